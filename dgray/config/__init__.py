@@ -1,0 +1,1 @@
+"""The study file: frozen strict models and their reader. Knows YAML and pydantic; not torch, not Ray."""

@@ -1,0 +1,127 @@
+"""``diffusion``, ``data`` and ``base``: the noise range, the data, and the model to be refined."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dgray.config.model import FiniteFloat, Model, NonNegativeInt, PositiveFloat, PositiveInt
+
+MixtureName = Literal["ring8", "grid25", "five_gaussians_1d", "axes16"]
+
+
+class Diffusion(Model):
+    """Noise levels of the base model (Karras et al. 2022, Table 1): x = x0 + sigma n."""
+
+    sigma_min: PositiveFloat = Field(0.002, description="lowest noise level")
+    sigma_max: PositiveFloat = Field(80.0, description="highest noise level")
+    rho: PositiveFloat = Field(7.0, description="spacing of a sampler's steps")
+    sigma_data: PositiveFloat | None = Field(
+        None, description="scale of the data in preconditioning; null: its standard deviation"
+    )
+    prior_std: PositiveFloat | None = Field(
+        None, description="standard deviation of the samplers' start; null: sigma_max"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError(
+                f"sigma_min < sigma_max must hold, but got {self.sigma_min} and {self.sigma_max}"
+            )
+        return self
+
+
+class Components(Model):
+    """A Gaussian mixture written out: K components in d dimensions, diagonal covariances."""
+
+    means: tuple[tuple[FiniteFloat, ...], ...] = Field(description="K means of d numbers")
+    stds: tuple[PositiveFloat, ...] = Field(description="K standard deviations")
+    weights: tuple[PositiveFloat, ...] | None = Field(
+        None, description="K weights, normalised to sum to 1; null: equal"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        sizes = {len(mean) for mean in self.means}
+        if not self.means or len(sizes) != 1 or 0 in sizes:
+            raise ValueError(f"all means must have the same dimension >= 1, but got {sizes}")
+        for name, values in (("stds", self.stds), ("weights", self.weights)):
+            if values is not None and len(values) != len(self.means):
+                raise ValueError(
+                    f"{name} must have one entry per mean, but got {len(values)} for "
+                    f"{len(self.means)} means"
+                )
+        return self
+
+
+class MixtureData(Model):
+    """Data with a known density: a Gaussian mixture, exact at every noise level."""
+
+    kind: Literal["mixture"]
+    name: MixtureName | None = Field(None, description="a named mixture")
+    components: Components | None = Field(None, description="or one written out")
+    num_real: PositiveInt = Field(
+        1000, description="real training samples of each replicate (its own draw)"
+    )
+    num_validation: PositiveInt = Field(
+        2000, description="samples for calibration, early stopping and selection"
+    )
+    num_held_out: PositiveInt = Field(2000, description="samples on which metrics are reported")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.name is None) == (self.components is None):
+            raise ValueError("give exactly one of 'name' and 'components'")
+        return self
+
+
+class WrongMixture(Model):
+    """A base that is wrong by a known amount: exact score, exact log-ratio to the data."""
+
+    kind: Literal["wrong_mixture"]
+    of: MixtureName | None = Field(
+        None, description="the mixture to distort; null: the data's own"
+    )
+    mean_shift: tuple[FiniteFloat, ...] | FiniteFloat = Field(
+        0.0, description="added to every mean (a number, or one per dimension)"
+    )
+    mean_scale: PositiveFloat = Field(1.0, description="every mean is multiplied by this")
+    std_scale: PositiveFloat = Field(1.0, description="every standard deviation, likewise")
+    weight_slope: Annotated[float, Field(gt=-1, lt=1)] = Field(
+        0.0, description="weights times 1 + slope u, u from -1 (first component) to 1 (last)"
+    )
+    components: Components | None = Field(
+        None, description="or the whole wrong mixture written out; then no other error is given"
+    )
+    num_generated: NonNegativeInt = Field(
+        10_000, description="generated training samples of each replicate (for cross-entropy)"
+    )
+
+    @model_validator(mode="after")
+    def _one_definition(self) -> Self:
+        errors = {"of", "mean_shift", "mean_scale", "std_scale", "weight_slope"}
+        if self.components is not None and (given := errors & self.model_fields_set):
+            raise ValueError(f"'components' replaces {sorted(given)}; give one or the other")
+        return self
+
+
+class TrainedBase(Model):
+    """An EDM-preconditioned MLP denoiser fitted by dgray to samples of the data."""
+
+    kind: Literal["trained"]
+    width: PositiveInt = Field(64, description="hidden units per layer")
+    depth: PositiveInt = Field(3, description="hidden layers")
+    num_real: PositiveInt = Field(2000, description="data samples it is fitted to (its own draw)")
+    steps: PositiveInt = Field(2000, description="optimiser steps")
+    batch_size: PositiveInt = Field(256, description="samples per step")
+    learning_rate: PositiveFloat = Field(1e-3, description="Adam's")
+    generation_steps: PositiveInt = Field(32, description="Heun steps that draw its samples")
+    num_generated: NonNegativeInt = Field(
+        10_000, description="generated training samples of each replicate (for cross-entropy)"
+    )
+
+
+Data = MixtureData
+Base = Annotated[WrongMixture | TrainedBase, Field(discriminator="kind")]

@@ -1,0 +1,123 @@
+"""The whole study with every axis resolved: what one trial is run from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from dgray.config.data import Base, Data, Diffusion
+from dgray.config.model import (
+    Model,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOrMore,
+    PositiveFloat,
+    PositiveInt,
+)
+from dgray.config.training import Fit, MlpDiscriminator
+
+Weight = NonNegativeFloat | Literal["calibrated"]
+Interval = tuple[PositiveFloat, PositiveFloat] | None
+Metric = Literal["kl", "path_kl", "kl_sde", "kl_sampler", "memorisation"]
+SamplerName = Literal["ode", "churn", "sde"]
+
+
+def _as_intervals(value: object) -> object:
+    """``null`` or one pair where a list of intervals is expected is a list of one."""
+    if not isinstance(value, list | tuple):
+        return (value,)
+    if value and isinstance(value[0], int | float):
+        return (tuple(value),)
+    return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in value)
+
+
+class Churn(Model):
+    """EDM's stochastic sampler (Karras et al. 2022, Algorithm 2, Table 5 for CIFAR-10 defaults)."""
+
+    S_churn: NonNegativeFloat = Field(30.0, description="total amount of noise added back")
+    S_min: NonNegativeFloat = Field(0.01, description="lowest sigma with churn")
+    S_max: PositiveFloat = Field(1.0, description="highest sigma with churn")
+    S_noise: PositiveFloat = Field(1.007, description="inflation of the added noise")
+
+
+class Evaluate(Model):
+    """What is read off a checkpoint. The first five fields are evaluation axes: lists are grids."""
+
+    guidance_weight: Annotated[tuple[Weight, ...], OneOrMore] = Field(
+        (1.0, "calibrated"), description="0 = off, 1 = exact correction; the base is always added"
+    )
+    sampler: Annotated[tuple[SamplerName, ...], OneOrMore] = Field(
+        ("ode",), description="ode: Heun; churn: EDM's stochastic; sde: reverse SDE"
+    )
+    num_steps: Annotated[tuple[PositiveInt, ...], OneOrMore] = Field(
+        (32,), description="steps of the sampler"
+    )
+    guidance_interval: Annotated[tuple[Interval, ...], BeforeValidator(_as_intervals)] = Field(
+        (None,), description="[low, high]: guidance acts at these sigma only; null: everywhere"
+    )
+    guided_stage: Annotated[tuple[Literal["both", "predictor"], ...], OneOrMore] = Field(
+        ("both",), description="predictor: only Heun's first stage (Kim et al. 2023's setting)"
+    )
+    metrics: tuple[Metric, ...] = Field(("kl", "path_kl"), description="what to compute")
+    num_points: PositiveInt = Field(
+        500, description="held-out points for kl (an ODE is solved from each)"
+    )
+    num_samples: PositiveInt = Field(
+        1000, description="samples drawn for kl_sde, kl_sampler, memorisation and the pictures"
+    )
+    tolerance: PositiveFloat = Field(
+        1e-3, description="kl: local error of log-density (nats) and of x / sigma per step"
+    )
+    max_steps: PositiveInt = Field(
+        500, description="kl: no step is shorter than ln(sigma_max / sigma_min) / max_steps"
+    )
+    num_bins: PositiveInt = Field(12, description="noise-level bins, equal in log sigma")
+    sigmas_per_bin: PositiveInt = Field(4, description="noise levels per bin in every average")
+    churn: Churn = Churn()
+
+    @model_validator(mode="after")
+    def _intervals_ordered(self) -> Self:
+        for interval in self.guidance_interval:
+            if interval is not None and not interval[0] < interval[1]:
+                raise ValueError(f"low < high must hold in guidance_interval, but got {interval}")
+        return self
+
+
+class Search(Model):
+    """How the training axes are covered."""
+
+    method: Literal["grid"] = Field("grid", description="grid: every combination of the lists")
+
+
+class Resources(Model):
+    """What a trial may use."""
+
+    cpus_per_trial: PositiveInt = Field(1, description="also the number of torch threads")
+    gpus_per_trial: NonNegativeFloat = Field(0.0, description="may be a fraction")
+    max_concurrent_trials: PositiveInt | None = Field(None, description="null: as many as fit")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: cuda if gpus_per_trial > 0, else cpu"
+    )
+    max_failures: NonNegativeInt = Field(
+        1, description="times a trial is tried again after its worker died"
+    )
+
+
+class StudyConfig(Model):
+    """A study whose training axes all have one value; evaluation axes stay tuples."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = Field(
+        description="names the run folder: letters, digits, _ and -"
+    )
+    description: str = Field("", description="the question it answers, printed in the report")
+    seed: NonNegativeInt = Field(0, description="of everything random")
+    replicates: PositiveInt = Field(3, description="seeds per trial, trained as one ensemble")
+    diffusion: Diffusion = Diffusion()
+    data: Data
+    base: Base
+    discriminator: MlpDiscriminator = MlpDiscriminator()
+    fit: Fit = Fit()
+    evaluate: Evaluate = Evaluate()
+    search: Search = Search()
+    resources: Resources = Resources()

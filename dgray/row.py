@@ -1,0 +1,167 @@
+"""One line of a study's table: (trial, replicate, epoch, guidance weight, sampler) and its metrics.
+
+``Row`` is the single source of the Parquet schema: every column states its unit and meaning here, and
+``docs/parquet_schema.md`` is generated from it. Knows neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["identity", "metric", "provenance"]
+
+
+def column(doc: str, *, unit: str = "", kind: Kind = "metric", default: Any = None) -> Any:
+    """A dataclass field that carries its documentation; ``default`` is what a row has without it."""
+    return field(default=default, metadata={"doc": doc, "unit": unit, "kind": kind})
+
+
+def required(doc: str) -> Any:
+    """An identity column: part of the key of a row, never missing."""
+    return field(metadata={"doc": doc, "unit": "", "kind": "identity"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One evaluated setting. ``None`` means: not asked for, or not defined for this setting."""
+
+    # What was run.
+    trial: str = required("id of the trial: objective and a hash of its resolved configuration")
+    label: str = required("the trial in words: objective and its axes")
+    objective: str = required(
+        "base (unguided), cross_entropy, kl, mixed, or a control: oracle, oscillating"
+    )
+    axes: str = required("JSON object: training axis (dotted path) -> value of this trial")
+    replicate: int = required("index of the replicate: its own data, initial weights and noise")
+    epoch: int = required("passes over the real training samples; 0 for base and controls")
+    is_calibrated: bool = required("the guidance weight is calibrated(sigma), not a constant")
+    guidance_weight: float | None = column(
+        "constant weight w: 0 = off, 1 = exact correction; null when calibrated", kind="identity"
+    )
+    sampler: str = required("ode (Heun), churn (EDM stochastic) or sde (reverse SDE)")
+    num_steps: int = required("steps of the sampler, for the metrics of samples")
+    guided_stage: str = required("both, or predictor: only Heun's first stage is guided")
+    interval_low: float | None = column("guidance acts at sigma >= this", kind="identity")
+    interval_high: float | None = column("guidance acts at sigma <= this", kind="identity")
+    status: str = column("ok or failed", kind="identity", default="ok")
+    reason: str | None = column("why the trial failed", kind="provenance")
+
+    # KL divergences to the data, on the held-out split.
+    kl: float | None = column("KL(data, model of the probability-flow ODE)", unit="nats")
+    kl_se: float | None = column("its standard error over held-out points", unit="nats")
+    kl_unconverged: float | None = column(
+        "share of held-out points whose integration missed the tolerance; above 0 kl is suspect"
+    )
+    kl_change: float | None = column("kl minus the base's, paired on points", unit="nats")
+    kl_change_se: float | None = column("its standard error", unit="nats")
+    path_kl: float | None = column("path-space KL of the reverse SDE (Girsanov)", unit="nats")
+    path_kl_se: float | None = column("its standard error over held-out points", unit="nats")
+    path_kl_bins: list[float] | None = column("path_kl by noise-level bin", unit="nats")
+    path_kl_change: float | None = column(
+        "path_kl minus the base's, paired on points and noise", unit="nats"
+    )
+    path_kl_change_se: float | None = column("its standard error", unit="nats")
+    score_error: float | None = column(
+        "E|sigma (score of data - guided score)|^2, averaged over log sigma"
+    )
+    score_error_se: float | None = column("its standard error")
+    score_error_bins: list[float] | None = column("score_error by noise-level bin")
+    kl_sde: float | None = column(
+        "KL(data, samples of this stochastic sampler), nearest neighbours", unit="nats"
+    )
+    kl_sde_se: float | None = column("its standard error", unit="nats")
+    kl_sde_floor: float | None = column(
+        "the same estimate with fresh data for samples: what a perfect sampler would score",
+        unit="nats",
+    )
+    kl_sde_floor_se: float | None = column("its standard error", unit="nats")
+    kl_sampler: float | None = column(
+        "KL(samples of this very sampler, data), by its accumulated log-determinant", unit="nats"
+    )
+    kl_sampler_se: float | None = column("its standard error", unit="nats")
+    memorisation: float | None = column(
+        "share of samples nearer to a training than to a held-out point, minus 1/2"
+    )
+    memorisation_se: float | None = column("its standard error")
+    validation_change: float | None = column(
+        "change of the validation split's denoising error (estimates path_kl_change): selects",
+        unit="nats",
+    )
+    validation_change_se: float | None = column("its standard error", unit="nats")
+
+    # The discriminator itself.
+    loss_train: float | None = column("its objective on the training split", unit="nats")
+    loss_held_out: float | None = column("its objective on the held-out split", unit="nats")
+    loss_held_out_se: float | None = column("its standard error", unit="nats")
+    loss_train_bins: list[float] | None = column("loss_train by noise-level bin", unit="nats")
+    loss_held_out_bins: list[float] | None = column("loss_held_out by bin", unit="nats")
+    overfit_gap: float | None = column("loss_held_out - loss_train", unit="nats")
+    cross_entropy: float | None = column(
+        "held-out cross-entropy, whatever the objective (ln 4 = uninformed)", unit="nats"
+    )
+    cross_entropy_gap: float | None = column(
+        "cross_entropy minus that of the exact log-ratio, paired", unit="nats"
+    )
+    cross_entropy_gap_se: float | None = column("its standard error", unit="nats")
+    accuracy: float | None = column("held-out accuracy, real against generated")
+    calibration_error: float | None = column(
+        "expected calibration error of its probabilities, held-out, 15 bins"
+    )
+    sigma_edges: list[float] | None = column("edges of the noise-level bins (sigma)")
+    calibrated_sigmas: list[float] | None = column("knots of the calibrated weight (sigma)")
+    calibrated_weights: list[float] | None = column("calibrated weight at those knots")
+    stopped_epoch: int | None = column("epoch whose weights early stopping kept; else null")
+    num_parameters: int | None = column("parameters of one discriminator")
+
+    # How it was run: never part of a comparison of results.
+    seconds_fit: float | None = column(
+        "training since the last checkpoint, all replicates", unit="s", kind="provenance"
+    )
+    seconds_evaluate: float | None = column(
+        "evaluation of this checkpoint, all replicates and weights", unit="s", kind="provenance"
+    )
+    host: str | None = column("machine that ran it", kind="provenance")
+    device: str | None = column("torch device that ran it", kind="provenance")
+    finished_at: str | None = column("end of the evaluation, UTC", kind="provenance")
+
+
+def column_names(*kinds: Kind) -> list[str]:
+    """Names of the columns of these kinds, in table order."""
+    return [f.name for f in dataclasses.fields(Row) if f.metadata["kind"] in kinds]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """Samples to look at: one replicate at one checkpoint, or the data and the base themselves."""
+
+    source: str  # "data", "real" (training points), "base", or "guided"
+    trial: str
+    epoch: int
+    is_calibrated: bool
+    guidance_weight: float | None
+    sampler: str
+    points: list[list[float]]  # (n, d)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPoint:
+    """Mean training loss over the epochs since the last point, one replicate."""
+
+    trial: str
+    replicate: int
+    epoch: int
+    loss_train: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointResult:
+    """Everything a trial reports at one checkpoint; ``state`` resumes its training (safetensors)."""
+
+    trial: str
+    epoch: int
+    rows: tuple[Row, ...]
+    clouds: tuple[Cloud, ...]
+    losses: tuple[LossPoint, ...]
+    state: bytes | None
