@@ -1,1 +1,1 @@
-"""The study file: frozen strict models and their reader. Knows YAML and pydantic; not torch, not Ray."""
+"""The study file: frozen strict models and their reader. Knows YAML and pydantic; no torch, no Ray."""

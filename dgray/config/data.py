@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from dgray.config.model import FiniteFloat, Model, NonNegativeInt, PositiveFloat, PositiveInt
 
 MixtureName = Literal["ring8", "grid25", "five_gaussians_1d", "axes16"]
+MIXTURE_DIMENSIONS = {"ring8": 2, "grid25": 2, "five_gaussians_1d": 1, "axes16": 16}
 
 
 class Diffusion(Model):
@@ -73,7 +74,7 @@ class MixtureData(Model):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.name is None) == (self.components is None):
-            raise ValueError("give exactly one of 'name' and 'components'")
+            raise ValueError("name or components must be given, and not both")
         return self
 
 
@@ -101,9 +102,11 @@ class WrongMixture(Model):
 
     @model_validator(mode="after")
     def _one_definition(self) -> Self:
-        errors = {"of", "mean_shift", "mean_scale", "std_scale", "weight_slope"}
-        if self.components is not None and (given := errors & self.model_fields_set):
-            raise ValueError(f"'components' replaces {sorted(given)}; give one or the other")
+        errors = ("of", "mean_shift", "mean_scale", "std_scale", "weight_slope")
+        fields = type(self).model_fields
+        given = [name for name in errors if getattr(self, name) != fields[name].default]
+        if self.components is not None and given:
+            raise ValueError(f"components replaces {', '.join(given)}; give one or the other")
         return self
 
 

@@ -33,7 +33,7 @@ def _as_intervals(value: object) -> object:
 
 
 class Churn(Model):
-    """EDM's stochastic sampler (Karras et al. 2022, Algorithm 2, Table 5 for CIFAR-10 defaults)."""
+    """EDM's stochastic sampler (Karras et al. 2022, Algorithm 2, Table 5 for CIFAR-10)."""
 
     S_churn: NonNegativeFloat = Field(30.0, description="total amount of noise added back")
     S_min: NonNegativeFloat = Field(0.01, description="lowest sigma with churn")
@@ -42,7 +42,7 @@ class Churn(Model):
 
 
 class Evaluate(Model):
-    """What is read off a checkpoint. The first five fields are evaluation axes: lists are grids."""
+    """What is read off a checkpoint; the first five fields are evaluation axes (lists)."""
 
     guidance_weight: Annotated[tuple[Weight, ...], OneOrMore] = Field(
         (1.0, "calibrated"), description="0 = off, 1 = exact correction; the base is always added"
@@ -67,10 +67,10 @@ class Evaluate(Model):
         1000, description="samples drawn for kl_sde, kl_sampler, memorisation and the pictures"
     )
     tolerance: PositiveFloat = Field(
-        1e-3, description="kl: local error of log-density (nats) and of x / sigma per step"
+        1e-4, description="kl: local error of log-density (nats) and of x / sigma per step"
     )
     max_steps: PositiveInt = Field(
-        500, description="kl: no step is shorter than ln(sigma_max / sigma_min) / max_steps"
+        1000, description="kl: steps of a point, after which it counts as not converged"
     )
     num_bins: PositiveInt = Field(12, description="noise-level bins, equal in log sigma")
     sigmas_per_bin: PositiveInt = Field(4, description="noise levels per bin in every average")

@@ -106,7 +106,7 @@ class Fit(Model):
             raise ValueError(f"checkpoints must be in increasing order, but got {list(points)}")
         if points[-1] > self.epochs:
             raise ValueError(
-                f"every checkpoint must be <= epochs, but got {points[-1]} > {self.epochs}"
+                f"checkpoints must be <= epochs, but got {points[-1]} > {self.epochs}"
             )
         return self
 

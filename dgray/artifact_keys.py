@@ -1,0 +1,49 @@
+"""Names of what trials share: a role and a hash of the part of the study that defines it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from dgray.config.study import StudyConfig
+
+
+def base_key(config: StudyConfig) -> str:
+    """Weights of a trained base."""
+    return _key("base", _defining(config))
+
+
+def generated_key(config: StudyConfig) -> str:
+    """The samples that a trained base generates for training, validation and held-out splits."""
+    sizes = {
+        "replicates": config.replicates,
+        "num_generated": config.base.num_generated,
+        "num_validation": config.data.num_validation,
+        "num_held_out": config.data.num_held_out,
+    }
+    return _key("generated", {**_defining(config), **sizes})
+
+
+def likelihood_key(config: StudyConfig) -> str:
+    """Log-densities of the unguided base at the held-out points."""
+    fields = {"num_points", "tolerance", "max_steps"}
+    settings = config.evaluate.model_dump(include=fields)
+    held_out = {"num_held_out": config.data.num_held_out}
+    return _key("likelihood", {**_defining(config), **settings, **held_out})
+
+
+def _defining(config: StudyConfig) -> dict[str, Any]:
+    """What determines the base denoiser."""
+    sizes = {"num_real", "num_validation", "num_held_out"}
+    return {
+        "seed": config.seed,
+        "diffusion": config.diffusion.model_dump(),
+        "data": config.data.model_dump(exclude=sizes),
+        "base": config.base.model_dump(exclude={"num_generated"}),
+    }
+
+
+def _key(role: str, content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return f"{role}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

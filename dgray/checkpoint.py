@@ -1,0 +1,223 @@
+"""From a discriminator ensemble at a checkpoint to the rows and pictures of it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dgray.artifact_keys import likelihood_key
+from dgray.build import Problem, likelihood_points, training_split
+from dgray.config.training import TRAINED_OBJECTIVES
+from dgray.discriminator.discriminator import Discriminator
+from dgray.discriminator.guidance import SplineWeight, Weight
+from dgray.discriminator.objective import Batch, Objective
+from dgray.evaluate import (
+    Columns,
+    Reference,
+    calibrated_weight,
+    score_discriminator,
+    score_flow,
+    score_path,
+)
+from dgray.evaluate_samples import Drawn, draw, score_memorisation, score_samples
+from dgray.evaluation_set import EvaluationSet, build_evaluation_set
+from dgray.plan import Setting, Trial
+from dgray.row import CheckpointResult, Cloud, LossPoint, Row
+from dgray.setting_weight import acting_weight
+
+CLOUD_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What every checkpoint of a trial is scored against; ``reference`` only if kl is asked for."""
+
+    problem: Problem
+    sets: EvaluationSet
+    reference: Reference | None
+
+    @staticmethod
+    def build(trial: Trial, problem: Problem, artifacts: Mapping[str, bytes]) -> Scoring:
+        """Compute it once for a trial."""
+        sets = build_evaluation_set(problem)
+        if "kl" not in trial.config.evaluate.metrics:
+            return Scoring(problem, sets, None)
+        points = likelihood_points(problem)
+        known = problem.data.log_prob(points, torch.full_like(points[:, 0], problem.span[0]))
+        stored = safetensors.torch.load(artifacts[likelihood_key(trial.config)])
+        return Scoring(
+            problem, sets, Reference(points, known, stored["log_prob"].to(problem.device))
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An ensemble at one epoch, and what is known of its training.
+
+    Attributes:
+        epoch: passes over the real samples.
+        members: one discriminator a replicate.
+        objective: the loss that is reported.
+        training: noised training samples of each replicate; None for controls.
+        stopped_epochs: see ``FitCheckpoint``.
+        num_parameters: of one member.
+        seconds_fit: training time since the last checkpoint.
+        losses: the loss curve since the last checkpoint.
+        state: resumes the training.
+    """
+
+    epoch: int
+    members: Sequence[Discriminator]
+    objective: Objective
+    training: Sequence[Batch | None]
+    stopped_epochs: tuple[int, ...] | None = None
+    num_parameters: int | None = None
+    seconds_fit: float = 0.0
+    losses: tuple[LossPoint, ...] = ()
+    state: bytes | None = None
+
+
+@torch.no_grad()
+def evaluate_checkpoint(
+    trial: Trial, scoring: Scoring, checkpoint: Checkpoint
+) -> CheckpointResult:
+    """Every replicate at every setting, and the samples of the first replicate."""
+    started = time.monotonic()
+    rows: list[Row] = []
+    clouds: list[Cloud] = []
+    for replicate in range(len(checkpoint.members)):
+        columns, drawn = _evaluate_replicate(trial, scoring, checkpoint, replicate)
+        rows += [
+            _row(trial, scoring, checkpoint, (replicate, s), columns[s]) for s in trial.settings
+        ]
+        if replicate == 0:
+            clouds = _clouds(trial, scoring.problem, checkpoint.epoch, drawn)
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    seconds = time.monotonic() - started
+    return CheckpointResult(
+        trial=trial.id,
+        epoch=checkpoint.epoch,
+        rows=tuple(replace(r, seconds_evaluate=seconds, finished_at=finished) for r in rows),
+        clouds=tuple(clouds),
+        losses=checkpoint.losses,
+        state=checkpoint.state,
+    )
+
+
+def _evaluate_replicate(
+    trial: Trial, scoring: Scoring, checkpoint: Checkpoint, replicate: int
+) -> tuple[dict[Setting, Columns], dict[Setting, Drawn]]:
+    """Columns of every setting of one replicate, and the samples that were drawn."""
+    member, training = checkpoint.members[replicate], checkpoint.training[replicate]
+    calibrated, moments = calibrated_weight(member, scoring.sets)
+    shared = score_discriminator(member, scoring.sets, checkpoint.objective, training)
+    weights = [acting_weight(setting, calibrated) for setting in trial.settings]
+    paths = score_path(member, scoring.sets, weights, moments)
+    columns: dict[Setting, Columns] = {}
+    for setting, path in zip(trial.settings, paths, strict=True):
+        knots = _knots(calibrated) if setting.is_calibrated else {}
+        columns[setting] = {**shared, **path, **knots}
+    for setting, flow in _flows(trial, scoring, member, calibrated).items():
+        columns[setting] |= flow
+    wanted = [s for s in trial.settings if replicate == 0 or _has_sample_metric(trial, s)]
+    drawn = draw(scoring.problem, member, calibrated, wanted)
+    for setting, samples in drawn.items():
+        columns[setting] |= score_samples(scoring.problem, setting, samples)
+        if training is not None and "memorisation" in trial.config.evaluate.metrics:
+            columns[setting] |= score_memorisation(scoring.problem, samples, replicate)
+    return columns, drawn
+
+
+def _flows(
+    trial: Trial, scoring: Scoring, member: Discriminator, calibrated: Weight
+) -> dict[Setting, Columns]:
+    """``kl`` of every deterministic setting; those of the same acting weight share one integral."""
+    acting = {s: acting_weight(s, calibrated) for s in trial.settings if s.sampler == "ode"}
+    distinct = list(dict.fromkeys(acting.values()))
+    if scoring.reference is None or not distinct:
+        return {}
+    scores = score_flow(member, scoring.sets, distinct, scoring.reference)
+    by_weight = dict(zip(distinct, scores, strict=True))
+    return {setting: by_weight[weight] for setting, weight in acting.items()}
+
+
+def _has_sample_metric(trial: Trial, setting: Setting) -> bool:
+    metrics = trial.config.evaluate.metrics
+    needed = "kl_sampler" if setting.sampler == "ode" else "kl_sde"
+    return needed in metrics or "memorisation" in metrics
+
+
+def _knots(calibrated: SplineWeight) -> Columns:
+    return {
+        "calibrated_sigmas": calibrated.knots.exp().tolist(),
+        "calibrated_weights": calibrated.values.tolist(),
+    }
+
+
+def _row(
+    trial: Trial, scoring: Scoring, checkpoint: Checkpoint, key: tuple[int, Setting], columns: Columns
+) -> Row:
+    replicate, setting = key
+    low, high = setting.interval or (None, None)
+    stopped = checkpoint.stopped_epochs
+    return Row(
+        trial=trial.id,
+        label=trial.label,
+        objective=trial.objective,
+        axes=json.dumps(dict(trial.axes)),
+        replicate=replicate,
+        epoch=checkpoint.epoch,
+        is_calibrated=setting.is_calibrated,
+        guidance_weight=setting.guidance_weight,
+        sampler=setting.sampler,
+        num_steps=setting.num_steps,
+        guided_stage=setting.guided_stage,
+        interval_low=low,
+        interval_high=high,
+        sigma_edges=scoring.sets.sigma_edges,
+        stopped_epoch=None if stopped is None else stopped[replicate],
+        num_parameters=checkpoint.num_parameters,
+        seconds_fit=checkpoint.seconds_fit,
+        host=platform.node(),
+        device=str(scoring.problem.device),
+        **columns,
+    )
+
+
+def _clouds(
+    trial: Trial, problem: Problem, epoch: int, drawn: Mapping[Setting, Drawn]
+) -> list[Cloud]:
+    """The first samples of the first replicate; of the base trial the data too."""
+    clouds = []
+    if trial.objective == "base":
+        data = problem.real("held_out", trial.config.data.num_held_out)
+        clouds.append(_cloud(trial, epoch, "data", data))
+    elif trial.objective in TRAINED_OBJECTIVES:
+        real = problem.real(training_split(0), trial.config.data.num_real)
+        clouds.append(_cloud(trial, epoch, "real", real))
+    source = "base" if trial.objective == "base" else "guided"
+    for setting, samples in drawn.items():
+        clouds.append(_cloud(trial, epoch, source, samples.samples, setting))
+    return clouds
+
+
+def _cloud(
+    trial: Trial, epoch: int, source: str, points: Tensor, setting: Setting | None = None
+) -> Cloud:
+    return Cloud(
+        source=source,
+        trial=trial.id,
+        epoch=epoch,
+        is_calibrated=setting is not None and setting.is_calibrated,
+        guidance_weight=None if setting is None else setting.guidance_weight,
+        sampler="" if setting is None else setting.sampler,
+        points=points[:CLOUD_POINTS].tolist(),
+    )

@@ -1,0 +1,192 @@
+"""Rules between fields that no single section can state: impossible combinations and fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dgray.config.data import MIXTURE_DIMENSIONS, Components, WrongMixture
+from dgray.config.problem import FieldPath
+from dgray.config.relevance import WITH_GENERATED
+from dgray.config.study import StudyConfig
+
+MAX_KL_SDE_DIMENSION = 4  # nearest-neighbour divergences are biased beyond
+MAX_MEMORISATION_DIMENSION = 2
+STOCHASTIC_SAMPLERS = ("churn", "sde")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """An impossible combination: the field to change, the others that take part, and the rule."""
+
+    path: FieldPath
+    reads: tuple[FieldPath, ...]
+    rule: str
+
+
+_DATA: tuple[FieldPath, ...] = (("data", "name"), ("data", "components"))
+_METRICS: FieldPath = ("evaluate", "metrics")
+_SAMPLER: FieldPath = ("evaluate", "sampler")
+_OBJECTIVE: FieldPath = ("fit", "objective")
+
+
+def mixture_dimension(name: str | None, components: Components | None) -> int | None:
+    """Dimension d of a named or written-out mixture; ``None`` when neither is given."""
+    if components is not None:
+        return len(components.means[0])
+    return MIXTURE_DIMENSIONS[name] if name is not None else None
+
+
+def data_dimension(config: StudyConfig) -> int:
+    """Dimension d of the data."""
+    dimension = mixture_dimension(config.data.name, config.data.components)
+    assert dimension is not None  # one of the two is given: a rule of MixtureData
+    return dimension
+
+
+def check(config: StudyConfig) -> Iterator[Finding]:
+    """Every impossible combination of one trial's configuration."""
+    for rule in _RULES:
+        yield from rule(config)
+
+
+def _generated_samples(config: StudyConfig) -> Iterator[Finding]:
+    objective = config.fit.objective
+    if objective in WITH_GENERATED and config.base.num_generated == 0:
+        yield Finding(
+            path=("base", "num_generated"),
+            reads=(_OBJECTIVE,),
+            rule=f"must be > 0 for objective '{objective}', which compares real with generated "
+            "samples, but got 0; raise it or use objective 'kl'",
+        )
+
+
+def _controls(config: StudyConfig) -> Iterator[Finding]:
+    objective = config.fit.objective
+    if objective in ("oracle", "oscillating") and config.base.kind == "trained":
+        yield Finding(
+            path=_OBJECTIVE,
+            reads=(("base", "kind"),),
+            rule=f"'{objective}' needs the exact log-ratio, and a base of kind 'trained' has no "
+            "known density; use base.kind 'wrong_mixture' or another objective",
+        )
+
+
+def _metrics(config: StudyConfig) -> Iterator[Finding]:
+    evaluate, dimension = config.evaluate, data_dimension(config)
+    for metric, limit in (
+        ("kl_sde", MAX_KL_SDE_DIMENSION),
+        ("memorisation", MAX_MEMORISATION_DIMENSION),
+    ):
+        if metric in evaluate.metrics and dimension > limit:
+            yield Finding(
+                path=_METRICS,
+                reads=_DATA,
+                rule=f"'{metric}' needs data of at most {limit} dimensions, but the data has "
+                f"{dimension}; remove it",
+            )
+    if "kl_sde" in evaluate.metrics and not set(STOCHASTIC_SAMPLERS) & set(evaluate.sampler):
+        yield Finding(
+            path=_METRICS,
+            reads=(_SAMPLER,),
+            rule="'kl_sde' needs a stochastic sampler; add 'sde' or 'churn' to evaluate.sampler, "
+            f"which is {list(evaluate.sampler)}",
+        )
+    if "kl_sampler" in evaluate.metrics and "ode" not in evaluate.sampler:
+        yield Finding(
+            path=_METRICS,
+            reads=(_SAMPLER,),
+            rule="'kl_sampler' needs the deterministic sampler; add 'ode' to evaluate.sampler, "
+            f"which is {list(evaluate.sampler)}",
+        )
+
+
+def _evaluation(config: StudyConfig) -> Iterator[Finding]:
+    evaluate, diffusion = config.evaluate, config.diffusion
+    if evaluate.num_points > config.data.num_held_out:
+        yield Finding(
+            path=("evaluate", "num_points"),
+            reads=(("data", "num_held_out"),),
+            rule=f"must be <= data.num_held_out, but got {evaluate.num_points} > "
+            f"{config.data.num_held_out}",
+        )
+    low, high = diffusion.sigma_min, diffusion.sigma_max
+    for interval in evaluate.guidance_interval:
+        if interval is not None and (interval[1] < low or interval[0] > high):
+            yield Finding(
+                path=("evaluate", "guidance_interval"),
+                reads=(("diffusion", "sigma_min"), ("diffusion", "sigma_max")),
+                rule=f"must overlap the noise levels of the diffusion, [{low:g}, {high:g}], but "
+                f"got {list(interval)}",
+            )
+    if all(weight == 0 for weight in evaluate.guidance_weight):
+        yield Finding(
+            path=("evaluate", "guidance_weight"),
+            reads=(),
+            rule="must have a weight other than 0: the unguided base is always evaluated, but "
+            f"got {list(evaluate.guidance_weight)}",
+        )
+    if not evaluate.churn.S_min <= evaluate.churn.S_max:
+        yield Finding(
+            path=("evaluate", "churn", "S_min"),
+            reads=(("evaluate", "churn", "S_max"),),
+            rule=f"must be <= S_max, but got {evaluate.churn.S_min:g} > {evaluate.churn.S_max:g}",
+        )
+
+
+def _base_dimension(config: StudyConfig) -> Iterator[Finding]:
+    base, dimension = config.base, data_dimension(config)
+    if not isinstance(base, WrongMixture):
+        return
+    own = mixture_dimension(base.of, base.components) or dimension
+    if own != dimension:
+        field = "components" if base.components is not None else "of"
+        yield Finding(
+            path=("base", field),
+            reads=_DATA,
+            rule=f"must have the dimension of the data, but got {own} for {dimension}",
+        )
+    if isinstance(base.mean_shift, tuple) and len(base.mean_shift) != own:
+        yield Finding(
+            path=("base", "mean_shift"),
+            reads=(*_DATA, ("base", "of"), ("base", "components")),
+            rule=f"must be a number or one number per dimension, but got "
+            f"{len(base.mean_shift)} numbers for {own} dimensions",
+        )
+
+
+def _noise(config: StudyConfig) -> Iterator[Finding]:
+    noise, diffusion = config.fit.noise, config.diffusion
+    low, high = diffusion.sigma_min, diffusion.sigma_max
+    for name, value in (("low", noise.low), ("high", noise.high)):
+        if value is not None and not low <= value <= high:
+            yield Finding(
+                path=("fit", "noise", name),
+                reads=(("diffusion", "sigma_min"), ("diffusion", "sigma_max")),
+                rule=f"must lie within the noise levels of the diffusion, [{low:g}, {high:g}], "
+                f"but got {value:g}",
+            )
+
+
+def _resources(config: StudyConfig) -> Iterator[Finding]:
+    device, gpus = config.resources.device, config.resources.gpus_per_trial
+    if device == "cpu" and gpus > 0:
+        rule = f"must be 0 with resources.device 'cpu', but got {gpus:g}; or use 'auto' or 'cuda'"
+    elif device == "cuda" and gpus == 0:
+        rule = "must be > 0 with resources.device 'cuda', but got 0; or use 'auto' or 'cpu'"
+    else:
+        return
+    yield Finding(
+        path=("resources", "gpus_per_trial"), reads=(("resources", "device"),), rule=rule
+    )
+
+
+_RULES: tuple[Callable[[StudyConfig], Iterator[Finding]], ...] = (
+    _generated_samples,
+    _controls,
+    _metrics,
+    _evaluation,
+    _base_dimension,
+    _noise,
+    _resources,
+)

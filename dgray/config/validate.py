@@ -1,0 +1,80 @@
+"""The configuration of every combination of the axes, or every problem of the study in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from dgray.config.axes import assignments, find_axes, number_of_trials, resolve
+from dgray.config.check import Finding, check
+from dgray.config.mend import Inquiry, configure, mend
+from dgray.config.problem import FieldPath, StudyError, dotted
+from dgray.config.relevance import BASE, irrelevant_fields, matters
+from dgray.config.study import StudyConfig
+from dgray.config.yaml_source import Document
+
+MAX_TRIALS = 10_000  # a grid beyond this is a mistake, and would take minutes only to check
+
+Combination = tuple[Mapping[FieldPath, int], StudyConfig]
+
+
+def validate(document: Document) -> list[Combination]:
+    """Every combination of the axes. Raises ``StudyError`` with all problems."""
+    inquiry = Inquiry.of(document)
+    combinations: list[Combination] = []
+    if mend(inquiry) and _is_feasible(inquiry):
+        combinations = list(_combinations(inquiry))
+        _check_axes_matter(inquiry, [config for _, config in combinations])
+    if inquiry.problems:
+        raise StudyError(inquiry.problems)
+    return combinations
+
+
+def _is_feasible(inquiry: Inquiry) -> bool:
+    axes = find_axes(inquiry.document.values)
+    number = number_of_trials(axes)
+    if number > MAX_TRIALS:
+        longest = max(axes, key=lambda path: len(axes[path]))
+        rule = f"the axes make {number} trials, more than {MAX_TRIALS}; shorten some of them"
+        inquiry.report(longest, rule)
+    return number <= MAX_TRIALS
+
+
+def _combinations(inquiry: Inquiry) -> Iterator[Combination]:
+    """Every combination that is valid on its own; what is wrong with any is reported."""
+    values = inquiry.document.values
+    for taken in assignments(find_axes(values)):
+        resolved = resolve(values, taken)
+        outcome = configure(resolved)
+        if isinstance(outcome, StudyConfig):
+            for finding in check(outcome):
+                _report(inquiry, finding, taken)
+            yield taken, outcome
+        else:
+            inquiry.report_sections(outcome, resolved)
+
+
+def _report(inquiry: Inquiry, finding: Finding, taken: Mapping[FieldPath, int]) -> None:
+    """Note an impossible combination where the field, or what else takes part, was written."""
+    if any(inquiry.is_mended(path) for path in (finding.path, *finding.reads)):
+        return
+    parts = (finding.path, *finding.reads)
+    written = [path for path in parts if path in inquiry.document.places] or [finding.path]
+    at = (*written[0], taken[written[0]]) if written[0] in taken else written[0]
+    inquiry.report(finding.path, finding.rule, at=at)
+
+
+def _check_axes_matter(inquiry: Inquiry, configs: list[StudyConfig]) -> None:
+    """An axis that changes no trial would silently vanish from the plan."""
+    irrelevant = [
+        irrelevant_fields(config, objective)
+        for config in configs
+        for objective in (BASE, config.fit.objective)
+    ]
+    for path, values in find_axes(inquiry.document.values).items():
+        if len(values) > 1 and irrelevant and not any(matters(path, no) for no in irrelevant):
+            objectives = sorted({config.fit.objective for config in configs})
+            rule = (
+                f"an axis must change some trial, but {dotted(path)} matters to none with "
+                f"objective {', '.join(objectives)}; give it one value"
+            )
+            inquiry.report(path, rule)

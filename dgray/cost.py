@@ -1,0 +1,197 @@
+"""How long a plan will take and how much it will store: a transparent estimate, not a measurement.
+
+Work is counted in floating-point operations of matrix products, plus an overhead for every small
+tensor operation; both are turned into seconds by the constants below. One discriminator of width h
+and depth L on d-dimensional data costs M = (d + 4) h + (L - 1) h^2 + h multiply-adds a point (its
+input is x and four features of sigma). Knows the plan; not torch, not Ray.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dgray.config.check import data_dimension
+from dgray.config.data import TrainedBase
+from dgray.config.relevance import WITH_GENERATED
+from dgray.plan import TWO_STAGE_SAMPLERS, Plan, Setting, Trial
+
+# Speed of one CPU thread.
+FLOPS = 30e9  # float32 matrix products
+SECONDS_PER_OPERATION = 10e-6  # any small tensor operation
+
+# Small tensor operations of one step or call.
+CROSS_ENTROPY_OPERATIONS = 60
+KL_OPERATIONS = 150  # differentiates twice
+CALL_OPERATIONS = 60  # one guided denoiser call
+
+# Floating-point operations per multiply-add.
+CROSS_ENTROPY_FLOPS = 6  # forward 2, backward 4
+KL_FLOPS = 12  # the gradient in x, and backward through it
+GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
+LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
+
+SIGMA_FEATURES = 4
+MIXTURE_FLOPS = 1000  # one exact denoiser call, per point and dimension
+LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE's field for one log-density
+
+# Fixed seconds.
+START_SECONDS = 6.0  # imports, Ray, the report
+TRIAL_SECONDS = 3.0  # a worker process: imports, data
+
+# Stored bytes.
+ROW_BYTES = 2_000
+PART_BYTES = 15_000  # one Parquet part, however few its rows
+STATE_COPIES = 4  # weights, Adam's two moments, the EMA
+FIGURES_BYTES = 10_000_000
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run of the plan needs."""
+
+    trial_seconds: tuple[float, ...]  # in the order of plan.trials
+    parallel_trials: int
+    wall_seconds: float
+    disk_bytes: int
+
+
+def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> Estimate:
+    """Time and disk for a run with this many CPUs and GPUs."""
+    seconds = tuple(trial_seconds(trial) for trial in plan.trials)
+    parallel = parallel_trials(plan, cpus=cpus, gpus=gpus)
+    return Estimate(
+        trial_seconds=seconds,
+        parallel_trials=parallel,
+        wall_seconds=START_SECONDS + artifact_seconds(plan) + _makespan(seconds, parallel),
+        disk_bytes=FIGURES_BYTES + sum(_trial_bytes(trial) for trial in plan.trials),
+    )
+
+
+def parallel_trials(plan: Plan, *, cpus: int, gpus: int = 0) -> int:
+    """Trials that run at the same time; at least 1, since a cluster may have more to offer."""
+    resources = plan.trials[0].config.resources
+    limits = [len(plan.trials), cpus // resources.cpus_per_trial]
+    if resources.gpus_per_trial > 0:
+        limits.append(math.floor(gpus / resources.gpus_per_trial))
+    if resources.max_concurrent_trials is not None:
+        limits.append(resources.max_concurrent_trials)
+    return max(1, min(limits))
+
+
+def trial_seconds(trial: Trial) -> float:
+    """Seconds of one trial on the CPUs it asks for."""
+    evaluation = sum(_evaluation_work(trial)) * len(trial.epochs) * trial.replicates
+    fit = _fit_work(trial) if trial.is_trained else 0.0
+    return TRIAL_SECONDS + fit + evaluation
+
+
+def artifact_seconds(plan: Plan) -> float:
+    """Seconds before the trials start: fitting trained bases, and drawing their samples."""
+    bases = {}
+    for trial in plan.trials:
+        config = trial.config
+        if isinstance(config.base, TrainedBase):
+            bases[config.seed, config.data.name, config.data.components, config.base] = trial
+    return sum(_base_work(trial) for trial in bases.values())
+
+
+def _base_work(trial: Trial) -> float:
+    base = trial.config.base
+    assert isinstance(base, TrainedBase)  # selected by the caller
+    macs = _macs(data_dimension(trial.config), base.width, base.depth)
+    flops = CROSS_ENTROPY_FLOPS * macs * base.batch_size * base.steps
+    calls = 2 * base.generation_steps
+    samples = base.num_generated * trial.replicates
+    return _seconds(
+        flops + 2 * macs * calls * samples,
+        CROSS_ENTROPY_OPERATIONS * base.steps + CALL_OPERATIONS * calls,
+        threads=1,
+    )
+
+
+def _macs(dimension: int, width: int, depth: int) -> int:
+    """Multiply-adds of one point through an MLP with one output."""
+    return (dimension + SIGMA_FEATURES) * width + (depth - 1) * width**2 + width
+
+
+def _seconds(flops: float, operations: float, *, threads: int) -> float:
+    return flops / (FLOPS * threads) + operations * SECONDS_PER_OPERATION
+
+
+def _discriminator_macs(trial: Trial) -> int:
+    if not trial.is_trained:
+        return 0
+    network = trial.config.discriminator
+    return _macs(data_dimension(trial.config), network.width, network.depth)
+
+
+def _base_flops(trial: Trial) -> int:
+    """One call of the unguided denoiser at one point; controls call the exact mixtures as well."""
+    base, dimension = trial.config.base, data_dimension(trial.config)
+    if isinstance(base, TrainedBase):
+        return 2 * _macs(dimension, base.width, base.depth)
+    return MIXTURE_FLOPS * dimension
+
+
+def _fit_work(trial: Trial) -> float:
+    """Seconds of training all replicates as one ensemble, to the last checkpoint."""
+    config, fit = trial.config, trial.config.fit
+    batch = min(fit.batch_size, config.data.num_real)
+    steps = math.ceil(config.data.num_real / batch) * trial.epochs[-1]
+    points = batch * trial.replicates * steps
+    macs = _discriminator_macs(trial)
+    flops, operations = 0.0, 0.0
+    if fit.objective in WITH_GENERATED:
+        flops += CROSS_ENTROPY_FLOPS * macs * 2 * points
+        operations += CROSS_ENTROPY_OPERATIONS * steps
+    if fit.objective != "cross_entropy" or fit.gradient_penalty > 0:
+        flops += (KL_FLOPS * macs + _base_flops(trial)) * points
+        operations += KL_OPERATIONS * steps
+    return _seconds(flops, operations, threads=config.resources.cpus_per_trial)
+
+
+def _evaluation_work(trial: Trial) -> Iterator[float]:
+    """Seconds of each metric, for one replicate at one checkpoint."""
+    config, evaluate = trial.config, trial.config.evaluate
+    threads = config.resources.cpus_per_trial
+    dimension, base = data_dimension(config), _base_flops(trial)
+    macs = _discriminator_macs(trial)
+    call = GUIDED_CALL_FLOPS * macs + base
+    if "kl" in evaluate.metrics:
+        fields = {(s.guidance_weight, s.interval) for s in trial.settings}
+        calls = len(fields) * LIKELIHOOD_CALLS
+        flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
+        yield _seconds(flops * calls, CALL_OPERATIONS * calls, threads=threads)
+    sigmas = evaluate.num_bins * evaluate.sigmas_per_bin
+    points = config.data.num_held_out * sigmas
+    yield _seconds(call * points, CALL_OPERATIONS * sigmas, threads=threads)
+    calls = sum(_sampler_calls(setting) for setting in trial.settings)
+    yield _seconds(call * evaluate.num_samples * calls, CALL_OPERATIONS * calls, threads=threads)
+
+
+def _sampler_calls(setting: Setting) -> int:
+    """Denoiser calls of one sample."""
+    if setting.sampler in TWO_STAGE_SAMPLERS:
+        return 2 * setting.num_steps - 1
+    return setting.num_steps
+
+
+def _makespan(seconds: tuple[float, ...], parallel: int) -> float:
+    """When the last trial ends, each starting in order on the first free slot."""
+    ends = [0.0] * parallel
+    for duration in seconds:
+        heapq.heapreplace(ends, ends[0] + duration)
+    return max(ends)
+
+
+def _trial_bytes(trial: Trial) -> int:
+    config, checkpoints = trial.config, len(trial.epochs)
+    rows = len(trial.settings) * trial.replicates
+    clouds = len(trial.settings) * config.evaluate.num_samples * data_dimension(config)
+    state = STATE_COPIES * _discriminator_macs(trial) * trial.replicates
+    floats = (clouds + state) * FLOAT_BYTES
+    return checkpoints * (PART_BYTES + rows * ROW_BYTES + floats)

@@ -1,0 +1,1 @@
+"""Denoisers, samplers and likelihoods. Knows torch; not discriminators, config, files or Ray."""

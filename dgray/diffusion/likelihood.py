@@ -1,0 +1,162 @@
+r"""Log-likelihood of the model that the probability-flow ODE generates.
+
+Along dx/dt = x - D(x; e^t), t = ln sigma, the log-density changes by -(d - div D) per unit of t
+(Chen et al. 2018, arXiv 1806.07366; Song et al. 2021, arXiv 2011.13456), so
+log q(x; sigma_min) = log N(x_T; 0, prior_std^2 I) + int (d - div D) dt.
+
+An overfitted discriminator's field is stiff for some samples and smooth for most. So every sample
+has its own step size (Dormand and Prince 1980, order 5(4)), finished samples leave the batch, and a
+sample that used up its steps crosses the rest in forced ones and is reported, not hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Field = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(x (n, d), sigma (n,), index (n,)) -> D (n, d) and div D (n,); index: rows of the batch at hand."""
+
+# Dormand-Prince 5(4): nodes, stages (row i feeds stage i + 1; the last row is the 5th-order step)
+# and 5th- minus 4th-order weights.
+_NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+_STAGES = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+FORCED_STEPS = 32
+
+
+@dataclass(frozen=True)
+class OdeLikelihood:
+    """Log-densities of N samples and what is known of their accuracy.
+
+    Attributes:
+        log_prob: log q(x; sigma_min) in nats, shape (N,), float64.
+        converged: whether every step met the tolerance, shape (N,).
+        num_evaluations: field evaluations, summed over samples.
+    """
+
+    log_prob: Tensor
+    converged: Tensor
+    num_evaluations: int
+
+
+def ode_log_likelihood(
+    field: Field,
+    x: Tensor,
+    sigmas: tuple[float, float],
+    *,
+    prior_std: float,
+    tolerance: float = 1e-4,
+    max_steps: int = 1000,
+) -> OdeLikelihood:
+    """Adaptive integration of the log-likelihood, each sample with its own steps.
+
+    Args:
+        field: the denoiser and its divergence.
+        x: samples at sigma_min, shape (N, d).
+        sigmas: (sigma_min, sigma_max), 0 < sigma_min < sigma_max.
+        prior_std: standard deviation of the prior at sigma_max.
+        tolerance: largest local error of a step, in nats of log-density and in x / sigma.
+        max_steps: step attempts of a sample, after which it counts as not converged and crosses
+            what remains in FORCED_STEPS equal steps whatever their error.
+    """
+    start, end = math.log(sigmas[0]), math.log(sigmas[1])
+    y = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)
+    index = torch.arange(len(x), device=x.device)
+    t, h = torch.full_like(y[:, 0], start), torch.full_like(y[:, 0], 0.05)
+    final, converged = y.clone(), torch.ones_like(index, dtype=torch.bool)
+    forced = torch.zeros_like(t)  # length of forced steps, once there is no other way
+    slope = _derivative(field, t, y, index)
+    evaluations, attempts = len(x), 0
+    while len(index):
+        if attempts == max_steps:
+            forced = (end - t) / FORCED_STEPS
+            converged[index] = False
+        attempts += 1
+        h = torch.minimum(torch.maximum(h, forced), end - t)
+        proposal, slopes, error = _dormand_prince(field, t, y, h, (slope, index))
+        evaluations += 6 * len(index)
+        ratio = _error_ratio(error, torch.exp(t + h), tolerance)
+        accepted = (ratio <= 1) | (forced > 0)
+        t = torch.where(accepted, t + h, t)
+        y = torch.where(accepted[:, None], proposal, y)
+        slope = torch.where(accepted[:, None], slopes[-1], slope)
+        done = accepted & ((t >= end - 1e-12) | ~torch.isfinite(y).all(1))
+        final[index[done]] = y[done]
+        h = h * (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 5.0)
+        keep = ~done
+        t, y, h, slope, index = t[keep], y[keep], h[keep], slope[keep], index[keep]
+        forced = forced[keep]
+    log_prob = _gaussian_log_prob(final[:, :-1], prior_std) + final[:, -1]
+    return OdeLikelihood(log_prob, converged, evaluations)
+
+
+def rk4_log_likelihood(
+    field: Field, x: Tensor, sigmas: tuple[float, float], *, prior_std: float, num_steps: int
+) -> Tensor:
+    """The same by the classical fourth-order Runge-Kutta method with fixed steps in ln sigma.
+
+    Four evaluations a step for every sample alike, so its cost is known beforehand; its error is
+    not: compare with half the steps. Returns log q(x; sigma_min) in nats, shape (N,), float64.
+    """
+    start, end = math.log(sigmas[0]), math.log(sigmas[1])
+    h = (end - start) / num_steps
+    y = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)
+    index = torch.arange(len(x), device=x.device)
+    for i in range(num_steps):
+        t = torch.full_like(y[:, 0], start + i * h)
+        k1 = _derivative(field, t, y, index)
+        k2 = _derivative(field, t + h / 2, y + h / 2 * k1, index)
+        k3 = _derivative(field, t + h / 2, y + h / 2 * k2, index)
+        k4 = _derivative(field, t + h, y + h * k3, index)
+        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return _gaussian_log_prob(y[:, :-1], prior_std) + y[:, -1]
+
+
+def _derivative(field: Field, t: Tensor, y: Tensor, index: Tensor) -> Tensor:
+    """d(x, log-density change)/dt, shape (n, d + 1)."""
+    x = y[:, :-1]
+    denoised, divergence = field(x, torch.exp(t), index)
+    return torch.cat([x - denoised, (x.shape[1] - divergence)[:, None]], dim=1).double()
+
+
+def _dormand_prince(
+    field: Field, t: Tensor, y: Tensor, h: Tensor, start: tuple[Tensor, Tensor]
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """One trial step: the 5th-order value, the seven slopes and the error estimate."""
+    slope, index = start
+    slopes = [slope]
+    for node, coefficients in zip(_NODES[1:], _STAGES, strict=True):
+        value = y + h[:, None] * _combine(coefficients, slopes)
+        slopes.append(_derivative(field, t + node * h, value, index))
+    return value, slopes, h[:, None] * _combine(_ERROR, slopes)
+
+
+def _combine(coefficients: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+    weights = torch.tensor(coefficients, dtype=torch.float64, device=slopes[0].device)
+    return torch.tensordot(weights, torch.stack(slopes), dims=1)
+
+
+def _error_ratio(error: Tensor, sigma: Tensor, tolerance: float) -> Tensor:
+    """Error over tolerance: of x in units of sigma (the flow's own scale), of log-density in nats."""
+    of_x = error[:, :-1].abs().amax(1) / sigma
+    ratio = torch.maximum(of_x, error[:, -1].abs()) / tolerance
+    return torch.nan_to_num(ratio, nan=torch.inf)
+
+
+def _gaussian_log_prob(x: Tensor, std: float) -> Tensor:
+    constant = x.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
+    return -0.5 * (x**2).sum(1) / std**2 - constant

@@ -1,0 +1,1 @@
+"""Discriminators, their objectives, and guidance. Knows torch and dgray.diffusion; not files or Ray."""

@@ -1,0 +1,153 @@
+r"""The objectives: what a discriminator is trained to minimise.
+
+All are integrands over ln sigma, per sample, in units in which no weighting is the ``likelihood``
+weighting: for the KL objective that is the integrand of the path KL up to a constant, and for the
+cross-entropy the noise law of Kim et al. 2023 (arXiv 2211.17091).
+
+Noised samples are x = x0 + sigma n. ``cross_entropy`` is the usual logistic loss; its optimum is
+the log-ratio. ``kl`` is denoising score matching of the *guided* score (Verine et al. 2025, arXiv
+2503.16117, Eq. 15; weighting as in docs/theory.md): it equals
+E|sigma (grad log p_data - s - grad d)|^2 plus a constant that depends on no discriminator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dgray.diffusion.denoiser import Denoiser
+
+
+class Differentiable(Protocol):
+    """What an objective asks of a discriminator: see ``Discriminator``."""
+
+    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """d(x; sigma), shape (...)."""
+        ...
+
+    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """grad_x d, shape (..., d)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Samples of one law, noised: x = x0 + sigma noise.
+
+    Attributes:
+        noise: n, standard normal, shape (..., N, d).
+        sigma: shape (..., N), > 0.
+        x: shape (..., N, d).
+    """
+
+    noise: Tensor
+    sigma: Tensor
+    x: Tensor
+
+    @staticmethod
+    def of(clean: Tensor, noise: Tensor, sigma: Tensor) -> Noised:
+        """Noise clean samples, shape (..., N, d)."""
+        return Noised(noise, sigma, clean + sigma[..., None] * noise)
+
+    def rows(self, start: int, stop: int) -> Noised:
+        """Some of the N samples."""
+        cut = slice(start, stop)
+        return Noised(self.noise[..., cut, :], self.sigma[..., cut], self.x[..., cut, :])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What every objective may look at; the base enters only through its residual.
+
+    Attributes:
+        real: noised data.
+        residual: n + sigma s(x; sigma) = (D - x0) / sigma of the base on them, shape (..., N, d).
+        generated: the base's own samples noised again; None where no objective needs them.
+    """
+
+    real: Noised
+    residual: Tensor
+    generated: Noised | None
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.real.sigma.shape[-1]
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Some of the N samples."""
+        generated = None if self.generated is None else self.generated.rows(start, stop)
+        return Batch(
+            self.real.rows(start, stop), self.residual[..., start:stop, :], generated
+        )
+
+
+Objective = Callable[[Differentiable, Batch], Tensor]
+"""A discriminator's loss on each of a batch's N samples, shape (..., N), in nats."""
+
+
+def denoising_residual(base: Denoiser, real: Noised) -> Tensor:
+    """n + sigma s(x; sigma) = (D(x; sigma) - x0) / sigma, shape (..., N, d)."""
+    return real.noise + (base(real.x, real.sigma) - real.x) / real.sigma[..., None]
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """softplus(-d) on real plus softplus(d) on generated samples; ln 4 where d = 0.
+
+    The two sets are paired row by row only to share a noise level. ``gradient_penalty`` adds its
+    value times |sigma grad d|^2 on the real samples: the very quantity that guidance applies.
+    """
+
+    gradient_penalty: float = 0.0
+
+    def __call__(self, discriminator: Differentiable, batch: Batch) -> Tensor:
+        """See ``Objective``."""
+        real, generated = batch.real, batch.generated
+        if generated is None:
+            raise ValueError("cross_entropy needs generated samples, but the batch has none")
+        loss = softplus(-discriminator.logit(real.x, real.sigma))
+        loss = loss + softplus(discriminator.logit(generated.x, generated.sigma))
+        if self.gradient_penalty == 0:
+            return loss
+        gradient = real.sigma[..., None] * discriminator.gradient(real.x, real.sigma)
+        return loss + self.gradient_penalty * (gradient**2).sum(-1)
+
+
+@dataclass(frozen=True)
+class Kl:
+    """|n + sigma s + sigma grad d|^2 on real samples.
+
+    Since grad log p(x | x0) = -n / sigma this is sigma^2 times the squared error of the guided
+    score, equivalently |D_1(x; sigma) - x0|^2 / sigma^2.
+    """
+
+    def __call__(self, discriminator: Differentiable, batch: Batch) -> Tensor:
+        """See ``Objective``."""
+        gradient = discriminator.gradient(batch.real.x, batch.real.sigma)
+        residual = batch.residual + batch.real.sigma[..., None] * gradient
+        return (residual**2).sum(-1)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """kl + gamma cross_entropy (Verine et al. 2025, Eq. 17; the place of gamma is ours)."""
+
+    gamma: float
+
+    def __call__(self, discriminator: Differentiable, batch: Batch) -> Tensor:
+        """See ``Objective``."""
+        return Kl()(discriminator, batch) + self.gamma * CrossEntropy()(discriminator, batch)
+
+
+def edm_weighting(sigma: Tensor, sigma_data: float) -> Tensor:
+    """EDM's loss weighting relative to the likelihood's: 1 + sigma^2 / sigma_data^2, shape (...).
+
+    Karras et al. 2022 weigh |D - x0|^2 by (sigma^2 + sigma_data^2) / (sigma sigma_data)^2; here
+    losses are in units of |D - x0|^2 / sigma^2.
+    """
+    return 1 + (sigma / sigma_data) ** 2

@@ -1,0 +1,97 @@
+"""One attempt at a trial: run it from where its rows end, store each checkpoint, tell of it.
+
+Both engines run exactly this; they differ in where it runs and in what ``store`` is. Knows neither
+torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
+from dgray.plan import Trial
+from dgray.row import CheckpointResult
+
+
+class RunTrial(Protocol):
+    """What ``dgray.trial.run_trial`` is to an engine."""
+
+    def __call__(
+        self,
+        trial: Trial,
+        artifacts: Mapping[str, bytes],
+        *,
+        resume: tuple[int, bytes] | None = None,
+    ) -> Iterator[CheckpointResult]:
+        """Yield a result at every checkpoint after the one of ``resume``."""
+        ...
+
+
+class Store(Protocol):
+    """The part of ``RunFolder`` that a trial needs, wherever the folder is."""
+
+    def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
+        """Newest state from which no row is missing."""
+        ...
+
+    def write_result(self, result: CheckpointResult) -> None:
+        """Store one checkpoint; on return its rows are on disk."""
+        ...
+
+    def write_failure(self, trial: Trial, reason: str) -> None:
+        """Put a failed row where each missing cell would be."""
+        ...
+
+
+def attempt(
+    trial: Trial, artifacts: Mapping[str, bytes], store: Store, run_trial: RunTrial
+) -> Iterator[CheckpointDone | TrialFailed]:
+    """Yield an event for every stored checkpoint, and at most one failure, at the end.
+
+    An exception of the trial becomes a failure; one of the store (a full disk) is raised, because
+    no other trial would fare better.
+    """
+    resume = store.load_state(trial.id, trial.epochs)
+    for step in _steps(trial, artifacts, resume, run_trial):
+        if isinstance(step, str):
+            store.write_failure(trial, step)
+            yield TrialFailed(trial_id=trial.id, reason=step)
+        else:
+            store.write_result(step)
+            yield checkpoint_done(step)
+
+
+def _steps(
+    trial: Trial,
+    artifacts: Mapping[str, bytes],
+    resume: tuple[int, bytes] | None,
+    run_trial: RunTrial,
+) -> Iterator[CheckpointResult | str]:
+    """The trial's results in order; then the reason, if it raised or broke its promise."""
+    owed = [epoch for epoch in trial.epochs if resume is None or epoch > resume[0]]
+    num_rows = trial.replicates * len(trial.settings)
+    try:
+        for result in run_trial(trial, artifacts, resume=resume):
+            if owed[:1] != [result.epoch] or len(result.rows) != num_rows:
+                yield (
+                    f"checkpoint {owed[:1]} with {num_rows} rows was due, but the trial gave "
+                    f"checkpoint {result.epoch} with {len(result.rows)} rows"
+                )
+                return
+            owed.pop(0)
+            yield result
+    except Exception as error:  # whatever a trial raises is its result, the others go on
+        yield describe(error)
+        return
+    if owed:
+        yield f"the trial ended without its checkpoints {owed}"
+
+
+def describe(error: BaseException) -> str:
+    """The reason of a failure in one line: type, message and where it was raised."""
+    text = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text

@@ -1,0 +1,127 @@
+"""From Ray Tune's callbacks to events, and from events to the small results that Tune carries.
+
+Knows Ray Tune's callback interface.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+
+from dgray.engine.events import (
+    Best,
+    CheckpointDone,
+    Observe,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+)
+from dgray.plan import Trial
+from dgray.run_folder import RunFolder
+
+_FAILURE = "failure"
+
+
+class InterruptedInTune(Exception):
+    """Ends ``Tuner.fit`` so that it stops its trials; a KeyboardInterrupt would leave them."""
+
+
+def to_metrics(event: CheckpointDone | TrialFailed) -> dict[str, Any]:
+    """What is reported to Tune: scalars only, since every result stays in the driver's memory."""
+    if isinstance(event, TrialFailed):
+        return {_FAILURE: event.reason}
+    best = dataclasses.asdict(event.best) if event.best else {}
+    return {"epoch": event.epoch, "rows_done": event.rows_done} | {
+        f"best_{name}": value for name, value in best.items()
+    }
+
+
+def from_metrics(trial_id: str, metrics: Mapping[str, Any]) -> CheckpointDone | TrialFailed:
+    """The event that ``to_metrics`` made these from."""
+    if _FAILURE in metrics:
+        return TrialFailed(trial_id=trial_id, reason=metrics[_FAILURE])
+    names = [f.name for f in dataclasses.fields(Best)]
+    best = {name: metrics[f"best_{name}"] for name in names if f"best_{name}" in metrics}
+    return CheckpointDone(
+        trial_id=trial_id,
+        epoch=metrics["epoch"],
+        rows_done=metrics["rows_done"],
+        best=Best(**best) if best else None,
+    )
+
+
+class Narrator(tune.Callback):
+    """Tells ``observe`` what Tune's trials do, and ends the fit once ``interrupted`` is set."""
+
+    def __init__(
+        self,
+        trials: Mapping[str, Trial],
+        folder: RunFolder,
+        observe: Observe,
+        interrupted: threading.Event,
+    ) -> None:
+        """``trials``: by id; a trial whose workers died for good gets its failed rows here."""
+        self._trials = trials
+        self._folder = folder
+        self._observe = observe
+        self._interrupted = interrupted
+        self._failed: set[str] = set()
+        self._lost: list[Any] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune saves its settings to restore a run from, which dgray never does."""
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Between two events of Tune: the safe point to stop at."""
+        self._tell_lost()
+        if self._interrupted.is_set():
+            raise InterruptedInTune
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker took a trial, perhaps again."""
+        self._observe(TrialStarted(trial_id=trial.config["trial"]))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A checkpoint is on disk, or the trial raised."""
+        event = from_metrics(trial.config["trial"], result)
+        if isinstance(event, TrialFailed):
+            self._failed.add(event.trial_id)
+        self._observe(event)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Any], trial: Any, **info: Any
+    ) -> None:
+        """The trial's function returned."""
+        if trial.config["trial"] not in self._failed:
+            self._observe(TrialFinished(trial_id=trial.config["trial"]))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial's workers died more often than it may be tried again."""
+        self._lost.append(trial)  # Tune learns why only after this call
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """No trial is left."""
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        for trial in self._lost:
+            trial_id = trial.config["trial"]
+            reason = f"its worker was lost ({_detail(trial.get_pickled_error())})"
+            self._folder.write_failure(self._trials[trial_id], reason)
+            self._observe(TrialFailed(trial_id=trial_id, reason=reason))
+        self._lost.clear()
+
+
+def _detail(error: BaseException | None) -> str:
+    """Type and cause in one line; Ray's own text runs over a dozen."""
+    text = " ".join(str(error).split())
+    _, marker, detail = text.partition("Worker exit detail: ")
+    cause = detail.partition(" Some common causes")[0] if marker else text[-200:]
+    return f"{type(error).__name__}: {cause}"

@@ -1,0 +1,151 @@
+"""The Ray a study runs on: the one that is there already, or one of its own, bound to loopback.
+
+A Ray that was there is left as it was found. Knows Ray; not what a trial is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import ray
+from ray._private import ray_constants
+from ray._private import worker as ray_worker
+
+import dgray
+from dgray.run_lock import RunRefused
+
+_PACKAGE = Path(dgray.__file__).parent
+
+
+@contextlib.contextmanager
+def ray_session() -> Iterator[str]:
+    """Be connected to Ray inside the block; the value says in words to which."""
+    if ray.is_initialized():
+        yield "the Ray of this process"
+        return
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("ray://"):
+        raise RunRefused(
+            f"RAY_ADDRESS={address}: rows are written where the driver runs, so the driver must be "
+            "on a node of the cluster, not a Ray client; start the study there "
+            "(ray exec, ray job submit, or ssh) with RAY_ADDRESS=auto"
+        )
+    token = Path.home() / ".ray" / "auth_token"
+    had_token = token.exists()
+    with _signals_kept(), _without_raylet_messages():
+        if address:
+            _connect(address)
+        else:
+            _start()
+    if not had_token and token.exists():
+        token.chmod(0o600)  # Ray 2.60 leaves it readable to everybody
+    try:
+        yield f"the Ray cluster at {address}" if address else "a Ray of its own on this machine"
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    # The package travels with the job: workers run the driver's dgray, whatever they have installed.
+    ray.init(
+        address=address,
+        runtime_env={"py_modules": [str(_PACKAGE)], "excludes": ["__pycache__"]},
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _start() -> None:
+    # PYTHONPATH: workers find this checkout's dgray before an installed one. The other variable is how
+    # Ray is told that one machine is all there is: only then do its servers bind to loopback
+    # (node_ip_address=127.0.0.1 alone is replaced by the machine's outer address).
+    path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": path}
+    with environment(alone), patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False):
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+        )
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that are set inside the block; Ray and Tune read some from there only."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Undo what ``ray.init`` does to SIGTERM: it would end the driver without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _without_raylet_messages() -> contextlib.AbstractContextManager[Any]:
+    """Start no thread that prints coloured lines into stdout when a worker dies.
+
+    ``log_to_driver=False`` does not stop it; the reason of a lost worker is in its failed rows.
+    """
+    return patch.object(ray_worker, "listen_error_messages", new=lambda worker, stopped: None)
+
+
+def num_fitting(request: Mapping[str, float]) -> int:
+    """How many such requests the nodes that are there now hold at a time."""
+    return sum(_fit_on(node["Resources"], request) for node in _nodes())
+
+
+def refuse_impossible(request: Mapping[str, float]) -> None:
+    """Raise RunRefused if no node can ever hold ``request``: Ray would wait for ever."""
+    if num_fitting(request) or _may_grow():
+        return
+    there = "; ".join(
+        f"{node['NodeManagerAddress']}: {_words(node['Resources'])}" for node in _nodes()
+    )
+    raise RunRefused(
+        f"resources: a trial must fit on one node, but it asks for {_words(request)} and there is "
+        f"{there}; lower resources.cpus_per_trial or gpus_per_trial (--set), or add such a node"
+    )
+
+
+def _fit_on(resources: Mapping[str, float], request: Mapping[str, float]) -> int:
+    return min(int(resources.get(name, 0.0) / amount + 1e-9) for name, amount in request.items())
+
+
+def _words(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{resources.get(name, 0.0):g} {name}" for name in ("CPU", "GPU"))
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _may_grow() -> bool:
+    """Whether an autoscaler may add nodes: the cluster launcher's file, or KubeRay's variable."""
+    launched = Path("~/ray_bootstrap_config.yaml").expanduser().exists()
+    return launched or "KUBERAY_GEN_RAY_START_CMD" in os.environ

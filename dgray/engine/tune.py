@@ -1,0 +1,147 @@
+"""Trials as Ray Tune trials, one a training configuration, on whatever workers there are.
+
+Rows do not travel through Tune: a worker hands each checkpoint to a sink on the driver's node, which
+writes it into the run folder, and only then reports to Tune. So workers need no disk in common
+with the driver, and a row that was reported is on disk. Knows Ray; a trial is a function to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from dgray.config.study import Resources
+from dgray.engine.attempt import RunTrial, attempt
+from dgray.engine.events import EngineStarted, Observe
+from dgray.engine.interrupt import deferred_interrupt
+from dgray.engine.narrator import InterruptedInTune, Narrator, to_metrics
+from dgray.engine.ray_session import environment, num_fitting, ray_session, refuse_impossible
+from dgray.plan import Plan, Trial
+from dgray.row import CheckpointResult
+from dgray.run_folder import RunFolder
+
+_TUNE_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its handler ends the study without a word
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def run(
+    plan: Plan,
+    folder: RunFolder,
+    artifacts: Mapping[str, bytes],
+    observe: Observe,
+    *,
+    run_trial: RunTrial | None = None,
+) -> None:
+    """Complete every trial that can be completed; the others leave failed rows."""
+    owed = {trial.id: trial for trial in plan.trials if folder.missing_epochs(trial)}
+    if not owed:
+        return
+    resources = next(iter(owed.values())).config.resources
+    request = _request(resources)
+    with _quiet_tune(), ray_session() as where, deferred_interrupt() as interrupted:
+        refuse_impossible(request)
+        limit = min(len(owed), resources.max_concurrent_trials or len(owed))
+        num_workers = max(1, min(limit, num_fitting(request)))
+        observe(EngineStarted(engine="ray", where=where, num_workers=num_workers))
+        sink = _start_sink(folder)
+        trainable = tune.with_parameters(
+            _trainable, trials=owed, artifacts=dict(artifacts), sink=sink, run_trial=run_trial
+        )
+        trainable = tune.with_resources(trainable, {k.lower(): v for k, v in request.items()})
+        try:
+            _fit(trainable, list(owed), resources, Narrator(owed, folder, observe, interrupted))
+        except InterruptedInTune:
+            raise KeyboardInterrupt from None
+        finally:
+            ray.kill(sink)
+
+
+def _request(resources: Resources) -> dict[str, float]:
+    """What a trial asks Ray for."""
+    request = {"CPU": float(resources.cpus_per_trial)}
+    return request | ({"GPU": resources.gpus_per_trial} if resources.gpus_per_trial else {})
+
+
+def _start_sink(folder: RunFolder) -> Any:
+    """The actor that writes into the run folder, on this node, where the folder is."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # Writing a checkpoint twice writes the same bytes, so a lost call may simply be made again.
+    make = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(RunFolder)
+    return make.options(scheduling_strategy=here).remote(folder.path.absolute())
+
+
+def _fit(
+    trainable: Any, trial_ids: Sequence[str], resources: Resources, narrator: Narrator
+) -> None:
+    """Tune's own files go to a folder that is removed: the rows are the record."""
+    with tempfile.TemporaryDirectory(prefix="dgray-tune-", ignore_cleanup_errors=True) as storage:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"trial": tune.grid_search(list(trial_ids))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=resources.max_concurrent_trials, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                storage_path=storage,
+                verbose=0,
+                callbacks=[narrator],
+                failure_config=tune.FailureConfig(max_failures=resources.max_failures),
+            ),
+        )
+        tuner.fit()
+
+
+class _RemoteFolder:
+    """The run folder as a worker sees it, perhaps from another machine."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+
+    def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
+        state: tuple[int, bytes] | None = ray.get(self._sink.load_state.remote(trial_id, epochs))
+        return state
+
+    def write_result(self, result: CheckpointResult) -> None:
+        ray.get(self._sink.write_result.remote(result))
+
+    def write_failure(self, trial: Trial, reason: str) -> None:
+        ray.get(self._sink.write_failure.remote(trial, reason))
+
+
+def _trainable(
+    config: dict[str, Any],
+    trials: Mapping[str, Trial],
+    artifacts: Mapping[str, bytes],
+    sink: Any,
+    run_trial: RunTrial | None,
+) -> None:
+    """Runs on a worker. A trial that raises ends well here: Tune tries again only lost workers."""
+    if run_trial is None:
+        from dgray.trial import run_trial
+    trial = trials[config["trial"]]
+    for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
+        tune.report(to_metrics(event))
+
+
+@contextlib.contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Tune's tables, tips and stack traces are replaced by events and failed rows."""
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with environment(_TUNE_SETTINGS):
+            yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,158 @@
+"""Scoring of one discriminator at one checkpoint: every guidance weight and sampler at once.
+
+Each function here returns columns of ``dgray.row.Row`` by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgray.build import build_control
+from dgray.diffusion.likelihood import ode_log_likelihood
+from dgray.discriminator.calibration import GuidanceMoments, calibrate
+from dgray.discriminator.discriminator import Discriminator
+from dgray.discriminator.guidance import SplineWeight, StackedGuidance, Weight
+from dgray.discriminator.objective import Batch, CrossEntropy, Objective
+from dgray.evaluation_set import EvaluationSet, scaled_gradient
+from dgray.metrics.classification import accuracy, calibration_error
+from dgray.metrics.estimate import Estimate
+from dgray.metrics.path import path_divergence, squared_norm
+
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Points of the held-out split at which log-likelihoods are compared.
+
+    Attributes:
+        points: at sigma_min, shape (P, d).
+        data_log_prob: exact log-density of the data's law there, shape (P,).
+        base_log_prob: that of the unguided base's flow, shape (P,).
+    """
+
+    points: Tensor
+    data_log_prob: Tensor
+    base_log_prob: Tensor
+
+
+def calibrated_weight(
+    discriminator: Discriminator, sets: EvaluationSet
+) -> tuple[SplineWeight, GuidanceMoments]:
+    """The weight that the validation split asks for, and that split's moments."""
+    real = sets.validation.real
+    pull = scaled_gradient(discriminator, real)
+    gain = -torch.linalg.vecdot(sets.validation.residual, pull)
+    moments = GuidanceMoments(real.sigma, gain, squared_norm(pull))
+    edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
+    return calibrate(moments, edges), moments
+
+
+def score_path(
+    discriminator: Discriminator,
+    sets: EvaluationSet,
+    weights: Sequence[Weight],
+    validation: GuidanceMoments,
+) -> list[Columns]:
+    """Path KL, score error and the validation split's verdict, for each weight."""
+    moments = sets.path_moments(scaled_gradient(discriminator, sets.held_out.real))
+    rows = []
+    for weight in weights:
+        path = path_divergence(moments, weight, sets.span)
+        change = sets.span.log_length * validation.change(weight).double().mean(1)
+        rows.append(
+            {
+                **estimate_columns("path_kl", path.path_kl),
+                **estimate_columns("path_kl_change", path.path_kl_change),
+                **estimate_columns("score_error", path.score_error),
+                **estimate_columns("validation_change", Estimate.of(change)),
+                "path_kl_bins": path.path_kl_bins,
+                "score_error_bins": path.score_error_bins,
+            }
+        )
+    return rows
+
+
+def score_flow(
+    discriminator: Discriminator,
+    sets: EvaluationSet,
+    weights: Sequence[Weight],
+    reference: Reference,
+) -> list[Columns]:
+    """KL(data, model of the probability-flow ODE) for each weight, integrated together."""
+    problem, settings = sets.problem, sets.problem.config.evaluate
+    count = len(reference.points)
+    owner = torch.arange(len(weights), device=problem.device).repeat_interleave(count)
+    stack = StackedGuidance(problem.base, discriminator, weights, owner)
+    flow = ode_log_likelihood(
+        lambda x, sigma, index: stack.select(index).with_divergence(x, sigma),
+        reference.points.repeat(len(weights), 1),
+        problem.span,
+        prior_std=problem.prior_std,
+        tolerance=settings.tolerance,
+        max_steps=settings.max_steps,
+    )
+    rows = []
+    for log_prob, converged in zip(
+        flow.log_prob.view(-1, count), flow.converged.view(-1, count), strict=True
+    ):
+        rows.append(
+            {
+                **estimate_columns("kl", Estimate.of(reference.data_log_prob - log_prob)),
+                **estimate_columns("kl_change", Estimate.of(reference.base_log_prob - log_prob)),
+                "kl_unconverged": 1 - float(converged.double().mean()),
+            }
+        )
+    return rows
+
+
+def score_discriminator(
+    discriminator: Discriminator,
+    sets: EvaluationSet,
+    objective: Objective,
+    training: Batch | None,
+) -> Columns:
+    """Losses, accuracy and calibration of the discriminator itself."""
+    held_out = objective(discriminator, sets.held_out)
+    columns = {
+        **estimate_columns("loss_held_out", Estimate.of(held_out.double().mean(1))),
+        "loss_held_out_bins": sets.span.by_bin(held_out),
+        **_as_classifier(discriminator, sets),
+    }
+    if training is None:
+        return columns
+    loss = objective(discriminator, training)
+    columns["loss_train"] = float(loss.double().mean())
+    columns["loss_train_bins"] = sets.span.by_bin(loss)
+    columns["overfit_gap"] = columns["loss_held_out"] - columns["loss_train"]
+    return columns
+
+
+def _as_classifier(discriminator: Discriminator, sets: EvaluationSet) -> Columns:
+    real, generated = sets.held_out.real, sets.held_out.generated
+    assert generated is not None
+    logits = discriminator.logit(real.x, real.sigma)
+    generated_logits = discriminator.logit(generated.x, generated.sigma)
+    entropy = CrossEntropy()(discriminator, sets.held_out).double().mean(1)
+    columns: Columns = {
+        "cross_entropy": float(entropy.mean()),
+        "accuracy": accuracy(logits, generated_logits),
+        "calibration_error": calibration_error(logits, generated_logits),
+    }
+    if sets.problem.base_mixture is not None:
+        oracle = build_control("oracle", sets.problem)
+        optimum = CrossEntropy()(oracle, sets.held_out).double().mean(1)
+        columns |= estimate_columns("cross_entropy_gap", Estimate.of(entropy - optimum))
+    return columns
+
+
+def estimate_columns(name: str, estimate: Estimate) -> Columns:
+    """An estimate as the columns ``name`` and ``name_se``; what is not a number is missing."""
+    values = {name: estimate.value, f"{name}_se": estimate.se}
+    return {key: None if math.isnan(value) else value for key, value in values.items()}

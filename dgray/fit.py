@@ -1,0 +1,176 @@
+"""Training of a discriminator ensemble: a generator of checkpoints.
+
+All randomness of an epoch comes from generators named (seed, replicate, epoch), so a training
+resumed at a checkpoint draws what an undisturbed one would, and replicates trained together draw
+what each would draw alone. Printing, files and Ray belong to the caller.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgray.config.training import Fit
+from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.noise import named_generator
+from dgray.discriminator.mlp import DroppedMlp, Mlp
+from dgray.discriminator.objective import Batch, Noised, Objective, denoising_residual
+from dgray.fit_state import TrainingState
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned, all replicates at once; tensors on the training device, float32.
+
+    Attributes:
+        real: training samples, shape (R, n, d).
+        generated: the base's samples, shape (R, m, d); None if the objective needs none.
+        base: the denoiser to be guided.
+        objective: per-sample loss.
+        draw_sigma: a generator and a count -> that many noise levels.
+        weigh: factor on the loss at each noise level.
+        validation: a fixed batch for early stopping, shape (1, N, d); None without.
+        seed: of the study.
+    """
+
+    real: Tensor
+    generated: Tensor | None
+    base: Denoiser
+    objective: Objective
+    draw_sigma: Callable[[torch.Generator, int], Tensor]
+    weigh: Callable[[Tensor], Tensor]
+    validation: Batch | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class FitCheckpoint:
+    """The ensemble at one of the epochs asked for.
+
+    Attributes:
+        epoch: passes over the real samples so far.
+        discriminator: the weights to evaluate (averaged, or early-stopped, if so configured).
+        losses: (epoch, mean training loss since the last entry, shape (R,)).
+        stopped_epochs: epoch whose weights early stopping kept, per replicate; None without.
+        seconds: wall time since the last checkpoint.
+    """
+
+    epoch: int
+    discriminator: Mlp
+    losses: tuple[tuple[int, Tensor], ...]
+    stopped_epochs: tuple[int, ...] | None
+    seconds: float
+
+
+def fit(task: Task, settings: Fit, state: TrainingState) -> Iterator[FitCheckpoint]:
+    """Train from ``state`` (which it advances) and yield at every checkpoint still ahead.
+
+    Raises:
+        FloatingPointError: when the loss of a replicate is no longer finite.
+    """
+    checkpoints = [e for e in settings.checkpoint_epochs if e > state.epoch]
+    points = _loss_epochs(settings)
+    started, losses, pending = time.monotonic(), [], list[Tensor]()
+    for epoch in range(state.epoch + 1, checkpoints[-1] + 1 if checkpoints else 0):
+        if not state.all_stopped:
+            pending += _run_epoch(task, settings, state, epoch)
+        state.epoch = epoch
+        if task.validation is not None and epoch % settings.validate_every == 0:
+            state.keep_best(_validation_loss(task, state), settings.patience)
+        if pending and (epoch in points or epoch in checkpoints):
+            losses.append((epoch, _finite_mean(pending, epoch)))
+            pending = []
+        if epoch in checkpoints:
+            seconds = time.monotonic() - started
+            yield FitCheckpoint(
+                epoch, state.evaluated(), tuple(losses), state.stopped_epochs, seconds
+            )
+            started, losses = time.monotonic(), []
+
+
+def _run_epoch(task: Task, settings: Fit, state: TrainingState, epoch: int) -> list[Tensor]:
+    """One pass over the real samples; the loss of each step, shape (R,)."""
+    generators = [
+        named_generator(task.seed, "fit", replicate, epoch) for replicate in state.replicates
+    ]
+    everything = _draw_epoch(task, generators)
+    count = task.real.shape[1]
+    size = min(settings.batch_size, count)
+    steps = math.ceil(count / size)
+    losses = []
+    for i in range(steps):
+        batch = everything.rows(i * size, min((i + 1) * size, count))
+        discriminator = state.mlp
+        if settings.dropout:
+            discriminator = DroppedMlp.draw(state.mlp, settings.dropout, generators, batch.size)
+        loss = task.objective(discriminator, batch) * task.weigh(batch.real.sigma)
+        per_replicate = loss.mean(-1)
+        progress = ((epoch - 1) * steps + i) / (settings.epochs * steps)
+        state.step(per_replicate.sum(), _learning_rate(settings, progress))
+        losses.append(per_replicate.detach())
+    return losses
+
+
+@torch.no_grad()
+def _draw_epoch(task: Task, generators: list[torch.Generator]) -> Batch:
+    """Every batch of an epoch at once: samples in random order, noised afresh, shape (R, n, d)."""
+    count, dimension = task.real.shape[1:]
+    device = task.real.device
+    order = torch.stack([torch.randperm(count, generator=g) for g in generators]).to(device)
+    sigma = torch.stack([task.draw_sigma(g, count) for g in generators]).to(task.real)
+    noise = _normal(generators, (count, dimension)).to(device)
+    real = Noised.of(_gather(task.real, order), noise, sigma)
+    residual = denoising_residual(task.base, real)
+    if task.generated is None:
+        return Batch(real, residual, None)
+    pool = task.generated.shape[1]
+    chosen = torch.stack([torch.randint(pool, (count,), generator=g) for g in generators])
+    noise = _normal(generators, (count, dimension)).to(device)
+    clean = _gather(task.generated, chosen.to(device))
+    return Batch(real, residual, Noised.of(clean, noise, sigma))
+
+
+def _normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+    return torch.stack([torch.randn(shape, generator=g) for g in generators])
+
+
+def _gather(points: Tensor, order: Tensor) -> Tensor:
+    """points (R, n, d) in the order (R, k) of each replicate; shape (R, k, d)."""
+    return points.gather(1, order[..., None].expand(*order.shape, points.shape[-1]))
+
+
+@torch.no_grad()
+def _validation_loss(task: Task, state: TrainingState) -> Tensor:
+    """Loss of the weights that would be evaluated now, shape (R,)."""
+    assert task.validation is not None
+    loss = task.objective(state.averaged(), task.validation)
+    return (loss * task.weigh(task.validation.real.sigma)).mean(-1)
+
+
+def _learning_rate(settings: Fit, progress: float) -> float:
+    """Learning rate after a share of all steps, in [0, 1)."""
+    if settings.learning_rate_decay == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _loss_epochs(settings: Fit, per_decade: int = 12) -> set[int]:
+    """Epochs at which the loss curve has a point: all the first ones, then a geometric series."""
+    count = math.ceil(math.log10(settings.epochs) * per_decade) + 1
+    return {round(10 ** (i / per_decade)) for i in range(count)}
+
+
+def _finite_mean(losses: list[Tensor], epoch: int) -> Tensor:
+    mean = torch.stack(losses).mean(0)
+    if not torch.isfinite(mean).all():
+        bad = torch.nonzero(~torch.isfinite(mean)).flatten().tolist()
+        raise FloatingPointError(
+            f"the training loss must be finite, but by epoch {epoch} that of replicates {bad} is "
+            f"{mean[bad].tolist()}; lower fit.learning_rate"
+        )
+    return mean

@@ -1,0 +1,116 @@
+"""The plan as tables for a terminal, or as plain lines where there is none. Knows rich, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dgray.cost import Estimate
+from dgray.plan import Plan, Setting, Trial
+
+MAX_TRIALS_SHOWN = 40
+_NUMBERS = ("replicates", "checkpoints", "settings", "rows", "time", "number")
+
+
+def render_plan(plan: Plan, estimate: Estimate) -> RenderableType:
+    """Axes, trials, totals, resources, estimated time and disk."""
+    study = plan.study
+    parts: list[RenderableType] = [Text(f"study {study.name}", style="bold")]
+    if study.description:
+        parts.append(Text(study.description))
+    parts += [_axes_table(plan), _trials_table(plan, estimate), _totals_table(plan, estimate)]
+    return Group(*parts)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for column in columns:
+        is_number = column in _NUMBERS
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    return table
+
+
+def _axes_table(plan: Plan) -> Table:
+    table = _table("axes", "field", "values", "kind")
+    for path, values in plan.study.axes.items():
+        table.add_row(path, _listed(values), "training")
+    table.add_row("fit.checkpoints", _listed(_distinct(t.epochs for t in plan.trials)), "epochs")
+    for name, values in _evaluation_axes(plan.trials).items():
+        table.add_row(f"evaluate.{name}", _listed(values), "evaluation")
+    return table
+
+
+def _evaluation_axes(trials: Iterable[Trial]) -> Mapping[str, tuple[Any, ...]]:
+    """What the settings of the guided trials (or of the base alone) vary over."""
+    settings = [setting for trial in trials for setting in trial.settings]
+    columns: dict[str, list[Any]] = {
+        "guidance_weight": [_weight(setting) for setting in settings],
+        "sampler": [setting.sampler for setting in settings],
+        "num_steps": [setting.num_steps for setting in settings],
+        "guidance_interval": [_interval(setting) for setting in settings],
+        "guided_stage": [setting.guided_stage for setting in settings],
+    }
+    return {name: tuple(dict.fromkeys(values)) for name, values in columns.items()}
+
+
+def _weight(setting: Setting) -> str:
+    return "calibrated" if setting.guidance_weight is None else f"{setting.guidance_weight:g}"
+
+
+def _interval(setting: Setting) -> str:
+    if setting.interval is None:
+        return "everywhere"
+    return f"[{setting.interval[0]:g}, {setting.interval[1]:g}]"
+
+
+def _distinct(groups: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(sorted({value for group in groups for value in group}))
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(str(list(v)) if isinstance(v, tuple) else str(v) for v in values)
+
+
+def _trials_table(plan: Plan, estimate: Estimate) -> Table:
+    columns = ("trial", "replicates", "checkpoints", "settings", "rows", "time")
+    table = _table("trials", *columns)
+    shown = list(zip(plan.trials, estimate.trial_seconds, strict=True))[:MAX_TRIALS_SHOWN]
+    for trial, seconds in shown:
+        counts = (trial.replicates, len(trial.epochs), len(trial.settings))
+        rows = counts[0] * counts[1] * counts[2]
+        table.add_row(trial.label, *map(str, counts), str(rows), duration(seconds))
+    if (hidden := len(plan.trials) - len(shown)) > 0:
+        table.add_row(f"and {hidden} more")
+    return table
+
+
+def _totals_table(plan: Plan, estimate: Estimate) -> Table:
+    counts, resources = plan.counts, plan.trials[0].config.resources
+    table = _table("totals", "what", "number")
+    table.show_header = False
+    table.add_row("trials", str(counts.trials))
+    table.add_row("discriminators trained", str(counts.trainings))
+    table.add_row("checkpoints", str(counts.checkpoints))
+    table.add_row("evaluations", str(counts.evaluations))
+    table.add_row("rows", str(counts.rows))
+    table.add_row("CPUs per trial", str(resources.cpus_per_trial))
+    table.add_row("GPUs per trial", f"{resources.gpus_per_trial:g}")
+    table.add_row("trials at a time", str(estimate.parallel_trials))
+    table.add_row("estimated time", duration(estimate.wall_seconds))
+    table.add_row("estimated disk", f"{estimate.disk_bytes / 1e6:.0f} MB")
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
