@@ -18,7 +18,7 @@ from dgray.build import Problem, likelihood_points, training_split
 from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight, Weight
-from dgray.discriminator.objective import Batch, Objective
+from dgray.discriminator.objective import Batch, Objective, Outputs
 from dgray.evaluate import (
     Columns,
     Reference,
@@ -118,9 +118,11 @@ def _evaluate_replicate(
     """Columns of every setting of one replicate, and the samples that were drawn."""
     member, training = checkpoint.members[replicate], checkpoint.training[replicate]
     calibrated, moments = calibrated_weight(member, scoring.sets)
-    shared = score_discriminator(member, scoring.sets, checkpoint.objective, training)
+    held_out = Outputs(member, scoring.sets.held_out)
+    trained = None if training is None else Outputs(member, training)
+    shared = score_discriminator(held_out, trained, scoring.sets, checkpoint.objective)
     weights = [acting_weight(setting, calibrated) for setting in trial.settings]
-    paths = score_path(member, scoring.sets, weights, moments)
+    paths = score_path(held_out, scoring.sets, weights, moments)
     columns: dict[Setting, Columns] = {}
     for setting, path in zip(trial.settings, paths, strict=True):
         knots = _knots(calibrated) if setting.is_calibrated else {}

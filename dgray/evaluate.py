@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgray.build import build_control
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.discriminator.calibration import GuidanceMoments, calibrate
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight, StackedGuidance, Weight
-from dgray.discriminator.objective import Batch, CrossEntropy, Objective
-from dgray.evaluation_set import EvaluationSet, scaled_gradient
+from dgray.discriminator.objective import CrossEntropy, Objective, Outputs
+from dgray.evaluation_set import EvaluationSet
 from dgray.metrics.classification import accuracy, calibration_error
 from dgray.metrics.estimate import Estimate
 from dgray.metrics.path import path_divergence, squared_norm
@@ -46,22 +45,21 @@ def calibrated_weight(
     discriminator: Discriminator, sets: EvaluationSet
 ) -> tuple[SplineWeight, GuidanceMoments]:
     """The weight that the validation split asks for, and that split's moments."""
-    real = sets.validation.real
-    pull = scaled_gradient(discriminator, real)
+    pull = Outputs(discriminator, sets.validation).scaled_gradient
     gain = -torch.linalg.vecdot(sets.validation.residual, pull)
-    moments = GuidanceMoments(real.sigma, gain, squared_norm(pull))
+    moments = GuidanceMoments(sets.validation.real.sigma, gain, squared_norm(pull))
     edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
     return calibrate(moments, edges), moments
 
 
 def score_path(
-    discriminator: Discriminator,
+    held_out: Outputs,
     sets: EvaluationSet,
     weights: Sequence[Weight],
     validation: GuidanceMoments,
 ) -> list[Columns]:
     """Path KL, score error and the validation split's verdict, for each weight."""
-    moments = sets.path_moments(scaled_gradient(discriminator, sets.held_out.real))
+    moments = sets.path_moments(held_out.scaled_gradient)
     rows = []
     for weight in weights:
         path = path_divergence(moments, weight, sets.span)
@@ -113,42 +111,35 @@ def score_flow(
 
 
 def score_discriminator(
-    discriminator: Discriminator,
-    sets: EvaluationSet,
-    objective: Objective,
-    training: Batch | None,
+    held_out: Outputs, training: Outputs | None, sets: EvaluationSet, objective: Objective
 ) -> Columns:
     """Losses, accuracy and calibration of the discriminator itself."""
-    held_out = objective(discriminator, sets.held_out)
+    loss = objective(held_out).double()
     columns = {
-        **estimate_columns("loss_held_out", Estimate.of(held_out.double().mean(1))),
-        "loss_held_out_bins": sets.span.by_bin(held_out),
-        **_as_classifier(discriminator, sets),
+        **estimate_columns("loss_held_out", Estimate.of(loss.mean(1))),
+        "loss_held_out_bins": sets.span.by_bin(loss),
+        **_as_classifier(held_out, sets),
     }
     if training is None:
         return columns
-    loss = objective(discriminator, training)
-    columns["loss_train"] = float(loss.double().mean())
+    loss = objective(training).double()
+    columns["loss_train"] = float(loss.mean())
     columns["loss_train_bins"] = sets.span.by_bin(loss)
     columns["overfit_gap"] = columns["loss_held_out"] - columns["loss_train"]
     return columns
 
 
-def _as_classifier(discriminator: Discriminator, sets: EvaluationSet) -> Columns:
-    real, generated = sets.held_out.real, sets.held_out.generated
-    assert generated is not None
-    logits = discriminator.logit(real.x, real.sigma)
-    generated_logits = discriminator.logit(generated.x, generated.sigma)
-    entropy = CrossEntropy()(discriminator, sets.held_out).double().mean(1)
+def _as_classifier(held_out: Outputs, sets: EvaluationSet) -> Columns:
+    entropy = CrossEntropy()(held_out).double().mean(1)
+    logits = held_out.real_logit, held_out.generated_logit
     columns: Columns = {
         "cross_entropy": float(entropy.mean()),
-        "accuracy": accuracy(logits, generated_logits),
-        "calibration_error": calibration_error(logits, generated_logits),
+        "accuracy": accuracy(*logits),
+        "calibration_error": calibration_error(*logits),
     }
-    if sets.problem.base_mixture is not None:
-        oracle = build_control("oracle", sets.problem)
-        optimum = CrossEntropy()(oracle, sets.held_out).double().mean(1)
-        columns |= estimate_columns("cross_entropy_gap", Estimate.of(entropy - optimum))
+    if sets.optimal_cross_entropy is not None:
+        gap = entropy - sets.optimal_cross_entropy
+        columns |= estimate_columns("cross_entropy_gap", Estimate.of(gap))
     return columns
 
 

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgray.build import Problem, training_split
+from dgray.build import Problem, build_control, training_split
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_edges, stratified
-from dgray.discriminator.discriminator import Discriminator
-from dgray.discriminator.objective import Batch, Noised, denoising_residual
+from dgray.discriminator.objective import (
+    Batch,
+    CrossEntropy,
+    Noised,
+    Outputs,
+    denoising_residual,
+)
 from dgray.metrics.path import NoiseRange, PathMoments, squared_norm
 
 TRAINING_POINTS = 1000  # at least so many noised training samples for loss_train
@@ -31,6 +36,7 @@ class EvaluationSet:
         validation: real and generated validation samples.
         score_gap: sigma (score of the data - score of the base) on held_out.real, (N, S, d).
         prior_gap: log p(x_T; sigma_max) - log prior(x_T), (N,).
+        optimal_cross_entropy: that of the exact log-ratio on held_out, (N,); None if unknown.
     """
 
     problem: Problem
@@ -38,6 +44,7 @@ class EvaluationSet:
     validation: Batch
     score_gap: Tensor
     prior_gap: Tensor
+    optimal_cross_entropy: Tensor | None
 
     @property
     def span(self) -> NoiseRange:
@@ -69,7 +76,11 @@ def build_evaluation_set(problem: Problem) -> EvaluationSet:
     validation = _noised_split(problem, "validation", sizes.num_validation)
     x, sigma = held_out.real.x, held_out.real.sigma
     gap = (problem.data(x, sigma) - problem.base(x, sigma)) / sigma[..., None]
-    return EvaluationSet(problem, held_out, validation, gap, _prior_gap(problem))
+    optimum = None
+    if problem.base_mixture is not None:
+        oracle = Outputs(build_control("oracle", problem), held_out)
+        optimum = CrossEntropy()(oracle).mean(1)
+    return EvaluationSet(problem, held_out, validation, gap, _prior_gap(problem), optimum)
 
 
 @torch.no_grad()
@@ -85,11 +96,6 @@ def training_batch(problem: Problem, replicate: int) -> Batch:
         pool = problem.generated(split, base.num_generated)
         generated = pool[rows % len(pool)]
     return _noised(problem, (real[rows % len(real)], generated), f"loss-{split}")
-
-
-def scaled_gradient(discriminator: Discriminator, real: Noised) -> Tensor:
-    """sigma grad d on noised samples, shape (N, S, d)."""
-    return real.sigma[..., None] * discriminator.gradient(real.x, real.sigma)
 
 
 def _noised_split(problem: Problem, split: str, count: int) -> Batch:

@@ -19,7 +19,13 @@ from dgray.config.training import Fit
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.mlp import DroppedMlp, Mlp
-from dgray.discriminator.objective import Batch, Noised, Objective, denoising_residual
+from dgray.discriminator.objective import (
+    Batch,
+    Noised,
+    Objective,
+    Outputs,
+    denoising_residual,
+)
 from dgray.fit_state import TrainingState
 
 
@@ -108,7 +114,7 @@ def _run_epoch(task: Task, settings: Fit, state: TrainingState, epoch: int) -> l
         discriminator = state.mlp
         if settings.dropout:
             discriminator = DroppedMlp.draw(state.mlp, settings.dropout, generators, batch.size)
-        loss = task.objective(discriminator, batch) * task.weigh(batch.real.sigma)
+        loss = task.objective(Outputs(discriminator, batch)) * task.weigh(batch.real.sigma)
         per_replicate = loss.mean(-1)
         progress = ((epoch - 1) * steps + i) / (settings.epochs * steps)
         state.step(per_replicate.sum(), _learning_rate(settings, progress))
@@ -148,7 +154,7 @@ def _gather(points: Tensor, order: Tensor) -> Tensor:
 def _validation_loss(task: Task, state: TrainingState) -> Tensor:
     """Loss of the weights that would be evaluated now, shape (R,)."""
     assert task.validation is not None
-    loss = task.objective(state.averaged(), task.validation)
+    loss = task.objective(Outputs(state.averaged(), task.validation))
     return (loss * task.weigh(task.validation.real.sigma)).mean(-1)
 
 

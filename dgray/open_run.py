@@ -1,4 +1,4 @@
-"""Which folder a run of a study writes into: a new one, or the one of the same study to be resumed.
+"""Which folder a run of a study writes into: a new one, or that of the same study, to be resumed.
 
 Nothing is ever deleted here but half-written files. Knows files; neither torch nor Ray.
 """
@@ -93,9 +93,9 @@ def _refuse_other_study(plan: Plan, lock_file: Path) -> None:
     if other:
         more = f"; and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
         raise RunRefused(
-            f"{lock_file.parent}: a run is resumed only by the same study, but this one differs in "
-            f"{'; '.join(other[:_SHOWN])}{more}. Start anew beside it with --fresh, or elsewhere "
-            f"with --out DIR"
+            f"{lock_file.parent}: a run is resumed only by the same study, but this one differs "
+            f"in {'; '.join(other[:_SHOWN])}{more}. Start anew beside it with --fresh, or "
+            f"elsewhere with --out DIR"
         )
 
 

@@ -1,7 +1,8 @@
-"""The plan as tables for a terminal, or as plain lines where there is none. Knows rich, no torch."""
+"""The plan as tables for a terminal, or plain lines where there is none. Knows rich, not torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,11 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dgray.config.relevance import BASE
 from dgray.cost import Estimate
 from dgray.plan import Plan, Setting, Trial
 
 MAX_TRIALS_SHOWN = 40
-_NUMBERS = ("replicates", "checkpoints", "settings", "rows", "time", "number")
+_NUMBERS = ("rows", "time", "number")
 
 
 def render_plan(plan: Plan, estimate: Estimate) -> RenderableType:
@@ -39,14 +41,17 @@ def _axes_table(plan: Plan) -> Table:
     table = _table("axes", "field", "values", "kind")
     for path, values in plan.study.axes.items():
         table.add_row(path, _listed(values), "training")
-    table.add_row("fit.checkpoints", _listed(_distinct(t.epochs for t in plan.trials)), "epochs")
-    for name, values in _evaluation_axes(plan.trials).items():
+    guided = [trial for trial in plan.trials if trial.objective != BASE]
+    epochs = {epoch for trial in guided if trial.is_trained for epoch in trial.epochs}
+    if epochs:
+        table.add_row("fit.checkpoints", _listed(sorted(epochs)), "epochs")
+    for name, values in _evaluation_axes(guided).items():
         table.add_row(f"evaluate.{name}", _listed(values), "evaluation")
     return table
 
 
 def _evaluation_axes(trials: Iterable[Trial]) -> Mapping[str, tuple[Any, ...]]:
-    """What the settings of the guided trials (or of the base alone) vary over."""
+    """What the settings of the guided trials vary over."""
     settings = [setting for trial in trials for setting in trial.settings]
     columns: dict[str, list[Any]] = {
         "guidance_weight": [_weight(setting) for setting in settings],
@@ -68,22 +73,18 @@ def _interval(setting: Setting) -> str:
     return f"[{setting.interval[0]:g}, {setting.interval[1]:g}]"
 
 
-def _distinct(groups: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    return tuple(sorted({value for group in groups for value in group}))
-
-
 def _listed(values: Iterable[Any]) -> str:
     return ", ".join(str(list(v)) if isinstance(v, tuple) else str(v) for v in values)
 
 
 def _trials_table(plan: Plan, estimate: Estimate) -> Table:
-    columns = ("trial", "replicates", "checkpoints", "settings", "rows", "time")
-    table = _table("trials", *columns)
+    title = "trials (rows = replicates x checkpoints x settings)"
+    table = _table(title, "trial", "rows", "time")
     shown = list(zip(plan.trials, estimate.trial_seconds, strict=True))[:MAX_TRIALS_SHOWN]
     for trial, seconds in shown:
         counts = (trial.replicates, len(trial.epochs), len(trial.settings))
-        rows = counts[0] * counts[1] * counts[2]
-        table.add_row(trial.label, *map(str, counts), str(rows), duration(seconds))
+        rows = f"{math.prod(counts)} = {' x '.join(map(str, counts))}"
+        table.add_row(trial.label, rows, duration(seconds))
     if (hidden := len(plan.trials) - len(shown)) > 0:
         table.add_row(f"and {hidden} more")
     return table

@@ -1,1 +1,1 @@
-"""The study file: frozen strict models and their reader. Knows YAML and pydantic; no torch, no Ray."""
+"""The study file: frozen strict models and their reader. Knows YAML, pydantic; no torch, Ray."""

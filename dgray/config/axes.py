@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -49,11 +48,20 @@ def axis_problems(document: Document) -> Iterator[Problem]:
         if not values:
             rule = "an axis must have at least one value, but got []"
             yield Problem(document.place(path), dotted(path), rule)
+        seen: set[object] = set()
         for index, value in enumerate(values):
-            if value in values[:index]:
+            number_seen = len(seen)
+            seen.add(_hashable(value))
+            if len(seen) == number_seen:
                 at = (*path, index)
                 rule = f"an axis must not repeat a value, but got {value!r} twice"
                 yield Problem(document.place(at), dotted(at), rule)
+
+
+def _hashable(value: object) -> object:
+    if isinstance(value, dict):
+        return tuple((name, _hashable(item)) for name, item in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def number_of_trials(axes: Axes) -> int:
@@ -76,12 +84,16 @@ def one_at_a_time(axes: Axes) -> Iterator[dict[FieldPath, int]]:
             yield first | {path: index}
 
 
-def resolve(values: dict[str, Any], assignment: Mapping[FieldPath, int]) -> dict[str, Any]:
+def resolve(
+    values: dict[str, Any], assignment: Mapping[FieldPath, int], prefix: FieldPath = ()
+) -> dict[str, Any]:
     """The study with every axis replaced by the value that ``assignment`` takes on it."""
-    resolved = copy.deepcopy(values)
-    for path, index in assignment.items():
-        section = section_at(resolved, path)
-        section[path[-1]] = section[path[-1]][index]
+    resolved = {}
+    for name, value in values.items():
+        path = (*prefix, name)
+        if path in assignment:
+            value = value[assignment[path]]
+        resolved[name] = resolve(value, assignment, path) if isinstance(value, dict) else value
     return resolved
 
 

@@ -67,7 +67,7 @@ class MixtureData(Model):
         1000, description="real training samples of each replicate (its own draw)"
     )
     num_validation: PositiveInt = Field(
-        2000, description="samples for calibration, early stopping and selection"
+        1000, description="samples for calibration, early stopping and selection"
     )
     num_held_out: PositiveInt = Field(2000, description="samples on which metrics are reported")
 

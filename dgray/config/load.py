@@ -62,8 +62,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 def lock_text(study: Study) -> str:
     """The text of ``study.lock.yaml``: every field written out. It loads to the same study."""
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None  # type: ignore[assignment]  # untyped there; None: short lists inline
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.default_flow_style = None  # lists of scalars on one line
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 99
     text = io.StringIO()
     yaml.dump(study.raw, text)

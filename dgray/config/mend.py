@@ -16,7 +16,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dgray.config.axes import all_axes, axis_problems, find_axes, one_at_a_time, resolve, section_at
+from dgray.config.axes import (
+    all_axes,
+    axis_problems,
+    find_axes,
+    one_at_a_time,
+    resolve,
+    section_at,
+)
 from dgray.config.problem import FieldPath, Problem, dotted
 from dgray.config.rules import Broken, explain, merge
 from dgray.config.study import StudyConfig
@@ -54,7 +61,11 @@ class Inquiry:
             words = set(re.findall(r"\w+", item.rule))
             depth = len(item.path)
             if not any(m[:depth] == item.path and words & set(m[depth:]) for m in self.mended):
-                self.report(_blamed(item, values) or item.path, item.rule)
+                path = _blamed(item, values) or item.path
+                rule = item.rule
+                if path and rule.startswith(f"{path[-1]} must "):  # the field is named already
+                    rule = rule.removeprefix(f"{path[-1]} ")
+                self.report(path, rule)
 
 
 def configure(values: dict[str, Any]) -> StudyConfig | list[Broken]:
@@ -76,6 +87,7 @@ def mend(inquiry: Inquiry) -> bool:
         broken = _broken(values)
         if not broken:
             return True
+        _report(inquiry, broken)
         outcomes = [_mend_one(inquiry, item) for item in broken]
         if not any(outcomes):
             return False
@@ -100,14 +112,20 @@ def _on_axis(broken: Broken, taken: Mapping[FieldPath, int]) -> Broken:
     return Broken(path=path, rule=broken.rule, error=broken.error, suggestion=broken.suggestion)
 
 
+def _report(inquiry: Inquiry, broken: Iterable[Broken]) -> None:
+    """Note broken rules, unless mending caused them."""
+    for item in broken:
+        if item.error == "value_error":
+            inquiry.report_sections([item], inquiry.document.values)
+        elif not inquiry.is_mended(item.path):
+            inquiry.report(item.path, item.rule)
+
+
 def _mend_one(inquiry: Inquiry, broken: Broken) -> bool:
-    """Report a broken rule unless mending caused it, and mend it; False if nothing changed."""
+    """Mend a broken value; False if nothing changed."""
     if broken.error == "value_error":
-        inquiry.report_sections([broken], inquiry.document.values)
         blamed = _blamed(broken, inquiry.document.values)
         return blamed is not None and _drop(inquiry, blamed)
-    if not inquiry.is_mended(broken.path):
-        inquiry.report(broken.path, broken.rule)
     if broken.error == "missing":
         return _fill(inquiry, broken.path)
     if broken.suggestion is None:
@@ -116,6 +134,8 @@ def _mend_one(inquiry: Inquiry, broken: Broken) -> bool:
 
 
 def _apply_suggestion(inquiry: Inquiry, broken: Broken, suggestion: str) -> bool:
+    if inquiry.is_mended(broken.path):  # dropped just now, with another of its broken entries
+        return False
     holder, last = section_at(inquiry.document.values, broken.path), broken.path[-1]
     if broken.error != "extra_forbidden":
         holder[last] = suggestion

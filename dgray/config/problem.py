@@ -1,4 +1,4 @@
-"""What is wrong with a study: one line a problem, all of them at once. Knows no YAML or pydantic."""
+"""What is wrong with a study: one line a problem, all of them at once. Knows no YAML, pydantic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def dotted(path: FieldPath) -> str:
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a value was written: a line and column of a file, or a ``--set`` of the command line."""
+    """Where a value was written: a line and column of a file, or a ``--set`` of the command."""
 
     rank: int  # files before the command line
     line: int  # 1-based; 0: the file as a whole

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from dgray.config.problem import FieldPath
+from dgray.config.problem import FieldPath, dotted
 from dgray.config.schema import NEVER_AXES, all_fields, fields_at, kinds_at, nearest
 
 _WANTED = {
@@ -63,7 +63,7 @@ def explain(details: ErrorDetails, values: dict[str, Any]) -> Broken:
     """The broken rule that one of pydantic's errors stands for."""
     error, context = details["type"], details.get("ctx", {})
     path = locate(details["loc"], values, is_missing=error == "missing")
-    value = details["input"]
+    value = list(details["input"]) if isinstance(details["input"], tuple) else details["input"]
     if error == "missing":
         rule = "required field is missing" + _kinds(path)
         return Broken(path=path, rule=rule, error=error)
@@ -139,17 +139,18 @@ def _unknown_field(path: FieldPath, values: dict[str, Any]) -> Broken:
     rule = "unknown field"
     if suggestion is not None:
         rule += _did_you_mean(suggestion)
-    elif (elsewhere := _elsewhere(path[-1])) is not None:
+    elif (elsewhere := _elsewhere(path)) is not None:
         rule += _did_you_mean(elsewhere)
     else:
         rule += f"; the fields here are {', '.join(known)}"
     return Broken(path=path, rule=rule, error="extra_forbidden", suggestion=suggestion)
 
 
-def _elsewhere(name: object) -> str | None:
-    """The field of another section that ``name`` most likely stands for."""
-    by_name = {field.rpartition(".")[2]: field for field in reversed(list(all_fields()))}
-    found = nearest(name, by_name, cutoff=0.8)
+def _elsewhere(path: FieldPath) -> str | None:
+    """The field of another section that the last part of ``path`` most likely stands for."""
+    others = [field for field in all_fields() if field != dotted(path)]
+    by_name = {field.rpartition(".")[2]: field for field in reversed(others)}
+    found = nearest(path[-1], by_name, cutoff=0.8)
     return by_name[found] if found is not None else None
 
 

@@ -128,7 +128,7 @@ def all_fields(model: type[BaseModel] = StudyConfig, prefix: FieldPath = ()) -> 
             yield from all_fields(section, (*prefix, name))
 
 
-def nearest(word: object, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+def nearest(word: object, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
     """The known word that ``word`` most likely stands for, if there is one."""
     if not isinstance(word, str):
         return None

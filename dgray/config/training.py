@@ -61,9 +61,7 @@ class Fit(Model):
     objective: Objective = Field(
         "cross_entropy", description="what is minimised; oracle and oscillating are controls"
     )
-    gamma: NonNegativeFloat = Field(
-        1.0, description="mixed: kl + gamma * cross_entropy"
-    )
+    gamma: NonNegativeFloat = Field(1.0, description="mixed: kl + gamma * cross_entropy")
     epochs: PositiveInt = Field(100, description="passes over the real training samples")
     checkpoints: tuple[PositiveInt, ...] | None = Field(
         None, description="epochs at which rows are reported, increasing; null: the last"

@@ -1,6 +1,6 @@
 """YAML 1.2 with a place for every value. Knows ruamel.yaml; nothing of what a study is.
 
-Only what JSON can hold is accepted: mappings with text keys, lists, text, numbers, true, false, null.
+Accepted is what JSON can hold: mappings with text keys, lists, text, numbers, true, false, null.
 """
 
 from __future__ import annotations

@@ -18,10 +18,11 @@ def silu(h: Tensor, order: int) -> tuple[Tensor, ...]:
     value = h * s
     if order == 0:
         return (value,)
-    first = torch.addcmul(s, value, 1 - s)
+    first = torch.addcmul(s, value, 1 - s)  # s + h s (1 - s)
     if order == 1:
         return value, first
-    return value, first, s * (1 - s) * (2 + h * (1 - 2 * s))
+    # second = s (1 - s) (2 + h - 2 value), written to reuse what is there
+    return value, first, (s - s * s).mul_(2 + h - 2 * value)
 
 
 def softplus_(h: Tensor, order: int) -> tuple[Tensor, ...]:

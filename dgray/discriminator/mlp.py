@@ -94,19 +94,19 @@ class Mlp:
     def gradient_and_laplacian(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """grad_x d, shape of x, and the sum of second derivatives, shape of sigma."""
         a, scale = self._input(x, sigma)
-        d, points = self.dimension, a.shape[:-1]
-        tangents = scale[..., None, :] * self.weights[0][..., :d, :].unsqueeze(-3)  # (..., N, d, w)
-        hidden, laplacian = self._affine(0, a), torch.zeros_like(tangents[..., 0, :])
+        d = self.dimension
+        hidden = self._affine(0, a)
+        # jets: value, d tangents and the Laplacian, stacked in front: (d + 2, ..., width)
+        rows = self.weights[0][..., :d, :].movedim(-2, 0).unsqueeze(-2)  # (d, ..., 1, width)
+        tangents, laplacian = scale * rows, torch.zeros_like(hidden)
         for layer in range(1, len(self.weights)):
             a, first, second = ACTIVATIONS[self.activation](hidden, 2)
-            laplacian = first * laplacian + second * (tangents**2).sum(-2)
-            tangents = first[..., None, :] * tangents
-            jets = torch.cat([a[..., None, :], tangents, laplacian[..., None, :]], dim=-2)
-            jets = jets.flatten(-3, -2) @ self.weights[layer]  # one product for all d + 2
-            jets = jets.unflatten(-2, (points[-1], d + 2))
-            hidden = jets[..., 0, :] + self.biases[layer]
-            tangents, laplacian = jets[..., 1:-1, :], jets[..., -1, :]
-        return tangents[..., 0].to(x.dtype), laplacian[..., 0].to(x.dtype)
+            curvature = second.mul_((tangents**2).sum(0)).addcmul_(first, laplacian)
+            jets = torch.cat([a[None], tangents * first, curvature[None]])
+            jets = jets @ self.weights[layer]
+            hidden = jets[0] + self.biases[layer]
+            tangents, laplacian = jets[1:-1], jets[-1]
+        return tangents[..., 0].movedim(0, -1).to(x.dtype), laplacian[..., 0].to(x.dtype)
 
     def _input(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """The first layer's input, and the factor that scaled x, shape (..., N, 1)."""

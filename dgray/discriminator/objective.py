@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor
@@ -86,7 +87,37 @@ class Batch:
         )
 
 
-Objective = Callable[[Differentiable, Batch], Tensor]
+@dataclass(frozen=True)
+class Outputs:
+    """A discriminator on a batch; each quantity is computed once, when first asked for."""
+
+    discriminator: Differentiable
+    batch: Batch
+
+    @cached_property
+    def real_logit(self) -> Tensor:
+        """d on the real samples, shape (..., N)."""
+        return self.discriminator.logit(self.batch.real.x, self.batch.real.sigma)
+
+    @cached_property
+    def generated_logit(self) -> Tensor:
+        """d on the generated samples, shape (..., N)."""
+        generated = self.batch.generated
+        if generated is None:
+            raise ValueError(
+                "cross-entropy needs generated samples, but the batch has none; set "
+                "base.num_generated > 0"
+            )
+        return self.discriminator.logit(generated.x, generated.sigma)
+
+    @cached_property
+    def scaled_gradient(self) -> Tensor:
+        """sigma grad d on the real samples, shape (..., N, d)."""
+        real = self.batch.real
+        return real.sigma[..., None] * self.discriminator.gradient(real.x, real.sigma)
+
+
+Objective = Callable[[Outputs], Tensor]
 """A discriminator's loss on each of a batch's N samples, shape (..., N), in nats."""
 
 
@@ -105,17 +136,12 @@ class CrossEntropy:
 
     gradient_penalty: float = 0.0
 
-    def __call__(self, discriminator: Differentiable, batch: Batch) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Tensor:
         """See ``Objective``."""
-        real, generated = batch.real, batch.generated
-        if generated is None:
-            raise ValueError("cross_entropy needs generated samples, but the batch has none")
-        loss = softplus(-discriminator.logit(real.x, real.sigma))
-        loss = loss + softplus(discriminator.logit(generated.x, generated.sigma))
+        loss = softplus(-outputs.real_logit) + softplus(outputs.generated_logit)
         if self.gradient_penalty == 0:
             return loss
-        gradient = real.sigma[..., None] * discriminator.gradient(real.x, real.sigma)
-        return loss + self.gradient_penalty * (gradient**2).sum(-1)
+        return loss + self.gradient_penalty * (outputs.scaled_gradient**2).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -126,11 +152,9 @@ class Kl:
     score, equivalently |D_1(x; sigma) - x0|^2 / sigma^2.
     """
 
-    def __call__(self, discriminator: Differentiable, batch: Batch) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Tensor:
         """See ``Objective``."""
-        gradient = discriminator.gradient(batch.real.x, batch.real.sigma)
-        residual = batch.residual + batch.real.sigma[..., None] * gradient
-        return (residual**2).sum(-1)
+        return ((outputs.batch.residual + outputs.scaled_gradient) ** 2).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -139,9 +163,9 @@ class Mixed:
 
     gamma: float
 
-    def __call__(self, discriminator: Differentiable, batch: Batch) -> Tensor:
+    def __call__(self, outputs: Outputs) -> Tensor:
         """See ``Objective``."""
-        return Kl()(discriminator, batch) + self.gamma * CrossEntropy()(discriminator, batch)
+        return Kl()(outputs) + self.gamma * CrossEntropy()(outputs)
 
 
 def edm_weighting(sigma: Tensor, sigma_data: float) -> Tensor:

@@ -47,13 +47,19 @@ class Store(Protocol):
 
 
 def attempt(
-    trial: Trial, artifacts: Mapping[str, bytes], store: Store, run_trial: RunTrial
+    trial: Trial, artifacts: Mapping[str, bytes], store: Store, run_trial: RunTrial | None
 ) -> Iterator[CheckpointDone | TrialFailed]:
     """Yield an event for every stored checkpoint, and at most one failure, at the end.
+
+    ``run_trial`` is ``dgray.trial.run_trial`` unless a test gives another.
 
     An exception of the trial becomes a failure; one of the store (a full disk) is raised, because
     no other trial would fare better.
     """
+    if run_trial is None:
+        from dgray import trial as dgray_trial  # torch: for the process that runs trials only
+
+        run_trial = dgray_trial.run_trial
     resume = store.load_state(trial.id, trial.epochs)
     for step in _steps(trial, artifacts, resume, run_trial):
         if isinstance(step, str):
@@ -76,9 +82,10 @@ def _steps(
     try:
         for result in run_trial(trial, artifacts, resume=resume):
             if owed[:1] != [result.epoch] or len(result.rows) != num_rows:
+                due = f"checkpoint {owed[0]} with {num_rows} rows" if owed else "the end"
                 yield (
-                    f"checkpoint {owed[:1]} with {num_rows} rows was due, but the trial gave "
-                    f"checkpoint {result.epoch} with {len(result.rows)} rows"
+                    f"{due} was due, but the trial gave checkpoint {result.epoch} with "
+                    f"{len(result.rows)} rows"
                 )
                 return
             owed.pop(0)

@@ -5,6 +5,7 @@ Events are small: rows themselves go to the run folder. Knows neither torch nor 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -79,7 +80,9 @@ def checkpoint_done(result: CheckpointResult) -> CheckpointDone:
 
 def _best(rows: tuple[Row, ...]) -> Best | None:
     """Chosen by the validation split, so that what is shown is no selection on held-out data."""
-    metric = next((m for m in ("path_kl", "kl") if any(getattr(r, m) is not None for r in rows)), "")
+    metric = next(
+        (m for m in ("path_kl", "kl") if any(getattr(r, m) is not None for r in rows)), ""
+    )
     settings: dict[object, list[Row]] = {}
     for row in rows:
         if metric and getattr(row, metric) is not None:
@@ -87,10 +90,15 @@ def _best(rows: tuple[Row, ...]) -> Best | None:
             key = (row.guidance_weight, row.sampler, row.num_steps, row.guided_stage, interval)
             settings.setdefault(key, []).append(row)
     candidates = [_average(metric, group) for group in settings.values()]
-    chosen = [c for c in candidates if c.validation_change is not None]
-    if not chosen:  # the base has one weight only; anything else cannot be chosen without it
-        return candidates[0] if len({c.weight for c in candidates}) == 1 else None
-    return min(chosen, key=lambda c: c.validation_change or 0.0)
+    by_validation = [
+        (c.validation_change, index)
+        for index, c in enumerate(candidates)
+        if c.validation_change is not None and math.isfinite(c.validation_change)
+    ]
+    if by_validation:
+        return candidates[min(by_validation)[1]]
+    # The base has one weight only; anything else must not be chosen by what is reported.
+    return candidates[0] if len({c.weight for c in candidates}) == 1 else None
 
 
 def _average(metric: str, rows: list[Row]) -> Best:

@@ -14,7 +14,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[threading.Event]:
-    """The first SIGINT or SIGTERM inside the block sets the event; the next ones interrupt at once.
+    """The first SIGINT or SIGTERM inside the block sets the event; later ones interrupt at once.
 
     In a thread that is not the main one nothing changes: only the main thread gets signals.
     """

@@ -19,8 +19,6 @@ def run(
     run_trial: RunTrial | None = None,
 ) -> None:
     """Complete every trial that can be completed; the others leave failed rows."""
-    if run_trial is None:
-        from dgray.trial import run_trial  # torch, not needed by whoever only imports the engine
     observe(EngineStarted(engine="local", where="this process", num_workers=1))
     for trial in plan.trials:
         if not folder.missing_epochs(trial):

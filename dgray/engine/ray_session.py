@@ -34,8 +34,8 @@ def ray_session() -> Iterator[str]:
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith("ray://"):
         raise RunRefused(
-            f"RAY_ADDRESS={address}: rows are written where the driver runs, so the driver must be "
-            "on a node of the cluster, not a Ray client; start the study there "
+            f"RAY_ADDRESS={address}: rows are written where the driver runs, so the driver must "
+            "be on a node of the cluster, not a Ray client; start the study there "
             "(ray exec, ray job submit, or ssh) with RAY_ADDRESS=auto"
         )
     token = Path.home() / ".ray" / "auth_token"
@@ -54,7 +54,7 @@ def ray_session() -> Iterator[str]:
 
 
 def _connect(address: str) -> None:
-    # The package travels with the job: workers run the driver's dgray, whatever they have installed.
+    # The package travels with the job: workers run the driver's dgray, not one installed there.
     ray.init(
         address=address,
         runtime_env={"py_modules": [str(_PACKAGE)], "excludes": ["__pycache__"]},
@@ -64,8 +64,8 @@ def _connect(address: str) -> None:
 
 
 def _start() -> None:
-    # PYTHONPATH: workers find this checkout's dgray before an installed one. The other variable is how
-    # Ray is told that one machine is all there is: only then do its servers bind to loopback
+    # PYTHONPATH: workers find this checkout's dgray before an installed one. The other variable is
+    # how Ray is told that one machine is all there is: only then do its servers bind to loopback
     # (node_ip_address=127.0.0.1 alone is replaced by the machine's outer address).
     path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": path}
@@ -81,7 +81,7 @@ def _start() -> None:
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that are set inside the block; Ray and Tune read some from there only."""
+    """Variables that are set inside the block; Ray and Tune read some settings from there only."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

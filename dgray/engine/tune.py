@@ -1,8 +1,9 @@
 """Trials as Ray Tune trials, one a training configuration, on whatever workers there are.
 
-Rows do not travel through Tune: a worker hands each checkpoint to a sink on the driver's node, which
-writes it into the run folder, and only then reports to Tune. So workers need no disk in common
-with the driver, and a row that was reported is on disk. Knows Ray; a trial is a function to it.
+Rows do not travel through Tune: a worker hands each checkpoint to a sink on the driver's node,
+which writes it into the run folder, and only then reports to Tune. So workers need no disk in
+common with the driver, and a row that was reported is on disk. Knows Ray; a trial is a function
+to it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgray.config.study import Resources
+from dgray.cost import trial_seconds
 from dgray.engine.attempt import RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe
 from dgray.engine.interrupt import deferred_interrupt
@@ -44,7 +46,9 @@ def run(
     run_trial: RunTrial | None = None,
 ) -> None:
     """Complete every trial that can be completed; the others leave failed rows."""
-    owed = {trial.id: trial for trial in plan.trials if folder.missing_epochs(trial)}
+    # Long trials first, so that the workers end at about the same time.
+    costly_first = sorted(plan.trials, key=trial_seconds, reverse=True)
+    owed = {trial.id: trial for trial in costly_first if folder.missing_epochs(trial)}
     if not owed:
         return
     resources = next(iter(owed.values())).config.resources
@@ -127,8 +131,6 @@ def _trainable(
     run_trial: RunTrial | None,
 ) -> None:
     """Runs on a worker. A trial that raises ends well here: Tune tries again only lost workers."""
-    if run_trial is None:
-        from dgray.trial import run_trial
     trial = trials[config["trial"]]
     for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
         tune.report(to_metrics(event))

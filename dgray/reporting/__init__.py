@@ -1,1 +1,1 @@
-"""Rows -> table, finding, figures, page, TensorBoard. Knows pandas and matplotlib; not torch, not Ray."""
+"""Rows -> table, finding, figures, page, TensorBoard. Knows pandas and matplotlib, no torch."""

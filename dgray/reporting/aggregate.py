@@ -1,11 +1,12 @@
 """Averages over replicates, and the samplers' lenses side by side.
 
-The replicates of a trial are evaluated on the same held-out points, so their own standard errors e_r do
-not average out while the spread between them does:
+The replicates of a trial are evaluated on the same held-out points, so their own standard errors
+e_r do not average out while the spread between them does:
 
     se^2 = var_r(m_r) / R + mean_r(e_r^2)
 
-With one replicate only the second term is known; a metric without its own error has only the first.
+With one replicate only the second term is known; a metric without its own error has only the
+first.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ SCALARS = tuple(
 
 
 def aggregate(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
-    """A line per (trial, epoch, setting): mean and standard error of every metric, ``replicates``."""
+    """A line per (trial, epoch, setting): mean and standard error of every metric."""
     ok = rows[rows["status"] == "ok"]
     if ok.empty:
         return ok.assign(replicates=0)
@@ -61,17 +62,19 @@ def aggregate(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
 
 
 def merge_samplers(lines: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
-    """A line per (trial, epoch, weight, interval, stage): each metric from the sampler it belongs to.
+    """A line per (trial, epoch, weight, interval, stage), each metric from its own sampler.
 
-    Where several samplers have a metric, the first of ``ode``, ``sde``, ``churn`` with most steps is
-    taken. ``base_trial`` names the unguided model of the same data, and ``kl_sde_change`` compares with
-    its value (unpaired: both are independent samples).
+    Where several samplers have a metric, the first of ``ode``, ``sde``, ``churn`` with most steps
+    is taken. ``base_trial`` names the unguided model of the same data, and ``kl_sde_change``
+    compares with its value (unpaired: both are independent samples).
     """
     if lines.empty:
         return lines.assign(base_trial=None, kl_sde_change=np.nan, kl_sde_change_se=np.nan)
     preference = {"ode": 0, "sde": 1, "churn": 2}
     ordered = lines.assign(_sampler=lines["sampler"].map(preference), _order=range(len(lines)))
-    ordered = ordered.sort_values(["_sampler", "num_steps"], ascending=[True, False], kind="stable")
+    ordered = ordered.sort_values(
+        ["_sampler", "num_steps"], ascending=[True, False], kind="stable"
+    )
     key = ["trial", "epoch", *(k for k in SETTING if k not in ("sampler", "num_steps"))]
     ordered["_order"] = ordered.groupby(key, dropna=False)["_order"].transform("min")
     cells = ordered.groupby(key, dropna=False, sort=False).first().reset_index()
@@ -121,7 +124,7 @@ def _list_error(values: pd.Series) -> np.ndarray | None:
     stacked = _stack(values)
     if stacked is None or len(stacked) < 2:
         return None
-    return stacked.std(axis=0, ddof=1) / np.sqrt(len(stacked))
+    return np.asarray(stacked.std(axis=0, ddof=1) / np.sqrt(len(stacked)))
 
 
 def _stack(values: pd.Series) -> np.ndarray | None:

@@ -1,18 +1,26 @@
 """The finding in words: sentences computed from the table, also the unflattering ones.
 
-A difference counts when it exceeds three standard errors; a sentence whose numbers are missing is left
-out. Knows ``StudyTable`` only, so that terminal and page print the same words.
+A difference counts when it exceeds three standard errors; a sentence whose numbers are missing is
+left out. Knows ``StudyTable`` only, so that terminal and page print the same words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from dgray.reporting.statement import (
+    NAMES,
+    THRESHOLD,
+    Statement,
+    Tone,
+    change,
+    errors_in_words,
+    listed,
+)
 from dgray.reporting.summary import (
     Estimate,
     SummaryRow,
@@ -23,25 +31,16 @@ from dgray.reporting.summary import (
     worst,
 )
 from dgray.reporting.table import StudyTable
-from dgray.reporting.views import TRAINED, at_weight, base_of, main_weight, plain, trained, words
-
-Tone = Literal["harm", "gain", "neutral", "caution"]
-THRESHOLD = 3.0  # standard errors: a difference below counts as none
-NAMES = {"cross_entropy": "Cross-entropy", "kl": "The KL objective", "mixed": "The mixed objective"}
-LENSES = {
-    "path_kl": "path KL",
-    "kl": "KL of the probability-flow ODE",
-    "kl_sde": "KL of the SDE sampler",
-}
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One sentence; ``tone`` colours it."""
-
-    topic: str
-    text: str
-    tone: Tone = "neutral"
+from dgray.reporting.views import (
+    LENSES,
+    TRAINED,
+    at_weight,
+    base_of,
+    main_weight,
+    plain,
+    trained,
+    words,
+)
 
 
 @dataclass(frozen=True)
@@ -68,20 +67,6 @@ def finding(table: StudyTable) -> Finding:
     return Finding(tuple(sentences), summary(table), selection_rule(table))
 
 
-def change(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Change against the base in nats and in standard errors, where it is known."""
-    value = cells[f"{metric}_change"].astype(float)
-    error = cells[f"{metric}_change_se"].astype(float)
-    known = cells[value.notna()].assign(change=value, change_se=error)
-    return known.assign(in_errors=_ratio(known["change"], known["change_se"]))
-
-
-def _ratio(value: pd.Series, error: pd.Series) -> pd.Series:
-    """value / error; without an error any difference is beyond doubt, none is none."""
-    certain = np.sign(value) * np.inf
-    return (value / error.where(error > 0)).where(error > 0, certain.where(value != 0, 0.0))
-
-
 def _at_main_weight(table: StudyTable) -> tuple[pd.DataFrame, str]:
     cells = plain(table.cells)
     weight = main_weight(cells)
@@ -95,7 +80,7 @@ def _bases(table: StudyTable) -> Iterator[Statement]:
         told = [f"{value} nats in {name}" for name, value in values if value]
         which = f" ({base['label']})" if len(bases) > 1 else ""
         if told:
-            yield Statement("base", f"The unguided base{which} is off by {_listed(told)}.")
+            yield Statement("base", f"The unguided base{which} is off by {listed(told)}.")
 
 
 def _harm(table: StudyTable) -> Iterator[Statement]:
@@ -115,17 +100,18 @@ def _worst_sentence(table: StudyTable, cell: pd.Series, metric: str, name: str) 
     from_base = f", base {estimate(base, metric)}" if base is not None else ""
     where = words(cell, table.axes)
     subject = NAMES[cell["objective"]]
-    topic = f"{cell['objective']} at its worst"
+    topic = f"{subject.removeprefix('The ')} at its worst"
     if errors > THRESHOLD:
         text = (
             f"{subject} raises the {name} most at {where}: to {value} nats{from_base}. "
-            f"That is {by} above the base, {_errors(errors)}."
+            f"That is {by} above the base, {errors_in_words(errors)}."
         )
         return Statement(topic, text, "harm")
     sense = "no higher than" if errors > -THRESHOLD else "still below"
     text = (
         f"{subject} raises the {name} nowhere beyond {THRESHOLD:g} standard errors: even at its "
-        f"worst ({where}) it is {sense} the base, at {value} nats{from_base} ({_errors(errors)})."
+        f"worst ({where}) it is {sense} the base, at {value} nats{from_base} "
+        f"({errors_in_words(errors)})."
     )
     return Statement(topic, text, "gain" if errors < -THRESHOLD else "neutral")
 
@@ -133,18 +119,22 @@ def _worst_sentence(table: StudyTable, cell: pd.Series, metric: str, name: str) 
 def _counts(table: StudyTable) -> Iterator[Statement]:
     cells, weight = _at_main_weight(table)
     for objective in TRAINED:
+        told, ups, downs = [], 0, 0
         for metric in ("path_kl", "kl"):
             known = change(trained(cells, objective), metric)
-            if known.empty:
-                continue
             up = int((known["in_errors"] > THRESHOLD).sum())
             down = int((known["in_errors"] < -THRESHOLD).sum())
-            yield Statement(
-                "how often",
-                f"{NAMES[objective]} at {weight} raises the {LENSES[metric]} in {up} of "
-                f"{len(known)} cells and lowers it in {down} (beyond {THRESHOLD:g} standard errors).",
-                "harm" if up > down else "gain" if up == 0 and down else "neutral",
-            )
+            ups, downs = ups + up, downs + down
+            if len(known):
+                told.append(
+                    f"raises the {LENSES[metric]} in {up} of {len(known)} cells and lowers it in "
+                    f"{down}"
+                )
+        if told:
+            subject = f"{NAMES[objective]} at {weight}"
+            text = f"{subject} {listed(told)} (beyond {THRESHOLD:g} standard errors)."
+            tone: Tone = "harm" if ups > downs else "gain" if not ups and downs else "neutral"
+            yield Statement("how often", text, tone)
 
 
 def _comparison(table: StudyTable) -> Iterator[Statement]:
@@ -152,20 +142,30 @@ def _comparison(table: StudyTable) -> Iterator[Statement]:
     ours, theirs = found["kl"], found["cross_entropy"]
     if ours is None or theirs is None:
         return
+    gaps: list[Estimate] = []
+    told = []
     for metric, name in LENSES.items():
         a, b = estimate(ours[0], metric), estimate(theirs[0], metric)
         if a is None or b is None:
             continue
-        gap = Estimate(a.value - b.value, float(np.hypot(a.error, b.error)))
-        sense = "below" if gap.value < 0 else "above"
-        clear = abs(gap.in_errors) > THRESHOLD
-        text = (
-            f"The best KL-objective setting ({words(ours[0], table.axes)}) has {name} {a}, "
-            f"{sense} the best cross-entropy one ({words(theirs[0], table.axes)}) with {b}"
+        gaps.append(Estimate(a.value - b.value, float(np.hypot(a.error, b.error))))
+        sense = "below" if gaps[-1].value < 0 else "above"
+        told.append(
+            f"its {name} is {sense}, {a} against {b} ({errors_in_words(gaps[-1].in_errors)})"
         )
-        tone: Tone = ("gain" if gap.value < 0 else "caution") if clear else "neutral"
-        doubt = "" if clear else f", but not beyond {THRESHOLD:g} standard errors"
-        yield Statement("best against best", f"{text}{doubt}.", tone)
+    if told:
+        text = (
+            f"The best KL-objective setting ({words(ours[0], table.axes)}) beside the best "
+            f"cross-entropy one ({words(theirs[0], table.axes)}): {listed(told)}."
+        )
+        yield Statement("best against best", text, _verdict(gaps))
+
+
+def _verdict(gaps: list[Estimate]) -> Tone:
+    """Gain if some lens is clearly lower and none clearly higher; caution if some is higher."""
+    if any(gap.in_errors > THRESHOLD for gap in gaps):
+        return "caution"
+    return "gain" if any(gap.in_errors < -THRESHOLD for gap in gaps) else "neutral"
 
 
 def _calibrated(table: StudyTable) -> Iterator[Statement]:
@@ -184,8 +184,8 @@ def _calibrated(table: StudyTable) -> Iterator[Statement]:
     by = Estimate(highest["change"], highest["change_se"])
     text = (
         f"Calibrated guidance {verdict} (path KL). Its largest change is {by} nats, at "
-        f"{highest['objective']}, {words(highest, table.axes)}; in standard errors the largest is "
-        f"{surest['in_errors']:+.1f}."
+        f"{highest['objective']}, {words(highest, table.axes)}; the surest is "
+        f"{errors_in_words(surest['in_errors'])}."
     )
     yield Statement("calibrated", text, "harm" if above else "gain")
 
@@ -195,7 +195,7 @@ def _controls(table: StudyTable) -> Iterator[Statement]:
     for _, cell in cells[cells["objective"] == "oracle"].head(1).iterrows():
         told = [f"{name} {v}" for m, name in LENSES.items() if (v := estimate(cell, m))]
         if told:
-            text = f"The oracle (exact log-ratio) at {weight} reaches {_listed(told)} nats."
+            text = f"The oracle (exact log-ratio) at {weight} reaches {listed(told)} nats."
             yield Statement("controls", text)
     shaken = cells[(cells["objective"] == "oscillating") & cells["path_kl_change"].notna()]
     if shaken.empty:
@@ -203,12 +203,12 @@ def _controls(table: StudyTable) -> Iterator[Statement]:
     cell = shaken.loc[shaken["path_kl_change"].idxmax()]
     told = [f"{name} {v}" for m, name in LENSES.items() if (v := estimate(cell, m))]
     gap = estimate(cell, "cross_entropy_gap")
-    near = f" has a cross-entropy only {gap} nats above the optimum, yet" if gap else ""
+    near = f" has a cross-entropy {gap} nats above the optimum and" if gap else ""
     name = ", ".join(part for part in (cell["label"], weight) if part)
     harmful = change(cell.to_frame().T, "path_kl").iloc[0]["in_errors"] > THRESHOLD
     yield Statement(
         "controls",
-        f"The control {name}{near} gives {_listed(told)} nats.",
+        f"The control {name}{near} gives {listed(told)} nats.",
         "harm" if harmful else "neutral",
     )
 
@@ -243,13 +243,3 @@ def _reservations(table: StudyTable) -> Iterator[Statement]:
     if len(failed):
         text = f"{len(failed)} trials failed and are missing from every number: see their reasons."
         yield Statement("reservations", text, "caution")
-
-
-def _errors(count: float) -> str:
-    if not np.isfinite(count):
-        return "with no measurable error"
-    return f"{count:+.1f} standard errors"
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

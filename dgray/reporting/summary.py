@@ -1,8 +1,9 @@
 """The summary table: base, oracle, and per objective its best and its worst setting.
 
-The best setting is chosen on the validation split (``validation_change``) and reported on the held-out
-one, so that choosing does not flatter the reported number. The worst is the largest held-out path KL at
-the main weight: a statement about harm, not a choice anyone would make. Knows ``StudyTable`` only.
+The best setting is chosen on the validation split (``validation_change``) and reported on the
+held-out one, so that choosing does not flatter the reported number. The worst is the largest
+held-out path KL at the main weight: a statement about harm, not a choice anyone would make. Knows
+``StudyTable`` only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd
 from dgray.reporting.table import StudyTable
 from dgray.reporting.views import TRAINED, at_weight, main_weight, number, plain, trained, words
 
+_SMALL = 5e-4  # errors below have one digit, and a power of ten if need be
 CHOSEN_BY = ("validation_change", "path_kl", "kl")
 
 
@@ -27,11 +29,16 @@ class Estimate:
 
     def __str__(self) -> str:
         """Digits down to the second digit of the error: 2.31 ± 0.12."""
+        return self._text().replace("-", "\N{MINUS SIGN}")
+
+    def _text(self) -> str:
         if not np.isfinite(self.value):
             return "diverged" if self.value > 0 else "not a number"
         if not np.isfinite(self.error):
             return f"{self.value:.3g}"
-        digits = 4 if self.error == 0 else int(np.clip(1 - np.floor(np.log10(self.error)), 0, 4))
+        if self.error < _SMALL:
+            return f"{self.value:.3g} ± {self.error:.1g}"
+        digits = int(np.clip(1 - np.floor(np.log10(self.error)), 0, 4))
         return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 
     @property
@@ -61,7 +68,7 @@ def estimate(cell: pd.Series, metric: str) -> Estimate | None:
 
 
 def best(table: StudyTable, objective: str) -> tuple[pd.Series, str] | None:
-    """The setting of an objective with the lowest validation change, and the column that chose it."""
+    """The setting of an objective that is best on validation, and the column that chose it."""
     cells = trained(table.cells, objective)
     for column in CHOSEN_BY:
         if cells[column].notna().any():
@@ -70,7 +77,7 @@ def best(table: StudyTable, objective: str) -> tuple[pd.Series, str] | None:
 
 
 def worst(table: StudyTable, objective: str, metric: str = "path_kl") -> pd.Series | None:
-    """The cell of an objective where a change (or else the value) is largest at the main weight."""
+    """The cell of an objective whose change (or else value) is largest at the main weight."""
     cells = plain(table.cells)
     cells = trained(at_weight(cells, main_weight(cells)), objective)
     change = f"{metric}_change"
@@ -97,12 +104,12 @@ def selection_rule(table: StudyTable) -> str:
 
 def summary(table: StudyTable) -> tuple[SummaryRow, ...]:
     """Base, oracle, best and worst of every objective that the study has."""
-    rows = [
-        _row("base (unguided)", "", base) for base in _first(table.cells, "base")
-    ]
+    rows = [_row("base (unguided)", "", base) for base in _first(table.cells, "base")]
     controls = plain(table.cells)
     exact = at_weight(controls, main_weight(controls))
-    rows += [_row("oracle (exact log-ratio)", _weight(cell), cell) for cell in _first(exact, "oracle")]
+    rows += [
+        _row("oracle (exact log-ratio)", _weight(cell), cell) for cell in _first(exact, "oracle")
+    ]
     for objective in TRAINED:
         if found := best(table, objective):
             rows.append(_row(f"best {objective}", words(found[0], table.axes), found[0]))

@@ -1,7 +1,8 @@
-"""The table of a study: every row of its run folder, in one order, with a column per training axis.
+"""The table of a study: every row of its run folder, in one order, a column per training axis.
 
-``report.parquet`` is this table. Its order does not depend on the order in which trials finished: base,
-controls, cross-entropy, KL, mixed; within an objective by axis values; then replicate, epoch, setting.
+``report.parquet`` is this table. Its order does not depend on the order in which trials finished:
+base, controls, cross-entropy, KL, mixed; within an objective by axis values; then replicate,
+epoch, setting.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class StudyTable:
 
     @cached_property
     def aggregated(self) -> pd.DataFrame:
-        """Replicates averaged: a line per trial, epoch and setting, every metric with its error."""
+        """Replicates averaged: a line per trial, epoch, setting; every metric with its error."""
         return aggregate(self.rows, self.axes)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Which cells a picture or a sentence is about: roles of the axes, series, facets, the main weight.
+"""Which cells a picture or sentence is about: roles of the axes, series, facets, main weight.
 
 Knows the merged cells of ``StudyTable`` only.
 """
@@ -14,6 +14,11 @@ from dgray.reporting.table import StudyTable
 
 TRAINED = ("cross_entropy", "kl", "mixed")
 CONTROLS = ("oracle", "oscillating")
+LENSES = {
+    "path_kl": "path KL",
+    "kl": "KL of the probability-flow ODE",
+    "kl_sde": "KL of the SDE sampler",
+}
 NUM_REAL = "data.num_real"
 _CAPACITIES = ("discriminator.width", "discriminator.depth")
 
@@ -47,7 +52,7 @@ def roles(table: StudyTable) -> Roles:
     shared = [a for a in axes if trained[a].notna().all() and trained[a].nunique() > 1]
     numeric = [a for a in shared if pd.api.types.is_numeric_dtype(trained[a]) and a != NUM_REAL]
     named = [a for a in _CAPACITIES if a in numeric]
-    capacity = (named or numeric or [None])[0]
+    capacity = next(iter(named or numeric), None)
     return Roles(
         capacity=capacity,
         of_series=tuple(a for a in axes if not trained[a].notna().all()),
@@ -56,7 +61,7 @@ def roles(table: StudyTable) -> Roles:
 
 
 def plain(cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells guided everywhere and in both stages, if there are any; else the first such setting."""
+    """Cells guided everywhere and in both stages; without any, those of the first setting."""
     guided = cells[cells["objective"] != "base"]
     whole = guided["interval_low"].isna() & (guided["guided_stage"] == "both")
     if whole.any() or guided.empty:

@@ -1,0 +1,144 @@
+"""The figures of a report: which there are, how to read each, and how they are saved.
+
+A figure whose numbers a study does not have is left out. Files are the same byte for byte when
+made again from the same rows.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from dgray.reporting.figures_cloud import clouds
+from dgray.reporting.figures_control import control_lenses
+from dgray.reporting.figures_epochs import headline, kl_against_epochs
+from dgray.reporting.figures_loss import losses
+from dgray.reporting.figures_map import kl_map, path_kl_map
+from dgray.reporting.figures_noise import loss_gap_by_noise, score_error_by_noise
+from dgray.reporting.figures_weight import kl_against_weight
+from dgray.reporting.table import StudyTable
+from dgray.reporting.theme import STYLE
+
+_BAND = "Bands and bars are ± 1 standard error (held-out points and replicates together)."
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """A figure and how to read it."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[StudyTable], Figure | None]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure in its three formats."""
+
+    kind: FigureKind
+    formats: dict[str, bytes]  # svg, pdf, png
+
+
+KINDS = (
+    FigureKind(
+        "finding",
+        "Overfitting in one picture",
+        "KL to the data against epochs, at the largest capacity and the fewest real samples. "
+        "Grey dashes: the unguided base. Above them guidance does harm, below them good. Colour "
+        "dashes: the same discriminators with the weight calibrated on validation data. " + _BAND,
+        headline,
+    ),
+    FigureKind(
+        "overfitting_map_path_kl",
+        "The overfitting map: path KL",
+        "A cell is one discriminator at one checkpoint; its number is the change of the path KL "
+        "against the base, in nats, ± one standard error, paired on the same points. Green: "
+        "guidance lowers the KL. Crimson: it raises it.",
+        path_kl_map,
+    ),
+    FigureKind(
+        "overfitting_map_kl",
+        "The overfitting map: KL of the probability-flow ODE",
+        "The same for the model that the deterministic sampler generates. Here wrong gradients "
+        "cost more, since no noise washes them out.",
+        kl_map,
+    ),
+    FigureKind(
+        "kl_against_epochs",
+        "KL against epochs, three lenses",
+        "Darker lines are larger discriminators. The KL of the SDE sampler is a nearest-neighbour "
+        "estimate: its floor is what fresh data would score. " + _BAND,
+        kl_against_epochs,
+    ),
+    FigureKind(
+        "kl_against_weight",
+        "KL against guidance weight",
+        "Every curve starts at the base (weight 0); weight 1 is the exact correction by a perfect "
+        "discriminator. Diamonds at the right: the weight calibrated per noise level. " + _BAND,
+        kl_against_weight,
+    ),
+    FigureKind(
+        "score_error",
+        "Score error and calibrated weight by noise level",
+        "Left: error of the guided score against the exact one; its integral over log sigma is "
+        "the path KL without the prior term. Right: the weight that calibration chose; near 0 "
+        "it trusts the base, near 1 the discriminator. An oracle far below the frame is left out. "
+        "Bands: ± 1 standard error between replicates.",
+        score_error_by_noise,
+    ),
+    FigureKind(
+        "losses",
+        "Training against held-out loss",
+        "Dotted: training loss as it ran. Markers: held-out loss at the checkpoints. Where they "
+        "part, the discriminator memorises. Losses of different objectives are not comparable.",
+        losses,
+    ),
+    FigureKind(
+        "loss_gap",
+        "The gap by noise level",
+        "Held-out minus training loss. Above zero: memorised at that noise level.",
+        loss_gap_by_noise,
+    ),
+    FigureKind(
+        "control_lenses",
+        "The control over its axes",
+        "The oscillating control adds a sin(k x) to the exact log-ratio: its cross-entropy stays "
+        "near the optimum whatever k, its gradient does not. " + _BAND,
+        control_lenses,
+    ),
+    FigureKind(
+        "clouds",
+        "Samples",
+        "Data, base, and models guided by the largest discriminator trained on the fewest real "
+        "samples, at the last checkpoint; all in the same frame.",
+        clouds,
+    ),
+)
+
+
+def pictures(table: StudyTable) -> Iterator[Picture]:
+    """Every figure that the study has numbers for."""
+    for kind in KINDS:
+        with matplotlib.rc_context(STYLE | {"svg.hashsalt": kind.name}):
+            figure = kind.draw(table)
+            if figure is not None:
+                figure.draw_without_rendering()  # the layout is found once, not per format
+                figure.set_layout_engine(None)
+                yield Picture(kind, {name: _saved(figure, name) for name in ("svg", "pdf", "png")})
+
+
+def _saved(figure: Figure, name: str) -> bytes:
+    # Dates and versions in files would make two equal figures differ.
+    metadata = {
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "png": {"Software": None},
+    }
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=name, metadata=metadata[name])
+    return buffer.getvalue()

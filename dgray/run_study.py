@@ -1,0 +1,71 @@
+"""One session of a study: artifacts, engine, report, and the summary on the console.
+
+Knows everything that runs; does nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from dgray.artifacts import build_artifacts
+from dgray.engine.events import EngineStarted, Event, Observe
+from dgray.open_run import OpenRun
+from dgray.plan import Plan
+from dgray.progress import Progress
+from dgray.provenance import Session
+from dgray.reporting.build import build_report
+from dgray.summary_view import render_summary
+
+
+def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[str]) -> bool:
+    """Complete the folder and write its report; whether every row is there."""
+    console = Console()
+    session = Session(folder, plan, arguments, engine)
+    progress = Progress(plan, folder, console)
+
+    def observe(event: Event) -> None:
+        if isinstance(event, EngineStarted):
+            session.engine_started(where=event.where, num_workers=event.num_workers)
+        progress.observe(event)
+
+    try:
+        with progress:
+            owing = [trial for trial in plan.trials if folder.missing_epochs(trial)]
+            _run_engine(engine, plan, folder, build_artifacts(owing, folder), observe)
+    except BaseException as error:
+        outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
+        session.end(outcome, progress.failures)
+        raise
+    missing = folder.missing_rows(plan.trials)
+    session.end("incomplete" if missing else "complete", progress.failures)
+    _show_report(folder, console)
+    if missing:
+        console.print(
+            f"{missing} of {plan.counts.rows} rows are missing; reasons are in the report"
+        )
+    return missing == 0
+
+
+def _run_engine(
+    engine: str,
+    plan: Plan,
+    folder: OpenRun,
+    artifacts: Mapping[str, bytes],
+    observe: Observe,
+) -> None:
+    if engine == "local":
+        from dgray.engine import local
+
+        local.run(plan, folder, artifacts, observe)
+    else:
+        from dgray.engine import tune
+
+        tune.run(plan, folder, artifacts, observe)
+
+
+def _show_report(folder: OpenRun, console: Console) -> None:
+    report = build_report(folder.path)
+    console.print(render_summary(report.finding.summary))
+    console.print(f"report: {report.page}", soft_wrap=True)

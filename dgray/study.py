@@ -1,0 +1,90 @@
+"""``python -m dgray.study STUDY.yaml``: load -> plan -> artifacts -> engine -> report.
+
+Exit status: 0 every row is there; 1 some are not; 2 the study or the run folder was refused; 130
+interrupted. torch and Ray are imported only when something runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from dgray.config.load import load_study
+from dgray.config.problem import StudyError
+from dgray.cost import estimate
+from dgray.engine.interrupt import sigterm_interrupts
+from dgray.plan import Plan, make_plan
+from dgray.plan_view import render_plan
+from dgray.run_lock import RunRefused
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the value is the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args = _parser().parse_args(given)
+    with sigterm_interrupts():
+        try:
+            plan = make_plan(load_study(args.study, args.overrides))
+            if args.plan:
+                Console().print(render_plan(plan, estimate(plan, cpus=os.cpu_count() or 1)))
+                return 0
+            return _run(plan, args, given)
+        except (StudyError, RunRefused) as error:
+            print(error, file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted before anything was started", file=sys.stderr)
+            return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dgray.study", description="Run a study, or go on with it."
+    )
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME)")
+    parser.add_argument(
+        "--engine", choices=("ray", "local"), default="ray", help="local: in this process"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="a.b=value",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="override fields of the study",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="start anew in a new folder; the old one stays"
+    )
+    return parser
+
+
+def _run(plan: Plan, args: argparse.Namespace, given: Sequence[str]) -> int:
+    from dgray.open_run import open_run  # pyarrow: not for --help and --plan
+    from dgray.run_study import run_study
+
+    folder = open_run(plan, args.out, args.fresh)
+    try:
+        is_complete = run_study(plan, folder, engine=args.engine, arguments=given)
+    except KeyboardInterrupt:
+        again = [word for word in given if word != "--fresh"]
+        where = [] if args.out and not args.fresh else ["--out", str(folder.path)]
+        command = shlex.join(["python", "-m", "dgray.study", *again, *where])
+        print(f"interrupted; what was finished is kept. To go on: {command}", file=sys.stderr)
+        return 130
+    finally:
+        folder.close()
+    return 0 if is_complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

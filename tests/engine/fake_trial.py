@@ -1,0 +1,141 @@
+"""A trial function that costs nothing and can be told to misbehave. Same promise as ``run_trial``.
+
+Its "training" is a chain: the value at an epoch depends on the value before, so that a resumed
+trial that did not get its state gives other numbers. Misbehaviour is an axis of the trial.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dgray.config.study import StudyConfig
+from dgray.plan import Plan, Setting, Trial
+from dgray.row import CheckpointResult, Cloud, LossPoint, Row
+
+ARTIFACTS = {"offset": b"0.125"}
+EPOCHS = (2, 5, 9)
+
+
+def setting(weight: float | None) -> Setting:
+    return Setting(
+        guidance_weight=weight, sampler="ode", num_steps=8, interval=None, guided_stage="both"
+    )
+
+
+def make_trial(name: str, *, cpus: int = 1, max_failures: int = 1, **axes: Any) -> Trial:
+    config = StudyConfig.model_validate(
+        {
+            "name": "fake",
+            "replicates": 2,
+            "data": {"kind": "mixture", "name": "ring8"},
+            "base": {"kind": "wrong_mixture"},
+            "resources": {"cpus_per_trial": cpus, "max_failures": max_failures},
+        }
+    )
+    return Trial(
+        id=name,
+        label=name,
+        objective="kl",
+        axes=axes,
+        config=config,
+        epochs=EPOCHS,
+        replicates=2,
+        settings=(setting(1.0), setting(None)),
+    )
+
+
+def make_plan(*trials: Trial) -> Plan:
+    return Plan(study=None, trials=trials)  # type: ignore[arg-type]  # no engine looks at it
+
+
+def fake_trial(
+    trial: Trial, artifacts: Mapping[str, bytes], *, resume: tuple[int, bytes] | None = None
+) -> Iterator[CheckpointResult]:
+    """Yield a result per epoch after ``resume``; ``trial.axes`` says what goes wrong."""
+    epoch, value = resume or (0, artifacts["offset"])
+    state = float(value)
+    for target in (e for e in trial.epochs if e > epoch):
+        _log(trial, target)
+        while epoch < target:
+            epoch += 1
+            state = _next(state, trial.id, epoch)
+        _misbehave(trial, target)
+        yield _result(trial, target, state)
+
+
+def _next(state: float, name: str, epoch: int) -> float:
+    noise = int.from_bytes(hashlib.sha256(f"{name} {epoch}".encode()).digest()[:4], "big") / 2**32
+    return math.sin(3.0 * state + noise) + 1.5
+
+
+def _log(trial: Trial, epoch: int) -> None:
+    if "log" in trial.axes:
+        with open(trial.axes["log"], "a", encoding="utf-8") as file:
+            file.write(f"{trial.id} {epoch}\n")
+
+
+def _misbehave(trial: Trial, epoch: int) -> None:
+    if trial.axes.get("raise_at") == epoch:
+        raise ValueError(f"width must be > 0, but got 0\nat epoch {epoch}")
+    if trial.axes.get("die_at") == epoch:
+        os._exit(7)
+    marker = Path(trial.axes.get("die_once", "/nonexistent/marker"))
+    if epoch == EPOCHS[1] and marker.parent.is_dir() and not marker.exists():
+        marker.touch()
+        os._exit(7)
+    time.sleep(trial.axes.get("seconds", 0.0))
+
+
+def _result(trial: Trial, epoch: int, state: float) -> CheckpointResult:
+    rows = tuple(
+        _row(trial, epoch, replicate=replicate, cell=cell, state=state)
+        for replicate in range(trial.replicates)
+        for cell in trial.settings
+    )
+    cloud = Cloud(
+        source="guided",
+        trial=trial.id,
+        epoch=epoch,
+        is_calibrated=False,
+        guidance_weight=1.0,
+        sampler="ode",
+        points=[[state, -state], [0.0, 1.0]],
+    )
+    loss = LossPoint(trial=trial.id, replicate=0, epoch=epoch, loss_train=state / 3)
+    return CheckpointResult(
+        trial=trial.id,
+        epoch=epoch,
+        rows=rows[: trial.axes.get("num_rows", len(rows))],
+        clouds=(cloud,),
+        losses=(loss,),
+        state=repr(state).encode(),
+    )
+
+
+def _row(trial: Trial, epoch: int, *, replicate: int, cell: Setting, state: float) -> Row:
+    value = state * (1 + replicate) / 7
+    return Row(
+        trial=trial.id,
+        label=trial.label,
+        objective=trial.objective,
+        axes=json.dumps(dict(trial.axes)),
+        replicate=replicate,
+        epoch=epoch,
+        is_calibrated=cell.is_calibrated,
+        guidance_weight=cell.guidance_weight,
+        sampler=cell.sampler,
+        num_steps=cell.num_steps,
+        guided_stage=cell.guided_stage,
+        path_kl=value if cell.is_calibrated else 2 * value,
+        path_kl_bins=[value / 2, value / 2],
+        validation_change=-value if cell.is_calibrated else value,
+        host=str(os.getpid()),
+        finished_at=str(time.time()),
+    )

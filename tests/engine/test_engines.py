@@ -1,0 +1,223 @@
+"""What both engines promise, with a trial function that costs nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dgray.engine import local
+from dgray.engine.events import (
+    CheckpointDone,
+    EngineStarted,
+    Event,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+)
+from dgray.plan import Plan
+from dgray.row import column_names
+from dgray.run_folder import RunFolder
+from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_plan, make_trial
+
+Run = Callable[[Plan, RunFolder], list[Event]]
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a plan with one engine; the value is what it told."""
+    if request.param == "local":
+        engine = local.run
+    else:
+        request.getfixturevalue("ray_running")
+        from dgray.engine import tune
+
+        engine = tune.run
+
+    def run_plan(plan: Plan, folder: RunFolder) -> list[Event]:
+        events: list[Event] = []
+        engine(plan, folder, ARTIFACTS, events.append, run_trial=fake_trial)
+        return events
+
+    return run_plan
+
+
+def table(folder: RunFolder) -> pd.DataFrame:
+    """All that is not provenance, in one order."""
+    rows = folder.rows()[column_names("identity", "metric")]
+    keys = ["trial", "replicate", "epoch", "is_calibrated"]
+    return rows.sort_values(keys).reset_index(drop=True)
+
+
+def expected(plan: Plan, path: Path) -> pd.DataFrame:
+    """The rows without any engine: the trial function called and its results written."""
+    folder = RunFolder(path)
+    for trial in plan.trials:
+        for result in fake_trial(trial, ARTIFACTS):
+            folder.write_result(result)
+    return table(folder)
+
+
+def test_rows_are_those_of_the_trial_function(run: Run, tmp_path: Path) -> None:
+    plan = make_plan(*(make_trial(f"kl-{i}") for i in range(5)))
+    folder = RunFolder(tmp_path / "run")
+    events = run(plan, folder)
+    pd.testing.assert_frame_equal(
+        table(folder), expected(plan, tmp_path / "expected"), check_exact=True
+    )
+    assert len(folder.clouds()) == len(folder.losses()) == 5 * len(EPOCHS)
+    assert folder.missing_rows(plan.trials) == 0
+    assert isinstance(events[0], EngineStarted)
+    for trial in plan.trials:
+        told = [e for e in events if getattr(e, "trial_id", None) == trial.id]
+        assert [type(e) for e in told] == [
+            TrialStarted,
+            *[CheckpointDone] * len(EPOCHS),
+            TrialFinished,
+        ]
+        done = [e for e in told if isinstance(e, CheckpointDone)]
+        assert [e.epoch for e in done] == list(EPOCHS)
+        for event in done:
+            assert_best_is_chosen_by_the_validation_split(event, folder.rows())
+
+
+def assert_best_is_chosen_by_the_validation_split(
+    event: CheckpointDone, rows: pd.DataFrame
+) -> None:
+    here = rows[(rows.trial == event.trial_id) & (rows.epoch == event.epoch)]
+    assert event.best is not None
+    assert event.best.weight is None  # of the two weights, the one the fake validation prefers
+    assert event.best.value == pytest.approx(here[here.is_calibrated].path_kl.mean(), rel=1e-12)
+    assert event.rows_done == 4
+
+
+def test_a_trial_that_raises_leaves_failed_rows_and_the_others_go_on(
+    run: Run, tmp_path: Path
+) -> None:
+    bad = make_trial("bad", raise_at=EPOCHS[1])
+    short = make_trial("short", num_rows=3)
+    plan = make_plan(make_trial("kl-1"), bad, short, make_trial("kl-2"))
+    folder = RunFolder(tmp_path)
+    events = run(plan, folder)
+    rows = folder.rows()
+    assert set(rows[rows.status == "failed"].trial) == {"bad", "short"}
+    assert set(rows[rows.trial == "short"].reason) == {
+        "checkpoint 2 with 4 rows was due, but the trial gave checkpoint 2 with 3 rows"
+    }
+    failed = rows[(rows.status == "failed") & (rows.trial == "bad")]
+    assert sorted(failed.epoch) == [5] * 4 + [9] * 4
+    assert failed.reason.str.fullmatch(
+        r"ValueError: width must be > 0, but got 0 \(fake_trial.py:\d+\)"
+    ).all()
+    assert folder.completed_epochs("bad") == {EPOCHS[0]}
+    assert folder.missing_rows(plan.trials) == 8 + 12
+    assert {e.trial_id for e in events if isinstance(e, TrialFailed)} == {"bad", "short"}
+    assert {e.trial_id for e in events if isinstance(e, TrialFinished)} == {"kl-1", "kl-2"}
+
+
+def test_a_failed_trial_is_tried_again_from_its_last_checkpoint(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    bad = make_trial("kl-1", raise_at=EPOCHS[2], log=str(log))
+    folder = RunFolder(tmp_path / "run")
+    run(make_plan(bad), folder)
+    mended = dataclasses.replace(bad, axes={"log": str(log)})
+    run(make_plan(mended), folder)
+    assert log.read_text().split("\n")[:-1] == ["kl-1 2", "kl-1 5", "kl-1 9", "kl-1 9"]
+    whole = expected(make_plan(mended), tmp_path / "expected")
+    assert (folder.rows().status == "ok").all()
+    assert table(folder).path_kl.tolist() == whole.path_kl.tolist()
+
+
+def test_what_is_there_is_not_run_again(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    plan = make_plan(*(make_trial(f"kl-{i}", log=str(log)) for i in range(2)))
+    folder = RunFolder(tmp_path / "run")
+    run(plan, folder)
+    assert len(log.read_text().splitlines()) == 2 * len(EPOCHS)
+    log.unlink()
+    again = run(plan, folder)
+    assert not log.exists()
+    assert not [e for e in again if isinstance(e, CheckpointDone | TrialStarted)]
+
+
+def test_a_checkpoint_that_was_lost_is_computed_again(run: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    plan = make_plan(make_trial("kl-1", log=str(log)))
+    folder = RunFolder(tmp_path / "run")
+    run(plan, folder)
+    before = table(folder)
+    log.unlink()
+    (folder.path / "rows" / f"kl-1-{EPOCHS[1]:06d}.parquet").unlink()
+    run(plan, folder)
+    pd.testing.assert_frame_equal(table(folder), before, check_exact=True)
+    assert log.read_text().splitlines() == ["kl-1 5", "kl-1 9"]
+
+
+DRIVER = """
+import importlib, sys
+from pathlib import Path
+from dgray.run_folder import RunFolder
+from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_plan, make_trial
+
+if __name__ == "__main__":
+    engine, folder, marker, log = sys.argv[1:]
+    plan = make_plan(*(make_trial(f"kl-{i}", die_once=marker, log=log) for i in range(3)))
+    run = importlib.import_module(f"dgray.engine.{engine}").run
+    run(plan, RunFolder(Path(folder)), ARTIFACTS, lambda event: None, run_trial=fake_trial)
+"""
+
+
+def drive(engine: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    root = str(Path(__file__).parents[2])
+    arguments = [engine, tmp_path / "run", tmp_path / "marker", tmp_path / "log"]
+    return subprocess.run(
+        [sys.executable, script, *arguments],
+        env={**os.environ, "PYTHONPATH": root},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def assert_equals_uninterrupted(tmp_path: Path) -> None:
+    axes = {"die_once": str(tmp_path / "marker"), "log": str(tmp_path / "log2")}
+    plan = make_plan(*(make_trial(f"kl-{i}", **axes) for i in range(3)))
+    whole = expected(plan, tmp_path / "expected")
+    here = table(RunFolder(tmp_path / "run"))
+    same = [name for name in here if name != "axes"]  # which hold the paths of the logs
+    pd.testing.assert_frame_equal(here[same], whole[same], check_exact=True)
+
+
+def test_a_driver_that_dies_is_resumed_where_its_rows_end(tmp_path: Path) -> None:
+    first = drive("local", tmp_path)
+    assert first.returncode == 7, first.stderr
+    assert RunFolder(tmp_path / "run").completed_epochs("kl-0") == {EPOCHS[0]}
+    second = drive("local", tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert_equals_uninterrupted(tmp_path)
+    repeated = (tmp_path / "log").read_text().splitlines()
+    assert repeated.count("kl-0 2") == 1
+    assert repeated.count("kl-0 5") == 2
+    assert len(repeated) == 3 * len(EPOCHS) + 1
+
+
+@pytest.mark.ray
+def test_a_worker_that_dies_is_replaced_and_goes_on_where_its_rows_end(tmp_path: Path) -> None:
+    done = drive("tune", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
+    assert (tmp_path / "marker").exists()
+    assert_equals_uninterrupted(tmp_path)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) - len(set(lines)) in (1, 2)  # 2: both workers saw the marker missing
+    assert all(lines.count(f"kl-{i} {EPOCHS[0]}") == 1 for i in range(3))

@@ -1,0 +1,207 @@
+"""What the Ray engine alone promises: lost workers, refusals, clusters, loopback, a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dgray.engine.events import EngineStarted, Event, TrialFailed
+from dgray.run_folder import RunFolder
+from dgray.run_lock import RunRefused
+from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_plan, make_trial
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.usefixtures("ray_running")
+def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
+    from dgray.engine import tune
+
+    log = tmp_path / "log"
+    bad = make_trial("bad", die_at=EPOCHS[1], log=str(log), max_failures=1)
+    plan = make_plan(bad, make_trial("kl-1", max_failures=1))
+    folder = RunFolder(tmp_path / "run")
+    events: list[Event] = []
+    tune.run(plan, folder, ARTIFACTS, events.append, run_trial=fake_trial)
+    (failure,) = [e for e in events if isinstance(e, TrialFailed)]
+    assert failure.trial_id == "bad"
+    assert failure.reason.startswith("its worker was lost (ActorDiedError: Worker unexpectedly")
+    assert folder.completed_epochs("kl-1") == set(EPOCHS)
+    assert folder.completed_epochs("bad") == {EPOCHS[0]}
+    rows = folder.rows()
+    assert set(rows[rows.status == "failed"].reason) == {failure.reason}
+    assert log.read_text().splitlines() == ["bad 2", "bad 5", "bad 5"]  # tried again once
+
+
+@pytest.mark.usefixtures("ray_running")
+def test_an_impossible_request_is_refused_before_the_start(tmp_path: Path) -> None:
+    from dgray.engine import tune
+
+    plan = make_plan(make_trial("kl-1", cpus=100_000))
+    with pytest.raises(RunRefused, match=r"asks for 100000 CPU, 0 GPU and there is .*--set"):
+        tune.run(plan, RunFolder(tmp_path), ARTIFACTS, lambda event: None, run_trial=fake_trial)
+
+
+@pytest.mark.usefixtures("ray_running")
+def test_ctrl_c_stops_the_trials_and_leaves_a_running_ray_alone(tmp_path: Path) -> None:
+    import ray
+
+    from dgray.engine import tune
+
+    plan = make_plan(*(make_trial(f"kl-{i}", seconds=0.2) for i in range(40)))
+    folder = RunFolder(tmp_path)
+    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+
+    def interrupt_once_started(event: Event) -> None:
+        if isinstance(event, EngineStarted):
+            assert event.where == "the Ray of this process"
+            timer.start()
+
+    with pytest.raises(KeyboardInterrupt):
+        tune.run(plan, folder, ARTIFACTS, interrupt_once_started, run_trial=fake_trial)
+    assert ray.is_initialized()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert folder.missing_rows(plan.trials) > 0
+    free = ray.cluster_resources()["CPU"]
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != free and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources()["CPU"] == free
+
+
+CLUSTER = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])  # the driver's only: the nodes have another disk, as it were
+from dgray.row import CheckpointResult
+from dgray.run_folder import RunFolder
+from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_plan, make_trial
+
+def traced_trial(trial, artifacts, *, resume=None):
+    import dataclasses, ray
+    import dgray
+    node = ray.get_runtime_context().get_node_id()
+    for result in fake_trial(trial, artifacts, resume=resume):
+        rows = [dataclasses.replace(r, host=node, device=dgray.__file__) for r in result.rows]
+        yield dataclasses.replace(result, rows=tuple(rows))
+
+if __name__ == "__main__":
+    import ray
+    from ray.cluster_utils import Cluster
+    import tests.engine.fake_trial
+    ray.cloudpickle.register_pickle_by_value(tests.engine.fake_trial)
+    from dgray.engine import tune
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster.add_node(num_cpus=1)
+    os.environ["RAY_ADDRESS"] = cluster.address
+    told = []
+    plan = make_plan(make_trial("kl-0"), make_trial("kl-1"))
+    folder = RunFolder(Path(sys.argv[1]))
+    tune.run(plan, folder, ARTIFACTS, told.append, run_trial=traced_trial)
+    assert not ray.is_initialized()
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=50)
+    here = ray.get_runtime_context().get_node_id()
+    alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    rows = folder.rows()
+    assert len(alive) == 2, "the cluster was shut down"
+    assert len(rows) == 24 and set(rows.host) == set(alive) - {here}, (set(rows.host), alive, here)
+    assert told[0].where == f"the Ray cluster at {cluster.address}"
+    print("PACKAGE", *set(rows.device))
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+def run_script(text: str, tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    return subprocess.run(
+        [sys.executable, script, *map(str, arguments)],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_on_a_cluster_rows_come_from_other_nodes_and_the_package_travels(tmp_path: Path) -> None:
+    done = run_script(CLUSTER, tmp_path, tmp_path / "run", ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (package,) = [w.split(" ", 1)[1] for w in done.stdout.splitlines() if w.startswith("PACKAGE")]
+    assert "py_modules_files" in package  # shipped by Ray, not found on a disk in common
+
+
+LOOPBACK = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from dgray.engine.ray_session import ray_session
+
+def listening(pids):
+    inodes = set()
+    for pid in pids:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                link = os.readlink(f"/proc/{pid}/fd/{name}")
+            except OSError:
+                continue
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
+    for table in ("tcp", "tcp6"):
+        for line in open(f"/proc/net/{table}").readlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                yield fields[1].split(":")[0]
+
+def family():
+    parents = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parents[int(pid)] = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found, size = {os.getpid()}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return found
+
+if __name__ == "__main__":
+    with ray_session():
+        import ray
+        ray.get(ray.remote(lambda: 1).remote())
+        addresses = list(listening(family()))
+    loopback = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
+    assert len(addresses) >= 4, addresses
+    assert all(a in loopback for a in addresses), addresses
+    token = os.path.expanduser("~/.ray/auth_token")
+    print("MODE", oct(os.stat(token).st_mode & 0o777))
+"""
+
+
+def test_its_own_ray_listens_on_loopback_only_and_hides_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run_script(LOOPBACK, tmp_path, ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip() == "MODE 0o600"
+
+
+def test_a_ray_client_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgray.engine import ray_session
+
+    monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(RunRefused, match="RAY_ADDRESS=auto"), ray_session.ray_session():
+        pass

@@ -1,0 +1,218 @@
+"""``python -m dgray.study`` as a user meets it: exit status, messages, what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dgray.row import column_names
+from dgray.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+STUDY = """\
+name: tiny
+replicates: 2
+data: {kind: mixture, name: ring8, num_real: 64, num_validation: 64, num_held_out: 64}
+base: {kind: wrong_mixture, mean_scale: 1.2, num_generated: 64}
+discriminator: {width: 8, depth: 2}
+fit: {objective: [cross_entropy, oracle], epochs: 4, checkpoints: [2, 4], batch_size: 64}
+evaluate:
+  {guidance_weight: [1.0, calibrated], metrics: [path_kl], num_points: 20, num_samples: 20, num_bins: 4}
+"""
+NUM_ROWS = 1 + 2 + 2 * 2 * 2
+
+
+def command(tmp_path: Path, *arguments: str) -> list[str]:
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    return [sys.executable, "-m", "dgray.study", "tiny.yaml", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def study(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(tmp_path, *arguments),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def metric_columns(folder: Path) -> pd.DataFrame:
+    rows = RunFolder(folder).rows()[column_names("identity", "metric")]
+    keys = ["trial", "replicate", "epoch", "is_calibrated"]
+    return rows.sort_values(keys).reset_index(drop=True)
+
+
+def outcomes(folder: Path) -> list[str]:
+    record = json.loads((folder / "provenance.json").read_text())
+    return [session["outcome"] for session in record["sessions"]]
+
+
+def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(tmp_path: Path) -> None:
+    done = study(tmp_path, "--engine", "local")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert "report: runs/tiny/report.html" in done.stdout
+    assert "base (unguided)" in done.stdout
+    run = tmp_path / "runs" / "tiny"
+    assert len(RunFolder(run).rows()) == NUM_ROWS
+    assert {p.name for p in run.iterdir()} >= {
+        "study.lock.yaml",
+        "provenance.json",
+        "rows",
+        "report.parquet",
+        "report.html",
+        "figures",
+        "tensorboard",
+        "checkpoints",
+    }
+    again = study(tmp_path, "--engine", "local")
+    assert again.returncode == 0
+    assert "epoch" not in again.stdout.split("nats")[0]  # nothing was run
+    assert outcomes(run) == ["complete", "complete"]
+
+
+@pytest.mark.ray
+def test_both_engines_and_any_number_of_workers_give_the_same_bits(tmp_path: Path) -> None:
+    runs = {
+        "local": ("--engine", "local"),
+        "one": ("--set", "resources.max_concurrent_trials=1"),
+        "many": (),
+    }
+    for name, arguments in runs.items():
+        done = study(tmp_path, *arguments, "--out", name)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    reference = metric_columns(tmp_path / "local")
+    assert len(reference) == NUM_ROWS
+    for name in ("one", "many"):
+        pd.testing.assert_frame_equal(metric_columns(tmp_path / name), reference, check_exact=True)
+
+
+def test_help_and_plan_need_neither_torch_nor_ray_and_start_nothing(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from dgray.study import main\n"
+        "try:\n"
+        "    status = main(sys.argv[1:])\n"
+        "except SystemExit as end:\n"
+        "    status = end.code\n"
+        "heavy = {'torch', 'ray', 'pandas', 'pyarrow', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else status)\n"
+    )
+    for arguments in (["--help"], ["tiny.yaml", "--plan"]):
+        command(tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert str(NUM_ROWS) in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "fit.epohcs=3"], "fit.epochs"),
+        (["--set", "fit.epochs=-1", "--set", "seed=x"], "seed"),
+        (["--engine", "spark"], "invalid choice"),
+    ],
+)
+def test_a_bad_study_or_command_is_refused_with_2(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    done = study(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_study_in_the_folder_is_refused_with_2(tmp_path: Path) -> None:
+    assert study(tmp_path, "--engine", "local", "--set", "fit.objective=oracle").returncode == 0
+    done = study(tmp_path, "--engine", "local")
+    assert done.returncode == 2
+    assert "fit.objective: oracle there, ['cross_entropy', 'oracle'] here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_failed_trials_end_with_1_and_are_in_the_rows(tmp_path: Path) -> None:
+    diverging = ("--set", "fit.learning_rate=1e30")
+    done = study(tmp_path, "--engine", "local", *diverging)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"8 of {NUM_ROWS} rows are missing" in done.stdout
+    assert "FAILED cross_entropy" in done.stdout
+    rows = RunFolder(tmp_path / "runs" / "tiny").rows()
+    assert (rows.status == "failed").sum() == 8
+    assert rows[rows.status == "failed"].reason.str.startswith("FloatingPointError").all()
+    assert outcomes(tmp_path / "runs" / "tiny") == ["incomplete"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "sent"),
+    [
+        ("local", signal.SIGTERM),
+        pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.ray, pytest.mark.slow]),
+    ],
+)
+def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
+    engine: str, sent: signal.Signals, tmp_path: Path
+) -> None:
+    long = ("--set", "fit.epochs=6000", "fit.checkpoints=[2,1000,6000]")
+    with subprocess.Popen(
+        command(tmp_path, "--engine", engine, *long),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as driver:
+        assert driver.stdout is not None
+        while "cross_entropy, epoch 2" not in (line := driver.stdout.readline()):
+            assert line, driver.communicate()[1]
+        asked = time.monotonic()
+        if sent is signal.SIGINT:
+            os.killpg(driver.pid, sent)  # as a terminal does: to all processes
+        else:
+            driver.send_signal(sent)
+        _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert time.monotonic() - asked < 20
+    assert errors.splitlines() == [
+        "interrupted; what was finished is kept. To go on: python -m dgray.study tiny.yaml "
+        f"--engine {engine} --set fit.epochs=6000 'fit.checkpoints=[2,1000,6000]' "
+        "--out runs/tiny"
+    ]
+    run = tmp_path / "runs" / "tiny"
+    assert outcomes(run) == ["interrupted"]
+    before = len(RunFolder(run).rows())
+    assert 0 < before < 1 + 2 + 3 * 2 * 2
+    assert study(tmp_path, "--engine", "local", *long).returncode == 0
+    assert study(tmp_path, "--engine", "local", *long, "--out", "whole").returncode == 0
+    pd.testing.assert_frame_equal(
+        metric_columns(run), metric_columns(tmp_path / "whole"), check_exact=True
+    )
+    assert len(metric_columns(run)) == 1 + 2 + 3 * 2 * 2
