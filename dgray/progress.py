@@ -72,7 +72,7 @@ class Progress:
             case EngineStarted(where=where, num_workers=num_workers):
                 self._engine_started = time.monotonic()
                 self._where = f"{num_workers} at a time on {where}"
-                self._say(f"{self._num_trials_left()} trials to run, {self._where}")
+                self._say(f"trials to run: {self._num_trials_left()}, {self._where}")
             case TrialStarted(trial_id=trial_id):
                 self._running.add(trial_id)
             case CheckpointDone():

@@ -9,7 +9,12 @@ from rich.table import Table
 
 from dgray.reporting.summary import SummaryRow
 
-_COLUMNS = {"path_kl": "path KL", "path_kl_change": "change", "kl": "KL (ODE)", "kl_sde": "KL (SDE)"}
+_COLUMNS = {
+    "path_kl": "path KL",
+    "path_kl_change": "change",
+    "kl": "KL (ODE)",
+    "kl_sde": "KL (SDE)",
+}
 
 
 def render_summary(rows: Sequence[SummaryRow]) -> Table:

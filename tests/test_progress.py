@@ -43,7 +43,7 @@ def test_without_a_terminal_a_line_per_checkpoint_and_no_ansi(tmp_path: Path) ->
     progress = run(plan, RunFolder(tmp_path), console)
     lines = text_of(console).splitlines()
     assert "\x1b" not in text_of(console)
-    assert lines[0] == "2 trials to run, 1 at a time on this process"
+    assert lines[0] == "trials to run: 2, 1 at a time on this process"
     assert [line.split(":")[0] for line in lines[1:4]] == [
         f"{i}/6 kl-1, epoch {epoch}" for i, epoch in enumerate(EPOCHS, 1)
     ]
@@ -60,7 +60,7 @@ def test_a_resumed_run_counts_what_is_there(tmp_path: Path) -> None:
     console = plain_console()
     run(plan, folder, console)
     lines = text_of(console).splitlines()
-    assert lines[0].startswith("1 trials to run")
+    assert lines[0].startswith("trials to run: 1,")
     assert lines[1].startswith("4/6 kl-2, epoch 2")
 
 

@@ -1,1 +1,4 @@
-"""Where trials run: ``local`` (this process) or ``tune`` (Ray Tune). Only ``tune`` imports Ray."""
+"""Where trials run: ``local`` (this process) or ``tune`` (Ray Tune).
+
+``tune``, ``narrator`` and ``ray_session`` import Ray; nothing else in dgray does.
+"""

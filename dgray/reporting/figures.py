@@ -64,8 +64,8 @@ KINDS = (
     FigureKind(
         "overfitting_map_kl",
         "The overfitting map: KL of the probability-flow ODE",
-        "The same for the model that the deterministic sampler generates. Here wrong gradients "
-        "cost more, since no noise washes them out.",
+        "The same for the model that the deterministic sampler generates. Wrong gradients "
+        "can cost more here, since no noise washes them out.",
         kl_map,
     ),
     FigureKind(

@@ -126,13 +126,11 @@ def _counts(table: StudyTable) -> Iterator[Statement]:
             down = int((known["in_errors"] < -THRESHOLD).sum())
             ups, downs = ups + up, downs + down
             if len(known):
-                told.append(
-                    f"raises the {LENSES[metric]} in {up} of {len(known)} cells and lowers it in "
-                    f"{down}"
-                )
+                cells_up = f"in {up} of {len(known)} cells"
+                told.append(f"raises the {LENSES[metric]} {cells_up}, lowers it in {down}")
         if told:
             subject = f"{NAMES[objective]} at {weight}"
-            text = f"{subject} {listed(told)} (beyond {THRESHOLD:g} standard errors)."
+            text = f"{subject} {'; it '.join(told)} (beyond {THRESHOLD:g} standard errors)."
             tone: Tone = "harm" if ups > downs else "gain" if not ups and downs else "neutral"
             yield Statement("how often", text, tone)
 
@@ -184,7 +182,7 @@ def _calibrated(table: StudyTable) -> Iterator[Statement]:
     by = Estimate(highest["change"], highest["change_se"])
     text = (
         f"Calibrated guidance {verdict} (path KL). Its largest change is {by} nats, at "
-        f"{highest['objective']}, {words(highest, table.axes)}; the surest is "
+        f"{highest['objective']}, {words(highest, table.axes)}; counted in errors the largest is "
         f"{errors_in_words(surest['in_errors'])}."
     )
     yield Statement("calibrated", text, "harm" if above else "gain")

@@ -30,8 +30,8 @@ def change(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Change against the base in nats and in standard errors, where it is known."""
     value = cells[f"{metric}_change"].astype(float)
     error = cells[f"{metric}_change_se"].astype(float)
-    known = cells[value.notna()].assign(change=value, change_se=error)
-    return known.assign(in_errors=_ratio(known["change"], known["change_se"]))
+    told = cells.assign(change=value, change_se=error, in_errors=_ratio(value, error))
+    return told[value.notna()]
 
 
 def _ratio(value: pd.Series, error: pd.Series) -> pd.Series:

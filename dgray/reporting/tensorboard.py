@@ -64,7 +64,7 @@ class TensorBoardWriter:
             *_scalars(loss_scalars(rows, losses)),
             *_scalars(metric_scalars(rows)),
             *_scalars(self._best_so_far(trial, best_scalars(rows))),
-            *self._images(clouds, epoch),
+            *self._images(clouds, epoch, str(first["objective"])),
         ]
         run = self._folder / run_name(trial, str(first["label"]))
         if not (run / self._file).exists():
@@ -93,7 +93,7 @@ class TensorBoardWriter:
         epoch = found[1][0].epoch if found[1] else 0
         return [Scalar(tag=s.tag, epoch=epoch, value=s.value) for s in scalars]
 
-    def _images(self, clouds: pd.DataFrame, epoch: int) -> Iterator[Event]:
+    def _images(self, clouds: pd.DataFrame, epoch: int, objective: str) -> Iterator[Event]:
         for cloud in clouds.itertuples():
             points = np.stack([np.asarray(point, float) for point in cloud.points])
             if cloud.source == "data" or self._frame is None:
@@ -101,7 +101,7 @@ class TensorBoardWriter:
             if cloud.source == "data":
                 self._data = points
             behind = self._data if self._data is not None and self._fits(points) else None
-            colour = to_rgb(COLOURS["kl" if cloud.source == "guided" else "data"])
+            colour = to_rgb(COLOURS["data" if cloud.source in ("data", "real") else objective])
             frame = self._frame if self._fits(points) else frame_of(points)
             image = Summary.Image(
                 height=SIZE,

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 Color = tuple[float, float, float]
 COLOURS = {
@@ -123,15 +123,18 @@ def value_scale(axes: Axes, values: pd.Series, *, zero: bool = True) -> None:
         low, high = min(0.0, float(given.min())), float(given.max())
         axes.set_ylim(1.2 * low - 0.2 * threshold, 1.4 * max(high, threshold))
         axes.set_yticks(_symlog_ticks(low, high, threshold))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _symlog_ticks(low: float, high: float, threshold: float) -> list[float]:
     """Zero and powers of ten beyond the linear part; halves between them where there are few."""
-    first, last = math.ceil(math.log10(threshold)), math.floor(math.log10(max(high, -low)))
-    steps = (1, 2, 5) if last - first < 1 else (1, 3) if last - first < 2 else (1,)
+    lowest = 0.4 * threshold
+    first, last = math.floor(math.log10(lowest)), math.floor(math.log10(max(high, -low)))
+    steps = (1, 2, 5) if last - first < 2 else (1, 3) if last - first < 3 else (1,)
     sizes = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    sizes = [size for size in sizes if size >= lowest]
     return [0.0, *(s for s in sizes if s <= high), *(-s for s in sizes if -s >= low)]
 
 

@@ -30,13 +30,15 @@ function sortBy(column) {
 }
 
 // "width 128" finds 128 in the column width; any other word is looked for in the whole row.
+// Only columns that say what was run have such names: "kl" is an objective before it is a metric.
 function conditions(text) {
   const words = text.trim().toLowerCase().split(/\s+/).filter(Boolean);
-  const names = headings.map((heading) => heading.textContent.trim().toLowerCase());
+  const names = headings.map((heading) =>
+    heading.firstElementChild.title ? null : heading.textContent.trim().toLowerCase());
   const found = [];
   for (let i = 0; i < words.length; i++) {
     const column = names.indexOf(words[i]);
-    const isPair = column >= 0 && i + 1 < words.length && !names.includes(words[i + 1]);
+    const isPair = column >= 0 && i + 1 < words.length;
     found.push(isPair ? [column, words[++i]] : [-1, words[i]]);
   }
   return found;

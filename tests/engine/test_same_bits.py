@@ -1,0 +1,62 @@
+"""Real trials give the same bits in this process, on one worker and on two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dgray.artifacts import build_artifacts
+from dgray.config.load import load_study
+from dgray.engine import local
+from dgray.plan import make_plan
+from dgray.row import column_names
+from dgray.run_folder import RunFolder
+
+STUDY = """\
+name: tiny
+replicates: 2
+data: {kind: mixture, name: ring8, num_real: 64, num_validation: 64, num_held_out: 64}
+base: {kind: wrong_mixture, mean_scale: 1.2, num_generated: 64}
+discriminator: {width: 32, depth: 2}
+fit: {objective: [cross_entropy, kl, oracle], epochs: 6, checkpoints: [2, 6], batch_size: 64}
+evaluate:
+  guidance_weight: [1.0, calibrated]
+  sampler: [ode, sde]
+  num_steps: 4
+  metrics: [kl, path_kl, kl_sde, kl_sampler, memorisation]
+  num_points: 10
+  num_samples: 20
+  num_bins: 4
+  max_steps: 40
+"""
+
+
+def rows(folder: RunFolder) -> pd.DataFrame:
+    found = folder.rows()[column_names("identity", "metric")]
+    keys = ["trial", "replicate", "epoch", "sampler", "is_calibrated"]
+    return found.sort_values(keys).reset_index(drop=True)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_running")
+def test_local_one_worker_and_two_give_the_same_bits(tmp_path: Path) -> None:
+    from dgray.engine import tune
+
+    study = tmp_path / "tiny.yaml"
+    study.write_text(STUDY)
+    tables = {}
+    for name, run, workers in (
+        ("local", local.run, 1),
+        ("one", tune.run, 1),
+        ("two", tune.run, 2),
+    ):
+        plan = make_plan(load_study(study, [f"resources.max_concurrent_trials={workers}"]))
+        folder = RunFolder(tmp_path / name)
+        run(plan, folder, build_artifacts(plan.trials, folder), lambda event: None)
+        assert folder.missing_rows(plan.trials) == 0, folder.rows().reason.unique()
+        tables[name] = rows(folder)
+    assert tables["local"].path_kl.nunique() > 10
+    pd.testing.assert_frame_equal(tables["one"], tables["local"], check_exact=True)
+    pd.testing.assert_frame_equal(tables["two"], tables["local"], check_exact=True)

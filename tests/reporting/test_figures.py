@@ -1,0 +1,88 @@
+"""Every figure in three formats, the same bytes again; none where numbers are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import pytest
+from synthetic import Member, row, table_of
+
+from dgray.reporting.build import read_table
+from dgray.reporting.figures import KINDS, Picture, pictures
+from dgray.reporting.figures_epochs import headline
+from dgray.reporting.theme import STYLE
+
+OVERFIT = {kind.name for kind in KINDS} - {"control_lenses"}
+MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
+
+
+@pytest.fixture(scope="module")
+def drawn(overfit_run: Path) -> list[Picture]:
+    return list(pictures(read_table(overfit_run)))
+
+
+def test_overfit_study_has_all_its_figures_in_three_formats(drawn: list[Picture]) -> None:
+    assert {picture.kind.name for picture in drawn} == OVERFIT
+    for picture in drawn:
+        assert {
+            name: content[: len(MAGIC[name])] for name, content in picture.formats.items()
+        } == (MAGIC)
+
+
+def test_study_of_a_control_has_its_own_figure(counterexample_run: Path) -> None:
+    names = [picture.kind.name for picture in pictures(read_table(counterexample_run))]
+    assert names == ["control_lenses", "clouds"]
+
+
+def test_figures_are_the_same_bytes_again(counterexample_run: Path) -> None:
+    once, again = (list(pictures(read_table(counterexample_run))) for _ in range(2))
+    assert [p.formats for p in once] == [p.formats for p in again]
+
+
+def test_missing_numbers_give_no_empty_picture() -> None:
+    trained = Member("kl", {"fit.objective": "kl", "discriminator.width": 8})
+    table = table_of([row(Member("base", {})), row(trained, 5, 1.0), row(trained, 20, 1.0)])
+    assert [kind.name for kind in KINDS if kind.draw(table) is not None] == []
+
+
+def test_values_that_are_not_finite_do_not_break_a_figure() -> None:
+    trained = Member("cross_entropy", {"fit.objective": "cross_entropy"})
+    rows = [row(Member("base", {}), kl=0.5, kl_se=0.1)]
+    for epoch, value in ((5, 1.0), (20, float("inf"))):
+        change = {"kl_change": value, "kl_change_se": 0.1}
+        rows.append(row(trained, epoch, 1.0, kl=value, kl_se=0.1, **change))
+    drawn = {picture.kind.name for picture in pictures(table_of(rows))}
+    assert drawn == {"finding", "overfitting_map_kl", "kl_against_epochs"}
+
+
+def test_headline_shows_the_largest_width_and_the_fewest_samples(overfit_run: Path) -> None:
+    table = read_table(overfit_run)
+    with matplotlib.rc_context(STYLE):
+        figure = headline(table)
+    assert figure is not None
+    cells = table.cells
+    hardest = cells[
+        (cells["discriminator.width"] == 128)
+        & (cells["data.num_real"] == 100)
+        & (cells["objective"] == "cross_entropy")
+        & (cells["guidance_weight"] == 1)
+    ]
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    drawn = list(lines["cross-entropy, w = 1"].get_ydata())
+    assert drawn == pytest.approx(hardest["path_kl"].tolist())
+    assert lines["base (unguided)"].get_ydata()[0] == pytest.approx(0.656)
+    assert len(figure.axes) == 3
+
+
+def test_interval_and_stage_settings_do_not_mix_with_plain_ones() -> None:
+    trained = Member("kl", {"fit.objective": "kl"})
+    rows = [row(Member("base", {}), kl=0.5)]
+    for epoch in (5, 20):
+        rows.append(row(trained, epoch, 1.0, kl=0.4, kl_se=0.1))
+        rows.append(row(trained, epoch, 1.0, kl=9.0, interval_low=0.1, interval_high=1.0))
+        rows.append(row(trained, epoch, 1.0, kl=9.0, guided_stage="predictor"))
+    figure = headline(table_of(rows))
+    assert figure is not None
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    assert list(lines["KL objective, w = 1"].get_ydata()) == [0.4, 0.4]

@@ -1,0 +1,173 @@
+"""The finding says what the numbers say: when they flip, the sentences do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import Member, row, table_of, write_run
+from synthetic_overfit import results
+
+from dgray.reporting.build import read_table
+from dgray.reporting.finding import Finding, finding
+from dgray.reporting.summary import Estimate, best
+from dgray.row import CheckpointResult, Row
+
+BASE = Member("base", {})
+
+
+def guided(
+    objective: str, width: int, weight: float | None, change: float, **given: Any
+) -> Iterator[Row]:
+    """A checkpoint whose path KL and ODE KL change by ``change`` +- 0.1 from a base of 1."""
+    member = Member(objective, {"fit.objective": objective, "discriminator.width": width})
+    metrics = {
+        name: value
+        for lens in ("kl", "path_kl")
+        for name, value in {
+            lens: 1 + change,
+            f"{lens}_se": 0.1,
+            f"{lens}_change": change,
+            f"{lens}_change_se": 0.1,
+        }.items()
+    }
+    yield row(member, 5, weight, **({"validation_change": change} | metrics | given))
+
+
+def found(*groups: Iterator[Row]) -> Finding:
+    unguided = row(BASE, kl=1.0, kl_se=0.1, path_kl=1.0, path_kl_se=0.1)
+    return finding(table_of([unguided, *(r for group in groups for r in group)]))
+
+
+def sentences(what: Finding, topic: str) -> list[tuple[str, str]]:
+    return [(s.tone, s.text) for s in what.statements if s.topic == topic]
+
+
+@pytest.mark.parametrize(
+    ("change", "tone", "words"),
+    [
+        (+0.5, "harm", "raises the path KL most at width 64, epoch 5, w = 1: to 1.50 ± 0.10"),
+        (+0.2, "neutral", "nowhere beyond 3 standard errors"),
+        (-0.5, "gain", "still below the base"),
+    ],
+)
+def test_worst_cross_entropy_follows_the_sign(change: float, tone: str, words: str) -> None:
+    what = found(guided("cross_entropy", 64, 1.0, change), guided("cross_entropy", 8, 1.0, -0.9))
+    told = sentences(what, "Cross-entropy at its worst")[0]
+    assert told[0] == tone
+    assert words in told[1]
+
+
+def test_harm_is_told_in_standard_errors() -> None:
+    what = found(guided("cross_entropy", 64, 1.0, 0.5))
+    assert "+5.0 standard errors" in sentences(what, "Cross-entropy at its worst")[0][1]
+
+
+def test_kl_objective_that_harms_is_told_too() -> None:
+    what = found(guided("kl", 64, 1.0, 0.7))
+    assert sentences(what, "KL objective at its worst")[0][0] == "harm"
+
+
+def test_cells_are_counted_at_weight_one_only() -> None:
+    changes = {8: -0.5, 16: 0.1, 32: 0.4, 64: 0.6}
+    what = found(
+        *(guided("cross_entropy", width, 1.0, change) for width, change in changes.items()),
+        guided("cross_entropy", 8, 2.0, 5.0),
+    )
+    (told,) = sentences(what, "how often")
+    assert "raises the path KL in 2 of 4 cells, lowers it in 1" in told[1]
+    assert told[0] == "harm"
+
+
+@pytest.mark.parametrize(
+    ("kl", "tone", "sense"), [(-0.9, "gain", "below"), (0.3, "caution", "above")]
+)
+def test_best_against_best_can_favour_either(kl: float, tone: str, sense: str) -> None:
+    what = found(guided("kl", 8, 1.0, kl), guided("cross_entropy", 8, 1.0, -0.3))
+    (told,) = sentences(what, "best against best")
+    assert told[0] == tone
+    assert f"its path KL is {sense}" in told[1]
+
+
+def test_best_is_chosen_on_validation_and_reported_on_held_out() -> None:
+    table = table_of(
+        [
+            *guided("kl", 8, 1.0, -0.9, validation_change=-0.1),  # luckier on held-out points
+            *guided("kl", 16, 1.0, -0.2, validation_change=-0.4),
+        ]
+    )
+    chosen = best(table, "kl")
+    assert chosen is not None
+    assert chosen[0]["discriminator.width"] == 16
+    what = finding(table)
+    line = next(r for r in what.summary if r.name == "best kl")
+    assert line.path_kl == Estimate(0.8, 0.1)
+    assert "validation split" in what.selection
+
+
+def test_choice_without_validation_is_admitted() -> None:
+    what = found(guided("kl", 8, 1.0, -0.2, validation_change=None))
+    assert "optimistic" in what.selection
+
+
+@pytest.mark.parametrize(("change", "tone"), [(0.2, "gain"), (0.5, "harm")])
+def test_calibrated_is_judged_in_standard_errors(change: float, tone: str) -> None:
+    what = found(guided("kl", 8, None, change), guided("kl", 16, None, -0.5))
+    (told,) = sentences(what, "calibrated")
+    assert told[0] == tone
+    assert "0.20 ± 0.10" in told[1] or "in 1 of 2 cells" in told[1]
+
+
+def test_lenses_that_disagree_are_told() -> None:
+    member = Member("base", {})
+    sde = row(member, sampler="sde", kl_sde=0.5, kl_sde_se=0.1)
+    quiet = {"kl_sde": 0.5, "kl_sde_se": 0.1}
+    what = found(iter([sde]), guided("kl", 8, 1.0, 0.6, **quiet))
+    assert sentences(what, "lenses")[0][0] == "caution"
+    assert "does not rise so in 1" in sentences(what, "lenses")[0][1]
+
+
+def test_missing_metrics_leave_sentences_out() -> None:
+    what = finding(table_of([row(BASE), row(Member("kl", {}), 5, 1.0)]))
+    assert what.statements == ()
+    assert [r.path_kl for r in what.summary] == [None] * len(what.summary)
+
+
+def test_failures_and_missed_tolerances_are_told() -> None:
+    what = found(
+        guided("kl", 8, 1.0, 0.1, kl_unconverged=0.2),
+        iter([row(Member("kl", {"discriminator.width": 9}), 5, 1.0, status="failed")]),
+    )
+    told = " ".join(text for _, text in sentences(what, "reservations"))
+    assert "In 1 of 2 rows with a kl" in told
+    assert "1 trials failed" in told
+
+
+def test_whole_study_flips_with_its_numbers(tmp_path: Path) -> None:
+    def topics(parts: Iterator[CheckpointResult], name: str) -> dict[str, str]:
+        table = read_table(write_run(tmp_path / name, parts))
+        return {s.topic: s.tone for s in finding(table).statements[::-1]}
+
+    as_measured = topics(results(), "harmful")
+    swapped = topics(results({"cross_entropy": 0.0, "kl": 2.4}), "swapped")
+    assert as_measured["Cross-entropy at its worst"] == "harm"
+    assert as_measured["KL objective at its worst"] == "gain"
+    assert swapped["Cross-entropy at its worst"] == "gain"
+    assert swapped["KL objective at its worst"] == "harm"
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (Estimate(2.3149, 0.123), "2.31 ± 0.12"),
+        (Estimate(-0.5, 0.034), "\N{MINUS SIGN}0.500 ± 0.034"),
+        (Estimate(23.7, 3.4), "23.7 ± 3.4"),
+        (Estimate(1.25e-5, 1e-6), "1.25e\N{MINUS SIGN}05 ± 1e\N{MINUS SIGN}06"),
+        (Estimate(0.5, float("nan")), "0.5"),
+        (Estimate(float("inf"), 0.1), "diverged"),
+    ],
+)
+def test_estimate_is_written_to_the_digits_it_has(estimate: Estimate, text: str) -> None:
+    assert str(estimate) == text

@@ -1,0 +1,176 @@
+"""The whole report from a run folder: one page that asks for nothing, rebuilt the same."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from synthetic import Member, row
+
+from dgray.report import main
+from dgray.reporting.build import build_report
+from dgray.row import CheckpointResult, column_names
+from dgray.run_folder import RunFolder
+
+VOID = {"meta", "input", "br", "hr", "img", "link"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order; collects ids, references and scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self._note(tag, attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._note(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def _note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.attributes.append((tag, named))
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        self.references += [
+            value for name, value in attrs if name in ("href", "src", "xlink:href") and value
+        ]
+
+
+@pytest.fixture(scope="module")
+def run(counterexample_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "run"
+    shutil.copytree(counterexample_run, folder)
+    build_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return (run / "report.html").read_text("utf-8")
+
+
+def test_page_asks_for_nothing_outside_itself(page: str) -> None:
+    parsed = Page(page)
+    outside = [r for r in parsed.references if not r.startswith(("#", "data:"))]
+    assert outside == []
+    assert re.findall(r"https?://|url\((?!#|\"?data:)|@import|fetch\(", page) == []
+
+
+def test_page_is_well_formed_and_ids_are_its_own(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.open == []
+    assert len(parsed.ids) == len(set(parsed.ids))
+    inside = {r[1:] for r in parsed.references if r.startswith("#")}
+    assert inside <= set(parsed.ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", page)) <= set(parsed.ids)
+
+
+def test_page_quotes_description_lock_and_provenance_escaped(page: str) -> None:
+    assert "Where does cross-entropy overfitting raise the KL divergence?" in page
+    assert "name: overfit" in page
+    assert "study &lt;x&gt; &amp; y" in page
+
+
+def test_table_is_sortable_and_holds_every_line(page: str, run: Path) -> None:
+    parsed = Page(page)
+    sortable = [a for tag, a in parsed.attributes if tag == "th" and "aria-sort" in a]
+    cells = [a for tag, a in parsed.attributes if tag == "td" and "data-key" in a]
+    assert sortable
+    assert len(cells) == 22 * len(sortable)  # base, oracle and 9 controls, two samplers each
+    assert "addEventListener" in page
+
+
+def test_report_parquet_has_row_columns_axes_and_their_meaning(run: Path) -> None:
+    table = pq.read_table(run / "report.parquet")
+    names = column_names("identity", "metric", "provenance")
+    assert set(names) <= set(table.column_names)
+    assert table.column_names[-2:] == ["fit.oscillation.amplitude", "fit.oscillation.frequency"]
+    assert table.schema.field("kl").metadata[b"unit"] == b"nats"
+    assert table.num_rows == len(RunFolder(run).rows())
+
+
+def test_every_figure_is_saved_in_three_formats(run: Path) -> None:
+    files = {path.name for path in (run / "figures").iterdir()}
+    assert files == {
+        f"{name}.{ending}"
+        for name in ("control_lenses", "clouds")
+        for ending in ("svg", "pdf", "png")
+    }
+
+
+def test_rebuilding_gives_the_same_files_and_no_more(run: Path) -> None:
+    def state() -> dict[str, str]:
+        return {
+            str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in run.rglob("*")
+            if path.is_file() and "tensorboard" not in path.parts
+        }
+
+    before, events = state(), len(list((run / "tensorboard").rglob("events*")))
+    (run / "figures" / "finding.png").write_bytes(b"of an earlier report")
+    build_report(run)
+    assert state() == before
+    assert len(list((run / "tensorboard").rglob("events*"))) == events
+    assert [path.name for path in run.glob(".*")] == []
+
+
+def test_failed_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
+    member = Member("kl", {"discriminator.width": 8})
+    rows = (
+        row(Member("base", {}), kl=0.5, kl_se=0.1),
+        row(member, 5, 1.0, status="failed", reason="loss is NaN at <epoch> 3"),
+    )
+    RunFolder(tmp_path).write_result(
+        CheckpointResult(trial="base", epoch=0, rows=rows, clouds=(), losses=(), state=None)
+    )
+    text = build_report(tmp_path).page.read_text("utf-8")
+    assert "loss is NaN at &lt;epoch&gt; 3" in text
+    assert "1 trials failed" in text
+
+
+def test_command_prints_the_finding_and_the_paths(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "The unguided base is off by" in printed
+    assert str(run / "report.html") in printed
+
+
+@pytest.mark.parametrize("has_rows_folder", [False, True])
+def test_folder_without_rows_is_refused_with_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_rows_folder: bool
+) -> None:
+    if has_rows_folder:
+        (tmp_path / "rows").mkdir()
+    assert main([str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert str(tmp_path) in message
+    assert ("no rows yet" if has_rows_folder else "a run folder has a folder 'rows'") in message
+
+
+def test_report_needs_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys, dgray.report, dgray.reporting.tensorboard;"
+        "print([m for m in ('torch', 'ray', 'tensorflow') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,143 @@
+"""Event files read back with TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from synthetic_overfit import results
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+from dgray.reporting.build import read_table
+from dgray.reporting.raster import cloud_png, frame_of
+from dgray.reporting.tensorboard import TensorBoardWriter, rebuild, run_name
+from dgray.row import CheckpointResult
+
+WANTED = "cross_entropy, width 128, num_real 100"
+
+
+def read(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def run_of(folder: Path, label: str) -> Path:
+    (run,) = folder.glob(f"{label} (*")
+    return run
+
+
+@pytest.fixture(scope="module")
+def rebuilt(overfit_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("events") / "tensorboard"
+    rebuild(read_table(overfit_run), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_wanted() -> list[CheckpointResult]:
+    return [result for result in results() if result.rows[0].label == WANTED]
+
+
+def test_scalars_are_means_over_replicates(
+    rebuilt: Path, of_wanted: list[CheckpointResult]
+) -> None:
+    events = read(run_of(rebuilt, WANTED))
+    curve = events.Scalars("path_kl/w=1")
+    assert [point.step for point in curve] == [5, 20, 80, 400]
+    for point, result in zip(curve, of_wanted, strict=True):
+        values = [r.path_kl for r in result.rows if r.guidance_weight == 1 and r.sampler == "ode"]
+        assert point.value == pytest.approx(np.mean(values), rel=1e-6)
+        assert len(values) == 3
+
+
+def test_losses_sampler_metrics_and_bins_have_their_tags(rebuilt: Path) -> None:
+    tags = set(read(run_of(rebuilt, WANTED)).Tags()["scalars"])
+    assert {"loss/train", "loss/held_out", "kl/w=1", "path_kl/w=calibrated"} <= tags
+    assert {"kl_sde/w=1 (sde)", "kl_sampler/w=0.5 (ode)"} <= tags
+    assert sum(tag.startswith("loss_held_out_bins/") for tag in tags) == 12
+
+
+def test_training_loss_is_as_fine_as_it_was_kept(
+    rebuilt: Path, of_wanted: list[CheckpointResult]
+) -> None:
+    curve = read(run_of(rebuilt, WANTED)).Scalars("loss/train")
+    kept = sorted({point.epoch for result in of_wanted for point in result.losses})
+    assert [point.step for point in curve] == kept
+    assert len(kept) > 20
+
+
+def test_clouds_are_images_of_every_checkpoint(rebuilt: Path) -> None:
+    images = read(run_of(rebuilt, WANTED)).Images("samples/w=1 (ode)")
+    assert [image.step for image in images] == [5, 20, 80, 400]
+    picture = Image.open(io.BytesIO(images[0].encoded_image_string))
+    assert picture.size == (320, 320)
+
+
+def test_hparams_name_every_axis_and_the_best_metrics(rebuilt: Path) -> None:
+    run = run_of(rebuilt, WANTED)
+    events = read(run)
+    content = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
+    info = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert info.hparams["discriminator.width"].number_value == 128
+    assert info.hparams["objective"].string_value == "cross_entropy"
+    root = read(rebuilt).summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(root).experiment
+    assert {i.name for i in experiment.hparam_infos} == (
+        {"objective", "discriminator.width", "data.num_real"}
+    )
+    assert {m.name.tag for m in experiment.metric_infos} <= set(events.Tags()["scalars"]) | {
+        "best/kl_sde"
+    }
+
+
+def test_best_never_gets_worse_on_validation(rebuilt: Path) -> None:
+    chosen_by = [p.value for p in read(run_of(rebuilt, WANTED)).Scalars("best/validation_change")]
+    assert chosen_by == sorted(chosen_by, reverse=True)
+    assert chosen_by[-1] == chosen_by[-2]  # the last checkpoint overfits: the best is an earlier
+
+
+def test_rebuilding_duplicates_nothing(overfit_run: Path, rebuilt: Path) -> None:
+    before = {path.parent.name for path in rebuilt.rglob("events*")}
+    rebuild(read_table(overfit_run), rebuilt)
+    files = list(rebuilt.rglob("events*"))
+    assert {path.parent.name for path in files} == before
+    assert len(files) == len(before)
+    assert len(read(run_of(rebuilt, WANTED)).Scalars("kl/w=1")) == 4
+    assert [p.name for p in rebuilt.parent.iterdir()] == ["tensorboard"]
+
+
+def test_writing_as_results_come_equals_rebuilding(
+    rebuilt: Path, of_wanted: list[CheckpointResult], tmp_path: Path
+) -> None:
+    writer = TensorBoardWriter(tmp_path)
+    for count, result in enumerate(of_wanted, start=1):
+        writer.write(result)
+        assert len(read(run_of(tmp_path, WANTED)).Scalars("kl/w=1")) == count
+    live, again = (read(run_of(folder, WANTED)) for folder in (tmp_path, rebuilt))
+    assert set(live.Tags()["scalars"]) == set(again.Tags()["scalars"])
+    for tag in live.Tags()["scalars"]:
+        points = [[(p.step, p.value) for p in events.Scalars(tag)] for events in (live, again)]
+        np.testing.assert_allclose(points[0], points[1], rtol=1e-6)
+
+
+def test_run_names_are_folders_whatever_the_label() -> None:
+    name = run_name("kl-0a1b2c3d", "kl, name a/b: *?, shift [0.1, 0.2]")
+    assert name == "kl, name a_b_ _, shift [0.1, 0.2] (0a1b2c3d)"
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_cloud_is_drawn_where_its_points_are(dimension: int) -> None:
+    points = np.random.default_rng(0).normal(size=(500, dimension))
+    frame = frame_of(points)
+    png = cloud_png(points, frame, (0.0, 0.0, 1.0), None)
+    pixels = np.asarray(Image.open(io.BytesIO(png)), float) / 255
+    ink = 1 - pixels[..., 0]  # blue on white: red is missing where points are
+    columns = np.average(np.arange(320), weights=ink.sum(axis=0))
+    expected = (points[:, 0].mean() - frame.low[0]) / frame.side * 320
+    assert columns == pytest.approx(expected, abs=5)
+    assert ink[:5].sum() == 0
