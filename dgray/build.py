@@ -152,9 +152,7 @@ def build_control(objective: str, problem: Problem) -> Discriminator:
     return Oscillating(oracle, oscillation.amplitude, oscillation.frequency)
 
 
-def build_discriminator(
-    problem: Problem, replicates: Sequence[int]
-) -> Mlp:
+def build_discriminator(problem: Problem, replicates: Sequence[int]) -> Mlp:
     """A fresh ensemble on the problem's device, one member a replicate."""
     config = problem.config
     shape = MlpShape(
@@ -182,9 +180,7 @@ def build_noise_law(
 ) -> Callable[[torch.Generator, int], Tensor]:
     """Draws of training noise levels, shape (count,), float32 on the CPU."""
     if noise.law == "log_normal":
-        return lambda g, n: log_normal(
-            torch.randn(n, generator=g), noise.log_mean, noise.log_std
-        )
+        return lambda g, n: log_normal(torch.randn(n, generator=g), noise.log_mean, noise.log_std)
     low, high = noise.low or span[0], noise.high or span[1]
     return lambda g, n: log_uniform(torch.rand(n, generator=g), low, high)
 

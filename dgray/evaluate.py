@@ -44,10 +44,19 @@ class Reference:
 def calibrated_weight(
     discriminator: Discriminator, sets: EvaluationSet
 ) -> tuple[SplineWeight, GuidanceMoments]:
-    """The weight that the validation split asks for, and that split's moments."""
+    """The weight that the validation split asks for, and that split's moments.
+
+    Raises:
+        FloatingPointError: when the discriminator has diverged.
+    """
     pull = Outputs(discriminator, sets.validation).scaled_gradient
     gain = -torch.linalg.vecdot(sets.validation.residual, pull)
     moments = GuidanceMoments(sets.validation.real.sigma, gain, squared_norm(pull))
+    if not (torch.isfinite(moments.cost).all() and torch.isfinite(gain).all()):
+        raise FloatingPointError(
+            "the gradient of the logit must be finite on the validation split, but it is not; "
+            "lower fit.learning_rate"
+        )
     edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
     return calibrate(moments, edges), moments
 

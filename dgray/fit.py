@@ -21,6 +21,7 @@ from dgray.diffusion.noise import named_generator
 from dgray.discriminator.mlp import DroppedMlp, Mlp
 from dgray.discriminator.objective import (
     Batch,
+    Differentiable,
     Noised,
     Objective,
     Outputs,
@@ -61,7 +62,8 @@ class FitCheckpoint:
     Attributes:
         epoch: passes over the real samples so far.
         discriminator: the weights to evaluate (averaged, or early-stopped, if so configured).
-        losses: (epoch, mean training loss since the last entry, shape (R,)).
+        losses: (epoch, mean training loss since the last entry, shape (R,); nan once a replicate
+            was stopped early).
         stopped_epochs: epoch whose weights early stopping kept, per replicate; None without.
         seconds: wall time since the last checkpoint.
     """
@@ -83,13 +85,13 @@ def fit(task: Task, settings: Fit, state: TrainingState) -> Iterator[FitCheckpoi
     points = _loss_epochs(settings)
     started, losses, pending = time.monotonic(), [], list[Tensor]()
     for epoch in range(state.epoch + 1, checkpoints[-1] + 1 if checkpoints else 0):
-        if not state.all_stopped:
+        if not state.stopped.all():
             pending += _run_epoch(task, settings, state, epoch)
         state.epoch = epoch
         if task.validation is not None and epoch % settings.validate_every == 0:
             state.keep_best(_validation_loss(task, state), settings.patience)
         if pending and (epoch in points or epoch in checkpoints):
-            losses.append((epoch, _finite_mean(pending, epoch)))
+            losses.append((epoch, _finite_mean(pending, state)))
             pending = []
         if epoch in checkpoints:
             seconds = time.monotonic() - started
@@ -111,14 +113,14 @@ def _run_epoch(task: Task, settings: Fit, state: TrainingState, epoch: int) -> l
     losses = []
     for i in range(steps):
         batch = everything.rows(i * size, min((i + 1) * size, count))
-        discriminator = state.mlp
+        discriminator: Differentiable = state.mlp
         if settings.dropout:
             discriminator = DroppedMlp.draw(state.mlp, settings.dropout, generators, batch.size)
         loss = task.objective(Outputs(discriminator, batch)) * task.weigh(batch.real.sigma)
         per_replicate = loss.mean(-1)
         progress = ((epoch - 1) * steps + i) / (settings.epochs * steps)
         state.step(per_replicate.sum(), _learning_rate(settings, progress))
-        losses.append(per_replicate.detach())
+        losses.append(torch.where(state.stopped, torch.nan, per_replicate.detach()))
     return losses
 
 
@@ -171,12 +173,13 @@ def _loss_epochs(settings: Fit, per_decade: int = 12) -> set[int]:
     return {round(10 ** (i / per_decade)) for i in range(count)}
 
 
-def _finite_mean(losses: list[Tensor], epoch: int) -> Tensor:
-    mean = torch.stack(losses).mean(0)
-    if not torch.isfinite(mean).all():
-        bad = torch.nonzero(~torch.isfinite(mean)).flatten().tolist()
+def _finite_mean(losses: list[Tensor], state: TrainingState) -> Tensor:
+    """Mean over steps, of each replicate those before it was stopped; must be finite."""
+    values = torch.stack(losses)
+    if not torch.isfinite(values[:, ~state.stopped]).all():
+        bad = torch.nonzero(~torch.isfinite(values).all(0)).flatten().tolist()
         raise FloatingPointError(
-            f"the training loss must be finite, but by epoch {epoch} that of replicates {bad} is "
-            f"{mean[bad].tolist()}; lower fit.learning_rate"
+            f"the training loss must be finite, but by epoch {state.epoch} that of replicates "
+            f"{bad} is not; lower fit.learning_rate"
         )
-    return mean
+    return values.nanmean(0)

@@ -42,4 +42,3 @@ def load_base(
     model = MlpDenoiser(dimension, config.width, config.depth, sigma_data)
     model.load_state_dict(state)
     return AutogradDenoiser(model.to(device).eval().requires_grad_(False))
-

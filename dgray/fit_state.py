@@ -90,9 +90,12 @@ class TrainingState:
             torch._foreach_lerp_(self.average, tensors, 1 - self.ema_decay)
 
     @property
-    def all_stopped(self) -> bool:
-        """Whether early stopping has ended every replicate."""
-        return self.best is not None and bool(self.best.stopped.all())
+    def stopped(self) -> Tensor:
+        """Replicates that early stopping has ended, shape (R,), bool."""
+        if self.best is not None:
+            return self.best.stopped
+        tensor = self.mlp.tensors[0]
+        return torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
 
     @property
     def stopped_epochs(self) -> tuple[int, ...] | None:
@@ -150,9 +153,7 @@ class TrainingState:
                 if key.startswith(prefix)
             }
         if self.average is not None:
-            self.average = [
-                _like(named[f"average.{i}"], t) for i, t in enumerate(self.average)
-            ]
+            self.average = [_like(named[f"average.{i}"], t) for i, t in enumerate(self.average)]
         if self.best is not None:
             device = self.best.loss.device
             tensors = [_like(named[f"best.{i}"], t) for i, t in enumerate(self.best.tensors)]

@@ -84,6 +84,7 @@ def _train(
                 LossPoint(trial=trial.id, replicate=r, epoch=epoch, loss_train=float(loss[r]))
                 for epoch, loss in at.losses
                 for r in replicates
+                if not loss[r].isnan()
             ),
             state=state.to_bytes(),
         )

@@ -42,10 +42,10 @@ class AutogradDenoiser:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = self.function(x, sigma)
+            sums = denoised.flatten(0, -2).sum(0).unbind()
         divergence = torch.zeros_like(sigma)
-        for i in range(x.shape[-1]):
-            keep = i < x.shape[-1] - 1
-            (row,) = torch.autograd.grad(denoised[..., i].sum(), x, retain_graph=keep)
+        for i, total in enumerate(sums):
+            (row,) = torch.autograd.grad(total, x, retain_graph=i < len(sums) - 1)
             divergence = divergence + row[..., i]
         return denoised.detach(), divergence
 

@@ -71,7 +71,9 @@ class GaussianMixture:
         """E[x0 | x], the exact denoiser; shape (..., d)."""
         log_joint, variance = self._log_joint(x, sigma)
         posterior = torch.softmax(log_joint, dim=-1)
-        return torch.einsum("...k,...kd->...d", posterior, self._component_means(x, sigma, variance))
+        return torch.einsum(
+            "...k,...kd->...d", posterior, self._component_means(x, sigma, variance)
+        )
 
     def with_divergence(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         r"""The denoiser and its divergence.

@@ -97,7 +97,8 @@ class Mlp:
         d = self.dimension
         hidden = self._affine(0, a)
         # jets: value, d tangents and the Laplacian, stacked in front: (d + 2, ..., width)
-        rows = self.weights[0][..., :d, :].movedim(-2, 0).unsqueeze(-2)  # (d, ..., 1, width)
+        rows = self.weights[0][..., :d, :].movedim(-2, 0)  # (d, width) or (d, R, width)
+        rows = rows.reshape(d, *rows.shape[1:-1], *[1] * (scale.ndim + 1 - rows.ndim), -1)
         tangents, laplacian = scale * rows, torch.zeros_like(hidden)
         for layer in range(1, len(self.weights)):
             a, first, second = ACTIVATIONS[self.activation](hidden, 2)
@@ -163,9 +164,7 @@ class MlpShape:
     activation: str = "silu"
 
 
-def initialise(
-    shape: MlpShape, sigma_data: float, generators: Sequence[torch.Generator]
-) -> Mlp:
+def initialise(shape: MlpShape, sigma_data: float, generators: Sequence[torch.Generator]) -> Mlp:
     """A fresh float32 ensemble, member r drawn from generators[r] alone.
 
     Hidden layers follow He et al. 2015 (arXiv 1502.01852); the last layer starts at zero, so that

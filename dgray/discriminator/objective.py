@@ -82,9 +82,7 @@ class Batch:
     def rows(self, start: int, stop: int) -> Batch:
         """Some of the N samples."""
         generated = None if self.generated is None else self.generated.rows(start, stop)
-        return Batch(
-            self.real.rows(start, stop), self.residual[..., start:stop, :], generated
-        )
+        return Batch(self.real.rows(start, stop), self.residual[..., start:stop, :], generated)
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,13 @@ def _cell(axes: Axes, x: int, y: int, value: float, error: float, norm: Normaliz
         [x - 0.48, x + 0.48], [y - 0.47, y - 0.47], [y + 0.47, y + 0.47], color=colour, linewidth=0
     )
     is_dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
-    text = f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "diverged"
+    digits = 2
+    if np.isfinite(error) and error > 0:
+        digits = int(np.clip(-np.floor(np.log10(error)), 2, 4))  # no number is rounded to zero
+    text = f"{value:+.{digits}f}" if np.isfinite(value) else "diverged"
+    text = text.replace("-", "\N{MINUS SIGN}")
     tone = "white" if is_dark else "#222222"
     axes.text(x, y + 0.1, text, ha="center", va="center", color=tone, fontsize=9.5)
     if np.isfinite(error):
-        below = f"± {error:.2f}" if error >= 0.005 else f"± {error:.1g}"
+        below = f"± {error:.{digits}f}"
         axes.text(x, y - 0.22, below, ha="center", va="center", color=tone, fontsize=7)

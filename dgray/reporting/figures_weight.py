@@ -62,7 +62,7 @@ def _lines(
 ) -> None:
     sizes = sorted(cells[capacity].unique()) if capacity else [None]
     weights = sorted(cells["guidance_weight"].dropna().unique())
-    aside = weights[-1] + 0.16 * max(weights[-1] - weights[0], 1e-9)
+    aside = 1.17 * weights[-1]
     for column, (name, series) in enumerate(cells.groupby("series", sort=False)):
         colour = COLOURS[series["objective"].iloc[0]]
         for position, size in enumerate(sizes):
@@ -75,7 +75,7 @@ def _lines(
             constant = lines[lines["guidance_weight"].notna()].sort_values("guidance_weight")
             curve = _from_base(constant, base, metric)
             band(axes, curve, "guidance_weight", metric, color=tint, label=label)
-            offset = 0.02 * (aside - weights[0]) * (column - 0.5 + (position - 1) * 0.7)
+            offset = 0.018 * aside * (column - 0.5 + (position - 1) * 0.7)
             _calibrated(
                 axes, lines[lines["is_calibrated"].astype(bool)], metric, aside + offset, tint
             )

@@ -18,6 +18,7 @@ from dgray.reporting.statement import (
     Statement,
     Tone,
     change,
+    counted,
     errors_in_words,
     listed,
 )
@@ -221,8 +222,8 @@ def _lenses(table: StudyTable) -> Iterator[Statement]:
             continue
         not_seen = int((harmed["in_errors"] <= THRESHOLD).sum())
         text = (
-            f"Of the {len(harmed)} cells at {weight} where the {LENSES['kl']} rises beyond "
-            f"{THRESHOLD:g} standard errors, the {name} does not rise so in {not_seen}"
+            f"The {LENSES['kl']} rises beyond {THRESHOLD:g} standard errors in "
+            f"{counted(len(harmed), 'cell')} at {weight}; in {not_seen} the {name} does not"
         )
         end = ": the lenses disagree there." if not_seen else ": here the lenses agree."
         yield Statement("lenses", text + end, "caution" if not_seen else "neutral")
@@ -239,5 +240,7 @@ def _reservations(table: StudyTable) -> Iterator[Statement]:
         yield Statement("reservations", text, "caution")
     failed = table.failures
     if len(failed):
-        text = f"{len(failed)} trials failed and are missing from every number: see their reasons."
+        text = (
+            f"{counted(len(failed), 'trial')} failed; no number here includes their missing rows."
+        )
         yield Statement("reservations", text, "caution")

@@ -50,3 +50,8 @@ def errors_in_words(count: float) -> str:
 def listed(parts: list[str]) -> str:
     """``a, b and c``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 cell``, ``3 cells``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -16,7 +16,7 @@ import pandas as pd
 from dgray.reporting.table import StudyTable
 from dgray.reporting.views import TRAINED, at_weight, main_weight, number, plain, trained, words
 
-_SMALL = 5e-4  # errors below have one digit, and a power of ten if need be
+_SMALL, _TINY = 5e-4, 5e-7  # errors below are written with one digit; in powers of ten
 CHOSEN_BY = ("validation_change", "path_kl", "kl")
 
 
@@ -28,7 +28,7 @@ class Estimate:
     error: float
 
     def __str__(self) -> str:
-        """Digits down to the second digit of the error: 2.31 ± 0.12."""
+        """Down to the second digit of the error, the first of a small one: 2.31 ± 0.12."""
         return self._text().replace("-", "\N{MINUS SIGN}")
 
     def _text(self) -> str:
@@ -36,9 +36,10 @@ class Estimate:
             return "diverged" if self.value > 0 else "not a number"
         if not np.isfinite(self.error):
             return f"{self.value:.3g}"
-        if self.error < _SMALL:
+        if self.error < _TINY:
             return f"{self.value:.3g} ± {self.error:.1g}"
-        digits = int(np.clip(1 - np.floor(np.log10(self.error)), 0, 4))
+        first = -int(np.floor(np.log10(self.error)))  # decimal of the error's first digit
+        digits = max(first + (self.error >= _SMALL), 0)
         return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 
     @property

@@ -87,9 +87,7 @@ def test_rk4_converges_with_order_four() -> None:
 
 def test_adaptive_agrees_with_scipys_dop853_on_a_stiff_field() -> None:
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
-    guided = GuidedDenoiser(
-        base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0)
-    )
+    guided = GuidedDenoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))
     x = torch.tensor([[-1.0], [0.3], [2.0]], dtype=DOUBLE)
     found = ode_log_likelihood(
         flow_of(guided), x, (0.02, 10.0), prior_std=101**0.5, tolerance=1e-7, max_steps=20_000
@@ -110,9 +108,7 @@ def test_adaptive_agrees_with_scipys_dop853_on_a_stiff_field() -> None:
 
 def test_a_sample_out_of_steps_is_reported_and_ends() -> None:
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
-    guided = GuidedDenoiser(
-        base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0)
-    )
+    guided = GuidedDenoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))
     x, _ = noised(data, 20, 0.02)
     found = ode_log_likelihood(flow_of(guided), x, (0.02, 10.0), prior_std=10.0, max_steps=20)
     assert not found.converged.any()

@@ -143,7 +143,7 @@ def test_failed_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
     )
     text = build_report(tmp_path).page.read_text("utf-8")
     assert "loss is NaN at &lt;epoch&gt; 3" in text
-    assert "1 trials failed" in text
+    assert "1 trial failed" in text
 
 
 def test_command_prints_the_finding_and_the_paths(

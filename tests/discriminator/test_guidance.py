@@ -1,0 +1,187 @@
+"""Guidance as a denoiser; exact cases 2 and 3; weights; calibration."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ensembles import random_ensemble
+from torch import Tensor
+
+from dgray.data.mixtures import NAMED
+from dgray.diffusion.denoiser import AutogradDenoiser
+from dgray.diffusion.likelihood import ode_log_likelihood
+from dgray.diffusion.mixture import GaussianMixture
+from dgray.diffusion.noise import seeded_noise
+from dgray.diffusion.sampler import heun
+from dgray.diffusion.sigmas import karras_sigmas, stratified
+from dgray.discriminator.calibration import GuidanceMoments, calibrate
+from dgray.discriminator.discriminator import Discriminator, Oracle, Oscillating, Silent
+from dgray.discriminator.guidance import (
+    ConstantWeight,
+    GuidedDenoiser,
+    IntervalWeight,
+    ScaledWeight,
+    SplineWeight,
+    StackedGuidance,
+    hat_functions,
+)
+
+DOUBLE = torch.float64
+DATA = NAMED["ring8"]()
+BASE = GaussianMixture(DATA.means * 1.1, DATA.stds * 1.4, DATA.weights)
+ORACLE = Oracle(DATA, BASE)
+
+
+def noised_data(count: int, sigma: float) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    clean = DATA.sample(count, generator)
+    x = clean + sigma * torch.randn(clean.shape, generator=generator, dtype=DOUBLE)
+    return x, torch.full((count,), sigma, dtype=DOUBLE)
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.3, 20.0])
+def test_the_oracle_at_weight_one_makes_the_datas_denoiser(sigma: float) -> None:
+    x, level = noised_data(50, sigma)
+    guided = GuidedDenoiser(BASE, ORACLE, ConstantWeight(1.0))
+    torch.testing.assert_close(guided(x, level), DATA(x, level), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        guided.with_divergence(x, level), DATA.with_divergence(x, level), rtol=1e-7, atol=1e-9
+    )
+
+
+def test_oracle_guidance_leaves_no_kl() -> None:
+    """Exact case 2: up to the prior's mismatch at sigma_max = 80 and the solver's error."""
+    x, sigma = noised_data(500, 0.002)
+    guided = GuidedDenoiser(BASE, ORACLE, ConstantWeight(1.0))
+    flow = ode_log_likelihood(
+        lambda x, sigma, index: guided.with_divergence(x, sigma), x, (0.002, 80.0), prior_std=80.0
+    )
+    kl = (DATA.log_prob(x, sigma) - flow.log_prob).mean()
+    assert abs(float(kl)) <= 3e-3
+
+
+def test_the_priors_mismatch_is_that_of_the_mathematics() -> None:
+    """-1.8e-3 nats at sigma_max = 10 with unit data, per the closed form; less further out."""
+    unit = GaussianMixture(
+        torch.zeros(1, 1, dtype=DOUBLE), torch.ones(1, 1, dtype=DOUBLE), torch.ones(1).double()
+    )
+    levels = (torch.arange(4000, dtype=DOUBLE) + 0.5) / 4000
+    x = (1 + 0.02**2) ** 0.5 * torch.special.ndtri(levels)[:, None]
+    found = {}
+    for sigma_max in (10.0, 80.0):
+        flow = ode_log_likelihood(
+            lambda x, sigma, index: unit.with_divergence(x, sigma),
+            x,
+            (0.02, sigma_max),
+            prior_std=sigma_max,
+            tolerance=1e-6,
+        )
+        found[sigma_max] = float(
+            (unit.log_prob(x, torch.full_like(levels, 0.02)) - flow.log_prob).mean()
+        )
+    variance = 101 / 100
+    assert found[10.0] == pytest.approx(
+        0.5 * (variance - 1 - torch.log(torch.tensor(variance)).item()), abs=1e-4
+    )
+    assert abs(found[80.0]) < abs(found[10.0])
+
+
+@pytest.mark.parametrize("discriminator", [ORACLE, Oscillating(ORACLE, 0.1, 3.0)])
+def test_weight_zero_is_bit_equal_to_no_guidance(discriminator: Discriminator) -> None:
+    """Exact case 3, through a whole sampler."""
+    sigmas = karras_sigmas(12, 0.01, 20.0)
+    x = 20 * seeded_noise(0, range(40), (2,))
+    off = GuidedDenoiser(BASE, discriminator, ConstantWeight(0.0))
+    assert torch.equal(heun(off, x, sigmas), heun(BASE, x, sigmas))
+
+
+def test_a_constant_logit_is_bit_equal_to_no_guidance() -> None:
+    sigmas = karras_sigmas(12, 0.01, 20.0)
+    x = 20 * seeded_noise(0, range(40), (2,))
+    silent = GuidedDenoiser(BASE, Silent(), ConstantWeight(1.0))
+    assert torch.equal(heun(silent, x, sigmas), heun(BASE, x, sigmas))
+
+
+def test_divergence_of_a_network_guided_denoiser_is_autograds() -> None:
+    guided = GuidedDenoiser(BASE, random_ensemble(1).member(0), ConstantWeight(0.7))
+    x, sigma = noised_data(20, 0.5)
+    expected = AutogradDenoiser(guided).with_divergence(x, sigma)
+    torch.testing.assert_close(guided.with_divergence(x, sigma), expected)
+
+
+def test_oscillating_derivatives_are_autograds() -> None:
+    oscillating = Oscillating(ORACLE, 0.1, 3.0)
+    x, sigma = noised_data(20, 0.5)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(oscillating.logit(x, sigma).sum(), x)
+    torch.testing.assert_close(oscillating.gradient(x, sigma), gradient)
+
+
+def test_stacked_weights_are_the_weights_apart() -> None:
+    x, sigma = noised_data(10, 0.4)
+    weights = [ConstantWeight(0.5), IntervalWeight(ConstantWeight(2.0), 0.5, 1.0)]
+    owner = torch.arange(2).repeat_interleave(10)
+    stack = StackedGuidance(BASE, ORACLE, weights, owner)
+    together = stack.select(torch.arange(20))(x.repeat(2, 1), sigma.repeat(2))
+    for i, weight in enumerate(weights):
+        apart = GuidedDenoiser(BASE, ORACLE, weight)(x, sigma)
+        torch.testing.assert_close(together[10 * i : 10 * i + 10], apart, rtol=0, atol=0)
+    some = torch.tensor([3, 14])
+    picked = stack.select(some)(x.repeat(2, 1)[some], sigma.repeat(2)[some])
+    torch.testing.assert_close(picked, together[some])
+
+
+def test_interval_and_scale() -> None:
+    sigma = torch.tensor([0.1, 0.5, 1.0, 2.0])
+    inside = IntervalWeight(ConstantWeight(2.0), 0.5, 1.0)
+    assert inside(sigma).tolist() == [0, 2, 2, 0]
+    assert ScaledWeight(inside, 0.5)(sigma).tolist() == [0, 1, 1, 0]
+
+
+def test_spline_interpolates_in_log_sigma() -> None:
+    knots = torch.tensor([0.1, 1.0, 10.0], dtype=DOUBLE).log()
+    weight = SplineWeight(knots, torch.tensor([0.0, 1.0, 3.0], dtype=DOUBLE))
+    sigma = torch.tensor([0.01, 0.1, 10**-0.5, 1.0, 10**0.5, 10.0, 99.0], dtype=DOUBLE)
+    expected = torch.tensor([0, 0, 0.5, 1, 2, 3, 3], dtype=DOUBLE)
+    torch.testing.assert_close(weight(sigma), expected)
+    assert torch.equal(hat_functions(knots, sigma).sum(-1), torch.ones(7, dtype=DOUBLE))
+
+
+def moments_of(discriminator: Discriminator, count: int, seed: int) -> GuidanceMoments:
+    generator = torch.Generator().manual_seed(seed)
+    sigma = stratified(torch.rand(count, 24, generator=generator, dtype=DOUBLE), 0.01, 20.0)
+    noise = torch.randn(count, 24, 2, generator=generator, dtype=DOUBLE)
+    clean = DATA.sample(count, generator)[:, None].expand_as(noise)
+    x = clean + sigma[..., None] * noise
+    pull = sigma[..., None] * discriminator.gradient(x, sigma)
+    residual = (clean - BASE(x, sigma)) / sigma[..., None]
+    return GuidanceMoments(sigma, (residual * pull).sum(-1), (pull**2).sum(-1))
+
+
+KNOTS = torch.linspace(-4.6, 3.0, 8, dtype=DOUBLE)
+
+
+def test_calibration_of_the_oracle_is_one_where_it_matters() -> None:
+    moments = moments_of(ORACLE, 4000, 0)
+    weight = calibrate(moments, KNOTS)
+    exact = moments_of(ORACLE, 4000, 1).change(ConstantWeight(1.0)).mean()
+    found = moments_of(ORACLE, 4000, 1).change(weight).mean()
+    assert float(found) == pytest.approx(float(exact), rel=0.02)
+
+
+@pytest.mark.parametrize("discriminator", [ORACLE, Oscillating(ORACLE, 0.5, 5.0)])
+def test_no_other_spline_has_a_lower_error_on_the_split(discriminator: Discriminator) -> None:
+    moments = moments_of(discriminator, 500, 0)
+    best = calibrate(moments, KNOTS)
+    least = float(moments.change(best).mean())
+    assert least <= 0
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        step = 0.05 * torch.randn(len(KNOTS), generator=generator, dtype=DOUBLE)
+        other = SplineWeight(KNOTS, best.values + step)
+        assert float(moments.change(other).mean()) > least
+
+
+def test_calibration_of_a_silent_discriminator_is_zero() -> None:
+    weight = calibrate(moments_of(Silent(), 50, 0), KNOTS)
+    assert torch.equal(weight.values, torch.zeros_like(KNOTS))
