@@ -1,3 +1,3 @@
-"""dgray: hyperparameter studies of discriminator guidance for diffusion models, distributed with Ray."""
+"""Hyperparameter studies of discriminator guidance for diffusion models, distributed with Ray."""
 
 __version__ = "0.1.0"

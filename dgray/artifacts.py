@@ -1,4 +1,4 @@
-"""What every trial shares and nobody should compute twice, as bytes named by their content's origin."""
+"""What every trial shares and nobody should compute twice: bytes named by where they come from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.fit_base import fit_base
 from dgray.plan import Trial
-
 
 Compute = Callable[[StudyConfig, Mapping[str, bytes]], bytes]
 

@@ -99,7 +99,7 @@ def build_problem(
 
 
 def likelihood_points(problem: Problem) -> Tensor:
-    """The held-out points at sigma_min from which log-likelihoods are integrated, (num_points, d)."""
+    """Held-out points at sigma_min from which log-likelihoods are integrated, (num_points, d)."""
     config = problem.config
     clean = problem.real("held_out", config.data.num_held_out)[: config.evaluate.num_points]
     generator = named_generator(config.seed, "noise", "likelihood")

@@ -38,7 +38,7 @@ CLOUD_POINTS = 1000
 
 @dataclass(frozen=True)
 class Scoring:
-    """What every checkpoint of a trial is scored against; ``reference`` only if kl is asked for."""
+    """What each checkpoint of a trial is scored against; ``reference`` only if kl is asked for."""
 
     problem: Problem
     sets: EvaluationSet
@@ -141,7 +141,7 @@ def _evaluate_replicate(
 def _flows(
     trial: Trial, scoring: Scoring, member: Discriminator, calibrated: Weight
 ) -> dict[Setting, Columns]:
-    """``kl`` of every deterministic setting; those of the same acting weight share one integral."""
+    """``kl`` of each deterministic setting; those of the same acting weight share one integral."""
     acting = {s: acting_weight(s, calibrated) for s in trial.settings if s.sampler == "ode"}
     distinct = list(dict.fromkeys(acting.values()))
     if scoring.reference is None or not distinct:
@@ -165,7 +165,11 @@ def _knots(calibrated: SplineWeight) -> Columns:
 
 
 def _row(
-    trial: Trial, scoring: Scoring, checkpoint: Checkpoint, key: tuple[int, Setting], columns: Columns
+    trial: Trial,
+    scoring: Scoring,
+    checkpoint: Checkpoint,
+    key: tuple[int, Setting],
+    columns: Columns,
 ) -> Row:
     replicate, setting = key
     low, high = setting.interval or (None, None)

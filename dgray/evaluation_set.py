@@ -85,7 +85,7 @@ def build_evaluation_set(problem: Problem) -> EvaluationSet:
 
 @torch.no_grad()
 def training_batch(problem: Problem, replicate: int) -> Batch:
-    """A replicate's training samples, noised as the held-out ones are; repeated if they are few."""
+    """A replicate's training samples, noised as the held-out ones are; repeated if too few."""
     split = training_split(replicate)
     data, base = problem.config.data, problem.config.base
     count = min(max(data.num_real, TRAINING_POINTS), data.num_held_out)
@@ -123,11 +123,12 @@ def _noised(problem: Problem, pairs: tuple[Tensor, Tensor | None], purpose: str)
 
 
 def _prior_gap(problem: Problem) -> Tensor:
-    """Held-out samples at sigma_max: log-density of the data's law minus that of the prior, (N,)."""
+    """Held-out samples at sigma_max: log-density of the data minus that of the prior, (N,)."""
     clean = problem.real("held_out", problem.config.data.num_held_out)
     generator = named_generator(problem.config.seed, "noise", "prior")
     noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64).to(clean)
     sigma_max = problem.span[1]
     x = clean + sigma_max * noise
-    prior = torch.distributions.Normal(0.0, problem.prior_std).log_prob(x).sum(1)
+    law = torch.distributions.Normal(0.0, problem.prior_std)
+    prior: Tensor = law.log_prob(x).sum(1)
     return problem.data.log_prob(x, torch.full_like(x[:, 0], sigma_max)) - prior

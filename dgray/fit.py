@@ -148,7 +148,7 @@ def _normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor
 
 
 def _gather(points: Tensor, order: Tensor) -> Tensor:
-    """points (R, n, d) in the order (R, k) of each replicate; shape (R, k, d)."""
+    """Take points (R, n, d) in the order (R, k) of each replicate; shape (R, k, d)."""
     return points.gather(1, order[..., None].expand(*order.shape, points.shape[-1]))
 
 

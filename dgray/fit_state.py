@@ -114,7 +114,7 @@ class TrainingState:
         return self.mlp.with_tensors([t.detach().clone() for t in tensors])
 
     def keep_best(self, loss: Tensor, patience: int) -> None:
-        """Note a validation loss, shape (R,): keep what is better, stop what is out of patience."""
+        """Note a validation loss, shape (R,): keep the better, stop what is out of patience."""
         best = self.best
         assert best is not None
         better = (loss < best.loss) & ~best.stopped

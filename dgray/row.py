@@ -1,7 +1,7 @@
-"""One line of a study's table: (trial, replicate, epoch, guidance weight, sampler) and its metrics.
+"""One line of a study's table: (trial, replicate, epoch, weight, sampler) and its metrics.
 
-``Row`` is the single source of the Parquet schema: every column states its unit and meaning here, and
-``docs/parquet_schema.md`` is generated from it. Knows neither torch nor Ray.
+``Row`` is the single source of the Parquet schema: every column states its unit and meaning here,
+and ``docs/parquet_schema.md`` is generated from it. Knows neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Kind = Literal["identity", "metric", "provenance"]
 
 
 def column(doc: str, *, unit: str = "", kind: Kind = "metric", default: Any = None) -> Any:
-    """A dataclass field that carries its documentation; ``default`` is what a row has without it."""
+    """A dataclass field with its documentation; ``default`` is what a row has without it."""
     return field(default=default, metadata={"doc": doc, "unit": unit, "kind": kind})
 
 
@@ -157,7 +157,7 @@ class LossPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointResult:
-    """Everything a trial reports at one checkpoint; ``state`` resumes its training (safetensors)."""
+    """All that a trial reports at one checkpoint; ``state`` resumes its training (safetensors)."""
 
     trial: str
     epoch: int

@@ -9,8 +9,8 @@ from dgray.plan import Setting
 def acting_weight(setting: Setting, calibrated: Weight) -> Weight:
     """The weight that acts on average over a step: what likelihoods and path KLs are computed at.
 
-    Heun averages the slopes of its two stages, so a weight w on the first stage alone acts as w / 2
-    (Kim et al. 2023 publish w = 2 with it). A calibrated weight is the acting one.
+    Heun averages the slopes of its two stages, so a weight w on the first stage alone acts as
+    w / 2 (Kim et al. 2023 publish w = 2 with it). A calibrated weight is the acting one.
     """
     if setting.guidance_weight is None:
         weight = calibrated

@@ -1,4 +1,4 @@
-"""Training: replicates together or apart, interrupted or not, are the same; options do what they say."""
+"""Training: replicates together or apart, interrupted or not, are the same; options work."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from dgray.config.training import Fit
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
+from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_uniform
 from dgray.discriminator.mlp import Mlp, MlpShape, initialise
 from dgray.discriminator.objective import (
@@ -24,7 +25,6 @@ from dgray.discriminator.objective import (
     Outputs,
     denoising_residual,
 )
-from dgray.diffusion.noise import named_generator
 from dgray.fit import FitCheckpoint, Task, fit
 from dgray.fit_state import TrainingState
 
@@ -57,7 +57,9 @@ def validation_batch() -> Batch:
     generator = named_generator(0, "validation")
     sigma = log_uniform(torch.rand(1, 200, generator=generator), 0.02, 20.0)
     real, generated = (
-        Noised.of(law.sample(200, generator)[None], torch.randn(1, 200, 2, generator=generator), sigma)
+        Noised.of(
+            law.sample(200, generator)[None], torch.randn(1, 200, 2, generator=generator), sigma
+        )
         for law in (DATA, BASE)
     )
     return Batch(real, denoising_residual(BASE, real), generated)
@@ -224,7 +226,10 @@ def test_weight_decay_shrinks_and_cosine_ends_still() -> None:
         return math.sqrt(sum(float((t**2).sum()) for t in checkpoint.discriminator.weights))
 
     long = {"epochs": 60, "checkpoints": (59, 60)}
-    plain, decayed = run([0], settings(**long))[-1], run([0], settings(**long, weight_decay=1.0))[-1]
+    plain, decayed = (
+        run([0], settings(**long))[-1],
+        run([0], settings(**long, weight_decay=1.0))[-1],
+    )
     assert norm(decayed) < norm(plain)
 
     def last_move(chosen: Fit) -> float:

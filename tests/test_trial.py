@@ -1,8 +1,9 @@
-"""A trial's rows: against closed forms, against each other, and the same however they came about."""
+"""A trial's rows: against closed forms, against each other, the same however they came about."""
 
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -159,8 +160,8 @@ def test_an_interval_guides_inside_alone(tmp_path: Path) -> None:
     (base,) = rows_of(trials, "base")
     row = next(r for r in rows_of(trials, "kl") if r.guidance_weight == 1)
     edges = row.sigma_edges
-    inside = [low >= 0.3 and high <= 3 for low, high in zip(edges, edges[1:], strict=False)]
-    outside = [high <= 0.3 or low >= 3 for low, high in zip(edges, edges[1:], strict=False)]
+    inside = [low >= 0.3 and high <= 3 for low, high in pairwise(edges)]
+    outside = [high <= 0.3 or low >= 3 for low, high in pairwise(edges)]
     assert any(inside)
     for value, of_base, within, without in zip(
         row.path_kl_bins, base.path_kl_bins, inside, outside, strict=True
@@ -172,7 +173,9 @@ def test_an_interval_guides_inside_alone(tmp_path: Path) -> None:
 
 
 def test_a_trained_base_needs_no_density_of_its_own(tmp_path: Path) -> None:
-    base = "base={kind: trained, width: 16, depth: 2, num_real: 200, steps: 300, num_generated: 80}"
+    base = (
+        "base={kind: trained, width: 16, depth: 2, num_real: 200, steps: 300, num_generated: 80}"
+    )
     trials = plan_of(tmp_path, base, "fit.objective=[cross_entropy, kl]")
     (row,) = [r for r in rows_of(trials, "base") if r.sampler == "ode"]
     assert row.kl > 0
@@ -197,8 +200,12 @@ def test_other_dimensions(tmp_path: Path, name: str) -> None:
     rows = rows_of(trials, "mixed")
     assert all(r.path_kl is not None for r in rows)
     oracle = plan_of(
-        tmp_path, f"data.name={name}", "fit.objective=oracle", "evaluate.metrics=[kl]",
-        "evaluate.sampler=ode", "evaluate.num_points=100",
+        tmp_path,
+        f"data.name={name}",
+        "fit.objective=oracle",
+        "evaluate.metrics=[kl]",
+        "evaluate.sampler=ode",
+        "evaluate.num_points=100",
     )
     kl = next(r.kl for r in rows_of(oracle, "oracle") if r.guidance_weight == 1)
     assert abs(kl) <= 3e-3

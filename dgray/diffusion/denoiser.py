@@ -1,8 +1,9 @@
 r"""What a denoiser is, and the divergence of one that does not know its own.
 
-A denoiser maps a noisy sample x = x0 + sigma n to E[x0 | x] (Karras et al. 2022, arXiv 2206.00364).
-Its score is (D(x; sigma) - x) / sigma^2. Likelihoods along the probability-flow ODE need div_x D too,
-so a denoiser gives both in one call; it usually can do so far cheaper than automatic differentiation.
+A denoiser maps a noisy sample x = x0 + sigma n to E[x0 | x] (Karras et al. 2022, arXiv
+2206.00364). Its score is (D(x; sigma) - x) / sigma^2. Likelihoods along the probability-flow ODE
+need div_x D too, so a denoiser gives both in one call; it usually can do so far cheaper than
+automatic differentiation.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class AutogradDenoiser:
-    """Any differentiable function (x, sigma) -> D as a denoiser: d backward passes a divergence."""
+    """A differentiable function (x, sigma) -> D as a denoiser: d backward passes a divergence."""
 
     function: Callable[[Tensor, Tensor], Tensor]
 

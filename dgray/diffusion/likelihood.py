@@ -5,8 +5,8 @@ Along dx/dt = x - D(x; e^t), t = ln sigma, the log-density changes by -(d - div 
 log q(x; sigma_min) = log N(x_T; 0, prior_std^2 I) + int (d - div D) dt.
 
 An overfitted discriminator's field is stiff for some samples and smooth for most. So every sample
-has its own step size (Dormand and Prince 1980, order 5(4)), finished samples leave the batch, and a
-sample that used up its steps crosses the rest in forced ones and is reported, not hidden.
+has its own step size (Dormand and Prince 1980, order 5(4)), finished samples leave the batch, and
+a sample that used up its steps crosses the rest in forced ones and is reported, not hidden.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 Field = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(x (n, d), sigma (n,), index (n,)) -> D (n, d) and div D (n,); index: rows of the batch at hand."""
+"""(x (n, d), sigma (n,), index (n,)) -> D (n, d) and div D (n,); index: rows at hand."""
 
 # Dormand-Prince 5(4): nodes, stages (row i feeds stage i + 1; the last row is the 5th-order step)
 # and 5th- minus 4th-order weights.
@@ -147,11 +147,12 @@ def _dormand_prince(
 
 def _combine(coefficients: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
     weights = torch.tensor(coefficients, dtype=torch.float64, device=slopes[0].device)
-    return torch.tensordot(weights, torch.stack(slopes), dims=1)
+    slope: Tensor = torch.tensordot(weights, torch.stack(slopes), dims=1)
+    return slope
 
 
 def _error_ratio(error: Tensor, sigma: Tensor, tolerance: float) -> Tensor:
-    """Error over tolerance: of x in units of sigma (the flow's own scale), of log-density in nats."""
+    """Error over tolerance: of x in units of sigma (the flow's scale), of log-density in nats."""
     of_x = error[:, :-1].abs().amax(1) / sigma
     ratio = torch.maximum(of_x, error[:, -1].abs()) / tolerance
     return torch.nan_to_num(ratio, nan=torch.inf)

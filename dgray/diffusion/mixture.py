@@ -1,7 +1,8 @@
 r"""Gaussian mixtures, exact at every noise level.
 
-p(x; sigma) = sum_k w_k N(x; mu_k, diag(s_k^2) + sigma^2 I): adding noise only widens the components,
-so density, score, denoiser and the denoiser's divergence are closed forms at every sigma >= 0.
+p(x; sigma) = sum_k w_k N(x; mu_k, diag(s_k^2) + sigma^2 I): adding noise only widens the
+components, so density, score, denoiser and the denoiser's divergence are closed forms at every
+sigma >= 0.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class GaussianMixture:
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """The d of the samples' shape."""
         return self.means.shape[1]
 
     @property
@@ -58,7 +59,7 @@ class GaussianMixture:
         return GaussianMixture(*(t.to(device, dtype) for t in self._tensors()))
 
     def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """log p(x; sigma) in nats for x of shape (..., d), sigma of shape (...), >= 0."""
+        """Log-density p(x; sigma) in nats for x of shape (..., d), sigma of shape (...), >= 0."""
         return torch.logsumexp(self._log_joint(x, sigma)[0], dim=-1)
 
     def score(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class GaussianMixture:
         return x[..., None, :] + sigma[..., None, None] ** 2 / variance * self._offset(x)
 
     def _log_joint(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """log (w_k N(x; mu_k, v_k)), shape (..., K), and v_k, shape (..., K, d)."""
+        """Logarithms of w_k N(x; mu_k, v_k), shape (..., K), and v_k, shape (..., K, d)."""
         variance = self.stds**2 + sigma[..., None, None] ** 2
         quadratic = (self._offset(x) ** 2 / variance + variance.log()).sum(-1)
         constant = self.weights.log() - 0.5 * self.dimension * math.log(2 * math.pi)

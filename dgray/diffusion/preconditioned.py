@@ -6,6 +6,8 @@ D(x; sigma) = c_skip x + c_out F(c_in x; ln(sigma) / 4), trained on the denoisin
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class MlpDenoiser(nn.Module):
         self.sigma_data = sigma_data
         sizes = [dimension + 3, *[width] * depth]
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
         self.raw = nn.Sequential(*layers, nn.Linear(sizes[-1], dimension))
 
@@ -37,7 +39,9 @@ class MlpDenoiser(nn.Module):
         total = s**2 + self.sigma_data**2
         scaled = x.to(dtype) * total.rsqrt()
         log_sigma = s.log()
-        raw = self.raw(torch.cat([scaled, log_sigma / 4, log_sigma.sin(), log_sigma.cos()], -1))
+        raw: Tensor = self.raw(
+            torch.cat([scaled, log_sigma / 4, log_sigma.sin(), log_sigma.cos()], -1)
+        )
         sigma = sigma[..., None]
         total = sigma**2 + self.sigma_data**2
         out = sigma * self.sigma_data * total.rsqrt() * raw.to(x.dtype)
@@ -48,4 +52,5 @@ def denoising_loss(model: MlpDenoiser, clean: Tensor, noise: Tensor, sigma: Tens
     """EDM's weighted denoising error, mean over samples; clean and noise (N, d), sigma (N,)."""
     weight = (sigma**2 + model.sigma_data**2) / (sigma * model.sigma_data) ** 2
     error = model(clean + sigma[:, None] * noise, sigma) - clean
-    return (weight * (error**2).mean(-1)).mean()
+    loss: Tensor = (weight * (error**2).mean(-1)).mean()
+    return loss

@@ -1,13 +1,15 @@
 """Samplers: each the algorithm of a paper, from noise at sigmas[0] to samples at sigmas[-1].
 
-None knows that guidance exists; ``corrector`` is a second denoiser for Heun's second stage, so that
-guidance of the predictor alone (Kim et al. 2023's published setting) is two denoisers, not a flag.
+None knows that guidance exists; ``corrector`` is a second denoiser for Heun's second stage, so
+that guidance of the predictor alone (Kim et al. 2023's published setting) is two denoisers, not a
+flag.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 def euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """First order, the probability-flow ODE dx/dsigma = (x - D) / sigma; x (..., d) at sigmas[0]."""
+    """First order, the probability-flow ODE dx/dsigma = (x - D) / sigma from x (..., d)."""
     for sigma, next_sigma in _steps(sigmas):
         x = x + (next_sigma - sigma) * _slope(denoise, x, sigma)
     return x
@@ -92,8 +94,8 @@ def reverse_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Tensor) -> T
     r"""The plain reverse SDE, dx = -2 sigma score dsigma + sqrt(2 sigma) dw (Song et al. 2021).
 
     Each step holds D fixed and is then exact: x' = D + (s'/s)^2 (x - D) + s' sqrt(1 - (s'/s)^2) n,
-    the ancestral step of Ho et al. 2020 (arXiv 2006.11239) in EDM's variables. Converges to the SDE
-    with order 1 in law.
+    the ancestral step of Ho et al. 2020 (arXiv 2006.11239) in EDM's variables. Converges to the
+    SDE with order 1 in law.
 
     Args:
         denoise: D(x; sigma).
@@ -110,7 +112,7 @@ def reverse_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Tensor) -> T
 
 def _steps(sigmas: Tensor) -> list[tuple[float, float]]:
     values = sigmas.tolist()
-    return list(zip(values[:-1], values[1:], strict=True))
+    return list(pairwise(values))
 
 
 def _slope(denoise: Denoise, x: Tensor, sigma: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Noise levels: a sampler's steps and the laws of training (Karras et al. 2022, arXiv 2206.00364)."""
+"""Noise levels: a sampler's steps, the laws of training (Karras et al. 2022, arXiv 2206.00364)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def karras_sigmas(num_steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
-    """Steps of a sampler, EDM Eq. 5: decreasing, shape (num_steps + 1,), float64; the last is 0."""
+    """Steps of a sampler, EDM Eq. 5: decreasing, shape (num_steps + 1,), float64; the last 0."""
     if num_steps == 1:
         return torch.tensor([sigma_max, 0.0], dtype=torch.float64)
     ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)

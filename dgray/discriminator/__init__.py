@@ -1,1 +1,1 @@
-"""Discriminators, their objectives, and guidance. Knows torch and dgray.diffusion; not files or Ray."""
+"""Discriminators, objectives, guidance. Knows torch and dgray.diffusion; neither files nor Ray."""

@@ -1,4 +1,4 @@
-"""Smooth activations with their first two derivatives: guidance is a gradient, likelihood a Laplacian."""
+"""Smooth activations with two derivatives: guidance is a gradient, likelihood a Laplacian."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Derivatives = Callable[[Tensor, int], tuple[Tensor, ...]]
 
 
 def silu(h: Tensor, order: int) -> tuple[Tensor, ...]:
-    """h sigmoid(h)."""
+    """The function h sigmoid(h)."""
     s = torch.sigmoid(h)
     value = h * s
     if order == 0:

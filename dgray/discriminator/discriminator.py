@@ -1,6 +1,6 @@
 r"""What a discriminator is, and the controls whose answer is known.
 
-A discriminator gives a logit d(x; sigma), its estimate of log p_data(x; sigma) - log p_model(x; sigma).
+A discriminator gives a logit d(x; sigma), its estimate of log p_data - log p_model at x and sigma.
 Guidance uses its gradient, likelihoods its Laplacian.
 """
 

@@ -1,9 +1,9 @@
-r"""Guidance: a denoiser made from a denoiser and a discriminator (Kim et al. 2023, arXiv 2211.17091).
+r"""Guidance: a denoiser from a denoiser and a discriminator (Kim et al. 2023, arXiv 2211.17091).
 
 D_w(x; sigma) = D(x; sigma) + w(sigma) sigma^2 grad_x d(x; sigma): the score of D_w is the base's
 plus w times the gradient of the logit. w = 0 is the base, w = 1 the exact correction by a perfect
-discriminator. (Kim et al.'s published setting is w = 2 on Heun's first stage and none on its second:
-on average 1.)
+discriminator. (Kim et al.'s published setting is w = 2 on Heun's first stage and none on its
+second: on average 1.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Weight(Protocol):
     """The guidance weight as a function of the noise level."""
 
     def __call__(self, sigma: Tensor) -> Tensor:
-        """w for sigma of shape (...), > 0; same shape."""
+        """The weight at sigma of shape (...), > 0; same shape."""
         ...
 
 
@@ -54,7 +54,7 @@ class IntervalWeight:
 
 @dataclass(frozen=True)
 class ScaledWeight:
-    """Another weight times a factor; predictor-only guidance acts, to first order, at half of w."""
+    """Another weight times a factor; predictor-only guidance acts, to first order, at w / 2."""
 
     inner: Weight
     factor: float

@@ -128,7 +128,7 @@ class Mlp:
 
 @dataclass(frozen=True)
 class DroppedMlp:
-    """An ensemble in training with dropout: hidden units of each row are dropped by given masks."""
+    """An ensemble in training with dropout: given masks drop hidden units of each row."""
 
     mlp: Mlp
     masks: tuple[Tensor, ...]  # per hidden layer (R, N, width): 0 or 1 / (1 - probability)

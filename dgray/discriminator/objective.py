@@ -94,12 +94,12 @@ class Outputs:
 
     @cached_property
     def real_logit(self) -> Tensor:
-        """d on the real samples, shape (..., N)."""
+        """The logit on the real samples, shape (..., N)."""
         return self.discriminator.logit(self.batch.real.x, self.batch.real.sigma)
 
     @cached_property
     def generated_logit(self) -> Tensor:
-        """d on the generated samples, shape (..., N)."""
+        """The logit on the generated samples, shape (..., N)."""
         generated = self.batch.generated
         if generated is None:
             raise ValueError(
@@ -110,7 +110,7 @@ class Outputs:
 
     @cached_property
     def scaled_gradient(self) -> Tensor:
-        """sigma grad d on the real samples, shape (..., N, d)."""
+        """Logit gradient times sigma on the real samples, shape (..., N, d)."""
         real = self.batch.real
         return real.sigma[..., None] * self.discriminator.gradient(real.x, real.sigma)
 
@@ -120,7 +120,7 @@ Objective = Callable[[Outputs], Tensor]
 
 
 def denoising_residual(base: Denoiser, real: Noised) -> Tensor:
-    """n + sigma s(x; sigma) = (D(x; sigma) - x0) / sigma, shape (..., N, d)."""
+    """The residual n + sigma s(x; sigma) = (D(x; sigma) - x0) / sigma, shape (..., N, d)."""
     return real.noise + (base(real.x, real.sigma) - real.x) / real.sigma[..., None]
 
 

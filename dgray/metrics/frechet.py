@@ -1,7 +1,8 @@
 r"""The Frechet distance of two Gaussians, and statistics of features that merge over shards.
 
-FD = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2) (Dowson and Landau 1982, J. Multivariate
-Anal. 12(3)). Named FID only on Inception-v3 features (Heusel et al. 2017, arXiv 1706.08500).
+FD = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2) (Dowson and Landau 1982, J.
+Multivariate Anal. 12(3)). Named FID only on Inception-v3 features (Heusel et al. 2017, arXiv
+1706.08500).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def nearest_neighbour_kl(data: Tensor, samples: Tensor, k: int = 5) -> Estimate:
 
 
 def memorisation(samples: Tensor, training: Tensor, held_out: Tensor) -> Estimate:
-    """Share of samples whose nearest training point is nearer than the nearest held-out one, - 1/2.
+    """Share of samples that are nearer to a training point than to any held-out one, minus 1/2.
 
     Args:
         samples: shape (m, d).

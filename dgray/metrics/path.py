@@ -32,7 +32,7 @@ class NoiseRange:
         return math.log(self.sigma_max / self.sigma_min)
 
     def by_bin(self, values: Tensor) -> list[float]:
-        """Mean over points in each bin of stratified values, shape (N, S); S a multiple of bins."""
+        """Mean over points, by bin, of stratified values of shape (N, S); S a multiple of bins."""
         per_bin = values.double().mean(0).reshape(self.num_bins, -1).mean(1)
         return [float(v) for v in per_bin]
 
@@ -96,4 +96,5 @@ def path_divergence(moments: PathMoments, weight: Weight, span: NoiseRange) -> P
 
 def squared_norm(vectors: Tensor) -> Tensor:
     """|v|^2 over the last dimension, in float64."""
-    return torch.linalg.vecdot(vectors.double(), vectors.double())
+    squared: Tensor = torch.linalg.vecdot(vectors.double(), vectors.double())
+    return squared

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -28,13 +29,13 @@ def heun_log_density(
         corrector: the denoiser of Heun's second stage; None: the same.
 
     Returns:
-        Samples, shape (N, d), and the log-density of the sampler's law at them in nats, shape (N,).
+        Samples, shape (N, d), and the log-density of the sampler's law at them, nats, (N,).
     """
     dimension, std = x.shape[1], float(sigmas[0])
     log_density = -0.5 * ((x / std) ** 2).sum(1)
     log_density = log_density - dimension * math.log(std * math.sqrt(2 * math.pi))
     levels = sigmas.tolist()
-    for sigma, next_sigma in zip(levels[:-1], levels[1:], strict=True):
+    for sigma, next_sigma in pairwise(levels):
 
         def step(y: Tensor, here: float = sigma, there: float = next_sigma) -> Tensor:
             return heun_step(denoise, y, here, there, corrector=corrector)

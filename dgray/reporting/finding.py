@@ -29,7 +29,6 @@ from dgray.reporting.summary import (
     estimate,
     selection_rule,
     summary,
-    worst,
 )
 from dgray.reporting.table import StudyTable
 from dgray.reporting.views import (
@@ -85,36 +84,42 @@ def _bases(table: StudyTable) -> Iterator[Statement]:
 
 
 def _harm(table: StudyTable) -> Iterator[Statement]:
+    cells, _ = _at_main_weight(table)
     for objective in ("cross_entropy", "kl"):
         for metric, name in LENSES.items():
-            cell = worst(table, objective, metric)
-            if cell is None or pd.isna(cell[f"{metric}_change"]):
-                continue
-            yield _worst_sentence(table, cell, metric, name)
+            known = change(trained(cells, objective), metric)
+            if len(known):
+                yield _worst_sentence(table, known, metric, name)
 
 
-def _worst_sentence(table: StudyTable, cell: pd.Series, metric: str, name: str) -> Statement:
-    row = change(cell.to_frame().T, metric).iloc[0]
-    errors = float(row["in_errors"])
+def _worst_sentence(table: StudyTable, known: pd.DataFrame, metric: str, name: str) -> Statement:
+    """The largest rise beyond noise; without one, the cell that comes nearest to it."""
+    raised = known[known["in_errors"] > THRESHOLD]
+    chosen = raised["change"].idxmax() if len(raised) else known["in_errors"].idxmax()
+    cell, row = table.cells.loc[chosen], known.loc[chosen]
     value, by = estimate(cell, metric), Estimate(row["change"], row["change_se"])
     base = base_of(table, cell.to_frame().T)
     from_base = f", base {estimate(base, metric)}" if base is not None else ""
-    where = words(cell, table.axes)
+    where, errors = words(cell, table.axes), errors_in_words(row["in_errors"])
     subject = NAMES[cell["objective"]]
     topic = f"{subject.removeprefix('The ')} at its worst"
-    if errors > THRESHOLD:
+    if len(raised):
         text = (
-            f"{subject} raises the {name} most at {where}: to {value} nats{from_base}. "
-            f"That is {by} above the base, {errors_in_words(errors)}."
+            f"{subject} raises the {name} most at {where}: to {value} nats{from_base}. That is "
+            f"{by} above the base, {errors}; {_how_many(len(raised), len(known))}."
         )
         return Statement(topic, text, "harm")
-    sense = "no higher than" if errors > -THRESHOLD else "still below"
+    below = row["in_errors"] < -THRESHOLD
+    sense = "below the base" if below else "not above the base beyond noise"
     text = (
-        f"{subject} raises the {name} nowhere beyond {THRESHOLD:g} standard errors: even at its "
-        f"worst ({where}) it is {sense} the base, at {value} nats{from_base} "
-        f"({errors_in_words(errors)})."
+        f"{subject} raises the {name} nowhere beyond {THRESHOLD:g} standard errors: where it comes "
+        f"nearest to it ({where}) it is {sense}, at {value} nats{from_base} ({errors})."
     )
-    return Statement(topic, text, "gain" if errors < -THRESHOLD else "neutral")
+    return Statement(topic, text, "gain" if below else "neutral")
+
+
+def _how_many(raised: int, known: int) -> str:
+    return f"{raised} of {known} cells are above it beyond {THRESHOLD:g}"
 
 
 def _counts(table: StudyTable) -> Iterator[Statement]:

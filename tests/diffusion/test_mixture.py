@@ -46,7 +46,9 @@ def test_log_density_is_scipys(skewed: GaussianMixture, sigma: float) -> None:
     expected = np.logaddexp.reduce(
         [
             math.log(w) + stats.multivariate_normal(m, np.diag(s**2 + sigma**2)).logpdf(x)
-            for w, m, s in zip(skewed.weights, skewed.means.numpy(), skewed.stds.numpy())
+            for w, m, s in zip(
+                skewed.weights, skewed.means.numpy(), skewed.stds.numpy(), strict=True
+            )
         ]
     )
     torch.testing.assert_close(skewed.log_prob(x, level), torch.from_numpy(expected))

@@ -119,4 +119,5 @@ def test_every_row_of_strata_covers_every_bin() -> None:
     uniform = torch.rand(100, 8, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     logs = stratified(uniform, 0.1, 10.0).log()
     edges = torch.linspace(np.log(0.1), np.log(10.0), 9, dtype=DOUBLE)
-    assert (logs >= edges[:-1]).all() and (logs <= edges[1:]).all()
+    assert (logs >= edges[:-1]).all()
+    assert (logs <= edges[1:]).all()

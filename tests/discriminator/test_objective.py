@@ -1,10 +1,10 @@
-"""Objectives: closed-form optima (exact case 5), the identity behind ``kl``, and double backward."""
+"""Objectives: closed-form optima (exact case 5), the identity behind ``kl``, double backward."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import math
 import numpy as np
 import pytest
 import torch
@@ -55,7 +55,7 @@ class Quadratic:
 
 
 def hermite_batch() -> tuple[Batch, Tensor]:
-    """All pairs of Gauss-Hermite nodes for (x0, n): expectations over them are exact to rounding."""
+    """All pairs of Gauss-Hermite nodes for (x0, n): expectations over them are exact."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     weights = weights / weights.sum()
     first, noise = np.meshgrid(nodes, nodes, indexing="ij")
@@ -89,7 +89,7 @@ def minimise(objective: Objective) -> Tensor:
 
 
 def exact_log_ratio() -> Tensor:
-    """log N(x; 0, p) - log N(x; m, q) as c + b x + a x^2."""
+    """Coefficients of log N(x; 0, p) - log N(x; m, q) = c + b x + a x^2."""
     p, q = DATA_STD**2 + SIGMA**2, BASE_STD**2 + SIGMA**2
     constant = 0.5 * math.log(q / p) + BASE_MEAN**2 / (2 * q)
     return torch.tensor([constant, -BASE_MEAN / q, 0.5 / q - 0.5 / p], dtype=DOUBLE)
@@ -106,7 +106,7 @@ def test_the_optimum_over_quadratic_logits_is_the_log_ratio(objective: Objective
 
 
 def test_kl_is_the_score_error_plus_a_constant() -> None:
-    """E|n + sigma (s + grad d)|^2 - E|sigma (grad log p - s - grad d)|^2 is the same for every d."""
+    """E|n + sigma (s + grad d)|^2 - E|sigma (grad log p - s - grad d)|^2 knows nothing of d."""
     batch, weights = hermite_batch()
     x, sigma = batch.real.x, batch.real.sigma
     constants = []
@@ -184,7 +184,8 @@ def test_every_weight_has_the_gradient_of_finite_differences(objective: Objectiv
         if isinstance(objective, Kl) and name == "bias 3":
             assert gradient is None  # a constant logit guides nothing
             continue
-        assert gradient is not None and (gradient != 0).any(), name
+        assert gradient is not None, name
+        assert (gradient != 0).any(), name
         direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1)).double()
         step = 1e-5
         moved = [

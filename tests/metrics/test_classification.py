@@ -14,7 +14,7 @@ def test_accuracy_is_balanced() -> None:
 
 
 def test_calibrated_logits_have_no_error() -> None:
-    """log 3 on 3 real for every generated one."""
+    """A logit of log 3 on 3 real for every generated one."""
     logit = torch.full((3000,), float(torch.log(torch.tensor(3.0))))
     real, generated = torch.cat([logit, -logit[:1000]]), torch.cat([logit[:1000], -logit])
     assert calibration_error(real, generated) == pytest.approx(0, abs=1e-6)

@@ -50,7 +50,7 @@ def sentences(what: Finding, topic: str) -> list[tuple[str, str]]:
     [
         (+0.5, "harm", "raises the path KL most at width 64, epoch 5, w = 1: to 1.50 ± 0.10"),
         (+0.2, "neutral", "nowhere beyond 3 standard errors"),
-        (-0.5, "gain", "still below the base"),
+        (-0.5, "gain", "it is below the base"),
     ],
 )
 def test_worst_cross_entropy_follows_the_sign(change: float, tone: str, words: str) -> None:
@@ -58,6 +58,15 @@ def test_worst_cross_entropy_follows_the_sign(change: float, tone: str, words: s
     told = sentences(what, "Cross-entropy at its worst")[0]
     assert told[0] == tone
     assert words in told[1]
+
+
+def test_a_large_but_noisy_rise_does_not_hide_a_certain_one() -> None:
+    noisy = guided("cross_entropy", 8, 1.0, 2.0, path_kl_change_se=1.0)
+    what = found(noisy, guided("cross_entropy", 64, 1.0, 0.5))
+    told = sentences(what, "Cross-entropy at its worst")[0]
+    assert told[0] == "harm"
+    assert "most at width 64" in told[1]
+    assert "1 of 2 cells" in told[1]
 
 
 def test_harm_is_told_in_standard_errors() -> None:
