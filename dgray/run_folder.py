@@ -98,6 +98,17 @@ class RunFolder:
         """All training losses."""
         return self._read("losses", LossPoint).to_pandas()
 
+    def checkpoint(
+        self, trial_id: str, epoch: int
+    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Rows, sample clouds and training losses of one checkpoint."""
+        part = f"{trial_id}-{epoch:06d}"
+        return (
+            self._read_table("rows", part, Row).to_pandas(),
+            self._read_table("samples", part, Cloud).to_pandas(),
+            self._read_table("losses", part, LossPoint).to_pandas(),
+        )
+
     def read_artifact(self, key: str) -> bytes | None:
         """The artifact of this key, or None if it is not there yet."""
         path = self.path / "artifacts" / key
@@ -117,6 +128,12 @@ class RunFolder:
     def _write_table(self, folder: str, part: str, table: pa.Table) -> None:
         path = self.path / folder / f"{part}.parquet"
         write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
+
+    def _read_table(self, folder: str, part: str, record: type[Record]) -> pa.Table:
+        path = self.path / folder / f"{part}.parquet"
+        if not path.exists():  # a checkpoint without clouds or losses
+            return arrow_schema(record).empty_table()
+        return pq.read_table(path, partitioning=None)
 
     def _read(self, folder: str, record: type[Record]) -> pa.Table:
         tables = []

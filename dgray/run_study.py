@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dgray.artifacts import build_artifacts
 from dgray.engine.events import EngineStarted, Event, Observe
+from dgray.live_tensorboard import LiveTensorBoard
 from dgray.open_run import OpenRun
 from dgray.plan import Plan
 from dgray.progress import Progress
@@ -24,20 +25,24 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     console = Console()
     session = Session(folder, plan, arguments, engine)
     progress = Progress(plan, folder, console)
+    live = LiveTensorBoard(plan, folder)
 
     def observe(event: Event) -> None:
         if isinstance(event, EngineStarted):
             session.engine_started(where=event.where, num_workers=event.num_workers)
         progress.observe(event)
+        live.observe(event)
 
     try:
-        with progress:
+        with progress, live:
             owing = [trial for trial in plan.trials if folder.missing_epochs(trial)]
             _run_engine(engine, plan, folder, build_artifacts(owing, folder), observe)
     except BaseException as error:
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
         session.end(outcome, progress.failures)
         raise
+    if live.failure is not None:
+        console.print(f"TensorBoard stood still while the study ran: {live.failure!r}")
     missing = folder.missing_rows(plan.trials)
     session.end("incomplete" if missing else "complete", progress.failures)
     _show_report(folder, console)

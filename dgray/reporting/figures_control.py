@@ -50,9 +50,13 @@ def control_lenses(table: StudyTable) -> Figure | None:
     axes = grid(figure, 1, len(metrics))
     for panel, metric in zip(axes[0], metrics, strict=True):
         _lines(panel, cells, metric, first, second)
+        shown = cells[metric]
         base = base_of(table, cells)
-        if metric in LENSES:
+        if metric in LENSES and base is not None:
             level(panel, base, metric, "base (unguided)", "base")
+            shown = pd.concat([shown, pd.Series([base[metric]])])
+        error = float(np.nan_to_num(cells[f"{metric}_se"].median()))
+        value_scale(panel, shown.astype(float), zero=False, error=error)
         _finish(panel, cells, metric, first)
     legend_below(figure, axes)
     at = "calibrated weight" if weight is None else f"w = {weight:g}"
@@ -71,7 +75,6 @@ def _lines(axes: Axes, cells: pd.DataFrame, metric: str, first: str, second: str
 
 
 def _finish(axes: Axes, cells: pd.DataFrame, metric: str, first: str) -> None:
-    value_scale(axes, cells[metric], zero=False)
     ticks = np.sort(cells[first].unique())
     is_wide = bool(ticks[0] > 0 and ticks[-1] / ticks[0] > _SPAN)
     number_ticks(axes, ticks, log=is_wide or (len(ticks) > 2 and bool(ticks[0] > 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 
 def hparams_of(objective: str, axes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trial is called in the tab: its objective and its axes."""
-    return {"objective": objective} | {k: v for k, v in axes.items() if k != "fit.objective"}
+    """What a trial is called in the tab: its objective and its axes, where they have a value."""
+    named = {k: v for k, v in axes.items() if k != "fit.objective" and v is not None}
+    return {"objective": objective} | named
 
 
 def experiment(axes: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> Summary:
@@ -55,7 +57,7 @@ def _info(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
 def _value(value: Any) -> Value:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Value(number_value=float(value))
-    return Value(string_value=str(value))
+    return Value(string_value=value if isinstance(value, str) else json.dumps(value))
 
 
 def _summary(tag: str, content: plugin_data_pb2.HParamsPluginData) -> Summary:

@@ -43,9 +43,10 @@ def cloud_png(
         if cloud is not None and len(cloud):
             cover = _bars(cloud, frame) if cloud.shape[1] == 1 else _counts(cloud, frame)
             picture += cover[..., None] * (np.asarray(tint) - picture)
-    pixels = np.kron(picture, np.ones((SIZE // _CELLS, SIZE // _CELLS, 1)))
+    cells = (255 * picture).round().astype(np.uint8)
+    pixels = cells.repeat(SIZE // _CELLS, axis=0).repeat(SIZE // _CELLS, axis=1)
     buffer = io.BytesIO()
-    Image.fromarray((255 * pixels).round().astype(np.uint8)).save(buffer, format="PNG")
+    Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -12,14 +12,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -70,17 +70,16 @@ class TensorBoardWriter:
         if not (run / self._file).exists():
             values = hparams_of(str(first["objective"]), json.loads(first["axes"]))
             started = [_event(0, session_start(values, trial)), _event(0, session_end())]
-            events = [
-                Event(wall_time=time.time(), file_version="brain.Event:2"),
-                *started,
-                *events,
-            ]
+            events = [*_opening(), *started, *events]
         _append(run / self._file, events)
 
-    def write_experiment(self, axes: dict[str, list[Any]]) -> None:
+    def write_experiment(self, axes: Mapping[str, Sequence[Any]]) -> None:
         """Columns of the hparams tab; ``axes``: name -> values that occur."""
-        opening = Event(wall_time=time.time(), file_version="brain.Event:2")
-        _append(self._folder / self._file, [opening, _event(0, experiment(axes, list(BEST)))])
+        _append(self._folder / self._file, [*_opening(), _event(0, experiment(axes, list(BEST)))])
+
+    def moved_to(self, folder: Path) -> None:
+        """Its folder is there now; what comes is appended to the same files."""
+        self._folder = folder
 
     def _best_so_far(
         self, trial: str, found: tuple[float, list[Scalar]] | None
@@ -121,19 +120,24 @@ class TensorBoardWriter:
         return self._data is None or self._data.shape[1] == points.shape[1]
 
 
-def rebuild(table: StudyTable, folder: Path) -> None:
-    """All event files again, written beside ``folder`` and put in its place."""
+def rebuild(
+    table: StudyTable, folder: Path, axes: Mapping[str, Sequence[Any]] | None = None
+) -> TensorBoardWriter:
+    """All event files again, written beside ``folder`` and put in its place.
+
+    Args:
+        table: every row so far.
+        folder: what ``tensorboard --logdir`` is given.
+        axes: columns of the hparams tab and their values; None: those that occur in the table.
+
+    Returns:
+        A writer that goes on in ``folder``.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         writer = TensorBoardWriter(beside)
-        axes = {
-            axis: table.rows[axis].dropna().unique().tolist()
-            for axis in table.axes
-            if axis != "fit.objective"
-        }
-        objectives = table.rows["objective"].unique().tolist()
-        writer.write_experiment({"objective": objectives} | axes)
+        writer.write_experiment(_axes_of(table) if axes is None else axes)
         clouds = dict(iter(table.clouds.groupby(["trial", "epoch"])))
         for (trial, epoch), rows in table.rows.groupby(["trial", "epoch"], sort=False):
             losses = table.losses[table.losses["trial"] == trial]
@@ -146,8 +150,19 @@ def rebuild(table: StudyTable, folder: Path) -> None:
         beside.chmod(0o755)  # mkdtemp makes folders that only their owner may read
         beside.rename(folder)
         shutil.rmtree(old)
+        writer.moved_to(folder)
+        return writer
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _axes_of(table: StudyTable) -> dict[str, list[Any]]:
+    objectives = table.rows["objective"].unique().tolist()
+    return {"objective": objectives} | {
+        axis: table.rows[axis].dropna().unique().tolist()
+        for axis in table.axes
+        if axis != "fit.objective"
+    }
 
 
 def rows_before(rows: pd.DataFrame, trial: str, epoch: int) -> int:
@@ -172,6 +187,14 @@ def _scalars(scalars: Iterable[Scalar]) -> Iterator[Event]:
     for scalar in scalars:
         value = Summary.Value(tag=scalar.tag, simple_value=scalar.value)
         yield _event(scalar.epoch, Summary(value=[value]))
+
+
+def _opening() -> list[Event]:
+    """The start of a file; its second event makes a TensorBoard that runs forget older files."""
+    return [
+        Event(wall_time=time.time(), file_version="brain.Event:2"),
+        Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)),
+    ]
 
 
 def _event(step: int, summary: Summary) -> Event:

@@ -107,11 +107,17 @@ def level(axes: Axes, cell: pd.Series | None, metric: str, label: str, objective
     )
 
 
-def value_scale(axes: Axes, values: pd.Series, *, zero: bool = True) -> None:
-    """Logarithmic where values span much; with ``zero`` linear near zero, so that zero is seen."""
+def value_scale(
+    axes: Axes, values: pd.Series, *, zero: bool = True, error: float = 0.0
+) -> None:
+    """Logarithmic where values span much; with ``zero`` linear near zero, so that zero is seen.
+
+    ``error`` is the values' typical standard error: what lies within it is noise about zero, not
+    orders of magnitude.
+    """
     given = values.to_numpy(float)
     given = given[np.isfinite(given)]
-    size = np.abs(given[given != 0])
+    size = np.maximum(np.abs(given[given != 0]), error)
     if not size.size or size.max() <= _SPAN * size.min():
         return
     if given.min() > 0 and not zero:
