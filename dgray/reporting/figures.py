@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import matplotlib
 from matplotlib.figure import Figure
 
-from dgray.reporting.figures_cloud import clouds
+from dgray.reporting.figures_cloud import clouds, densities
 from dgray.reporting.figures_control import control_lenses
 from dgray.reporting.figures_epochs import headline, kl_against_epochs
 from dgray.reporting.figures_loss import losses
@@ -117,6 +117,13 @@ KINDS = (
         "Data, base, and models guided by the largest discriminator trained on the fewest real "
         "samples, at the last checkpoint; all in the same frame.",
         clouds,
+    ),
+    FigureKind(
+        "densities",
+        "Densities",
+        "Kernel density estimates of the same samples, all on the colour scale of the data: "
+        "where a model is too wide, too narrow, or condensed on filaments.",
+        densities,
     ),
 )
 

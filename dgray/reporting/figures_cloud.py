@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from scipy.stats import gaussian_kde
 
 from dgray.reporting.figures_epochs import hardest
 from dgray.reporting.table import StudyTable
@@ -15,10 +18,13 @@ from dgray.reporting.theme import COLOURS, grid, name_of, new_figure
 from dgray.reporting.views import CONTROLS, TRAINED, main_weight, number, roles, short
 
 _SHOWN = 2000  # points per panel
+_GRID = 90  # cells of a density, per axis
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Cloud:
+    """Samples and what they are of."""
+
     title: str
     objective: str
     points: np.ndarray  # (n, d)
@@ -26,24 +32,47 @@ class _Picture:
 
 def clouds(table: StudyTable) -> Figure | None:
     """A row per sampler, a column per model; two coordinates, or a histogram if d = 1."""
+    rows = clouds_by_sampler(table)
+    return draw_rows(rows, _draw, f"Samples{_setting(table, rows)}") if rows else None
+
+
+def densities(table: StudyTable) -> Figure | None:
+    """The same as kernel density estimates on one colour scale, if d >= 2."""
+    rows = {
+        sampler: [cloud for cloud in shown if cloud.title != "training points"]
+        for sampler, shown in clouds_by_sampler(table).items()
+    }
+    everything = [cloud for shown in rows.values() for cloud in shown]
+    if not everything or everything[0].points.shape[1] < 2:
+        return None
+    title = f"Densities of the samples{_setting(table, rows)}"
+    return draw_rows(rows, _draw_density, title)
+
+
+def clouds_by_sampler(table: StudyTable) -> dict[str, list[Cloud]]:
+    """Sampler -> data, training points, base and guided models; empty without samples."""
     if table.clouds.empty:
-        return None
-    role = roles(table)
-    chosen = _chosen_trials(table, role.capacity)
+        return {}
+    chosen = _chosen_trials(table, roles(table).capacity)
     samplers = [s for s in ("ode", "sde", "churn") if s in set(_guided(table)["sampler"])]
-    pictures = {s: _pictures(table, chosen, s) for s in samplers or ["ode"]}
-    columns = max(len(row) for row in pictures.values())
-    if columns == 0:
-        return None
-    figure = new_figure(len(pictures), columns, width=2.2, height=2.4)
-    axes = grid(figure, len(pictures), columns)
-    for row, (sampler, shown) in zip(axes, pictures.items(), strict=True):
-        for panel, picture in zip(row, shown, strict=False):
-            _draw(panel, picture, shown)
+    found = {s: _pictures(table, chosen, s) for s in samplers or ["ode"]}
+    return {sampler: shown for sampler, shown in found.items() if shown}
+
+
+def draw_rows(
+    rows: dict[str, list[Cloud]], draw: Callable[[Axes, Cloud, list[Cloud]], None], title: str
+) -> Figure:
+    """A panel per cloud, a row per sampler."""
+    columns = max(len(shown) for shown in rows.values())
+    figure = new_figure(len(rows), columns, width=2.2, height=2.4)
+    axes = grid(figure, len(rows), columns)
+    for row, (sampler, shown) in zip(axes, rows.items(), strict=True):
+        for panel, cloud in zip(row, shown, strict=False):
+            draw(panel, cloud, shown)
         for panel in row[len(shown) :]:
             panel.set_axis_off()
         row[0].set_ylabel(f"sampler {sampler}")
-    figure.suptitle(_title(table, role.capacity, pictures), fontsize=11)
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -67,7 +96,7 @@ def _chosen_trials(table: StudyTable, capacity: str | None) -> dict[str, str]:
     return chosen
 
 
-def _pictures(table: StudyTable, chosen: dict[str, str], sampler: str) -> list[_Picture]:
+def _pictures(table: StudyTable, chosen: dict[str, str], sampler: str) -> list[Cloud]:
     found = []
     own = table.cells[table.cells["trial"].isin(chosen.values())]
     related = {*chosen.values(), *own["base_trial"]} or set(table.clouds["trial"])
@@ -77,14 +106,14 @@ def _pictures(table: StudyTable, chosen: dict[str, str], sampler: str) -> list[_
         same = rows[rows["sampler"] == sampler]
         for _, row in (same if len(same) else rows).head(1).iterrows():
             title = {"real": "training points", "base": "base (unguided)"}.get(source, source)
-            found.append(_Picture(title, "base" if source == "base" else "data", _points(row)))
+            found.append(Cloud(title, "base" if source == "base" else "data", _points(row)))
     for objective, trial in chosen.items():
         rows = _guided(table)
         rows = rows[(rows["trial"] == trial) & (rows["sampler"] == sampler)]
         rows = rows[rows["epoch"] == rows["epoch"].max()]
         for weight, row in _at_weights(rows):
             title = f"{name_of(objective)}\n{weight}"
-            found.append(_Picture(title, objective, _points(row)))
+            found.append(Cloud(title, objective, _points(row)))
     return found
 
 
@@ -105,7 +134,7 @@ def _points(row: pd.Series) -> np.ndarray:
     return np.stack([np.asarray(point, float) for point in row["points"]])
 
 
-def _draw(axes: Axes, picture: _Picture, shown: list[_Picture]) -> None:
+def _draw(axes: Axes, picture: Cloud, shown: list[Cloud]) -> None:
     colour = COLOURS[picture.objective]
     low, high = _limits(shown)
     axes.set_title(picture.title, fontsize=9)
@@ -127,7 +156,31 @@ def _draw(axes: Axes, picture: _Picture, shown: list[_Picture]) -> None:
     axes.tick_params(labelbottom=False, labelleft=False, length=0)
 
 
-def _limits(shown: list[_Picture]) -> tuple[np.ndarray, np.ndarray]:
+def _draw_density(axes: Axes, cloud: Cloud, shown: list[Cloud]) -> None:
+    """Gaussian kernels a third of Scott's width, so that modes of the data stay apart."""
+    low, high = _limits(shown)
+    x, y = (np.linspace(low[i], high[i], _GRID) for i in (0, 1))
+    at = np.stack([g.ravel() for g in np.meshgrid(x, y)])
+
+    def density(points: np.ndarray) -> np.ndarray:
+        kernels = gaussian_kde(points[:, :2].T, lambda kde: kde.scotts_factor() / 3)
+        return np.asarray(kernels(at))
+
+    peak = float(density(next((c for c in shown if c.title == "data"), cloud).points).max())
+    axes.set_title(cloud.title, fontsize=9)
+    axes.imshow(
+        density(cloud.points).reshape(_GRID, _GRID),
+        extent=(low[0], high[0], low[1], high[1]),
+        origin="lower",
+        cmap="magma_r",
+        norm=PowerNorm(0.5, vmin=0, vmax=peak),
+        interpolation="bilinear",
+    )
+    axes.grid(visible=False)
+    axes.tick_params(labelbottom=False, labelleft=False, length=0)
+
+
+def _limits(shown: list[Cloud]) -> tuple[np.ndarray, np.ndarray]:
     """The same frame for all: that of the data (or of all), so that an outlier hides nothing."""
     of_data = [p.points for p in shown if p.objective in ("data", "base")]
     points = np.concatenate(of_data or [p.points for p in shown])[:, :2]
@@ -136,13 +189,15 @@ def _limits(shown: list[_Picture]) -> tuple[np.ndarray, np.ndarray]:
     return low - margin, high + margin
 
 
-def _title(table: StudyTable, capacity: str | None, pictures: dict[str, list[_Picture]]) -> str:
-    cells = hardest(table.cells[table.cells["objective"].isin(TRAINED)], capacity)
+def _setting(table: StudyTable, rows: dict[str, list[Cloud]]) -> str:
+    """The trials shown, in brackets."""
+    cells = table.cells[table.cells["objective"].isin(TRAINED)]
+    cells = hardest(cells, roles(table).capacity)
     parts = []
     if len(cells):
         axes = [a for a in table.axes if a != "fit.objective" and cells[a].nunique() == 1]
         parts = [f"{short(a)} {number(cells[a].iloc[0])}" for a in axes] + ["last checkpoint"]
-    dimension = next(p for row in pictures.values() for p in row).points.shape[1]
+    dimension = next(c for shown in rows.values() for c in shown).points.shape[1]
     if dimension > 2:
         parts.append(f"the first two of {dimension} coordinates")
-    return "Samples" + (f" ({', '.join(parts)})" if parts else "")
+    return f" ({', '.join(parts)})" if parts else ""

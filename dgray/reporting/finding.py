@@ -112,8 +112,8 @@ def _worst_sentence(table: StudyTable, known: pd.DataFrame, metric: str, name: s
     below = row["in_errors"] < -THRESHOLD
     sense = "below the base" if below else "not above the base beyond noise"
     text = (
-        f"{subject} raises the {name} nowhere beyond {THRESHOLD:g} standard errors: where it comes "
-        f"nearest to it ({where}) it is {sense}, at {value} nats{from_base} ({errors})."
+        f"{subject} raises the {name} nowhere beyond {THRESHOLD:g} standard errors: where it "
+        f"comes nearest to it ({where}) it is {sense}, at {value} nats{from_base} ({errors})."
     )
     return Statement(topic, text, "gain" if below else "neutral")
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -70,12 +70,12 @@ class TensorBoardWriter:
         if not (run / self._file).exists():
             values = hparams_of(str(first["objective"]), json.loads(first["axes"]))
             started = [_event(0, session_start(values, trial)), _event(0, session_end())]
-            events = [*_opening(), *started, *events]
+            events = [_opening(), *started, *events]
         _append(run / self._file, events)
 
     def write_experiment(self, axes: Mapping[str, Sequence[Any]]) -> None:
         """Columns of the hparams tab; ``axes``: name -> values that occur."""
-        _append(self._folder / self._file, [*_opening(), _event(0, experiment(axes, list(BEST)))])
+        _append(self._folder / self._file, [_opening(), _event(0, experiment(axes, list(BEST)))])
 
     def moved_to(self, folder: Path) -> None:
         """Its folder is there now; what comes is appended to the same files."""
@@ -189,12 +189,9 @@ def _scalars(scalars: Iterable[Scalar]) -> Iterator[Event]:
         yield _event(scalar.epoch, Summary(value=[value]))
 
 
-def _opening() -> list[Event]:
-    """The start of a file; its second event makes a TensorBoard that runs forget older files."""
-    return [
-        Event(wall_time=time.time(), file_version="brain.Event:2"),
-        Event(wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)),
-    ]
+def _opening() -> Event:
+    """What every event file begins with."""
+    return Event(wall_time=time.time(), file_version="brain.Event:2")
 
 
 def _event(step: int, summary: Summary) -> Event:

@@ -107,9 +107,7 @@ def level(axes: Axes, cell: pd.Series | None, metric: str, label: str, objective
     )
 
 
-def value_scale(
-    axes: Axes, values: pd.Series, *, zero: bool = True, error: float = 0.0
-) -> None:
+def value_scale(axes: Axes, values: pd.Series, *, zero: bool = True, error: float = 0.0) -> None:
     """Logarithmic where values span much; with ``zero`` linear near zero, so that zero is seen.
 
     ``error`` is the values' typical standard error: what lies within it is noise about zero, not

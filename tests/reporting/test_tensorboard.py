@@ -103,10 +103,7 @@ def test_best_never_gets_worse_on_validation(rebuilt: Path) -> None:
 
 def test_rebuilding_duplicates_nothing(overfit_run: Path, rebuilt: Path) -> None:
     before = {path.parent.name for path in rebuilt.rglob("events*")}
-    running = read(run_of(rebuilt, WANTED))  # a TensorBoard that was open before
     rebuild(read_table(overfit_run), rebuilt)
-    running.Reload()
-    assert [point.step for point in running.Scalars("kl/w=1")] == [5, 20, 80, 400]
     files = list(rebuilt.rglob("events*"))
     assert {path.parent.name for path in files} == before
     assert len(files) == len(before)
