@@ -38,8 +38,10 @@ MIXTURE_FLOPS = 1000  # one exact denoiser call, per point and dimension
 LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE's field for one log-density
 
 # Fixed seconds.
-START_SECONDS = 6.0  # imports, Ray, the report
+START_SECONDS = 10.0  # imports, Ray
 TRIAL_SECONDS = 3.0  # a worker process: imports, data
+REPORT_SECONDS = 15.0  # figures in three formats, the page
+CHECKPOINT_REPORT_SECONDS = 0.15  # its event files, with a picture of every sample cloud
 
 # Stored bytes.
 ROW_BYTES = 2_000
@@ -63,10 +65,11 @@ def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> Estimate:
     """Time and disk for a run with this many CPUs and GPUs."""
     seconds = tuple(trial_seconds(trial) for trial in plan.trials)
     parallel = parallel_trials(plan, cpus=cpus, gpus=gpus)
+    around = START_SECONDS + artifact_seconds(plan) + report_seconds(plan)
     return Estimate(
         trial_seconds=seconds,
         parallel_trials=parallel,
-        wall_seconds=START_SECONDS + artifact_seconds(plan) + _makespan(seconds, parallel),
+        wall_seconds=around + _makespan(seconds, parallel),
         disk_bytes=FIGURES_BYTES + sum(_trial_bytes(trial) for trial in plan.trials),
     )
 
@@ -97,6 +100,11 @@ def artifact_seconds(plan: Plan) -> float:
         if isinstance(config.base, TrainedBase):
             bases[config.seed, config.data.name, config.data.components, config.base] = trial
     return sum(_base_work(trial) for trial in bases.values())
+
+
+def report_seconds(plan: Plan) -> float:
+    """Seconds after the last trial: the report."""
+    return REPORT_SECONDS + CHECKPOINT_REPORT_SECONDS * plan.counts.checkpoints
 
 
 def _base_work(trial: Trial) -> float:

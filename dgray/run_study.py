@@ -42,7 +42,7 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
         session.end(outcome, progress.failures)
         raise
     if live.failure is not None:
-        console.print(f"TensorBoard stood still while the study ran: {live.failure!r}")
+        console.print(f"TensorBoard stood still while trials ran: {live.failure!r}", markup=False)
     missing = folder.missing_rows(plan.trials)
     session.end("incomplete" if missing else "complete", progress.failures)
     _show_report(folder, console)
@@ -72,5 +72,5 @@ def _run_engine(
 
 def _show_report(folder: OpenRun, console: Console) -> None:
     report = build_report(folder.path)
-    console.print(render_summary(report.finding.summary))
-    console.print(f"report: {report.page}", soft_wrap=True)
+    console.print(render_summary(report.finding.summary, console.width))
+    console.print(f"report: {report.page}", markup=False, highlight=False, soft_wrap=True)

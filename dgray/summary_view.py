@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -31,24 +33,34 @@ def render_summary(rows: Sequence[SummaryRow], width: int) -> Table:
     """
     texts = {name: [_text(row, name) for row in rows] for name in _COLUMNS}
     shown = {name: lines for name, lines in texts.items() if any(lines)}
-    if _NAME_WIDTH + sum(_GAP + _width(name, lines) for name, lines in shown.items()) > width:
+    if _needed(shown) > width:
         shown.pop("path_kl_change", None)
+    is_narrow = _needed(shown) > width
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(_HEADING, min_width=_NAME_WIDTH)
-    for name in shown:
-        table.add_column(_COLUMNS[name], justify="right")
+    for name, lines in shown.items():
+        narrow = _longest(" ".join(lines).split()) if is_narrow else None
+        table.add_column(_COLUMNS[name], justify="right", width=narrow)
     for index, row in enumerate(rows):
-        words = Text(row.name)
-        if row.setting:
-            words.append(f"\n  {row.setting}", style="dim")
-        table.add_row(words, *(lines[index] for lines in shown.values()))
+        table.add_row(_named(row), *(lines[index] for lines in shown.values()))
     return table
+
+
+def _needed(shown: Mapping[str, Sequence[str]]) -> int:
+    widths = (_GAP + _longest([_COLUMNS[name], *lines]) for name, lines in shown.items())
+    return _NAME_WIDTH + sum(widths)
+
+
+def _longest(texts: Sequence[str]) -> int:
+    return max(map(len, texts))
+
+
+def _named(row: SummaryRow) -> RenderableType:
+    if not row.setting:
+        return Text(row.name)
+    return Group(Text(row.name), Padding(Text(row.setting, style="dim"), (0, 0, 0, 2)))
 
 
 def _text(row: SummaryRow, name: str) -> str:
     value = getattr(row, name)
     return "" if value is None else str(value)
-
-
-def _width(name: str, lines: Sequence[str]) -> int:
-    return max(map(len, [_COLUMNS[name], *lines]))

@@ -13,6 +13,7 @@ from dgray.config.study import StudyConfig
 MAX_KL_SDE_DIMENSION = 4  # nearest-neighbour divergences are biased beyond
 MAX_MEMORISATION_DIMENSION = 2
 STOCHASTIC_SAMPLERS = ("churn", "sde")
+_METRICS_OF_FLOW = ("kl", "kl_sampler")  # of the probability-flow ODE and its discretisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +93,14 @@ def _metrics(config: StudyConfig) -> Iterator[Finding]:
             rule="'kl_sde' needs a stochastic sampler; add 'sde' or 'churn' to evaluate.sampler, "
             f"which is {list(evaluate.sampler)}",
         )
-    if "kl_sampler" in evaluate.metrics and "ode" not in evaluate.sampler:
+    of_flow = [repr(metric) for metric in _METRICS_OF_FLOW if metric in evaluate.metrics]
+    if of_flow and "ode" not in evaluate.sampler:
         yield Finding(
             path=_METRICS,
             reads=(_SAMPLER,),
-            rule="'kl_sampler' needs the deterministic sampler; add 'ode' to evaluate.sampler, "
-            f"which is {list(evaluate.sampler)}",
+            rule=f"{' and '.join(of_flow)} need{'s' if len(of_flow) == 1 else ''} the "
+            "deterministic sampler; add 'ode' to evaluate.sampler, which is "
+            f"{list(evaluate.sampler)}, or give evaluate.metrics without {' and '.join(of_flow)}",
         )
 
 

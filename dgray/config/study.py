@@ -59,7 +59,10 @@ class Evaluate(Model):
     guided_stage: Annotated[tuple[Literal["both", "predictor"], ...], OneOrMore] = Field(
         ("both",), description="predictor: only Heun's first stage (Kim et al. 2023's setting)"
     )
-    metrics: tuple[Metric, ...] = Field(("kl", "path_kl"), description="what to compute")
+    metrics: tuple[Metric, ...] = Field(
+        ("kl", "path_kl"),
+        description="what to compute; path_kl, losses and score error are always computed",
+    )
     num_points: PositiveInt = Field(
         500, description="held-out points for kl (an ODE is solved from each)"
     )

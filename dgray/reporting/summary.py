@@ -1,4 +1,4 @@
-"""The summary table: base, oracle, and per objective its best and its worst setting.
+"""The summary table: base, per objective its best and its worst setting, and oracle.
 
 The best setting is chosen on the validation split (``validation_change``) and reported on the
 held-out one, so that choosing does not flatter the reported number. The worst is the largest
@@ -104,13 +104,8 @@ def selection_rule(table: StudyTable) -> str:
 
 
 def summary(table: StudyTable) -> tuple[SummaryRow, ...]:
-    """Base, oracle, best and worst of every objective that the study has."""
+    """Base, best and worst of every objective that the study has, oracle."""
     rows = [_row("base (unguided)", "", base) for base in _first(table.cells, "base")]
-    controls = plain(table.cells)
-    exact = at_weight(controls, main_weight(controls))
-    rows += [
-        _row("oracle (exact log-ratio)", _weight(cell), cell) for cell in _first(exact, "oracle")
-    ]
     for objective in TRAINED:
         if found := best(table, objective):
             rows.append(_row(f"best {objective}", words(found[0], table.axes), found[0]))
@@ -118,6 +113,11 @@ def summary(table: StudyTable) -> tuple[SummaryRow, ...]:
         cell = worst(table, objective)
         if cell is not None:
             rows.append(_row(f"{objective} at its worst", words(cell, table.axes), cell))
+    controls = plain(table.cells)
+    exact = at_weight(controls, main_weight(controls))
+    rows += [
+        _row("oracle (exact log-ratio)", _weight(cell), cell) for cell in _first(exact, "oracle")
+    ]
     return tuple(rows)
 
 

@@ -60,7 +60,22 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
             WRONG,
             "evaluate: {metrics: [kl_sampler], sampler: [sde, churn]}",
             "study.yaml:4:12: evaluate.metrics: 'kl_sampler' needs the deterministic sampler; add "
-            "'ode' to evaluate.sampler, which is ['sde', 'churn']",
+            "'ode' to evaluate.sampler, which is ['sde', 'churn'], or give evaluate.metrics "
+            "without 'kl_sampler'",
+        ),
+        (
+            RING,
+            WRONG,
+            "evaluate: {metrics: [kl, path_kl], sampler: sde}",
+            "study.yaml:4:12: evaluate.metrics: 'kl' needs the deterministic sampler; add 'ode' "
+            "to evaluate.sampler, which is ['sde'], or give evaluate.metrics without 'kl'",
+        ),
+        (
+            RING,
+            WRONG,
+            "evaluate: {sampler: churn}",
+            "study.yaml:4:12: evaluate.metrics: 'kl' needs the deterministic sampler; add 'ode' "
+            "to evaluate.sampler, which is ['churn'], or give evaluate.metrics without 'kl'",
         ),
         (
             RING + ", num_held_out: 100",
@@ -191,6 +206,8 @@ def test_an_impossible_combination_is_refused_with_its_fix(
         (RING, "kind: trained", "fit: {objective: [kl, cross_entropy, mixed]}"),
         ("name: axes16", WRONG, "evaluate: {metrics: [kl, path_kl, kl_sampler]}"),
         (RING, WRONG, "evaluate: {metrics: [kl_sde, memorisation], sampler: churn}"),
+        (RING, WRONG, "evaluate: {metrics: [path_kl], sampler: sde}"),
+        (RING, WRONG, "evaluate: {metrics: [], sampler: sde}"),
         (RING, WRONG + ", of: grid25, mean_shift: [1, 2]", ""),
         (RING, WRONG, "resources: {gpus_per_trial: 0.5, device: cuda}"),
         (RING, WRONG, "fit: {noise: {low: 0.002, high: 80}}"),
