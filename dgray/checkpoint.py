@@ -17,17 +17,24 @@ from dgray.artifact_keys import likelihood_key
 from dgray.build import Problem, likelihood_points, training_split
 from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.discriminator.discriminator import Discriminator
-from dgray.discriminator.guidance import SplineWeight, Weight
+from dgray.discriminator.guidance import SplineWeight
 from dgray.discriminator.objective import Batch, Objective, Outputs
 from dgray.evaluate import (
+    Calibrated,
     Columns,
     Reference,
-    calibrated_weight,
+    calibrated_weights,
     score_discriminator,
     score_flow,
     score_path,
 )
-from dgray.evaluate_samples import Drawn, draw, score_memorisation, score_samples
+from dgray.evaluate_samples import (
+    Drawn,
+    SampleReference,
+    draw,
+    score_memorisation,
+    score_samples,
+)
 from dgray.evaluation_set import EvaluationSet, build_evaluation_set
 from dgray.plan import Setting, Trial
 from dgray.row import CheckpointResult, Cloud, LossPoint, Row
@@ -42,20 +49,21 @@ class Scoring:
 
     problem: Problem
     sets: EvaluationSet
+    samples: SampleReference
     reference: Reference | None
 
     @staticmethod
     def build(trial: Trial, problem: Problem, artifacts: Mapping[str, bytes]) -> Scoring:
         """Compute it once for a trial."""
         sets = build_evaluation_set(problem)
+        samples = SampleReference.build(problem, trial.settings)
         if "kl" not in trial.config.evaluate.metrics:
-            return Scoring(problem, sets, None)
+            return Scoring(problem, sets, samples, None)
         points = likelihood_points(problem)
         known = problem.data.log_prob(points, torch.full_like(points[:, 0], problem.span[0]))
         stored = safetensors.torch.load(artifacts[likelihood_key(trial.config)])
-        return Scoring(
-            problem, sets, Reference(points, known, stored["log_prob"].to(problem.device))
-        )
+        of_base = (stored[name].to(problem.device) for name in ("log_prob", "converged"))
+        return Scoring(problem, sets, samples, Reference(points, known, *of_base))
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Checkpoint:
     members: Sequence[Discriminator]
     objective: Objective
     training: Sequence[Batch | None]
-    stopped_epochs: tuple[int, ...] | None = None
+    stopped_epochs: tuple[int | None, ...] | None = None
     num_parameters: int | None = None
     seconds_fit: float = 0.0
     losses: tuple[LossPoint, ...] = ()
@@ -117,7 +125,8 @@ def _evaluate_replicate(
 ) -> tuple[dict[Setting, Columns], dict[Setting, Drawn]]:
     """Columns of every setting of one replicate, and the samples that were drawn."""
     member, training = checkpoint.members[replicate], checkpoint.training[replicate]
-    calibrated, moments = calibrated_weight(member, scoring.sets)
+    intervals = {setting.interval for setting in trial.settings}
+    calibrated, moments = calibrated_weights(member, scoring.sets, intervals)
     held_out = Outputs(member, scoring.sets.held_out)
     trained = None if training is None else Outputs(member, training)
     shared = score_discriminator(held_out, trained, scoring.sets, checkpoint.objective)
@@ -125,21 +134,21 @@ def _evaluate_replicate(
     paths = score_path(held_out, scoring.sets, weights, moments)
     columns: dict[Setting, Columns] = {}
     for setting, path in zip(trial.settings, paths, strict=True):
-        knots = _knots(calibrated) if setting.is_calibrated else {}
+        knots = _knots(calibrated[setting.interval]) if setting.is_calibrated else {}
         columns[setting] = {**shared, **path, **knots}
     for setting, flow in _flows(trial, scoring, member, calibrated).items():
         columns[setting] |= flow
     wanted = [s for s in trial.settings if replicate == 0 or _has_sample_metric(trial, s)]
     drawn = draw(scoring.problem, member, calibrated, wanted)
     for setting, samples in drawn.items():
-        columns[setting] |= score_samples(scoring.problem, setting, samples)
+        columns[setting] |= score_samples(scoring.problem, setting, samples, scoring.samples)
         if training is not None and "memorisation" in trial.config.evaluate.metrics:
             columns[setting] |= score_memorisation(scoring.problem, samples, replicate)
     return columns, drawn
 
 
 def _flows(
-    trial: Trial, scoring: Scoring, member: Discriminator, calibrated: Weight
+    trial: Trial, scoring: Scoring, member: Discriminator, calibrated: Calibrated
 ) -> dict[Setting, Columns]:
     """``kl`` of each deterministic setting; those of the same acting weight share one integral."""
     acting = {s: acting_weight(s, calibrated) for s in trial.settings if s.sampler == "ode"}
@@ -154,7 +163,7 @@ def _flows(
 def _has_sample_metric(trial: Trial, setting: Setting) -> bool:
     metrics = trial.config.evaluate.metrics
     needed = "kl_sampler" if setting.sampler == "ode" else "kl_sde"
-    return needed in metrics or "memorisation" in metrics
+    return needed in metrics or (trial.is_trained and "memorisation" in metrics)
 
 
 def _knots(calibrated: SplineWeight) -> Columns:

@@ -6,13 +6,14 @@ Each function here returns columns of ``dgray.row.Row`` by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dgray.config.study import Interval
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.discriminator.calibration import GuidanceMoments, calibrate
 from dgray.discriminator.discriminator import Discriminator
@@ -34,17 +35,23 @@ class Reference:
         points: at sigma_min, shape (P, d).
         data_log_prob: exact log-density of the data's law there, shape (P,).
         base_log_prob: that of the unguided base's flow, shape (P,).
+        converged: whether the base's own integration met the tolerance, shape (P,).
     """
 
     points: Tensor
     data_log_prob: Tensor
     base_log_prob: Tensor
+    converged: Tensor
 
 
-def calibrated_weight(
-    discriminator: Discriminator, sets: EvaluationSet
-) -> tuple[SplineWeight, GuidanceMoments]:
-    """The weight that the validation split asks for, and that split's moments.
+Calibrated = Mapping[Interval, SplineWeight]
+"""The calibrated weight of each guidance interval of a study."""
+
+
+def calibrated_weights(
+    discriminator: Discriminator, sets: EvaluationSet, intervals: Iterable[Interval]
+) -> tuple[Calibrated, GuidanceMoments]:
+    """The weights that the validation split asks for, and that split's moments.
 
     Raises:
         FloatingPointError: when the discriminator has diverged.
@@ -58,7 +65,7 @@ def calibrated_weight(
             "lower fit.learning_rate"
         )
     edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
-    return calibrate(moments, edges), moments
+    return {each: calibrate(moments.within(each), edges) for each in intervals}, moments
 
 
 def score_path(
@@ -79,8 +86,8 @@ def score_path(
                 **estimate_columns("path_kl_change", path.path_kl_change),
                 **estimate_columns("score_error", path.score_error),
                 **estimate_columns("validation_change", Estimate.of(change)),
-                "path_kl_bins": path.path_kl_bins,
-                "score_error_bins": path.score_error_bins,
+                **_bin_columns("path_kl_bins", path.path_kl_bins),
+                **_bin_columns("score_error_bins", path.score_error_bins),
             }
         )
     return rows
@@ -113,7 +120,7 @@ def score_flow(
             {
                 **estimate_columns("kl", Estimate.of(reference.data_log_prob - log_prob)),
                 **estimate_columns("kl_change", Estimate.of(reference.base_log_prob - log_prob)),
-                "kl_unconverged": 1 - float(converged.double().mean()),
+                "kl_unconverged": 1 - float((converged & reference.converged).double().mean()),
             }
         )
     return rows
@@ -126,24 +133,28 @@ def score_discriminator(
     loss = objective(held_out).double()
     columns = {
         **estimate_columns("loss_held_out", Estimate.of(loss.mean(1))),
-        "loss_held_out_bins": sets.span.by_bin(loss),
+        "loss_held_out_bins": [each.value for each in sets.span.by_bin(loss)],
         **_as_classifier(held_out, sets),
     }
     if training is None:
         return columns
-    loss = objective(training).double()
-    columns["loss_train"] = float(loss.mean())
-    columns["loss_train_bins"] = sets.span.by_bin(loss)
-    columns["overfit_gap"] = columns["loss_held_out"] - columns["loss_train"]
-    return columns
+    on_training = objective(training).double()
+    there, here = Estimate.of(on_training.mean(1)), Estimate.of(loss.mean(1))
+    gap = Estimate(here.value - there.value, math.hypot(here.se, there.se))
+    return {
+        **columns,
+        **estimate_columns("loss_train", there),
+        **estimate_columns("overfit_gap", gap),
+        "loss_train_bins": [each.value for each in sets.span.by_bin(on_training)],
+    }
 
 
 def _as_classifier(held_out: Outputs, sets: EvaluationSet) -> Columns:
     entropy = CrossEntropy()(held_out).double().mean(1)
     logits = held_out.real_logit, held_out.generated_logit
     columns: Columns = {
-        "cross_entropy": float(entropy.mean()),
-        "accuracy": accuracy(*logits),
+        **estimate_columns("cross_entropy", Estimate.of(entropy)),
+        **estimate_columns("accuracy", accuracy(*logits)),
         "calibration_error": calibration_error(*logits),
     }
     if sets.optimal_cross_entropy is not None:
@@ -156,3 +167,7 @@ def estimate_columns(name: str, estimate: Estimate) -> Columns:
     """An estimate as the columns ``name`` and ``name_se``; what is not a number is missing."""
     values = {name: estimate.value, f"{name}_se": estimate.se}
     return {key: None if math.isnan(value) else value for key, value in values.items()}
+
+
+def _bin_columns(name: str, bins: Sequence[Estimate]) -> Columns:
+    return {name: [each.value for each in bins], f"{name}_se": [each.se for each in bins]}

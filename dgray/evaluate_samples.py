@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +14,14 @@ from dgray.diffusion.sampler import Denoise, edm_stochastic, heun, reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import StackedGuidance, Weight
-from dgray.evaluate import Columns, estimate_columns
+from dgray.evaluate import Calibrated, Columns, estimate_columns
 from dgray.metrics.estimate import Estimate
-from dgray.metrics.neighbours import memorisation, nearest_neighbour_kl
-from dgray.metrics.sampler_divergence import heun_log_density
+from dgray.metrics.neighbours import NeighbourReference, jackknife, memorisation
+from dgray.metrics.sampler_divergence import SampledDensity, heun_log_density
 from dgray.plan import Setting
 from dgray.setting_weight import stage_weight
+
+STOCHASTIC = ("sde", "churn")
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,44 @@ class Way:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples of one setting, shape (n, d); ``log_density``: of the sampler's law there, (n,)."""
+    """Samples of one setting, shape (n, d); ``density``: that of the sampler's law at them."""
 
     samples: Tensor
-    log_density: Tensor | None
+    density: SampledDensity | None = None
+
+
+@dataclass(frozen=True)
+class SampleReference:
+    """What samples are compared with; empty where ``kl_sde`` is not asked for.
+
+    Attributes:
+        data: held-out points, as many as samples if there are so many.
+        floor: the estimate for as many fresh samples of the data itself.
+        base: of each stochastic way of sampling, the estimate's jackknife values for the base.
+    """
+
+    data: NeighbourReference | None
+    floor: Estimate | None
+    base: Mapping[Way, Tensor]
+
+    @staticmethod
+    def build(problem: Problem, settings: Sequence[Setting]) -> SampleReference:
+        """Compute it once for a trial."""
+        evaluate = problem.config.evaluate
+        if "kl_sde" not in evaluate.metrics:
+            return SampleReference(None, None, {})
+        held_out = problem.real("held_out", problem.config.data.num_held_out)
+        data = NeighbourReference.of(held_out[: evaluate.num_samples])
+        floor = jackknife(data.kl_values(problem.real("floor", evaluate.num_samples)))
+        ways = {_unguided(Way.of(s)) for s in settings if s.sampler in STOCHASTIC}
+        base = {way: data.kl_values(_draw_base(problem, way)) for way in ways}
+        return SampleReference(data, floor, base)
 
 
 def draw(
     problem: Problem,
     discriminator: Discriminator,
-    calibrated: Weight,
+    calibrated: Calibrated,
     settings: Sequence[Setting],
 ) -> dict[Setting, Drawn]:
     """``num_samples`` samples of every setting, those of one way as one batch.
@@ -66,25 +96,51 @@ def draw(
 def _draw(
     problem: Problem, discriminator: Discriminator, way: Way, weights: Sequence[Weight]
 ) -> list[Drawn]:
-    config = problem.config
-    count, num_weights = config.evaluate.num_samples, len(weights)
-    shape = (way.num_steps + 1, problem.data.dimension)
-    noise = seeded_noise(config.seed, range(count), shape).to(problem.device).transpose(0, 1)
-    noise = noise.repeat(1, num_weights, 1)  # (num_steps + 1, weights * count, d)
-    owner = torch.arange(num_weights, device=problem.device).repeat_interleave(count)
+    count = problem.config.evaluate.num_samples
+    start, steps = (t.repeat(1, len(weights), 1) for t in _noise(problem, way))
+    owner = torch.arange(len(weights), device=problem.device).repeat_interleave(count)
     stack = StackedGuidance(problem.base, discriminator, weights, owner)
     guided = stack.select(torch.arange(len(owner), device=problem.device))
     corrector = problem.base if way.guided_stage == "predictor" else None
-    x = problem.prior_std * noise[0]
-    density = None
-    if way.sampler == "ode" and "kl_sampler" in config.evaluate.metrics:
-        x, density = heun_log_density(guided, x, _sigmas(problem, way), corrector=corrector)
-    else:
-        x = _sample(problem, way, guided, (x, noise[1:]), corrector)
-    return [
-        Drawn(x[owner == i], None if density is None else density[owner == i])
-        for i in range(num_weights)
-    ]
+    if way.sampler == "ode" and "kl_sampler" in problem.config.evaluate.metrics:
+        density = heun_log_density(
+            guided,
+            start[0],
+            _sigmas(problem, way),
+            prior_std=problem.prior_std,
+            corrector=corrector,
+        )
+        parts = (density.samples, density.log_density, density.folded)
+        return [
+            Drawn(found.samples, found)
+            for found in (
+                SampledDensity(*(part[owner == i] for part in parts)) for i in range(len(weights))
+            )
+        ]
+    x = _sample(problem, way, guided, (start[0], steps), corrector)
+    return [Drawn(x[owner == i]) for i in range(len(weights))]
+
+
+@torch.no_grad()
+def _draw_base(problem: Problem, way: Way) -> Tensor:
+    """Samples of the unguided base from the same noise, shape (n, d)."""
+    start, steps = _noise(problem, way)
+    return _sample(problem, way, problem.base, (start[0], steps), None)
+
+
+def _unguided(way: Way) -> Way:
+    """Without guidance it does not matter which stage would be guided."""
+    return Way(way.sampler, way.num_steps, "both")
+
+
+def _noise(problem: Problem, way: Way) -> tuple[Tensor, Tensor]:
+    """The start, shape (1, n, d), and the noise of the steps, shape (num_steps, n, d)."""
+    config, dimension = problem.config, problem.data.dimension
+    seeds = range(config.evaluate.num_samples)
+    start = seeded_noise(config.seed, seeds, (1, dimension), "start")
+    steps = seeded_noise(config.seed, seeds, (way.num_steps, dimension), "steps")
+    start, steps = (t.to(problem.device).transpose(0, 1) for t in (start, steps))
+    return problem.prior_std * start, steps
 
 
 def _sigmas(problem: Problem, way: Way) -> Tensor:
@@ -110,17 +166,25 @@ def _sample(
     return edm_stochastic(guided, start, sigmas, steps, churn=amounts, corrector=corrector)
 
 
-def score_samples(problem: Problem, setting: Setting, drawn: Drawn) -> Columns:
+def score_samples(
+    problem: Problem, setting: Setting, drawn: Drawn, reference: SampleReference
+) -> Columns:
     """KLs that the samples of one setting can give, of the metrics asked for."""
-    metrics = problem.config.evaluate.metrics
     columns: Columns = {}
-    if "kl_sde" in metrics and setting.sampler in ("sde", "churn"):
-        data = _held_out(problem)
-        columns |= estimate_columns("kl_sde", nearest_neighbour_kl(data, drawn.samples))
-        columns |= estimate_columns("kl_sde_floor", _floor(problem))
-    if drawn.log_density is not None:
-        target = problem.data.log_prob(drawn.samples, torch.zeros_like(drawn.log_density))
-        columns |= estimate_columns("kl_sampler", Estimate.of(drawn.log_density - target))
+    if reference.data is not None and setting.sampler in STOCHASTIC:
+        assert reference.floor is not None
+        values = reference.data.kl_values(drawn.samples)
+        change = values - reference.base[_unguided(Way.of(setting))]
+        columns |= estimate_columns("kl_sde", jackknife(values))
+        columns |= estimate_columns("kl_sde_change", jackknife(change))
+        columns |= estimate_columns("kl_sde_floor", reference.floor)
+    if drawn.density is not None:
+        folded = float(drawn.density.folded.double().mean())
+        columns["kl_sampler_folded"] = folded
+        if folded == 0:
+            law = drawn.density.log_density
+            target = problem.data.log_prob(drawn.samples, torch.zeros_like(law))
+            columns |= estimate_columns("kl_sampler", Estimate.of(law - target))
     return columns
 
 
@@ -129,15 +193,3 @@ def score_memorisation(problem: Problem, drawn: Drawn, replicate: int) -> Column
     training = problem.real(training_split(replicate), problem.config.data.num_real)
     held_out = problem.real("held_out", problem.config.data.num_held_out)
     return estimate_columns("memorisation", memorisation(drawn.samples, training, held_out))
-
-
-def _held_out(problem: Problem) -> Tensor:
-    """As many held-out points as samples, if there are so many."""
-    data = problem.real("held_out", problem.config.data.num_held_out)
-    return data[: problem.config.evaluate.num_samples]
-
-
-def _floor(problem: Problem) -> Estimate:
-    """The nearest-neighbour KL of as many fresh samples of the data itself."""
-    fresh = problem.real("floor", problem.config.evaluate.num_samples)
-    return nearest_neighbour_kl(_held_out(problem), fresh)

@@ -64,14 +64,14 @@ class FitCheckpoint:
         discriminator: the weights to evaluate (averaged, or early-stopped, if so configured).
         losses: (epoch, mean training loss since the last entry, shape (R,); nan once a replicate
             was stopped early).
-        stopped_epochs: epoch whose weights early stopping kept, per replicate; None without.
+        stopped_epochs: epoch whose weights early stopping kept, per replicate; None where none.
         seconds: wall time since the last checkpoint.
     """
 
     epoch: int
     discriminator: Mlp
     losses: tuple[tuple[int, Tensor], ...]
-    stopped_epochs: tuple[int, ...] | None
+    stopped_epochs: tuple[int | None, ...]
     seconds: float
 
 
@@ -132,8 +132,10 @@ def _draw_epoch(task: Task, generators: list[torch.Generator]) -> Batch:
     order = torch.stack([torch.randperm(count, generator=g) for g in generators]).to(device)
     sigma = torch.stack([task.draw_sigma(g, count) for g in generators]).to(task.real)
     noise = _normal(generators, (count, dimension)).to(device)
-    real = Noised.of(_gather(task.real, order), noise, sigma)
-    residual = denoising_residual(task.base, real)
+    clean = _gather(task.real, order)
+    real = Noised.of(clean, noise, sigma)
+    exact = Noised.of(clean.double(), noise.double(), sigma.double())  # x - D cancels at low sigma
+    residual = denoising_residual(task.base, exact).to(noise)
     if task.generated is None:
         return Batch(real, residual, None)
     pool = task.generated.shape[1]

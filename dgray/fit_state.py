@@ -98,9 +98,11 @@ class TrainingState:
         return torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
 
     @property
-    def stopped_epochs(self) -> tuple[int, ...] | None:
-        """Epoch whose weights early stopping keeps, per replicate."""
-        return None if self.best is None else tuple(self.best.epoch.tolist())
+    def stopped_epochs(self) -> tuple[int | None, ...]:
+        """Epoch whose weights early stopping keeps, per replicate; None before there is one."""
+        if self.best is None:
+            return (None,) * len(self.replicates)
+        return tuple(epoch or None for epoch in self.best.epoch.tolist())
 
     def averaged(self) -> Mlp:
         """The averaged weights, or the plain ones."""
@@ -109,9 +111,12 @@ class TrainingState:
 
     def evaluated(self) -> Mlp:
         """A copy of the weights that a checkpoint stands for."""
-        has_best = self.best is not None and bool((self.best.epoch > 0).all())
-        tensors = self.best.tensors if self.best and has_best else self.averaged().tensors
-        return self.mlp.with_tensors([t.detach().clone() for t in tensors])
+        tensors = [t.detach().clone() for t in self.averaged().tensors]
+        if self.best is not None:
+            has_best = (self.best.epoch > 0)[:, None, None]
+            pairs = zip(self.best.tensors, tensors, strict=True)
+            tensors = [torch.where(has_best, best, now) for best, now in pairs]
+        return self.mlp.with_tensors(tensors)
 
     def keep_best(self, loss: Tensor, patience: int) -> None:
         """Note a validation loss, shape (R,): keep the better, stop what is out of patience."""

@@ -59,6 +59,7 @@ class Row:
     path_kl: float | None = column("path-space KL of the reverse SDE (Girsanov)", unit="nats")
     path_kl_se: float | None = column("its standard error over held-out points", unit="nats")
     path_kl_bins: list[float] | None = column("path_kl by noise-level bin", unit="nats")
+    path_kl_bins_se: list[float] | None = column("their standard errors", unit="nats")
     path_kl_change: float | None = column(
         "path_kl minus the base's, paired on points and noise", unit="nats"
     )
@@ -68,10 +69,16 @@ class Row:
     )
     score_error_se: float | None = column("its standard error")
     score_error_bins: list[float] | None = column("score_error by noise-level bin")
+    score_error_bins_se: list[float] | None = column("their standard errors")
     kl_sde: float | None = column(
         "KL(data, samples of this stochastic sampler), nearest neighbours", unit="nats"
     )
     kl_sde_se: float | None = column("its standard error", unit="nats")
+    kl_sde_change: float | None = column(
+        "kl_sde minus that of the base's samples by the same sampler, paired on points and seeds",
+        unit="nats",
+    )
+    kl_sde_change_se: float | None = column("its standard error", unit="nats")
     kl_sde_floor: float | None = column(
         "the same estimate with fresh data for samples: what a perfect sampler would score",
         unit="nats",
@@ -81,10 +88,13 @@ class Row:
         "KL(samples of this very sampler, data), by its accumulated log-determinant", unit="nats"
     )
     kl_sampler_se: float | None = column("its standard error", unit="nats")
+    kl_sampler_folded: float | None = column(
+        "share of samples with a step that folds space over itself; above 0 kl_sampler is missing"
+    )
     memorisation: float | None = column(
         "share of samples nearer to a training than to a held-out point, minus 1/2"
     )
-    memorisation_se: float | None = column("its standard error")
+    memorisation_se: float | None = column("its standard error over samples, given the points")
     validation_change: float | None = column(
         "change of the validation split's denoising error (estimates path_kl_change): selects",
         unit="nats",
@@ -92,20 +102,26 @@ class Row:
     validation_change_se: float | None = column("its standard error", unit="nats")
 
     # The discriminator itself.
-    loss_train: float | None = column("its objective on the training split", unit="nats")
-    loss_held_out: float | None = column("its objective on the held-out split", unit="nats")
+    loss_train: float | None = column(
+        "its objective on the training split, log-uniform noise, unweighted", unit="nats"
+    )
+    loss_train_se: float | None = column("its standard error", unit="nats")
+    loss_held_out: float | None = column("the same on the held-out split", unit="nats")
     loss_held_out_se: float | None = column("its standard error", unit="nats")
     loss_train_bins: list[float] | None = column("loss_train by noise-level bin", unit="nats")
     loss_held_out_bins: list[float] | None = column("loss_held_out by bin", unit="nats")
     overfit_gap: float | None = column("loss_held_out - loss_train", unit="nats")
+    overfit_gap_se: float | None = column("its standard error", unit="nats")
     cross_entropy: float | None = column(
         "held-out cross-entropy, whatever the objective (ln 4 = uninformed)", unit="nats"
     )
+    cross_entropy_se: float | None = column("its standard error", unit="nats")
     cross_entropy_gap: float | None = column(
         "cross_entropy minus that of the exact log-ratio, paired", unit="nats"
     )
     cross_entropy_gap_se: float | None = column("its standard error", unit="nats")
     accuracy: float | None = column("held-out accuracy, real against generated")
+    accuracy_se: float | None = column("its standard error")
     calibration_error: float | None = column(
         "expected calibration error of its probabilities, held-out, 15 bins"
     )
@@ -147,7 +163,10 @@ class Cloud:
 
 @dataclass(frozen=True, kw_only=True)
 class LossPoint:
-    """Mean training loss over the epochs since the last point, one replicate."""
+    """Mean training loss over the epochs since the last point, one replicate.
+
+    As it was optimised: with the training's noise law, weighting, penalty and dropout.
+    """
 
     trial: str
     replicate: int

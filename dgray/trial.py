@@ -18,6 +18,7 @@ from dgray.build import (
     training_split,
 )
 from dgray.checkpoint import Checkpoint, Scoring, evaluate_checkpoint
+from dgray.config.relevance import WITH_GENERATED
 from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.objective import Batch, CrossEntropy, Noised, denoising_residual
@@ -94,19 +95,16 @@ def _train(
 def build_task(problem: Problem, replicates: range) -> Task:
     """What a trial's ensemble is to learn, in float32 on the problem's device."""
     config = problem.config
-    base_dtype = torch.float32
     real = [problem.real(training_split(r), config.data.num_real) for r in replicates]
     generated = None
-    if config.fit.objective in ("cross_entropy", "mixed"):
+    if config.fit.objective in WITH_GENERATED:
         count = config.base.num_generated
         draws = [problem.generated(training_split(r), count) for r in replicates]
-        generated = torch.stack(draws).to(base_dtype)
-    mixture = problem.base_mixture
-    base = problem.base if mixture is None else mixture.to(problem.device, base_dtype)
+        generated = torch.stack(draws).float()
     return Task(
-        real=torch.stack(real).to(base_dtype),
+        real=torch.stack(real).float(),
         generated=generated,
-        base=base,
+        base=problem.base,
         objective=build_objective(config.fit),
         draw_sigma=build_noise_law(config.fit.noise, problem.span),
         weigh=build_weighting(config.fit, problem.sigma_data),

@@ -206,7 +206,6 @@ def test_early_stopping_keeps_the_best_weights_of_each_replicate() -> None:
     (found,) = run([0, 1, 2], chosen)
     problem = task([0, 1, 2], validate=True)
     assert problem.validation is not None
-    assert found.stopped_epochs is not None
     every = settings(epochs=40, checkpoints=tuple(range(1, 41)), learning_rate=0.1)
     losses = torch.stack(
         [
@@ -219,6 +218,16 @@ def test_early_stopping_keeps_the_best_weights_of_each_replicate() -> None:
         assert int(seen.argmin()) + 1 == epoch
         kept = Kl()(Outputs(found.discriminator, problem.validation)).mean(-1)[r]
         assert float(kept) == pytest.approx(float(seen.min()), rel=1e-5)
+
+
+def test_before_the_first_validation_early_stopping_keeps_nothing() -> None:
+    chosen = settings(epochs=8, checkpoints=(3, 8), patience=5, validate_every=5)
+    early, late = run([0, 1], chosen)
+    assert early.stopped_epochs == (None, None)
+    assert late.stopped_epochs == (5, 5)
+    plain = run([0, 1], settings(epochs=8, checkpoints=(3, 5, 8)))
+    assert_equal_weights(early.discriminator, plain[0].discriminator)
+    assert_equal_weights(late.discriminator, plain[1].discriminator)
 
 
 def test_weight_decay_shrinks_and_cosine_ends_still() -> None:

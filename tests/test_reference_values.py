@@ -75,7 +75,7 @@ def test_path_kl(a: float, k: float, path: float, ode: float, sde: float) -> Non
     found = path_divergence(path_moments(a, k), ConstantWeight(1.0), span)
     assert found.path_kl.value == pytest.approx(closed, rel=0.01)
     assert abs(found.path_kl.value - closed) < 5 * found.path_kl.se
-    assert sum(found.path_kl_bins) == pytest.approx(found.path_kl.value, rel=1e-9)
+    assert sum(b.value for b in found.path_kl_bins) == pytest.approx(found.path_kl.value, rel=1e-9)
 
 
 def test_path_kl_of_the_base() -> None:

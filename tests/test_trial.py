@@ -100,11 +100,20 @@ def test_every_cell_has_a_row_and_only_the_metrics_it_can_give(tmp_path: Path) -
         assert row.path_kl is not None
         assert (row.kl is not None) == (row.sampler == "ode")
         assert (row.kl_sampler is not None) == (row.sampler == "ode")
+        assert row.kl_sampler_folded == (0 if row.sampler == "ode" else None)
+        assert (row.kl_sde_change is not None) == (row.sampler == "sde")
         assert (row.kl_sde is not None) == (row.sampler == "sde")
         assert row.memorisation is not None
         assert (row.calibrated_weights is not None) == row.is_calibrated
         assert row.loss_train_bins is not None
         assert len(row.loss_train_bins) == len(row.sigma_edges) - 1
+
+
+def test_the_bases_change_is_zero_in_every_lens(tmp_path: Path) -> None:
+    for row in rows_of(plan_of(tmp_path), "base"):
+        changes = (row.kl_change, row.path_kl_change, row.kl_sde_change)
+        assert all(change in (0, None) for change in changes)
+        assert row.accuracy == 0.5
 
 
 def test_replicates_differ(tmp_path: Path) -> None:

@@ -22,13 +22,16 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
         fields.add(("evaluate", "churn"))
     if objective in TRAINED_OBJECTIVES:
         return fields | _irrelevant_to_trained(config)
-    fields |= {("replicates",), ("discriminator",), ("base", "num_generated")}
+    fields |= {
+        ("replicates",),
+        ("discriminator",),
+        ("base", "num_generated"),
+        ("data", "num_real"),
+    }
     fields |= {("fit", name) for name in Fit.model_fields} - {
         ("fit", "objective"),
         ("fit", "oscillation"),
     }
-    if "memorisation" not in config.evaluate.metrics:  # which looks at the training samples
-        fields.add(("data", "num_real"))
     if objective != "oscillating":
         fields.add(("fit", "oscillation"))
     if objective == BASE:
@@ -52,8 +55,11 @@ def _irrelevant_to_trained(config: StudyConfig) -> set[FieldPath]:
         fields.add(("fit", "gradient_penalty"))
     if fit.objective not in WITH_GENERATED:
         fields.add(("base", "num_generated"))
-    if fit.noise.law != "log_normal":
-        fields |= {("fit", "noise", "log_mean"), ("fit", "noise", "log_std")}
+    is_normal = fit.noise.law == "log_normal"
+    unused = ("low", "high") if is_normal else ("log_mean", "log_std")
+    fields |= {("fit", "noise", name) for name in unused}
+    if fit.patience == 0:
+        fields.add(("fit", "validate_every"))
     return fields
 
 

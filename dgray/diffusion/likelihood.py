@@ -43,7 +43,7 @@ class OdeLikelihood:
     """Log-densities of N samples and what is known of their accuracy.
 
     Attributes:
-        log_prob: log q(x; sigma_min) in nats, shape (N,), float64.
+        log_prob: log q(x; sigma_min) in nats, shape (N,), float64; -inf where the flow diverged.
         converged: whether every step met the tolerance, shape (N,).
         num_evaluations: field evaluations, summed over samples.
     """
@@ -101,7 +101,10 @@ def ode_log_likelihood(
         t, y, h, slope, index = t[keep], y[keep], h[keep], slope[keep], index[keep]
         forced = forced[keep]
     log_prob = _gaussian_log_prob(final[:, :-1], prior_std) + final[:, -1]
-    return OdeLikelihood(log_prob, converged, evaluations)
+    diverged = ~torch.isfinite(log_prob)
+    return OdeLikelihood(
+        log_prob.masked_fill(diverged, -math.inf), converged & ~diverged, evaluations
+    )
 
 
 def rk4_log_likelihood(

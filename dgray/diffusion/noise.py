@@ -20,15 +20,20 @@ def named_generator(*names: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def seeded_noise(seed: int, sample_seeds: Iterable[int], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal numbers, one generator per sample seed; (num_samples, *shape), float64."""
-    return _seeded_noise(seed, tuple(sample_seeds), shape).clone()
+def seeded_noise(
+    seed: int, sample_seeds: Iterable[int], shape: tuple[int, ...], purpose: str = "start"
+) -> Tensor:
+    """Standard normal numbers, one generator per sample seed and purpose, float64.
+
+    Shape (num_samples, *shape). A sampler's start and its steps are purposes of their own, so that
+    a sample starts at the same place whatever the number of steps.
+    """
+    return _seeded_noise(seed, tuple(sample_seeds), shape, purpose).clone()
 
 
 @lru_cache(maxsize=4)  # every checkpoint of a study starts its samplers from the same noise
-def _seeded_noise(seed: int, sample_seeds: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    draws = [
-        torch.randn(shape, generator=named_generator(seed, "sample", i), dtype=torch.float64)
-        for i in sample_seeds
-    ]
-    return torch.stack(draws)
+def _seeded_noise(
+    seed: int, sample_seeds: tuple[int, ...], shape: tuple[int, ...], purpose: str
+) -> Tensor:
+    generators = (named_generator(seed, "sample", purpose, i) for i in sample_seeds)
+    return torch.stack([torch.randn(shape, generator=g, dtype=torch.float64) for g in generators])

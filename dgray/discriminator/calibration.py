@@ -31,6 +31,13 @@ class GuidanceMoments:
     gain: Tensor
     cost: Tensor
 
+    def within(self, interval: tuple[float, float] | None) -> GuidanceMoments:
+        """Moments of guidance inside an interval of noise levels alone; None: everywhere."""
+        if interval is None:
+            return self
+        inside = (self.sigma >= interval[0]) & (self.sigma <= interval[1])
+        return GuidanceMoments(self.sigma, self.gain * inside, self.cost * inside)
+
     def change(self, weight: Weight) -> Tensor:
         """Change of the denoising error |D_w - x0|^2 / sigma^2 against the base, shape (N, S)."""
         w = weight(self.sigma)

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from dgray.metrics.estimate import Estimate
 
-def accuracy(real_logits: Tensor, generated_logits: Tensor) -> float:
-    """Balanced share of right decisions at logit 0, in [0, 1]; logits of any shape."""
-    right = (real_logits > 0).double().mean() + (generated_logits < 0).double().mean()
-    return float(right) / 2
+
+def accuracy(real_logits: Tensor, generated_logits: Tensor) -> Estimate:
+    """Balanced share of right decisions at logit 0, in [0, 1]; an undecided logit is half right.
+
+    Logits of shape (N, ...) each; the standard error is over the N points.
+    """
+    called_real = [
+        Estimate.of(
+            torch.heaviside(logits.double(), logits.new_tensor(0.5).double()).flatten(1).mean(1)
+        )
+        for logits in (real_logits, generated_logits)
+    ]
+    share = (called_real[0].value + 1 - called_real[1].value) / 2
+    return Estimate(share, math.hypot(called_real[0].se, called_real[1].se) / 2)
 
 
 def calibration_error(real_logits: Tensor, generated_logits: Tensor, num_bins: int = 15) -> float:
@@ -28,6 +41,7 @@ def calibration_error(real_logits: Tensor, generated_logits: Tensor, num_bins: i
     is_real[: real_logits.numel()] = 1
     probability = torch.sigmoid(logits)
     bins = (probability * num_bins).long().clamp(max=num_bins - 1)
-    gaps = torch.zeros(num_bins, dtype=torch.float64, device=logits.device)
-    gaps.index_add_(0, bins, is_real - probability)
+    # On the CPU, where the sum is always taken in the same order.
+    gaps = torch.zeros(num_bins, dtype=torch.float64)
+    gaps.index_add_(0, bins.cpu(), (is_real - probability).cpu())
     return float(gaps.abs().sum()) / len(logits)

@@ -20,6 +20,10 @@ class Estimate:
     value: float
     se: float
 
+    def scaled(self, factor: float) -> Estimate:
+        """The estimate of a positive multiple."""
+        return Estimate(factor * self.value, factor * self.se)
+
     @staticmethod
     def of(samples: Tensor) -> Estimate:
         """The mean of independent samples, shape (N,), in float64."""

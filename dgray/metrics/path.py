@@ -31,10 +31,10 @@ class NoiseRange:
         """ln(sigma_max / sigma_min)."""
         return math.log(self.sigma_max / self.sigma_min)
 
-    def by_bin(self, values: Tensor) -> list[float]:
+    def by_bin(self, values: Tensor) -> list[Estimate]:
         """Mean over points, by bin, of stratified values of shape (N, S); S a multiple of bins."""
-        per_bin = values.double().mean(0).reshape(self.num_bins, -1).mean(1)
-        return [float(v) for v in per_bin]
+        per_bin = values.reshape(len(values), self.num_bins, -1).mean(2)
+        return [Estimate.of(column) for column in per_bin.unbind(1)]
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class PathDivergence:
     """The path KL of one guidance weight, in nats, and its parts."""
 
     path_kl: Estimate
-    path_kl_bins: list[float]
+    path_kl_bins: list[Estimate]
     path_kl_change: Estimate
     score_error: Estimate
-    score_error_bins: list[float]
+    score_error_bins: list[Estimate]
 
 
 def path_divergence(moments: PathMoments, weight: Weight, span: NoiseRange) -> PathDivergence:
@@ -87,7 +87,7 @@ def path_divergence(moments: PathMoments, weight: Weight, span: NoiseRange) -> P
     bins = span.by_bin(error)
     return PathDivergence(
         path_kl=Estimate.of(moments.prior.double() + length * error.mean(1)),
-        path_kl_bins=[length / span.num_bins * value for value in bins],
+        path_kl_bins=[each.scaled(length / span.num_bins) for each in bins],
         path_kl_change=Estimate.of(length * change.mean(1)),
         score_error=Estimate.of(error.mean(1)),
         score_error_bins=bins,

@@ -6,10 +6,13 @@ e_r do not average out while the spread between them does:
     se^2 = var_r(m_r) / R + mean_r(e_r^2)
 
 With one replicate only the second term is known; a metric without its own error has only the
-first.
+first. A metric that some replicates of a cell lack is missing from the cell: what is left out is
+often what diverged, and the mean of the rest would flatter.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +38,15 @@ _LISTS = (
     "calibrated_weights",
 )
 # Metrics that depend on the sampler; the others are read off whichever row has them.
-OF_SAMPLER = ("kl_sde", "kl_sde_floor", "kl_sampler", "memorisation")
+OF_SAMPLER = (
+    "kl_sde",
+    "kl_sde_change",
+    "kl_sde_floor",
+    "kl_sampler",
+    "kl_sampler_folded",
+    "memorisation",
+)
+_OF_SDE = [f"kl_sde{part}{se}" for part in ("", "_change", "_floor") for se in ("", "_se")]
 SCALARS = tuple(
     name
     for name in column_names("metric")
@@ -53,11 +64,12 @@ def aggregate(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     result["replicates"] = group["replicate"].nunique()
     columns: dict[str, pd.Series] = {}
     for name in SCALARS:
-        columns[name] = group[name].mean()
-        columns[f"{name}_se"] = _standard_error(ok, group, name)
+        mean = group[name].mean().where(group[name].count() == group.size())
+        columns[name] = mean
+        columns[f"{name}_se"] = _standard_error(ok, name).where(np.isfinite(mean))
     for name in _LISTS:
         columns[name] = group[name].agg(_mean_list)
-        columns[f"{name}_se"] = group[name].agg(_list_error)
+        columns[f"{name}_se"] = _list_errors(ok, group, name)
     return pd.concat([result, pd.DataFrame(columns)], axis=1).reset_index()
 
 
@@ -65,11 +77,10 @@ def merge_samplers(lines: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     """A line per (trial, epoch, weight, interval, stage), each metric from its own sampler.
 
     Where several samplers have a metric, the first of ``ode``, ``sde``, ``churn`` with most steps
-    is taken. ``base_trial`` names the unguided model of the same data, and ``kl_sde_change``
-    compares with its value (unpaired: both are independent samples).
+    is taken. ``base_trial`` names the unguided model of the same data.
     """
     if lines.empty:
-        return lines.assign(base_trial=None, kl_sde_change=np.nan, kl_sde_change_se=np.nan)
+        return lines.assign(base_trial=None)
     preference = {"ode": 0, "sde": 1, "churn": 2}
     ordered = lines.assign(_sampler=lines["sampler"].map(preference), _order=range(len(lines)))
     ordered = ordered.sort_values(
@@ -77,6 +88,9 @@ def merge_samplers(lines: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     )
     key = ["trial", "epoch", *(k for k in SETTING if k not in ("sampler", "num_steps"))]
     ordered["_order"] = ordered.groupby(key, dropna=False)["_order"].transform("min")
+    # kl_sde, its change and their errors are of one sampler, also where that one diverged.
+    first = ordered[ordered["sampler"] != "ode"].drop_duplicates(key).index
+    ordered.loc[~ordered.index.isin(first), _OF_SDE] = np.nan
     cells = ordered.groupby(key, dropna=False, sort=False).first().reset_index()
     cells = cells.sort_values("_order").drop(columns=["_sampler", "_order", "sampler"])
     return _with_base(cells.reset_index(drop=True), axes)
@@ -84,25 +98,18 @@ def merge_samplers(lines: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
 
 def _with_base(cells: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     bases = cells[cells["objective"] == "base"]
-    matches = [_matching(bases, cell, axes) for _, cell in cells.iterrows()]
-    value = np.array([np.nan if base is None else base["kl_sde"] for base in matches], float)
-    error = np.array([np.nan if base is None else base["kl_sde_se"] for base in matches], float)
-    return cells.assign(
-        base_trial=[None if base is None else base["trial"] for base in matches],
-        kl_sde_change=cells["kl_sde"].astype(float) - value,
-        kl_sde_change_se=np.hypot(cells["kl_sde_se"].astype(float), error),
-    )
+    return cells.assign(base_trial=[_matching(bases, cell, axes) for _, cell in cells.iterrows()])
 
 
-def _matching(bases: pd.DataFrame, cell: pd.Series, axes: tuple[str, ...]) -> pd.Series | None:
-    """The base whose axes (data, noise range, ...) are those of the cell."""
+def _matching(bases: pd.DataFrame, cell: pd.Series, axes: tuple[str, ...]) -> str | None:
+    """The trial of the base whose axes (data, noise range, ...) are those of the cell."""
     for _, base in bases.iterrows():
         if all(pd.isna(base[axis]) or base[axis] == cell[axis] for axis in axes):
-            return base
+            return str(base["trial"])
     return None
 
 
-def _standard_error(ok: pd.DataFrame, group: object, name: str) -> pd.Series:
+def _standard_error(ok: pd.DataFrame, name: str) -> pd.Series:
     keys = [ok[key] for key in ("trial", "epoch", *SETTING)]
     values = ok[name].astype(float).groupby(keys, dropna=False, sort=False)
     between = values.var(ddof=1) / values.count()
@@ -119,14 +126,34 @@ def _mean_list(values: pd.Series) -> np.ndarray | None:
     return None if stacked is None else stacked.mean(axis=0)
 
 
-def _list_error(values: pd.Series) -> np.ndarray | None:
-    """Spread between replicates only: bins carry no errors of their own."""
+def _list_errors(ok: pd.DataFrame, group: Any, name: str) -> pd.Series:
+    """Like ``_standard_error``, element by element."""
+    between = group[name].agg(_squared_spread)
+    if f"{name}_se" not in ok:
+        return between.map(_root)
+    own = group[f"{name}_se"].agg(_mean_square)
+    terms = [[t for t in pair if t is not None] for pair in zip(between, own, strict=True)]
+    return pd.Series([_root(sum(t) if t else None) for t in terms], between.index, object)
+
+
+def _squared_spread(values: pd.Series) -> np.ndarray | None:
     stacked = _stack(values)
     if stacked is None or len(stacked) < 2:
         return None
-    return np.asarray(stacked.std(axis=0, ddof=1) / np.sqrt(len(stacked)))
+    return np.asarray(stacked.var(axis=0, ddof=1) / len(stacked))
+
+
+def _mean_square(errors: pd.Series) -> np.ndarray | None:
+    stacked = _stack(errors)
+    return None if stacked is None else np.asarray((stacked**2).mean(axis=0))
+
+
+def _root(square: Any) -> np.ndarray | None:
+    return None if square is None else np.sqrt(square)
 
 
 def _stack(values: pd.Series) -> np.ndarray | None:
+    """A line per replicate; None if one of them has no list."""
     lists = [value for value in values if value is not None and len(value)]
-    return np.array(lists, float) if lists and len({len(v) for v in lists}) == 1 else None
+    is_whole = len(lists) == len(values) and len({len(each) for each in lists}) == 1
+    return np.array(lists, float) if is_whole else None

@@ -88,14 +88,15 @@ KINDS = (
         "Left: error of the guided score against the exact one; its integral over log sigma is "
         "the path KL without the prior term. Right: the weight that calibration chose; near 0 "
         "it trusts the base, near 1 the discriminator. An oracle far below the frame is left out. "
-        "Bands: ± 1 standard error between replicates.",
+        "Bands: ± 1 standard error (of the weight: between replicates).",
         score_error_by_noise,
     ),
     FigureKind(
         "losses",
         "Training against held-out loss",
-        "Dotted: training loss as it ran. Markers: held-out loss at the checkpoints. Where they "
-        "part, the discriminator memorises. Losses of different objectives are not comparable.",
+        "Dotted: loss on the training points. Solid: on held-out points. Both at the checkpoints, "
+        "unweighted, noise levels uniform in log sigma, without dropout. Where they part, the "
+        "discriminator memorises. Losses of different objectives are not comparable. " + _BAND,
         losses,
     ),
     FigureKind(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,8 +15,23 @@ from dgray.reporting.theme import COLOURS, grid, name_of, new_figure, number_tic
 from dgray.reporting.views import facets, number, roles, short, trained, with_series
 
 
+class _Style(NamedTuple):
+    label: str
+    line: str
+    width: float
+    marker: str
+
+
+# The loss as it was optimised (``LossPoint``: weighted, other noise law, dropout) is not one of
+# them: only losses that are evaluated in the same way can be compared.
+_STYLES = {
+    "loss_held_out": _Style("held-out", "-", 1.5, "o"),
+    "loss_train": _Style("training", ":", 1.0, "."),
+}
+
+
 def losses(table: StudyTable) -> Figure | None:
-    """Thin: training loss as it ran. Thick with markers: held-out loss at the checkpoints."""
+    """Dotted: loss on training points. Solid: on held-out points. Both as they are evaluated."""
     role = roles(table)
     cells = trained(table.cells).drop_duplicates(["trial", "epoch"])
     cells = with_series(cells[cells["loss_held_out"].notna()], role.of_series)
@@ -24,39 +41,31 @@ def losses(table: StudyTable) -> Figure | None:
     names = list(dict.fromkeys(cells["series"]))
     figure = new_figure(len(panels), len(names), width=4.2, height=2.6)
     axes = grid(figure, len(panels), len(names))
-    curves = _training_curves(table, cells)
     for row, (title, facet) in zip(axes, panels, strict=True):
         for panel, name in zip(row, names, strict=True):
-            _panel(panel, facet[facet["series"] == name], curves, role.capacity)
+            _panel(panel, facet[facet["series"] == name], role.capacity)
             panel.set_title("\n".join(filter(None, [name_of(name), title])))
     _legend(figure, cells, role.capacity)
     figure.suptitle("Loss of the discriminator on training and held-out data", fontsize=11)
     return figure
 
 
-def _training_curves(table: StudyTable, cells: pd.DataFrame) -> pd.DataFrame:
-    """Mean over replicates: the fine curve where it was kept, else the checkpoints' values."""
-    fine = table.losses.groupby(["trial", "epoch"], sort=True)["loss_train"].mean().reset_index()
-    known = set(fine["trial"])
-    coarse = cells.loc[~cells["trial"].isin(known), ["trial", "epoch", "loss_train"]]
-    return pd.concat([fine, coarse]).dropna()
-
-
-def _panel(axes: Axes, cells: pd.DataFrame, curves: pd.DataFrame, capacity: str | None) -> None:
+def _panel(axes: Axes, cells: pd.DataFrame, capacity: str | None) -> None:
     sizes = sorted(cells[capacity].unique()) if capacity else [None]
-    for trial, lines in cells.groupby("trial", sort=False):
+    for _, lines in cells.groupby("trial", sort=False):
         position = sizes.index(lines[capacity].iloc[0]) if capacity else 0
         colour = shade(COLOURS[lines["objective"].iloc[0]], position, len(sizes))
-        curve = curves[curves["trial"] == trial].sort_values("epoch")
-        axes.plot(curve["epoch"], curve["loss_train"], color=colour, linewidth=1, linestyle=":")
         lines = lines.sort_values("epoch")
-        axes.errorbar(
-            lines["epoch"],
-            lines["loss_held_out"],
-            yerr=np.nan_to_num(lines["loss_held_out_se"].to_numpy(float)),
-            color=colour,
-            marker="o",
-        )
+        for name, style in _STYLES.items():
+            axes.errorbar(
+                lines["epoch"],
+                lines[name],
+                yerr=np.nan_to_num(lines[f"{name}_se"].to_numpy(float)),
+                color=colour,
+                linestyle=style.line,
+                linewidth=style.width,
+                marker=style.marker,
+            )
     number_ticks(axes, sorted(cells["epoch"].unique()), log=True)
     axes.set_xlabel("epochs")
     axes.set_ylabel("nats")
@@ -65,8 +74,16 @@ def _panel(axes: Axes, cells: pd.DataFrame, curves: pd.DataFrame, capacity: str 
 def _legend(figure: Figure, cells: pd.DataFrame, capacity: str | None) -> None:
     dark = "#444444"
     handles = [
-        Line2D([], [], color=dark, marker="o", label="held-out"),
-        Line2D([], [], color=dark, linestyle=":", linewidth=1, label="training"),
+        Line2D(
+            [],
+            [],
+            color=dark,
+            linestyle=style.line,
+            linewidth=style.width,
+            marker=style.marker,
+            label=style.label,
+        )
+        for style in _STYLES.values()
     ]
     sizes = sorted(cells[capacity].unique()) if capacity else []
     for position, size in enumerate(sizes):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dgray.reporting.reservations import reservations
 from dgray.reporting.statement import (
     NAMES,
     THRESHOLD,
@@ -20,6 +21,7 @@ from dgray.reporting.statement import (
     change,
     counted,
     errors_in_words,
+    is_suspect,
     listed,
 )
 from dgray.reporting.summary import (
@@ -62,7 +64,7 @@ def finding(table: StudyTable) -> Finding:
         *_calibrated(table),
         *_controls(table),
         *_lenses(table),
-        *_reservations(table),
+        *reservations(table),
     ]
     return Finding(tuple(sentences), summary(table), selection_rule(table))
 
@@ -146,11 +148,12 @@ def _comparison(table: StudyTable) -> Iterator[Statement]:
     ours, theirs = found["kl"], found["cross_entropy"]
     if ours is None or theirs is None:
         return
+    pair = pd.DataFrame([ours[0], theirs[0]])
     gaps: list[Estimate] = []
     told = []
     for metric, name in LENSES.items():
         a, b = estimate(ours[0], metric), estimate(theirs[0], metric)
-        if a is None or b is None:
+        if a is None or b is None or is_suspect(pair, metric).any():
             continue
         gaps.append(Estimate(a.value - b.value, float(np.hypot(a.error, b.error))))
         sense = "below" if gaps[-1].value < 0 else "above"
@@ -232,20 +235,3 @@ def _lenses(table: StudyTable) -> Iterator[Statement]:
         )
         end = ": the lenses disagree there." if not_seen else ": here the lenses agree."
         yield Statement("lenses", text + end, "caution" if not_seen else "neutral")
-
-
-def _reservations(table: StudyTable) -> Iterator[Statement]:
-    ok = table.rows[table.rows["status"] == "ok"]
-    missed = int((ok["kl_unconverged"].fillna(0) > 0).sum())
-    if missed:
-        text = (
-            f"In {missed} of {int(ok['kl'].notna().sum())} rows with a kl, the integration missed "
-            f"its tolerance for some held-out points (column kl_unconverged): kl is suspect there."
-        )
-        yield Statement("reservations", text, "caution")
-    failed = table.failures
-    if len(failed):
-        text = (
-            f"{counted(len(failed), 'trial')} failed; no number here includes their missing rows."
-        )
-        yield Statement("reservations", text, "caution")

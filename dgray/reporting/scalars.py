@@ -14,6 +14,7 @@ from dgray.reporting.summary import CHOSEN_BY
 BEST = ("best/path_kl", "best/kl", "best/kl_sde", "best/validation_change")
 _OF_MODEL = ("kl", "kl_change", "path_kl", "path_kl_change", "score_error", "validation_change")
 _OF_DISCRIMINATOR = {
+    "loss_train": "loss/train",
     "loss_held_out": "loss/held_out",
     "overfit_gap": "loss/gap",
     "cross_entropy": "discriminator/cross_entropy",
@@ -33,13 +34,15 @@ class Scalar:
 
 
 def loss_scalars(rows: pd.DataFrame, losses: pd.DataFrame) -> Iterator[Scalar]:
-    """Losses overall (in training, as it ran) and per noise level, and the discriminator's."""
+    """Losses overall and per noise level, and the discriminator's scores.
+
+    ``loss/train`` and ``loss/held_out`` are evaluated in the same way; ``loss/fit`` is the loss
+    as it was optimised (weighted, noise levels of the training, dropout), finer over epochs.
+    """
     epoch = int(rows["epoch"].iloc[0])
     if len(losses):
         for at, value in losses.groupby("epoch")["loss_train"].mean().items():
-            yield Scalar(tag="loss/train", epoch=int(str(at)), value=float(value))
-    else:
-        yield from _mean(rows, "loss_train", "loss/train", epoch)
+            yield Scalar(tag="loss/fit", epoch=int(str(at)), value=float(value))
     for name, tag in _OF_DISCRIMINATOR.items():
         yield from _mean(rows, name, tag, epoch)
     edges = next((np.asarray(e, float) for e in rows["sigma_edges"] if e is not None), None)

@@ -27,11 +27,16 @@ class Statement:
 
 
 def change(cells: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Change against the base in nats and in standard errors, where it is known."""
+    """Change against the base in nats and in standard errors, where it is known and sound."""
     value = cells[f"{metric}_change"].astype(float)
     error = cells[f"{metric}_change_se"].astype(float)
     told = cells.assign(change=value, change_se=error, in_errors=_ratio(value, error))
-    return told[value.notna()]
+    return told[value.notna() & ~is_suspect(cells, metric)]
+
+
+def is_suspect(cells: pd.DataFrame, metric: str) -> pd.Series:
+    """Cells whose ``kl`` rests on integrations that missed their tolerance."""
+    return (cells["kl_unconverged"].astype(float) > 0) & (metric == "kl")
 
 
 def _ratio(value: pd.Series, error: pd.Series) -> pd.Series:

@@ -63,7 +63,10 @@ def study_table(rows: pd.DataFrame, clouds: pd.DataFrame, losses: pd.DataFrame) 
     parsed = [json.loads(text) for text in rows["axes"]]
     axes = tuple(sorted({path for row in parsed for path in row}))
     schema = arrow_schema()
-    columns: dict[str, list[Any]] = {name: rows[name].tolist() for name in schema.names}
+    absent = [None] * len(rows)  # a column that is younger than the run
+    columns: dict[str, list[Any]] = {
+        name: rows[name].tolist() if name in rows else absent for name in schema.names
+    }
     for path in axes:
         values = [_plain(row.get(path)) for row in parsed]
         field = _axis_field(path, values)

@@ -87,6 +87,8 @@ def test_heun_calls_its_corrector_on_the_second_stage_only() -> None:
 def test_a_seed_is_the_same_noise_in_any_company() -> None:
     assert torch.equal(seeded_noise(3, range(10), (4, 2))[7:], seeded_noise(3, [7, 8, 9], (4, 2)))
     assert not torch.equal(seeded_noise(3, [7], (4, 2)), seeded_noise(4, [7], (4, 2)))
+    steps = seeded_noise(3, [7], (4, 2), "steps")
+    assert not torch.equal(seeded_noise(3, [7], (4, 2), "start"), steps)
 
 
 def test_changing_returned_noise_does_not_change_the_next() -> None:

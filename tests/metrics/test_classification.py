@@ -9,8 +9,14 @@ from dgray.metrics.classification import accuracy, calibration_error
 
 
 def test_accuracy_is_balanced() -> None:
-    real, generated = torch.tensor([1.0, 2.0, -1.0, 3.0]), torch.tensor([-1.0, 1.0])
-    assert accuracy(real, generated) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    real, generated = torch.tensor([[1.0], [2.0], [-1.0], [3.0]]), torch.tensor([[-1.0], [1.0]])
+    found = accuracy(real, generated)
+    assert found.value == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert found.se == pytest.approx(((1 / 4) ** 2 + (1 / 2) ** 2) ** 0.5 / 2)
+
+
+def test_an_undecided_discriminator_is_right_half_of_the_time() -> None:
+    assert accuracy(torch.zeros(4, 2), torch.zeros(4, 2)).value == 0.5
 
 
 def test_calibrated_logits_have_no_error() -> None:

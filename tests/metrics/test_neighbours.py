@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from dgray.metrics.estimate import Estimate
-from dgray.metrics.neighbours import memorisation, nearest_neighbour_kl
+from dgray.metrics.neighbours import (
+    NeighbourReference,
+    jackknife,
+    memorisation,
+    nearest_neighbour_kl,
+)
 
 
 def normal(count: int, dimension: int, seed: int) -> torch.Tensor:
@@ -35,6 +40,24 @@ def test_kl_is_wang_kulkarni_verdus_formula() -> None:
     nu = torch.cdist(data, samples).sort(dim=1).values[:, 2]
     expected = 2 * (nu / rho).log().mean() + math.log(30 / 39)
     assert nearest_neighbour_kl(data, samples, k=3).value == pytest.approx(float(expected))
+
+
+def test_standard_errors_are_the_spread_over_repetitions() -> None:
+    """Of a level, and of a change that shares data points and seeds with its base."""
+    levels, changes = [], []
+    for seed in range(40):
+        reference = NeighbourReference.of(normal(300, 2, 3 * seed))
+        start = normal(300, 2, 3 * seed + 1)
+        base, other = (reference.kl_values(width * start) for width in (1.4, 1.3))
+        levels.append(jackknife(base))
+        changes.append(jackknife(other - base))
+    for found in (levels, changes):
+        values = torch.tensor([each.value for each in found])
+        told = torch.tensor([each.se for each in found]).square().mean().sqrt()
+        # Neighbours are not smooth in the points, so the jackknife errs to the safe side.
+        assert 0.8 < float(told / values.std()) < 2
+    mean_se = [torch.tensor([each.se for each in found]).mean() for found in (levels, changes)]
+    assert mean_se[1] < 0.5 * mean_se[0]  # what pairing is for
 
 
 def test_samples_that_diverged_are_infinitely_far() -> None:

@@ -12,6 +12,8 @@ from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
+from dgray.discriminator.discriminator import Oscillating, Silent
+from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
 from dgray.metrics.sampler_divergence import heun_log_density
 
 DOUBLE = torch.float64
@@ -26,15 +28,37 @@ def test_one_gaussian_step_by_step_is_a_known_gaussian() -> None:
     )
     sigmas = karras_sigmas(6, 0.05, 10.0)
     factor = float(heun(mixture, torch.ones(1, 1, dtype=DOUBLE), sigmas))
-    x, log_density = heun_log_density(mixture, 10 * seeded_noise(0, range(50), (1,)), sigmas)
-    expected = stats.norm(0, 10 * factor).logpdf(x[:, 0])
-    np.testing.assert_allclose(log_density, expected, rtol=1e-10)
+    x = 12 * seeded_noise(0, range(50), (1,))
+    found = heun_log_density(mixture, x, sigmas, prior_std=12.0)
+    expected = stats.norm(0, 12 * factor).logpdf(found.samples[:, 0])
+    np.testing.assert_allclose(found.log_density, expected, rtol=1e-10)
+    assert not found.folded.any()
+
+
+def test_a_folding_map_is_noticed() -> None:
+    """Long steps under a strong oscillation send neighbours past each other."""
+    mixture = GaussianMixture(
+        torch.zeros(1, 1, dtype=DOUBLE),
+        torch.ones(1, 1, dtype=DOUBLE),
+        torch.ones(1, dtype=DOUBLE),
+    )
+    wild = GuidedDenoiser(mixture, Oscillating(Silent(), 0.1, 3.0), ConstantWeight(1.0))
+    x = torch.sort(10 * seeded_noise(0, range(500), (1,)), dim=0).values
+    coarse = heun_log_density(wild, x, karras_sigmas(32, 0.02, 10.0), prior_std=10.0)
+    crossed = (coarse.samples.diff(dim=0) < 0).double().mean()
+    assert float(crossed) > 0.1
+    assert float(coarse.folded.double().mean()) > 0.1
+    tame = GuidedDenoiser(mixture, Oscillating(Silent(), 0.1, 1.0), ConstantWeight(0.2))
+    fine = heun_log_density(tame, x, karras_sigmas(32, 0.02, 10.0), prior_std=10.0)
+    assert not (fine.samples.diff(dim=0) < 0).any()
+    assert not fine.folded.any()
 
 
 def test_samples_are_heuns() -> None:
     mixture, sigmas = NAMED["ring8"](), karras_sigmas(12, 0.01, 20.0)
     x = 20 * seeded_noise(0, range(30), (2,))
-    assert torch.equal(heun_log_density(mixture, x, sigmas)[0], heun(mixture, x, sigmas))
+    found = heun_log_density(mixture, x, sigmas, prior_std=20.0)
+    assert torch.equal(found.samples, heun(mixture, x, sigmas))
 
 
 def test_reverse_kl_vanishes_with_the_step() -> None:
@@ -42,18 +66,18 @@ def test_reverse_kl_vanishes_with_the_step() -> None:
     x = 20 * seeded_noise(0, range(300), (2,))
     found = []
     for steps in (16, 64, 256):
-        samples, density = heun_log_density(mixture, x, karras_sigmas(steps, 0.01, 20.0))
-        target = mixture.log_prob(samples, torch.zeros(300, dtype=DOUBLE))
-        found.append(float((density - target).mean()))
-    assert found[0] > found[1] > found[2]
-    assert abs(found[2]) < 0.02
+        drawn = heun_log_density(mixture, x, karras_sigmas(steps, 0.01, 20.0), prior_std=20.0)
+        target = mixture.log_prob(drawn.samples, torch.zeros(300, dtype=DOUBLE))
+        found.append(float((drawn.log_density - target).mean()))
+    assert abs(found[0]) > 10 * abs(found[1])
+    assert abs(found[2]) < 1e-3
 
 
 def test_corrector_is_used() -> None:
     mixture, sigmas = NAMED["ring8"](), karras_sigmas(12, 0.01, 20.0)
     other = GaussianMixture(mixture.means, mixture.stds * 2, mixture.weights)
     x = 20 * seeded_noise(0, range(30), (2,))
-    found, _ = heun_log_density(mixture, x, sigmas, corrector=other)
+    found = heun_log_density(mixture, x, sigmas, prior_std=20.0, corrector=other).samples
     assert torch.equal(found, heun(mixture, x, sigmas, corrector=other))
     assert not torch.allclose(found, heun(mixture, x, sigmas))
 
@@ -65,8 +89,8 @@ def test_density_is_that_of_a_million_samples() -> None:
     generator = torch.Generator().manual_seed(0)
     x = 20 * torch.randn(1_000_000, 1, generator=generator, dtype=DOUBLE)
     many = heun(mixture, x, sigmas)[:, 0].numpy()
-    found, log_density = heun_log_density(mixture, x[:200], sigmas)
-    width = 0.01
-    for value, density in zip(found[:, 0].tolist(), log_density.exp().tolist(), strict=True):
+    found = heun_log_density(mixture, x[:200], sigmas, prior_std=20.0)
+    densities, width = found.log_density.exp().tolist(), 0.01
+    for value, density in zip(found.samples[:, 0].tolist(), densities, strict=True):
         share = np.mean(np.abs(many - value) < width / 2) / width
         assert share == pytest.approx(density, rel=0.25, abs=0.02)
