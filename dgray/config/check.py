@@ -73,6 +73,9 @@ def _controls(config: StudyConfig) -> Iterator[Finding]:
         )
 
 
+MIN_NEIGHBOURS = 20  # points, so that each block of the jackknife leaves enough
+
+
 def _metrics(config: StudyConfig) -> Iterator[Finding]:
     evaluate, dimension = config.evaluate, data_dimension(config)
     for metric, limit in (
@@ -92,6 +95,25 @@ def _metrics(config: StudyConfig) -> Iterator[Finding]:
             reads=(_SAMPLER,),
             rule="'kl_sde' needs a stochastic sampler; add 'sde' or 'churn' to evaluate.sampler, "
             f"which is {list(evaluate.sampler)}",
+        )
+    if "kl_sde" in evaluate.metrics:
+        for path, size in (
+            (("evaluate", "num_samples"), evaluate.num_samples),
+            (("data", "num_held_out"), config.data.num_held_out),
+        ):
+            if size < MIN_NEIGHBOURS:
+                yield Finding(
+                    path=path,
+                    reads=(_METRICS,),
+                    rule=f"must be >= {MIN_NEIGHBOURS} for 'kl_sde', which looks at neighbours, "
+                    f"but got {size}",
+                )
+    if "memorisation" in evaluate.metrics and config.data.num_held_out < config.data.num_real:
+        yield Finding(
+            path=("data", "num_held_out"),
+            reads=(("data", "num_real"), _METRICS),
+            rule="must be >= data.num_real for 'memorisation', which compares as many of either, "
+            f"but got {config.data.num_held_out} < {config.data.num_real}",
         )
     of_flow = [repr(metric) for metric in _METRICS_OF_FLOW if metric in evaluate.metrics]
     if of_flow and "ode" not in evaluate.sampler:

@@ -129,11 +129,11 @@ def _mean_list(values: pd.Series) -> np.ndarray | None:
 def _list_errors(ok: pd.DataFrame, group: Any, name: str) -> pd.Series:
     """Like ``_standard_error``, element by element."""
     between = group[name].agg(_squared_spread)
-    if f"{name}_se" not in ok:
-        return between.map(_root)
-    own = group[f"{name}_se"].agg(_mean_square)
-    terms = [[t for t in pair if t is not None] for pair in zip(between, own, strict=True)]
-    return pd.Series([_root(sum(t) if t else None) for t in terms], between.index, object)
+    own = group[f"{name}_se"].agg(_mean_square) if f"{name}_se" in ok else [None] * len(between)
+    pairs = zip(between, own, strict=True)
+    terms = [[term for term in pair if isinstance(term, np.ndarray)] for pair in pairs]
+    errors = [np.sqrt(sum(each)) if each else None for each in terms]
+    return pd.Series(errors, between.index, object)
 
 
 def _squared_spread(values: pd.Series) -> np.ndarray | None:
@@ -146,10 +146,6 @@ def _squared_spread(values: pd.Series) -> np.ndarray | None:
 def _mean_square(errors: pd.Series) -> np.ndarray | None:
     stacked = _stack(errors)
     return None if stacked is None else np.asarray((stacked**2).mean(axis=0))
-
-
-def _root(square: Any) -> np.ndarray | None:
-    return None if square is None else np.sqrt(square)
 
 
 def _stack(values: pd.Series) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from dgray.reporting.views import facets, number, roles, short, trained, with_se
 
 class _Style(NamedTuple):
     label: str
-    line: str
+    line: Literal["-", ":"]
     width: float
     marker: str
 

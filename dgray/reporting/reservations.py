@@ -46,8 +46,8 @@ def _suspect_kl(table: StudyTable) -> Iterator[Statement]:
 def _few_replicates(table: StudyTable) -> Iterator[Statement]:
     """Three standard errors from few replicates are weaker than they sound."""
     cells = trained(table.cells)
-    constant = plain(cells)
-    judged = at_weight(constant, main_weight(constant)).index.union(
+    guided = plain(table.cells)
+    judged = trained(at_weight(guided, main_weight(guided))).index.union(
         cells.index[cells["is_calibrated"].astype(bool)]
     )
     replicates = int(cells["replicates"].min()) if len(cells) else 0

@@ -49,6 +49,20 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
             "dimensions, but the data has 3; remove it",
         ),
         (
+            RING + ", num_held_out: 50, num_real: 51",
+            WRONG,
+            "evaluate: {metrics: [memorisation], num_points: 50}",
+            "study.yaml:2:36: data.num_held_out: must be >= data.num_real for 'memorisation', "
+            "which compares as many of either, but got 50 < 51",
+        ),
+        (
+            RING,
+            WRONG,
+            "evaluate: {metrics: [kl_sde], sampler: sde, num_samples: 5}",
+            "study.yaml:4:45: evaluate.num_samples: must be >= 20 for 'kl_sde', which looks at "
+            "neighbours, but got 5",
+        ),
+        (
             RING,
             WRONG,
             "evaluate: {metrics: [kl_sde]}",

@@ -94,6 +94,7 @@ def counterexample() -> Iterator[CheckpointResult]:
             "cross_entropy_gap_se": 1e-5,
         }
         sde = {"kl_sde": 0.01, "kl_sde_se": 0.01, "kl_sde_floor": 0.0, "kl_sde_floor_se": 0.01}
+        sde |= {"kl_sde_change": 0.0, "kl_sde_change_se": 0.002}
         points = seed.normal(0.5 * (member.objective == "base"), 1, (800, 1)).tolist()
         clouds = [
             Cloud(

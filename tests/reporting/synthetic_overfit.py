@@ -74,6 +74,7 @@ def _metrics(
         "loss_train_bins": (1.386 - 0.5 * extra * low / low.max()).tolist(),
         "loss_held_out_bins": (1.386 + 0.3 * extra * low / low.max()).tolist(),
         "loss_train": 1.3 - 0.4 * extra,
+        "loss_train_se": 0.005,
         "loss_held_out": 1.3 + 0.2 * extra,
         "loss_held_out_se": 0.01,
         "overfit_gap": 0.6 * extra,
@@ -119,6 +120,8 @@ def _rows(
             sde = {
                 "kl_sde": 0.03 + extra,
                 "kl_sde_se": 0.02,
+                "kl_sde_change": extra - 0.3 * BASE_KL,
+                "kl_sde_change_se": 0.005,
                 "kl_sde_floor": 0.03,
                 "kl_sde_floor_se": 0.02,
             }
@@ -166,7 +169,7 @@ def _losses(member: Member, epoch: int, excess: dict[str, float]) -> tuple[LossP
             trial=member.id,
             replicate=replicate,
             epoch=int(e),
-            loss_train=1.3 - 0.4 * gain_and_excess(member, int(e), excess)[1],
+            loss_train=0.9 - 0.2 * gain_and_excess(member, int(e), excess)[1],
         )
         for replicate in range(member.replicates)
         for e in (epochs if member.objective in excess else [])

@@ -45,6 +45,65 @@ def test_failed_rows_enter_no_average() -> None:
     assert table.failures["reason"].tolist() == ["NaN loss"]
 
 
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_metric_that_a_replicate_lacks_is_missing(value: float | None) -> None:
+    shared = {"path_kl": 1.0, "path_kl_se": 0.1, "path_kl_bins": [1.0, 2.0]}
+    lacking = {"kl": value, "score_error_bins": None}
+    rows = [
+        row(KL, 5, 1.0, replicate=0, kl=1.0, kl_se=0.1, score_error_bins=[1.0], **shared),
+        row(KL, 5, 1.0, replicate=1, kl=1.0, kl_se=0.1, score_error_bins=[1.0], **shared),
+        row(KL, 5, 1.0, replicate=2, **lacking, **shared),
+    ]
+    line = table_of(rows).aggregated.iloc[0]
+    assert pd.isna(line["kl"])
+    assert pd.isna(line["kl_se"])
+    assert line["score_error_bins"] is None
+    assert line["path_kl"] == 1.0
+    assert line["path_kl_bins"].tolist() == [1.0, 2.0]
+
+
+def test_mean_that_is_not_finite_has_no_error() -> None:
+    values = (1.0, 1.2, float("inf"))
+    rows = [row(KL, 5, 1.0, replicate=i, kl=v, kl_se=0.1) for i, v in enumerate(values)]
+    line = table_of(rows).aggregated.iloc[0]
+    assert line["kl"] == float("inf")
+    assert pd.isna(line["kl_se"])
+
+
+def test_change_of_the_sde_sampler_is_the_paired_one_of_the_rows() -> None:
+    changes = [(0.1, 0.01), (0.3, 0.02)]
+    rows = [row(BASE, sampler="sde", kl_sde=5.0, kl_sde_se=1.0)]
+    for i, (value, error) in enumerate(changes):
+        paired = {"kl_sde_change": value, "kl_sde_change_se": error}
+        rows.append(row(KL, 5, 1.0, replicate=i, sampler="sde", kl_sde=0.5, **paired))
+    cells = table_of(rows).cells
+    guided = cells[cells["objective"] == "kl"].iloc[0]
+    assert guided["kl_sde_change"] == pytest.approx(0.2)
+    # Between: variance 0.02 over 2 replicates; own: (0.0001 + 0.0004) / 2.
+    assert guided["kl_sde_change_se"] == pytest.approx((0.01 + 0.00025) ** 0.5)
+
+
+def test_lens_that_diverged_is_not_filled_from_another_sampler() -> None:
+    churn = {"kl_sde": 0.3, "kl_sde_se": 0.1, "kl_sde_change": 0.2, "kl_sde_change_se": 0.1}
+    rows = [
+        row(KL, 5, 1.0, kl=0.4),
+        row(KL, 5, 1.0, sampler="sde", kl_sde=float("inf")),
+        row(KL, 5, 1.0, sampler="churn", **churn),
+    ]
+    cell = table_of(rows).cells.iloc[0]
+    assert cell["kl_sde"] == float("inf")
+    assert cell[["kl_sde_se", "kl_sde_change", "kl_sde_change_se"]].isna().all()
+
+
+def test_column_younger_than_the_run_is_missing() -> None:
+    rows = table_of([row(BASE, kl=0.6), row(KL, 5, 1.0, kl=0.4)]).rows
+    young = ["kl_sde_change", "kl_sde_change_se", "path_kl_bins_se"]
+    none = rows.iloc[:0]
+    table = study_table(rows.drop(columns=young), none, none)
+    assert table.cells[young].isna().all(axis=None)
+    assert table.cells["kl"].tolist() == [0.6, 0.4]
+
+
 def test_cells_take_each_lens_from_its_sampler() -> None:
     rows = [
         row(BASE, kl=0.6, kl_se=0.0),
@@ -57,8 +116,7 @@ def test_cells_take_each_lens_from_its_sampler() -> None:
     guided = cells[cells["objective"] == "kl"].iloc[0]
     assert (guided["kl"], guided["kl_sde"]) == (0.4, 0.3)
     assert guided["base_trial"] == BASE.id
-    assert guided["kl_sde_change"] == pytest.approx(0.1)
-    assert guided["kl_sde_change_se"] == pytest.approx(0.05)  # 3-4-5
+    assert pd.isna(guided["kl_sde_change"])  # no difference of independent levels
 
 
 def test_base_is_matched_on_the_axes_it_has() -> None:
@@ -74,6 +132,18 @@ def test_list_columns_are_averaged_by_element() -> None:
     line = table_of(rows).aggregated.iloc[0]
     assert line["score_error_bins"].tolist() == [2.0, 4.0]
     assert line["score_error_bins_se"].tolist() == pytest.approx([1.0, 2.0])
+
+
+def test_errors_of_lists_add_spread_and_own_error() -> None:
+    lists = [([1.0, 2.0], [0.1, 0.0]), ([3.0, 6.0], [0.3, 0.0])]
+    rows = [
+        row(KL, 5, 1.0, replicate=i, path_kl_bins=b, path_kl_bins_se=e)
+        for i, (b, e) in enumerate(lists)
+    ]
+    line = table_of(rows).aggregated.iloc[0]
+    assert line["path_kl_bins_se"].tolist() == pytest.approx([(1 + 0.05) ** 0.5, 2.0])
+    alone = table_of(rows[:1]).aggregated.iloc[0]
+    assert alone["path_kl_bins_se"].tolist() == [0.1, 0.0]
 
 
 def test_order_does_not_depend_on_the_order_of_parts() -> None:

@@ -11,6 +11,7 @@ from synthetic import Member, row, table_of
 from dgray.reporting.build import read_table
 from dgray.reporting.figures import KINDS, Picture, pictures
 from dgray.reporting.figures_epochs import headline
+from dgray.reporting.figures_loss import losses
 from dgray.reporting.theme import STYLE
 
 OVERFIT = {kind.name for kind in KINDS} - {"control_lenses"}
@@ -73,6 +74,28 @@ def test_headline_shows_the_largest_width_and_the_fewest_samples(overfit_run: Pa
     assert drawn == pytest.approx(hardest["path_kl"].tolist())
     assert lines["base (unguided)"].get_ydata()[0] == pytest.approx(0.656)
     assert len(figure.axes) == 3
+
+
+def test_losses_compare_what_was_evaluated_in_the_same_way(overfit_run: Path) -> None:
+    table = read_table(overfit_run)
+    with matplotlib.rc_context(STYLE):
+        figure = losses(table)
+    assert figure is not None
+    ours = table.cells[
+        (table.cells["objective"] == "cross_entropy")
+        & (table.cells["data.num_real"] == 100)
+        & (table.cells["discriminator.width"] == 128)
+        & (table.cells["guidance_weight"] == 1)
+    ].sort_values("epoch")
+    drawn = {
+        (line.get_linestyle(), tuple(line.get_xdata()), tuple(line.get_ydata()))
+        for axes in figure.axes
+        for line in axes.get_lines()
+    }
+    epochs = tuple(ours["epoch"])
+    assert (":", epochs, tuple(ours["loss_train"])) in drawn
+    assert ("-", epochs, tuple(ours["loss_held_out"])) in drawn
+    assert {len(epochs) for _, epochs, _ in drawn} == {4}  # the fine curve is not among them
 
 
 def test_interval_and_stage_settings_do_not_mix_with_plain_ones() -> None:

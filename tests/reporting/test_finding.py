@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_calibrated_is_judged_in_standard_errors(change: float, tone: str) -> No
 def test_lenses_that_disagree_are_told() -> None:
     member = Member("base", {})
     sde = row(member, sampler="sde", kl_sde=0.5, kl_sde_se=0.1)
-    quiet = {"kl_sde": 0.5, "kl_sde_se": 0.1}
+    quiet = {"kl_sde": 0.5, "kl_sde_se": 0.1, "kl_sde_change": 0.0, "kl_sde_change_se": 0.1}
     what = found(iter([sde]), guided("kl", 8, 1.0, 0.6, **quiet))
     assert sentences(what, "lenses")[0][0] == "caution"
     assert "in 1 the KL of the SDE sampler does not" in sentences(what, "lenses")[0][1]
@@ -151,7 +152,54 @@ def test_failures_and_missed_tolerances_are_told() -> None:
     )
     told = " ".join(text for _, text in sentences(what, "reservations"))
     assert "In 1 of 2 rows with a kl" in told
+    assert "Comparisons of kl leave out 1 of 1 cell for it" in told
     assert "1 trial failed" in told
+
+
+def test_suspect_kl_takes_no_part_in_comparisons() -> None:
+    suspect = {"kl_unconverged": 0.01, "kl_change": 5.0}
+    sound = guided("cross_entropy", 8, 1.0, -0.5, kl_unconverged=0.0)
+    what = found(sound, guided("cross_entropy", 64, 1.0, -0.5, **suspect))
+    (how_often,) = sentences(what, "how often")
+    assert "raises the path KL in 0 of 2 cells, lowers it in 2" in how_often[1]
+    assert "raises the KL of the probability-flow ODE in 0 of 1 cells" in how_often[1]
+    assert {t for t, _ in sentences(what, "Cross-entropy at its worst")} == {"gain"}
+    assert sentences(what, "lenses") == []
+    assert "leave out 1 of 2 cells" in sentences(what, "reservations")[0][1]
+
+
+@pytest.mark.parametrize(("place", "lenses"), [(None, 2), ("kl", 1), ("cross_entropy", 1)])
+def test_suspect_kl_takes_no_part_in_best_against_best(place: str | None, lenses: int) -> None:
+    share = {place: 0.01}
+    what = found(
+        *(
+            guided(name, 8, 1.0, -0.3, kl_unconverged=share.get(name, 0.0))
+            for name in ("kl", "cross_entropy")
+        )
+    )
+    (told,) = sentences(what, "best against best")
+    assert told[1].count("against") == lenses
+
+
+@pytest.mark.parametrize(
+    ("replicates", "words"),
+    [
+        (1, None),
+        # Student's t in closed form: 1 - 2 atan(3) / pi; 1 - 3 / sqrt(11).
+        (2, "on 2 replicates: .* p of 0.2 per cell .*1 degree of freedom.* 2 cells were"),
+        (3, "on 3 replicates: .* p of 0.095 per cell .*2 degrees of freedom.* 2 cells were"),
+        (10, None),
+    ],
+)
+def test_few_replicates_are_a_reservation(replicates: int, words: str | None) -> None:
+    cells = [
+        guided("kl", 8, weight, -0.5, replicate=replicate)
+        for replicate in range(replicates)
+        for weight in (1.0, 2.0, None)  # 2 is not looked at
+    ]
+    told = [text for _, text in sentences(found(*cells), "reservations")]
+    assert len(told) == (words is not None)
+    assert all(re.search(words or "", text) for text in told)
 
 
 def test_whole_study_flips_with_its_numbers(tmp_path: Path) -> None:

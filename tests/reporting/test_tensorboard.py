@@ -65,10 +65,21 @@ def test_losses_sampler_metrics_and_bins_have_their_tags(rebuilt: Path) -> None:
 def test_training_loss_is_as_fine_as_it_was_kept(
     rebuilt: Path, of_wanted: list[CheckpointResult]
 ) -> None:
-    curve = read(run_of(rebuilt, WANTED)).Scalars("loss/train")
+    curve = read(run_of(rebuilt, WANTED)).Scalars("loss/fit")
     kept = sorted({point.epoch for result in of_wanted for point in result.losses})
     assert [point.step for point in curve] == kept
     assert len(kept) > 20
+
+
+def test_training_and_held_out_loss_are_those_of_the_rows(
+    rebuilt: Path, of_wanted: list[CheckpointResult]
+) -> None:
+    events = read(run_of(rebuilt, WANTED))
+    for tag, name in (("loss/train", "loss_train"), ("loss/held_out", "loss_held_out")):
+        points = [(point.step, point.value) for point in events.Scalars(tag)]
+        rows = [(result.epoch, getattr(result.rows[0], name)) for result in of_wanted]
+        np.testing.assert_allclose(points, rows, rtol=1e-6)
+    assert events.Scalars("loss/fit")[-1].value < 0.9  # as optimised: another number
 
 
 def test_clouds_are_images_of_every_checkpoint(rebuilt: Path) -> None:
