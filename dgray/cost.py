@@ -24,7 +24,7 @@ SECONDS_PER_OPERATION = 10e-6  # any small tensor operation
 
 # Small tensor operations of one step or call.
 CROSS_ENTROPY_OPERATIONS = 60
-KL_OPERATIONS = 150  # differentiates twice
+KL_OPERATIONS = 150  # differentiates a gradient
 CALL_OPERATIONS = 60  # one guided denoiser call
 
 # Floating-point operations per multiply-add.
@@ -33,7 +33,7 @@ KL_FLOPS = 12  # the gradient in x, and backward through it
 GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
 LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
 
-SIGMA_FEATURES = 4
+SIGMA_FEATURES = 3
 MIXTURE_FLOPS = 1000  # one exact denoiser call, per point and dimension
 LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE's field for one log-density
 
