@@ -134,7 +134,7 @@ def test_lenses_that_disagree_are_told() -> None:
     member = Member("base", {})
     sde = row(member, sampler="sde", kl_sde=0.5, kl_sde_se=0.1)
     quiet = {"kl_sde": 0.5, "kl_sde_se": 0.1, "kl_sde_change": 0.0, "kl_sde_change_se": 0.1}
-    what = found(iter([sde]), guided("kl", 8, 1.0, 0.6, **quiet))
+    what = found(iter([sde]), guided("kl", 8, 1.0, 0.6, sampler="sde", **quiet))
     assert sentences(what, "lenses")[0][0] == "caution"
     assert "in 1 the KL of the SDE sampler does not" in sentences(what, "lenses")[0][1]
 
