@@ -143,7 +143,11 @@ class RunFolder:
                 table = self._without_done(table)
             tables.append(table)
         schema = arrow_schema(record)
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        return (
+            pa.concat_tables(tables, promote_options="default")  # columns came with versions
+            if tables
+            else schema.empty_table()
+        )
 
     def _without_done(self, failed: pa.Table) -> pa.Table:
         """Failed rows minus the checkpoints that a later session completed."""
