@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -95,9 +97,11 @@ def test_adaptive_agrees_with_scipys_dop853_on_a_stiff_field() -> None:
     assert found.converged.all()
 
     def slope(t: float, y: np.ndarray) -> list[float]:
-        here = torch.tensor([[y[0]]], dtype=DOUBLE)
-        denoised, divergence = guided.with_divergence(here, torch.tensor([np.exp(t)]))
-        return [y[0] - float(denoised), 1 - float(divergence)]
+        """-sigma^2 times the score -x / (1 + sigma^2) + a k cos(k x), and its derivative."""
+        variance, phase = math.exp(2 * t), 10 * y[0]
+        score = -y[0] / (1 + variance) + 0.1 * 10 * math.cos(phase)
+        derivative = -1 / (1 + variance) - 0.1 * 10**2 * math.sin(phase)
+        return [-variance * score, -variance * derivative]
 
     for start, log_prob in zip(x[:, 0].tolist(), found.log_prob.tolist(), strict=True):
         span = (np.log(0.02), np.log(10.0))
