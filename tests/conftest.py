@@ -1,11 +1,37 @@
-"""Warnings are errors, except where Ray runs: its own are not ours to fix."""
+"""Warnings are errors, except where Ray runs; tests in a browser need one, and CI must have it."""
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+def find_browser() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray") is not None:
+            # Its own warnings are not ours to fix.
             item.add_marker(pytest.mark.filterwarnings("default"))
+    if find_browser() is None and os.environ.get("CI") != "true":
+        without = [item for item in items if item.get_closest_marker("browser") is not None]
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """Path of a Chromium or Chrome."""
+    found = find_browser()
+    if found is None:
+        pytest.fail(
+            "CI=true, so the tests in a browser must run, but none of "
+            f"{', '.join(BROWSERS)} is on PATH; install one (Debian: apt-get install chromium)"
+        )
+    return found

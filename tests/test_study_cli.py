@@ -37,7 +37,7 @@ evaluate:
   num_bins: 4
 """
 NUM_ROWS = 1 + 2 + 2 * 2 * 2
-LONG = ("--set", "fit.epochs=3000", "fit.checkpoints=[2,300,3000]")
+LONG = ("--set", "fit.epochs=1500", "fit.checkpoints=[2,150,1500]")
 
 
 def command(tmp_path: Path, *arguments: str) -> list[str]:
@@ -213,7 +213,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
     assert time.monotonic() - asked < 20
     assert errors.splitlines() == [
         "interrupted; what was finished is kept. To go on: python -m dgray.study tiny.yaml "
-        f"--engine {engine} --set fit.epochs=3000 'fit.checkpoints=[2,300,3000]' "
+        f"--engine {engine} --set fit.epochs=1500 'fit.checkpoints=[2,150,1500]' "
         "--out runs/tiny"
     ]
     run = tmp_path / "runs" / "tiny"

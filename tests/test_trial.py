@@ -62,6 +62,23 @@ def metrics(row: Row) -> dict[str, object]:
     return {name: getattr(row, name) for name in names}
 
 
+@pytest.fixture(scope="module")
+def kl_trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    trials = plan_of(tmp_path_factory.mktemp("study"))
+    return next(t for t in trials if t.objective == "kl")
+
+
+@pytest.fixture(scope="module")
+def of_kl(kl_trial: Trial) -> list[CheckpointResult]:
+    torch.manual_seed(1)
+    return results(kl_trial)
+
+
+@pytest.fixture(scope="module")
+def kl_rows(of_kl: list[CheckpointResult]) -> list[Row]:
+    return [row for result in of_kl for row in result.rows]
+
+
 def test_the_bases_kl_is_the_log_ratio_on_the_same_points(tmp_path: Path) -> None:
     trials = plan_of(tmp_path)
     base = next(t for t in trials if t.objective == "base")
@@ -92,8 +109,8 @@ def test_the_oracle_has_no_kl_left_in_any_lens(tmp_path: Path) -> None:
     assert sde.cross_entropy_gap == 0
 
 
-def test_every_cell_has_a_row_and_only_the_metrics_it_can_give(tmp_path: Path) -> None:
-    rows = rows_of(plan_of(tmp_path), "kl")
+def test_every_cell_has_a_row_and_only_the_metrics_it_can_give(kl_rows: list[Row]) -> None:
+    rows = kl_rows
     assert len(rows) == 2 * 2 * 6  # replicates x checkpoints x settings
     assert len({(r.replicate, r.epoch, r.guidance_weight, r.sampler) for r in rows}) == len(rows)
     for row in rows:
@@ -116,32 +133,29 @@ def test_the_bases_change_is_zero_in_every_lens(tmp_path: Path) -> None:
         assert row.accuracy == 0.5
 
 
-def test_replicates_differ(tmp_path: Path) -> None:
-    rows = rows_of(plan_of(tmp_path), "kl")
+def test_replicates_differ(kl_rows: list[Row]) -> None:
     first, second = (
-        [r.path_kl for r in rows if r.replicate == i and r.guidance_weight == 1] for i in (0, 1)
+        [r.path_kl for r in kl_rows if r.replicate == i and r.guidance_weight == 1] for i in (0, 1)
     )
     assert all(a != b for a, b in zip(first, second, strict=True))
 
 
-def test_a_trial_is_a_function_of_its_plan(tmp_path: Path) -> None:
-    (trial,) = [t for t in plan_of(tmp_path) if t.objective == "kl"]
-    torch.manual_seed(1)
-    first = [metrics(row) for result in results(trial) for row in result.rows]
+def test_a_trial_is_a_function_of_its_plan(kl_trial: Trial, kl_rows: list[Row]) -> None:
     torch.manual_seed(2)
     torch.rand(3)
-    second = [metrics(row) for result in results(trial) for row in result.rows]
-    assert first == second
+    again = [metrics(row) for result in results(kl_trial) for row in result.rows]
+    assert again == [metrics(row) for row in kl_rows]
 
 
-def test_a_resumed_trial_has_the_rows_of_an_undisturbed_one(tmp_path: Path) -> None:
-    (trial,) = [t for t in plan_of(tmp_path) if t.objective == "kl"]
-    whole = results(trial)
-    assert whole[0].state is not None
-    (rest,) = results(trial, resume=(4, whole[0].state))
+def test_a_resumed_trial_has_the_rows_of_an_undisturbed_one(
+    kl_trial: Trial, of_kl: list[CheckpointResult]
+) -> None:
+    first, second = of_kl
+    assert first.state is not None
+    (rest,) = results(kl_trial, resume=(4, first.state))
     assert rest.epoch == 8
-    assert [metrics(r) for r in rest.rows] == [metrics(r) for r in whole[1].rows]
-    assert rest.losses == whole[1].losses
+    assert [metrics(r) for r in rest.rows] == [metrics(r) for r in second.rows]
+    assert rest.losses == second.losses
 
 
 def test_predictor_only_guidance_acts_at_half_its_weight(tmp_path: Path) -> None:
@@ -204,7 +218,10 @@ def test_other_dimensions(tmp_path: Path, name: str) -> None:
         "evaluate.metrics=[kl, path_kl]",
         "evaluate.sampler=[ode, churn]",
         "fit.objective=mixed",
+        "data.num_held_out=100",
+        "data.num_validation=100",
         "evaluate.num_points=20",
+        "evaluate.num_samples=20",
     )
     rows = rows_of(trials, "mixed")
     assert all(r.path_kl is not None for r in rows)
@@ -215,16 +232,18 @@ def test_other_dimensions(tmp_path: Path, name: str) -> None:
         "evaluate.metrics=[kl]",
         "evaluate.sampler=ode",
         "evaluate.num_points=100",
+        "evaluate.num_samples=20",
     )
     kl = next(r.kl for r in rows_of(oracle, "oracle") if r.guidance_weight == 1)
     assert abs(kl) <= 3e-3
 
 
-def test_clouds_show_data_training_points_and_samples(tmp_path: Path) -> None:
-    trials = plan_of(tmp_path)
-    base, trained = (next(t for t in trials if t.objective == o) for o in ("base", "kl"))
+def test_clouds_show_data_training_points_and_samples(
+    tmp_path: Path, of_kl: list[CheckpointResult]
+) -> None:
+    base = next(t for t in plan_of(tmp_path) if t.objective == "base")
     assert {c.source for c in results(base)[0].clouds} == {"data", "base"}
-    clouds = results(trained)[0].clouds
+    clouds = of_kl[0].clouds
     assert {c.source for c in clouds} == {"real", "guided"}
     assert all(len(c.points[0]) == 2 for c in clouds)
     assert len(next(c for c in clouds if c.source == "real").points) == 60

@@ -16,6 +16,14 @@ def overfit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with two widths and the fewest real samples: as many figures, of fewer panels."""
+    left_out = ("width 32", "num_real 1000")
+    parts = (r for r in results() if not any(words in r.rows[0].label for words in left_out))
+    return write_run(tmp_path_factory.mktemp("small"), parts)
+
+
+@pytest.fixture(scope="session")
 def counterexample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of controls only, in one dimension; read only."""
     return write_run(tmp_path_factory.mktemp("counter"), counterexample())

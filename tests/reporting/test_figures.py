@@ -19,8 +19,13 @@ MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
 
 
 @pytest.fixture(scope="module")
-def drawn(overfit_run: Path) -> list[Picture]:
-    return list(pictures(read_table(overfit_run)))
+def drawn(small_run: Path) -> list[Picture]:
+    return list(pictures(read_table(small_run)))
+
+
+@pytest.fixture(scope="module")
+def of_control(counterexample_run: Path) -> list[Picture]:
+    return list(pictures(read_table(counterexample_run)))
 
 
 def test_overfit_study_has_all_its_figures_in_three_formats(drawn: list[Picture]) -> None:
@@ -31,14 +36,31 @@ def test_overfit_study_has_all_its_figures_in_three_formats(drawn: list[Picture]
         } == (MAGIC)
 
 
-def test_study_of_a_control_has_its_own_figure(counterexample_run: Path) -> None:
-    names = [picture.kind.name for picture in pictures(read_table(counterexample_run))]
-    assert names == ["control_lenses", "clouds"]
+def test_a_panel_for_every_size_of_data(overfit_run: Path) -> None:
+    table = read_table(overfit_run)
+    panels = {"overfitting_map_path_kl": 4, "overfitting_map_kl": 4, "kl_against_epochs": 6}
+    for kind in KINDS:
+        if kind.name in panels:
+            figure = kind.draw(table)
+            assert figure is not None
+            titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+            of_size = [
+                [title for title in titles if title.endswith(f"num_real = {size}")]
+                for size in (100, 1000)
+            ]
+            assert len(titles) == panels[kind.name]
+            assert [len(found) for found in of_size] == [panels[kind.name] // 2] * 2
 
 
-def test_figures_are_the_same_bytes_again(counterexample_run: Path) -> None:
-    once, again = (list(pictures(read_table(counterexample_run))) for _ in range(2))
-    assert [p.formats for p in once] == [p.formats for p in again]
+def test_study_of_a_control_has_its_own_figure(of_control: list[Picture]) -> None:
+    assert [picture.kind.name for picture in of_control] == ["control_lenses", "clouds"]
+
+
+def test_figures_are_the_same_bytes_again(
+    counterexample_run: Path, of_control: list[Picture]
+) -> None:
+    again = pictures(read_table(counterexample_run))
+    assert [p.formats for p in of_control] == [p.formats for p in again]
 
 
 def test_missing_numbers_give_no_empty_picture() -> None:

@@ -14,7 +14,7 @@ from synthetic_overfit import results
 from dgray.reporting.build import read_table
 from dgray.reporting.finding import Finding, finding
 from dgray.reporting.summary import Estimate, best
-from dgray.row import CheckpointResult, Row
+from dgray.row import Row
 
 BASE = Member("base", {})
 
@@ -202,13 +202,12 @@ def test_few_replicates_are_a_reservation(replicates: int, words: str | None) ->
     assert all(re.search(words or "", text) for text in told)
 
 
-def test_whole_study_flips_with_its_numbers(tmp_path: Path) -> None:
-    def topics(parts: Iterator[CheckpointResult], name: str) -> dict[str, str]:
-        table = read_table(write_run(tmp_path / name, parts))
-        return {s.topic: s.tone for s in finding(table).statements[::-1]}
+def test_whole_study_flips_with_its_numbers(overfit_run: Path, tmp_path: Path) -> None:
+    def topics(run: Path) -> dict[str, str]:
+        return {s.topic: s.tone for s in finding(read_table(run)).statements[::-1]}
 
-    as_measured = topics(results(), "harmful")
-    swapped = topics(results({"cross_entropy": 0.0, "kl": 2.4}), "swapped")
+    as_measured = topics(overfit_run)
+    swapped = topics(write_run(tmp_path, results({"cross_entropy": 0.0, "kl": 2.4})))
     assert as_measured["Cross-entropy at its worst"] == "harm"
     assert as_measured["KL objective at its worst"] == "gain"
     assert swapped["Cross-entropy at its worst"] == "gain"
