@@ -2,8 +2,8 @@
 
 Work is counted in floating-point operations of matrix products, plus an overhead for every small
 tensor operation; both are turned into seconds by the constants below. One discriminator of width h
-and depth L on d-dimensional data costs M = (d + 4) h + (L - 1) h^2 + h multiply-adds a point (its
-input is x and four features of sigma). Knows the plan; not torch, not Ray.
+and depth L on d-dimensional data costs M = (d + 3) h + (L - 1) h^2 + h multiply-adds a point (its
+input is x and three features of sigma). Knows the plan; not torch, not Ray.
 """
 
 from __future__ import annotations

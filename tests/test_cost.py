@@ -36,7 +36,7 @@ def test_the_time_of_a_fit_is_its_operations_over_the_speed(tmp_path: Path) -> N
         estimate(plan_of(tmp_path, *one, f"fit.epochs={n}"), cpus=1).trial_seconds[-1]
         for n in (50, 100)
     )
-    macs = 6 * 64 + 2 * 64**2 + 64
+    macs = (2 + 3) * 64 + 2 * 64**2 + 64  # x and three features of sigma, two products, one logit
     steps = 4 * 50  # 1000 samples in batches of 256
     flops = 6 * macs * (2 * 256) * 3 * steps
     seconds = flops / cost.FLOPS + 60 * steps * cost.SECONDS_PER_OPERATION
