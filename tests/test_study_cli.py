@@ -89,6 +89,7 @@ def outcomes(folder: Path) -> list[str]:
     return [session["outcome"] for session in record["sessions"]]
 
 
+@pytest.mark.slow
 def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(tmp_path: Path) -> None:
     done = study(tmp_path, "--engine", "local")
     assert done.returncode == 0, done.stderr
@@ -168,6 +169,7 @@ def test_another_study_in_the_folder_is_refused_with_2(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_failed_trials_end_with_1_and_are_in_the_rows(tmp_path: Path) -> None:
     diverging = ("--set", "fit.learning_rate=1e30")
     done = study(tmp_path, "--engine", "local", *diverging)
@@ -180,12 +182,13 @@ def test_failed_trials_end_with_1_and_are_in_the_rows(tmp_path: Path) -> None:
     assert outcomes(tmp_path / "runs" / "tiny") == ["incomplete"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "sent"),
     [
         ("local", signal.SIGTERM),
         pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
-        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.ray, pytest.mark.slow]),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
     ],
 )
 def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
@@ -218,6 +221,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
     ]
     run = tmp_path / "runs" / "tiny"
     assert outcomes(run) == ["interrupted"]
+    assert any((run / "tensorboard").glob("cross_entropy (*/events*"))  # written while it ran
     plan = plan_of(tmp_path, *LONG[1:])
     folder = RunFolder(run)
     assert 0 < folder.missing_rows(plan.trials) < plan.counts.rows

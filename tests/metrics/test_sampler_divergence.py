@@ -62,7 +62,7 @@ def test_samples_are_heuns() -> None:
 
 
 def test_discretisation_error_falls_with_the_square_of_the_step() -> None:
-    """At every start: log q - log p against that of 1,024 steps, where the prior's part is left."""
+    """At every start: log q - log p against that of 1,024 steps, which holds the prior's part."""
     mixture = NAMED["ring8"]()
     x = 20 * seeded_noise(0, range(200), (2,))
 
