@@ -30,8 +30,8 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     def observe(event: Event) -> None:
         if isinstance(event, EngineStarted):
             session.engine_started(where=event.where, num_workers=event.num_workers)
-        progress.observe(event)
         live.observe(event)
+        progress.observe(event)
 
     try:
         with progress, live:
