@@ -20,6 +20,7 @@ from dgray.open_run import open_run
 from dgray.plan import Plan, make_plan
 from dgray.row import column_names
 from dgray.run_folder import RunFolder
+from dgray.study import main
 
 ROOT = Path(__file__).parents[1]
 STUDY = """\
@@ -37,7 +38,7 @@ evaluate:
   num_bins: 4
 """
 NUM_ROWS = 1 + 2 + 2 * 2 * 2
-LONG = ("--set", "fit.epochs=1500", "fit.checkpoints=[2,150,1500]")
+LONG = ("--set", "fit.epochs=1000", "fit.checkpoints=[2,100,1000]")
 
 
 def command(tmp_path: Path, *arguments: str) -> list[str]:
@@ -90,7 +91,9 @@ def outcomes(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(tmp_path: Path) -> None:
+def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     done = study(tmp_path, "--engine", "local")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -109,9 +112,11 @@ def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(tmp_path: P
         "tensorboard",
         "checkpoints",
     }
-    again = study(tmp_path, "--engine", "local")
-    assert again.returncode == 0
-    assert "epoch" not in again.stdout.split("nats")[0]  # nothing was run
+    monkeypatch.chdir(tmp_path)
+    assert main(["tiny.yaml", "--engine", "local"]) == 0
+    again = capfd.readouterr().out
+    assert "epoch" not in again.split("nats")[0]  # nothing was run
+    assert "report: runs/tiny/report.html" in again
     assert outcomes(run) == ["complete", "complete"]
 
 
@@ -160,25 +165,31 @@ def test_a_bad_study_or_command_is_refused_with_2(
     assert not (tmp_path / "runs").exists()
 
 
-def test_another_study_in_the_folder_is_refused_with_2(tmp_path: Path) -> None:
+def test_another_study_in_the_folder_is_refused_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     other = plan_of(tmp_path, "fit.objective=oracle")
     open_run(other, tmp_path / "runs" / "tiny", fresh=False).close()
-    done = study(tmp_path, "--engine", "local")
-    assert done.returncode == 2
-    assert "fit.objective: oracle there, ['cross_entropy', 'oracle'] here" in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(["tiny.yaml", "--engine", "local"]) == 2
+    told = capfd.readouterr().err
+    assert "fit.objective: oracle there, ['cross_entropy', 'oracle'] here" in told
+    assert "Traceback" not in told
 
 
-@pytest.mark.slow
-def test_failed_trials_end_with_1_and_are_in_the_rows(tmp_path: Path) -> None:
+def test_failed_trials_end_with_1_and_are_in_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     diverging = ("--set", "fit.learning_rate=1e30")
-    done = study(tmp_path, "--engine", "local", *diverging)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert f"8 of {NUM_ROWS} rows are missing" in done.stdout
+    command(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["tiny.yaml", "--engine", "local", *diverging]) == 1
+    told = capfd.readouterr().out
+    assert f"8 of {NUM_ROWS} rows are missing" in told
     rows = RunFolder(tmp_path / "runs" / "tiny").rows()
     assert (rows.status == "failed").sum() == 8
     (reason,) = set(rows[rows.status == "failed"].reason)
-    assert f"FAILED cross_entropy: {reason}" in done.stdout
+    assert f"FAILED cross_entropy: {reason}" in told
     assert outcomes(tmp_path / "runs" / "tiny") == ["incomplete"]
 
 
@@ -216,7 +227,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
     assert time.monotonic() - asked < 20
     assert errors.splitlines() == [
         "interrupted; what was finished is kept. To go on: python -m dgray.study tiny.yaml "
-        f"--engine {engine} --set fit.epochs=1500 'fit.checkpoints=[2,150,1500]' "
+        f"--engine {engine} --set fit.epochs=1000 'fit.checkpoints=[2,100,1000]' "
         "--out runs/tiny"
     ]
     run = tmp_path / "runs" / "tiny"

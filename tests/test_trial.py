@@ -199,7 +199,9 @@ def test_a_trained_base_needs_no_density_of_its_own(tmp_path: Path) -> None:
     base = (
         "base={kind: trained, width: 16, depth: 2, num_real: 200, steps: 300, num_generated: 80}"
     )
-    trials = plan_of(tmp_path, base, "fit.objective=[cross_entropy, kl]")
+    trials = plan_of(
+        tmp_path, base, "fit.objective=[cross_entropy, kl]", "fit.checkpoints=[8]", "replicates=1"
+    )
     (row,) = [r for r in rows_of(trials, "base") if r.sampler == "ode"]
     assert row.kl > 0
     assert row.kl_unconverged == 0
@@ -218,6 +220,8 @@ def test_other_dimensions(tmp_path: Path, name: str) -> None:
         "evaluate.metrics=[kl, path_kl]",
         "evaluate.sampler=[ode, churn]",
         "fit.objective=mixed",
+        "fit.checkpoints=[8]",
+        "replicates=1",
         "data.num_held_out=100",
         "data.num_validation=100",
         "evaluate.num_points=20",

@@ -116,7 +116,9 @@ def test_every_figure_is_saved_in_three_formats(run: Path) -> None:
     }
 
 
-def test_rebuilding_gives_the_same_files_and_no_more(run: Path) -> None:
+def test_the_command_rebuilds_the_same_files_and_no_more_and_tells_the_finding(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def state() -> dict[str, str]:
         return {
             str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -126,7 +128,10 @@ def test_rebuilding_gives_the_same_files_and_no_more(run: Path) -> None:
 
     before, events = state(), len(list((run / "tensorboard").rglob("events*")))
     (run / "figures" / "finding.png").write_bytes(b"of an earlier report")
-    build_report(run)
+    assert main([str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "The unguided base is off by" in printed
+    assert str(run / "report.html") in printed
     assert state() == before
     assert len(list((run / "tensorboard").rglob("events*"))) == events
     assert [path.name for path in run.glob(".*")] == []
@@ -144,15 +149,6 @@ def test_failed_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
     text = build_report(tmp_path).page.read_text("utf-8")
     assert "loss is NaN at &lt;epoch&gt; 3" in text
     assert "1 trial failed" in text
-
-
-def test_command_prints_the_finding_and_the_paths(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(run)]) == 0
-    printed = capsys.readouterr().out
-    assert "The unguided base is off by" in printed
-    assert str(run / "report.html") in printed
 
 
 @pytest.mark.parametrize("has_rows_folder", [False, True])
