@@ -17,7 +17,7 @@ from dgray.build import (
     build_weighting,
     training_split,
 )
-from dgray.checkpoint import Checkpoint, Scoring, evaluate_checkpoint
+from dgray.score_checkpoint import Checkpoint, Scoring, evaluate_checkpoint
 from dgray.config.relevance import WITH_GENERATED
 from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.diffusion.noise import named_generator
