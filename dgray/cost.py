@@ -19,12 +19,13 @@ from dgray.config.relevance import WITH_GENERATED
 from dgray.plan import TWO_STAGE_SAMPLERS, Plan, Setting, Trial
 
 # Speed of one CPU thread.
-FLOPS = 30e9  # float32 matrix products
-SECONDS_PER_OPERATION = 10e-6  # any small tensor operation
+FLOPS = 16e9  # float32 matrix products, small ones
+SECONDS_PER_OPERATION = 12e-6  # any small tensor operation
+SECONDS_PER_DRAW = 1.3e-3  # an epoch's named generators and samples, of one replicate
 
 # Small tensor operations of one step or call.
 CROSS_ENTROPY_OPERATIONS = 60
-KL_OPERATIONS = 150  # differentiates a gradient
+KL_OPERATIONS = 90  # differentiates a gradient
 CALL_OPERATIONS = 60  # one guided denoiser call
 
 # Floating-point operations per multiply-add.
@@ -34,7 +35,7 @@ GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
 LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
 
 SIGMA_FEATURES = 3
-MIXTURE_FLOPS = 1000  # one exact denoiser call, per point and dimension
+MIXTURE_FLOPS = 600  # one exact denoiser call, per point and dimension
 LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE's field for one log-density
 
 # Fixed seconds.
@@ -159,7 +160,8 @@ def _fit_work(trial: Trial) -> float:
     if fit.objective != "cross_entropy" or fit.gradient_penalty > 0:
         flops += (KL_FLOPS * macs + _base_flops(trial)) * points
         operations += KL_OPERATIONS * steps
-    return _seconds(flops, operations, threads=config.resources.cpus_per_trial)
+    drawing = SECONDS_PER_DRAW * trial.epochs[-1] * trial.replicates
+    return drawing + _seconds(flops, operations, threads=config.resources.cpus_per_trial)
 
 
 def _evaluation_work(trial: Trial) -> Iterator[float]:
