@@ -4,6 +4,10 @@ A denoiser maps a noisy sample x = x0 + sigma n to E[x0 | x] (Karras et al. 2022
 2206.00364). Its score is (D(x; sigma) - x) / sigma^2. Likelihoods along the probability-flow ODE
 need div_x D too, so a denoiser gives both in one call; it usually can do so far cheaper than
 automatic differentiation.
+
+An image is a vector here: its d = C H W values in that order, in [-1, 1]. A network knows its own
+shape and reshapes inside, so that samplers, guidance and likelihoods are the same for points and
+images.
 """
 
 from __future__ import annotations
@@ -23,14 +27,23 @@ class Denoiser(Protocol):
         """E[x0 | x] for x of shape (..., d) and sigma of shape (...), > 0; shape (..., d)."""
         ...
 
-    def with_divergence(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and sum_i dD_i/dx_i of shape (...)."""
+    def with_divergence(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and sum_i dD_i/dx_i of shape (...).
+
+        With ``probes``, vectors of +-1 of shape (P, ..., d), a denoiser that has no cheap exact
+        divergence may give Hutchinson's estimate instead, the mean of v . (dD/dx) v over them.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class AutogradDenoiser:
-    """A differentiable function (x, sigma) -> D as a denoiser: d backward passes a divergence."""
+    """A differentiable function (x, sigma) -> D as a denoiser.
+
+    A divergence costs a backward pass for each of the d dimensions, or for each probe.
+    """
 
     function: Callable[[Tensor, Tensor], Tensor]
 
@@ -38,17 +51,26 @@ class AutogradDenoiser:
         """See ``Denoiser``."""
         return self.function(x, sigma)
 
-    def with_divergence(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def with_divergence(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See ``Denoiser``."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = self.function(x, sigma)
-            sums = denoised.flatten(0, -2).sum(0).unbind()
-        divergence = torch.zeros_like(sigma)
-        for i, total in enumerate(sums):
-            (row,) = torch.autograd.grad(total, x, retain_graph=i < len(sums) - 1)
-            divergence = divergence + row[..., i]
-        return denoised.detach(), divergence
+        return denoised.detach(), _divergence(denoised, x, probes)
+
+
+def _divergence(value: Tensor, x: Tensor, probes: Tensor | None) -> Tensor:
+    """sum_i dvalue_i/dx_i, or its estimate from probes; the graph of ``value`` is used up."""
+    directions = torch.eye(x.shape[-1]).to(x) if probes is None else probes.to(x)
+    total = torch.zeros_like(x[..., 0])
+    for i, direction in enumerate(directions):
+        last = i == len(directions) - 1
+        along = direction.expand_as(x)
+        (row,) = torch.autograd.grad(value, x, along, retain_graph=not last)
+        total = total + torch.linalg.vecdot(row, along)
+    return total if probes is None else total / len(directions)
 
 
 def score(denoise: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:

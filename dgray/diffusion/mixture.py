@@ -76,7 +76,9 @@ class GaussianMixture:
             "...k,...kd->...d", posterior, self._component_means(x, sigma, variance)
         )
 
-    def with_divergence(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def with_divergence(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         r"""The denoiser and its divergence.
 
         With responsibilities r_k and component means m_k, div D = sum_k r_k sum_i s_ki^2 / v_ki

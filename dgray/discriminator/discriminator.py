@@ -26,8 +26,13 @@ class Discriminator(Protocol):
         """grad_x d, shape (..., d)."""
         ...
 
-    def gradient_and_laplacian(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """grad_x d, shape (..., d), and sum_i d2d/dx_i^2, shape (...)."""
+    def gradient_and_laplacian(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """grad_x d, shape (..., d), and sum_i d2d/dx_i^2, shape (...).
+
+        ``probes``: see ``Denoiser``; may be used where the exact sum is dear.
+        """
         ...
 
 
@@ -45,7 +50,9 @@ class Silent:
         del sigma
         return torch.zeros_like(x)
 
-    def gradient_and_laplacian(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient_and_laplacian(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See ``Discriminator``."""
         return torch.zeros_like(x), torch.zeros_like(sigma)
 
@@ -65,7 +72,9 @@ class Oracle:
         """See ``Discriminator``."""
         return self.data.score(x, sigma) - self.model.score(x, sigma)
 
-    def gradient_and_laplacian(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient_and_laplacian(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See ``Discriminator``."""
         laplacian = self.data.laplacian(x, sigma) - self.model.laplacian(x, sigma)
         return self.gradient(x, sigma), laplacian
@@ -93,9 +102,11 @@ class Oscillating:
         """See ``Discriminator``."""
         return self._add_slope(self.inner.gradient(x, sigma), x)
 
-    def gradient_and_laplacian(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient_and_laplacian(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See ``Discriminator``."""
-        gradient, laplacian = self.inner.gradient_and_laplacian(x, sigma)
+        gradient, laplacian = self.inner.gradient_and_laplacian(x, sigma, probes)
         curvature = self.amplitude * self.frequency**2 * torch.sin(self.frequency * x[..., 0])
         return self._add_slope(gradient, x), laplacian - curvature
 

@@ -107,10 +107,12 @@ class GuidedDenoiser:
         factor = self.weight(sigma) * sigma**2
         return self.base(x, sigma) + factor[..., None] * self.discriminator.gradient(x, sigma)
 
-    def with_divergence(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def with_divergence(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The same, and its divergence: that of the base plus w sigma^2 times the Laplacian."""
-        denoised, divergence = self.base.with_divergence(x, sigma)
-        gradient, laplacian = self.discriminator.gradient_and_laplacian(x, sigma)
+        denoised, divergence = self.base.with_divergence(x, sigma, probes)
+        gradient, laplacian = self.discriminator.gradient_and_laplacian(x, sigma, probes)
         factor = self.weight(sigma) * sigma**2
         return denoised + factor[..., None] * gradient, divergence + factor * laplacian
 

@@ -91,7 +91,9 @@ class Mlp:
             back = (back * slopes[layer]) @ self._x_rows(layer).mT
         return (back * scale).to(x.dtype)
 
-    def gradient_and_laplacian(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient_and_laplacian(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """grad_x d, shape of x, and the sum of second derivatives, shape of sigma."""
         a, scale = self._input(x, sigma)
         d = self.dimension
