@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,26 @@ class Denoiser(Protocol):
         divergence may give Hutchinson's estimate instead, the mean of v . (dD/dx) v over them.
         """
         ...
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """A model of each class of the data: bound to labels, it is a model like any other."""
+
+    def given(self, labels: Tensor) -> Self:
+        """The same model of rows with these labels, int64 of the shape of sigma."""
+        ...
+
+
+Model = TypeVar("Model", bound=Any)
+
+
+def given(model: Model, labels: Tensor | None) -> Model:
+    """``model`` bound to labels; itself where there are none, or where it asks for none."""
+    if labels is None or not isinstance(model, Conditional):
+        return model
+    bound: Model = model.given(labels)
+    return bound
 
 
 @dataclass(frozen=True)

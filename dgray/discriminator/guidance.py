@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.denoiser import Denoiser, given
 from dgray.discriminator.discriminator import Discriminator
 
 
@@ -129,11 +129,15 @@ class StackedGuidance:
     discriminator: Discriminator
     weights: Sequence[Weight]
     owner: Tensor  # (N,), integer
+    labels: Tensor | None = None  # (N,), classes; None where no model asks for them
 
     def select(self, index: Tensor) -> GuidedDenoiser:
         """The denoiser of the rows ``index`` of the whole batch."""
+        labels = None if self.labels is None else self.labels[index]
         return GuidedDenoiser(
-            self.base, self.discriminator, OwnedWeight(self.weights, self.owner[index])
+            given(self.base, labels),
+            given(self.discriminator, labels),
+            OwnedWeight(self.weights, self.owner[index]),
         )
 
 

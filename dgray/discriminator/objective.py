@@ -20,7 +20,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.denoiser import Denoiser, given
 
 
 class Differentiable(Protocol):
@@ -43,21 +43,26 @@ class Noised:
         noise: n, standard normal, shape (..., N, d).
         sigma: shape (..., N), > 0.
         x: shape (..., N, d).
+        labels: classes, int64, of the shape of sigma; None where no model asks for them.
     """
 
     noise: Tensor
     sigma: Tensor
     x: Tensor
+    labels: Tensor | None = None
 
     @staticmethod
-    def of(clean: Tensor, noise: Tensor, sigma: Tensor) -> Noised:
+    def of(
+        clean: Tensor, noise: Tensor, sigma: Tensor, labels: Tensor | None = None
+    ) -> Noised:
         """Noise clean samples, shape (..., N, d)."""
-        return Noised(noise, sigma, clean + sigma[..., None] * noise)
+        return Noised(noise, sigma, clean + sigma[..., None] * noise, labels)
 
     def rows(self, start: int, stop: int) -> Noised:
         """Some of the N samples."""
         cut = slice(start, stop)
-        return Noised(self.noise[..., cut, :], self.sigma[..., cut], self.x[..., cut, :])
+        labels = None if self.labels is None else self.labels[..., cut]
+        return Noised(self.noise[..., cut, :], self.sigma[..., cut], self.x[..., cut, :], labels)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,8 @@ class Outputs:
     @cached_property
     def real_logit(self) -> Tensor:
         """The logit on the real samples, shape (..., N)."""
-        return self.discriminator.logit(self.batch.real.x, self.batch.real.sigma)
+        real = self.batch.real
+        return given(self.discriminator, real.labels).logit(real.x, real.sigma)
 
     @cached_property
     def generated_logit(self) -> Tensor:
@@ -106,13 +112,14 @@ class Outputs:
                 "cross-entropy needs generated samples, but the batch has none; set "
                 "base.num_generated > 0"
             )
-        return self.discriminator.logit(generated.x, generated.sigma)
+        return given(self.discriminator, generated.labels).logit(generated.x, generated.sigma)
 
     @cached_property
     def scaled_gradient(self) -> Tensor:
         """Logit gradient times sigma on the real samples, shape (..., N, d)."""
         real = self.batch.real
-        return real.sigma[..., None] * self.discriminator.gradient(real.x, real.sigma)
+        gradient = given(self.discriminator, real.labels).gradient(real.x, real.sigma)
+        return real.sigma[..., None] * gradient
 
 
 Objective = Callable[[Outputs], Tensor]
@@ -121,7 +128,8 @@ Objective = Callable[[Outputs], Tensor]
 
 def denoising_residual(base: Denoiser, real: Noised) -> Tensor:
     """The residual n + sigma s(x; sigma) = (D(x; sigma) - x0) / sigma, shape (..., N, d)."""
-    return real.noise + (base(real.x, real.sigma) - real.x) / real.sigma[..., None]
+    denoised = given(base, real.labels)(real.x, real.sigma)
+    return real.noise + (denoised - real.x) / real.sigma[..., None]
 
 
 @dataclass(frozen=True)
