@@ -9,8 +9,14 @@ from typing import Any
 from dgray.config.study import StudyConfig
 
 
+def images_key(config: StudyConfig) -> str:
+    """The images of a study with their splits."""
+    sizes = {"replicates": config.replicates, "num_base": getattr(config.base, "num_real", 0)}
+    return _key("images", {"seed": config.seed, "data": config.data.model_dump(), **sizes})
+
+
 def base_key(config: StudyConfig) -> str:
-    """Weights of a trained base."""
+    """Weights of a base that is a network."""
     return _key("base", _defining(config))
 
 

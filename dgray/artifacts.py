@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.artifact_keys import base_key, generated_key, likelihood_key
-from dgray.build import (
-    Problem,
-    build_data,
-    build_problem,
-    likelihood_points,
-    training_split,
-)
-from dgray.config.data import TrainedBase
+from dgray.artifact_keys import base_key, generated_key, images_key, likelihood_key
+from dgray.build import build_data, build_problem
+from dgray.build_base import build_base_fit
+from dgray.build_images import BASE_SPLIT, SIGMA_DATA, build_images
+from dgray.config.data import MixtureData, TrainedBase, WrongMixture
 from dgray.config.study import StudyConfig
+from dgray.data.images import to_uint8
+from dgray.diffusion.denoiser import given
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
-from dgray.fit_base import fit_base
+from dgray.fit_base import run_to_end
+from dgray.fit_base_data import BaseData
+from dgray.image_store import StoredImages, pack_images, unpack_images
 from dgray.plan import Trial
+from dgray.problem import (
+    Images,
+    Problem,
+    likelihood_labels,
+    likelihood_points,
+    likelihood_probes,
+    training_split,
+)
 
 Compute = Callable[[StudyConfig, Mapping[str, bytes]], bytes]
 
@@ -44,19 +52,28 @@ class Store(Protocol):
 def build_artifacts(trials: Iterable[Trial], store: Store) -> dict[str, bytes]:
     """Everything these trials need, from the store where it is there, else computed and kept.
 
-    Computed on the CPU with the trials' own thread setting, so that the bytes do not depend on who
-    computes them.
+    Computed with the trials' own thread setting, so that the bytes do not depend on who computes
+    them.
     """
     made: dict[str, bytes] = {}
     for trial in trials:
         config = trial.config
         torch.set_num_threads(config.resources.cpus_per_trial)
-        if isinstance(config.base, TrainedBase):
-            _ensure(made, store, base_key(config), _fit_base, config)
-            _ensure(made, store, generated_key(config), _generate, config)
-        if "kl" in config.evaluate.metrics:
-            _ensure(made, store, likelihood_key(config), _base_likelihood, config)
+        for key, compute in _needed(config):
+            _ensure(made, store, key, compute, config)
     return made
+
+
+def _needed(config: StudyConfig) -> Iterator[tuple[str, Compute]]:
+    """Keys of a trial's artifacts in the order in which they need each other."""
+    is_image = not isinstance(config.data, MixtureData)
+    if is_image:
+        yield images_key(config), _images
+    if not isinstance(config.base, WrongMixture):
+        yield base_key(config), _image_base if is_image else _fit_base
+        yield generated_key(config), _generate_images if is_image else _generate
+    if {"kl", "nll"} & set(config.evaluate.metrics):
+        yield likelihood_key(config), _base_likelihood
 
 
 def _ensure(
@@ -74,9 +91,13 @@ def _ensure(
 def _fit_base(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
     del made
     assert isinstance(config.base, TrainedBase)
+    assert isinstance(config.data, MixtureData)
     data = build_data(config.data)
     real = data.sample(config.base.num_real, named_generator(config.seed, "real", "base"))
-    return fit_base(config.base, real, config.diffusion.sigma_data or data.std, config.seed)
+    scale = config.diffusion.sigma_data or data.std
+    return run_to_end(
+        build_base_fit(config.base, BaseData(real), sigma_data=scale, seed=config.seed)
+    )
 
 
 def _generate(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
@@ -86,9 +107,7 @@ def _generate(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
     sigmas = karras_sigmas(
         config.base.generation_steps, diffusion.sigma_min, diffusion.sigma_max, diffusion.rho
     )
-    counts = {"validation": config.data.num_validation, "held_out": config.data.num_held_out}
-    for replicate in range(config.replicates):
-        counts[training_split(replicate)] = config.base.num_generated
+    counts = _generated_counts(config)
     return safetensors.torch.save(
         {split: _samples(problem, count, sigmas, split) for split, count in counts.items()}
     )
@@ -98,15 +117,67 @@ def _generate(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
 def _samples(problem: Problem, count: int, sigmas: Tensor, split: str) -> Tensor:
     """Heun samples of the base, shape (count, d)."""
     generator = named_generator(problem.config.seed, "generated", split)
-    shape = (count, problem.data.dimension)
+    shape = (count, problem.dimension)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
     return heun(problem.base, problem.prior_std * noise, sigmas)
 
 
+def _images(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
+    del made
+    return pack_images(build_images(config))
+
+
+def _image_base(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
+    assert isinstance(config.base, TrainedBase)
+    stored = unpack_images(made[images_key(config)])
+    rows = stored.images.rows[BASE_SPLIT]
+    pixels = stored.images.pixels[rows].unflatten(1, stored.shape)
+    labels = None
+    if config.base.conditional and stored.images.classes is not None:
+        labels = stored.images.classes[rows]
+    scale = config.diffusion.sigma_data or SIGMA_DATA
+    return run_to_end(
+        build_base_fit(config.base, BaseData(pixels, labels), sigma_data=scale, seed=config.seed)
+    )
+
+
+def _generate_images(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
+    """Samples of the base as saved images are, in bytes: real ones are too."""
+    problem = build_problem(config, made, torch.device("cpu"))
+    base, diffusion = config.base, config.diffusion
+    assert not isinstance(base, WrongMixture)
+    assert problem.shape is not None
+    sigmas = karras_sigmas(
+        base.generation_steps, diffusion.sigma_min, diffusion.sigma_max, diffusion.rho
+    )
+    pixels, rows, start = [], {}, 0
+    for split, count in _generated_counts(config).items():
+        pixels.append(to_uint8(_samples(problem, count, sigmas, split)))
+        rows[split] = torch.arange(start, start + count)
+        start += count
+    source = {"name": "generated by the base", "sha256": ""}
+    images = Images(torch.cat(pixels), rows)
+    return pack_images(StoredImages(images, problem.shape, 0, source))
+
+
+def _generated_counts(config: StudyConfig) -> dict[str, int]:
+    """Samples of the base in each split."""
+    counts = {"validation": config.data.num_validation, "held_out": config.data.num_held_out}
+    for replicate in range(config.replicates):
+        counts[training_split(replicate)] = config.base.num_generated
+    return counts
+
+
 def _base_likelihood(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
     problem = build_problem(config, made, torch.device("cpu"))
+    labels, probes = likelihood_labels(problem), likelihood_probes(problem)
+
+    def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        base = given(problem.base, None if labels is None else labels[index])
+        return base.with_divergence(x, sigma, None if probes is None else probes[:, index])
+
     flow = ode_log_likelihood(
-        lambda x, sigma, index: problem.base.with_divergence(x, sigma),
+        field,
         likelihood_points(problem),
         problem.span,
         prior_std=problem.prior_std,

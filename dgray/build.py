@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from dgray.artifact_keys import base_key, generated_key
-from dgray.config.data import Components, MixtureData, TrainedBase, WrongMixture
+from dgray.build_images import build_image_problem
+from dgray.config.data import Components, MixtureData, WrongMixture
 from dgray.config.study import StudyConfig
 from dgray.config.training import Fit, Noise
 from dgray.data.mixtures import NAMED
-from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_normal, log_uniform
@@ -22,53 +21,7 @@ from dgray.discriminator.discriminator import Discriminator, Oracle, Oscillating
 from dgray.discriminator.mlp import Mlp, MlpShape, initialise
 from dgray.discriminator.objective import CrossEntropy, Kl, Mixed, Objective, edm_weighting
 from dgray.fit_base import load_base
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The data, the base that is wrong about it, and samples of both; float64 on one device.
-
-    Attributes:
-        config: what it was built from (seed, splits, noise range).
-        data: the exact law of the data.
-        base: the denoiser to be guided.
-        base_mixture: the exact law of the base; None if it was trained.
-        sigma_data: scale of the data, for preconditioning.
-        prior_std: standard deviation of the samplers' start.
-        pool: samples a trained base generated, by split; None if they are drawn exactly.
-        device: where tensors live.
-    """
-
-    config: StudyConfig
-    data: GaussianMixture
-    base: Denoiser
-    base_mixture: GaussianMixture | None
-    sigma_data: float
-    prior_std: float
-    pool: Mapping[str, Tensor] | None
-    device: torch.device
-
-    def real(self, split: str, count: int) -> Tensor:
-        """Samples of the data, a function of the study's seed and the split's name; (count, d)."""
-        return self.data.sample(count, named_generator(self.config.seed, "real", split))
-
-    def generated(self, split: str, count: int) -> Tensor:
-        """Samples of the base, likewise."""
-        if self.pool is not None:
-            return self.pool[split][:count]
-        assert self.base_mixture is not None
-        generator = named_generator(self.config.seed, "generated", split)
-        return self.base_mixture.sample(count, generator)
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """(sigma_min, sigma_max)."""
-        return self.config.diffusion.sigma_min, self.config.diffusion.sigma_max
-
-
-def training_split(replicate: int) -> str:
-    """Name of a replicate's own training split."""
-    return f"training-{replicate}"
+from dgray.problem import Drawn, Pool, Problem, Samples
 
 
 def build_device(config: StudyConfig) -> torch.device:
@@ -82,29 +35,33 @@ def build_device(config: StudyConfig) -> torch.device:
 def build_problem(
     config: StudyConfig, artifacts: Mapping[str, bytes], device: torch.device
 ) -> Problem:
-    """Data, base and their samples; ``artifacts`` must hold those of a trained base."""
-    data = build_data(config.data)
-    sigma_data = config.diffusion.sigma_data or data.std
-    data = data.to(device, torch.float64)
+    """Data, base and their samples; ``artifacts`` must hold those of images and trained bases."""
+    if not isinstance(config.data, MixtureData):
+        return build_image_problem(config, artifacts, device)
+    law = build_data(config.data)
+    sigma_data = config.diffusion.sigma_data or law.std
+    law = law.to(device, torch.float64)
     prior_std = config.diffusion.prior_std or config.diffusion.sigma_max
-    if isinstance(config.base, TrainedBase):
-        base = load_base(config.base, artifacts[base_key(config)], sigma_data, device)
-        key = generated_key(config)
-        pool = None
-        if key in artifacts:
-            pool = {k: v.to(device) for k, v in safetensors.torch.load(artifacts[key]).items()}
-        return Problem(config, data, base, None, sigma_data, prior_std, pool, device)
-    wrong = build_wrong_mixture(config.base, config.data).to(device, torch.float64)
-    return Problem(config, data, wrong, wrong, sigma_data, prior_std, None, device)
-
-
-def likelihood_points(problem: Problem) -> Tensor:
-    """Held-out points at sigma_min from which log-likelihoods are integrated, (num_points, d)."""
-    config = problem.config
-    clean = problem.real("held_out", config.data.num_held_out)[: config.evaluate.num_points]
-    generator = named_generator(config.seed, "noise", "likelihood")
-    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64).to(clean)
-    return clean + problem.span[0] * noise
+    wrong: GaussianMixture | None = None
+    generated: Samples | None = None
+    if isinstance(config.base, WrongMixture):
+        wrong = build_wrong_mixture(config.base, config.data).to(device, torch.float64)
+        generated = Drawn(wrong, config.seed, "generated")
+    elif generated_key(config) in artifacts:
+        pool = safetensors.torch.load(artifacts[generated_key(config)])
+        generated = Pool({split: points.to(device) for split, points in pool.items()})
+    return Problem(
+        config=config,
+        law=law,
+        base=wrong or load_base(artifacts[base_key(config)], device),
+        base_mixture=wrong,
+        sigma_data=sigma_data,
+        prior_std=prior_std,
+        real_samples=Drawn(law, config.seed, "real"),
+        generated_samples=generated,
+        device=device,
+        dimension=law.dimension,
+    )
 
 
 def build_data(config: MixtureData) -> GaussianMixture:
@@ -145,7 +102,8 @@ def build_control(objective: str, problem: Problem) -> Discriminator:
         return Silent()
     if problem.base_mixture is None:
         raise ValueError(f"{objective} needs a base of known density, but this one was trained")
-    oracle = Oracle(problem.data, problem.base_mixture)
+    assert problem.law is not None
+    oracle = Oracle(problem.law, problem.base_mixture)
     if objective == "oracle":
         return oracle
     oscillation = problem.config.fit.oscillation
@@ -156,7 +114,7 @@ def build_discriminator(problem: Problem, replicates: Sequence[int]) -> Mlp:
     """A fresh ensemble on the problem's device, one member a replicate."""
     config = problem.config
     shape = MlpShape(
-        dimension=problem.data.dimension,
+        dimension=problem.dimension,
         width=config.discriminator.width,
         depth=config.discriminator.depth,
         activation=config.discriminator.activation,

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dgray.artifact_keys import base_key
 from dgray.config.check import data_dimension
 from dgray.config.data import TrainedBase
 from dgray.config.relevance import WITH_GENERATED
@@ -99,7 +100,7 @@ def artifact_seconds(plan: Plan) -> float:
     for trial in plan.trials:
         config = trial.config
         if isinstance(config.base, TrainedBase):
-            bases[config.seed, config.data.name, config.data.components, config.base] = trial
+            bases[base_key(config)] = trial
     return sum(_base_work(trial) for trial in bases.values())
 
 

@@ -22,7 +22,8 @@ from dgray.discriminator.objective import CrossEntropy, Objective, Outputs
 from dgray.evaluation_set import EvaluationSet
 from dgray.metrics.classification import accuracy, calibration_error
 from dgray.metrics.estimate import Estimate
-from dgray.metrics.path import path_divergence, squared_norm
+from dgray.metrics.path import PathLevel, path_divergence, squared_norm
+from dgray.problem import likelihood_labels, likelihood_probes
 
 Columns = dict[str, Any]
 
@@ -33,13 +34,13 @@ class Reference:
 
     Attributes:
         points: at sigma_min, shape (P, d).
-        data_log_prob: exact log-density of the data's law there, shape (P,).
+        data_log_prob: exact log-density of the data's law there, shape (P,); None if unknown.
         base_log_prob: that of the unguided base's flow, shape (P,).
         converged: whether the base's own integration met the tolerance, shape (P,).
     """
 
     points: Tensor
-    data_log_prob: Tensor
+    data_log_prob: Tensor | None
     base_log_prob: Tensor
     converged: Tensor
 
@@ -82,15 +83,24 @@ def score_path(
         change = sets.span.log_length * validation.change(weight).double().mean(1)
         rows.append(
             {
-                **estimate_columns("path_kl", path.path_kl),
-                **estimate_columns("path_kl_change", path.path_kl_change),
-                **estimate_columns("score_error", path.score_error),
+                **_level_columns(path.level),
+                **estimate_columns("path_kl_change", path.change),
+                **_bin_columns("path_kl_change_bins", path.change_bins),
                 **estimate_columns("validation_change", Estimate.of(change)),
-                **_bin_columns("path_kl_bins", path.path_kl_bins),
-                **_bin_columns("score_error_bins", path.score_error_bins),
             }
         )
     return rows
+
+
+def _level_columns(level: PathLevel | None) -> Columns:
+    if level is None:
+        return {}
+    return {
+        **estimate_columns("path_kl", level.path_kl),
+        **_bin_columns("path_kl_bins", level.path_kl_bins),
+        **estimate_columns("score_error", level.score_error),
+        **_bin_columns("score_error_bins", level.score_error_bins),
+    }
 
 
 def score_flow(
@@ -103,9 +113,16 @@ def score_flow(
     problem, settings = sets.problem, sets.problem.config.evaluate
     count = len(reference.points)
     owner = torch.arange(len(weights), device=problem.device).repeat_interleave(count)
-    stack = StackedGuidance(problem.base, discriminator, weights, owner)
+    labels, probes = likelihood_labels(problem), likelihood_probes(problem)
+    repeated = None if labels is None else labels.repeat(len(weights))
+    stack = StackedGuidance(problem.base, discriminator, weights, owner, repeated)
+
+    def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = None if probes is None else probes[:, index % count]
+        return stack.select(index).with_divergence(x, sigma, chosen)
+
     flow = ode_log_likelihood(
-        lambda x, sigma, index: stack.select(index).with_divergence(x, sigma),
+        field,
         reference.points.repeat(len(weights), 1),
         problem.span,
         prior_std=problem.prior_std,
@@ -118,12 +135,24 @@ def score_flow(
     ):
         rows.append(
             {
-                **estimate_columns("kl", Estimate.of(reference.data_log_prob - log_prob)),
+                **_level_of_flow(log_prob, reference),
                 **estimate_columns("kl_change", Estimate.of(reference.base_log_prob - log_prob)),
                 "kl_unconverged": 1 - float((converged & reference.converged).double().mean()),
             }
         )
     return rows
+
+
+def _level_of_flow(log_prob: Tensor, reference: Reference) -> Columns:
+    """The KL where the law of the data is known, else the negative log-likelihood of images."""
+    if reference.data_log_prob is not None:
+        return estimate_columns("kl", Estimate.of(reference.data_log_prob - log_prob))
+    nll = Estimate.of(-log_prob)
+    dimension = reference.points.shape[1]
+    bits = nll.scaled(1 / (dimension * math.log(2)))
+    # A pixel's 256 bytes are 2 / 255 = 1 / 127.5 apart: density per unit -> mass per byte.
+    per_byte = Estimate(bits.value + math.log2(127.5), bits.se)
+    return {**estimate_columns("nll", nll), **estimate_columns("bits_per_dim", per_byte)}
 
 
 def score_discriminator(

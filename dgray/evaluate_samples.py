@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgray.build import Problem, training_split
 from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import Denoise, edm_stochastic, heun, reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas
@@ -19,6 +18,7 @@ from dgray.metrics.estimate import Estimate
 from dgray.metrics.neighbours import NeighbourReference, jackknife, memorisation
 from dgray.metrics.sampler_divergence import SampledDensity, heun_log_density
 from dgray.plan import Setting
+from dgray.problem import Problem, training_split
 from dgray.setting_weight import stage_weight
 
 STOCHASTIC = ("sde", "churn")
@@ -135,7 +135,7 @@ def _unguided(way: Way) -> Way:
 
 def _noise(problem: Problem, way: Way) -> tuple[Tensor, Tensor]:
     """The start, shape (1, n, d), and the noise of the steps, shape (num_steps, n, d)."""
-    config, dimension = problem.config, problem.data.dimension
+    config, dimension = problem.config, problem.dimension
     seeds = range(config.evaluate.num_samples)
     start = seeded_noise(config.seed, seeds, (1, dimension), "start")
     steps = seeded_noise(config.seed, seeds, (way.num_steps, dimension), "steps")
@@ -183,13 +183,14 @@ def score_samples(
         columns["kl_sampler_folded"] = folded
         if folded == 0:
             law = drawn.density.log_density
-            target = problem.data.log_prob(drawn.samples, torch.zeros_like(law))
+            assert problem.law is not None  # a rule of the study file
+            target = problem.law.log_prob(drawn.samples, torch.zeros_like(law))
             columns |= estimate_columns("kl_sampler", Estimate.of(law - target))
     return columns
 
 
 def score_memorisation(problem: Problem, drawn: Drawn, replicate: int) -> Columns:
     """How much nearer the samples lie to the replicate's training points than to held-out ones."""
-    training = problem.real(training_split(replicate), problem.config.data.num_real)
+    training = problem.real(training_split(replicate), problem.num_real)
     held_out = problem.real("held_out", problem.config.data.num_held_out)
     return estimate_columns("memorisation", memorisation(drawn.samples, training, held_out))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgray.build import Problem, build_control, training_split
+from dgray.build import build_control
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_edges, stratified
 from dgray.discriminator.objective import (
@@ -22,8 +22,11 @@ from dgray.discriminator.objective import (
     denoising_residual,
 )
 from dgray.metrics.path import NoiseRange, PathMoments, squared_norm
+from dgray.problem import Problem, training_split
 
 TRAINING_POINTS = 1000  # at least so many noised training samples for loss_train
+
+Labelled = tuple[Tensor, Tensor | None]  # samples (N, d) and their classes (N,)
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,10 @@ class EvaluationSet:
         problem: what is evaluated.
         held_out: real and generated held-out samples.
         validation: real and generated validation samples.
-        score_gap: sigma (score of the data - score of the base) on held_out.real, (N, S, d).
-        prior_gap: log p(x_T; sigma_max) - log prior(x_T), (N,).
+        score_gap: sigma (score of the data - score of the base) on held_out.real, (N, S, d). Where
+            the score of the data is unknown it is that of each noised sample given its clean one
+            (Vincent 2011): its mean is the same, so changes are unbiased, but levels are not.
+        prior_gap: log p(x_T; sigma_max) - log prior(x_T), (N,); None where p is unknown.
         optimal_cross_entropy: that of the exact log-ratio on held_out, (N,); None if unknown.
     """
 
@@ -43,7 +48,7 @@ class EvaluationSet:
     held_out: Batch
     validation: Batch
     score_gap: Tensor
-    prior_gap: Tensor
+    prior_gap: Tensor | None
     optimal_cross_entropy: Tensor | None
 
     @property
@@ -74,8 +79,10 @@ def build_evaluation_set(problem: Problem) -> EvaluationSet:
     sizes = problem.config.data
     held_out = _noised_split(problem, "held_out", sizes.num_held_out)
     validation = _noised_split(problem, "validation", sizes.num_validation)
+    if problem.law is None:
+        return EvaluationSet(problem, held_out, validation, -held_out.residual, None, None)
     x, sigma = held_out.real.x, held_out.real.sigma
-    gap = (problem.data(x, sigma) - problem.base(x, sigma)) / sigma[..., None]
+    gap = (problem.law(x, sigma) - problem.base(x, sigma)) / sigma[..., None]
     optimum = None
     if problem.base_mixture is not None:
         oracle = Outputs(build_control("oracle", problem), held_out)
@@ -88,34 +95,60 @@ def training_batch(problem: Problem, replicate: int) -> Batch:
     """A replicate's training samples, noised as the held-out ones are; repeated if too few."""
     split = training_split(replicate)
     data, base = problem.config.data, problem.config.base
-    count = min(max(data.num_real, TRAINING_POINTS), data.num_held_out)
-    real = problem.real(split, data.num_real)
-    rows = torch.arange(count, device=problem.device)
+    most = _most(problem, data.num_held_out)
+    num_real = problem.num_real
+    rows = torch.arange(min(max(num_real, TRAINING_POINTS), most), device=problem.device)
     generated = None
     if base.num_generated:
-        pool = problem.generated(split, base.num_generated)
-        generated = pool[rows % len(pool)]
-    return _noised(problem, (real[rows % len(real)], generated), f"loss-{split}")
+        pool = _generated(problem, split, base.num_generated, len(rows))
+        generated = _repeated(pool, rows)
+    real = _repeated(_real(problem, split, num_real, len(rows)), rows)
+    return _noised(problem, (real, generated), f"loss-{split}")
+
+
+def _repeated(samples: Labelled, rows: Tensor) -> Labelled:
+    """The samples over and over, as many as there are rows."""
+    points, labels = samples
+    chosen = rows % len(points)
+    return points[chosen], None if labels is None else labels[chosen]
 
 
 def _noised_split(problem: Problem, split: str, count: int) -> Batch:
-    pairs = problem.real(split, count), problem.generated(split, count)
+    first = _most(problem, count)
+    pairs = _real(problem, split, count, first), _generated(problem, split, count, first)
     return _noised(problem, pairs, split)
 
 
-def _noised(problem: Problem, pairs: tuple[Tensor, Tensor | None], purpose: str) -> Batch:
+def _most(problem: Problem, count: int) -> int:
+    """How many of ``count`` samples are noised."""
+    return min(count, problem.config.evaluate.num_noised or count)
+
+
+def _real(problem: Problem, split: str, count: int, first: int) -> Labelled:
+    labels = problem.real_labels(split, count)
+    return problem.real(split, count, first), None if labels is None else labels[:first]
+
+
+def _generated(problem: Problem, split: str, count: int, first: int) -> Labelled:
+    labels = problem.generated_labels(split, count)
+    return problem.generated(split, count, first), None if labels is None else labels[:first]
+
+
+def _noised(problem: Problem, pairs: tuple[Labelled, Labelled | None], purpose: str) -> Batch:
     """Real and, if any, generated samples at the same stratified noise levels."""
     settings = problem.config.evaluate
     generator = named_generator(problem.config.seed, "noise", purpose)
     strata = settings.num_bins * settings.sigmas_per_bin
-    shape = (len(pairs[0]), strata)
+    shape = (len(pairs[0][0]), strata)
     uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
     sigma = stratified(uniform.to(problem.device), *problem.span)
-    full = (*shape, problem.data.dimension)
+    full = (*shape, problem.dimension)
 
-    def noised(clean: Tensor) -> Noised:
+    def noised(samples: Labelled) -> Noised:
+        clean, labels = samples
         noise = torch.randn(full, generator=generator, dtype=torch.float64).to(problem.device)
-        return Noised.of(clean[:, None, :].expand(full), noise, sigma)
+        each = None if labels is None else labels[:, None].expand(shape)
+        return Noised.of(clean[:, None, :].expand(full), noise, sigma, each)
 
     real = noised(pairs[0])
     generated = None if pairs[1] is None else noised(pairs[1])
@@ -124,11 +157,13 @@ def _noised(problem: Problem, pairs: tuple[Tensor, Tensor | None], purpose: str)
 
 def _prior_gap(problem: Problem) -> Tensor:
     """Held-out samples at sigma_max: log-density of the data minus that of the prior, (N,)."""
-    clean = problem.real("held_out", problem.config.data.num_held_out)
+    assert problem.law is not None
+    count = problem.config.data.num_held_out
+    clean = problem.real("held_out", count, _most(problem, count))
     generator = named_generator(problem.config.seed, "noise", "prior")
     noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64).to(clean)
     sigma_max = problem.span[1]
     x = clean + sigma_max * noise
     law = torch.distributions.Normal(0.0, problem.prior_std)
     prior: Tensor = law.log_prob(x).sum(1)
-    return problem.data.log_prob(x, torch.full_like(x[:, 0], sigma_max)) - prior
+    return problem.law.log_prob(x, torch.full_like(x[:, 0], sigma_max)) - prior

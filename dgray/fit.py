@@ -18,7 +18,7 @@ from torch import Tensor
 from dgray.config.training import Fit
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import named_generator
-from dgray.discriminator.mlp import DroppedMlp, Mlp
+from dgray.discriminator.ensemble import Ensemble
 from dgray.discriminator.objective import (
     Batch,
     Differentiable,
@@ -69,7 +69,7 @@ class FitCheckpoint:
     """
 
     epoch: int
-    discriminator: Mlp
+    discriminator: Ensemble
     losses: tuple[tuple[int, Tensor], ...]
     stopped_epochs: tuple[int | None, ...]
     seconds: float
@@ -113,9 +113,9 @@ def _run_epoch(task: Task, settings: Fit, state: TrainingState, epoch: int) -> l
     losses = []
     for i in range(steps):
         batch = everything.rows(i * size, min((i + 1) * size, count))
-        discriminator: Differentiable = state.mlp
+        discriminator: Differentiable = state.ensemble
         if settings.dropout:
-            discriminator = DroppedMlp.draw(state.mlp, settings.dropout, generators, batch.size)
+            discriminator = state.ensemble.dropped(settings.dropout, generators, batch.size)
         loss = task.objective(Outputs(discriminator, batch)) * task.weigh(batch.real.sigma)
         per_replicate = loss.mean(-1)
         progress = ((epoch - 1) * steps + i) / (settings.epochs * steps)

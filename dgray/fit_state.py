@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.discriminator.mlp import Mlp
+from dgray.discriminator.ensemble import Ensemble
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Best:
     """Early stopping: the best weights so far, per replicate.
 
     Attributes:
-        tensors: as ``Mlp.tensors``, leading dimension R.
+        tensors: as ``Ensemble.tensors``, leading dimension R.
         loss: validation loss they had, shape (R,).
         epoch: epoch they are from, shape (R,), int64.
         stopped: replicates that are out of patience, shape (R,), bool.
@@ -37,7 +37,7 @@ class TrainingState:
     """Weights, optimiser, weight average and early stopping of R replicates.
 
     Attributes:
-        mlp: the ensemble in training; its tensors require gradients and change in place.
+        ensemble: in training; its tensors require gradients and change in place.
         optimizer: AdamW over them.
         ema_decay: per step; 0: no average is kept.
         average: the averaged tensors, or None.
@@ -46,7 +46,7 @@ class TrainingState:
         epoch: passes done.
     """
 
-    mlp: Mlp
+    ensemble: Ensemble
     optimizer: torch.optim.AdamW
     ema_decay: float
     average: list[Tensor] | None
@@ -56,7 +56,7 @@ class TrainingState:
 
     @staticmethod
     def start(
-        mlp: Mlp,
+        ensemble: Ensemble,
         *,
         replicates: Sequence[int],
         weight_decay: float = 0.0,
@@ -64,8 +64,8 @@ class TrainingState:
         patience: int = 0,
     ) -> TrainingState:
         """A training that has not begun."""
-        tensors = [t.detach().clone().requires_grad_() for t in mlp.tensors]
-        mlp = mlp.with_tensors(tensors)
+        tensors = [t.detach().clone().requires_grad_() for t in ensemble.tensors]
+        ensemble = ensemble.with_tensors(tensors)
         optimizer = torch.optim.AdamW(tensors, weight_decay=weight_decay, fused=True)
         average = [t.detach().clone() for t in tensors] if ema_decay else None
         best = None
@@ -77,7 +77,7 @@ class TrainingState:
                 torch.zeros(count, dtype=torch.int64, device=device),
                 torch.zeros(count, dtype=torch.bool, device=device),
             )
-        return TrainingState(mlp, optimizer, ema_decay, average, best, replicates)
+        return TrainingState(ensemble, optimizer, ema_decay, average, best, replicates)
 
     def step(self, loss: Tensor, learning_rate: float) -> None:
         """One optimiser step, and one of the average."""
@@ -86,7 +86,7 @@ class TrainingState:
         loss.backward()
         self.optimizer.step()
         if self.average is not None:
-            tensors = [t.detach() for t in self.mlp.tensors]
+            tensors = [t.detach() for t in self.ensemble.tensors]
             torch._foreach_lerp_(self.average, tensors, 1 - self.ema_decay)
 
     @property
@@ -94,7 +94,7 @@ class TrainingState:
         """Replicates that early stopping has ended, shape (R,), bool."""
         if self.best is not None:
             return self.best.stopped
-        tensor = self.mlp.tensors[0]
+        tensor = self.ensemble.tensors[0]
         return torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
 
     @property
@@ -104,19 +104,18 @@ class TrainingState:
             return (None,) * len(self.replicates)
         return tuple(epoch or None for epoch in self.best.epoch.tolist())
 
-    def averaged(self) -> Mlp:
+    def averaged(self) -> Ensemble:
         """The averaged weights, or the plain ones."""
-        tensors = self.mlp.tensors if self.average is None else self.average
-        return self.mlp.with_tensors([t.detach() for t in tensors])
+        tensors = self.ensemble.tensors if self.average is None else self.average
+        return self.ensemble.with_tensors([t.detach() for t in tensors])
 
-    def evaluated(self) -> Mlp:
+    def evaluated(self) -> Ensemble:
         """A copy of the weights that a checkpoint stands for."""
         tensors = [t.detach().clone() for t in self.averaged().tensors]
         if self.best is not None:
-            has_best = (self.best.epoch > 0)[:, None, None]
             pairs = zip(self.best.tensors, tensors, strict=True)
-            tensors = [torch.where(has_best, best, now) for best, now in pairs]
-        return self.mlp.with_tensors(tensors)
+            tensors = [_choose(self.best.epoch > 0, best, now) for best, now in pairs]
+        return self.ensemble.with_tensors(tensors)
 
     def keep_best(self, loss: Tensor, patience: int) -> None:
         """Note a validation loss, shape (R,): keep the better, stop what is out of patience."""
@@ -124,7 +123,7 @@ class TrainingState:
         assert best is not None
         better = (loss < best.loss) & ~best.stopped
         for kept, new in zip(best.tensors, self.averaged().tensors, strict=True):
-            kept.copy_(torch.where(better[:, None, None], new, kept))
+            kept.copy_(_choose(better, new, kept))
         best.loss = torch.where(better, loss, best.loss)
         best.epoch = torch.where(better, self.epoch, best.epoch)
         best.stopped |= self.epoch - best.epoch >= patience
@@ -132,7 +131,7 @@ class TrainingState:
     def to_bytes(self) -> bytes:
         """All of it as safetensors."""
         named = {"epoch": torch.tensor(self.epoch)}
-        for i, tensor in enumerate(self.mlp.tensors):
+        for i, tensor in enumerate(self.ensemble.tensors):
             named[f"weight.{i}"] = tensor.detach()
             for key, value in self.optimizer.state[tensor].items():
                 named[f"optimizer.{i}.{key}"] = value
@@ -148,7 +147,7 @@ class TrainingState:
         """Continue where ``to_bytes`` of an equally configured training was."""
         named = safetensors.torch.load(data)
         self.epoch = int(named["epoch"])
-        for i, tensor in enumerate(self.mlp.tensors):
+        for i, tensor in enumerate(self.ensemble.tensors):
             with torch.no_grad():
                 tensor.copy_(named[f"weight.{i}"])
             prefix = f"optimizer.{i}."
@@ -166,6 +165,11 @@ class TrainingState:
             self.best = replace(
                 self.best, tensors=tensors, loss=rest[0], epoch=rest[1], stopped=rest[2]
             )
+
+
+def _choose(condition: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    """Per replicate one of two tensors (R, ...), by a condition (R,)."""
+    return torch.where(condition.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, other)
 
 
 def _like(tensor: Tensor, other: Tensor) -> Tensor:

@@ -56,6 +56,12 @@ class Row:
     )
     kl_change: float | None = column("kl minus the base's, paired on points", unit="nats")
     kl_change_se: float | None = column("its standard error", unit="nats")
+    nll: float | None = column(
+        "negative log-likelihood of dequantised held-out images, probability-flow ODE", unit="nats"
+    )
+    nll_se: float | None = column("its standard error over images", unit="nats")
+    bits_per_dim: float | None = column("the same, of bytes", unit="bits per dimension")
+    bits_per_dim_se: float | None = column("its standard error", unit="bits per dimension")
     path_kl: float | None = column("path-space KL of the reverse SDE (Girsanov)", unit="nats")
     path_kl_se: float | None = column("its standard error over held-out points", unit="nats")
     path_kl_bins: list[float] | None = column("path_kl by noise-level bin", unit="nats")
@@ -64,6 +70,10 @@ class Row:
         "path_kl minus the base's, paired on points and noise", unit="nats"
     )
     path_kl_change_se: float | None = column("its standard error", unit="nats")
+    path_kl_change_bins: list[float] | None = column(
+        "path_kl_change by noise-level bin", unit="nats"
+    )
+    path_kl_change_bins_se: list[float] | None = column("their standard errors", unit="nats")
     score_error: float | None = column(
         "E|sigma (score of data - guided score)|^2, averaged over log sigma"
     )
@@ -95,6 +105,31 @@ class Row:
         "share of samples nearer to a training than to a held-out point, minus 1/2"
     )
     memorisation_se: float | None = column("its standard error over samples, given the points")
+
+    # Samples compared with the data in features (images).
+    fid: float | None = column("Frechet distance of Inception-v3 features to the reference")
+    fid_se: float | None = column("its standard error, jackknife over blocks of samples")
+    fd: float | None = column("the same of other features; report.parquet names it fd_<features>")
+    fd_se: float | None = column("its standard error, jackknife over blocks of samples")
+    fd_floor: float | None = column("the distance (fid or fd) of training images to the reference")
+    kid: float | None = column("kernel distance of features, cubic kernel, unbiased")
+    kid_se: float | None = column("its standard error over subsets")
+    precision: float | None = column("share of samples within the reference's manifold, k = 3")
+    precision_se: float | None = column("its standard error over samples")
+    recall: float | None = column("share of the reference within the samples' manifold, k = 3")
+    recall_se: float | None = column("its standard error over reference images")
+    density: float | None = column("density of samples in the reference's manifold, k = 5")
+    density_se: float | None = column("its standard error over samples")
+    coverage: float | None = column("share of the reference with a sample nearby, k = 5")
+    coverage_se: float | None = column("its standard error over reference images")
+    num_scored: int | None = column("samples that were scored in features", kind="provenance")
+    num_reference: int | None = column("reference images", kind="provenance")
+    features: str | None = column("the features' name", kind="provenance")
+    features_resize: str | None = column("how images were resized for them", kind="provenance")
+    features_sha256: str | None = column("SHA-256 of the extractor", kind="provenance")
+    reference: str | None = column("what samples were compared with", kind="provenance")
+
+    # What selects.
     validation_change: float | None = column(
         "change of the validation split's denoising error (estimates path_kl_change): selects",
         unit="nats",

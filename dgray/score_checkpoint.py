@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from dgray.artifact_keys import likelihood_key
-from dgray.build import Problem, likelihood_points, training_split
 from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight
@@ -37,6 +36,7 @@ from dgray.evaluate_samples import (
 )
 from dgray.evaluation_set import EvaluationSet, build_evaluation_set
 from dgray.plan import Setting, Trial
+from dgray.problem import Problem, likelihood_points, training_split
 from dgray.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.setting_weight import acting_weight
 
@@ -45,7 +45,7 @@ CLOUD_POINTS = 1000
 
 @dataclass(frozen=True)
 class Scoring:
-    """What each checkpoint of a trial is scored against; ``reference`` only if kl is asked for."""
+    """What each checkpoint of a trial is scored against; ``reference`` only for kl and nll."""
 
     problem: Problem
     sets: EvaluationSet
@@ -57,10 +57,12 @@ class Scoring:
         """Compute it once for a trial."""
         sets = build_evaluation_set(problem)
         samples = SampleReference.build(problem, trial.settings)
-        if "kl" not in trial.config.evaluate.metrics:
+        if not {"kl", "nll"} & set(trial.config.evaluate.metrics):
             return Scoring(problem, sets, samples, None)
         points = likelihood_points(problem)
-        known = problem.data.log_prob(points, torch.full_like(points[:, 0], problem.span[0]))
+        known = None
+        if problem.law is not None:
+            known = problem.law.log_prob(points, torch.full_like(points[:, 0], problem.span[0]))
         stored = safetensors.torch.load(artifacts[likelihood_key(trial.config)])
         of_base = (stored[name].to(problem.device) for name in ("log_prob", "converged"))
         return Scoring(problem, sets, samples, Reference(points, known, *of_base))
@@ -213,10 +215,10 @@ def _clouds(
     """The first samples of the first replicate; of the base trial the data too."""
     clouds = []
     if trial.objective == "base":
-        data = problem.real("held_out", trial.config.data.num_held_out)
+        data = problem.real("held_out", trial.config.data.num_held_out, CLOUD_POINTS)
         clouds.append(_cloud(trial, epoch, "data", data))
     elif trial.objective in TRAINED_OBJECTIVES:
-        real = problem.real(training_split(0), trial.config.data.num_real)
+        real = problem.real(training_split(0), problem.num_real, CLOUD_POINTS)
         clouds.append(_cloud(trial, epoch, "real", real))
     source = "base" if trial.objective == "base" else "guided"
     for setting, samples in drawn.items():

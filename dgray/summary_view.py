@@ -10,44 +10,39 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dgray.reporting.summary import SummaryRow
+from dgray.reporting.summary import COLUMNS, SummaryRow
 
-_COLUMNS = {
-    "path_kl": "path KL",
-    "path_kl_change": "its change",
-    "kl": "KL (ODE)",
-    "kl_sde": "KL (SDE)",
-}
-_HEADING = "nats, on held-out data"
+_HEADING = "held-out data, KLs in nats"
 _NAME_WIDTH = 26  # the longest name, "cross_entropy at its worst"
 _GAP = 2
 
 
 def render_summary(rows: Sequence[SummaryRow], width: int) -> Table:
-    """Base, oracle, best and worst settings; all divergences in nats, with standard errors.
+    """Base, oracle, best and worst settings; KLs in nats, all with standard errors.
 
     Args:
         rows: the lines.
         width: characters there are. If they are few the change of the path KL is left out, since
             it can be read off the path KLs; if they are fewer still, values wrap.
     """
-    texts = {name: [_text(row, name) for row in rows] for name in _COLUMNS}
+    texts = {name: [_text(row, name) for row in rows] for name in COLUMNS}
     shown = {name: lines for name, lines in texts.items() if any(lines)}
     if _needed(shown) > width:
-        shown.pop("path_kl_change", None)
+        if "path_kl" in shown:
+            shown.pop("path_kl_change", None)
     is_narrow = _needed(shown) > width
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(_HEADING, min_width=_NAME_WIDTH)
     for name, lines in shown.items():
         narrow = _longest(" ".join(lines).split()) if is_narrow else None
-        table.add_column(_COLUMNS[name], justify="right", width=narrow)
+        table.add_column(COLUMNS[name], justify="right", width=narrow)
     for index, row in enumerate(rows):
         table.add_row(_named(row), *(lines[index] for lines in shown.values()))
     return table
 
 
 def _needed(shown: Mapping[str, Sequence[str]]) -> int:
-    widths = (_GAP + _longest([_COLUMNS[name], *lines]) for name, lines in shown.items())
+    widths = (_GAP + _longest([COLUMNS[name], *lines]) for name, lines in shown.items())
     return _NAME_WIDTH + sum(widths)
 
 
@@ -62,5 +57,4 @@ def _named(row: SummaryRow) -> RenderableType:
 
 
 def _text(row: SummaryRow, name: str) -> str:
-    value = getattr(row, name)
-    return "" if value is None else str(value)
+    return str(row.estimates.get(name, ""))

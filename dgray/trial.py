@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from dgray.build import (
-    Problem,
     build_control,
     build_device,
     build_discriminator,
@@ -15,9 +14,7 @@ from dgray.build import (
     build_objective,
     build_problem,
     build_weighting,
-    training_split,
 )
-from dgray.score_checkpoint import Checkpoint, Scoring, evaluate_checkpoint
 from dgray.config.relevance import WITH_GENERATED
 from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.diffusion.noise import named_generator
@@ -26,7 +23,9 @@ from dgray.evaluation_set import training_batch
 from dgray.fit import Task, fit
 from dgray.fit_state import TrainingState
 from dgray.plan import Trial
+from dgray.problem import Problem, training_split
 from dgray.row import CheckpointResult, LossPoint
+from dgray.score_checkpoint import Checkpoint, Scoring, evaluate_checkpoint
 
 
 def run_trial(
@@ -95,7 +94,7 @@ def _train(
 def build_task(problem: Problem, replicates: range) -> Task:
     """What a trial's ensemble is to learn, in float32 on the problem's device."""
     config = problem.config
-    real = [problem.real(training_split(r), config.data.num_real) for r in replicates]
+    real = [problem.real(training_split(r), problem.num_real) for r in replicates]
     generated = None
     if config.fit.objective in WITH_GENERATED:
         count = config.base.num_generated

@@ -173,7 +173,7 @@ def test_average_is_the_exponential_one() -> None:
     decay = 0.7
     plain, averaged = (settings(epochs=1, checkpoints=(1,), ema_decay=d) for d in (0.0, decay))
     state = start([0], averaged)
-    expected = [t.detach().clone() for t in state.mlp.tensors]
+    expected = [t.detach().clone() for t in state.ensemble.tensors]
     problem = task([0])
     steps: list[list[Tensor]] = []
     original = TrainingState.step
@@ -181,7 +181,7 @@ def test_average_is_the_exponential_one() -> None:
     class Recording(TrainingState):
         def step(self, loss: Tensor, learning_rate: float) -> None:
             original(self, loss, learning_rate)
-            steps.append([t.detach().clone() for t in self.mlp.tensors])
+            steps.append([t.detach().clone() for t in self.ensemble.tensors])
 
     recording = Recording(**{f.name: getattr(state, f.name) for f in dataclasses.fields(state)})
     (found,) = fit(problem, averaged, recording)
@@ -191,7 +191,7 @@ def test_average_is_the_exponential_one() -> None:
     for e, t in zip(expected, found.discriminator.tensors, strict=True):
         torch.testing.assert_close(e, t)
     (unaveraged,) = run([0], plain)
-    assert_equal_weights(unaveraged.discriminator, task_weights(steps[-1], state.mlp))
+    assert_equal_weights(unaveraged.discriminator, task_weights(steps[-1], state.ensemble))
 
 
 def task_weights(tensors: list[Tensor], mlp: Mlp) -> Mlp:

@@ -74,16 +74,20 @@ def test_path_kl(a: float, k: float, path: float, ode: float, sde: float) -> Non
     assert closed == pytest.approx(path, rel=1e-3)
     span = NoiseRange(LOW, HIGH, 12)
     found = path_divergence(path_moments(a, k), ConstantWeight(1.0), span)
-    assert found.path_kl.value == pytest.approx(closed, rel=0.01)
-    assert abs(found.path_kl.value - closed) < 5 * found.path_kl.se
-    assert sum(b.value for b in found.path_kl_bins) == pytest.approx(found.path_kl.value, rel=1e-9)
+    assert found.level is not None
+    assert found.level.path_kl.value == pytest.approx(closed, rel=0.01)
+    assert abs(found.level.path_kl.value - closed) < 5 * found.level.path_kl.se
+    assert sum(b.value for b in found.level.path_kl_bins) == pytest.approx(
+        found.level.path_kl.value, rel=1e-9
+    )
 
 
 def test_path_kl_of_the_base() -> None:
     """0.1151, by quadrature of the exact integrand over sigma and x."""
     found = path_divergence(path_moments(0.1, 1.0), ConstantWeight(0.0), NoiseRange(LOW, HIGH, 12))
-    assert found.path_kl.value == pytest.approx(0.1151, rel=0.01)
-    assert found.path_kl_change.value == 0.0
+    assert found.level is not None
+    assert found.level.path_kl.value == pytest.approx(0.1151, rel=0.01)
+    assert found.change.value == 0.0
 
 
 def test_kl_of_the_base_is_its_closed_form() -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from dgray.artifacts import build_artifacts
-from dgray.build import build_problem, likelihood_points
+from dgray.build import build_problem
 from dgray.config.load import load_study
 from dgray.plan import Trial, make_plan
+from dgray.problem import likelihood_points
 from dgray.row import CheckpointResult, Row, column_names
 from dgray.trial import run_trial
 
@@ -86,7 +87,8 @@ def test_the_bases_kl_is_the_log_ratio_on_the_same_points(tmp_path: Path) -> Non
     points = likelihood_points(problem)
     sigma = torch.full_like(points[:, 0], 0.01)
     assert problem.base_mixture is not None
-    exact = problem.data.log_prob(points, sigma) - problem.base_mixture.log_prob(points, sigma)
+    assert problem.law is not None
+    exact = problem.law.log_prob(points, sigma) - problem.base_mixture.log_prob(points, sigma)
     rows = rows_of(trials, "base")
     (ode,) = [r for r in rows if r.sampler == "ode"]
     assert ode.kl == pytest.approx(float(exact.mean()), abs=1e-3)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from dgray.config.data import MIXTURE_DIMENSIONS, Components, WrongMixture
+from dgray.config.check_kinds import check_kinds
+from dgray.config.data import MIXTURE_DIMENSIONS, Components, MixtureData, WrongMixture
+from dgray.config.finding import Finding
+from dgray.config.image_data import DigitsData, GlyphsData, ImageFiles
 from dgray.config.problem import FieldPath
 from dgray.config.relevance import WITH_GENERATED
 from dgray.config.study import StudyConfig
@@ -14,15 +16,6 @@ MAX_KL_SDE_DIMENSION = 4  # nearest-neighbour divergences are biased beyond
 MAX_MEMORISATION_DIMENSION = 2
 STOCHASTIC_SAMPLERS = ("churn", "sde")
 _METRICS_OF_FLOW = ("kl", "kl_sampler")  # of the probability-flow ODE and its discretisation
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """An impossible combination: the field to change, the others that take part, and the rule."""
-
-    path: FieldPath
-    reads: tuple[FieldPath, ...]
-    rule: str
 
 
 _DATA: tuple[FieldPath, ...] = (("data", "name"), ("data", "components"))
@@ -39,10 +32,21 @@ def mixture_dimension(name: str | None, components: Components | None) -> int | 
 
 
 def data_dimension(config: StudyConfig) -> int:
-    """Dimension d of the data."""
-    dimension = mixture_dimension(config.data.name, config.data.components)
-    assert dimension is not None  # one of the two is given: a rule of MixtureData
-    return dimension
+    """Dimension d of the data; of files of unknown size that of CIFAR-10."""
+    data = config.data
+    if isinstance(data, MixtureData):
+        dimension = mixture_dimension(data.name, data.components)
+        assert dimension is not None  # one of the two is given: a rule of MixtureData
+        return dimension
+    match data:
+        case DigitsData():
+            return 8 * 8
+        case GlyphsData():
+            return data.size**2
+        case ImageFiles() if data.resize is not None:
+            return 3 * data.resize**2
+        case _:
+            return 3 * 32 * 32
 
 
 def check(config: StudyConfig) -> Iterator[Finding]:
@@ -78,6 +82,8 @@ MIN_NEIGHBOURS = 20  # points, so that each block of the jackknife leaves enough
 
 def _metrics(config: StudyConfig) -> Iterator[Finding]:
     evaluate, dimension = config.evaluate, data_dimension(config)
+    if not isinstance(config.data, MixtureData):
+        return
     for metric, limit in (
         ("kl_sde", MAX_KL_SDE_DIMENSION),
         ("memorisation", MAX_MEMORISATION_DIMENSION),
@@ -161,7 +167,7 @@ def _evaluation(config: StudyConfig) -> Iterator[Finding]:
 
 def _base_dimension(config: StudyConfig) -> Iterator[Finding]:
     base, dimension = config.base, data_dimension(config)
-    if not isinstance(base, WrongMixture):
+    if not isinstance(base, WrongMixture) or not isinstance(config.data, MixtureData):
         return
     own = mixture_dimension(base.of, base.components) or dimension
     if own != dimension:
@@ -207,6 +213,7 @@ def _resources(config: StudyConfig) -> Iterator[Finding]:
 
 
 _RULES: tuple[Callable[[StudyConfig], Iterator[Finding]], ...] = (
+    check_kinds,
     _generated_samples,
     _controls,
     _metrics,

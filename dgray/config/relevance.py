@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dgray.config.data import MixtureData
 from dgray.config.problem import FieldPath
 from dgray.config.study import StudyConfig
 from dgray.config.training import TRAINED_OBJECTIVES, Fit
@@ -20,14 +21,17 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
     fields: set[FieldPath] = {("name",), ("description",), ("search",), ("resources",)}
     if "churn" not in config.evaluate.sampler:
         fields.add(("evaluate", "churn"))
+    if isinstance(config.data, MixtureData):
+        fields |= {("evaluate", name) for name in _OF_IMAGES}
     if objective in TRAINED_OBJECTIVES:
         return fields | _irrelevant_to_trained(config)
     fields |= {
         ("replicates",),
         ("discriminator",),
         ("base", "num_generated"),
-        ("data", "num_real"),
     }
+    if isinstance(config.data, MixtureData):
+        fields.add(("data", "num_real"))  # of images it decides what is left for the base
     fields |= {("fit", name) for name in Fit.model_fields} - {
         ("fit", "objective"),
         ("fit", "oscillation"),
@@ -39,6 +43,14 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
     return fields
 
 
+_OF_IMAGES = (
+    "num_probes",
+    "features",
+    "inception_weights",
+    "reference",
+    "batch_size",
+    "shard_size",
+)
 _GUIDANCE: set[FieldPath] = {
     ("evaluate", "guidance_weight"),
     ("evaluate", "guidance_interval"),

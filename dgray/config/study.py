@@ -18,8 +18,26 @@ from dgray.config.model import (
 from dgray.config.training import Fit, MlpDiscriminator
 
 Weight = NonNegativeFloat | Literal["calibrated"]
+FEATURES = (
+    r"^(cnn|inception_clean|inception_legacy_pytorch|inception_legacy_tensorflow"
+    r"|efficientnet_lite0|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
+)
 Interval = tuple[PositiveFloat, PositiveFloat] | None
-Metric = Literal["kl", "path_kl", "kl_sde", "kl_sampler", "memorisation"]
+Metric = Literal[
+    "kl",
+    "path_kl",
+    "kl_sde",
+    "kl_sampler",
+    "memorisation",
+    "nll",
+    "fid",
+    "fd",
+    "kid",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+]
 SamplerName = Literal["ode", "churn", "sde"]
 
 
@@ -61,13 +79,15 @@ class Evaluate(Model):
     )
     metrics: tuple[Metric, ...] = Field(
         ("kl", "path_kl"),
-        description="what to compute; path_kl, losses and score error are always computed",
+        description="what to compute; path_kl (of images its change), losses and score error are "
+        "always computed. Of points: kl, kl_sde, kl_sampler, memorisation. Of images: nll, and of "
+        "their features fid or fd, kid, precision, recall, density, coverage, memorisation",
     )
     num_points: PositiveInt = Field(
-        500, description="held-out points for kl (an ODE is solved from each)"
+        500, description="held-out points for kl and nll (an ODE is solved from each)"
     )
     num_samples: PositiveInt = Field(
-        1000, description="samples drawn for kl_sde, kl_sampler, memorisation and the pictures"
+        1000, description="samples drawn for the metrics of samples and the pictures"
     )
     tolerance: PositiveFloat = Field(
         1e-4, description="kl: local error of log-density (nats) and of x / sigma per step"
@@ -77,6 +97,28 @@ class Evaluate(Model):
     )
     num_bins: PositiveInt = Field(12, description="noise-level bins, equal in log sigma")
     sigmas_per_bin: PositiveInt = Field(4, description="noise levels per bin in every average")
+    num_noised: PositiveInt | None = Field(
+        None, description="validation and held-out samples that are noised; null: all of them"
+    )
+    num_probes: PositiveInt = Field(
+        8, description="nll of more than 64 dimensions: probes of Hutchinson's divergence"
+    )
+    features: Annotated[str, Field(pattern=FEATURES)] = Field(
+        "cnn",
+        description="of images, for fid, fd, kid and the others: cnn (trained by dgray on the "
+        "labels), inception_clean, inception_legacy_pytorch, inception_legacy_tensorflow, "
+        "efficientnet_lite0, or your own as module:function",
+    )
+    inception_weights: str | None = Field(
+        None, description="file of Inception's weights; null: DGRAY_INCEPTION or clean-fid's place"
+    )
+    reference: str = Field(
+        "held_out",
+        description="images that features are compared with: held_out, training, or an npz with "
+        "mu and sigma (EDM's), which gives fid or fd alone",
+    )
+    batch_size: PositiveInt = Field(128, description="images a network sees at a time")
+    shard_size: PositiveInt = Field(250, description="images a sampling actor draws at a time")
     churn: Churn = Churn()
 
     @model_validator(mode="after")
@@ -102,6 +144,11 @@ class Resources(Model):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda if gpus_per_trial > 0, else cpu"
     )
+    sampling_actors: NonNegativeInt = Field(
+        0, description="of images: actors that sample for each trial; 0: the trial samples itself"
+    )
+    cpus_per_actor: PositiveInt = Field(1, description="of a sampling actor")
+    gpus_per_actor: NonNegativeFloat = Field(0.0, description="likewise; may be a fraction")
     max_failures: NonNegativeInt = Field(
         1, description="times a trial is tried again after its worker died"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dgray.config.axes import assignments, find_axes, number_of_trials, resolve
-from dgray.config.check import Finding, check
+from dgray.config.check import check
+from dgray.config.finding import Finding
 from dgray.config.mend import Inquiry, configure, mend
 from dgray.config.problem import FieldPath, StudyError, dotted
 from dgray.config.relevance import BASE, irrelevant_fields, matters

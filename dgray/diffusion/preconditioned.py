@@ -6,51 +6,127 @@ D(x; sigma) = c_skip x + c_out F(c_in x; ln(sigma) / 4), trained on the denoisin
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from dgray.diffusion.denoiser import AutogradDenoiser
+
+SIGMA_FEATURES = 3
+
 
 class MlpDenoiser(nn.Module):
     """A multilayer perceptron as raw network F; call it as a function D(x; sigma).
+
+    A class enters F as its one-hot vector beside the features of sigma.
 
     Args:
         dimension: d.
         width: hidden units per layer.
         depth: hidden layers.
         sigma_data: scale of the data, > 0.
+        num_classes: 0: it knows no classes.
+        dropout: share of hidden units dropped in training, in [0, 1).
     """
 
-    def __init__(self, dimension: int, width: int, depth: int, sigma_data: float) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        width: int,
+        depth: int,
+        sigma_data: float,
+        *,
+        num_classes: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
         """Initialise as torch does; seed the global generator for a reproducible network."""
         super().__init__()
         self.sigma_data = sigma_data
-        sizes = [dimension + 3, *[width] * depth]
+        self.num_classes = num_classes
+        sizes = [dimension + SIGMA_FEATURES + num_classes, *[width] * depth]
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
+            layers += [nn.Linear(fan_in, fan_out), nn.SiLU(), nn.Dropout(dropout)]
         self.raw = nn.Sequential(*layers, nn.Linear(sizes[-1], dimension))
 
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """E[x0 | x] for x of shape (..., d), sigma of shape (...); in the dtype of x."""
+    def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        """E[x0 | x, class], in the dtype of x.
+
+        Args:
+            x: shape (..., d).
+            sigma: shape (...), > 0.
+            labels: int64, shape (...), -1 for no class; None: no class for all.
+        """
         dtype = next(self.parameters()).dtype
         s = sigma.to(dtype)[..., None]
         total = s**2 + self.sigma_data**2
         scaled = x.to(dtype) * total.rsqrt()
         log_sigma = s.log()
-        raw: Tensor = self.raw(
-            torch.cat([scaled, log_sigma / 4, log_sigma.sin(), log_sigma.cos()], -1)
-        )
+        inputs = [scaled, log_sigma / 4, log_sigma.sin(), log_sigma.cos()]
+        if self.num_classes:
+            labels = torch.full_like(sigma, -1, dtype=torch.int64) if labels is None else labels
+            inputs.append(one_hot(labels, self.num_classes).to(dtype))
+        raw: Tensor = self.raw(torch.cat(inputs, -1))
         sigma = sigma[..., None]
         total = sigma**2 + self.sigma_data**2
         out = sigma * self.sigma_data * total.rsqrt() * raw.to(x.dtype)
         return self.sigma_data**2 / total * x + out
 
 
-def denoising_loss(model: MlpDenoiser, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """EDM's weighted denoising error, mean over samples; clean and noise (N, d), sigma (N,)."""
-    weight = (sigma**2 + model.sigma_data**2) / (sigma * model.sigma_data) ** 2
-    error = model(clean + sigma[:, None] * noise, sigma) - clean
-    loss: Tensor = (weight * (error**2).mean(-1)).mean()
-    return loss
+@dataclass(frozen=True)
+class ClassDenoiser:
+    """A class-conditional ``MlpDenoiser`` as a denoiser: of the labels it is bound to.
+
+    Attributes:
+        model: with classes.
+        labels: int64, broadcast to the shape of sigma, -1 for no class; None: no class for all.
+    """
+
+    model: MlpDenoiser
+    labels: Tensor | None = None
+
+    def given(self, labels: Tensor) -> ClassDenoiser:
+        """The denoiser of rows with these labels.
+
+        Raises:
+            ValueError: a label is neither a class nor -1.
+        """
+        low, high = int(labels.min()), int(labels.max())
+        if low < -1 or high >= self.model.num_classes:
+            raise ValueError(
+                f"labels must be classes from 0 to {self.model.num_classes - 1}, or -1 for none, "
+                f"but they go from {low} to {high}"
+            )
+        return replace(self, labels=labels)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """See ``Denoiser``."""
+        labels = None if self.labels is None else self.labels.expand(sigma.shape)
+        denoised: Tensor = self.model(x, sigma, labels)
+        return denoised
+
+    def with_divergence(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Denoiser``."""
+        return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels int64 (...) as float32 (..., num_classes); zeros for the label -1, no class."""
+    return (labels[..., None] == torch.arange(num_classes, device=labels.device)).float()
+
+
+def denoising_loss(denoised: Tensor, clean: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+    """EDM's weighted denoising error, mean over samples and dimensions.
+
+    Args:
+        denoised: D(clean + sigma n; sigma), shape (N, d).
+        clean: shape (N, d).
+        sigma: shape (N,), > 0.
+        sigma_data: > 0; of data with this root mean variance, c_skip x alone has loss 1.
+    """
+    weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+    return (weight * ((denoised - clean) ** 2).mean(-1)).mean()

@@ -70,6 +70,12 @@ class Mlp:
         """One network of an ensemble."""
         return self.with_tensors([t[index] for t in self.tensors])
 
+    def dropped(
+        self, probability: float, generators: Sequence[torch.Generator], num_rows: int
+    ) -> DroppedMlp:
+        """See ``Ensemble``."""
+        return DroppedMlp.draw(self, probability, generators, num_rows)
+
     def logit(self, x: Tensor, sigma: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """d(x; sigma), shape (N,) or (R, N); ``masks``: dropout, one per hidden layer or none."""
         a, _ = self._input(x, sigma)

@@ -52,9 +52,7 @@ class Noised:
     labels: Tensor | None = None
 
     @staticmethod
-    def of(
-        clean: Tensor, noise: Tensor, sigma: Tensor, labels: Tensor | None = None
-    ) -> Noised:
+    def of(clean: Tensor, noise: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Noised:
         """Noise clean samples, shape (..., N, d)."""
         return Noised(noise, sigma, clean + sigma[..., None] * noise, labels)
 

@@ -1,79 +1,102 @@
-r"""The Frechet distance of two Gaussians, and statistics of features that merge over shards.
+r"""The Frechet distance of two Gaussians.
 
-FD = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2) (Dowson and Landau 1982, J.
-Multivariate Anal. 12(3)). Named FID only on Inception-v3 features (Heusel et al. 2017, arXiv
-1706.08500).
+FD = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) (Dowson and Landau 1982, J. Multivariate Anal.
+12(3)). Named FID only on Inception-v3 features (Heusel et al. 2017, arXiv 1706.08500).
+
+With S1 = A A^T and S2 = B B^T the eigenvalues of S1 S2 are those of the symmetric G G^T,
+G = A^T B, and 0. So the trace of the root is a sum of roots of symmetric eigenvalues, real
+whatever the rank, where a general matrix root (scipy's ``sqrtm``) may turn complex. A and B come
+from Cholesky with pivoting, which stops at the rank: with fewer vectors than dimensions no rounded
+zero has its root taken. Knows numpy and LAPACK, not where the numbers come from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 Array = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class FeatureStats:
-    """What a Frechet distance needs of n feature vectors; merging is addition.
-
-    Attributes:
-        count: n.
-        total: sum of the vectors, shape (d,).
-        outer: sum of their outer products, shape (d, d).
-    """
-
-    count: int
-    total: Array
-    outer: Array
-
-    @staticmethod
-    def of(features: ArrayLike) -> FeatureStats:
-        """Statistics of features, shape (n, d), in float64."""
-        array = np.asarray(features, dtype=np.float64)
-        if array.ndim != 2 or len(array) == 0:
-            raise ValueError(f"features must have shape (n, d) with n > 0, but got {array.shape}")
-        if not np.isfinite(array).all():
-            raise ValueError("features must be finite, but some are nan or infinite")
-        return FeatureStats(len(array), array.sum(0), array.T @ array)
-
-    def merge(self, other: FeatureStats) -> FeatureStats:
-        """Statistics of both sets together."""
-        return FeatureStats(
-            self.count + other.count, self.total + other.total, self.outer + other.outer
-        )
-
-    @property
-    def mean(self) -> Array:
-        """mu, shape (d,)."""
-        return self.total / self.count
-
-    @property
-    def covariance(self) -> Array:
-        """Unbiased sample covariance, shape (d, d); at least two vectors."""
-        if self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 feature vectors, got {self.count}")
-        centred = self.outer - self.count * np.outer(self.mean, self.mean)
-        return centred / (self.count - 1)
+ASYMMETRY = 1e-6  # of the largest entry: float32 statistics pass, mistaken matrices do not
+RESIDUAL = 1e-10  # what a Cholesky factor may miss of the matrix, relative
+NEGATIVE = 1e-5  # of the largest eigenvalue: what rounding of the statistics may leave below zero
 
 
 def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
     """Squared Frechet distance of N(mu1, sigma1) and N(mu2, sigma2), >= 0, in float64.
 
-    The trace of the product's root comes from symmetric eigenvalues, which are real whatever the
-    rank, where a general matrix root (scipy's ``sqrtm``) may turn complex.
-
     Args:
         mu1: mean, shape (d,).
-        sigma1: symmetric positive semidefinite, shape (d, d).
+        sigma1: symmetric positive semidefinite, shape (d, d), of any rank.
         mu2: likewise.
         sigma2: likewise.
+
+    Raises:
+        ValueError: shapes do not fit, numbers are not finite, or a covariance is not symmetric
+            positive semidefinite.
     """
-    values, vectors = np.linalg.eigh(np.asarray(sigma1, dtype=np.float64))
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    product = np.linalg.eigvalsh(root @ np.asarray(sigma2, dtype=np.float64) @ root)
-    overlap = np.sqrt(np.clip(product, 0, None)).sum()
-    gap = np.asarray(mu1, dtype=np.float64) - np.asarray(mu2, dtype=np.float64)
+    mu1, sigma1 = _checked("first", mu1, sigma1)
+    mu2, sigma2 = _checked("second", mu2, sigma2)
+    if mu1.shape != mu2.shape:
+        raise ValueError(
+            "both Gaussians must have the same dimension, but got "
+            f"{len(mu1)} and {len(mu2)}; were the features extracted by different networks?"
+        )
+    gram = _factor("first", sigma1).T @ _factor("second", sigma2)
+    if gram.shape[0] > gram.shape[1]:
+        gram = gram.T
+    overlap = np.sqrt(np.clip(np.linalg.eigvalsh(gram @ gram.T), 0, None)).sum()
+    gap = mu1 - mu2
     return max(0.0, float(gap @ gap + np.trace(sigma1) + np.trace(sigma2) - 2 * overlap))
+
+
+def _checked(which: str, mu: Array, sigma: Array) -> tuple[Array, Array]:
+    """In float64, or refused."""
+    mu, sigma = np.asarray(mu, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
+    if mu.ndim != 1 or len(mu) == 0 or sigma.shape != (len(mu), len(mu)):
+        raise ValueError(
+            f"the {which} Gaussian must have a mean of shape (d,) and a covariance of shape "
+            f"(d, d), d > 0, but got {mu.shape} and {sigma.shape}"
+        )
+    for name, values in (("mean", mu), ("covariance", sigma)):
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise ValueError(
+                f"the {which} Gaussian's {name} must be finite, but {bad} of {values.size} "
+                "numbers are nan or infinite; features must be finite, and a covariance needs at "
+                "least 2 of them"
+            )
+    asymmetry, scale = np.abs(sigma - sigma.T).max(), np.abs(sigma).max()
+    if asymmetry > ASYMMETRY * scale:
+        raise ValueError(
+            f"the {which} Gaussian's covariance must be symmetric, but an entry differs from its "
+            f"mirror by {asymmetry:.3g}, and the largest entry is {scale:.3g}"
+        )
+    return mu, (sigma + sigma.T) / 2
+
+
+def _factor(which: str, sigma: Array) -> Array:
+    """A with A A^T = sigma, shape (d, rank)."""
+    lower, pivot, rank, _ = lapack.dpstrf(sigma, lower=1)
+    factor = np.empty((len(sigma), rank))
+    factor[pivot - 1] = np.tril(lower)[:, :rank]
+    # Two fixed vectors show what the factor misses, at the price of a product with a vector.
+    probes = np.random.default_rng(0).choice([-1.0, 1.0], (len(sigma), 2))
+    with np.errstate(over="ignore", invalid="ignore"):
+        missed = np.abs(sigma @ probes - factor @ (factor.T @ probes)).max()
+    if missed <= RESIDUAL * np.trace(sigma):
+        return factor
+    return _eigen_factor(which, sigma)
+
+
+def _eigen_factor(which: str, sigma: Array) -> Array:
+    """The same of a matrix that rounding has left slightly indefinite; slower."""
+    values, vectors = np.linalg.eigh(sigma)
+    if values[0] < -NEGATIVE * values[-1]:
+        raise ValueError(
+            f"the {which} Gaussian's covariance must be positive semidefinite, but its "
+            f"eigenvalues go from {values[0]:.3g} to {values[-1]:.3g}"
+        )
+    kept = values > 0
+    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))

@@ -47,13 +47,14 @@ class PathMoments:
         cross: a.b, shape (N, S).
         cost: |b|^2, shape (N, S).
         prior: log p(x_T; sigma_max) - log prior(x_T), shape (N,); its mean is KL(p_T || prior).
+            None where the score of the data is not known, and so only changes are.
     """
 
     sigma: Tensor
     base: Tensor
     cross: Tensor
     cost: Tensor
-    prior: Tensor
+    prior: Tensor | None
 
     def squared_error(self, weight: Weight) -> Tensor:
         """|sigma (score of the data - guided score)|^2, shape (N, S)."""
@@ -67,11 +68,19 @@ class PathMoments:
 
 @dataclass(frozen=True)
 class PathDivergence:
-    """The path KL of one guidance weight, in nats, and its parts."""
+    """The path KL of one guidance weight, in nats; ``change`` against the base, in bins too."""
+
+    level: PathLevel | None
+    change: Estimate
+    change_bins: list[Estimate]
+
+
+@dataclass(frozen=True)
+class PathLevel:
+    """What only a known score of the data gives: path KL and score error themselves."""
 
     path_kl: Estimate
     path_kl_bins: list[Estimate]
-    path_kl_change: Estimate
     score_error: Estimate
     score_error_bins: list[Estimate]
 
@@ -81,14 +90,24 @@ def path_divergence(moments: PathMoments, weight: Weight, span: NoiseRange) -> P
 
     Bins sum to path_kl minus the prior's term.
     """
-    error = moments.squared_error(weight).double()
     change = moments.change(weight).double()
     length = span.log_length
-    bins = span.by_bin(error)
     return PathDivergence(
+        level=_level(moments, weight, span),
+        change=Estimate.of(length * change.mean(1)),
+        change_bins=[each.scaled(length / span.num_bins) for each in span.by_bin(change)],
+    )
+
+
+def _level(moments: PathMoments, weight: Weight, span: NoiseRange) -> PathLevel | None:
+    if moments.prior is None:
+        return None
+    error = moments.squared_error(weight).double()
+    length = span.log_length
+    bins = span.by_bin(error)
+    return PathLevel(
         path_kl=Estimate.of(moments.prior.double() + length * error.mean(1)),
         path_kl_bins=[each.scaled(length / span.num_bins) for each in bins],
-        path_kl_change=Estimate.of(length * change.mean(1)),
         score_error=Estimate.of(error.mean(1)),
         score_error_bins=bins,
     )

@@ -30,6 +30,7 @@ SETTING = (
 )
 _LISTS = (
     "path_kl_bins",
+    "path_kl_change_bins",
     "score_error_bins",
     "loss_train_bins",
     "loss_held_out_bins",
@@ -45,6 +46,13 @@ OF_SAMPLER = (
     "kl_sampler",
     "kl_sampler_folded",
     "memorisation",
+    "fid",
+    "fd",
+    "kid",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
 )
 _OF_SDE = [f"kl_sde{part}{se}" for part in ("", "_change", "_floor") for se in ("", "_se")]
 SCALARS = tuple(

@@ -101,23 +101,30 @@ def _worst_sentence(table: StudyTable, known: pd.DataFrame, metric: str, name: s
     cell, row = table.cells.loc[chosen], known.loc[chosen]
     value, by = estimate(cell, metric), Estimate(row["change"], row["change_se"])
     base = base_of(table, cell.to_frame().T)
-    from_base = f", base {estimate(base, metric)}" if base is not None else ""
+    level = estimate(base, metric) if base is not None else None
+    from_base = f", base {level}" if level is not None else ""
     where, errors = words(cell, table.axes), errors_in_words(row["in_errors"])
     subject = NAMES[cell["objective"]]
     topic = f"{subject.removeprefix('The ')} at its worst"
     if len(raised):
+        to = f"to {value} nats{from_base}. That is" if value is not None else "it is"
         text = (
-            f"{subject} raises the {name} most at {where}: to {value} nats{from_base}. That is "
-            f"{by} above the base, {errors}; {_how_many(len(raised), len(known))}."
+            f"{subject} raises the {name} most at {where}: {to} {by} nats above the base, "
+            f"{errors}; {_how_many(len(raised), len(known))}."
         )
         return Statement(topic, text, "harm")
     below = row["in_errors"] < -THRESHOLD
     sense = "below the base" if below else "not above the base beyond noise"
     text = (
         f"{subject} raises the {name} nowhere beyond {THRESHOLD:g} standard errors: where it "
-        f"comes nearest to it ({where}) it is {sense}, at {value} nats{from_base} ({errors})."
+        f"comes nearest to it ({where}) it is {sense}, {_at(value, by, from_base)} ({errors})."
     )
     return Statement(topic, text, "gain" if below else "neutral")
+
+
+def _at(value: Estimate | None, by: Estimate, from_base: str) -> str:
+    """The level where it is known; of images only the change is."""
+    return f"at {value} nats{from_base}" if value is not None else f"a change of {by} nats"
 
 
 def _how_many(raised: int, known: int) -> str:
@@ -152,7 +159,7 @@ def _comparison(table: StudyTable) -> Iterator[Statement]:
     gaps: list[Estimate] = []
     told = []
     for metric, name in LENSES.items():
-        a, b = estimate(ours[0], metric), estimate(theirs[0], metric)
+        a, b = (_level_or_change(cell[0], metric) for cell in (ours, theirs))
         if a is None or b is None or is_suspect(pair, metric).any():
             continue
         gaps.append(Estimate(a.value - b.value, float(np.hypot(a.error, b.error))))
@@ -166,6 +173,11 @@ def _comparison(table: StudyTable) -> Iterator[Statement]:
             f"cross-entropy one ({words(theirs[0], table.axes)}): {listed(told)}."
         )
         yield Statement("best against best", text, _verdict(gaps))
+
+
+def _level_or_change(cell: pd.Series, metric: str) -> Estimate | None:
+    """A KL, or of images its change against the base: differences of either are the same."""
+    return estimate(cell, metric) or estimate(cell, f"{metric}_change")
 
 
 def _verdict(gaps: list[Estimate]) -> Tone:

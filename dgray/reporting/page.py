@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dgray.reporting.figures import Picture
 from dgray.reporting.finding import Finding
-from dgray.reporting.summary import estimate
+from dgray.reporting.summary import COLUMNS, estimate
 from dgray.reporting.svg import inline_svg
 from dgray.reporting.table import StudyTable
 from dgray.reporting.views import number, short
@@ -30,6 +30,16 @@ METRICS = (
     "kl_sde_floor",
     "kl_sampler",
     "kl_sampler_folded",
+    "nll",
+    "bits_per_dim",
+    "fid",
+    "fd",
+    "fd_floor",
+    "kid",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
     "memorisation",
     "validation_change",
     "score_error",
@@ -91,6 +101,8 @@ def report_page(
         provenance=_flat(source.provenance),
         finding=found,
         topics=_topics(found),
+        summary_columns=[c for c in COLUMNS if any(c in r.estimates for r in found.summary)],
+        summary_names=COLUMNS,
         figures=figures,
         header=header,
         lines=lines,

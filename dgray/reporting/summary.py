@@ -8,6 +8,7 @@ held-out path KL at the main weight: a statement about harm, not a choice anyone
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,19 @@ from dgray.reporting.table import StudyTable
 from dgray.reporting.views import TRAINED, at_weight, main_weight, number, plain, trained, words
 
 _SMALL, _TINY = 5e-4, 5e-7  # errors below are written with one digit; in powers of ten
+COLUMNS = {  # columns of the summary and what heads them
+    "path_kl": "path KL",
+    "path_kl_change": "path KL change",
+    "kl": "KL (ODE)",
+    "kl_sde": "KL (SDE)",
+    "kl_change": "KL (ODE) change",
+    "bits_per_dim": "bits/dim",
+    "fid": "FID",
+    "fd": "FD",
+    "precision": "precision",
+    "recall": "recall",
+    "memorisation": "memorisation",
+}
 CHOSEN_BY = ("validation_change", "path_kl", "kl")
 
 
@@ -50,15 +64,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One line of the summary; an estimate is None where the study did not compute it."""
+    """One line of the summary; ``estimates`` has those of ``COLUMNS`` that the study has."""
 
     name: str
     setting: str
     objective: str
-    path_kl: Estimate | None
-    path_kl_change: Estimate | None
-    kl: Estimate | None
-    kl_sde: Estimate | None
+    estimates: Mapping[str, Estimate]
 
 
 def estimate(cell: pd.Series, metric: str) -> Estimate | None:
@@ -131,12 +142,8 @@ def _weight(cell: pd.Series) -> str:
 
 
 def _row(name: str, setting: str, cell: pd.Series) -> SummaryRow:
-    return SummaryRow(
-        name=name,
-        setting=setting,
-        objective=cell["objective"],
-        path_kl=estimate(cell, "path_kl"),
-        path_kl_change=estimate(cell, "path_kl_change"),
-        kl=estimate(cell, "kl"),
-        kl_sde=estimate(cell, "kl_sde"),
-    )
+    found = {column: estimate(cell, column) for column in COLUMNS}
+    known = {column: value for column, value in found.items() if value is not None}
+    if "kl" in known:
+        known.pop("kl_change", None)  # the difference of two lines of the table
+    return SummaryRow(name, setting, cell["objective"], known)

@@ -1,0 +1,133 @@
+"""Every score of generated images that features give, with errors and what they depend on.
+
+Errors are over the generated samples, given the reference. The Frechet distance is biased upwards
+by a term of order 1/n, which its error does not hold: compare at equal n, which stands beside it.
+Knows features, not images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from torch import Tensor
+
+from dgray.features.extractor import FeatureSource
+from dgray.metrics.estimate import Estimate
+from dgray.metrics.feature_statistics import FeatureStatistics, Moments, check_same_source
+from dgray.metrics.frechet import frechet_distance
+from dgray.metrics.jackknife import GROUPS, group_estimate
+from dgray.metrics.kid import kernel_distance
+from dgray.metrics.manifold import manifold_scores
+from dgray.metrics.memorisation import image_memorisation
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one set of generated images.
+
+    Attributes:
+        source: the features; its name is that of ``frechet`` in a table (``fid_...``, ``fd_...``).
+        num_generated: generated images.
+        num_reference: reference images.
+        frechet: Frechet distance.
+        kid: kernel distance.
+        precision: share of generated images that look like data.
+        recall: share of data that generated images look like.
+        density: how dense data is around generated images, about 1 if equal.
+        coverage: share of data with a generated image nearby.
+        memorisation: 0 to 1/2; None: no training features were given.
+    """
+
+    source: FeatureSource
+    num_generated: int
+    num_reference: int
+    frechet: Estimate
+    kid: Estimate
+    precision: Estimate
+    recall: Estimate
+    density: Estimate
+    coverage: Estimate
+    memorisation: Estimate | None
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Scores by the name of their column; the Frechet distance under that of its features."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {k: v for k, v in found.items() if isinstance(v, Estimate) and k != "frechet"}
+        return {self.source.name: self.frechet, **named}
+
+
+def frechet_estimate(parts: Sequence[FeatureStatistics], reference: Moments) -> Estimate:
+    """The Frechet distance to a reference, from statistics of generated images in parts.
+
+    The error comes from leaving out parts g, g + 10, ... in turn, so parts should be of like size:
+    shards, or every tenth image. It is nan for a single part.
+
+    Args:
+        parts: at least one, of the same features, two images or more together.
+        reference: moments of reference images.
+
+    Raises:
+        ValueError: the features differ.
+    """
+    if reference.source is not None:
+        check_same_source(parts[0].source, reference.source, "generated images and reference")
+    groups = [_merged(parts[index::GROUPS]) for index in range(min(GROUPS, len(parts)))]
+    kept = [groups[:index] + groups[index + 1 :] for index in range(len(groups))]
+    # From all parts in their order: the value depends on the shards alone.
+    value = _distance(_merged(parts), reference)
+    usable = len(groups) > 1 and all(sum(g.count for g in some) > 1 for some in kept)
+    return group_estimate(
+        value, [_distance(_merged(some), reference) for some in kept] if usable else []
+    )
+
+
+def score_features(
+    reference: Tensor,
+    generated: Tensor,
+    source: FeatureSource,
+    *,
+    generator: np.random.Generator,
+    training: Tensor | None = None,
+) -> ImageScores:
+    """All scores from features in memory.
+
+    Args:
+        reference: features of data that no model was trained on, float32, shape (n, d), n >= 12.
+        generated: features of generated images, float32, shape (m, d), m >= 12.
+        source: which features these are.
+        generator: draws KID's subsets.
+        training: features of the training data, for memorisation, against ``reference``.
+
+    Raises:
+        ValueError: there are too few, shapes do not fit, or some are nan or infinite.
+    """
+    moments = FeatureStatistics.of(reference.cpu().numpy(), source).moments
+    array = generated.cpu().numpy()
+    groups = [FeatureStatistics.of(array[index::GROUPS], source) for index in range(GROUPS)]
+    manifold = manifold_scores(reference, generated)
+    return ImageScores(
+        source=source,
+        num_generated=len(generated),
+        num_reference=len(reference),
+        frechet=frechet_estimate(groups, moments),
+        kid=kernel_distance(reference, generated, generator=generator),
+        precision=manifold.precision,
+        recall=manifold.recall,
+        density=manifold.density,
+        coverage=manifold.coverage,
+        memorisation=(
+            None if training is None else image_memorisation(generated, training, reference)
+        ),
+    )
+
+
+def _merged(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
+    return FeatureStatistics.merged(parts, expected=sum(part.count for part in parts))
+
+
+def _distance(generated: FeatureStatistics, reference: Moments) -> float:
+    return frechet_distance(
+        generated.mean, generated.covariance, reference.mean, reference.covariance
+    )

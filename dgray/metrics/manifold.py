@@ -1,0 +1,131 @@
+r"""Fidelity and diversity of generated features, from nearest neighbours.
+
+A set's manifold is the union of balls round its points, each reaching the point's k-th neighbour
+in its own set.
+
+- precision: share of generated features on the reference's manifold; recall: share of reference
+  features on the generated one (Kynkaanniemi et al. 2019, arXiv 1904.06991, Eq. 1 and 2; k = 3);
+- density: how many reference balls a generated feature is in, over k, on average; may exceed 1;
+  coverage: share of reference balls with a generated feature inside (Naeem et al. 2020, arXiv
+  2002.09797, Eq. 3 and 4; k = 5).
+
+A ball holds its boundary. All four depend on the two numbers of samples: compare at equal ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgray.metrics.distances import check_points, distance_blocks
+from dgray.metrics.estimate import Estimate
+from dgray.metrics.jackknife import GROUPS, group_estimate, group_of
+
+PRECISION_NEIGHBOURS = 3  # as in Kynkaanniemi et al. 2019
+DENSITY_NEIGHBOURS = 5  # as in Naeem et al. 2020
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """The four, each with its error over the generated samples, given the reference."""
+
+    precision: Estimate
+    recall: Estimate
+    density: Estimate
+    coverage: Estimate
+
+
+def manifold_scores(
+    reference: Tensor,
+    generated: Tensor,
+    *,
+    precision_neighbours: int = PRECISION_NEIGHBOURS,
+    density_neighbours: int = DENSITY_NEIGHBOURS,
+) -> ManifoldScores:
+    """Precision, recall, density and coverage.
+
+    Args:
+        reference: features of data, shape (n, d).
+        generated: features of samples, shape (m, d).
+        precision_neighbours: k of precision and recall.
+        density_neighbours: k of density and coverage.
+
+    Raises:
+        ValueError: shapes do not fit, features are not finite, or there are too few: both sets
+            need more than either k, also when a tenth is left out.
+    """
+    most = max(precision_neighbours, density_neighbours)
+    check_points(reference, generated, 2 * most + 2)
+    near = _radii(reference, [precision_neighbours, density_neighbours])
+    reached = _left_out_radii(generated, precision_neighbours)
+    device = generated.device
+    group = group_of(len(generated), device)
+    inside = torch.zeros(len(generated), dtype=torch.float64, device=device)
+    balls = torch.zeros_like(inside)
+    covered = torch.zeros(1 + GROUPS, len(reference), dtype=torch.bool, device=device)
+    closest = torch.full((GROUPS, len(reference)), torch.inf, dtype=torch.float64, device=device)
+    for rows, squared in distance_blocks(generated, reference):
+        inside[rows] = (squared <= near[0]).any(1).double()
+        balls[rows] = (squared <= near[1]).sum(1).double()
+        for variant in range(1 + GROUPS):
+            covered[variant] |= (squared <= reached[variant, rows, None]).any(0)
+        for index in range(GROUPS):
+            member = squared[group[rows] == index]
+            if len(member):
+                closest[index] = torch.minimum(closest[index], member.amin(0))
+    return ManifoldScores(
+        precision=Estimate.of(inside),
+        recall=_group_shares(covered),
+        density=Estimate.of(balls / density_neighbours),
+        coverage=_group_shares(_without_each(closest) <= near[1]),
+    )
+
+
+def _radii(points: Tensor, neighbours: list[int]) -> Tensor:
+    """Squared distance of each point to its k-th neighbours, shape (len(neighbours), n)."""
+    found = []
+    for rows, squared in distance_blocks(points, points):
+        _hide_self(squared, rows)
+        smallest = squared.topk(max(neighbours), largest=False).values
+        found.append(torch.stack([smallest[:, k - 1] for k in neighbours]))
+    return torch.cat(found, dim=1)
+
+
+def _left_out_radii(points: Tensor, k: int) -> Tensor:
+    """The same for one k, among all points, then without each group; shape (1 + GROUPS, n).
+
+    A point of the group that is left out has radius -1: an empty ball.
+    """
+    group = group_of(len(points), points.device)
+    columns = [torch.nonzero(group == index).squeeze(1) for index in range(GROUPS)]
+    found = []
+    for rows, squared in distance_blocks(points, points):
+        _hide_self(squared, rows)
+        # The k nearest of each group hold the k nearest of any union of groups.
+        near = [squared[:, c].topk(min(k, len(c)), largest=False).values for c in columns]
+        kept = [near, *(near[:index] + near[index + 1 :] for index in range(GROUPS))]
+        found.append(torch.stack([torch.cat(part, 1).kthvalue(k).values for part in kept]))
+    radii = torch.cat(found, dim=1)
+    for index in range(GROUPS):
+        radii[1 + index, columns[index]] = -1
+    return radii
+
+
+def _hide_self(squared: Tensor, rows: slice) -> None:
+    """A point is not its own neighbour."""
+    squared[:, rows].fill_diagonal_(torch.inf)
+
+
+def _without_each(closest: Tensor) -> Tensor:
+    """Smallest over all groups, then over all but each; (GROUPS, n) to (1 + GROUPS, n)."""
+    two, first = closest.topk(2, dim=0, largest=False)
+    index = torch.arange(GROUPS, device=closest.device)[:, None]
+    return torch.cat([two[:1], torch.where(first[0] == index, two[1], two[0])])
+
+
+def _group_shares(hit: Tensor) -> Estimate:
+    """Share of hits, bool (1 + GROUPS, n), with the error over the groups."""
+    value, *left_out = hit.double().mean(1).tolist()
+    return group_estimate(value, left_out)

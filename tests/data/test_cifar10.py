@@ -1,0 +1,176 @@
+"""CIFAR-10 through torchvision's own loader, on a tiny stand-in in its on-disk format."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import pickle
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torchvision.datasets import CIFAR10
+
+from dgray.data.cifar10 import cifar10, data_folder
+
+PIXELS = np.random.default_rng(2).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
+LABELS = [i % 10 for i in range(12)]
+CLASSES = [f"class {i}" for i in range(10)]
+BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+
+
+class OldPickler(pickle.Pickler):
+    """Arrays as Python 2 pickled them in 2009: the published files hold integers for flags."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.dtype):
+            return np.dtype, (value.str[1:], 0, 1), value.__reduce__()[2]
+        return NotImplemented
+
+
+def old_pickle(value: object) -> bytes:
+    stream = io.BytesIO()
+    OldPickler(stream, protocol=2).dump(value)
+    return stream.getvalue()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def batch_files() -> dict[str, bytes]:
+    """Six files of two images each, and the names of the classes."""
+    files = {
+        name: old_pickle(
+            {
+                "data": PIXELS[2 * i : 2 * i + 2].reshape(2, 3072),
+                "labels": LABELS[2 * i : 2 * i + 2],
+            }
+        )
+        for i, name in enumerate(BATCHES)
+    }
+    return {**files, "batches.meta": old_pickle({"label_names": CLASSES})}
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The stand-in's files, with torchvision told their checksums."""
+    contents = batch_files()
+    sums = [[name, md5(contents[name])] for name in BATCHES]
+    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
+    meta = {**CIFAR10.meta, "md5": md5(contents["batches.meta"])}
+    monkeypatch.setattr(CIFAR10, "meta", meta)
+    return contents
+
+
+def unpack(root: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        path = root / "cifar-10-batches-py" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def server(
+    tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The archive on loopback, where torchvision now looks for it."""
+    folder = tmp_path / "served"
+    unpack(folder, files)
+    archive = folder / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder / "cifar-10-batches-py", "cifar-10-batches-py")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{served.server_port}/{archive.name}"
+        monkeypatch.setattr(CIFAR10, "url", url)
+        monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive.read_bytes()))
+        yield
+        served.shutdown()
+
+
+def test_the_files_are_read(tmp_path: Path, files: dict[str, bytes]) -> None:
+    unpack(tmp_path, files)
+    found = cifar10(tmp_path, download=False)
+    assert torch.equal(found.pixels, torch.from_numpy(PIXELS))
+    assert found.labels is not None
+    assert found.labels.tolist() == LABELS
+    assert found.num_classes == 10
+    assert found.is_test is not None
+    assert found.is_test.tolist() == [False] * 10 + [True] * 2
+
+
+# Python 3.12 and 3.13 announce a safer way to unpack, which torchvision does not use yet.
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
+@pytest.mark.usefixtures("server")
+def test_the_archive_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "new" / "root"
+    first = cifar10(root)
+    assert torch.equal(first.pixels, torch.from_numpy(PIXELS))
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/nothing")
+    assert cifar10(root).sha256 == first.sha256
+
+
+@pytest.mark.usefixtures("server")
+def test_another_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
+    with pytest.raises(FileNotFoundError, match="not found or corrupted"):
+        cifar10(tmp_path / "root")
+
+
+def test_offline_one_message_says_which_file_goes_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(FileNotFoundError) as caught:
+        cifar10(tmp_path)
+    message = str(caught.value)
+    for part in (
+        f"not whole, in {tmp_path} and fetching http://127.0.0.1:9/cifar-10-python.tar.gz failed",
+        "download cifar-10-python.tar.gz (md5 c58f30108f718f92721af3b95e74349a)",
+        str(tmp_path / "cifar-10-batches-py" / "data_batch_1"),
+    ):
+        assert part in message
+
+
+def test_without_leave_to_download_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="CIFAR-10 is not, or not whole, in"):
+        cifar10(tmp_path / "none", download=False)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
+def test_a_damaged_file_is_not_unpickled(
+    tmp_path: Path, files: dict[str, bytes], name: str
+) -> None:
+    unpack(tmp_path, {**files, name: files[name] + b"."})
+    with pytest.raises(FileNotFoundError, match="not whole"):
+        cifar10(tmp_path, download=False)
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("DGRAY_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert data_folder() == Path.home() / ".cache" / "dgray" / "data"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert data_folder() == tmp_path / "xdg" / "dgray" / "data"
+    monkeypatch.setenv("DGRAY_CACHE", str(tmp_path / "own"))
+    assert data_folder() == tmp_path / "own" / "data"
+
+
+def test_the_cache_is_the_default_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, bytes]
+) -> None:
+    monkeypatch.setenv("DGRAY_CACHE", str(tmp_path))
+    unpack(tmp_path / "data", files)
+    assert len(cifar10(download=False)) == 12

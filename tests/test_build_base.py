@@ -1,0 +1,65 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from dgray.base_network import Architecture
+from dgray.build_base import build_base_fit
+from dgray.config.data import TrainedBase
+from dgray.fit_base import run_to_end
+from dgray.fit_base_data import BaseData
+from dgray.fit_base_state import read_metadata
+
+DATA = BaseData(torch.zeros(6, 1, 16, 16, dtype=torch.uint8), torch.arange(6) % 3)
+
+
+def base(**fields: Any) -> TrainedBase:
+    return TrainedBase(kind="trained", **{"width": 8, "depth": 1, "steps": 1, **fields})
+
+
+def fitted(config: TrainedBase, data: BaseData = DATA) -> Architecture:
+    fit = build_base_fit(config, data, sigma_data=0.7, seed=0, num_classes=3)
+    return Architecture.from_json(read_metadata(run_to_end(fit)))
+
+
+def test_fields_reach_the_network() -> None:
+    config = base(dropout=0.25, attention=True, conditional=True)
+    assert fitted(config) == Architecture("unet", (1, 16, 16), 8, 1, 0.7, 3, 0.25, True)
+    assert fitted(base(network="mlp")) == Architecture("mlp", (1, 16, 16), 8, 1, 0.7)
+    assert fitted(base(), BaseData(torch.zeros(6, 2))) == Architecture("mlp", (2,), 8, 1, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 3),
+        ("batch_size", 2),
+        ("learning_rate", 0.5),
+        ("learning_rate_decay", "constant"),
+        ("warmup", 0),
+        ("ema_decay", 0.0),
+    ],
+)
+def test_fields_reach_the_schedule(field: str, value: object) -> None:
+    def state(**fields: Any) -> dict[str, Any]:
+        fit = build_base_fit(base(**fields), DATA, sigma_data=0.7, seed=0)
+        fit.send(None)
+        frame = fit.gi_frame
+        schedule: dict[str, Any] = json.loads(frame.f_locals["definition"])["schedule"]
+        return schedule
+
+    usual = state()
+    assert state(**{field: value}) == {**usual, field: value} != usual
+
+
+def test_a_conditional_base_needs_labels() -> None:
+    with pytest.raises(ValueError, match=r"needs labels.* set base\.conditional: false"):
+        fitted(base(conditional=True), replace(DATA, labels=None))
+
+
+def test_attention_belongs_to_a_unet() -> None:
+    with pytest.raises(ValidationError, match="set attention: false"):
+        base(network="mlp", attention=True)
