@@ -31,6 +31,17 @@ def generated_key(config: StudyConfig) -> str:
     return _key("generated", {**_defining(config), **sizes})
 
 
+def cnn_key(config: StudyConfig) -> str:
+    """The classifier whose features images are compared in."""
+    return _key("cnn", {"images": images_key(config)})
+
+
+def features_key(config: StudyConfig) -> str:
+    """Features of held-out and training images."""
+    how = config.evaluate.model_dump(include={"features", "inception_weights", "batch_size"})
+    return _key("features", {"images": images_key(config), **how})
+
+
 def likelihood_key(config: StudyConfig) -> str:
     """Log-densities of the unguided base at the held-out points."""
     fields = {"num_points", "tolerance", "max_steps"}

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from dgray.artifact_keys import base_key, generated_key
-from dgray.build_images import build_image_problem
+from dgray.build_images import build_conv, build_image_problem
 from dgray.config.data import Components, MixtureData, WrongMixture
 from dgray.config.study import StudyConfig
-from dgray.config.training import Fit, Noise
+from dgray.config.training import Fit, MlpDiscriminator, Noise
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_normal, log_uniform
 from dgray.discriminator.discriminator import Discriminator, Oracle, Oscillating, Silent
-from dgray.discriminator.mlp import Mlp, MlpShape, initialise
+from dgray.discriminator.ensemble import Ensemble
+from dgray.discriminator.mlp import MlpShape, initialise
 from dgray.discriminator.objective import CrossEntropy, Kl, Mixed, Objective, edm_weighting
 from dgray.fit_base import load_base
 from dgray.problem import Drawn, Pool, Problem, Samples
@@ -110,18 +111,25 @@ def build_control(objective: str, problem: Problem) -> Discriminator:
     return Oscillating(oracle, oscillation.amplitude, oscillation.frequency)
 
 
-def build_discriminator(problem: Problem, replicates: Sequence[int]) -> Mlp:
+def build_discriminator(problem: Problem, replicates: Sequence[int]) -> Ensemble:
     """A fresh ensemble on the problem's device, one member a replicate."""
-    config = problem.config
-    shape = MlpShape(
-        dimension=problem.dimension,
-        width=config.discriminator.width,
-        depth=config.discriminator.depth,
-        activation=config.discriminator.activation,
-    )
-    generators = [named_generator(config.seed, "initial", r) for r in replicates]
-    mlp = initialise(shape, problem.sigma_data, generators)
-    return mlp.with_tensors([t.to(problem.device) for t in mlp.tensors])
+    seed, network = problem.config.seed, problem.config.discriminator
+    generators = [named_generator(seed, "initial", r) for r in replicates]
+    ensemble: Ensemble
+    if isinstance(network, MlpDiscriminator):
+        ensemble = initialise(
+            MlpShape(
+                dimension=problem.dimension,
+                width=network.width,
+                depth=network.depth,
+                activation=network.activation,
+            ),
+            problem.sigma_data,
+            generators,
+        )
+    else:
+        ensemble = build_conv(problem, network, generators)
+    return ensemble.with_tensors([t.to(problem.device) for t in ensemble.tensors])
 
 
 def build_objective(fit: Fit) -> Objective:

@@ -43,9 +43,24 @@ def build_base_fit(
         )
     if not config.conditional:
         data, num_classes = replace(data, labels=None), 0
-    architecture = Architecture(
-        network=config.network or default_network(data.shape),
-        shape=data.shape,
+    device = device or torch.device("cpu")
+    return fit_base(
+        data,
+        build_architecture(config, data.shape, sigma_data=sigma_data, num_classes=num_classes),
+        build_schedule(config),
+        seed=seed,
+        device=device,
+        resume=resume,
+    )
+
+
+def build_architecture(
+    config: TrainedBase, shape: tuple[int, ...], *, sigma_data: float, num_classes: int = 0
+) -> Architecture:
+    """The network for samples of a shape, (d,) or (C, H, W)."""
+    return Architecture(
+        network=config.network or default_network(shape),
+        shape=shape,
         width=config.width,
         depth=config.depth,
         sigma_data=sigma_data,
@@ -53,7 +68,11 @@ def build_base_fit(
         dropout=config.dropout,
         attention=config.attention,
     )
-    schedule = BaseSchedule(
+
+
+def build_schedule(config: TrainedBase) -> BaseSchedule:
+    """How it is trained."""
+    return BaseSchedule(
         steps=config.steps,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
@@ -61,5 +80,3 @@ def build_base_fit(
         learning_rate_decay=config.learning_rate_decay,
         ema_decay=config.ema_decay,
     )
-    device = device or torch.device("cpu")
-    return fit_base(data, architecture, schedule, seed=seed, device=device, resume=resume)

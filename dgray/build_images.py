@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
-from dgray.artifact_keys import base_key, generated_key, images_key
+from dgray.artifact_keys import base_key, cnn_key, generated_key, images_key
+from dgray.config.conv_discriminator import ConvDiscriminator
 from dgray.config.data import MixtureData
 from dgray.config.image_data import (
     Cifar10Data,
@@ -25,7 +27,15 @@ from dgray.data.image_files import read_folder, read_zip
 from dgray.data.images import ImageSet, flatten
 from dgray.data.npz import read_npz
 from dgray.data.splits import split
-from dgray.discriminator.chunked import ChunkedDenoiser
+from dgray.diffusion.chunked import ChunkedDenoiser
+from dgray.discriminator.conv import ConvNet, initialise_conv
+from dgray.discriminator.conv_network import ConvShape
+from dgray.discriminator.trunk import load_trunk
+from dgray.features.cnn import fit_cnn, load_cnn
+from dgray.features.custom import load_custom
+from dgray.features.efficientnet import load_efficientnet
+from dgray.features.extractor import FeatureExtractor
+from dgray.features.inception import InceptionMode, load_inception
 from dgray.fit_base import load_base
 from dgray.image_store import StoredImages, unpack_images
 from dgray.problem import Images, Problem, training_split
@@ -75,6 +85,48 @@ def build_images(config: StudyConfig) -> StoredImages:
     )
 
 
+def fit_extractor(config: StudyConfig, artifacts: Mapping[str, bytes]) -> bytes:
+    """The CNN of ``evaluate.features: cnn``, trained on the first replicate's training images.
+
+    Raises:
+        ValueError: the images have no labels.
+    """
+    stored = unpack_images(artifacts[images_key(config)])
+    if stored.images.classes is None:
+        raise ValueError(
+            "evaluate.features 'cnn' is trained on labels, but the images have none; use "
+            "'efficientnet_lite0', an inception, or your own extractor"
+        )
+    rows = stored.images.rows[training_split(0)]
+    pixels = stored.images.pixels[rows].unflatten(1, stored.shape)
+    return fit_cnn(pixels, stored.images.classes[rows], stored.num_classes, seed=config.seed)
+
+
+def build_extractor(
+    config: StudyConfig, artifacts: Mapping[str, bytes], device: torch.device
+) -> FeatureExtractor:
+    """The network in whose features images are compared."""
+    features = config.evaluate.features
+    match features:
+        case "cnn":
+            return load_cnn(artifacts[cnn_key(config)], device)
+        case "efficientnet_lite0":
+            return load_efficientnet(device)
+        case "inception_clean" | "inception_legacy_pytorch" | "inception_legacy_tensorflow":
+            given = config.evaluate.inception_weights
+            weights = None if given is None else Path(given).expanduser()
+            return load_inception(_INCEPTION_MODES[features], device, weights)
+    shape = unpack_images(artifacts[images_key(config)]).shape
+    return load_custom(features, shape, device)
+
+
+_INCEPTION_MODES: Mapping[str, InceptionMode] = {
+    "inception_clean": "clean",
+    "inception_legacy_pytorch": "legacy_pytorch",
+    "inception_legacy_tensorflow": "legacy_tensorflow",
+}
+
+
 def build_image_problem(
     config: StudyConfig, artifacts: Mapping[str, bytes], device: torch.device
 ) -> Problem:
@@ -95,5 +147,28 @@ def build_image_problem(
         device=device,
         dimension=stored.images.pixels.shape[1],
         shape=stored.shape,
-        num_classes=0,
+        num_classes=stored.num_classes if _asks_for_classes(config) else 0,
     )
+
+
+def build_conv(
+    problem: Problem, network: ConvDiscriminator, generators: Sequence[torch.Generator]
+) -> ConvNet:
+    """A fresh convolutional ensemble, one member a generator, on the CPU but for its trunk."""
+    assert problem.shape is not None  # a rule of the study file
+    trunk = None
+    if network.trunk != "none":
+        trunk = load_trunk(network.trunk, problem.shape, problem.device)
+    shape = ConvShape(
+        image=problem.shape if trunk is None else trunk.shape,
+        width=network.width,
+        depth=network.depth,
+        attention=network.attention,
+        num_classes=problem.num_classes if network.conditional else 0,
+    )
+    return initialise_conv(shape, problem.sigma_data, generators, trunk=trunk)
+
+
+def _asks_for_classes(config: StudyConfig) -> bool:
+    """Whether base or discriminator are class-conditional."""
+    return any(getattr(part, "conditional", False) for part in (config.base, config.discriminator))

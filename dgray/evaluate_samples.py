@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgray.diffusion.denoiser import given
 from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import Denoise, edm_stochastic, heun, reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas
@@ -79,8 +80,9 @@ def draw(
     discriminator: Discriminator,
     calibrated: Calibrated,
     settings: Sequence[Setting],
+    seeds: range | None = None,
 ) -> dict[Setting, Drawn]:
-    """``num_samples`` samples of every setting, those of one way as one batch.
+    """Samples of every setting, those of one way as one batch; None: of all ``num_samples`` seeds.
 
     The sample of seed i starts from the same noise in every setting, trial and checkpoint.
     """
@@ -88,20 +90,26 @@ def draw(
     for way in dict.fromkeys(map(Way.of, settings)):
         alike = [s for s in settings if Way.of(s) == way]
         weights = [stage_weight(s, calibrated) for s in alike]
-        drawn |= dict(zip(alike, _draw(problem, discriminator, way, weights), strict=True))
+        found = _draw(problem, (discriminator, weights), way, seeds or _all_seeds(problem))
+        drawn |= dict(zip(alike, found, strict=True))
     return drawn
 
 
 @torch.no_grad()
 def _draw(
-    problem: Problem, discriminator: Discriminator, way: Way, weights: Sequence[Weight]
+    problem: Problem,
+    guidance: tuple[Discriminator, Sequence[Weight]],
+    way: Way,
+    seeds: range,
 ) -> list[Drawn]:
-    count = problem.config.evaluate.num_samples
-    start, steps = (t.repeat(1, len(weights), 1) for t in _noise(problem, way))
-    owner = torch.arange(len(weights), device=problem.device).repeat_interleave(count)
-    stack = StackedGuidance(problem.base, discriminator, weights, owner)
+    discriminator, weights = guidance
+    start, steps = (t.repeat(1, len(weights), 1) for t in _noise(problem, way, seeds))
+    owner = torch.arange(len(weights), device=problem.device).repeat_interleave(len(seeds))
+    labels = _labels(problem, seeds)
+    repeated = None if labels is None else labels.repeat(len(weights))
+    stack = StackedGuidance(problem.base, discriminator, weights, owner, repeated)
     guided = stack.select(torch.arange(len(owner), device=problem.device))
-    corrector = problem.base if way.guided_stage == "predictor" else None
+    corrector = given(problem.base, repeated) if way.guided_stage == "predictor" else None
     if way.sampler == "ode" and "kl_sampler" in problem.config.evaluate.metrics:
         density = heun_log_density(
             guided,
@@ -124,7 +132,7 @@ def _draw(
 @torch.no_grad()
 def _draw_base(problem: Problem, way: Way) -> Tensor:
     """Samples of the unguided base from the same noise, shape (n, d)."""
-    start, steps = _noise(problem, way)
+    start, steps = _noise(problem, way, _all_seeds(problem))
     return _sample(problem, way, problem.base, (start[0], steps), None)
 
 
@@ -133,10 +141,23 @@ def _unguided(way: Way) -> Way:
     return Way(way.sampler, way.num_steps, "both")
 
 
-def _noise(problem: Problem, way: Way) -> tuple[Tensor, Tensor]:
+def _all_seeds(problem: Problem) -> range:
+    return range(problem.config.evaluate.num_samples)
+
+
+def _labels(problem: Problem, seeds: range) -> Tensor | None:
+    """The class of the sample of each seed, a function of the seed alone; all as likely."""
+    if not problem.num_classes:
+        return None
+    normal = seeded_noise(problem.config.seed, seeds, (1,), "label")[:, 0]
+    share = torch.special.ndtr(normal)  # uniform in [0, 1]
+    drawn: Tensor = (share * problem.num_classes).long().clamp(max=problem.num_classes - 1)
+    return drawn.to(problem.device)
+
+
+def _noise(problem: Problem, way: Way, seeds: range) -> tuple[Tensor, Tensor]:
     """The start, shape (1, n, d), and the noise of the steps, shape (num_steps, n, d)."""
     config, dimension = problem.config, problem.dimension
-    seeds = range(config.evaluate.num_samples)
     start = seeded_noise(config.seed, seeds, (1, dimension), "start")
     steps = seeded_noise(config.seed, seeds, (way.num_steps, dimension), "steps")
     start, steps = (t.to(problem.device).transpose(0, 1) for t in (start, steps))

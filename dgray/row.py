@@ -193,7 +193,8 @@ class Cloud:
     is_calibrated: bool
     guidance_weight: float | None
     sampler: str
-    points: list[list[float]]  # (n, d)
+    points: list[list[float]]  # (n, d); of images bytes, 0 to 255
+    shape: list[int] | None = None  # (C, H, W) of images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from dgray.artifact_keys import likelihood_key
+from dgray.config.check_kinds import METRICS_OF_FEATURES
 from dgray.config.training import TRAINED_OBJECTIVES
+from dgray.data.images import to_uint8
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight
 from dgray.discriminator.objective import Batch, Objective, Outputs
@@ -27,8 +29,8 @@ from dgray.evaluate import (
     score_flow,
     score_path,
 )
+from dgray.evaluate_images import SHOWN, ImageScoring
 from dgray.evaluate_samples import (
-    Drawn,
     SampleReference,
     draw,
     score_memorisation,
@@ -50,6 +52,7 @@ class Scoring:
     problem: Problem
     sets: EvaluationSet
     samples: SampleReference
+    images: ImageScoring | None
     reference: Reference | None
 
     @staticmethod
@@ -57,15 +60,16 @@ class Scoring:
         """Compute it once for a trial."""
         sets = build_evaluation_set(problem)
         samples = SampleReference.build(problem, trial.settings)
+        images = None if problem.shape is None else ImageScoring.build(problem, artifacts)
         if not {"kl", "nll"} & set(trial.config.evaluate.metrics):
-            return Scoring(problem, sets, samples, None)
+            return Scoring(problem, sets, samples, images, None)
         points = likelihood_points(problem)
         known = None
         if problem.law is not None:
             known = problem.law.log_prob(points, torch.full_like(points[:, 0], problem.span[0]))
         stored = safetensors.torch.load(artifacts[likelihood_key(trial.config)])
         of_base = (stored[name].to(problem.device) for name in ("log_prob", "converged"))
-        return Scoring(problem, sets, samples, Reference(points, known, *of_base))
+        return Scoring(problem, sets, samples, images, Reference(points, known, *of_base))
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def evaluate_checkpoint(
 
 def _evaluate_replicate(
     trial: Trial, scoring: Scoring, checkpoint: Checkpoint, replicate: int
-) -> tuple[dict[Setting, Columns], dict[Setting, Drawn]]:
+) -> tuple[dict[Setting, Columns], dict[Setting, Tensor]]:
     """Columns of every setting of one replicate, and the samples that were drawn."""
     member, training = checkpoint.members[replicate], checkpoint.training[replicate]
     intervals = {setting.interval for setting in trial.settings}
@@ -141,12 +145,19 @@ def _evaluate_replicate(
     for setting, flow in _flows(trial, scoring, member, calibrated).items():
         columns[setting] |= flow
     wanted = [s for s in trial.settings if replicate == 0 or _has_sample_metric(trial, s)]
-    drawn = draw(scoring.problem, member, calibrated, wanted)
-    for setting, samples in drawn.items():
+    shown: dict[Setting, Tensor] = {}
+    if scoring.images is not None:
+        for setting, images in scoring.images.draw(member, calibrated, wanted).items():
+            found = scoring.images.score(images, replicate, has_training=training is not None)
+            columns[setting] |= found
+            shown[setting] = images.shown
+        return columns, shown
+    for setting, samples in draw(scoring.problem, member, calibrated, wanted).items():
         columns[setting] |= score_samples(scoring.problem, setting, samples, scoring.samples)
         if training is not None and "memorisation" in trial.config.evaluate.metrics:
             columns[setting] |= score_memorisation(scoring.problem, samples, replicate)
-    return columns, drawn
+        shown[setting] = samples.samples
+    return columns, shown
 
 
 def _flows(
@@ -164,6 +175,8 @@ def _flows(
 
 def _has_sample_metric(trial: Trial, setting: Setting) -> bool:
     metrics = trial.config.evaluate.metrics
+    if set(METRICS_OF_FEATURES) & set(metrics):
+        return True
     needed = "kl_sampler" if setting.sampler == "ode" else "kl_sde"
     return needed in metrics or (trial.is_trained and "memorisation" in metrics)
 
@@ -210,25 +223,33 @@ def _row(
 
 
 def _clouds(
-    trial: Trial, problem: Problem, epoch: int, drawn: Mapping[Setting, Drawn]
+    trial: Trial, problem: Problem, epoch: int, drawn: Mapping[Setting, Tensor]
 ) -> list[Cloud]:
     """The first samples of the first replicate; of the base trial the data too."""
-    clouds = []
+    clouds, of = [], (trial, problem, epoch)
     if trial.objective == "base":
-        data = problem.real("held_out", trial.config.data.num_held_out, CLOUD_POINTS)
-        clouds.append(_cloud(trial, epoch, "data", data))
+        data = _real(problem, "held_out", trial.config.data.num_held_out)
+        clouds.append(_cloud(of, "data", data))
     elif trial.objective in TRAINED_OBJECTIVES:
-        real = problem.real(training_split(0), problem.num_real, CLOUD_POINTS)
-        clouds.append(_cloud(trial, epoch, "real", real))
+        real = _real(problem, training_split(0), problem.num_real)
+        clouds.append(_cloud(of, "real", real))
     source = "base" if trial.objective == "base" else "guided"
     for setting, samples in drawn.items():
-        clouds.append(_cloud(trial, epoch, source, samples.samples, setting))
+        clouds.append(_cloud((trial, problem, epoch), source, samples, setting))
     return clouds
 
 
+def _real(problem: Problem, split: str, count: int) -> Tensor:
+    """Samples of the data to look at; images in bytes."""
+    if problem.shape is None:
+        return problem.real(split, count, CLOUD_POINTS)
+    return to_uint8(problem.real(split, count, SHOWN))
+
+
 def _cloud(
-    trial: Trial, epoch: int, source: str, points: Tensor, setting: Setting | None = None
+    of: tuple[Trial, Problem, int], source: str, points: Tensor, setting: Setting | None = None
 ) -> Cloud:
+    trial, problem, epoch = of
     return Cloud(
         source=source,
         trial=trial.id,
@@ -237,4 +258,5 @@ def _cloud(
         guidance_weight=None if setting is None else setting.guidance_weight,
         sampler="" if setting is None else setting.sampler,
         points=points[:CLOUD_POINTS].tolist(),
+        shape=None if problem.shape is None else list(problem.shape),
     )

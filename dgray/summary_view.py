@@ -27,9 +27,8 @@ def render_summary(rows: Sequence[SummaryRow], width: int) -> Table:
     """
     texts = {name: [_text(row, name) for row in rows] for name in COLUMNS}
     shown = {name: lines for name, lines in texts.items() if any(lines)}
-    if _needed(shown) > width:
-        if "path_kl" in shown:
-            shown.pop("path_kl_change", None)
+    if _needed(shown) > width and "path_kl" in shown:
+        shown.pop("path_kl_change", None)
     is_narrow = _needed(shown) > width
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(_HEADING, min_width=_NAME_WIDTH)

@@ -1,5 +1,4 @@
-import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -7,7 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from dgray.base_network import Architecture
-from dgray.build_base import build_base_fit
+from dgray.build_base import build_base_fit, build_schedule
 from dgray.config.data import TrainedBase
 from dgray.fit_base import run_to_end
 from dgray.fit_base_data import BaseData
@@ -44,15 +43,8 @@ def test_fields_reach_the_network() -> None:
     ],
 )
 def test_fields_reach_the_schedule(field: str, value: object) -> None:
-    def state(**fields: Any) -> dict[str, Any]:
-        fit = build_base_fit(base(**fields), DATA, sigma_data=0.7, seed=0)
-        fit.send(None)
-        frame = fit.gi_frame
-        schedule: dict[str, Any] = json.loads(frame.f_locals["definition"])["schedule"]
-        return schedule
-
-    usual = state()
-    assert state(**{field: value}) == {**usual, field: value} != usual
+    usual = asdict(build_schedule(base()))
+    assert asdict(build_schedule(base(**{field: value}))) == {**usual, field: value} != usual
 
 
 def test_a_conditional_base_needs_labels() -> None:

@@ -134,7 +134,8 @@ def _metrics(config: StudyConfig) -> Iterator[Finding]:
 
 def _evaluation(config: StudyConfig) -> Iterator[Finding]:
     evaluate, diffusion = config.evaluate, config.diffusion
-    if evaluate.num_points > config.data.num_held_out:
+    has_points = {"kl", "nll"} & set(evaluate.metrics)
+    if has_points and evaluate.num_points > config.data.num_held_out:
         yield Finding(
             path=("evaluate", "num_points"),
             reads=(("data", "num_held_out"),),

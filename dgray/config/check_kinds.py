@@ -23,6 +23,12 @@ def check_kinds(config: StudyConfig) -> Iterator[Finding]:
     if isinstance(config.data, MixtureData):
         yield from _wrong_metrics(config, METRICS_OF_IMAGES, "images, and this study's are points")
         yield from _bases(config, ("edm", "diffusers"), "is of images; use 'wrong_mixture'")
+        if config.discriminator.kind == "conv":
+            yield Finding(
+                path=("discriminator", "kind"),
+                reads=(_KIND,),
+                rule="'conv' is for images, and this study's are points; use 'mlp'",
+            )
         return
     why = "data of known density, which images are not; use nll, fid or fd"
     yield from _wrong_metrics(config, METRICS_OF_POINTS, why)

@@ -52,7 +52,14 @@ def selected(annotation: Any, value: object) -> type[BaseModel] | None:
         return None
     if len(candidates) == 1:
         return candidates[0]
-    return next((m for m in candidates if kind_of(m) == value.get("kind")), None)
+    kind = value.get("kind", _default_kind(candidates))
+    return next((m for m in candidates if kind_of(m) == kind), None)
+
+
+def _default_kind(candidates: Iterable[type[BaseModel]]) -> str | None:
+    """The kind of a section that does not say it, if it need not."""
+    fields = (model.model_fields.get("kind") for model in candidates)
+    return next((f.default for f in fields if f is not None and not f.is_required()), None)
 
 
 def list_depth(annotation: Any) -> int:

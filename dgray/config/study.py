@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from dgray.config.conv_discriminator import ConvDiscriminator
 from dgray.config.data import Base, Data, Diffusion
 from dgray.config.model import (
     Model,
@@ -48,6 +49,17 @@ def _as_intervals(value: object) -> object:
     if value and isinstance(value[0], int | float):
         return (tuple(value),)
     return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in value)
+
+
+def _with_kind(value: object) -> object:
+    """A discriminator whose kind is not said is a perceptron."""
+    return {"kind": "mlp", **value} if isinstance(value, dict) else value
+
+
+Discriminator = Annotated[
+    Annotated[MlpDiscriminator | ConvDiscriminator, Field(discriminator="kind")],
+    BeforeValidator(_with_kind),
+]
 
 
 class Churn(Model):
@@ -166,7 +178,7 @@ class StudyConfig(Model):
     diffusion: Diffusion = Diffusion()
     data: Data
     base: Base
-    discriminator: MlpDiscriminator = MlpDiscriminator()
+    discriminator: Discriminator = MlpDiscriminator()
     fit: Fit = Fit()
     evaluate: Evaluate = Evaluate()
     search: Search = Search()

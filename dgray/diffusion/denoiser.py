@@ -42,6 +42,11 @@ class Denoiser(Protocol):
 class Conditional(Protocol):
     """A model of each class of the data: bound to labels, it is a model like any other."""
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes it knows; 0: it has no use for labels."""
+        ...
+
     def given(self, labels: Tensor) -> Self:
         """The same model of rows with these labels, int64 of the shape of sigma."""
         ...
@@ -52,7 +57,7 @@ Model = TypeVar("Model", bound=Any)
 
 def given(model: Model, labels: Tensor | None) -> Model:
     """``model`` bound to labels; itself where there are none, or where it asks for none."""
-    if labels is None or not isinstance(model, Conditional):
+    if labels is None or not isinstance(model, Conditional) or not model.num_classes:
         return model
     bound: Model = model.given(labels)
     return bound

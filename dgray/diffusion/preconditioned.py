@@ -87,6 +87,11 @@ class ClassDenoiser:
     model: MlpDenoiser
     labels: Tensor | None = None
 
+    @property
+    def num_classes(self) -> int:
+        """See ``Conditional``."""
+        return self.model.num_classes
+
     def given(self, labels: Tensor) -> ClassDenoiser:
         """The denoiser of rows with these labels.
 

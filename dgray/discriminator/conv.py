@@ -66,6 +66,11 @@ class ConvNet:
         one = self.with_tensors([t[index] for t in self.tensors])
         return replace(one, labels=None, masks=())
 
+    @property
+    def num_classes(self) -> int:
+        """See ``Conditional``."""
+        return self.shape.num_classes
+
     def given(self, labels: Tensor) -> ConvNet:
         """The same network told the class of every row.
 

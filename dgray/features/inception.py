@@ -89,7 +89,7 @@ def load_inception(
     }[mode]
     try:
         forward = build(path, device)
-    except (RuntimeError, AttributeError, EOFError, UnpicklingError) as error:
+    except (RuntimeError, AttributeError, EOFError, OSError, UnpicklingError) as error:
         raise ValueError(
             f"{path} cannot be read as the Inception-v3 weights that mode {mode!r} needs "
             f"({error}); is it whole, and the file of this mode?"
@@ -114,7 +114,11 @@ def _legacy_tensorflow(path: Path, device: torch.device) -> Callable[[Tensor], T
 
 def _legacy_pytorch(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     network = _ported_inception()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    with warnings.catch_warnings():
+        # The other mode's file: torch warns, then refuses to load it as weights only.
+        warnings.filterwarnings("ignore", r"'torch\.load' received a zip file", UserWarning)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(state)
     network.fc = nn.Identity()
     network = network.to(device).eval().requires_grad_(False)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import http.client
 import os
 import re
 import shutil
@@ -149,7 +150,7 @@ def _download(url: str, path: Path, open_url: OpenUrl, pinned: str | None) -> No
 
     try:
         write_atomically(path, write)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise SourceRefused(
             f"{url} could not be downloaded ({error}); without a network, download it elsewhere "
             f"and name the file instead, or put it at {path}"

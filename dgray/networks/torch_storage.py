@@ -2,7 +2,8 @@
 
 Such a storage is a blob of ``torch.save``'s format before its zip files: five pickles (a magic
 number, 1001, facts of the machine, a reference to the storage, its key), a count, raw
-little-endian numbers. torch's own ``_load_from_bytes`` runs a second, unlocked unpickler on it; this does not.
+little-endian numbers. torch's own ``_load_from_bytes`` runs a second, unlocked unpickler on it;
+this does not.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
 from dgray.reporting.figures_epochs import hardest
+from dgray.reporting.image_grid import image_grid
 from dgray.reporting.table import StudyTable
 from dgray.reporting.theme import COLOURS, grid, name_of, new_figure
 from dgray.reporting.views import CONTROLS, TRAINED, main_weight, number, roles, short
@@ -28,6 +29,7 @@ class Cloud:
     title: str
     objective: str
     points: np.ndarray  # (n, d)
+    shape: tuple[int, ...] | None = None  # (C, H, W) of images
 
 
 def clouds(table: StudyTable) -> Figure | None:
@@ -43,7 +45,8 @@ def densities(table: StudyTable) -> Figure | None:
         for sampler, shown in clouds_by_sampler(table).items()
     }
     everything = [cloud for shown in rows.values() for cloud in shown]
-    if not everything or everything[0].points.shape[1] < 2:
+    is_drawn = everything and everything[0].shape is None
+    if not is_drawn or everything[0].points.shape[1] < 2:
         return None
     title = f"Densities of the samples{_setting(table, rows)}"
     return draw_rows(rows, _draw_density, title)
@@ -106,14 +109,15 @@ def _pictures(table: StudyTable, chosen: dict[str, str], sampler: str) -> list[C
         same = rows[rows["sampler"] == sampler]
         for _, row in (same if len(same) else rows).head(1).iterrows():
             title = {"real": "training points", "base": "base (unguided)"}.get(source, source)
-            found.append(Cloud(title, "base" if source == "base" else "data", _points(row)))
+            role = "base" if source == "base" else "data"
+            found.append(Cloud(title, role, _points(row), _shape(row)))
     for objective, trial in chosen.items():
         rows = _guided(table)
         rows = rows[(rows["trial"] == trial) & (rows["sampler"] == sampler)]
         rows = rows[rows["epoch"] == rows["epoch"].max()]
         for weight, row in _at_weights(rows):
             title = f"{name_of(objective)}\n{weight}"
-            found.append(Cloud(title, objective, _points(row)))
+            found.append(Cloud(title, objective, _points(row), _shape(row)))
     return found
 
 
@@ -134,7 +138,20 @@ def _points(row: pd.Series) -> np.ndarray:
     return np.stack([np.asarray(point, float) for point in row["points"]])
 
 
+def _shape(row: pd.Series) -> tuple[int, ...] | None:
+    """Of runs before there were images too."""
+    shape = row.get("shape")
+    return None if shape is None else tuple(int(size) for size in shape)
+
+
 def _draw(axes: Axes, picture: Cloud, shown: list[Cloud]) -> None:
+    if picture.shape is not None:
+        axes.set_title(picture.title, fontsize=9)
+        axes.imshow(image_grid(picture.points, picture.shape), interpolation="nearest")
+        axes.grid(visible=False)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return
     colour = COLOURS[picture.objective]
     low, high = _limits(shown)
     axes.set_title(picture.title, fontsize=9)
@@ -197,7 +214,10 @@ def _setting(table: StudyTable, rows: dict[str, list[Cloud]]) -> str:
     if len(cells):
         axes = [a for a in table.axes if a != "fit.objective" and cells[a].nunique() == 1]
         parts = [f"{short(a)} {number(cells[a].iloc[0])}" for a in axes] + ["last checkpoint"]
-    dimension = next(c for shown in rows.values() for c in shown).points.shape[1]
-    if dimension > 2:
+    first = next(c for shown in rows.values() for c in shown)
+    dimension = first.points.shape[1]
+    if first.shape is not None:
+        parts.append("the same seeds in every model")
+    elif dimension > 2:
         parts.append(f"the first two of {dimension} coordinates")
     return f" ({', '.join(parts)})" if parts else ""

@@ -22,16 +22,19 @@ from dgray.reporting.theme import (
 from dgray.reporting.views import (
     LENSES,
     NUM_REAL,
+    TITLES,
     at_weight,
     base_of,
     control_of,
     facets,
+    lenses_of,
     main_weight,
     number,
     plain,
     roles,
     short,
     trained,
+    unit_of,
     with_series,
 )
 
@@ -42,7 +45,7 @@ def kl_against_epochs(table: StudyTable) -> Figure | None:
     cells = plain(table.cells)
     weight = main_weight(cells)
     cells = with_series(trained(at_weight(cells, weight)), role.of_series)
-    lenses = _lenses(cells)
+    lenses = lenses_of(cells)
     if not lenses or cells["epoch"].nunique() < 2:
         return None
     panels = list(facets(cells, role.of_facets))
@@ -54,7 +57,7 @@ def kl_against_epochs(table: StudyTable) -> Figure | None:
             _levels(panel, table, facet, metric, weight)
             _finish(panel, facet, metric, title)
     legend_below(figure, axes)
-    figure.suptitle(f"KL divergence to the data against epochs, {_at(weight)}", fontsize=11)
+    figure.suptitle(f"{_subject(lenses)} against epochs, {_at(weight)}", fontsize=11)
     return figure
 
 
@@ -64,7 +67,7 @@ def headline(table: StudyTable) -> Figure | None:
     cells = hardest(plain(trained(table.cells)), role.capacity)
     weight = main_weight(cells)
     constant = with_series(at_weight(cells, weight), role.of_series)
-    lenses = _lenses(constant)
+    lenses = lenses_of(constant)
     if not lenses or constant["epoch"].nunique() < 2:
         return None
     figure = new_figure(1, len(lenses), width=3.5, height=3.1)
@@ -79,7 +82,7 @@ def headline(table: StudyTable) -> Figure | None:
     legend_below(figure, axes)
     fixed = [a for a in (role.capacity, *role.of_facets) if a]
     where = ", ".join(f"{short(a)} {number(constant[a].iloc[0])}" for a in fixed)
-    figure.suptitle(f"KL divergence to the data against epochs ({where})", fontsize=11)
+    figure.suptitle(f"{_subject(lenses)} against epochs ({where})", fontsize=11)
     return figure
 
 
@@ -92,12 +95,12 @@ def hardest(cells: pd.DataFrame, capacity: str | None) -> pd.DataFrame:
     return cells
 
 
+def _subject(lenses: list[str]) -> str:
+    return "KL divergence to the data" if lenses[0] in LENSES else "Divergence and samples"
+
+
 def _at(weight: float | None) -> str:
     return "calibrated weight" if weight is None else f"w = {weight:g}"
-
-
-def _lenses(cells: pd.DataFrame) -> list[str]:
-    return [metric for metric in LENSES if cells[metric].notna().any()]
 
 
 def _curves(
@@ -144,6 +147,6 @@ def _levels(
 def _finish(axes: Axes, cells: pd.DataFrame, metric: str, title: str) -> None:
     value_scale(axes, cells[metric])
     number_ticks(axes, sorted(cells["epoch"].unique()), log=True)
-    axes.set_title("\n".join(filter(None, [LENSES[metric], title])))
+    axes.set_title("\n".join(filter(None, [TITLES[metric], title])))
     axes.set_xlabel("epochs")
-    axes.set_ylabel("nats")
+    axes.set_ylabel(unit_of(metric))

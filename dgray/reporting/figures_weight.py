@@ -20,15 +20,17 @@ from dgray.reporting.theme import (
     value_scale,
 )
 from dgray.reporting.views import (
-    LENSES,
+    TITLES,
     base_of,
     facets,
     last_epoch,
+    lenses_of,
     number,
     plain,
     roles,
     short,
     trained,
+    unit_of,
     with_series,
 )
 
@@ -37,7 +39,7 @@ def kl_against_weight(table: StudyTable) -> Figure | None:
     """A row per data size, a column per lens; weight 0 is the base."""
     role = roles(table)
     cells = with_series(last_epoch(plain(trained(table.cells))), role.of_series)
-    lenses = [metric for metric in LENSES if cells[metric].notna().any()]
+    lenses = lenses_of(cells)
     if not lenses or cells["guidance_weight"].nunique() < 2:
         return None
     panels = list(facets(cells, role.of_facets))
@@ -49,11 +51,11 @@ def kl_against_weight(table: StudyTable) -> Figure | None:
             _lines(panel, facet, metric, role.capacity, base)
             level(panel, base, metric, "base (unguided)", "base")
             value_scale(panel, facet[metric])
-            panel.set_title("\n".join(filter(None, [LENSES[metric], title])))
+            panel.set_title("\n".join(filter(None, [TITLES[metric], title])))
             panel.set_xlabel("guidance weight")
-            panel.set_ylabel("nats")
+            panel.set_ylabel(unit_of(metric))
     legend_below(figure, axes)
-    figure.suptitle("KL divergence against guidance weight, last checkpoint", fontsize=11)
+    figure.suptitle("Against guidance weight, last checkpoint", fontsize=11)
     return figure
 
 

@@ -24,6 +24,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dgray.reporting.hparams import experiment, hparams_of, session_end, session_start
+from dgray.reporting.image_grid import grid_png
 from dgray.reporting.raster import SIZE, Frame, cloud_png, frame_of
 from dgray.reporting.scalars import BEST, Scalar, best_scalars, loss_scalars, metric_scalars
 from dgray.reporting.table import StudyTable
@@ -95,6 +96,10 @@ class TensorBoardWriter:
     def _images(self, clouds: pd.DataFrame, epoch: int, objective: str) -> Iterator[Event]:
         for cloud in clouds.itertuples():
             points = np.stack([np.asarray(point, float) for point in cloud.points])
+            if getattr(cloud, "shape", None) is not None:
+                content, (height, width) = grid_png(points, cloud.shape)
+                yield _picture(_cloud_tag(cloud), epoch, content, height, width)
+                continue
             if cloud.source == "data" or self._frame is None:
                 self._frame = frame_of(points)
             if cloud.source == "data":
@@ -102,19 +107,8 @@ class TensorBoardWriter:
             behind = self._data if self._data is not None and self._fits(points) else None
             colour = to_rgb(COLOURS["data" if cloud.source in ("data", "real") else objective])
             frame = self._frame if self._fits(points) else frame_of(points)
-            image = Summary.Image(
-                height=SIZE,
-                width=SIZE,
-                colorspace=3,
-                encoded_image_string=cloud_png(
-                    points, frame, colour, None if cloud.source == "data" else behind
-                ),
-            )
-            metadata = SummaryMetadata(
-                plugin_data=SummaryMetadata.PluginData(plugin_name="images")
-            )
-            value = Summary.Value(tag=_cloud_tag(cloud), image=image, metadata=metadata)
-            yield _event(epoch, Summary(value=[value]))
+            content = cloud_png(points, frame, colour, None if cloud.source == "data" else behind)
+            yield _picture(_cloud_tag(cloud), epoch, content, SIZE, SIZE)
 
     def _fits(self, points: np.ndarray) -> bool:
         return self._data is None or self._data.shape[1] == points.shape[1]
@@ -174,6 +168,12 @@ def rows_before(rows: pd.DataFrame, trial: str, epoch: int) -> int:
 def run_name(trial: str, label: str) -> str:
     """A name to recognise a trial by, unique by the hash of its id."""
     return f"{_UNSAFE.sub('_', label).strip('. ')} ({trial.rsplit('-', 1)[-1]})"
+
+
+def _picture(tag: str, epoch: int, content: bytes, height: int, width: int) -> Event:
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="images"))
+    return _event(epoch, Summary(value=[Summary.Value(tag=tag, image=image, metadata=metadata)]))
 
 
 def _cloud_tag(cloud: Any) -> str:

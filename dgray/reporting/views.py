@@ -19,6 +19,16 @@ LENSES = {
     "kl": "KL of the probability-flow ODE",
     "kl_sde": "KL of the SDE sampler",
 }
+OF_IMAGES = {  # what stands in their place where no density is known
+    "path_kl_change": "change of path KL",
+    "kl_change": "change of KL (ODE)",
+    "fid": "FID",
+    "fd": "Fréchet distance",
+    "precision": "precision",
+    "recall": "recall",
+    "memorisation": "memorisation",
+}
+TITLES = LENSES | OF_IMAGES
 NUM_REAL = "data.num_real"
 _CAPACITIES = ("discriminator.width", "discriminator.depth")
 
@@ -42,6 +52,17 @@ def number(value: object) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(int(value)) if float(value).is_integer() else f"{value:g}"
     return str(value)
+
+
+def lenses_of(cells: pd.DataFrame) -> list[str]:
+    """The lenses that a study has: KLs, or of images their changes and scores of samples."""
+    found = [metric for metric in LENSES if cells[metric].notna().any()]
+    return found or [metric for metric in OF_IMAGES if cells[metric].notna().any()]
+
+
+def unit_of(metric: str) -> str:
+    """Of a lens: divergences are in nats, other scores have no unit."""
+    return "nats" if "kl" in metric else ""
 
 
 def roles(table: StudyTable) -> Roles:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,16 +58,15 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_variable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    yield
 
 
 @pytest.fixture(scope="session")
 def pictures() -> Tensor:
-    """Smooth random images, uint8 (24, 3, 20, 28): all sizes change, and no side is square."""
+    """Smooth random images, uint8 (12, 3, 20, 28): all sizes change, and no side is square."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(24, 3, 5, 7, generator=generator)
+    coarse = torch.rand(12, 3, 5, 7, generator=generator)
     fine = F.interpolate(coarse, size=(20, 28), mode="bicubic").clamp(0, 1)
     return (255 * fine).round().to(torch.uint8)
 
@@ -84,4 +82,10 @@ def save_folder(pixels: Tensor, folder: Path) -> Path:
 @pytest.fixture
 def folders(pictures: Tensor, tmp_path: Path) -> tuple[Path, Path]:
     """The first and the second half of the pictures."""
-    return save_folder(pictures[:12], tmp_path / "a"), save_folder(pictures[12:], tmp_path / "b")
+    return save_folder(pictures[:6], tmp_path / "a"), save_folder(pictures[6:], tmp_path / "b")
+
+
+@pytest.fixture
+def few(pictures: Tensor, tmp_path: Path) -> Path:
+    """The first three."""
+    return save_folder(pictures[:3], tmp_path / "few")

@@ -1,12 +1,16 @@
-"""Exact case 6: the Frechet distance of Gaussians, and statistics that merge."""
+"""The Frechet distance of Gaussians: closed forms, clean-fid's, and what is refused."""
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 import numpy as np
 import pytest
+import scipy.linalg
 from scipy import linalg
 
-from dgray.metrics.frechet import FeatureStats, frechet_distance
+from dgray.metrics.frechet import frechet_distance
 
 RNG = np.random.default_rng(0)
 
@@ -14,6 +18,22 @@ RNG = np.random.default_rng(0)
 def covariance(dimension: int, rank: int | None = None) -> np.ndarray:
     factor = RNG.standard_normal((dimension, rank or 2 * dimension))
     return factor @ factor.T / factor.shape[1]
+
+
+def moments(count: int, dimension: int, scale: float = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Of correlated features whose spreads differ, as a network's do."""
+    mixing = np.eye(dimension) + 0.3 * RNG.standard_normal((dimension, dimension)) / dimension
+    spread = scale * np.geomspace(1, 0.05, dimension)
+    features = RNG.standard_normal((count, dimension)) @ mixing * spread + 0.2 * scale
+    return features.mean(0), np.cov(features, rowvar=False)
+
+
+def cleanfid_distance(*args: np.ndarray) -> float:
+    from cleanfid.fid import frechet_distance as reference
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its sqrtm(disp=False)
+        return float(reference(*args))
 
 
 def test_commuting_gaussians_have_the_closed_form() -> None:
@@ -31,37 +51,102 @@ def test_general_gaussians_agree_with_scipys_matrix_root() -> None:
     assert frechet_distance(mu, s1, np.zeros(20), s2) == pytest.approx(expected, rel=1e-8)
 
 
-@pytest.mark.parametrize("rank", [None, 5])
-def test_a_set_with_itself_is_at_distance_zero(rank: int | None) -> None:
-    s, mu = covariance(30, rank), RNG.standard_normal(30)
-    assert frechet_distance(mu, s, mu, s) == pytest.approx(0, abs=1e-6)
+def test_rank_one_gaussians_have_the_closed_form() -> None:
+    u, v = RNG.standard_normal((2, 50))
+    expected = u @ u + v @ v - 2 * abs(u @ v)  # the root of u u^T v v^T has the trace |u.v|
+    found = frechet_distance(np.zeros(50), np.outer(u, u), np.zeros(50), np.outer(v, v))
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_merged_shards_are_the_whole() -> None:
-    features = RNG.standard_normal((1000, 12)) + 0.5
-    whole = FeatureStats.of(features)
-    merged = FeatureStats.of(features[:17]).merge(FeatureStats.of(features[17:600]))
-    merged = merged.merge(FeatureStats.of(features[600:]))
-    assert merged.count == 1000
-    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-12)
-    np.testing.assert_allclose(merged.covariance, whole.covariance, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(whole.mean, features.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(whole.covariance, np.cov(features.T), atol=1e-10)
+@pytest.mark.parametrize("dimension", [2, 7, 64, 300])
+@pytest.mark.parametrize("counts", [(5.0, 3.0), (0.5, 4.0), (0.4, 0.6)])  # in dimensions
+def test_it_agrees_with_cleanfid(dimension: int, counts: tuple[float, float]) -> None:
+    one, two = (
+        moments(max(3, round(share * dimension)), dimension, scale)
+        for share, scale in zip(counts, (1.0, 1.3), strict=True)
+    )
+    expected = cleanfid_distance(*one, *two)
+    assert frechet_distance(*one, *two) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(*two, *one) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow  # clean-fid's matrix root
+@pytest.mark.parametrize("count", [300, 5000])
+def test_it_agrees_with_cleanfid_at_inceptions_2048_dimensions(count: int) -> None:
+    one, two = moments(count, 2048), moments(count, 2048, 1.1)
+    expected = cleanfid_distance(*one, *two)
+    assert frechet_distance(*one, *two) == pytest.approx(expected, rel=1e-6)
+
+
+def test_it_does_without_scipys_matrix_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose ``disp`` argument went with SciPy 1.18, and clean-fid's distance with it."""
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError("sqrtm was called")
+
+    monkeypatch.setattr(scipy.linalg, "sqrtm", forbidden)
+    monkeypatch.setattr(sys.modules["scipy.linalg._matfuncs"], "sqrtm", forbidden)
+    assert frechet_distance(*moments(50, 20), *moments(50, 20)) > 0
+
+
+@pytest.mark.parametrize("rank", [None, 5, 1])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_a_set_with_itself_is_at_distance_zero_and_never_below(
+    rank: int | None, scale: float
+) -> None:
+    s, mu = scale**2 * covariance(30, rank), scale * RNG.standard_normal(30)
+    assert 0 <= frechet_distance(mu, s, mu, s) <= 1e-12 * np.trace(s)
+    assert frechet_distance(mu, s, mu, 0 * s) == pytest.approx(np.trace(s), rel=1e-12)
+
+
+def test_units_scale_it_by_their_square() -> None:
+    (m1, s1), (m2, s2) = moments(40, 30), moments(20, 30)
+    one = frechet_distance(m1, s1, m2, s2)
+    many = frechet_distance(1e3 * m1, 1e6 * s1, 1e3 * m2, 1e6 * s2)
+    assert many == pytest.approx(1e6 * one, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [10, 200])
+def test_statistics_that_were_rounded_to_float32_are_accepted(count: int) -> None:
+    one, two = moments(count, 60), moments(count, 60, 1.2)
+    rounded = [np.float32(values) for values in (*one, *two)]
+    assert frechet_distance(*rounded) == pytest.approx(frechet_distance(*one, *two), rel=1e-3)
+
+
+def change(values: np.ndarray, index: tuple[int, ...], to: float) -> np.ndarray:
+    values = values.copy()
+    values[index] = to
+    return values
+
+
+MU, EYE = np.zeros(3), np.eye(3)
 
 
 @pytest.mark.parametrize(
-    ("features", "message"),
+    ("arguments", "message"),
     [
-        (np.zeros((0, 3)), "n > 0"),
-        (np.zeros(3), r"shape \(n, d\)"),
-        (np.array([[np.nan]]), "finite"),
+        ((change(MU, (1,), np.nan), EYE, MU, EYE), "first Gaussian's mean must be finite, but 1"),
+        ((MU, EYE, MU, EYE * np.nan), "second Gaussian's covariance.* 9 of 9 .*at least 2"),
+        ((MU, EYE, MU, change(EYE, (0, 2), np.inf)), "must be finite"),
+        ((MU, EYE, np.zeros(2), np.eye(2)), "same dimension, but got 3 and 2"),
+        ((MU, np.eye(2), MU, EYE), r"shape \(d, d\), d > 0, but got \(3,\) and \(2, 2\)"),
+        ((MU[None], EYE, MU, EYE), r"mean of shape \(d,\)"),
+        ((np.zeros(0), np.zeros((0, 0)), MU, EYE), "d > 0"),
+        ((MU, change(EYE, (0, 2), 0.5), MU, EYE), "must be symmetric.* by 0.5"),
+        ((MU, EYE, MU, np.diag([1.0, 1.0, -0.1])), "semidefinite.* from -0.1 to 1"),
+        ((MU, EYE, MU, change(change(EYE, (0, 1), 2.0), (1, 0), 2.0)), "from -1 to 3"),
+        ((MU, EYE, MU, np.fliplr(EYE) - np.diag([0, 1.0, 0])), "semidefinite"),
     ],
 )
-def test_features_that_cannot_be_are_refused(features: np.ndarray, message: str) -> None:
+def test_what_is_no_gaussian_is_refused(
+    arguments: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        FeatureStats.of(features)
+        frechet_distance(*arguments)
 
 
-def test_one_vector_has_no_covariance() -> None:
-    with pytest.raises(ValueError, match="at least 2"):
-        _ = FeatureStats.of(np.ones((1, 2))).covariance
+def test_a_single_feature_vector_has_no_distance() -> None:
+    with pytest.warns(RuntimeWarning):
+        of_one = np.cov(np.ones((1, 3)), rowvar=False)
+    with pytest.raises(ValueError, match="a covariance needs at least 2"):
+        frechet_distance(MU, of_one, MU, EYE)

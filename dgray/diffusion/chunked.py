@@ -1,6 +1,6 @@
-"""Networks over large batches, some rows at a time, so that memory is that of one chunk.
+"""A denoiser over large batches, some rows at a time, so that memory is that of one chunk.
 
-What is wrapped works row by row, so results differ from those of one batch by rounding at most.
+It works row by row, so results differ from those of one batch by rounding at most.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgray.diffusion.denoiser import Denoiser, given
-from dgray.discriminator.discriminator import Discriminator
+from dgray.diffusion.denoiser import Conditional, Denoiser, given
 
 Rows = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # x, sigma, labels, probes
 
@@ -24,6 +23,11 @@ class ChunkedDenoiser:
     inner: Denoiser
     size: int
     labels: Tensor | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """See ``Conditional``."""
+        return self.inner.num_classes if isinstance(self.inner, Conditional) else 0
 
     def given(self, labels: Tensor) -> ChunkedDenoiser:
         """See ``Conditional``."""
@@ -49,50 +53,6 @@ class ChunkedDenoiser:
             self.size,
         )
         return denoised, divergence
-
-
-@dataclass(frozen=True)
-class ChunkedDiscriminator:
-    """A discriminator, called on at most ``size`` rows at a time; without gradients."""
-
-    inner: Discriminator
-    size: int
-    labels: Tensor | None = None
-
-    def given(self, labels: Tensor) -> ChunkedDiscriminator:
-        """See ``Conditional``."""
-        return replace(self, labels=labels)
-
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Discriminator``."""
-        (logit,) = _by_chunk(
-            lambda rows: (given(self.inner, rows[2]).logit(rows[0], rows[1]).detach(),),
-            (x, sigma, self.labels, None),
-            self.size,
-        )
-        return logit
-
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Discriminator``."""
-        (gradient,) = _by_chunk(
-            lambda rows: (given(self.inner, rows[2]).gradient(rows[0], rows[1]).detach(),),
-            (x, sigma, self.labels, None),
-            self.size,
-        )
-        return gradient
-
-    def gradient_and_laplacian(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """See ``Discriminator``."""
-        gradient, laplacian = _by_chunk(
-            lambda rows: given(self.inner, rows[2]).gradient_and_laplacian(
-                rows[0], rows[1], rows[3]
-            ),
-            (x, sigma, self.labels, probes),
-            self.size,
-        )
-        return gradient, laplacian
 
 
 def _by_chunk(

@@ -1,0 +1,91 @@
+"""The reference that generated images are compared with in features, as an artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dgray.artifact_keys import features_key
+from dgray.config.study import StudyConfig
+from dgray.features.extractor import FeatureExtractor, FeatureSource, extract
+from dgray.image_store import StoredImages, metadata_of
+from dgray.metrics.feature_statistics import FeatureStatistics, Moments
+from dgray.metrics.frechet import frechet_distance
+from dgray.problem import training_split
+
+SPLITS = ("held_out", "training")
+
+
+@dataclass(frozen=True)
+class ImageReference:
+    """Images that are not generated, in features.
+
+    Attributes:
+        source: which features.
+        moments: mean and covariance.
+        features: of each image, float32 (n, F); None where only their moments are known.
+        count: n; None if unknown.
+        floor: the Frechet distance of training images to them; None if they are those.
+    """
+
+    source: FeatureSource
+    moments: Moments
+    features: Tensor | None
+    count: int | None
+    floor: float | None
+
+    @staticmethod
+    def read(config: StudyConfig, artifacts: Mapping[str, bytes]) -> ImageReference:
+        """From the artifact that ``reference_features`` made.
+
+        Raises:
+            OSError: ``evaluate.reference`` is a file that cannot be read.
+        """
+        content = artifacts[features_key(config)]
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+        source = FeatureSource(**json.loads(metadata_of(content)["source"]))
+        training = FeatureStatistics.of(tensors["training"].numpy(), source).moments
+        reference = config.evaluate.reference
+        if reference == "training":
+            return ImageReference(
+                source, training, tensors["training"], len(tensors["training"]), None
+            )
+        if reference == "held_out":
+            features, count = tensors["held_out"], len(tensors["held_out"])
+            moments = FeatureStatistics.of(features.numpy(), source).moments
+        else:
+            features, count = None, None
+            moments = Moments.from_npz(Path(reference).expanduser().read_bytes(), source)
+        floor = frechet_distance(
+            training.mean, training.covariance, moments.mean, moments.covariance
+        )
+        return ImageReference(source, moments, features, count, floor)
+
+
+def reference_features(
+    config: StudyConfig, stored: StoredImages, extractor: FeatureExtractor
+) -> bytes:
+    """Features of the held-out images and of the first replicate's training images."""
+    rows = {
+        "held_out": stored.images.rows["held_out"],
+        "training": stored.images.rows[training_split(0)],
+    }
+    tensors = {
+        name: _features(stored, chosen, extractor, config.evaluate.batch_size)
+        for name, chosen in rows.items()
+    }
+    return safetensors.torch.save(tensors, {"source": json.dumps(asdict(extractor.source))})
+
+
+@torch.no_grad()
+def _features(
+    stored: StoredImages, rows: Tensor, extractor: FeatureExtractor, batch_size: int
+) -> Tensor:
+    images = stored.images.pixels[rows].unflatten(1, stored.shape)
+    return extract(extractor, images, batch_size)

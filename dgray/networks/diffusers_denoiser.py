@@ -1,0 +1,186 @@
+r"""A ``UNet2DModel`` of Hugging Face's diffusers as a denoiser in EDM's variables.
+
+Such a model sees x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n at whole times t. With
+sigma_t = sqrt(1 / abar_t - 1), x = x_t / sqrt(abar_t) is x0 + sigma n. Between two levels the
+time is interpolated linearly in ln(sigma), beyond the ends it is the end's. What it predicts is n,
+x0, or v = sqrt(abar) n - sqrt(1 - abar) x0 (Salimans & Ho 2022, arXiv 2202.00512). Knows torch
+and, once a model is loaded, diffusers (the extra ``diffusers``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from dgray.diffusion.denoiser import AutogradDenoiser
+
+Prediction = Literal["epsilon", "sample", "v_prediction"]
+SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
+
+
+class DiffusersRefused(ValueError):
+    """A folder that is no model of the kind that can be wrapped."""
+
+
+@dataclass(frozen=True)
+class DiffusersDenoiser:
+    """D(x; sigma), computed in float32 and returned in the dtype of x; see ``Denoiser``.
+
+    Attributes:
+        module: the ``UNet2DModel``, in evaluation mode.
+        shape: (C, H, W), d = C H W.
+        log_sigmas: ln(sigma_t) of t = 0, 1, ..., rising, shape (T,), T >= 2.
+        prediction: what the module predicts.
+        num_classes: 0: unconditional.
+        labels: the class of each row, int64 in [0, num_classes), broadcast to the shape of sigma;
+            a conditional model of diffusers needs them.
+    """
+
+    module: nn.Module
+    shape: tuple[int, int, int]
+    log_sigmas: Tensor
+    prediction: Prediction
+    num_classes: int = 0
+    labels: Tensor | None = None
+
+    def given(self, labels: Tensor) -> DiffusersDenoiser:
+        """See ``Conditional``; an unconditional model has no use for labels and ignores them.
+
+        Raises:
+            ValueError: a label that is no class.
+        """
+        if not self.num_classes:
+            return self
+        outside = (labels < 0) | (labels >= self.num_classes)
+        if bool(outside.any()):
+            raise ValueError(
+                f"labels must lie in [0, {self.num_classes}), the classes of the network, but "
+                f"there is {labels[outside][0].item()}"
+            )
+        return replace(self, labels=labels)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """See ``Denoiser``."""
+        sigma = sigma.expand(x.shape[:-1])
+        s = sigma.reshape(-1, 1, 1, 1).to(torch.float32)
+        images = x.reshape(-1, *self.shape).to(torch.float32)
+        alpha = (1 + s**2).rsqrt()
+        labels = None
+        if self.num_classes:
+            if self.labels is None:
+                raise ValueError("this network must be given labels, one for each row")
+            labels = self.labels.to(x.device).expand(sigma.shape).reshape(-1)
+        predicted = self.module(alpha * images, self.times(sigma.reshape(-1)), labels).sample
+        output: Tensor = predicted[:, : self.shape[0]]  # a variance may follow
+        match self.prediction:
+            case "epsilon":
+                denoised = images - s * output
+            case "sample":
+                denoised = output
+            case "v_prediction":
+                denoised = alpha**2 * images - s * alpha * output
+        return denoised.reshape(x.shape).to(x.dtype)
+
+    def with_divergence(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See ``Denoiser``: one forward pass and a backward pass per dimension, or per probe."""
+        return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
+
+    def times(self, sigma: Tensor) -> Tensor:
+        """The time t, in [0, T - 1] and not always whole, of each sigma; float32."""
+        levels = self.log_sigmas.to(sigma.device, torch.float64)
+        log_sigma = sigma.to(torch.float64).log()
+        above = torch.searchsorted(levels, log_sigma).clamp(1, len(levels) - 1)
+        low, high = levels[above - 1], levels[above]
+        fraction = ((log_sigma - low) / (high - low)).clamp(0, 1)
+        return (above - 1 + fraction).to(torch.float32)
+
+
+def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> DiffusersDenoiser:
+    """A local model: a pipeline's folder (unet/, scheduler/), or one that holds both configs.
+
+    Nothing is downloaded, and weights must be safetensors. The weights are frozen.
+
+    Raises:
+        ImportError: diffusers is not installed.
+        DiffusersRefused: no such folder, or a model of another kind.
+    """
+    model, scheduler = _folders(folder)
+    diffusers = _import_diffusers()
+    config = _config(model / "config.json", "UNet2DModel")
+    schedule = _config(scheduler / "scheduler_config.json", *SCHEDULERS)
+    prediction = schedule.get("prediction_type", "epsilon")
+    if prediction not in get_args(Prediction):
+        known = ", ".join(get_args(Prediction))
+        raise DiffusersRefused(f"prediction_type must be one of {known}, not {prediction!r}")
+    try:
+        module = diffusers.UNet2DModel.from_pretrained(
+            model, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
+        )
+    except OSError as error:
+        raise DiffusersRefused(f"{model} holds no weights as safetensors: {error}") from error
+    # diffusers' own attention is fused, and has no second derivative
+    module.set_attn_processor(diffusers.models.attention_processor.AttnProcessor())
+    module = module.to(device, torch.float32).eval().requires_grad_(False)
+    alphas: Tensor = diffusers.DDPMScheduler.from_config(schedule).alphas_cumprod.to(torch.float64)
+    return DiffusersDenoiser(
+        module,
+        _shape(config),
+        _log_sigmas(alphas),
+        prediction,
+        config.get("num_class_embeds") or 0,
+    )
+
+
+def _import_diffusers() -> Any:
+    try:
+        return importlib.import_module("diffusers")
+    except ImportError as error:
+        raise ImportError(
+            "a model of diffusers needs a package that is not installed: pip install "
+            "'dgray[diffusers]'"
+        ) from error
+
+
+def _folders(folder: Path) -> tuple[Path, Path]:
+    if (folder / "model_index.json").is_file():
+        return folder / "unet", folder / "scheduler"
+    return folder, folder
+
+
+def _config(path: Path, *classes: str) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DiffusersRefused(f"a model of diffusers must have {path}: {error}") from error
+    found = config.get("_class_name") if isinstance(config, dict) else None
+    if found not in classes:
+        raise DiffusersRefused(f"{path} must describe a {' or a '.join(classes)}, not {found!r}")
+    embedding = config.get("time_embedding_type", "positional")
+    if embedding != "positional":
+        raise DiffusersRefused(
+            f"{path}: time_embedding_type must be positional, the only one that takes times that "
+            f"are not whole and knows them as times, not {embedding!r}"
+        )
+    return dict(config)
+
+
+def _shape(config: dict[str, Any]) -> tuple[int, int, int]:
+    size = config.get("sample_size")
+    height, width = size if isinstance(size, list) else (size, size)
+    if not isinstance(height, int) or not isinstance(width, int):
+        raise DiffusersRefused(f"sample_size must say the size of an image, but is {size!r}")
+    return int(config["in_channels"]), height, width
+
+
+def _log_sigmas(alphas: Tensor) -> Tensor:
+    """Of the levels that have a finite sigma; a schedule may end in pure noise."""
+    alphas = alphas[alphas > 0]
+    return 0.5 * (1 / alphas - 1).log()

@@ -1,0 +1,95 @@
+"""All scores together: each is that of its own module; the Frechet distance's error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dgray.features.extractor import FeatureSource
+from dgray.metrics.feature_statistics import FeatureStatistics
+from dgray.metrics.frechet import frechet_distance
+from dgray.metrics.image_scores import frechet_estimate, score_features
+from dgray.metrics.kid import kernel_distance
+from dgray.metrics.manifold import manifold_scores
+from dgray.metrics.memorisation import image_memorisation
+
+SOURCE = FeatureSource("fd_test", 6, "none", "")
+
+
+def normal(count: int, seed: int, scale: float = 1) -> Tensor:
+    return scale * torch.randn(count, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def statistics(features: Tensor) -> FeatureStatistics:
+    return FeatureStatistics.of(features.numpy(), SOURCE)
+
+
+REFERENCE = normal(400, 0)
+
+
+def test_scores_are_those_of_the_modules_with_what_they_depend_on() -> None:
+    generated, training = normal(300, 1, 1.2), normal(500, 2)
+    scores = score_features(
+        REFERENCE, generated, SOURCE, generator=np.random.default_rng(3), training=training
+    )
+    assert (scores.num_generated, scores.num_reference, scores.source) == (300, 400, SOURCE)
+    columns = scores.estimates()
+    names = ["fd_test", "kid", "precision", "recall", "density", "coverage", "memorisation"]
+    assert list(columns) == names
+    one, two = statistics(generated).moments, statistics(REFERENCE).moments
+    expected = frechet_distance(one.mean, one.covariance, two.mean, two.covariance)
+    assert columns["fd_test"].value == pytest.approx(expected, rel=1e-10)
+    kid = kernel_distance(REFERENCE, generated, generator=np.random.default_rng(3))
+    assert columns["kid"] == kid
+    manifold = manifold_scores(REFERENCE, generated)
+    assert columns["recall"] == manifold.recall
+    assert columns["density"] == manifold.density
+    assert columns["memorisation"] == image_memorisation(generated, training, REFERENCE)
+    assert all(0 < estimate.se < 1 for estimate in columns.values())
+
+
+def test_without_training_features_there_is_no_memorisation() -> None:
+    scores = score_features(REFERENCE, normal(100, 1), SOURCE, generator=np.random.default_rng(0))
+    assert scores.memorisation is None
+    assert "memorisation" not in scores.estimates()
+
+
+def test_the_frechet_distances_error_is_its_spread_from_shards_or_images() -> None:
+    reference = statistics(REFERENCE).moments
+    values, errors = [], []
+    for seed in range(100):
+        shards = [statistics(part) for part in normal(200, 50 + seed, 1.3).split(20)]
+        found = frechet_estimate(shards, reference)
+        values.append(found.value)
+        errors.append(found.se)
+    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.25)
+
+
+def test_more_shards_than_groups_are_grouped() -> None:
+    generated = normal(230, 4)
+    shards = [statistics(part) for part in generated.split(10)]
+    left_out = []
+    for group in range(10):
+        kept = [part for index, part in enumerate(generated.split(10)) if index % 10 != group]
+        found, data = statistics(torch.cat(kept)), statistics(REFERENCE)
+        left_out.append(frechet_distance(found.mean, found.covariance, data.mean, data.covariance))
+    estimate = frechet_estimate(shards, statistics(REFERENCE).moments)
+    assert estimate.se == pytest.approx(np.sqrt(9 * np.var(left_out)), rel=1e-8)
+
+
+def test_one_shard_has_a_value_and_no_error() -> None:
+    found = frechet_estimate([statistics(normal(50, 1))], statistics(REFERENCE).moments)
+    assert found.value > 0
+    assert np.isnan(found.se)
+
+
+def test_a_reference_of_other_features_is_refused() -> None:
+    other = replace(statistics(REFERENCE).moments, source=replace(SOURCE, resize="bilinear"))
+    with pytest.raises(ValueError, match=r"generated images and reference.*resize: none and bil"):
+        frechet_estimate([statistics(normal(50, 1))], other)
+    unknown = replace(other, source=None)
+    assert frechet_estimate([statistics(normal(50, 1))], unknown).value > 0
