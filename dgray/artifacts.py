@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from dgray.artifact_keys import (
     likelihood_key,
 )
 from dgray.build import build_data, build_problem
-from dgray.build_base import build_base_fit
+from dgray.build_base import build_base_fit, import_edm
 from dgray.build_images import (
     BASE_SPLIT,
     SIGMA_DATA,
@@ -28,6 +29,7 @@ from dgray.build_images import (
 )
 from dgray.config.check_kinds import METRICS_OF_FEATURES
 from dgray.config.data import MixtureData, TrainedBase, WrongMixture
+from dgray.config.image_base import EdmBase
 from dgray.config.study import StudyConfig
 from dgray.data.images import to_uint8
 from dgray.diffusion.denoiser import given
@@ -84,8 +86,11 @@ def _needed(config: StudyConfig) -> Iterator[tuple[str, Compute]]:
     is_image = not isinstance(config.data, MixtureData)
     if is_image:
         yield images_key(config), _images
-    if not isinstance(config.base, WrongMixture):
+    if isinstance(config.base, TrainedBase):
         yield base_key(config), _image_base if is_image else _fit_base
+    elif isinstance(config.base, EdmBase):
+        yield base_key(config), _edm_base
+    if not isinstance(config.base, WrongMixture):
         yield generated_key(config), _generate_images if is_image else _generate
     if set(METRICS_OF_FEATURES) & set(config.evaluate.metrics):
         if config.evaluate.features == "cnn":
@@ -164,6 +169,12 @@ def _image_base(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
         num_classes=stored.num_classes,
     )
     return run_to_end(fit)
+
+
+def _edm_base(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:
+    del made
+    assert isinstance(config.base, EdmBase)
+    return import_edm(config.base, tell=lambda text: print(text, file=sys.stderr))
 
 
 def _reference_features(config: StudyConfig, made: Mapping[str, bytes]) -> bytes:

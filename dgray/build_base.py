@@ -1,15 +1,32 @@
-"""The part of ``dgray.build`` about trained bases: what to train, how, and on what."""
+"""The part of ``dgray.build`` about bases that are networks: trained, EDM's, of diffusers."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
+import safetensors.torch
 import torch
 
+from dgray.artifact_keys import base_key
 from dgray.base_network import Architecture, default_network
 from dgray.config.data import TrainedBase
-from dgray.fit_base import BaseFit, BaseSchedule, fit_base
+from dgray.config.image_base import DiffusersBase, EdmBase
+from dgray.config.study import StudyConfig
+from dgray.data.images import Shape
+from dgray.diffusion.denoiser import Denoiser
+from dgray.fit_base import BaseFit, BaseSchedule, fit_base, load_base
 from dgray.fit_base_data import BaseData
+from dgray.image_store import metadata_of
+from dgray.networks.architecture import Architecture as NetworkArchitecture
+from dgray.networks.diffusers_denoiser import load_diffusers
+from dgray.networks.image_denoiser import NetworkDenoiser
+from dgray.networks.published import locate
+from dgray.networks.stored import StoredNetwork, build_module, read_network
+
+_NETWORK = "network"  # of the artifact's header
 
 
 def build_base_fit(
@@ -80,3 +97,49 @@ def build_schedule(config: TrainedBase) -> BaseSchedule:
         learning_rate_decay=config.learning_rate_decay,
         ema_decay=config.ema_decay,
     )
+
+
+def import_edm(config: EdmBase, tell: Callable[[str], None]) -> bytes:
+    """A stored network as an artifact: its weights, and in the header what it is.
+
+    Raises:
+        ValueError: the file is refused (see ``dgray.networks``).
+        OSError: it cannot be fetched or read.
+    """
+    path = locate(config.network, cache=None, sha256=config.sha256, tell=tell)
+    stored = read_network(path)
+    state = {name: weight.contiguous() for name, weight in stored.state.items()}
+    record = {**stored.architecture.to_json(), **stored.origin}
+    return safetensors.torch.save(state, {_NETWORK: json.dumps(record, sort_keys=True)})
+
+
+def load_edm(artifact: bytes, device: torch.device) -> NetworkDenoiser:
+    """The denoiser that ``import_edm`` stored, its weights fixed."""
+    architecture = NetworkArchitecture.from_json(json.loads(metadata_of(artifact)[_NETWORK]))
+    module = build_module(StoredNetwork(architecture, safetensors.torch.load(artifact)))
+    module = module.to(device).eval().requires_grad_(False)
+    return NetworkDenoiser(module, architecture.shape, architecture.num_classes)
+
+
+def build_image_base(
+    config: StudyConfig, artifacts: Mapping[str, bytes], shape: Shape, device: torch.device
+) -> Denoiser:
+    """The denoiser of images that a study guides.
+
+    Raises:
+        ValueError: it is of images of another shape than the data.
+    """
+    base: Denoiser
+    if isinstance(config.base, DiffusersBase):
+        base = load_diffusers(Path(config.base.path).expanduser(), device)
+    elif isinstance(config.base, EdmBase):
+        base = load_edm(artifacts[base_key(config)], device)
+    else:
+        base = load_base(artifacts[base_key(config)], device)
+    own = getattr(base, "shape", shape)
+    if tuple(own) != tuple(shape):
+        raise ValueError(
+            f"base and data must have images of one shape, but the base makes {tuple(own)} and "
+            f"the data has {tuple(shape)}; choose another base, or resize the data"
+        )
+    return base

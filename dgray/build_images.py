@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from dgray.artifact_keys import base_key, cnn_key, generated_key, images_key
+from dgray.artifact_keys import cnn_key, generated_key, images_key
+from dgray.build_base import build_image_base
 from dgray.config.conv_discriminator import ConvDiscriminator
 from dgray.config.data import MixtureData
 from dgray.config.image_data import (
@@ -30,14 +31,15 @@ from dgray.data.splits import split
 from dgray.diffusion.chunked import ChunkedDenoiser
 from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
-from dgray.discriminator.trunk import load_trunk
+from dgray.discriminator.trunk import ModuleTrunk, load_trunk
 from dgray.features.cnn import fit_cnn, load_cnn
 from dgray.features.custom import load_custom
 from dgray.features.efficientnet import load_efficientnet
 from dgray.features.extractor import FeatureExtractor
 from dgray.features.inception import InceptionMode, load_inception
-from dgray.fit_base import load_base
 from dgray.image_store import StoredImages, unpack_images
+from dgray.networks.encoder_features import EncoderFeatures
+from dgray.networks.preconditioning import Preconditioned
 from dgray.problem import Images, Problem, training_split
 
 SIGMA_DATA = 0.5  # of images in [-1, 1] (Karras et al. 2022, Table 1)
@@ -134,7 +136,7 @@ def build_image_problem(
     stored = unpack_images(artifacts[images_key(config)])
     key = generated_key(config)
     generated = unpack_images(artifacts[key]).to(device) if key in artifacts else None
-    base = load_base(artifacts[base_key(config)], device)
+    base = build_image_base(config, artifacts, stored.shape, device)
     return Problem(
         config=config,
         law=None,
@@ -157,7 +159,9 @@ def build_conv(
     """A fresh convolutional ensemble, one member a generator, on the CPU but for its trunk."""
     assert problem.shape is not None  # a rule of the study file
     trunk = None
-    if network.trunk != "none":
+    if network.trunk == "base":
+        trunk = ModuleTrunk.of(EncoderFeatures(_base_module(problem)), problem.shape)
+    elif network.trunk != "none":
         trunk = load_trunk(network.trunk, problem.shape, problem.device)
     shape = ConvShape(
         image=problem.shape if trunk is None else trunk.shape,
@@ -167,6 +171,18 @@ def build_conv(
         num_classes=problem.num_classes if network.conditional else 0,
     )
     return initialise_conv(shape, problem.sigma_data, generators, trunk=trunk)
+
+
+def _base_module(problem: Problem) -> Preconditioned:
+    """The network of the base, whose encoder a discriminator is to stand on."""
+    base = problem.base.inner if isinstance(problem.base, ChunkedDenoiser) else problem.base
+    module = getattr(base, "module", None)
+    if not isinstance(module, Preconditioned):
+        raise ValueError(
+            "discriminator.trunk 'base' needs a base with an encoder, a U-Net; use base.network "
+            "'unet', base.kind 'edm', or trunk: none"
+        )
+    return module
 
 
 def _asks_for_classes(config: StudyConfig) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dgray.config.training import Fit
+from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.ensemble import Ensemble
@@ -29,10 +30,14 @@ from dgray.discriminator.objective import (
 )
 from dgray.fit_state import TrainingState
 
+BLOCK_VALUES = 2**25  # numbers of noise that are drawn at once
+
 
 @dataclass(frozen=True)
 class Task:
     """What is to be learned, all replicates at once; tensors on the training device, float32.
+
+    Samples may be images in bytes, uint8: a batch at a time is brought to [-1, 1].
 
     Attributes:
         real: training samples, shape (R, n, d).
@@ -43,6 +48,8 @@ class Task:
         weigh: factor on the loss at each noise level.
         validation: a fixed batch for early stopping, shape (1, N, d); None without.
         seed: of the study.
+        real_labels: classes, int64 (R, n); None where no model asks for them.
+        generated_labels: those that the base's samples were drawn for, int64 (R, m).
     """
 
     real: Tensor
@@ -53,6 +60,8 @@ class Task:
     weigh: Callable[[Tensor], Tensor]
     validation: Batch | None
     seed: int
+    real_labels: Tensor | None = None
+    generated_labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -106,13 +115,11 @@ def _run_epoch(task: Task, settings: Fit, state: TrainingState, epoch: int) -> l
     generators = [
         named_generator(task.seed, "fit", replicate, epoch) for replicate in state.replicates
     ]
-    everything = _draw_epoch(task, generators)
     count = task.real.shape[1]
     size = min(settings.batch_size, count)
     steps = math.ceil(count / size)
     losses = []
-    for i in range(steps):
-        batch = everything.rows(i * size, min((i + 1) * size, count))
+    for i, batch in enumerate(_draw_epoch(task, generators, size)):
         discriminator: Differentiable = state.ensemble
         if settings.dropout:
             discriminator = state.ensemble.dropped(settings.dropout, generators, batch.size)
@@ -125,24 +132,41 @@ def _run_epoch(task: Task, settings: Fit, state: TrainingState, epoch: int) -> l
 
 
 @torch.no_grad()
-def _draw_epoch(task: Task, generators: list[torch.Generator]) -> Batch:
-    """Every batch of an epoch at once: samples in random order, noised afresh, shape (R, n, d)."""
-    count, dimension = task.real.shape[1:]
+def _draw_epoch(task: Task, generators: list[torch.Generator], size: int) -> Iterator[Batch]:
+    """The batches of an epoch: samples in random order, noised afresh, shape (R, size, d).
+
+    Many batches are drawn at once, which is faster: a whole epoch, or as much as fits in memory.
+    """
+    replicates, count, dimension = task.real.shape
+    order = torch.stack([torch.randperm(count, generator=g) for g in generators])
+    order = order.to(task.real.device)
+    at_once = size * max(1, BLOCK_VALUES // (replicates * size * dimension))
+    for start in range(0, count, at_once):
+        block = _draw_block(task, generators, order[:, start : start + at_once])
+        for first in range(0, block.size, size):
+            yield block.rows(first, min(first + size, block.size))
+
+
+def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) -> Batch:
+    """The real samples ``order`` (R, k) noised, and as many generated ones; shape (R, k, d)."""
+    count, dimension = order.shape[1], task.real.shape[2]
     device = task.real.device
-    order = torch.stack([torch.randperm(count, generator=g) for g in generators]).to(device)
-    sigma = torch.stack([task.draw_sigma(g, count) for g in generators]).to(task.real)
+    sigma = torch.stack([task.draw_sigma(g, count) for g in generators]).to(device)
     noise = _normal(generators, (count, dimension)).to(device)
-    clean = _gather(task.real, order)
-    real = Noised.of(clean, noise, sigma)
-    exact = Noised.of(clean.double(), noise.double(), sigma.double())  # x - D cancels at low sigma
+    clean, labels = _gather(task.real, order), _labels_at(task.real_labels, order)
+    real = Noised.of(clean, noise, sigma, labels)
+    # x - D cancels at low sigma
+    exact = Noised.of(clean.double(), noise.double(), sigma.double(), labels)
     residual = denoising_residual(task.base, exact).to(noise)
     if task.generated is None:
         return Batch(real, residual, None)
     pool = task.generated.shape[1]
     chosen = torch.stack([torch.randint(pool, (count,), generator=g) for g in generators])
+    chosen = chosen.to(device)
     noise = _normal(generators, (count, dimension)).to(device)
-    clean = _gather(task.generated, chosen.to(device))
-    return Batch(real, residual, Noised.of(clean, noise, sigma))
+    labels = _labels_at(task.generated_labels, chosen)
+    generated = Noised.of(_gather(task.generated, chosen), noise, sigma, labels)
+    return Batch(real, residual, generated)
 
 
 def _normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:
@@ -151,7 +175,12 @@ def _normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor
 
 def _gather(points: Tensor, order: Tensor) -> Tensor:
     """Take points (R, n, d) in the order (R, k) of each replicate; shape (R, k, d)."""
-    return points.gather(1, order[..., None].expand(*order.shape, points.shape[-1]))
+    taken = points.gather(1, order[..., None].expand(*order.shape, points.shape[-1]))
+    return to_unit(taken) if taken.dtype == torch.uint8 else taken
+
+
+def _labels_at(labels: Tensor | None, order: Tensor) -> Tensor | None:
+    return None if labels is None else labels.gather(1, order)
 
 
 @torch.no_grad()

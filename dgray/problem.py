@@ -7,7 +7,7 @@ name alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -203,3 +203,14 @@ def likelihood_probes(problem: Problem) -> Tensor | None:
     generator = named_generator(config.seed, "probes")
     signs = torch.randint(2, shape, generator=generator, dtype=torch.int8)
     return (2 * signs - 1).to(problem.device, torch.float32)
+
+
+def stacked(samples: Samples, splits: Sequence[str], count: int) -> tuple[Tensor, Tensor | None]:
+    """Training samples of every replicate, float32 (R, count, d), images as bytes; and classes."""
+    if isinstance(samples, Images):
+        points = torch.stack([samples.pixels_of(split, count) for split in splits])
+    else:
+        points = torch.stack([samples.take(split, count) for split in splits]).float()
+    labels = [samples.labels(split, count) for split in splits]
+    known = [each for each in labels if each is not None]
+    return points, torch.stack(known) if known else None

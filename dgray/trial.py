@@ -23,7 +23,7 @@ from dgray.evaluation_set import training_batch
 from dgray.fit import Task, fit
 from dgray.fit_state import TrainingState
 from dgray.plan import Trial
-from dgray.problem import Problem, training_split
+from dgray.problem import Problem, stacked, training_split
 from dgray.row import CheckpointResult, LossPoint
 from dgray.score_checkpoint import Checkpoint, Scoring, evaluate_checkpoint
 
@@ -94,15 +94,19 @@ def _train(
 def build_task(problem: Problem, replicates: range) -> Task:
     """What a trial's ensemble is to learn, in float32 on the problem's device."""
     config = problem.config
-    real = [problem.real(training_split(r), problem.num_real) for r in replicates]
-    generated = None
+    splits = [training_split(r) for r in replicates]
+    real, real_labels = stacked(problem.real_samples, splits, problem.num_real)
+    generated, labels = None, None
     if config.fit.objective in WITH_GENERATED:
-        count = config.base.num_generated
-        draws = [problem.generated(training_split(r), count) for r in replicates]
-        generated = torch.stack(draws).float()
+        source = problem.generated_samples
+        assert source is not None  # artifacts hold them where an objective needs them
+        generated, labels = stacked(source, splits, config.base.num_generated)
+    asks = problem.num_classes > 0
     return Task(
-        real=torch.stack(real).float(),
+        real=real,
+        real_labels=real_labels if asks else None,
         generated=generated,
+        generated_labels=labels if asks else None,
         base=problem.base,
         objective=build_objective(config.fit),
         draw_sigma=build_noise_law(config.fit.noise, problem.span),
@@ -120,9 +124,13 @@ def _validation_batch(problem: Problem) -> Batch:
     generator = named_generator(config.seed, "noise", "early stopping")
     sigma = build_noise_law(config.fit.noise, problem.span)(generator, count)
     noised = []
-    for clean in (problem.real("validation", count), problem.generated("validation", count)):
+    pairs = (
+        (problem.real("validation", count), problem.real_labels("validation", count)),
+        (problem.generated("validation", count), problem.generated_labels("validation", count)),
+    )
+    for clean, labels in pairs:
         noise = torch.randn(clean.shape, generator=generator)
-        tensors = [t.to(problem.device, torch.float32)[None] for t in (clean, noise, sigma)]
-        noised.append(Noised.of(*tensors))
+        x, n, s = (t.to(problem.device, torch.float32)[None] for t in (clean, noise, sigma))
+        noised.append(Noised.of(x, n, s, None if labels is None else labels[None]))
     residual = denoising_residual(problem.base, noised[0]).float()
     return Batch(noised[0], residual, noised[1])

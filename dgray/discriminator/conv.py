@@ -140,9 +140,10 @@ class ConvNet:
         """What the networks see, of x (R, N, d): shape (R, N, C, H, W)."""
         if self.trunk is None:
             scale = (sigma**2 + self.sigma_data**2).rsqrt()[..., None]
-            return (x.to(scale.dtype) * scale).unflatten(-1, self.shape.image)
-        maps = self.trunk(x.flatten(0, 1).to(sigma.dtype), sigma.flatten())
-        return maps.to(sigma.dtype).unflatten(0, sigma.shape)
+            maps = x.to(scale.dtype) * scale
+        else:
+            maps = self.trunk(x.flatten(0, 1).to(sigma.dtype), sigma.flatten())
+        return maps.to(sigma.dtype).reshape(*sigma.shape, *self.shape.image)
 
     def _by_blocks(
         self, function: _OfRows, x: Tensor, sigma: Tensor, probes: Tensor | None = None

@@ -177,13 +177,14 @@ class Forward:
     def _conv(self, name: str, h: Tensor) -> Tensor:
         weight = self.parameters[f"{name}.weight"]
         bias = self.parameters.get(f"{name}.bias")
-        return conv2d(
+        out: Tensor = conv2d(
             h,
             weight.flatten(0, 1),
             None if bias is None else bias.flatten(),
             padding=weight.shape[-1] // 2,
             groups=self.count,
         )
+        return out
 
     def _linear(self, name: str, a: Tensor) -> Tensor:
         """(R, N, in) -> (R, N, out)."""
@@ -193,10 +194,11 @@ class Forward:
     def _norm(self, name: str, h: Tensor) -> Tensor:
         weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
         groups = self.count * _groups(weight.shape[1])
-        return group_norm(h, groups, weight.flatten(), bias.flatten())
+        normalised: Tensor = group_norm(h, groups, weight.flatten(), bias.flatten())
+        return normalised
 
     def _by_member(self, a: Tensor) -> Tensor:
-        return a.unflatten(1, (self.count, -1)).transpose(0, 1)
+        return a.reshape(len(a), self.count, -1).transpose(0, 1)
 
 
 def _per_pixel(a: Tensor) -> Tensor:

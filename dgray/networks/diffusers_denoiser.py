@@ -126,8 +126,10 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
         )
     except OSError as error:
         raise DiffusersRefused(f"{model} holds no weights as safetensors: {error}") from error
-    # diffusers' own attention is fused, and has no second derivative
-    module.set_attn_processor(diffusers.models.attention_processor.AttnProcessor())
+    attention = diffusers.models.attention_processor
+    for layer in module.modules():
+        if isinstance(layer, attention.Attention):  # the default is fused: no second derivative
+            layer.set_processor(attention.AttnProcessor())
     module = module.to(device, torch.float32).eval().requires_grad_(False)
     alphas: Tensor = diffusers.DDPMScheduler.from_config(schedule).alphas_cumprod.to(torch.float64)
     return DiffusersDenoiser(

@@ -112,13 +112,13 @@ class _Machine:
         self.refused: set[str] = set()
         self._actions: dict[str, Callable[[], None]] = {
             "MARK": self._mark,
-            "POP": lambda: self._drop(),
-            "POP_MARK": lambda: self._drop_mark(),
+            "POP": self._drop,
+            "POP_MARK": self._drop_mark,
             "DUP": lambda: self.stack.append(self.stack[-1]),
-            "TUPLE": lambda: self.stack.append(tuple(self._to_mark())),
-            "LIST": lambda: self.stack.append(list(self._to_mark())),
+            "TUPLE": lambda: self._collect(tuple),
+            "LIST": lambda: self._collect(list),
             "DICT": self._dict,
-            "FROZENSET": lambda: self.stack.append(frozenset(map(_key, self._to_mark()))),
+            "FROZENSET": lambda: self._collect(_frozen),
             "APPEND": lambda: self._append([self.stack.pop()]),
             "APPENDS": lambda: self._append(self._to_mark()),
             "SETITEM": self._set_item,
@@ -166,6 +166,10 @@ class _Machine:
     def _to_mark(self) -> list[Any]:
         values, self.stack = self.stack, self.marked.pop()
         return values
+
+    def _collect(self, kind: Callable[[list[Any]], object]) -> None:
+        values = self._to_mark()
+        self.stack.append(kind(values))
 
     def _drop(self) -> None:
         self.stack.pop()
@@ -230,6 +234,10 @@ class _Machine:
         if not self.with_persistent:
             raise ValueError("a reference to something outside of the pickle")
         self.stack.append(Persistent(self.stack.pop()))
+
+
+def _frozen(values: list[Any]) -> frozenset[str | int]:
+    return frozenset(map(_key, values))
 
 
 def _key(value: Any) -> str | int:

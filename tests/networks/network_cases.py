@@ -51,7 +51,9 @@ TINY: dict[str, Any] = {
 }
 
 
-def tiny(model_type: str = "SongUNet", preconditioning: str = "EDMPrecond", **options: Any):
+def tiny(
+    model_type: str = "SongUNet", preconditioning: str = "EDMPrecond", **options: Any
+) -> Preconditioned:
     """A small network whose every weight matters, in evaluation mode."""
     torch.manual_seed(0)
     arguments = TINY | {"model_type": model_type} | options

@@ -47,7 +47,7 @@ def double(x: Array, taps: Array) -> Array:
 
 
 def normalise(x: Array, weight: Array, bias: Array, eps: float) -> Array:
-    n, c, h, w = x.shape
+    n, c, *_ = x.shape
     grouped = x.reshape(n, min(32, c // 4), -1)
     mean, variance = grouped.mean(-1, keepdims=True), grouped.var(-1, keepdims=True)
     out = ((grouped - mean) / np.sqrt(variance + eps)).reshape(x.shape)

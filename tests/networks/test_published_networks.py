@@ -55,7 +55,7 @@ def test_imagenets_shapes() -> None:
 
 
 def test_short_names_are_those_of_the_table() -> None:
-    assert SHORT_NAMES == tuple(PUBLISHED)
+    assert tuple(PUBLISHED) == SHORT_NAMES
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ def test_groups(channels: int, groups: int) -> None:
     assert GroupNorm(channels, 1e-6).groups == groups
 
 
+@torch.no_grad()
 def test_initial_weights() -> None:
     torch.manual_seed(0)
     xavier = Linear(300, 500, Init("xavier_uniform", weight=0.5))
