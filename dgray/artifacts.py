@@ -81,6 +81,11 @@ def build_artifacts(trials: Iterable[Trial], store: Store) -> dict[str, bytes]:
     return made
 
 
+def artifact_keys(trial: Trial) -> list[str]:
+    """Names of what ``build_artifacts`` makes for a trial."""
+    return [key for key, _ in _needed(trial.config)]
+
+
 def _needed(config: StudyConfig) -> Iterator[tuple[str, Compute]]:
     """Keys of a trial's artifacts in the order in which they need each other."""
     is_image = not isinstance(config.data, MixtureData)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dgray.diffusion.denoiser import given
-from dgray.diffusion.noise import seeded_noise
+from dgray.diffusion.noise import philox_noise, seeded_noise
 from dgray.diffusion.sampler import Denoise, edm_stochastic, heun, reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.discriminator.discriminator import Discriminator
@@ -149,7 +149,7 @@ def _labels(problem: Problem, seeds: range) -> Tensor | None:
     """The class of the sample of each seed, a function of the seed alone; all as likely."""
     if not problem.num_classes:
         return None
-    normal = seeded_noise(problem.config.seed, seeds, (1,), "label")[:, 0]
+    normal = philox_noise(problem.config.seed, seeds, (1,), "label")[:, 0]
     share = torch.special.ndtr(normal)  # uniform in [0, 1]
     drawn: Tensor = (share * problem.num_classes).long().clamp(max=problem.num_classes - 1)
     return drawn.to(problem.device)
@@ -158,8 +158,11 @@ def _labels(problem: Problem, seeds: range) -> Tensor | None:
 def _noise(problem: Problem, way: Way, seeds: range) -> tuple[Tensor, Tensor]:
     """The start, shape (1, n, d), and the noise of the steps, shape (num_steps, n, d)."""
     config, dimension = problem.config, problem.dimension
-    start = seeded_noise(config.seed, seeds, (1, dimension), "start")
-    steps = seeded_noise(config.seed, seeds, (way.num_steps, dimension), "steps")
+    noise = seeded_noise if problem.shape is None else philox_noise
+    start = noise(config.seed, seeds, (1, dimension), "start")
+    steps = noise(
+        config.seed, seeds, (way.num_steps if way.sampler in STOCHASTIC else 0, dimension), "steps"
+    )
     start, steps = (t.to(problem.device).transpose(0, 1) for t in (start, steps))
     return problem.prior_std * start, steps
 

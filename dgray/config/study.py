@@ -130,7 +130,7 @@ class Evaluate(Model):
         "mu and sigma (EDM's), which gives fid or fd alone",
     )
     batch_size: PositiveInt = Field(128, description="images a network sees at a time")
-    shard_size: PositiveInt = Field(250, description="images a sampling actor draws at a time")
+    shard_size: PositiveInt = Field(250, description="images drawn and scored at a time")
     churn: Churn = Churn()
 
     @model_validator(mode="after")
@@ -156,11 +156,6 @@ class Resources(Model):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda if gpus_per_trial > 0, else cpu"
     )
-    sampling_actors: NonNegativeInt = Field(
-        0, description="of images: actors that sample for each trial; 0: the trial samples itself"
-    )
-    cpus_per_actor: PositiveInt = Field(1, description="of a sampling actor")
-    gpus_per_actor: NonNegativeFloat = Field(0.0, description="likewise; may be a fraction")
     max_failures: NonNegativeInt = Field(
         1, description="times a trial is tried again after its worker died"
     )

@@ -158,7 +158,7 @@ class ConvNet:
                 probes = probes.reshape(len(probes), 1, -1, dimension)
             rows = (x.reshape(1, -1, dimension), sigma.reshape(1, -1), probes)
             found = alone._by_blocks(function, *rows)
-            return tuple(t.reshape(*sigma.shape, *t.shape[2:]) for t in found)
+            return tuple(t.reshape((*sigma.shape, *t.shape[2:])) for t in found)
         if torch.is_grad_enabled():
             return function(self, x, sigma, probes)
         blocks = []

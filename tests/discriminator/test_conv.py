@@ -26,7 +26,7 @@ from dgray.discriminator.objective import (
 
 SHAPES = {
     "plain": ConvShape(image=(1, 5, 6), width=4, depth=1),
-    "deep": ConvShape(image=(2, 8, 8), width=8, depth=2),
+    "deep": ConvShape(image=(2, 5, 5), width=8, depth=2),
     "attention": ConvShape(image=(1, 6, 6), width=4, depth=1, attention=True, num_classes=3),
     "one level": ConvShape(image=(3, 4, 3), width=4, depth=1, attention=True),
 }
@@ -131,7 +131,8 @@ def test_every_parameter_receives_the_gradient_of_the_objective(
     )
     if isinstance(objective, Kl):
         for name in NOT_IN_THE_GRADIENT:
-            assert not by_name.pop(name).any()
+            unseen = by_name.pop(name)
+            assert unseen is None or not unseen.any()
     generator, step = torch.Generator().manual_seed(3), 1e-6
     for name, gradient in by_name.items():
         assert gradient is not None, name
@@ -147,7 +148,7 @@ def test_every_parameter_receives_the_gradient_of_the_objective(
             )
             for s in (1, -1)
         ]
-        slope = float((loss(moved[0]) - loss(moved[1])) / (2 * step))
+        slope = float((loss(moved[0]) - loss(moved[1])).detach() / (2 * step))
         found = float((gradient * direction).sum())
         assert found == pytest.approx(slope, rel=1e-5, abs=1e-7), name
 
@@ -156,7 +157,7 @@ def test_from_its_start_training_moves_the_last_layer() -> None:
     """At zero the last layer hides the others from the objective, but is seen itself."""
     net = initialise_conv(SHAPES["deep"], 0.5, generators(2))
     net = net.with_tensors([t.requires_grad_() for t in net.tensors])
-    x, sigma = (t[:2].float() for t in noisy_images(2, 5, 128))
+    x, sigma = (t[:2].float() for t in noisy_images(2, 5, 50))
     assert not net.gradient(x, sigma).any()
     loss = Kl()(Outputs(net, batch_for(net, (x, sigma)))).mean()
     (slope,) = torch.autograd.grad(loss, net.parameters["out.weight"])
@@ -177,7 +178,7 @@ def test_a_member_is_its_part_of_the_ensemble(net: ConvNet, points: tuple[Tensor
 
 def test_rows_may_be_shared_by_all_members() -> None:
     net = random_conv(SHAPES["deep"])
-    x, sigma = noisy_images(1, 5, 128)
+    x, sigma = noisy_images(1, 5, 50)
     repeated = x.expand(3, -1, -1), sigma.expand(3, -1)
     torch.testing.assert_close(net.logit(x, sigma), net.logit(*repeated))
     torch.testing.assert_close(net.gradient(x, sigma), net.gradient(*repeated))
@@ -276,7 +277,7 @@ def test_num_parameters_counts_one_network() -> None:
 
 def test_dropout_drops_channels_of_rows_and_keeps_the_mean() -> None:
     net = random_conv(SHAPES["deep"])
-    x, sigma = noisy_images(3, 5, 128)
+    x, sigma = noisy_images(3, 5, 50)
     dropped = net.dropped(0.4, generators(3), 5)
     assert not torch.allclose(dropped.logit(x, sigma), net.logit(x, sigma))
     x = x.requires_grad_()

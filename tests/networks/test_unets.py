@@ -184,3 +184,17 @@ def test_dropout_and_label_dropout_act_in_training_only() -> None:
         wet, wetter = (tiny(dropout=0.5).model.train()(x, noise, None) for _ in range(2))
     assert_close(wet, wetter)  # the same seed
     assert bool((wet - tiny(dropout=0.5).model(x, noise, None)).abs().max() > 1e-2)
+
+
+@pytest.mark.parametrize("case", ["ncsnpp", "adm conditional"])
+def test_half_precision_is_close(case: str) -> None:
+    """The way of float16 on CUDA: weights stay float32 and are cast to the images' dtype."""
+    model = tiny(**CASES[case]).model
+    torch.manual_seed(0)
+    x, noise = torch.randn(2, 2, 8, 8), torch.tensor([-1.0, 0.5])
+    labels = torch.eye(3)[:2] if CASES[case].get("label_dim") else None
+    with torch.no_grad():
+        single, half = model(x, noise, labels), model(x.half(), noise, labels)
+    assert half.dtype == torch.float16
+    assert_close(half.float(), single, rtol=0, atol=2e-2 * float(single.abs().max()))
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
