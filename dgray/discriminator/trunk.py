@@ -118,7 +118,8 @@ def load_trunk(where: str, image: tuple[int, int, int], device: torch.device) ->
 
 def _load_torchscript(path: str, device: torch.device) -> nn.Module:
     with warnings.catch_warnings():  # torch has deprecated the format, not the files out there
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
         module: nn.Module = torch.jit.load(path, map_location=device)
     return module
 

@@ -56,30 +56,22 @@ def manifold_scores(
         ValueError: shapes do not fit, features are not finite, or there are too few: both sets
             need more than either k, also when a tenth is left out.
     """
-    most = max(precision_neighbours, density_neighbours)
-    check_points(reference, generated, 2 * most + 2)
+    check_points(reference, generated, 2 * max(precision_neighbours, density_neighbours) + 2)
     near = _radii(reference, [precision_neighbours, density_neighbours])
     reached = _left_out_radii(generated, precision_neighbours)
-    device = generated.device
-    group = group_of(len(generated), device)
-    inside = torch.zeros(len(generated), dtype=torch.float64, device=device)
-    balls = torch.zeros_like(inside)
-    covered = torch.zeros(1 + GROUPS, len(reference), dtype=torch.bool, device=device)
-    closest = torch.full((GROUPS, len(reference)), torch.inf, dtype=torch.float64, device=device)
+    inside, balls, covered, closest = [], [], [], []
     for rows, squared in distance_blocks(generated, reference):
-        inside[rows] = (squared <= near[0]).any(1).double()
-        balls[rows] = (squared <= near[1]).sum(1).double()
-        for variant in range(1 + GROUPS):
-            covered[variant] |= (squared <= reached[variant, rows, None]).any(0)
-        for index in range(GROUPS):
-            member = squared[group[rows] == index]
-            if len(member):
-                closest[index] = torch.minimum(closest[index], member.amin(0))
+        inside.append((squared <= near[0]).any(1))
+        balls.append((squared <= near[1]).sum(1))
+        covered.append(
+            torch.stack([(squared <= radii[rows, None]).any(0) for radii in reached])  # (1 + G, n)
+        )
+        closest.append(_closest_of_groups(squared, rows))
     return ManifoldScores(
-        precision=Estimate.of(inside),
-        recall=_group_shares(covered),
-        density=Estimate.of(balls / density_neighbours),
-        coverage=_group_shares(_without_each(closest) <= near[1]),
+        precision=Estimate.of(torch.cat(inside)),
+        recall=_group_shares(torch.stack(covered).any(0)),
+        density=Estimate.of(torch.cat(balls) / density_neighbours),
+        coverage=_group_shares(_without_each(torch.stack(closest).amin(0)) <= near[1]),
     )
 
 
@@ -116,6 +108,13 @@ def _left_out_radii(points: Tensor, k: int) -> Tensor:
 def _hide_self(squared: Tensor, rows: slice) -> None:
     """A point is not its own neighbour."""
     squared[:, rows].fill_diagonal_(torch.inf)
+
+
+def _closest_of_groups(squared: Tensor, rows: slice) -> Tensor:
+    """Smallest distance of each group among these rows to each column, shape (GROUPS, n)."""
+    member = torch.arange(rows.start, rows.stop, device=squared.device) % GROUPS
+    padded = squared.new_full((GROUPS, squared.shape[1]), torch.inf)
+    return padded.scatter_reduce(0, member[:, None].expand_as(squared), squared, "amin")
 
 
 def _without_each(closest: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,7 +177,7 @@ def test_a_torchscript_file_is_a_trunk(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, path = Small(), tmp_path / "classifier.pt"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(module), path)
     trunk = load_trunk(str(path), IMAGE, CPU)
     x, sigma = (t.float()[0] for t in noisy_images(1, 4, 36))
@@ -186,8 +185,6 @@ def test_a_torchscript_file_is_a_trunk(tmp_path: Path) -> None:
     for _ in range(3):  # the interpreter optimises after the first calls
         torch.testing.assert_close(trunk(x, sigma), expected)
     scripted, plain = head(trunk, 1), head(small_trunk(), 1)
-    for net in (scripted, plain):
-        assert net.trunk is not None
     points = [t.float() for t in noisy_images(1, 4, 36)]
     for _ in range(3):
         found, wanted = (
@@ -230,4 +227,4 @@ def test_vectors_are_maps_of_one_pixel() -> None:
     gradient = net.gradient(x, sigma)
     assert (gradient[..., :8] != 0).any(-1).all()
     assert not gradient[..., 8:].any()
-    assert math.isfinite(float(gradient.sum()))
+    assert torch.isfinite(gradient).all()
