@@ -33,13 +33,13 @@ def generated_key(config: StudyConfig) -> str:
 
 def cnn_key(config: StudyConfig) -> str:
     """The classifier whose features images are compared in."""
-    return _key("cnn", {"images": images_key(config)})
+    return _key("cnn", _pool(config))
 
 
 def features_key(config: StudyConfig) -> str:
     """Features of held-out and training images."""
     how = config.evaluate.model_dump(include={"features", "inception_weights", "batch_size"})
-    return _key("features", {"images": images_key(config), **how})
+    return _key("features", {**_pool(config), **how})
 
 
 def likelihood_key(config: StudyConfig) -> str:
@@ -48,6 +48,11 @@ def likelihood_key(config: StudyConfig) -> str:
     settings = config.evaluate.model_dump(include=fields)
     held_out = {"num_held_out": config.data.num_held_out}
     return _key("likelihood", {**_defining(config), **settings, **held_out})
+
+
+def _pool(config: StudyConfig) -> dict[str, Any]:
+    """What determines which images are held out, and which are not; no training split does."""
+    return {"seed": config.seed, "data": config.data.model_dump(exclude={"num_real"})}
 
 
 def _defining(config: StudyConfig) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def build_images(config: StudyConfig) -> StoredImages:
 
 
 def fit_extractor(config: StudyConfig, artifacts: Mapping[str, bytes]) -> bytes:
-    """The CNN of ``evaluate.features: cnn``, trained on the first replicate's training images.
+    """The CNN of ``evaluate.features: cnn``, trained on every image that training may use.
+
+    So it is the same in all trials of a study, however few images their discriminators see.
 
     Raises:
         ValueError: the images have no labels.
@@ -99,7 +101,7 @@ def fit_extractor(config: StudyConfig, artifacts: Mapping[str, bytes]) -> bytes:
             "evaluate.features 'cnn' is trained on labels, but the images have none; use "
             "'efficientnet_lite0', an inception, or your own extractor"
         )
-    rows = stored.images.rows[training_split(0)]
+    rows = stored.pool
     pixels = stored.images.pixels[rows].unflatten(1, stored.shape)
     return fit_cnn(pixels, stored.images.classes[rows], stored.num_classes, seed=config.seed)
 

@@ -6,8 +6,9 @@ number of samples. Images are rounded to bytes first, as saved ones are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,6 +33,88 @@ SHOWN = 64  # images of a setting that are kept to look at
 
 
 @dataclass(frozen=True)
+class ImageShard:
+    """The images of some seeds at one setting, as far as anything needs them.
+
+    Attributes:
+        count: of seeds.
+        pixels: uint8 (k, d); all of them for memorisation, else those that are shown.
+        features: float32 (count, F); None where no metric needs them.
+        is_finite: whether every sample was.
+    """
+
+    count: int
+    pixels: Tensor
+    features: Tensor | None
+    is_finite: bool
+
+
+class RunShards(Protocol):
+    """Who draws shards: this process, or actors (``dgray.engine.sampling_actors``)."""
+
+    def __call__(
+        self,
+        discriminator: Discriminator,
+        calibrated: Calibrated,
+        settings: Sequence[Setting],
+        shards: Sequence[range],
+    ) -> Iterator[list[ImageShard]]:
+        """For each shard in order, an ``ImageShard`` of every setting."""
+        ...
+
+
+@dataclass(frozen=True)
+class ShardWorker:
+    """What draws and scores one shard after the other: one copy of base and extractor."""
+
+    problem: Problem
+    extractor: FeatureExtractor | None
+
+    @staticmethod
+    def build(problem: Problem, artifacts: Mapping[str, bytes]) -> ShardWorker:
+        """With an extractor if some metric needs features."""
+        config = problem.config
+        needs = set(METRICS_OF_FEATURES) & set(config.evaluate.metrics)
+        extractor = build_extractor(config, artifacts, problem.device) if needs else None
+        return ShardWorker(problem, extractor)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        discriminator: Discriminator,
+        calibrated: Calibrated,
+        settings: Sequence[Setting],
+        seeds: range,
+    ) -> list[ImageShard]:
+        """One shard at every setting."""
+        drawn = draw(self.problem, discriminator, calibrated, settings, seeds)
+        return [self._scored(drawn[setting].samples, seeds) for setting in settings]
+
+    def _scored(self, samples: Tensor, seeds: range) -> ImageShard:
+        evaluate = self.problem.config.evaluate
+        pixels = to_uint8(samples.nan_to_num(0.0, 1.0, -1.0))
+        features = None
+        if self.extractor is not None:
+            assert self.problem.shape is not None
+            images = pixels.unflatten(1, self.problem.shape)
+            features = extract(self.extractor, images, evaluate.batch_size)
+        kept = len(pixels) if "memorisation" in evaluate.metrics else max(0, SHOWN - seeds.start)
+        is_finite = bool(torch.isfinite(samples).all())
+        return ImageShard(len(pixels), pixels[:kept].cpu(), features, is_finite)
+
+    def run_shards(
+        self,
+        discriminator: Discriminator,
+        calibrated: Calibrated,
+        settings: Sequence[Setting],
+        shards: Sequence[range],
+    ) -> Iterator[list[ImageShard]]:
+        """See ``RunShards``: here, one after the other."""
+        for seeds in shards:
+            yield self.draw(discriminator, calibrated, settings, seeds)
+
+
+@dataclass(frozen=True)
 class DrawnImages:
     """What is kept of the samples of one setting.
 
@@ -50,59 +133,53 @@ class DrawnImages:
 
 @dataclass(frozen=True)
 class ImageScoring:
-    """What generated images of a trial are scored with."""
+    """What generated images of a trial are drawn by and scored with."""
 
     problem: Problem
-    extractor: FeatureExtractor | None
+    run_shards: RunShards
     reference: ImageReference | None
 
     @staticmethod
-    def build(problem: Problem, artifacts: Mapping[str, bytes]) -> ImageScoring:
-        """Read it from the artifacts; nothing where no metric needs features."""
-        config = problem.config
-        if not set(METRICS_OF_FEATURES) & set(config.evaluate.metrics):
-            return ImageScoring(problem, None, None)
-        extractor = build_extractor(config, artifacts, problem.device)
-        return ImageScoring(problem, extractor, ImageReference.read(config, artifacts))
+    def build(
+        problem: Problem, artifacts: Mapping[str, bytes], run_shards: RunShards | None = None
+    ) -> ImageScoring:
+        """Read it from the artifacts; without ``run_shards`` this process draws."""
+        run_shards = run_shards or ShardWorker.build(problem, artifacts).run_shards
+        config, reference = problem.config, None
+        if set(METRICS_OF_FEATURES) & set(config.evaluate.metrics):
+            reference = ImageReference.read(config, artifacts)
+        return ImageScoring(problem, run_shards, reference)
 
-    @torch.no_grad()
     def draw(
         self, discriminator: Discriminator, calibrated: Calibrated, settings: Sequence[Setting]
     ) -> dict[Setting, DrawnImages]:
-        """``num_samples`` images of every setting, a shard of seeds at a time."""
+        """``num_samples`` images of every setting.
+
+        Raises:
+            RuntimeError: fewer or more images came back than were asked for.
+        """
         evaluate = self.problem.config.evaluate
-        parts: dict[Setting, list[Tensor]] = {setting: [] for setting in settings}
-        features: dict[Setting, list[Tensor]] = {setting: [] for setting in settings}
-        diverged: set[Setting] = set()
-        for start in range(0, evaluate.num_samples, evaluate.shard_size):
-            seeds = range(start, min(start + evaluate.shard_size, evaluate.num_samples))
-            drawn = draw(self.problem, discriminator, calibrated, settings, seeds)
-            for setting, samples in drawn.items():
-                if not bool(torch.isfinite(samples.samples).all()):
-                    diverged.add(setting)
-                pixels = to_uint8(samples.samples.nan_to_num(0.0, 1.0, -1.0))
-                parts[setting].append(pixels.cpu())
-                features[setting] += self._features(pixels)
-        return {
-            setting: self._kept(parts[setting], features[setting], setting not in diverged)
-            for setting in settings
-        }
+        starts = range(0, evaluate.num_samples, evaluate.shard_size)
+        shards = [range(s, min(s + evaluate.shard_size, evaluate.num_samples)) for s in starts]
+        parts = list(self.run_shards(discriminator, calibrated, settings, shards))
+        found = [[part.count for part in shard] for shard in parts]
+        if found != [[len(seeds)] * len(settings) for seeds in shards]:
+            raise RuntimeError(
+                f"every shard must have an image of each of its seeds at each of {len(settings)} "
+                f"settings, {[len(s) for s in shards]}, but the counts are {found}"
+            )
+        by_setting = zip(settings, zip(*parts, strict=True), strict=True)
+        return {setting: self._joined(each) for setting, each in by_setting}
 
-    def _features(self, pixels: Tensor) -> list[Tensor]:
-        if self.extractor is None:
-            return []
-        assert self.problem.shape is not None
-        images = pixels.unflatten(1, self.problem.shape)
-        return [extract(self.extractor, images, self.problem.config.evaluate.batch_size)]
-
-    def _kept(self, pixels: list[Tensor], features: list[Tensor], is_finite: bool) -> DrawnImages:
-        images = torch.cat(pixels)
+    def _joined(self, parts: Sequence[ImageShard]) -> DrawnImages:
+        pixels = torch.cat([part.pixels for part in parts])
+        features = [part.features for part in parts if part.features is not None]
         is_compared = "memorisation" in self.problem.config.evaluate.metrics
         return DrawnImages(
-            images[:SHOWN],
-            to_unit(images) if is_compared else None,
+            pixels[:SHOWN],
+            to_unit(pixels) if is_compared else None,
             torch.cat(features) if features else None,
-            is_finite,
+            all(part.is_finite for part in parts),
         )
 
     def score(self, images: DrawnImages, replicate: int, *, has_training: bool) -> Columns:

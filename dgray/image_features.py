@@ -17,7 +17,6 @@ from dgray.features.extractor import FeatureExtractor, FeatureSource, extract
 from dgray.image_store import StoredImages, metadata_of
 from dgray.metrics.feature_statistics import FeatureStatistics, Moments
 from dgray.metrics.frechet import frechet_distance
-from dgray.problem import training_split
 
 SPLITS = ("held_out", "training")
 
@@ -71,10 +70,10 @@ class ImageReference:
 def reference_features(
     config: StudyConfig, stored: StoredImages, extractor: FeatureExtractor
 ) -> bytes:
-    """Features of the held-out images and of the first replicate's training images."""
+    """Features of the held-out images and of all that training may use, whatever it does use."""
     rows = {
         "held_out": stored.images.rows["held_out"],
-        "training": stored.images.rows[training_split(0)],
+        "training": stored.pool,
     }
     tensors = {
         name: _features(stored, chosen, extractor, config.evaluate.batch_size)

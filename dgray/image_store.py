@@ -33,6 +33,14 @@ class StoredImages:
     num_classes: int
     source: Mapping[str, str]
 
+    @property
+    def pool(self) -> Tensor:
+        """Rows of all images that are neither held out nor for validation, int64."""
+        apart = torch.cat([self.images.rows["held_out"], self.images.rows["validation"]])
+        is_free = torch.ones(len(self.images.pixels), dtype=torch.bool)
+        is_free[apart] = False
+        return is_free.nonzero()[:, 0]
+
     def to(self, device: torch.device) -> Images:
         """The images on a device."""
         images = self.images

@@ -20,7 +20,12 @@ from dgray.run_lock import RunLock, RunRefused
 
 LOCK_FILE = "study.lock.yaml"
 # Fields that change no metric of any row: a run may be resumed under other values.
-FREE_FIELDS = ("description", "resources.max_concurrent_trials", "resources.max_failures")
+FREE_FIELDS = (
+    "description",
+    "resources.max_concurrent_trials",
+    "resources.max_failures",
+    "resources.sampling_actors",
+)
 _SHOWN = 5
 
 

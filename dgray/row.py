@@ -111,7 +111,9 @@ class Row:
     fid_se: float | None = column("its standard error, jackknife over blocks of samples")
     fd: float | None = column("the same of other features; report.parquet names it fd_<features>")
     fd_se: float | None = column("its standard error, jackknife over blocks of samples")
-    fd_floor: float | None = column("the distance (fid or fd) of training images to the reference")
+    fd_floor: float | None = column(
+        "the distance (fid or fd) of all images not held out to the reference"
+    )
     kid: float | None = column("kernel distance of features, cubic kernel, unbiased")
     kid_se: float | None = column("its standard error over subsets")
     precision: float | None = column("share of samples within the reference's manifold, k = 3")

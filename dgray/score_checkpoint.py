@@ -29,7 +29,7 @@ from dgray.evaluate import (
     score_flow,
     score_path,
 )
-from dgray.evaluate_images import SHOWN, ImageScoring
+from dgray.evaluate_images import SHOWN, ImageScoring, RunShards
 from dgray.evaluate_samples import (
     SampleReference,
     draw,
@@ -56,11 +56,18 @@ class Scoring:
     reference: Reference | None
 
     @staticmethod
-    def build(trial: Trial, problem: Problem, artifacts: Mapping[str, bytes]) -> Scoring:
-        """Compute it once for a trial."""
+    def build(
+        trial: Trial,
+        problem: Problem,
+        artifacts: Mapping[str, bytes],
+        run_shards: RunShards | None = None,
+    ) -> Scoring:
+        """Compute it once for a trial; ``run_shards`` draws images, if not this process."""
         sets = build_evaluation_set(problem)
         samples = SampleReference.build(problem, trial.settings)
-        images = None if problem.shape is None else ImageScoring.build(problem, artifacts)
+        images = (
+            None if problem.shape is None else ImageScoring.build(problem, artifacts, run_shards)
+        )
         if not {"kl", "nll"} & set(trial.config.evaluate.metrics):
             return Scoring(problem, sets, samples, images, None)
         points = likelihood_points(problem)

@@ -19,6 +19,7 @@ from dgray.config.relevance import WITH_GENERATED
 from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.objective import Batch, CrossEntropy, Noised, denoising_residual
+from dgray.evaluate_images import RunShards
 from dgray.evaluation_set import training_batch
 from dgray.fit import Task, fit
 from dgray.fit_state import TrainingState
@@ -29,13 +30,18 @@ from dgray.score_checkpoint import Checkpoint, Scoring, evaluate_checkpoint
 
 
 def run_trial(
-    trial: Trial, artifacts: Mapping[str, bytes], *, resume: tuple[int, bytes] | None = None
+    trial: Trial,
+    artifacts: Mapping[str, bytes],
+    *,
+    resume: tuple[int, bytes] | None = None,
+    run_shards: RunShards | None = None,
 ) -> Iterator[CheckpointResult]:
     """Train and evaluate one configuration; yields a result per epoch of ``trial.epochs``.
 
     Args:
         trial: what to run.
         artifacts: what ``dgray.artifacts.build_artifacts`` made for it.
+        run_shards: who draws images; None: this process.
         resume: epoch and ``CheckpointResult.state`` to continue from; only later epochs follow.
 
     The metric columns are a function of the trial alone: process state that they could depend on
@@ -46,7 +52,7 @@ def run_trial(
     """
     torch.set_num_threads(trial.config.resources.cpus_per_trial)
     problem = build_problem(trial.config, artifacts, build_device(trial.config))
-    scoring = Scoring.build(trial, problem, artifacts)
+    scoring = Scoring.build(trial, problem, artifacts, run_shards)
     if trial.objective in TRAINED_OBJECTIVES:
         yield from _train(trial, scoring, resume)
     elif resume is None:

@@ -265,3 +265,17 @@ def test_what_images_cannot_have_is_refused(tmp_path: Path, override: str, rule:
     with pytest.raises(StudyError) as refused:
         trials_of(tmp_path, override)
     assert any(rule in problem.rule for problem in refused.value.problems)
+
+
+def test_features_are_the_same_however_few_images_are_trained_on(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "data.num_real=[20, 60]", "evaluate.metrics=[fd]")
+    artifacts = artifacts_of(tmp_path, trials)
+    assert len([key for key in artifacts if key.startswith("cnn-")]) == 1
+    assert len([key for key in artifacts if key.startswith("features-")]) == 1
+    assert len([t for t in trials if t.objective == "base"]) == 1
+    (held_out,) = {
+        problem.real("held_out", 40).numpy().tobytes()
+        for t in trials
+        for problem in [build_problem(t.config, artifacts, torch.device("cpu"))]
+    }
+    assert held_out

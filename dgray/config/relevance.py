@@ -29,9 +29,8 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
         ("replicates",),
         ("discriminator",),
         ("base", "num_generated"),
+        ("data", "num_real"),
     }
-    if isinstance(config.data, MixtureData):
-        fields.add(("data", "num_real"))  # of images it decides what is left for the base
     fields |= {("fit", name) for name in Fit.model_fields} - {
         ("fit", "objective"),
         ("fit", "oscillation"),

@@ -156,6 +156,13 @@ class Resources(Model):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda if gpus_per_trial > 0, else cpu"
     )
+    sampling_actors: NonNegativeInt = Field(
+        0,
+        description="of images: processes that draw and score samples for each trial, beside it; "
+        "0: the trial itself",
+    )
+    cpus_per_actor: PositiveInt = Field(1, description="of each of them")
+    gpus_per_actor: NonNegativeFloat = Field(0.0, description="likewise; may be a fraction")
     max_failures: NonNegativeInt = Field(
         1, description="times a trial is tried again after its worker died"
     )

@@ -62,7 +62,9 @@ class ModuleTrunk:
         Raises:
             ValueError: if it does not return feature maps, or not differentiable ones.
         """
-        module = module.eval().requires_grad_(False)
+        module = module.eval()
+        for weight in module.parameters():  # TorchScript refuses module.requires_grad_
+            weight.requires_grad_(False)
         device = next((t.device for t in module.parameters()), torch.device("cpu"))
         images = torch.zeros(2, *image, device=device).requires_grad_()
         with torch.enable_grad():

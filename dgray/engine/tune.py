@@ -9,6 +9,7 @@ to it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +19,14 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dgray.config.study import Resources
+from dgray.config.study import Resources, StudyConfig
 from dgray.cost import trial_seconds
 from dgray.engine.attempt import RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.narrator import InterruptedInTune, Narrator, to_metrics
 from dgray.engine.ray_session import environment, num_fitting, ray_session, refuse_impossible
+from dgray.engine.sampling_actors import SamplingActors, num_actors
 from dgray.plan import Plan, Trial
 from dgray.row import CheckpointResult
 from dgray.run_folder import RunFolder
@@ -52,7 +54,9 @@ def run(
     if not owed:
         return
     resources = next(iter(owed.values())).config.resources
-    request = _request(resources)
+    bundles = _bundles(next(iter(owed.values())).config)
+    request = {key: sum(bundle.get(key, 0.0) for bundle in bundles) for key in ("CPU", "GPU")}
+    request = {key: amount for key, amount in request.items() if amount}
     with _quiet_tune(), ray_session() as where, deferred_interrupt() as interrupted:
         refuse_impossible(request)
         limit = min(len(owed), resources.max_concurrent_trials or len(owed))
@@ -62,7 +66,7 @@ def run(
         trainable = tune.with_parameters(
             _trainable, trials=owed, artifacts=dict(artifacts), sink=sink, run_trial=run_trial
         )
-        trainable = tune.with_resources(trainable, {k.lower(): v for k, v in request.items()})
+        trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
         try:
             _fit(trainable, list(owed), resources, Narrator(owed, folder, observe, interrupted))
         except InterruptedInTune:
@@ -71,10 +75,16 @@ def run(
             ray.kill(sink)
 
 
-def _request(resources: Resources) -> dict[str, float]:
-    """What a trial asks Ray for."""
-    request = {"CPU": float(resources.cpus_per_trial)}
-    return request | ({"GPU": resources.gpus_per_trial} if resources.gpus_per_trial else {})
+def _bundles(config: StudyConfig) -> list[dict[str, float]]:
+    """What a trial asks Ray for: its own part, then that of each of its sampling actors."""
+    resources = config.resources
+    own = _bundle(resources.cpus_per_trial, resources.gpus_per_trial)
+    actor = _bundle(resources.cpus_per_actor, resources.gpus_per_actor)
+    return [own] + [actor] * num_actors(config)
+
+
+def _bundle(cpus: float, gpus: float) -> dict[str, float]:
+    return {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
 
 
 def _start_sink(folder: RunFolder) -> Any:
@@ -132,8 +142,14 @@ def _trainable(
 ) -> None:
     """Runs on a worker. A trial that raises ends well here: Tune tries again only lost workers."""
     trial = trials[config["trial"]]
-    for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
-        tune.report(to_metrics(event))
+    with contextlib.ExitStack() as stack:
+        if run_trial is None and num_actors(trial.config):
+            from dgray import trial as dgray_trial  # torch: for workers only
+
+            actors = stack.enter_context(SamplingActors(trial.config, artifacts))
+            run_trial = functools.partial(dgray_trial.run_trial, run_shards=actors.run_shards)
+        for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
+            tune.report(to_metrics(event))
 
 
 @contextlib.contextmanager

@@ -59,19 +59,19 @@ def manifold_scores(
     check_points(reference, generated, 2 * max(precision_neighbours, density_neighbours) + 2)
     near = _radii(reference, [precision_neighbours, density_neighbours])
     reached = _left_out_radii(generated, precision_neighbours)
-    inside, balls, covered, closest = [], [], [], []
+    inside, balls = [], []
+    covered = reached.new_zeros((1 + GROUPS, len(reference)), dtype=torch.bool)
+    closest = reached.new_full((GROUPS, len(reference)), torch.inf)
     for rows, squared in distance_blocks(generated, reference):
         inside.append((squared <= near[0]).any(1))
-        balls.append((squared <= near[1]).sum(1))
-        covered.append(
-            torch.stack([(squared <= radii[rows, None]).any(0) for radii in reached])  # (1 + G, n)
-        )
-        closest.append(_closest_of_groups(squared, rows))
+        balls.append((squared <= near[1]).sum(1).double())
+        covered |= torch.stack([(squared <= radii[rows, None]).any(0) for radii in reached])
+        closest = torch.minimum(closest, _closest_of_groups(squared, rows))
     return ManifoldScores(
         precision=Estimate.of(torch.cat(inside)),
-        recall=_group_shares(torch.stack(covered).any(0)),
+        recall=_group_shares(covered),
         density=Estimate.of(torch.cat(balls) / density_neighbours),
-        coverage=_group_shares(_without_each(torch.stack(closest).amin(0)) <= near[1]),
+        coverage=_group_shares(_without_each(closest) <= near[1]),
     )
 
 

@@ -9,6 +9,13 @@ from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
 from dgray.discriminator.trunk import Trunk
 
+SHAPES = {
+    "plain": ConvShape(image=(1, 5, 6), width=4, depth=1),
+    "deep": ConvShape(image=(2, 5, 5), width=8, depth=2),
+    "attention": ConvShape(image=(1, 6, 6), width=4, depth=1, attention=True, num_classes=3),
+    "one level": ConvShape(image=(3, 4, 3), width=4, depth=1, attention=True),
+}
+
 
 def generators(count: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(i) for i in range(count)]

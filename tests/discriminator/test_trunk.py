@@ -167,9 +167,9 @@ def test_a_users_function_is_a_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     trunk = load_trunk("users_classifier:build", IMAGE, CPU)
     assert trunk.shape == (5, 3, 3)
     assert not any(p.requires_grad for p in trunk.module.parameters())
-    with pytest.raises(ValueError, match="must return a torch.nn.Module, but returned int"):
+    with pytest.raises(ValueError, match=r"must return a torch\.nn\.Module, but returned int"):
         load_trunk("users_classifier:number", IMAGE, CPU)
-    with pytest.raises(ValueError, match="cannot be imported .*users_classifier"):
+    with pytest.raises(ValueError, match=r"cannot be imported .*users_classifier"):
         load_trunk("users_classifier:nothing", IMAGE, CPU)
 
 
@@ -204,7 +204,7 @@ def test_what_is_no_trunk_is_refused(tmp_path: Path) -> None:
         def forward(self, images: Tensor, sigma: Tensor) -> Tensor:
             return images.mean() + sigma.mean()
 
-    with pytest.raises(ValueError, match="do not use torch.no_grad or detach"):
+    with pytest.raises(ValueError, match=r"do not use torch\.no_grad or detach"):
         ModuleTrunk.of(Detached(), IMAGE)
     with pytest.raises(ValueError, match=r"\(N, F, h, w\) or \(N, F\), but .* returned \(\)"):
         ModuleTrunk.of(Scalar(), IMAGE)

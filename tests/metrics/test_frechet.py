@@ -70,6 +70,18 @@ def test_it_agrees_with_cleanfid(dimension: int, counts: tuple[float, float]) ->
     assert frechet_distance(*two, *one) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1.001])
+def test_few_vectors_in_many_dimensions_have_the_exact_value(scale: float) -> None:
+    """With centred features X, Y the root's trace is the nuclear norm of X Y^T, a small matrix."""
+    x, y = (spread * RNG.random((6, 500)) for spread in (1.0, scale))
+    one, two = x - x.mean(0), y - y.mean(0)
+    gap = x.mean(0) - y.mean(0)
+    overlap = np.linalg.svd(one @ two.T / 5, compute_uv=False).sum()
+    expected = gap @ gap + (one**2).sum() / 5 + (two**2).sum() / 5 - 2 * overlap
+    moments = x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T)
+    assert frechet_distance(*moments) == pytest.approx(expected, rel=1e-11)
+
+
 @pytest.mark.slow  # clean-fid's matrix root
 @pytest.mark.parametrize("count", [300, 5000])
 def test_it_agrees_with_cleanfid_at_inceptions_2048_dimensions(count: int) -> None:

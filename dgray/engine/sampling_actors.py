@@ -1,0 +1,128 @@
+"""Sampling actors of a trial: processes beside it, each with one copy of base and extractor.
+
+A trial's placement group has a bundle for each. Ray starts an actor that died anew and makes its
+call again, so the shard is redone; a shard is a function of its seeds, so nobody notices. Knows
+Ray; torch only in the actors.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import ray
+from ray.util import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from dgray.config.data import MixtureData
+from dgray.config.study import StudyConfig
+from dgray.plan import Setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dgray.discriminator.discriminator import Discriminator
+    from dgray.evaluate import Calibrated
+    from dgray.evaluate_images import ImageShard
+
+MAX_RESTARTS = 3  # of one actor, after which the trial fails with the reason
+IN_FLIGHT = 2  # shards an actor has at most: one at work, one waiting
+
+
+def num_actors(config: StudyConfig) -> int:
+    """How many a trial has: none for points."""
+    return 0 if isinstance(config.data, MixtureData) else config.resources.sampling_actors
+
+
+class SamplingActors:
+    """The actors of one trial, ended with the ``with`` statement; see ``RunShards``."""
+
+    def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
+        """Start them in the trial's placement group, or anywhere outside of one."""
+        resources = config.resources
+        shared = ray.put(dict(artifacts))  # one copy a node, however many actors
+        make = ray.remote(
+            num_cpus=resources.cpus_per_actor,
+            num_gpus=resources.gpus_per_actor,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=MAX_RESTARTS,
+        )(_Sampler)
+        group = get_current_placement_group()
+        self._actors: list[Any] = []
+        for index in range(num_actors(config)):
+            strategy: Any = "DEFAULT"
+            if group is not None:
+                strategy = PlacementGroupSchedulingStrategy(
+                    group, placement_group_bundle_index=1 + index
+                )
+            actor = make.options(scheduling_strategy=strategy).remote(config, shared)
+            self._actors.append(actor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def run_shards(
+        self,
+        discriminator: Discriminator,
+        calibrated: Calibrated,
+        settings: Sequence[Setting],
+        shards: Sequence[range],
+    ) -> Iterator[list[ImageShard]]:
+        """See ``RunShards``: by all actors, at most ``IN_FLIGHT`` shards each."""
+        weights = getattr(discriminator, "tensors", None)  # the unguided base has none
+        on_cpu = None if weights is None else [tensor.detach().cpu() for tensor in weights]
+        request = ray.put((on_cpu, calibrated, tuple(settings)))
+        pending: deque[Any] = deque()
+        for index, seeds in enumerate(shards):
+            if len(pending) == IN_FLIGHT * len(self._actors):
+                yield ray.get(pending.popleft())
+            actor = self._actors[index % len(self._actors)]
+            pending.append(actor.draw.remote(request, seeds))
+        while pending:
+            yield ray.get(pending.popleft())
+
+
+class _Sampler:
+    """One actor: everything but the discriminator's weights is built once."""
+
+    def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
+        import torch
+
+        from dgray.build import build_problem
+        from dgray.evaluate_images import ShardWorker
+
+        torch.set_num_threads(config.resources.cpus_per_trial)  # the bits of the trial itself
+        device = config.resources.device
+        if device == "auto":
+            device = "cuda" if config.resources.gpus_per_actor > 0 else "cpu"
+        self._problem = build_problem(config, artifacts, torch.device(device))
+        self._worker = ShardWorker.build(self._problem, artifacts)
+
+    def draw(
+        self,
+        request: tuple[list[Tensor] | None, Calibrated, Sequence[Setting]],
+        seeds: range,
+    ) -> list[ImageShard]:
+        """One shard at every setting."""
+        weights, calibrated, settings = request
+        return self._worker.draw(self._discriminator(weights), calibrated, settings, seeds)
+
+    def _discriminator(self, weights: list[Tensor] | None) -> Discriminator:
+        from dgray.build import build_control, build_discriminator
+
+        if weights is None:
+            return build_control("base", self._problem)
+        fresh = build_discriminator(self._problem, [0])
+        stacked = [weight[None].to(self._problem.device) for weight in weights]
+        return fresh.with_tensors(stacked).member(0)
