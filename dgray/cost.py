@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 from dgray.artifact_keys import base_key
 from dgray.config.check import data_dimension
-from dgray.config.data import TrainedBase
+from dgray.config.data import MixtureData, TrainedBase
+from dgray.config.image_base import DiffusersBase, EdmBase
+from dgray.config.image_data import DigitsData, GlyphsData
 from dgray.config.relevance import WITH_GENERATED
 from dgray.plan import TWO_STAGE_SAMPLERS, Plan, Setting, Trial
 
@@ -23,6 +25,8 @@ from dgray.plan import TWO_STAGE_SAMPLERS, Plan, Setting, Trial
 FLOPS = 16e9  # float32 matrix products, small ones
 SECONDS_PER_OPERATION = 12e-6  # any small tensor operation
 SECONDS_PER_DRAW = 1.3e-3  # an epoch's named generators and samples, of one replicate
+
+GPU_FLOPS = 1e13  # of one GPU: a guess, never measured here
 
 # Small tensor operations of one step or call.
 CROSS_ENTROPY_OPERATIONS = 60
@@ -34,6 +38,13 @@ CROSS_ENTROPY_FLOPS = 6  # forward 2, backward 4
 KL_FLOPS = 12  # the gradient in x, and backward through it
 GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
 LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
+
+MLP_VALUES = 64  # of an image: beyond, a trained base is a U-Net and divergences are estimated
+UNET_MACS = 400  # of dgray's U-Net, per squared channel, block and pixel
+CONV_MACS = 15  # of a convolutional discriminator, likewise
+EDM_MACS = 3.4e6  # of EDM's networks, per value of an image (10.5 G at 32 x 32 x 3)
+BACKWARD = 2  # a backward pass costs this many forward passes
+BACKWARD_OPERATIONS = 15  # small tensor operations of one
 
 SIGMA_FEATURES = 3
 MIXTURE_FLOPS = 600  # one exact denoiser call, per point and dimension
@@ -112,7 +123,7 @@ def report_seconds(plan: Plan) -> float:
 def _base_work(trial: Trial) -> float:
     base = trial.config.base
     assert isinstance(base, TrainedBase)  # selected by the caller
-    macs = _macs(data_dimension(trial.config), base.width, base.depth)
+    macs = _base_flops(trial) / 2
     flops = CROSS_ENTROPY_FLOPS * macs * base.batch_size * base.steps
     calls = 2 * base.generation_steps
     samples = base.num_generated * trial.replicates
@@ -128,21 +139,36 @@ def _macs(dimension: int, width: int, depth: int) -> int:
     return (dimension + SIGMA_FEATURES) * width + (depth - 1) * width**2 + width
 
 
-def _seconds(flops: float, operations: float, *, threads: int) -> float:
-    return flops / (FLOPS * threads) + operations * SECONDS_PER_OPERATION
+def _seconds(flops: float, operations: float, *, threads: int, gpus: float = 0) -> float:
+    speed = GPU_FLOPS * gpus if gpus else FLOPS * threads
+    return flops / speed + operations * SECONDS_PER_OPERATION
 
 
 def _discriminator_macs(trial: Trial) -> int:
     if not trial.is_trained:
         return 0
     network = trial.config.discriminator
+    if network.kind == "conv":
+        return _convolution_macs(CONV_MACS, network.width, network.depth, trial)
     return _macs(data_dimension(trial.config), network.width, network.depth)
+
+
+def _convolution_macs(constant: int, width: int, depth: int, trial: Trial) -> int:
+    channels = 1 if isinstance(trial.config.data, DigitsData | GlyphsData) else 3
+    return constant * width**2 * depth * data_dimension(trial.config) // channels
 
 
 def _base_flops(trial: Trial) -> int:
     """One call of the unguided denoiser at one point; controls call the exact mixtures as well."""
     base, dimension = trial.config.base, data_dimension(trial.config)
+    if isinstance(base, EdmBase | DiffusersBase):
+        return int(2 * EDM_MACS * dimension)
     if isinstance(base, TrainedBase):
+        is_image = not isinstance(trial.config.data, MixtureData)
+        if base.network == "unet" or (
+            base.network is None and is_image and dimension > MLP_VALUES
+        ):
+            return 2 * _convolution_macs(UNET_MACS, base.width, base.depth, trial)
         return 2 * _macs(dimension, base.width, base.depth)
     return MIXTURE_FLOPS * dimension
 
@@ -162,13 +188,14 @@ def _fit_work(trial: Trial) -> float:
         flops += (KL_FLOPS * macs + _base_flops(trial)) * points
         operations += KL_OPERATIONS * steps
     drawing = SECONDS_PER_DRAW * trial.epochs[-1] * trial.replicates
-    return drawing + _seconds(flops, operations, threads=config.resources.cpus_per_trial)
+    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
+    return drawing + _seconds(flops, operations, threads=threads, gpus=gpus)
 
 
 def _evaluation_work(trial: Trial) -> Iterator[float]:
     """Seconds of each metric, for one replicate at one checkpoint."""
     config, evaluate = trial.config, trial.config.evaluate
-    threads = config.resources.cpus_per_trial
+    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
     dimension, base = data_dimension(config), _base_flops(trial)
     macs = _discriminator_macs(trial)
     call = GUIDED_CALL_FLOPS * macs + base
@@ -176,12 +203,20 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
         fields = {(s.guidance_weight, s.interval) for s in trial.settings}
         calls = len(fields) * LIKELIHOOD_CALLS
         flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
-        yield _seconds(flops * calls, CALL_OPERATIONS * calls, threads=threads)
+        yield _seconds(flops * calls, CALL_OPERATIONS * calls, threads=threads, gpus=gpus)
+    if "nll" in evaluate.metrics:
+        directions = dimension if dimension <= MLP_VALUES else evaluate.num_probes
+        calls = len({(s.guidance_weight, s.interval) for s in trial.settings}) * LIKELIHOOD_CALLS
+        flops = (LIKELIHOOD_FLOPS * macs + base) * (1 + BACKWARD * directions)
+        operations = CALL_OPERATIONS + BACKWARD_OPERATIONS * directions
+        work = flops * evaluate.num_points * calls, operations * calls
+        yield _seconds(*work, threads=threads, gpus=gpus)
     sigmas = evaluate.num_bins * evaluate.sigmas_per_bin
-    points = config.data.num_held_out * sigmas
-    yield _seconds(call * points, CALL_OPERATIONS * sigmas, threads=threads)
+    points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
+    yield _seconds(call * points, CALL_OPERATIONS * sigmas, threads=threads, gpus=gpus)
     calls = sum(_sampler_calls(setting) for setting in trial.settings)
-    yield _seconds(call * evaluate.num_samples * calls, CALL_OPERATIONS * calls, threads=threads)
+    work = call * evaluate.num_samples * calls, CALL_OPERATIONS * calls
+    yield _seconds(*work, threads=threads, gpus=gpus)
 
 
 def _sampler_calls(setting: Setting) -> int:
