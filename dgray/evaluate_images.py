@@ -1,7 +1,8 @@
 """Generated images in features: drawn shard by shard, scored against a reference.
 
-Of each shard only features and the first few images are kept, so memory does not grow with the
-number of samples. Images are rounded to bytes first, as saved ones are.
+Of each shard only features, scores and the first few images are kept. Features travel, not their
+covariance: a shard of fewer images than features is smaller. Images are rounded to bytes first, as
+saved ones are.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from torch import Tensor
 
 from dgray.build_images import build_extractor
 from dgray.config.check_kinds import METRICS_OF_FEATURES
-from dgray.data.images import to_uint8, to_unit
+from dgray.data.images import to_uint8
 from dgray.discriminator.discriminator import Discriminator
 from dgray.evaluate import Calibrated, Columns, estimate_columns
 from dgray.evaluate_samples import draw
 from dgray.features.extractor import FeatureExtractor, extract
 from dgray.image_features import ImageReference
+from dgray.metrics.estimate import Estimate
 from dgray.metrics.feature_statistics import FeatureStatistics
 from dgray.metrics.image_scores import frechet_estimate, score_features
 from dgray.metrics.jackknife import GROUPS
-from dgray.metrics.memorisation import image_memorisation
+from dgray.metrics.memorisation import memorisation_scores
 from dgray.plan import Setting
 from dgray.problem import Problem, training_split
 
@@ -38,14 +40,16 @@ class ImageShard:
 
     Attributes:
         count: of seeds.
-        pixels: uint8 (k, d); all of them for memorisation, else those that are shown.
+        pixels: uint8 (k, d), those that are shown.
         features: float32 (count, F); None where no metric needs them.
+        memorisation: float64 (count,), the score of each; None where it is not asked for.
         is_finite: whether every sample was.
     """
 
     count: int
     pixels: Tensor
     features: Tensor | None
+    memorisation: Tensor | None
     is_finite: bool
 
 
@@ -58,8 +62,12 @@ class RunShards(Protocol):
         calibrated: Calibrated,
         settings: Sequence[Setting],
         shards: Sequence[range],
+        replicate: int | None,
     ) -> Iterator[list[ImageShard]]:
-        """For each shard in order, an ``ImageShard`` of every setting."""
+        """For each shard in order, an ``ImageShard`` of every setting.
+
+        ``replicate``: whose training images samples may repeat; None: nobody's.
+        """
         ...
 
 
@@ -85,12 +93,13 @@ class ShardWorker:
         calibrated: Calibrated,
         settings: Sequence[Setting],
         seeds: range,
+        replicate: int | None,
     ) -> list[ImageShard]:
-        """One shard at every setting."""
+        """One shard at every setting; see ``RunShards``."""
         drawn = draw(self.problem, discriminator, calibrated, settings, seeds)
-        return [self._scored(drawn[setting].samples, seeds) for setting in settings]
+        return [self._scored(drawn[setting].samples, seeds, replicate) for setting in settings]
 
-    def _scored(self, samples: Tensor, seeds: range) -> ImageShard:
+    def _scored(self, samples: Tensor, seeds: range, replicate: int | None) -> ImageShard:
         evaluate = self.problem.config.evaluate
         pixels = to_uint8(samples.nan_to_num(0.0, 1.0, -1.0))
         features = None
@@ -98,9 +107,15 @@ class ShardWorker:
             assert self.problem.shape is not None
             images = pixels.unflatten(1, self.problem.shape)
             features = extract(self.extractor, images, evaluate.batch_size)
-        kept = len(pixels) if "memorisation" in evaluate.metrics else max(0, SHOWN - seeds.start)
+        repeats = None
+        if "memorisation" in evaluate.metrics and replicate is not None:
+            training = self.problem.real_bytes(training_split(replicate), self.problem.num_real)
+            held_out = self.problem.real_bytes("held_out", self.problem.config.data.num_held_out)
+            points = (t.float() for t in (pixels.to(training.device), training, held_out))
+            repeats = memorisation_scores(*points).cpu()
+        shown = pixels[: max(0, SHOWN - seeds.start)].cpu()
         is_finite = bool(torch.isfinite(samples).all())
-        return ImageShard(len(pixels), pixels[:kept].cpu(), features, is_finite)
+        return ImageShard(len(pixels), shown, features, repeats, is_finite)
 
     def run_shards(
         self,
@@ -108,10 +123,11 @@ class ShardWorker:
         calibrated: Calibrated,
         settings: Sequence[Setting],
         shards: Sequence[range],
+        replicate: int | None,
     ) -> Iterator[list[ImageShard]]:
         """See ``RunShards``: here, one after the other."""
         for seeds in shards:
-            yield self.draw(discriminator, calibrated, settings, seeds)
+            yield self.draw(discriminator, calibrated, settings, seeds, replicate)
 
 
 @dataclass(frozen=True)
@@ -120,14 +136,14 @@ class DrawnImages:
 
     Attributes:
         shown: the first images, uint8 (k, d).
-        vectors: all images in [-1, 1], float32 (n, d); None where memorisation is not asked for.
         features: float32 (n, F); None where no metric needs them.
+        memorisation: float64 (n,), the score of each; None where it is not asked for.
         is_finite: whether every sample was; if not there is nothing to score.
     """
 
     shown: Tensor
-    vectors: Tensor | None
     features: Tensor | None
+    memorisation: Tensor | None
     is_finite: bool
 
 
@@ -151,9 +167,13 @@ class ImageScoring:
         return ImageScoring(problem, run_shards, reference)
 
     def draw(
-        self, discriminator: Discriminator, calibrated: Calibrated, settings: Sequence[Setting]
+        self,
+        discriminator: Discriminator,
+        calibrated: Calibrated,
+        settings: Sequence[Setting],
+        replicate: int | None = None,
     ) -> dict[Setting, DrawnImages]:
-        """``num_samples`` images of every setting.
+        """``num_samples`` images of every setting; ``replicate`` as of ``RunShards``.
 
         Raises:
             RuntimeError: fewer or more images came back than were asked for.
@@ -161,7 +181,7 @@ class ImageScoring:
         evaluate = self.problem.config.evaluate
         starts = range(0, evaluate.num_samples, evaluate.shard_size)
         shards = [range(s, min(s + evaluate.shard_size, evaluate.num_samples)) for s in starts]
-        parts = list(self.run_shards(discriminator, calibrated, settings, shards))
+        parts = list(self.run_shards(discriminator, calibrated, settings, shards, replicate))
         found = [[part.count for part in shard] for shard in parts]
         if found != [[len(seeds)] * len(settings) for seeds in shards]:
             raise RuntimeError(
@@ -172,28 +192,22 @@ class ImageScoring:
         return {setting: self._joined(each) for setting, each in by_setting}
 
     def _joined(self, parts: Sequence[ImageShard]) -> DrawnImages:
-        pixels = torch.cat([part.pixels for part in parts])
         features = [part.features for part in parts if part.features is not None]
-        is_compared = "memorisation" in self.problem.config.evaluate.metrics
+        repeats = [part.memorisation for part in parts if part.memorisation is not None]
         return DrawnImages(
-            pixels[:SHOWN],
-            to_unit(pixels) if is_compared else None,
+            torch.cat([part.pixels for part in parts]),
             torch.cat(features) if features else None,
+            torch.cat(repeats) if repeats else None,
             all(part.is_finite for part in parts),
         )
 
-    def score(self, images: DrawnImages, replicate: int, *, has_training: bool) -> Columns:
+    def score(self, images: DrawnImages) -> Columns:
         """Columns of one setting of one replicate."""
-        config = self.problem.config
         if not images.is_finite:
             return {"num_scored": 0}
         columns: Columns = {}
-        if images.vectors is not None and has_training:
-            training = self.problem.real(training_split(replicate), self.problem.num_real)
-            held_out = self.problem.real("held_out", config.data.num_held_out)
-            points = (t.float().cpu() for t in (training, held_out))
-            found = image_memorisation(images.vectors, *points)
-            columns |= estimate_columns("memorisation", found)
+        if images.memorisation is not None:
+            columns |= estimate_columns("memorisation", Estimate.of(images.memorisation))
         if images.features is not None and self.reference is not None:
             columns |= self._feature_columns(images.features, self.reference)
         return columns

@@ -53,7 +53,7 @@ class BaseSchedule:
     learning_rate_decay: Literal["constant", "cosine"] = "constant"
     ema_decay: float = 0.0
     report_every: int = 100
-    checkpoint_every: int = 1000
+    checkpoint_every: int = 250
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -131,16 +131,6 @@ def fit_base(
             yield BaseProgress(state.step, mean, time.monotonic() - started, content)
             started, losses = time.monotonic(), []
     return to_safetensors(state.averaged(), architecture.to_json())
-
-
-def run_to_end(fit: BaseFit) -> bytes:
-    """The artifact of a training whose progress nobody watches."""
-    while True:
-        try:
-            next(fit)
-        except StopIteration as end:
-            artifact: bytes = end.value
-            return artifact
 
 
 def load_base(artifact: bytes, device: torch.device) -> Denoiser:

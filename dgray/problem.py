@@ -130,6 +130,11 @@ class Problem:
         """The first of the ``count`` samples of the data (all if None), shape (first, d)."""
         return self.real_samples.take(split, count, first)
 
+    def real_bytes(self, split: str, count: int) -> Tensor:
+        """Images of the data as they are stored, uint8 (count, d)."""
+        assert isinstance(self.real_samples, Images)
+        return self.real_samples.pixels_of(split, count)
+
     def generated(self, split: str, count: int, first: int | None = None) -> Tensor:
         """Samples of the base, likewise."""
         return self._generated().take(split, count, first)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from dgray.cost import trial_seconds
 from dgray.engine.events import (
+    ArtifactStep,
     Best,
     CheckpointDone,
     EngineStarted,
@@ -28,6 +29,8 @@ from dgray.engine.events import (
 from dgray.plan import Plan
 from dgray.plan_view import duration
 from dgray.run_folder import RunFolder
+
+_QUIET_SECONDS = 10.0  # between lines about one artifact
 
 
 class Progress:
@@ -48,6 +51,7 @@ class Progress:
         self._best: dict[str, tuple[str, Best]] = {}
         self._where = "starting"
         self._started = self._engine_started = time.monotonic()
+        self._told = self._started
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
@@ -69,6 +73,8 @@ class Progress:
     def observe(self, event: Event) -> None:
         """Take in what happened; without a terminal, say it in a line."""
         match event:
+            case ArtifactStep():
+                self._artifact(event)
             case EngineStarted(where=where, num_workers=num_workers):
                 self._engine_started = time.monotonic()
                 self._where = f"{num_workers} at a time on {where}"
@@ -105,6 +111,14 @@ class Progress:
         lines: list[RenderableType] = [head, Text(self._where, style="dim")]
         lines += [Text(f"  running: {label}", style="dim") for label in running[:8]]
         return Group(*lines, *([self._best_table()] if self._best else []))
+
+    def _artifact(self, event: ArtifactStep) -> None:
+        """Said at its end, and on the way not more often than one reads."""
+        self._where = f"making {event.role}: {event.done}/{event.total} {event.words}"
+        now = time.monotonic()
+        if event.total > 1 and (event.done == event.total or now - self._told > _QUIET_SECONDS):
+            self._told = now
+            self._say(self._where)
 
     def _checkpoint(self, event: CheckpointDone) -> None:
         trial = self._trials[event.trial_id]

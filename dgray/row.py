@@ -189,7 +189,7 @@ def column_names(*kinds: Kind) -> list[str]:
 class Cloud:
     """Samples to look at: one replicate at one checkpoint, or the data and the base themselves."""
 
-    source: str  # "data", "real" (training points), "base", or "guided"
+    source: str  # "data", "real" (training points), "base", "guided", or "nearest" (see below)
     trial: str
     epoch: int
     is_calibrated: bool
@@ -197,6 +197,8 @@ class Cloud:
     sampler: str
     points: list[list[float]]  # (n, d); of images bytes, 0 to 255
     shape: list[int] | None = None  # (C, H, W) of images
+
+    # "nearest": of images, the training image nearest to each guided one of the same setting.
 
 
 @dataclass(frozen=True, kw_only=True)

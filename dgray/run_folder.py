@@ -118,6 +118,10 @@ class RunFolder:
         """Store the artifact of this key."""
         self.write_file(f"artifacts/{key}", content)
 
+    def delete_artifact(self, key: str) -> None:
+        """Forget the artifact of this key, if it is there."""
+        (self.path / "artifacts" / key).unlink(missing_ok=True)
+
     def write_file(self, name: str, content: bytes) -> None:
         """Write ``RUN/name`` whole or not at all."""
         write_atomically(self.path / name, lambda file: file.write(content))

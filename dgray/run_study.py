@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from dgray.artifacts import build_artifacts
-from dgray.engine.events import EngineStarted, Event, Observe
+from dgray.artifacts import Workers, build_artifacts
+from dgray.engine.events import ArtifactStep, EngineStarted, Event, Observe
 from dgray.live_tensorboard import LiveTensorBoard
+from dgray.make_artifact import Step
 from dgray.open_run import OpenRun
 from dgray.plan import Plan
 from dgray.progress import Progress
@@ -35,8 +36,7 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
 
     try:
         with progress, live:
-            owing = [trial for trial in plan.trials if folder.missing_epochs(trial)]
-            _run_engine(engine, plan, folder, build_artifacts(owing, folder), observe)
+            _run_engine(engine, plan, folder, observe)
     except BaseException as error:
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
         session.end(outcome, progress.failures)
@@ -53,21 +53,22 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     return missing == 0
 
 
-def _run_engine(
-    engine: str,
-    plan: Plan,
-    folder: OpenRun,
-    artifacts: Mapping[str, bytes],
-    observe: Observe,
-) -> None:
+def _run_engine(engine: str, plan: Plan, folder: OpenRun, observe: Observe) -> None:
+    def tell(role: str, step: Step) -> None:
+        observe(ArtifactStep(role=role, done=step.done, total=step.total, words=step.words))
+
+    def prepare(workers: Workers | None) -> Mapping[str, bytes]:
+        owing = [trial for trial in plan.trials if folder.missing_epochs(trial)]
+        return build_artifacts(owing, folder, workers, tell)
+
     if engine == "local":
         from dgray.engine import local
 
-        local.run(plan, folder, artifacts, observe)
+        local.run(plan, folder, prepare, observe)
     else:
         from dgray.engine import tune
 
-        tune.run(plan, folder, artifacts, observe)
+        tune.run(plan, folder, prepare, observe)
 
 
 def _show_report(folder: OpenRun, console: Console) -> None:

@@ -16,7 +16,6 @@ from torch import Tensor
 from dgray.artifact_keys import likelihood_key
 from dgray.config.check_kinds import METRICS_OF_FEATURES
 from dgray.config.training import TRAINED_OBJECTIVES
-from dgray.data.images import to_uint8
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight
 from dgray.discriminator.objective import Batch, Objective, Outputs
@@ -37,6 +36,7 @@ from dgray.evaluate_samples import (
     score_samples,
 )
 from dgray.evaluation_set import EvaluationSet, build_evaluation_set
+from dgray.metrics.distances import nearest_index
 from dgray.plan import Setting, Trial
 from dgray.problem import Problem, likelihood_points, training_split
 from dgray.row import CheckpointResult, Cloud, LossPoint, Row
@@ -154,9 +154,10 @@ def _evaluate_replicate(
     wanted = [s for s in trial.settings if replicate == 0 or _has_sample_metric(trial, s)]
     shown: dict[Setting, Tensor] = {}
     if scoring.images is not None:
-        for setting, images in scoring.images.draw(member, calibrated, wanted).items():
-            found = scoring.images.score(images, replicate, has_training=training is not None)
-            columns[setting] |= found
+        of_training = None if training is None else replicate
+        found = scoring.images.draw(member, calibrated, wanted, of_training)
+        for setting, images in found.items():
+            columns[setting] |= scoring.images.score(images)
             shown[setting] = images.shown
         return columns, shown
     for setting, samples in draw(scoring.problem, member, calibrated, wanted).items():
@@ -242,15 +243,23 @@ def _clouds(
         clouds.append(_cloud(of, "real", real))
     source = "base" if trial.objective == "base" else "guided"
     for setting, samples in drawn.items():
-        clouds.append(_cloud((trial, problem, epoch), source, samples, setting))
+        clouds.append(_cloud(of, source, samples, setting))
+        if problem.shape is not None and trial.is_trained:
+            clouds.append(_cloud(of, "nearest", _nearest_training(problem, samples), setting))
     return clouds
+
+
+def _nearest_training(problem: Problem, shown: Tensor) -> Tensor:
+    """Of each image that is shown the nearest training image of the first replicate, uint8."""
+    training = problem.real_bytes(training_split(0), problem.num_real)
+    return training[nearest_index(shown.to(training.device).float(), training.float())]
 
 
 def _real(problem: Problem, split: str, count: int) -> Tensor:
     """Samples of the data to look at; images in bytes."""
     if problem.shape is None:
         return problem.real(split, count, CLOUD_POINTS)
-    return to_uint8(problem.real(split, count, SHOWN))
+    return problem.real_bytes(split, count)[:SHOWN]
 
 
 def _cloud(

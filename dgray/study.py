@@ -69,12 +69,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(plan: Plan, args: argparse.Namespace, given: Sequence[str]) -> int:
-    from dgray.open_run import open_run  # pyarrow: not for --help and --plan
+    from dgray.artifacts import ArtifactFailed  # torch, pyarrow: not for --help and --plan
+    from dgray.open_run import open_run
     from dgray.run_study import run_study
 
     folder = open_run(plan, args.out, args.fresh)
     try:
         is_complete = run_study(plan, folder, engine=args.engine, arguments=given)
+    except ArtifactFailed as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         again = [word for word in given if word != "--fresh"]
         where = [] if args.out and not args.fresh else ["--out", str(folder.path)]

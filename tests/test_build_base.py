@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from dgray.base_network import Architecture
 from dgray.build_base import build_base_fit, build_schedule
 from dgray.config.data import TrainedBase
-from dgray.fit_base import run_to_end
 from dgray.fit_base_data import BaseData
 from dgray.fit_base_state import read_metadata
+from tests.test_fit_base import run_to_end
 
 DATA = BaseData(torch.zeros(6, 1, 16, 16, dtype=torch.uint8), torch.arange(6) % 3)
 

@@ -17,7 +17,6 @@ from dgray.fit_base import (
     BaseSchedule,
     fit_base,
     load_base,
-    run_to_end,
 )
 from dgray.fit_base_data import BaseData
 
@@ -55,6 +54,10 @@ def watched(fit: BaseFit) -> tuple[list[BaseProgress], bytes]:
             reports.append(next(fit))
         except StopIteration as end:
             return reports, end.value
+
+
+def run_to_end(fit: BaseFit) -> bytes:
+    return watched(fit)[1]
 
 
 def mean_loss(denoiser: Callable[[Tensor, Tensor], Tensor], clean: Tensor, scale: float) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dgray.artifacts import build_artifacts
+from dgray.artifacts import ArtifactFailed, build_artifacts
 from dgray.build import build_device, build_discriminator, build_problem
 from dgray.config.load import load_study
 from dgray.config.problem import StudyError
@@ -157,8 +157,7 @@ def test_the_image_of_a_seed_does_not_depend_on_its_shard(
         problem = build_problem(other, artifacts, torch.device("cpu"))
         scoring = ImageScoring.build(problem, artifacts)
         (images,) = scoring.draw(Silent(), {}, trials[0].settings).values()
-        assert images.vectors is not None
-        drawn.append(images.vectors)
+        drawn.append(images.shown)
     torch.testing.assert_close(*drawn)
 
 
@@ -175,7 +174,7 @@ def test_samples_that_are_not_finite_are_not_scored(
     problem = build_problem(guided.config, artifacts, torch.device("cpu"))
     scoring = ImageScoring.build(problem, artifacts)
     (images,) = scoring.draw(Wild(), {}, constant).values()
-    assert scoring.score(images, 0, has_training=True) == {"num_scored": 0}
+    assert scoring.score(images) == {"num_scored": 0}
 
 
 def test_real_and_generated_images_are_bytes_and_no_image_is_in_two_splits(
@@ -248,7 +247,9 @@ def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Pa
     expected = module.eval()(x.view(3, 1, 8, 8), sigma).flatten(1)
     torch.testing.assert_close(problem.base(x, sigma), expected.detach())
     wrong = make_plan(load_study(path, (*overrides, "data.kind=glyphs", "data.size=16"))).trials
-    with pytest.raises(ValueError, match=r"images of one shape, but the base makes \(1, 8, 8\)"):
+    with pytest.raises(
+        ArtifactFailed, match=r"images of one shape, but the base makes \(1, 8, 8\)"
+    ):
         artifacts_of(tmp_path, wrong)
 
 

@@ -13,7 +13,7 @@ from dgray.engine.events import Best, CheckpointDone, EngineStarted, TrialFailed
 from dgray.plan import Plan
 from dgray.progress import Progress
 from dgray.run_folder import RunFolder
-from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_plan, make_trial
+from tests.engine.fake_trial import EPOCHS, fake_trial, make_plan, make_trial, prepare
 
 
 def plain_console() -> Console:
@@ -27,7 +27,7 @@ def text_of(console: Console) -> str:
 
 def run(plan: Plan, folder: RunFolder, console: Console) -> Progress:
     with Progress(plan, folder, console) as progress:
-        local.run(plan, folder, ARTIFACTS, progress.observe, run_trial=fake_trial)
+        local.run(plan, folder, prepare, progress.observe, run_trial=fake_trial)
     return progress
 
 

@@ -48,7 +48,7 @@ def run_of(folder: Path, text: str) -> Path:
     (folder / "tiny.yaml").write_text(text)
     plan = make_plan(load_study(folder / "tiny.yaml"))
     run = open_run(plan, folder / "run", fresh=False)
-    local.run(plan, run, build_artifacts(plan.trials, run), lambda event: None)
+    local.run(plan, run, lambda workers: build_artifacts(plan.trials, run), lambda event: None)
     run.close()
     return folder / "run"
 

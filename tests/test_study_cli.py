@@ -75,7 +75,9 @@ def plan_of(tmp_path: Path, *overrides: str) -> Plan:
 
 def complete(plan: Plan, folder: RunFolder) -> None:
     """What the command line does, without its report."""
-    local.run(plan, folder, build_artifacts(plan.trials, folder), lambda event: None)
+    local.run(
+        plan, folder, lambda workers: build_artifacts(plan.trials, folder), lambda event: None
+    )
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,9 @@ class Memory(dict[str, bytes]):
     def write_artifact(self, key: str, content: bytes) -> None:
         self[key] = content
 
+    def delete_artifact(self, key: str) -> None:
+        self.pop(key, None)
+
 
 def plan_of(folder: Path, *overrides: str, text: str = STUDY) -> tuple[Trial, ...]:
     path = folder / "tiny.yaml"

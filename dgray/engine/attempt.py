@@ -9,11 +9,22 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
 from dgray.plan import Trial
 from dgray.row import CheckpointResult
+
+if TYPE_CHECKING:
+    from dgray.artifacts import Workers
+
+
+class Prepare(Protocol):
+    """What makes the artifacts of the trials to be run, on the engine's workers."""
+
+    def __call__(self, workers: Workers | None) -> Mapping[str, bytes]:
+        """All artifacts, by key; None: in this process."""
+        ...
 
 
 class RunTrial(Protocol):

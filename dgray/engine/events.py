@@ -24,6 +24,16 @@ class Best:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArtifactStep:
+    """How far the making of something that all trials share is."""
+
+    role: str
+    done: int
+    total: int
+    words: str  # what is counted, and perhaps how it goes
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineStarted:
     """The engine is ready; ``num_workers`` trials run at a time."""
 
@@ -64,7 +74,7 @@ class TrialFinished:
     trial_id: str
 
 
-Event = EngineStarted | TrialStarted | CheckpointDone | TrialFailed | TrialFinished
+Event = ArtifactStep | EngineStarted | TrialStarted | CheckpointDone | TrialFailed | TrialFinished
 Observe = Callable[[Event], None]
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from dgray.engine.attempt import RunTrial, attempt
+from dgray.engine.attempt import Prepare, RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe, TrialFailed, TrialFinished, TrialStarted
 from dgray.plan import Plan
 from dgray.run_folder import RunFolder
@@ -13,12 +11,16 @@ from dgray.run_folder import RunFolder
 def run(
     plan: Plan,
     folder: RunFolder,
-    artifacts: Mapping[str, bytes],
+    prepare: Prepare,
     observe: Observe,
     *,
     run_trial: RunTrial | None = None,
 ) -> None:
-    """Complete every trial that can be completed; the others leave failed rows."""
+    """Complete every trial that can be completed; the others leave failed rows.
+
+    ``prepare``: what makes the artifacts, here.
+    """
+    artifacts = prepare(None)
     observe(EngineStarted(engine="local", where="this process", num_workers=1))
     for trial in plan.trials:
         if not folder.missing_epochs(trial):

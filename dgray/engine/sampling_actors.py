@@ -78,11 +78,12 @@ class SamplingActors:
         calibrated: Calibrated,
         settings: Sequence[Setting],
         shards: Sequence[range],
+        replicate: int | None,
     ) -> Iterator[list[ImageShard]]:
         """See ``RunShards``: by all actors, at most ``IN_FLIGHT`` shards each."""
         weights = getattr(discriminator, "tensors", None)  # the unguided base has none
         on_cpu = None if weights is None else [tensor.detach().cpu() for tensor in weights]
-        request = ray.put((on_cpu, calibrated, tuple(settings)))
+        request = ray.put((on_cpu, calibrated, tuple(settings), replicate))
         pending: deque[Any] = deque()
         for index, seeds in enumerate(shards):
             if len(pending) == IN_FLIGHT * len(self._actors):
@@ -111,12 +112,13 @@ class _Sampler:
 
     def draw(
         self,
-        request: tuple[list[Tensor] | None, Calibrated, Sequence[Setting]],
+        request: tuple[list[Tensor] | None, Calibrated, Sequence[Setting], int | None],
         seeds: range,
     ) -> list[ImageShard]:
         """One shard at every setting."""
-        weights, calibrated, settings = request
-        return self._worker.draw(self._discriminator(weights), calibrated, settings, seeds)
+        weights, calibrated, settings, replicate = request
+        discriminator = self._discriminator(weights)
+        return self._worker.draw(discriminator, calibrated, settings, seeds, replicate)
 
     def _discriminator(self, weights: list[Tensor] | None) -> Discriminator:
         from dgray.build import build_control, build_discriminator

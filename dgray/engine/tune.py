@@ -21,7 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgray.config.study import Resources, StudyConfig
 from dgray.cost import trial_seconds
-from dgray.engine.attempt import RunTrial, attempt
+from dgray.engine.artifact_workers import ArtifactWorkers
+from dgray.engine.attempt import Prepare, RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.narrator import InterruptedInTune, Narrator, to_metrics
@@ -42,12 +43,15 @@ _TUNE_SETTINGS = {
 def run(
     plan: Plan,
     folder: RunFolder,
-    artifacts: Mapping[str, bytes],
+    prepare: Prepare,
     observe: Observe,
     *,
     run_trial: RunTrial | None = None,
 ) -> None:
-    """Complete every trial that can be completed; the others leave failed rows."""
+    """Complete every trial that can be completed; the others leave failed rows.
+
+    ``prepare``: what makes the artifacts, given workers to make them on.
+    """
     # Long trials first, so that the workers end at about the same time.
     costly_first = sorted(plan.trials, key=trial_seconds, reverse=True)
     owed = {trial.id: trial for trial in costly_first if folder.missing_epochs(trial)}
@@ -57,22 +61,25 @@ def run(
     bundles = _bundles(next(iter(owed.values())).config)
     request = {key: sum(bundle.get(key, 0.0) for bundle in bundles) for key in ("CPU", "GPU")}
     request = {key: amount for key, amount in request.items() if amount}
-    with _quiet_tune(), ray_session() as where, deferred_interrupt() as interrupted:
+    with _quiet_tune(), ray_session() as where:
         refuse_impossible(request)
-        limit = min(len(owed), resources.max_concurrent_trials or len(owed))
-        num_workers = max(1, min(limit, num_fitting(request)))
-        observe(EngineStarted(engine="ray", where=where, num_workers=num_workers))
-        sink = _start_sink(folder)
-        trainable = tune.with_parameters(
-            _trainable, trials=owed, artifacts=dict(artifacts), sink=sink, run_trial=run_trial
-        )
-        trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
-        try:
-            _fit(trainable, list(owed), resources, Narrator(owed, folder, observe, interrupted))
-        except InterruptedInTune:
-            raise KeyboardInterrupt from None
-        finally:
-            ray.kill(sink)
+        artifacts = prepare(ArtifactWorkers(bundles[0], resources.max_failures))
+        with deferred_interrupt() as interrupted:
+            limit = min(len(owed), resources.max_concurrent_trials or len(owed))
+            num_workers = max(1, min(limit, num_fitting(request)))
+            observe(EngineStarted(engine="ray", where=where, num_workers=num_workers))
+            sink = _start_sink(folder)
+            trainable = tune.with_parameters(
+                _trainable, trials=owed, artifacts=dict(artifacts), sink=sink, run_trial=run_trial
+            )
+            trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
+            narrator = Narrator(owed, folder, observe, interrupted)
+            try:
+                _fit(trainable, list(owed), resources, narrator)
+            except InterruptedInTune:
+                raise KeyboardInterrupt from None
+            finally:
+                ray.kill(sink)
 
 
 def _bundles(config: StudyConfig) -> list[dict[str, float]]:

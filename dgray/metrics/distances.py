@@ -39,6 +39,11 @@ def nearest(points: Tensor, others: Tensor) -> Tensor:
     return torch.cat([squared.amin(1) for _, squared in distance_blocks(points, others)])
 
 
+def nearest_index(points: Tensor, others: Tensor) -> Tensor:
+    """Which of the others is nearest to each point, the first of equals; int64 (n,)."""
+    return torch.cat([squared.argmin(1) for _, squared in distance_blocks(points, others)])
+
+
 def check_points(first: Tensor, second: Tensor, least: int) -> None:
     """Refuse sets of points that cannot be compared.
 

@@ -26,9 +26,14 @@ def image_memorisation(samples: Tensor, training: Tensor, held_out: Tensor) -> E
 
     A tie counts p. The error is over the samples, given the two sets.
     """
+    return Estimate.of(memorisation_scores(samples, training, held_out))
+
+
+def memorisation_scores(samples: Tensor, training: Tensor, held_out: Tensor) -> Tensor:
+    """The same of each sample, float64 (m,): their mean is the memorisation."""
     check_points(training, samples, 1)
     check_points(held_out, samples, 1)
     near, far = nearest(samples, training), nearest(samples, held_out)
     p = len(training) / (len(training) + len(held_out))
     share = torch.where(near == far, p, (near < far).double())
-    return Estimate.of((share - p) / (2 * (1 - p)))
+    return (share - p) / (2 * (1 - p))

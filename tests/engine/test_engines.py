@@ -24,7 +24,14 @@ from dgray.engine.events import (
 from dgray.plan import Plan
 from dgray.row import column_names
 from dgray.run_folder import RunFolder
-from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_plan, make_trial
+from tests.engine.fake_trial import (
+    ARTIFACTS,
+    EPOCHS,
+    fake_trial,
+    make_plan,
+    make_trial,
+    prepare,
+)
 
 Run = Callable[[Plan, RunFolder], list[Event]]
 
@@ -42,7 +49,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def run_plan(plan: Plan, folder: RunFolder) -> list[Event]:
         events: list[Event] = []
-        engine(plan, folder, ARTIFACTS, events.append, run_trial=fake_trial)
+        engine(plan, folder, prepare, events.append, run_trial=fake_trial)
         return events
 
     return run_plan
@@ -163,13 +170,13 @@ DRIVER = """
 import importlib, sys
 from pathlib import Path
 from dgray.run_folder import RunFolder
-from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_plan, make_trial
+from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare
 
 if __name__ == "__main__":
     engine, folder, marker, log = sys.argv[1:]
     plan = make_plan(*(make_trial(f"kl-{i}", die_once=marker, log=log) for i in range(3)))
     run = importlib.import_module(f"dgray.engine.{engine}").run
-    run(plan, RunFolder(Path(folder)), ARTIFACTS, lambda event: None, run_trial=fake_trial)
+    run(plan, RunFolder(Path(folder)), prepare, lambda event: None, run_trial=fake_trial)
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -55,7 +56,7 @@ def test_local_one_worker_and_two_give_the_same_bits(tmp_path: Path) -> None:
     ):
         plan = make_plan(load_study(study, [f"resources.max_concurrent_trials={workers}"]))
         folder = RunFolder(tmp_path / name)
-        run(plan, folder, build_artifacts(plan.trials, folder), lambda event: None)
+        run(plan, folder, partial(build_artifacts, plan.trials, folder), lambda event: None)
         assert folder.missing_rows(plan.trials) == 0, folder.rows().reason.unique()
         tables[name] = rows(folder)
     assert tables["local"].path_kl.nunique() > 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def plan_of(folder: Path, *overrides: str) -> Plan:
 
 
 def drawn(scoring: ImageScoring, member: Discriminator, setting: Setting) -> DrawnImages:
-    (images,) = scoring.draw(member, {}, [setting]).values()
+    (images,) = scoring.draw(member, {}, [setting], 0).values()
     return images
 
 
@@ -65,9 +66,9 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
     member = ensemble.with_tensors(moved).member(0)
     torch.set_num_threads(1)
     here = drawn(ImageScoring.build(problem, artifacts), member, trial.settings[0])
-    assert here.vectors is not None
+    assert here.memorisation is not None
     assert here.features is not None
-    assert len(here.vectors) == 30
+    assert len(here.memorisation) == len(here.features) == 30
     unguided = drawn(ImageScoring.build(problem, artifacts), Silent(), trial.settings[0])
     assert not torch.equal(here.shown, unguided.shown)
 
@@ -97,10 +98,11 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
                 member,
                 trial.settings[0],
             )
-        assert there.vectors is not None
+        assert there.memorisation is not None
         assert there.features is not None
         assert torch.equal(there.shown, here.shown)
-        assert torch.equal(there.vectors, here.vectors)
+        assert here.memorisation is not None
+        assert torch.equal(there.memorisation, here.memorisation)
         assert torch.equal(there.features, here.features)
     assert death.exists()
 
@@ -131,7 +133,7 @@ def test_a_study_with_actors_has_the_rows_of_one_without(tmp_path: Path) -> None
             tmp_path, f"resources.sampling_actors={actors}", "resources.max_concurrent_trials=1"
         )
         run = open_run(plan, tmp_path / name, fresh=False)
-        engine.run(plan, run, build_artifacts(plan.trials, run), lambda event: None)
+        engine.run(plan, run, partial(build_artifacts, plan.trials, run), lambda event: None)
         rows = run.rows().sort_values(["trial", "replicate", "guidance_weight"])
         tables.append(rows[list(column_names("metric"))].map(str).reset_index(drop=True))
         run.close()

@@ -1,0 +1,93 @@
+"""What trials share, made on Ray's workers: where the GPUs are, many parts at a time.
+
+Each computation is a task that streams its steps back; the driver keeps states and results. One
+whose worker is lost is begun again from its last state. Knows Ray; torch only in the workers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from dgray.engine.ray_session import num_fitting
+
+if TYPE_CHECKING:
+    from dgray.make_artifact import Job, Making, Step
+
+_POLL_SECONDS = 1.0  # a cluster may have grown since the last look
+
+
+class ArtifactWorkers:
+    """See ``dgray.artifacts.Workers``."""
+
+    def __init__(self, request: Mapping[str, float], max_failures: int) -> None:
+        """``request``: CPU and GPU of one computation; ``max_failures``: of its workers."""
+        self._request = dict(request)
+        self._max_failures = max_failures
+
+    def make(
+        self,
+        jobs: Sequence[Job],
+        made: Mapping[str, bytes],
+        state: Callable[[str], bytes | None],
+    ) -> Iterator[tuple[Job, Step | bytes]]:
+        """See ``Workers``; as many at a time as fit on the cluster.
+
+        Raises:
+            RuntimeError: the workers of a computation were lost too often.
+        """
+        for job in (job for job in jobs if job.is_here):
+            yield from ((job, step) for step in job.run(made, state(job.key)))
+        waiting = deque(job for job in jobs if not job.is_here)
+        shared = ray.put(dict(made)) if waiting else None
+        running: dict[Any, Job] = {}
+        failures: dict[str, int] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < max(1, num_fitting(self._request)):
+                    job = waiting.popleft()
+                    running[self._start(job, shared, state(job.key))] = job
+                ready: list[Any] = ray.wait(
+                    list(running), timeout=_POLL_SECONDS, fetch_local=False
+                )[0]
+                for stream in ready:
+                    try:
+                        yield running[stream], ray.get(next(stream))
+                    except StopIteration:
+                        del running[stream]
+                    except RayTaskError as error:
+                        raise error.cause from None
+                    except RayError as error:
+                        job = running.pop(stream)
+                        failures[job.key] = failures.get(job.key, 0) + 1
+                        if failures[job.key] > self._max_failures:
+                            raise RuntimeError(_lost(failures[job.key], error)) from None
+                        waiting.appendleft(job)
+        finally:
+            for stream in running:
+                ray.cancel(stream, force=True)
+
+    def _start(self, job: Job, made: Any, state: bytes | None) -> Any:
+        make = ray.remote(num_returns="streaming", max_retries=0)(_make)
+        options = {
+            "num_cpus": self._request.get("CPU", 0),
+            "num_gpus": self._request.get("GPU", 0),
+        }
+        return make.options(**options).remote(job, made, state)
+
+
+def _make(job: Job, made: Mapping[str, bytes], state: bytes | None) -> Making:
+    """Runs on a worker."""
+    yield from job.run(made, state)
+
+
+def _lost(times: int, error: RayError) -> str:
+    return (
+        f"its workers were lost {times} times ({type(error).__name__}); there may be too little "
+        "memory: lower evaluate.batch_size or evaluate.shard_size, or raise "
+        "resources.max_failures"
+    )

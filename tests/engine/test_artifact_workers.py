@@ -1,0 +1,61 @@
+"""Artifacts made on Ray's workers: the same bytes, though a worker dies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dgray import artifacts as dgray_artifacts
+from dgray.artifacts import ArtifactFailed, build_artifacts
+from dgray.plan import Trial
+from tests.engine.mortal import Mortal
+from tests.test_artifacts import trials_of
+from tests.test_trial import Memory
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_running")]
+
+
+def mortal_trials(folder: Path, monkeypatch: pytest.MonkeyPatch, always: bool) -> list[Trial]:
+    needed = dgray_artifacts._needed
+    monkeypatch.setattr(
+        dgray_artifacts,
+        "_needed",
+        lambda config: [
+            replace(job, compute=Mortal(always)) if job.role == "base" else job
+            for job in needed(config)
+        ],
+    )
+    return list(trials_of(folder, "base.steps=600"))
+
+
+def test_workers_make_the_same_bytes_and_a_lost_one_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dgray.engine.artifact_workers import ArtifactWorkers
+
+    here = build_artifacts(trials_of(tmp_path, "base.steps=600"), Memory())
+    workers = ArtifactWorkers({"CPU": 1.0}, max_failures=1)
+    trials = mortal_trials(tmp_path, monkeypatch, always=False)
+    assert build_artifacts(trials, Memory(), workers) == here
+
+
+def test_workers_that_keep_dying_end_the_study_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dgray.engine.artifact_workers import ArtifactWorkers
+
+    trials = mortal_trials(tmp_path, monkeypatch, always=True)
+    with pytest.raises(
+        ArtifactFailed, match=r"base cannot be made: its workers were lost 2 times"
+    ):
+        build_artifacts(trials, Memory(), ArtifactWorkers({"CPU": 1.0}, max_failures=1))
+
+
+def test_an_error_of_a_computation_reaches_the_user(tmp_path: Path) -> None:
+    from dgray.engine.artifact_workers import ArtifactWorkers
+
+    trials = trials_of(tmp_path, "evaluate.features=no_such_module:features")
+    with pytest.raises(ArtifactFailed, match=r"^features cannot be made: .*no_such_module"):
+        build_artifacts(trials, Memory(), ArtifactWorkers({"CPU": 1.0}, max_failures=1))
