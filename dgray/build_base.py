@@ -113,9 +113,14 @@ def import_edm(config: EdmBase, tell: Callable[[str], None]) -> bytes:
     return safetensors.torch.save(state, {_NETWORK: json.dumps(record, sort_keys=True)})
 
 
+def edm_architecture(artifact: bytes) -> NetworkArchitecture:
+    """What the network is that ``import_edm`` stored."""
+    return NetworkArchitecture.from_json(json.loads(metadata_of(artifact)[_NETWORK]))
+
+
 def load_edm(artifact: bytes, device: torch.device) -> NetworkDenoiser:
     """The denoiser that ``import_edm`` stored, its weights fixed."""
-    architecture = NetworkArchitecture.from_json(json.loads(metadata_of(artifact)[_NETWORK]))
+    architecture = edm_architecture(artifact)
     module = build_module(StoredNetwork(architecture, safetensors.torch.load(artifact)))
     module = module.to(device).eval().requires_grad_(False)
     return NetworkDenoiser(module, architecture.shape, architecture.num_classes)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.progress import Progress
+from torch import Tensor
 
 from dgray.atomic_file import write_atomically
 from dgray.config.problem import StudyError
 from dgray.data.images import to_uint8
+from dgray.find_model import base_recipe, run_recipe
 from dgray.reporting.image_grid import grid_png
-from dgray.run_model import BareBase, RunModel, load_base_model, load_run_model
+from dgray.run_lock import RunRefused
+from dgray.run_model import Recipe
 from dgray.sample_output import SampleOutput
 
 
@@ -26,18 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the value is the exit status."""
     args = _parser().parse_args(arguments)
     try:
-        device = torch.device(args.device)
         if args.base:
-            model: RunModel | BareBase = load_base_model(
-                args.base, device, num_steps=args.num_steps, seed=args.seed
-            )
+            recipe: Recipe = base_recipe(args.base, num_steps=args.num_steps, seed=args.seed)
         else:
-            model = load_run_model(
-                args.run, trial=args.trial, weight=args.guidance_weight, device=device
+            recipe = run_recipe(
+                args.run, trial=args.trial, replicate=args.replicate, weight=args.guidance_weight
             )
-        print(f"sampling {model.name}")
-        path = _sample(model, SampleOutput(args.out, _seeds(args), model.name), args.batch_size)
-    except (ValueError, OSError, StudyError) as error:
+        print(f"sampling {recipe.name}")
+        path = _sample(recipe, SampleOutput(args.out, _seeds(args), recipe.name), args)
+    except (ValueError, OSError, StudyError, RunRefused) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -47,26 +47,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _sample(model: RunModel | BareBase, output: SampleOutput, batch_size: int) -> Path:
+def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> Path:
     """Draw what is missing, a batch at a time, and a grid of the first images beside it."""
+    missing = list(output.missing(args.batch_size))
     with Progress(transient=True) as progress:
+        owed = sum(map(len, missing))
         task = progress.add_task("samples", total=len(output.seeds))
-        for seeds in output.missing(batch_size):
-            progress.update(task, completed=seeds.start - output.seeds.start)
-            samples = model.draw(seeds).cpu()
+        progress.update(task, completed=len(output.seeds) - owed)
+        for seeds, samples in _drawn(recipe, missing, args):
             for seed, sample in zip(seeds, samples, strict=True):
-                if model.shape is None:
+                if recipe.shape is None:
                     output.write(seed, sample.float().numpy())
                 else:
-                    pixels = to_uint8(sample).unflatten(0, model.shape)
+                    pixels = to_uint8(sample).unflatten(0, recipe.shape)
                     output.write(seed, pixels.permute(1, 2, 0).contiguous().numpy())
-    if model.shape is not None:
+            progress.advance(task, len(seeds))
+    if recipe.shape is not None:
         first = [output.read(seed) for seed in output.seeds[:64]]
         flat = np.stack([pixels.transpose(2, 0, 1).ravel() for pixels in first])
-        picture, _ = grid_png(flat, model.shape)
+        picture, _ = grid_png(flat, recipe.shape)
         target = output.path.with_name(output.path.stem + "-grid.png")
         write_atomically(target, lambda file: file.write(picture))
     return output.finish()
+
+
+def _drawn(
+    recipe: Recipe, ranges: Sequence[range], args: argparse.Namespace
+) -> Iterator[tuple[range, Tensor]]:
+    """Here, or on Ray workers."""
+    if args.workers and ranges:
+        from dgray.engine.sample_workers import draw_on_workers
+
+        gpus = args.gpus_per_worker
+        if gpus is None:
+            gpus = 0.0 if args.device == "cpu" else 1.0
+        yield from draw_on_workers(
+            recipe, ranges, workers=args.workers, gpus=gpus, device=args.device
+        )
+    elif ranges:
+        model = recipe.build(torch.device(args.device))
+        yield from ((seeds, model.draw(seeds).cpu()) for seeds in ranges)
 
 
 def _seeds(args: argparse.Namespace) -> range:
@@ -84,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a run")
     source.add_argument("--base", help="or a stored network: file, address or short name")
     parser.add_argument("--trial", default="best", metavar="ID|best")
+    parser.add_argument("--replicate", type=int, default=0, metavar="R", help="of the trial")
     parser.add_argument("--guidance-weight", type=float, metavar="W", help="default: the row's")
     parser.add_argument("--num-samples", type=int, default=64, metavar="N")
     parser.add_argument("--seeds", metavar="A-B", help="instead of the first N")
@@ -91,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of a bare base's noise")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="Ray workers; 0: this process"
+    )
+    parser.add_argument(
+        "--gpus-per-worker", type=float, metavar="G", help="default: 1 unless --device is cpu"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR|FILE.zip|FILE.npz", help="points: npz only"
     )

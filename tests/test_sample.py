@@ -15,16 +15,16 @@ from dgray.artifacts import build_artifacts
 from dgray.config.load import load_study
 from dgray.data.images import to_uint8
 from dgray.engine import local
+from dgray.find_model import run_recipe
 from dgray.networks.architecture import Architecture
 from dgray.networks.stored import StoredNetwork, load_checkpoint, write_network
 from dgray.open_run import open_run
 from dgray.plan import make_plan
-from dgray.run_model import load_run_model
 from dgray.sample import main
 
 IMAGES = """\
 name: tiny
-replicates: 1
+replicates: 2
 diffusion: {sigma_min: 0.05, sigma_max: 40}
 data: {kind: digits, num_real: 40, num_validation: 20, num_held_out: 20}
 base: {kind: trained, width: 16, depth: 1, num_real: 80, steps: 30, batch_size: 40,
@@ -121,7 +121,7 @@ def test_the_weight_matters_and_models_are_not_mixed(
 
 
 def test_the_best_row_of_the_study_is_the_default(run: Path) -> None:
-    model = load_run_model(run, trial="best", weight=None, device=torch.device("cpu"))
+    model = run_recipe(run, trial="best", replicate=0, weight=None)
     assert model.setting.is_calibrated == (model.calibrated is not None)
     assert model.name.startswith("kl")
 
@@ -135,6 +135,31 @@ def test_points_of_a_mixture_study(tmp_path: Path, capsys: pytest.CaptureFixture
     assert sample(run, tmp_path / "x.npz", "--trial", "nothing") == 2
     assert "--trial must be best or the id of one trial" in capsys.readouterr().err
     assert sample(run, tmp_path / "x.npz", "--seeds", "9-3") == 2
+
+
+@pytest.mark.ray
+def test_workers_draw_the_same_images(run: Path, tmp_path: Path) -> None:
+    assert sample(run, tmp_path / "here", "--num-samples", "12", "--batch-size", "5") == 0
+    there = ["--num-samples", "12", "--batch-size", "5", "--workers", "2"]
+    assert sample(run, tmp_path / "there", *there) == 0
+    for part in (tmp_path / "here").glob("*.png"):
+        assert part.read_bytes() == (tmp_path / "there" / part.name).read_bytes()
+    assert len(list((tmp_path / "there").glob("*.png"))) == 12
+
+
+def test_replicates_are_different_models(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for replicate in (0, 1):
+        out = tmp_path / str(replicate)
+        strongly = ("--guidance-weight", "30", "--replicate", str(replicate))
+        assert sample(run, out, "--num-samples", "3", *strongly) == 0
+    first, second = (
+        [p.read_bytes() for p in sorted((tmp_path / name).glob("*.png"))] for name in "01"
+    )
+    assert first != second
+    assert sample(run, tmp_path / "2", "--replicate", "2") == 2
+    assert "--replicate 2: the run has no such finished row" in capsys.readouterr().err
 
 
 def test_a_bare_base_needs_no_run(tmp_path: Path) -> None:

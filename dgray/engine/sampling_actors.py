@@ -8,9 +8,9 @@ Ray; torch only in the actors.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import ray
 from ray.util import get_current_placement_group
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dgray.evaluate import Calibrated
     from dgray.evaluate_images import ImageShard
 
+Item = TypeVar("Item")
+
 MAX_RESTARTS = 3  # of one actor, after which the trial fails with the reason
 IN_FLIGHT = 2  # shards an actor has at most: one at work, one waiting
 
@@ -34,6 +36,19 @@ IN_FLIGHT = 2  # shards an actor has at most: one at work, one waiting
 def num_actors(config: StudyConfig) -> int:
     """How many a trial has: none for points."""
     return 0 if isinstance(config.data, MixtureData) else config.resources.sampling_actors
+
+
+def in_order(
+    actors: Sequence[Any], call: Callable[[Any, Item], Any], items: Sequence[Item]
+) -> Iterator[Any]:
+    """Results of calls for each item in turn, by all actors, at most ``IN_FLIGHT`` each."""
+    pending: deque[Any] = deque()
+    for index, item in enumerate(items):
+        if len(pending) == IN_FLIGHT * len(actors):
+            yield ray.get(pending.popleft())
+        pending.append(call(actors[index % len(actors)], item))
+    while pending:
+        yield ray.get(pending.popleft())
 
 
 class SamplingActors:
@@ -84,14 +99,7 @@ class SamplingActors:
         weights = getattr(discriminator, "tensors", None)  # the unguided base has none
         on_cpu = None if weights is None else [tensor.detach().cpu() for tensor in weights]
         request = ray.put((on_cpu, calibrated, tuple(settings), replicate))
-        pending: deque[Any] = deque()
-        for index, seeds in enumerate(shards):
-            if len(pending) == IN_FLIGHT * len(self._actors):
-                yield ray.get(pending.popleft())
-            actor = self._actors[index % len(self._actors)]
-            pending.append(actor.draw.remote(request, seeds))
-        while pending:
-            yield ray.get(pending.popleft())
+        yield from in_order(self._actors, lambda actor, s: actor.draw.remote(request, s), shards)
 
 
 class _Sampler:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from dgray.reporting.figures_cloud import clouds, densities
 from dgray.reporting.figures_control import control_lenses
 from dgray.reporting.figures_epochs import headline, kl_against_epochs
+from dgray.reporting.figures_images import nearest_training, path_change_by_noise
 from dgray.reporting.figures_loss import losses
 from dgray.reporting.figures_map import kl_map, path_kl_map
 from dgray.reporting.figures_noise import loss_gap_by_noise, score_error_by_noise
@@ -92,6 +93,14 @@ KINDS = (
         score_error_by_noise,
     ),
     FigureKind(
+        "path_change",
+        "Change of the path KL by noise level",
+        "The change of the held-out denoising error against the base, in nats, bin by bin: their "
+        "sum is the change of the path KL. Above zero guidance does harm at that noise level. "
+        + _BAND,
+        path_change_by_noise,
+    ),
+    FigureKind(
         "losses",
         "Training against held-out loss",
         "Dotted: loss on the training points. Solid: on held-out points. Both at the checkpoints, "
@@ -118,6 +127,13 @@ KINDS = (
         "Data, base, and models guided by the largest discriminator trained on the fewest real "
         "samples, at the last checkpoint; all in the same frame.",
         clouds,
+    ),
+    FigureKind(
+        "nearest_training",
+        "Nearest training images",
+        "Guided images in the upper row of each pair, and under each the training image nearest "
+        "to it in pixels. Copies betray a discriminator that memorised.",
+        nearest_training,
     ),
     FigureKind(
         "densities",

@@ -110,14 +110,14 @@ def _pictures(table: StudyTable, chosen: dict[str, str], sampler: str) -> list[C
         for _, row in (same if len(same) else rows).head(1).iterrows():
             title = {"real": "training points", "base": "base (unguided)"}.get(source, source)
             role = "base" if source == "base" else "data"
-            found.append(Cloud(title, role, _points(row), _shape(row)))
+            found.append(Cloud(title, role, points_of(row), _shape(row)))
     for objective, trial in chosen.items():
         rows = _guided(table)
         rows = rows[(rows["trial"] == trial) & (rows["sampler"] == sampler)]
         rows = rows[rows["epoch"] == rows["epoch"].max()]
         for weight, row in _at_weights(rows):
             title = f"{name_of(objective)}\n{weight}"
-            found.append(Cloud(title, objective, _points(row), _shape(row)))
+            found.append(Cloud(title, objective, points_of(row), _shape(row)))
     return found
 
 
@@ -134,7 +134,8 @@ def _at_weights(rows: pd.DataFrame) -> list[tuple[str, pd.Series]]:
     return found
 
 
-def _points(row: pd.Series) -> np.ndarray:
+def points_of(row: pd.Series) -> np.ndarray:
+    """The samples of a row of clouds, shape (n, d)."""
     return np.stack([np.asarray(point, float) for point in row["points"]])
 
 

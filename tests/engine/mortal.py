@@ -10,7 +10,7 @@ from dgray.make_artifact import Making, Part, make_base_of_images
 
 
 class Mortal:
-    """The training of a base that ends its process after its first state, if it was not resumed."""
+    """The training of a base that ends its process after its first state, unless resumed."""
 
     def __init__(self, always: bool) -> None:
         self.always = always

@@ -1,0 +1,137 @@
+"""Which model a user means: of a run's folder, or a stored network. Reads files; draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dgray.artifacts import artifact_keys
+from dgray.build import build_discriminator, build_problem
+from dgray.build_base import import_edm
+from dgray.config.image_base import EdmBase
+from dgray.config.load import load_study
+from dgray.config.training import TRAINED_OBJECTIVES
+from dgray.discriminator.guidance import SplineWeight
+from dgray.fit_state import TrainingState
+from dgray.plan import Setting, Trial, make_plan
+from dgray.run_folder import RunFolder
+from dgray.run_model import BaseRecipe, RunRecipe
+
+
+class NoSuchModelError(ValueError):
+    """The run has no such trial, weight or checkpoint."""
+
+
+def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
+    """Of a stored network: a file, an https address or a short name.
+
+    Raises:
+        ValueError: it is refused.
+        OSError: it cannot be read.
+    """
+    content = import_edm(EdmBase(kind="edm", network=source), tell=print)
+    return BaseRecipe(content, seed, num_steps, f"{Path(source).name}, unguided")
+
+
+def run_recipe(folder: Path, *, trial: str, replicate: int, weight: float | None) -> RunRecipe:
+    """Of the guided model of a run.
+
+    Args:
+        folder: of the run.
+        trial: id of a trial (or the start of it), or ``best``: of all objectives the row that is
+            best on the validation split.
+        replicate: which of the trial's discriminators.
+        weight: guidance weight; None: that of the chosen row.
+
+    Raises:
+        NoSuchModelError: there is none.
+        OSError: the folder is no run.
+    """
+    run = RunFolder(folder)
+    trials = {t.id: t for t in make_plan(load_study(folder / "study.lock.yaml")).trials}
+    row = _row(run.rows(), trial, replicate)
+    if row["trial"] not in trials:
+        raise NoSuchModelError(
+            f"{folder}: the trial {row['trial']} is not one of its study.lock.yaml as this "
+            "version of dgray reads it; sample with the version that ran the study"
+        )
+    of = trials[row["trial"]]
+    artifacts = {key: run.read_artifact(key) for key in artifact_keys(of)}
+    found = {key: content for key, content in artifacts.items() if content is not None}
+    setting, calibrated = _setting(of, row, weight)
+    words = "calibrated" if setting.is_calibrated else f"w = {setting.guidance_weight:g}"
+    weights = _weights(run, of, int(row["epoch"]), replicate, found) if of.is_trained else None
+    which = f", replicate {replicate}" if replicate else ""
+    name = f"{of.label}{which}, epoch {row['epoch']}, {words}, {setting.num_steps} steps"
+    return RunRecipe(of, found, weights, setting, calibrated, name)
+
+
+def _row(rows: pd.DataFrame, trial: str, replicate: int) -> pd.Series:
+    """The row that is best on validation, of one replicate of the trials that match."""
+    rows = rows[(rows["status"] == "ok") & (rows["replicate"] == replicate)]
+    if rows.empty:
+        raise NoSuchModelError(f"--replicate {replicate}: the run has no such finished row")
+    is_best = trial == "best"
+    matches = rows["objective"].isin(TRAINED_OBJECTIVES)
+    chosen = rows[matches if is_best else rows["trial"].str.startswith(trial)]
+    if chosen.empty or (chosen["trial"].nunique() > 1 and not is_best):
+        known = ", ".join(sorted(set(rows["trial"])))
+        raise NoSuchModelError(
+            f"--trial must be best or the id of one trial, but got {trial!r}; there are {known}"
+        )
+    last = chosen if is_best else chosen[chosen["epoch"] == chosen["epoch"].max()]
+    order = last["validation_change"].astype(float).fillna(float("inf"))
+    return last.loc[order.idxmin()]
+
+
+def _setting(
+    trial: Trial, row: pd.Series, weight: float | None
+) -> tuple[Setting, SplineWeight | None]:
+    """The row's setting, or the same at another weight; and its calibrated weight."""
+    (setting,) = [
+        s
+        for s in trial.settings
+        if s.sampler == row["sampler"]
+        and s.num_steps == row["num_steps"]
+        and s.is_calibrated == row["is_calibrated"]
+        and s.guided_stage == row["guided_stage"]
+        and (s.is_calibrated or s.guidance_weight == row["guidance_weight"])
+        and (s.interval or (None, None))[0] == (row["interval_low"] if s.interval else None)
+    ]
+    if weight is not None:
+        return replace(setting, guidance_weight=weight), None
+    if not setting.is_calibrated:
+        return setting, None
+    knots = torch.tensor(list(row["calibrated_sigmas"]), dtype=torch.float64).log()
+    return setting, SplineWeight(
+        knots, torch.tensor(list(row["calibrated_weights"]), dtype=torch.float64)
+    )
+
+
+def _weights(
+    run: RunFolder, trial: Trial, epoch: int, replicate: int, artifacts: Mapping[str, bytes]
+) -> list[Tensor]:
+    """Those of one discriminator at one checkpoint, on the CPU."""
+    saved = run.load_state(trial.id, [e for e in trial.epochs if e <= epoch])
+    if saved is None or saved[0] != epoch:
+        raise NoSuchModelError(
+            f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is not there; run the "
+            "study again to complete it"
+        )
+    replicates = range(trial.replicates)
+    fit = trial.config.fit
+    problem = build_problem(trial.config, artifacts, torch.device("cpu"))
+    state = TrainingState.start(
+        build_discriminator(problem, replicates),
+        replicates=replicates,
+        weight_decay=fit.weight_decay,
+        ema_decay=fit.ema_decay,
+        patience=fit.patience,
+    )
+    state.load_bytes(saved[1])
+    return [tensor[replicate] for tensor in state.evaluated().tensors]
