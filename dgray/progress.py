@@ -114,9 +114,11 @@ class Progress:
 
     def _artifact(self, event: ArtifactStep) -> None:
         """Said at its end, and on the way not more often than one reads."""
-        self._where = f"making {event.role}: {event.done}/{event.total} {event.words}"
+        line = f"making {event.role}: {event.done}/{event.total} {event.words}"
         now = time.monotonic()
-        if event.total > 1 and (event.done == event.total or now - self._told > _QUIET_SECONDS):
+        is_due = event.done == event.total or now - self._told > _QUIET_SECONDS
+        is_new, self._where = line != self._where, line
+        if event.total > 1 and is_due and is_new:
             self._told = now
             self._say(self._where)
 
