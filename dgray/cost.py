@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dgray.artifact_keys import base_key
+from dgray.artifact_keys import generated_key
 from dgray.config.check import data_dimension
-from dgray.config.data import MixtureData, TrainedBase
+from dgray.config.data import MixtureData, TrainedBase, WrongMixture
 from dgray.config.image_base import DiffusersBase, EdmBase
 from dgray.config.image_data import DigitsData, GlyphsData
 from dgray.config.relevance import WITH_GENERATED
@@ -26,7 +26,9 @@ FLOPS = 16e9  # float32 matrix products, small ones
 SECONDS_PER_OPERATION = 12e-6  # any small tensor operation
 SECONDS_PER_DRAW = 1.3e-3  # an epoch's named generators and samples, of one replicate
 
-GPU_FLOPS = 1e13  # of one GPU: a guess, never measured here
+# Of one GPU. Kim et al. 2023, Table 6: 50,000 images of EDM's CIFAR-10 network, 35 calls each, in
+# about an hour on an A100; at 21 GFLOP a call that is 1e13 a second. Never measured here.
+GPU_FLOPS = 1e13
 
 # Small tensor operations of one step or call.
 CROSS_ENTROPY_OPERATIONS = 60
@@ -62,6 +64,7 @@ PART_BYTES = 15_000  # one Parquet part, however few its rows
 STATE_COPIES = 4  # weights, Adam's two moments, the EMA
 FIGURES_BYTES = 10_000_000
 FLOAT_BYTES = 4
+SHOWN_IMAGES = 64  # of a setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,8 @@ class Estimate:
     trial_seconds: tuple[float, ...]  # in the order of plan.trials
     parallel_trials: int
     wall_seconds: float
+    gpus: int  # that the wall time is meant with
+    gpu_seconds: float  # of all GPUs together
     disk_bytes: int
 
 
@@ -78,11 +83,15 @@ def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> Estimate:
     """Time and disk for a run with this many CPUs and GPUs."""
     seconds = tuple(trial_seconds(trial) for trial in plan.trials)
     parallel = parallel_trials(plan, cpus=cpus, gpus=gpus)
-    around = START_SECONDS + artifact_seconds(plan) + report_seconds(plan)
+    shared = artifact_seconds(plan)
+    around = START_SECONDS + shared / parallel + report_seconds(plan)
+    per_trial = plan.trials[0].config.resources.gpus_per_trial
     return Estimate(
         trial_seconds=seconds,
         parallel_trials=parallel,
         wall_seconds=around + _makespan(seconds, parallel),
+        gpus=math.ceil(per_trial * parallel),
+        gpu_seconds=per_trial * (shared + sum(seconds)),
         disk_bytes=FIGURES_BYTES + sum(_trial_bytes(trial) for trial in plan.trials),
     )
 
@@ -107,11 +116,11 @@ def trial_seconds(trial: Trial) -> float:
 
 def artifact_seconds(plan: Plan) -> float:
     """Seconds before the trials start: fitting trained bases, and drawing their samples."""
-    bases = {}
-    for trial in plan.trials:
-        config = trial.config
-        if isinstance(config.base, TrainedBase):
-            bases[base_key(config)] = trial
+    bases = {
+        generated_key(trial.config): trial
+        for trial in plan.trials
+        if not isinstance(trial.config.base, WrongMixture)
+    }
     return sum(_base_work(trial) for trial in bases.values())
 
 
@@ -121,17 +130,17 @@ def report_seconds(plan: Plan) -> float:
 
 
 def _base_work(trial: Trial) -> float:
-    base = trial.config.base
-    assert isinstance(base, TrainedBase)  # selected by the caller
-    macs = _base_flops(trial) / 2
-    flops = CROSS_ENTROPY_FLOPS * macs * base.batch_size * base.steps
-    calls = 2 * base.generation_steps
-    samples = base.num_generated * trial.replicates
-    return _seconds(
-        flops + 2 * macs * calls * samples,
-        CROSS_ENTROPY_OPERATIONS * base.steps + CALL_OPERATIONS * calls,
-        threads=1,
-    )
+    config, base = trial.config, trial.config.base
+    assert not isinstance(base, WrongMixture)  # selected by the caller
+    one_call, calls = _base_flops(trial), 2 * base.generation_steps
+    samples = base.num_generated * config.replicates
+    samples += config.data.num_validation + config.data.num_held_out
+    flops, operations = float(one_call) * calls * samples, float(CALL_OPERATIONS * calls)
+    if isinstance(base, TrainedBase):
+        flops += CROSS_ENTROPY_FLOPS * one_call / 2 * base.batch_size * base.steps
+        operations += CROSS_ENTROPY_OPERATIONS * base.steps
+    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
+    return _seconds(flops, operations, threads=threads, gpus=gpus)
 
 
 def _macs(dimension: int, width: int, depth: int) -> int:
@@ -215,7 +224,8 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
     points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
     yield _seconds(call * points, CALL_OPERATIONS * sigmas, threads=threads, gpus=gpus)
     calls = sum(_sampler_calls(setting) for setting in trial.settings)
-    work = call * evaluate.num_samples * calls, CALL_OPERATIONS * calls
+    samples = evaluate.num_samples * evaluate.sampling_seeds
+    work = call * samples * calls, CALL_OPERATIONS * calls
     yield _seconds(*work, threads=threads, gpus=gpus)
 
 
@@ -237,7 +247,10 @@ def _makespan(seconds: tuple[float, ...], parallel: int) -> float:
 def _trial_bytes(trial: Trial) -> int:
     config, checkpoints = trial.config, len(trial.epochs)
     rows = len(trial.settings) * trial.replicates
-    clouds = len(trial.settings) * config.evaluate.num_samples * data_dimension(config)
+    shown = config.evaluate.num_samples
+    if not isinstance(config.data, MixtureData):
+        shown = 2 * min(shown, SHOWN_IMAGES)  # each with its nearest training image
+    clouds = len(trial.settings) * shown * data_dimension(config)
     state = STATE_COPIES * _discriminator_macs(trial) * trial.replicates
     floats = (clouds + state) * FLOAT_BYTES
     return checkpoints * (PART_BYTES + rows * ROW_BYTES + floats)

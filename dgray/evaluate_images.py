@@ -23,7 +23,7 @@ from dgray.evaluate import Calibrated, Columns, estimate_columns
 from dgray.evaluate_samples import draw
 from dgray.features.extractor import FeatureExtractor, extract
 from dgray.image_features import ImageReference
-from dgray.metrics.estimate import Estimate
+from dgray.metrics.estimate import Estimate, between
 from dgray.metrics.feature_statistics import FeatureStatistics
 from dgray.metrics.image_scores import frechet_estimate, score_features
 from dgray.metrics.jackknife import GROUPS
@@ -173,14 +173,15 @@ class ImageScoring:
         settings: Sequence[Setting],
         replicate: int | None = None,
     ) -> dict[Setting, DrawnImages]:
-        """``num_samples`` images of every setting; ``replicate`` as of ``RunShards``.
+        """All images of every setting, set by set; ``replicate`` as of ``RunShards``.
 
         Raises:
             RuntimeError: fewer or more images came back than were asked for.
         """
         evaluate = self.problem.config.evaluate
-        starts = range(0, evaluate.num_samples, evaluate.shard_size)
-        shards = [range(s, min(s + evaluate.shard_size, evaluate.num_samples)) for s in starts]
+        total = evaluate.num_samples * evaluate.sampling_seeds
+        starts = range(0, total, evaluate.shard_size)
+        shards = [range(s, min(s + evaluate.shard_size, total)) for s in starts]
         parts = list(self.run_shards(discriminator, calibrated, settings, shards, replicate))
         found = [[part.count for part in shard] for shard in parts]
         if found != [[len(seeds)] * len(settings) for seeds in shards]:
@@ -225,20 +226,24 @@ class ImageScoring:
             "reference": config.evaluate.reference,
             "fd_floor": reference.floor,
         }
-        wanted = set(config.evaluate.metrics)
+        sets = features.split(config.evaluate.num_samples)
+        scores = [self._scores(each, reference, distance) for each in sets]
+        for name in set(scores[0]) & set(config.evaluate.metrics):
+            columns |= estimate_columns(name, between([each[name] for each in scores]))
+        return columns
+
+    def _scores(
+        self, features: Tensor, reference: ImageReference, distance: str
+    ) -> dict[str, Estimate]:
+        """Every score of one set of samples."""
         if reference.features is None:
             array = features.numpy()
-            groups = [FeatureStatistics.of(array[i::GROUPS], source) for i in range(GROUPS)]
-            found = {distance: frechet_estimate(groups, reference.moments)}
-        else:
-            scores = score_features(
-                reference.features,
-                features,
-                source,
-                generator=np.random.Generator(np.random.Philox(config.seed)),
-            )
-            found = {**scores.estimates(), distance: scores.frechet}
-        for name, value in found.items():
-            if name in wanted:
-                columns |= estimate_columns(name, value)
-        return columns
+            groups = [
+                FeatureStatistics.of(array[i::GROUPS], reference.source) for i in range(GROUPS)
+            ]
+            return {distance: frechet_estimate(groups, reference.moments)}
+        generator = np.random.Generator(np.random.Philox(self.problem.config.seed))
+        scores = score_features(
+            reference.features, features, reference.source, generator=generator
+        )
+        return {**scores.estimates(), distance: scores.frechet}

@@ -102,7 +102,10 @@ def _totals_table(plan: Plan, estimate: Estimate) -> Table:
     table.add_row("CPUs per trial", str(resources.cpus_per_trial))
     table.add_row("GPUs per trial", f"{resources.gpus_per_trial:g}")
     table.add_row("trials at a time", str(estimate.parallel_trials))
-    table.add_row("estimated time", duration(estimate.wall_seconds))
+    where = f" with {estimate.gpus} GPU{'s' * (estimate.gpus > 1)}" if estimate.gpus else ""
+    table.add_row(f"estimated time{where}", duration(estimate.wall_seconds))
+    if estimate.gpu_seconds:
+        table.add_row("GPU hours, at the speed of an A100", f"{estimate.gpu_seconds / 3600:.3g}")
     table.add_row("estimated disk", f"{estimate.disk_bytes / 1e6:.0f} MB")
     return table
 

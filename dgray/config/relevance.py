@@ -44,6 +44,7 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
 
 _OF_IMAGES = (
     "num_probes",
+    "sampling_seeds",
     "features",
     "inception_weights",
     "reference",

@@ -101,6 +101,11 @@ class Evaluate(Model):
     num_samples: PositiveInt = Field(
         1000, description="samples drawn for the metrics of samples and the pictures"
     )
+    sampling_seeds: PositiveInt = Field(
+        1,
+        description="of images: sets of num_samples that are drawn and scored apart; from two on, "
+        "errors are the spread between them",
+    )
     tolerance: PositiveFloat = Field(
         1e-4, description="kl: local error of log-density (nats) and of x / sigma per step"
     )

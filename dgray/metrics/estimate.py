@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -31,3 +33,13 @@ class Estimate:
         count = len(samples)
         spread = float(samples.std()) / math.sqrt(count) if count > 1 else math.nan
         return Estimate(float(samples.mean()), spread)
+
+
+def between(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of independent estimates of one number, its error from their spread.
+
+    A single one is returned as it is: its own error is all there is.
+    """
+    if len(estimates) == 1:
+        return estimates[0]
+    return Estimate.of(torch.tensor([each.value for each in estimates], dtype=torch.float64))
