@@ -24,9 +24,7 @@ from dgray.evaluate_samples import draw
 from dgray.features.extractor import FeatureExtractor, extract
 from dgray.image_features import ImageReference
 from dgray.metrics.estimate import Estimate, between
-from dgray.metrics.feature_statistics import FeatureStatistics
-from dgray.metrics.image_scores import frechet_estimate, score_features
-from dgray.metrics.jackknife import GROUPS
+from dgray.metrics.image_scores import frechet_estimate, in_groups, score_features
 from dgray.metrics.memorisation import memorisation_scores
 from dgray.plan import Setting
 from dgray.problem import Problem, training_split
@@ -227,23 +225,28 @@ class ImageScoring:
             "fd_floor": reference.floor,
         }
         sets = features.split(config.evaluate.num_samples)
-        scores = [self._scores(each, reference, distance) for each in sets]
+        scores = [self._scores(each, reference, distance, len(sets) == 1) for each in sets]
         for name in set(scores[0]) & set(config.evaluate.metrics):
             columns |= estimate_columns(name, between([each[name] for each in scores]))
         return columns
 
     def _scores(
-        self, features: Tensor, reference: ImageReference, distance: str
+        self, features: Tensor, reference: ImageReference, distance: str, has_error: bool
     ) -> dict[str, Estimate]:
-        """Every score of one set of samples."""
+        """The scores of one set of samples that are asked for."""
         if reference.features is None:
-            array = features.numpy()
-            groups = [
-                FeatureStatistics.of(array[i::GROUPS], reference.source) for i in range(GROUPS)
-            ]
+            groups = in_groups(features, reference.source, has_error)
             return {distance: frechet_estimate(groups, reference.moments)}
-        generator = np.random.Generator(np.random.Philox(self.problem.config.seed))
+        config = self.problem.config
+        wanted = ["frechet" if name == distance else name for name in config.evaluate.metrics]
         scores = score_features(
-            reference.features, features, reference.source, generator=generator
+            reference.features,
+            features,
+            reference.source,
+            generator=np.random.Generator(np.random.Philox(config.seed)),
+            wanted=wanted,
+            moments=reference.moments,
+            has_error=has_error,
         )
-        return {**scores.estimates(), distance: scores.frechet}
+        found = scores.estimates()
+        return found if scores.frechet is None else {**found, distance: scores.frechet}

@@ -101,7 +101,7 @@ def test_the_study_runs_on_stand_ins(
     assert len(rows) == 1 + 3 * 2 * weights
     assert set(rows["objective"]) == {"base", "cross_entropy", "kl", "mixed"}
     assert set(rows["status"]) == {"ok"}
-    assert set(rows["features"]) == {"inception_legacy_tensorflow"}
+    assert set(rows["features"]) == {"fid_legacy_tensorflow"}
     guided = rows[rows["objective"] != "base"]
     assert set(guided["guided_stage"]) == {"predictor"}
     assert set(rows["num_scored"]) == {3 * 24}

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 
 from dgray.features.extractor import FeatureSource
+from dgray.metrics.one_thread import one_blas_thread
 
 Array = NDArray[np.float64]
 
@@ -111,7 +112,8 @@ class FeatureStatistics:
             )
         mean = array.mean(0)
         centred = array - mean
-        return cls(len(array), mean, centred.T @ centred, source)
+        with one_blas_thread():
+            return cls(len(array), mean, centred.T @ centred, source)
 
     @classmethod
     def merged(cls, parts: Sequence[Self], *, expected: int) -> Self:

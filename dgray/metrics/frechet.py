@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from dgray.metrics.one_thread import one_blas_thread
+
 Array = NDArray[np.float64]
 
 ASYMMETRY = 1e-6  # of the largest entry: float32 statistics pass, mistaken matrices do not
@@ -43,10 +45,11 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
             "both Gaussians must have the same dimension, but got "
             f"{len(mu1)} and {len(mu2)}; were the features extracted by different networks?"
         )
-    gram = _factor("first", sigma1).T @ _factor("second", sigma2)
-    if gram.shape[0] > gram.shape[1]:
-        gram = gram.T
-    overlap = np.sqrt(np.clip(np.linalg.eigvalsh(gram @ gram.T), 0, None)).sum()
+    with one_blas_thread():
+        gram = _factor("first", sigma1).T @ _factor("second", sigma2)
+        if gram.shape[0] > gram.shape[1]:
+            gram = gram.T
+        overlap = np.sqrt(np.clip(np.linalg.eigvalsh(gram @ gram.T), 0, None)).sum()
     gap = mu1 - mu2
     return max(0.0, float(gap @ gap + np.trace(sigma1) + np.trace(sigma2) - 2 * overlap))
 

@@ -7,7 +7,7 @@ Knows features, not images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -21,6 +21,9 @@ from dgray.metrics.jackknife import GROUPS, group_estimate
 from dgray.metrics.kid import kernel_distance
 from dgray.metrics.manifold import manifold_scores
 from dgray.metrics.memorisation import image_memorisation
+
+MANIFOLD = ("precision", "recall", "density", "coverage")
+WANTED = ("frechet", "kid", *MANIFOLD)
 
 
 @dataclass(frozen=True)
@@ -38,24 +41,26 @@ class ImageScores:
         density: how dense data is around generated images, about 1 if equal.
         coverage: share of data with a generated image nearby.
         memorisation: 0 to 1/2; None: no training features were given.
+
+    What was not asked for is None.
     """
 
     source: FeatureSource
     num_generated: int
     num_reference: int
-    frechet: Estimate
-    kid: Estimate
-    precision: Estimate
-    recall: Estimate
-    density: Estimate
-    coverage: Estimate
+    frechet: Estimate | None
+    kid: Estimate | None
+    precision: Estimate | None
+    recall: Estimate | None
+    density: Estimate | None
+    coverage: Estimate | None
     memorisation: Estimate | None
 
     def estimates(self) -> dict[str, Estimate]:
         """Scores by the name of their column; the Frechet distance under that of its features."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         named = {k: v for k, v in found.items() if isinstance(v, Estimate) and k != "frechet"}
-        return {self.source.name: self.frechet, **named}
+        return named if self.frechet is None else {self.source.name: self.frechet, **named}
 
 
 def frechet_estimate(parts: Sequence[FeatureStatistics], reference: Moments) -> Estimate:
@@ -90,8 +95,11 @@ def score_features(
     *,
     generator: np.random.Generator,
     training: Tensor | None = None,
+    wanted: Collection[str] = WANTED,
+    moments: Moments | None = None,
+    has_error: bool = True,
 ) -> ImageScores:
-    """All scores from features in memory.
+    """Scores from features in memory.
 
     Args:
         reference: features of data that no model was trained on, float32, shape (n, d), n >= 12.
@@ -99,28 +107,43 @@ def score_features(
         source: which features these are.
         generator: draws KID's subsets.
         training: features of the training data, for memorisation, against ``reference``.
+        wanted: of ``WANTED``.
+        moments: of the reference, if they are known already.
+        has_error: whether the Frechet distance gets a standard error, ten times its cost.
 
     Raises:
         ValueError: there are too few, shapes do not fit, or some are nan or infinite.
     """
-    moments = FeatureStatistics.of(reference.cpu().numpy(), source).moments
-    array = generated.cpu().numpy()
-    groups = [FeatureStatistics.of(array[index::GROUPS], source) for index in range(GROUPS)]
-    manifold = manifold_scores(reference, generated)
+    frechet = kid = None
+    manifold = dict[str, Estimate]()
+    if "frechet" in wanted:
+        moments = moments or FeatureStatistics.of(reference.cpu().numpy(), source).moments
+        frechet = frechet_estimate(in_groups(generated, source, has_error), moments)
+    if "kid" in wanted:
+        kid = kernel_distance(reference, generated, generator=generator)
+    if set(MANIFOLD) & set(wanted):
+        found = manifold_scores(reference, generated)
+        manifold = {name: getattr(found, name) for name in MANIFOLD}
     return ImageScores(
         source=source,
         num_generated=len(generated),
         num_reference=len(reference),
-        frechet=frechet_estimate(groups, moments),
-        kid=kernel_distance(reference, generated, generator=generator),
-        precision=manifold.precision,
-        recall=manifold.recall,
-        density=manifold.density,
-        coverage=manifold.coverage,
+        frechet=frechet,
+        kid=kid,
+        **{name: manifold.get(name) for name in MANIFOLD},
         memorisation=(
             None if training is None else image_memorisation(generated, training, reference)
         ),
     )
+
+
+def in_groups(
+    generated: Tensor, source: FeatureSource, has_error: bool
+) -> list[FeatureStatistics]:
+    """Statistics of every tenth image, for ``frechet_estimate``; of all if it needs no error."""
+    array = generated.cpu().numpy()
+    count = GROUPS if has_error else 1
+    return [FeatureStatistics.of(array[index::count], source) for index in range(count)]
 
 
 def _merged(parts: Sequence[FeatureStatistics]) -> FeatureStatistics:
