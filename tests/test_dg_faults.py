@@ -1,7 +1,7 @@
 """Faults of the published implementation of discriminator guidance, one test each.
 
-Numbers are those of the review that found them; the other half of 4, means over the wrong count, is
-tested where statistics are merged.
+Numbers are those of the review that found them; the other half of 4, means over the wrong
+count, is tested where statistics are merged.
 """
 
 from __future__ import annotations

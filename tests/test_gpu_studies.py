@@ -88,17 +88,15 @@ def overrides(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "name", [pytest.param("cifar10", marks=pytest.mark.ray), "ffhq64", "afhqv2"]
 )
-def test_the_study_runs_on_stand_ins(
-    name: str, tmp_path: Path, weights_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DGRAY_INCEPTION", str(weights_folder))
+def test_the_study_runs_on_stand_ins(name: str, tmp_path: Path, weights_folder: Path) -> None:
     out = tmp_path / "run"
     engine = "ray" if name == "cifar10" else "local"
     command = [str(STUDIES / f"{name}.yaml"), "--out", str(out), "--engine", engine]
-    assert main([*command, "--set", *overrides(tmp_path)]) == 0
+    weights = f"evaluate.inception_weights={weights_folder}"
+    assert main([*command, "--set", *overrides(tmp_path), weights]) == 0
     rows = RunFolder(out).rows()
-    weights = 2 if name == "cifar10" else 1
-    assert len(rows) == 1 + 3 * 2 * weights
+    num_weights = 2 if name == "cifar10" else 1
+    assert len(rows) == 1 + 3 * 2 * num_weights
     assert set(rows["objective"]) == {"base", "cross_entropy", "kl", "mixed"}
     assert set(rows["status"]) == {"ok"}
     assert set(rows["features"]) == {"fid_legacy_tensorflow"}

@@ -14,7 +14,7 @@ from dgray.reporting.figures_epochs import headline
 from dgray.reporting.figures_loss import losses
 from dgray.reporting.theme import STYLE
 
-OVERFIT = {kind.name for kind in KINDS} - {"control_lenses"}
+OVERFIT = {kind.name for kind in KINDS} - {"control_lenses", "path_change", "nearest_training"}
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
 
 
