@@ -45,11 +45,13 @@ def features_key(config: StudyConfig) -> str:
     return _key("features", {**_pool(config), **how})
 
 
-def likelihood_key(config: StudyConfig) -> str:
-    """Log-densities of the unguided base at the held-out points."""
+def likelihood_key(config: StudyConfig, split: str = "held_out") -> str:
+    """Log-densities of the unguided base at points of a split."""
     fields = {"num_points", "tolerance", "max_steps"}
     settings = config.evaluate.model_dump(include=fields)
     held_out = {"num_held_out": config.data.num_held_out}
+    if split != "held_out":
+        held_out = {"num_validation": config.data.num_validation}
     return _key("likelihood", {**_defining(config), **settings, **held_out})
 
 

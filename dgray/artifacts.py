@@ -20,6 +20,7 @@ from dgray.artifact_keys import (
 from dgray.config.check_kinds import METRICS_OF_FEATURES
 from dgray.config.data import MixtureData, TrainedBase, WrongMixture
 from dgray.config.image_base import EdmBase
+from dgray.config.search import FLOW
 from dgray.config.study import StudyConfig
 from dgray.make_artifact import (
     Job,
@@ -141,6 +142,10 @@ def _needed(config: StudyConfig) -> Iterator[Job]:
         yield Job(features_key(config), make_features, config)
     if {"kl", "nll"} & set(config.evaluate.metrics):
         yield Job(likelihood_key(config), make_base_likelihood, config)
+    if set(FLOW) & set(config.search.validated):
+        points = Part("validation", 0, config.evaluate.num_points)
+        key = likelihood_key(config, points.split)
+        yield Job(key, make_base_likelihood, config, points)
 
 
 def _ensured(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -23,26 +24,39 @@ from dgray.evaluation_set import EvaluationSet
 from dgray.metrics.classification import accuracy, calibration_error
 from dgray.metrics.estimate import Estimate
 from dgray.metrics.path import PathLevel, path_divergence, squared_norm
-from dgray.problem import likelihood_labels, likelihood_probes
+from dgray.problem import Problem, likelihood_labels, likelihood_points, likelihood_probes
 
 Columns = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Points of the held-out split at which log-likelihoods are compared.
+    """Points of a split at which log-likelihoods are compared.
 
     Attributes:
         points: at sigma_min, shape (P, d).
         data_log_prob: exact log-density of the data's law there, shape (P,); None if unknown.
         base_log_prob: that of the unguided base's flow, shape (P,).
         converged: whether the base's own integration met the tolerance, shape (P,).
+        split: of the points.
     """
 
     points: Tensor
     data_log_prob: Tensor | None
     base_log_prob: Tensor
     converged: Tensor
+    split: str = "held_out"
+
+    @staticmethod
+    def read(problem: Problem, artifact: bytes, split: str = "held_out") -> Reference:
+        """With the base's log-likelihoods from the artifact of the same split."""
+        points = likelihood_points(problem, split)
+        known = None
+        if problem.law is not None:
+            known = problem.law.log_prob(points, torch.full_like(points[:, 0], problem.span[0]))
+        stored = safetensors.torch.load(artifact)
+        log_prob, converged = (stored[n].to(problem.device) for n in ("log_prob", "converged"))
+        return Reference(points, known, log_prob, converged, split)
 
 
 Calibrated = Mapping[Interval, SplineWeight]
@@ -113,7 +127,8 @@ def score_flow(
     problem, settings = sets.problem, sets.problem.config.evaluate
     count = len(reference.points)
     owner = torch.arange(len(weights), device=problem.device).repeat_interleave(count)
-    labels, probes = likelihood_labels(problem), likelihood_probes(problem)
+    split = reference.split
+    labels, probes = likelihood_labels(problem, split), likelihood_probes(problem, split)
     repeated = None if labels is None else labels.repeat(len(weights))
     stack = StackedGuidance(problem.base, discriminator, weights, owner, repeated)
 

@@ -211,6 +211,12 @@ class ImageScoring:
             columns |= self._feature_columns(images.features, self.reference)
         return columns
 
+    def distance_to_validation(self, features: Tensor) -> Estimate:
+        """The Frechet distance of generated features to those of the validation split."""
+        assert self.reference is not None  # a rule of the study file: the metric is asked for
+        groups = in_groups(features, self.reference.source, has_error=True)
+        return frechet_estimate(groups, self.reference.validation)
+
     def _feature_columns(self, features: Tensor, reference: ImageReference) -> Columns:
         config = self.problem.config
         source = reference.source

@@ -31,6 +31,7 @@ class ImageReference:
         features: of each image, float32 (n, F); None where only their moments are known.
         count: n; None if unknown.
         floor: the Frechet distance of training images to them; None if they are those.
+        validation: mean and covariance of the validation split.
     """
 
     source: FeatureSource
@@ -38,6 +39,7 @@ class ImageReference:
     features: Tensor | None
     count: int | None
     floor: float | None
+    validation: Moments
 
     @staticmethod
     def read(config: StudyConfig, artifacts: Mapping[str, bytes]) -> ImageReference:
@@ -50,21 +52,21 @@ class ImageReference:
         tensors: dict[str, Tensor] = safetensors.torch.load(content)
         source = FeatureSource(**json.loads(metadata_of(content)["source"]))
         training = FeatureStatistics.of(tensors["training"].numpy(), source).moments
+        validation = FeatureStatistics.of(tensors["validation"].numpy(), source).moments
         reference = config.evaluate.reference
         if reference == "training":
-            return ImageReference(
-                source, training, tensors["training"], len(tensors["training"]), None
-            )
-        if reference == "held_out":
-            features, count = tensors["held_out"], len(tensors["held_out"])
-            moments = FeatureStatistics.of(features.numpy(), source).moments
+            features = tensors["training"]
+            return ImageReference(source, training, features, len(features), None, validation)
+        known = tensors.get(reference)
+        if known is not None:
+            moments = FeatureStatistics.of(known.numpy(), source).moments
         else:
-            features, count = None, None
             moments = Moments.from_npz(Path(reference).expanduser().read_bytes(), source)
         floor = frechet_distance(
             training.mean, training.covariance, moments.mean, moments.covariance
         )
-        return ImageReference(source, moments, features, count, floor)
+        count = None if known is None else len(known)
+        return ImageReference(source, moments, known, count, floor, validation)
 
 
 def reference_features(
@@ -73,6 +75,7 @@ def reference_features(
     """Features of the held-out images and of all that training may use, whatever it does use."""
     rows = {
         "held_out": stored.images.rows["held_out"],
+        "validation": stored.images.rows["validation"],
         "training": stored.pool,
     }
     tensors = {

@@ -301,9 +301,10 @@ def _drawn_labels(problem: Problem, count: int, split: str) -> Tensor | None:
 def make_base_likelihood(
     config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
 ) -> Making:
-    """Log-likelihoods of the unguided base."""
+    """Log-likelihoods of the unguided base at held-out points, or at those of the part's split."""
     problem = build_problem(config, made, build_device(config))
-    labels, probes = likelihood_labels(problem), likelihood_probes(problem)
+    split = "held_out" if part is None else part.split
+    labels, probes = likelihood_labels(problem, split), likelihood_probes(problem, split)
 
     def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         base = given(problem.base, None if labels is None else labels[index])
@@ -311,7 +312,7 @@ def make_base_likelihood(
 
     flow = ode_log_likelihood(
         field,
-        likelihood_points(problem),
+        likelihood_points(problem, split),
         problem.span,
         prior_std=problem.prior_std,
         tolerance=config.evaluate.tolerance,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,20 +73,24 @@ class Plan:
     """Everything a run of the study does, in order."""
 
     study: Study
-    trials: tuple[Trial, ...]  # base, then controls, then trained; no id twice
+    trials: tuple[Trial, ...]  # base, controls, then trained; no id twice, none of a search
 
     @property
     def counts(self) -> Counts:
         """Totals over the trials."""
-        trials = self.trials
-        cells = [(len(t.epochs) * len(t.settings), t.replicates) for t in trials]
-        return Counts(
-            trials=len(trials),
-            trainings=sum(t.replicates for t in trials if t.is_trained),
-            checkpoints=sum(len(t.epochs) for t in trials),
-            evaluations=sum(cell for cell, _ in cells),
-            rows=sum(cell * replicates for cell, replicates in cells),
-        )
+        return counts_of(self.trials)
+
+
+def counts_of(trials: Sequence[Trial]) -> Counts:
+    """Totals over some trials."""
+    cells = [(len(t.epochs) * len(t.settings), t.replicates) for t in trials]
+    return Counts(
+        trials=len(trials),
+        trainings=sum(t.replicates for t in trials if t.is_trained),
+        checkpoints=sum(len(t.epochs) for t in trials),
+        evaluations=sum(cell for cell, _ in cells),
+        rows=sum(cell * replicates for cell, replicates in cells),
+    )
 
 
 def make_plan(study: Study) -> Plan:
@@ -99,7 +103,7 @@ def make_plan(study: Study) -> Plan:
         identity = json.dumps(
             relevant_config(assignment.config, objective), sort_keys=True, separators=(",", ":")
         )
-        trial = _trial(objective, axes, assignment.config, identity)
+        trial = build_trial(objective, axes, assignment.config, identity)
         if identities.setdefault(trial.id, identity) != identity:
             rule = f"two trials have the id {trial.id}, by a rare accident; use another seed"
             raise StudyError([Problem(Place.in_file(str(study.source)), "seed", rule)])
@@ -107,22 +111,38 @@ def make_plan(study: Study) -> Plan:
     return Plan(study=study, trials=tuple(by_id.values()))
 
 
+def searched_assignments(study: Study) -> list[Assignment]:
+    """Combinations of the axes that have a search (``dgray.search_points``): those that train."""
+    if not study.domains:
+        return []
+    searched = ("fit", "objective") in study.domains
+    return [
+        assignment
+        for assignment in study.configs
+        if searched or assignment.config.fit.objective in TRAINED_OBJECTIVES
+    ]
+
+
 def _ordered(study: Study) -> Iterator[tuple[str, Assignment]]:
     """Base trials of every combination, then controls, then trained."""
     yield from ((BASE, assignment) for assignment in study.configs)
+    searched = searched_assignments(study)
     for is_trained in (False, True):
         for assignment in study.configs:
             objective = assignment.config.fit.objective
-            if (objective in TRAINED_OBJECTIVES) == is_trained:
+            if assignment not in searched and (objective in TRAINED_OBJECTIVES) == is_trained:
                 yield objective, assignment
 
 
-def _trial(objective: str, axes: Mapping[str, Any], config: StudyConfig, identity: str) -> Trial:
+def build_trial(
+    objective: str, axes: Mapping[str, Any], config: StudyConfig, identity: str
+) -> Trial:
+    """A trial with its checkpoints and settings; ``identity``: all that matters to its rows."""
     is_trained = objective in TRAINED_OBJECTIVES
     evaluate = config.evaluate
     return Trial(
         id=f"{objective}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
-        label=_label(objective, axes),
+        label=label_of(objective, axes),
         objective=objective,
         axes=axes,
         config=config,
@@ -144,13 +164,15 @@ def _axes_of(
     }
 
 
-def _label(objective: str, axes: Mapping[str, Any]) -> str:
-    """The objective and the other axes, by the last part of their path where that is unique."""
+def label_of(objective: str, axes: Mapping[str, Any]) -> str:
+    """A trial in words: objective and other axes, by the last part of a path if it is unique."""
     names = [path.rpartition(".")[2] for path in axes]
     words = [objective]
     for path, value in axes.items():
         name = path.rpartition(".")[2]
         text = list(value) if isinstance(value, tuple) else value
+        if isinstance(value, float):
+            text = f"{value:.4g}"  # searched ones have sixteen digits
         if path != "fit.objective":
             words.append(f"{name if names.count(name) == 1 else path} {text}")
     return ", ".join(words)

@@ -172,15 +172,16 @@ def training_split(replicate: int) -> str:
     return f"training-{replicate}"
 
 
-def likelihood_points(problem: Problem) -> Tensor:
-    """Held-out points from which log-likelihoods are integrated, shape (num_points, d).
+def likelihood_points(problem: Problem, split: str = "held_out") -> Tensor:
+    """Points of a split from which log-likelihoods are integrated, shape (num_points, d).
 
     Points are noised to sigma_min; images are dequantised uniformly, so that the bits per
     dimension are those of the literature (Theis et al. 2016, arXiv 1511.01844).
     """
     config = problem.config
-    clean = problem.real("held_out", config.data.num_held_out, config.evaluate.num_points)
-    generator = named_generator(config.seed, "noise", "likelihood")
+    clean = problem.real(split, _split_size(problem, split), config.evaluate.num_points)
+    names = () if split == "held_out" else (split,)
+    generator = named_generator(config.seed, "noise", "likelihood", *names)
     if problem.shape is not None:
         within = torch.rand(clean.shape, generator=generator, dtype=torch.float64).to(clean)
         return clean + (within - 0.5) / 127.5
@@ -188,14 +189,13 @@ def likelihood_points(problem: Problem) -> Tensor:
     return clean + problem.span[0] * noise
 
 
-def likelihood_labels(problem: Problem) -> Tensor | None:
+def likelihood_labels(problem: Problem, split: str = "held_out") -> Tensor | None:
     """Classes of the points of ``likelihood_points``."""
-    config = problem.config
-    labels = problem.real_labels("held_out", config.data.num_held_out)
-    return None if labels is None else labels[: config.evaluate.num_points]
+    labels = problem.real_labels(split, _split_size(problem, split))
+    return None if labels is None else labels[: problem.config.evaluate.num_points]
 
 
-def likelihood_probes(problem: Problem) -> Tensor | None:
+def likelihood_probes(problem: Problem, split: str = "held_out") -> Tensor | None:
     """Signs for Hutchinson's divergence, shape (P, num_points, d); None where it is exact.
 
     A point keeps its probes along its path and in every model, so that differences are paired.
@@ -203,11 +203,16 @@ def likelihood_probes(problem: Problem) -> Tensor | None:
     config = problem.config
     if problem.shape is None or problem.dimension <= MAX_EXACT_DIMENSION:
         return None
-    count = min(config.evaluate.num_points, config.data.num_held_out)
+    count = min(config.evaluate.num_points, _split_size(problem, split))
     shape = (config.evaluate.num_probes, count, problem.dimension)
     generator = named_generator(config.seed, "probes")
     signs = torch.randint(2, shape, generator=generator, dtype=torch.int8)
     return (2 * signs - 1).to(problem.device, torch.float32)
+
+
+def _split_size(problem: Problem, split: str) -> int:
+    data = problem.config.data
+    return data.num_validation if split == "validation" else data.num_held_out
 
 
 def stacked(samples: Samples, splits: Sequence[str], count: int) -> tuple[Tensor, Tensor | None]:

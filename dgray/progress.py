@@ -26,9 +26,10 @@ from dgray.engine.events import (
     TrialFinished,
     TrialStarted,
 )
-from dgray.plan import Plan
+from dgray.plan import Trial
 from dgray.plan_view import duration
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import Schedule
 
 _QUIET_SECONDS = 10.0  # between lines about one artifact
 
@@ -36,15 +37,16 @@ _QUIET_SECONDS = 10.0  # between lines about one artifact
 class Progress:
     """Follows one run of a plan. Use it as a context manager, and ``observe`` as the observer."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, console: Console) -> None:
+    def __init__(self, schedule: Schedule, folder: RunFolder, console: Console) -> None:
         """``folder``: what it holds already counts as done, but not towards the time left."""
         self._console = console
-        self._trials = {trial.id: trial for trial in plan.trials}
-        self._num_checkpoints = sum(len(trial.epochs) for trial in plan.trials)
-        self._done = {t.id: set(t.epochs) - set(folder.missing_epochs(t)) for t in plan.trials}
+        self._schedule, self._folder = schedule, folder
+        self._trials: dict[str, Trial] = {}
+        self._done: dict[str, set[int]] = {}
         # Work is measured by the cost estimate, spread evenly over a trial's checkpoints; only its
         # proportions matter here.
-        self._work = {t.id: trial_seconds(t) / len(t.epochs) for t in plan.trials}
+        self._work: dict[str, float] = {}
+        self._learn()
         self._work_at_start = self._work_done()
         self._running: set[str] = set()
         self._failed: dict[str, str] = {}
@@ -78,8 +80,10 @@ class Progress:
             case EngineStarted(where=where, num_workers=num_workers):
                 self._engine_started = time.monotonic()
                 self._where = f"{num_workers} at a time on {where}"
-                self._say(f"trials to run: {self._num_trials_left()}, {self._where}")
+                left = self._num_trials_left() + self._schedule.num_to_come
+                self._say(f"trials to run: {left}, {self._where}")
             case TrialStarted(trial_id=trial_id):
+                self._learn()
                 self._running.add(trial_id)
             case CheckpointDone():
                 self._checkpoint(event)
@@ -88,7 +92,21 @@ class Progress:
                 self._failed[trial_id] = reason
                 self._say(f"FAILED {self._trials[trial_id].label}: {reason}")
             case TrialFinished(trial_id=trial_id):
+                self._learn()
                 self._running.discard(trial_id)
+
+    def _learn(self) -> None:
+        """A search makes trials as it goes, and may stop one early."""
+        for trial in self._schedule.trials:
+            self._trials[trial.id] = trial
+            if trial.id not in self._done:
+                missing = set(self._folder.missing_epochs(trial))
+                self._done[trial.id] = set(trial.epochs) - missing
+                self._work[trial.id] = trial_seconds(trial) / len(trial.epochs)
+
+    @property
+    def _num_checkpoints(self) -> int:
+        return sum(len(trial.epochs) for trial in self._trials.values())
 
     @property
     def failures(self) -> dict[str, str]:
@@ -102,7 +120,7 @@ class Progress:
         head.add_row(
             ProgressBar(total=total, completed=done, width=30),
             f"{done}/{total} checkpoints",
-            f"{self._num_trials_done()}/{len(self._trials)} trials",
+            f"{self._num_trials_done()}/{len(self._trials) + self._schedule.num_to_come} trials",
             Text(f"{len(self._failed)} failed", style="red") if self._failed else "",
             f"{duration(time.monotonic() - self._started)} elapsed",
             f"{self._time_left()} left",
@@ -161,7 +179,8 @@ class Progress:
 
     def _time_left(self) -> str:
         done = self._work_done()
-        total = sum(self._work[t.id] * len(t.epochs) for t in self._trials.values())
+        each = [self._work[t.id] * len(t.epochs) for t in self._trials.values()]
+        total = sum(each) + self._schedule.num_to_come * max(each)
         failed = sum(
             self._work[name] * (len(self._trials[name].epochs) - len(self._done[name]))
             for name in self._failed

@@ -137,6 +137,20 @@ class Row:
         unit="nats",
     )
     validation_change_se: float | None = column("its standard error", unit="nats")
+    validation_kl: float | None = column(
+        "kl on the validation split: what a search may look at", unit="nats"
+    )
+    validation_kl_se: float | None = column("its standard error", unit="nats")
+    validation_kl_change: float | None = column("kl_change on the validation split", unit="nats")
+    validation_kl_change_se: float | None = column("its standard error", unit="nats")
+    validation_nll: float | None = column("nll on the validation split", unit="nats")
+    validation_nll_se: float | None = column("its standard error", unit="nats")
+    validation_kl_sde: float | None = column("kl_sde to the validation split", unit="nats")
+    validation_kl_sde_se: float | None = column("its standard error", unit="nats")
+    validation_fid: float | None = column("fid to the validation split")
+    validation_fid_se: float | None = column("its standard error")
+    validation_fd: float | None = column("fd to the validation split")
+    validation_fd_se: float | None = column("its standard error")
 
     # The discriminator itself.
     loss_train: float | None = column(

@@ -14,10 +14,12 @@ from dgray.engine.events import ArtifactStep, EngineStarted, Event, Observe
 from dgray.live_tensorboard import LiveTensorBoard
 from dgray.make_artifact import Step
 from dgray.open_run import OpenRun
-from dgray.plan import Plan
+from dgray.plan import Plan, counts_of
 from dgray.progress import Progress
 from dgray.provenance import Session
 from dgray.reporting.build import build_report
+from dgray.search.build import build_schedule
+from dgray.search.schedule import Schedule
 from dgray.summary_view import render_summary
 
 
@@ -25,7 +27,8 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     """Complete the folder and write its report; whether every row is there."""
     console = Console()
     session = Session(folder, plan, arguments, engine)
-    progress = Progress(plan, folder, console)
+    schedule = build_schedule(plan, folder)
+    progress = Progress(schedule, folder, console)
     live = LiveTensorBoard(plan, folder)
 
     def observe(event: Event) -> None:
@@ -36,39 +39,39 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
 
     try:
         with progress, live:
-            _run_engine(engine, plan, folder, observe)
+            _run_engine(engine, schedule, folder, observe)
     except BaseException as error:
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
         session.end(outcome, progress.failures)
         raise
     if live.failure is not None:
         console.print(f"TensorBoard stood still while trials ran: {live.failure!r}", markup=False)
-    missing = folder.missing_rows(plan.trials)
+    missing = folder.missing_rows(schedule.trials)
     session.end("incomplete" if missing else "complete", progress.failures)
     _show_report(folder, console)
     if missing:
         console.print(
-            f"{missing} of {plan.counts.rows} rows are missing; reasons are in the report"
+            f"{missing} of {counts_of(schedule.trials).rows} rows are missing; reasons are in the "
+            "report"
         )
     return missing == 0
 
 
-def _run_engine(engine: str, plan: Plan, folder: OpenRun, observe: Observe) -> None:
+def _run_engine(engine: str, schedule: Schedule, folder: OpenRun, observe: Observe) -> None:
     def tell(role: str, step: Step) -> None:
         observe(ArtifactStep(role=role, done=step.done, total=step.total, words=step.words))
 
     def prepare(workers: Workers | None) -> Mapping[str, bytes]:
-        owing = [trial for trial in plan.trials if folder.missing_epochs(trial)]
-        return build_artifacts(owing, folder, workers, tell)
+        return build_artifacts(schedule.examples, folder, workers, tell)
 
     if engine == "local":
         from dgray.engine import local
 
-        local.run(plan, folder, prepare, observe)
+        local.run(schedule, folder, prepare, observe)
     else:
         from dgray.engine import tune
 
-        tune.run(plan, folder, prepare, observe)
+        tune.run(schedule, folder, prepare, observe)
 
 
 def _show_report(folder: OpenRun, console: Console) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -35,10 +34,11 @@ from dgray.evaluate_samples import (
     score_memorisation,
     score_samples,
 )
+from dgray.evaluate_validation import Validation
 from dgray.evaluation_set import EvaluationSet, build_evaluation_set
 from dgray.metrics.distances import nearest_index
 from dgray.plan import Setting, Trial
-from dgray.problem import Problem, likelihood_points, training_split
+from dgray.problem import Problem, training_split
 from dgray.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.setting_weight import acting_weight
 
@@ -54,6 +54,7 @@ class Scoring:
     samples: SampleReference
     images: ImageScoring | None
     reference: Reference | None
+    validation: Validation
 
     @staticmethod
     def build(
@@ -68,15 +69,11 @@ class Scoring:
         images = (
             None if problem.shape is None else ImageScoring.build(problem, artifacts, run_shards)
         )
+        validation = Validation.build(problem, artifacts)
         if not {"kl", "nll"} & set(trial.config.evaluate.metrics):
-            return Scoring(problem, sets, samples, images, None)
-        points = likelihood_points(problem)
-        known = None
-        if problem.law is not None:
-            known = problem.law.log_prob(points, torch.full_like(points[:, 0], problem.span[0]))
-        stored = safetensors.torch.load(artifacts[likelihood_key(trial.config)])
-        of_base = (stored[name].to(problem.device) for name in ("log_prob", "converged"))
-        return Scoring(problem, sets, samples, images, Reference(points, known, *of_base))
+            return Scoring(problem, sets, samples, images, None, validation)
+        reference = Reference.read(problem, artifacts[likelihood_key(trial.config)])
+        return Scoring(problem, sets, samples, images, reference, validation)
 
 
 @dataclass(frozen=True)
@@ -149,8 +146,9 @@ def _evaluate_replicate(
     for setting, path in zip(trial.settings, paths, strict=True):
         knots = _knots(calibrated[setting.interval]) if setting.is_calibrated else {}
         columns[setting] = {**shared, **path, **knots}
-    for setting, flow in _flows(trial, scoring, member, calibrated).items():
-        columns[setting] |= flow
+    for reference in (scoring.reference, scoring.validation.reference):
+        for setting, flow in _flows(trial, scoring, member, calibrated, reference).items():
+            columns[setting] |= flow
     wanted = [s for s in trial.settings if replicate == 0 or _has_sample_metric(trial, s)]
     shown: dict[Setting, Tensor] = {}
     if scoring.images is not None:
@@ -158,10 +156,12 @@ def _evaluate_replicate(
         found = scoring.images.draw(member, calibrated, wanted, of_training)
         for setting, images in found.items():
             columns[setting] |= scoring.images.score(images)
+            columns[setting] |= scoring.validation.of_images(scoring.images, images)
             shown[setting] = images.shown
         return columns, shown
     for setting, samples in draw(scoring.problem, member, calibrated, wanted).items():
         columns[setting] |= score_samples(scoring.problem, setting, samples, scoring.samples)
+        columns[setting] |= scoring.validation.of_samples(setting, samples.samples)
         if training is not None and "memorisation" in trial.config.evaluate.metrics:
             columns[setting] |= score_memorisation(scoring.problem, samples, replicate)
         shown[setting] = samples.samples
@@ -169,14 +169,20 @@ def _evaluate_replicate(
 
 
 def _flows(
-    trial: Trial, scoring: Scoring, member: Discriminator, calibrated: Calibrated
+    trial: Trial,
+    scoring: Scoring,
+    member: Discriminator,
+    calibrated: Calibrated,
+    reference: Reference | None,
 ) -> dict[Setting, Columns]:
     """``kl`` of each deterministic setting; those of the same acting weight share one integral."""
     acting = {s: acting_weight(s, calibrated) for s in trial.settings if s.sampler == "ode"}
     distinct = list(dict.fromkeys(acting.values()))
-    if scoring.reference is None or not distinct:
+    if reference is None or not distinct:
         return {}
-    scores = score_flow(member, scoring.sets, distinct, scoring.reference)
+    scores = score_flow(member, scoring.sets, distinct, reference)
+    if reference.split == "validation":
+        scores = [scoring.validation.of_flow(columns) for columns in scores]
     by_weight = dict(zip(distinct, scores, strict=True))
     return {setting: by_weight[weight] for setting, weight in acting.items()}
 

@@ -19,6 +19,7 @@ from dgray.live_tensorboard import LiveTensorBoard
 from dgray.plan import Plan, Trial
 from dgray.row import CheckpointResult
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_plan, make_trial, prepare
 
 PATIENCE = 30.0  # seconds; a checkpoint takes milliseconds
@@ -26,7 +27,9 @@ PATIENCE = 30.0  # seconds; a checkpoint takes milliseconds
 
 def run(plan: Plan, folder: RunFolder, run_trial: RunTrial = fake_trial) -> LiveTensorBoard:
     with LiveTensorBoard(plan, folder) as live:
-        local.run(plan, folder, prepare, live.observe, run_trial=run_trial)
+        local.run(
+            GridSchedule(plan.trials, folder), folder, prepare, live.observe, run_trial=run_trial
+        )
     return live
 
 
@@ -89,7 +92,9 @@ def test_the_study_waits_for_no_picture(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(RunFolder, "checkpoint", read_late)
     folder, plan = RunFolder(tmp_path), make_plan(make_trial("kl-1"))
     with LiveTensorBoard(plan, folder) as live:
-        local.run(plan, folder, prepare, live.observe, run_trial=fake_trial)
+        local.run(
+            GridSchedule(plan.trials, folder), folder, prepare, live.observe, run_trial=fake_trial
+        )
         assert folder.missing_rows(plan.trials) == 0
         may_write.set()
     assert live.failure is None

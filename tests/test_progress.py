@@ -13,6 +13,7 @@ from dgray.engine.events import Best, CheckpointDone, EngineStarted, TrialFailed
 from dgray.plan import Plan
 from dgray.progress import Progress
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import EPOCHS, fake_trial, make_plan, make_trial, prepare
 
 
@@ -26,8 +27,14 @@ def text_of(console: Console) -> str:
 
 
 def run(plan: Plan, folder: RunFolder, console: Console) -> Progress:
-    with Progress(plan, folder, console) as progress:
-        local.run(plan, folder, prepare, progress.observe, run_trial=fake_trial)
+    with Progress(GridSchedule(plan.trials, folder), folder, console) as progress:
+        local.run(
+            GridSchedule(plan.trials, folder),
+            folder,
+            prepare,
+            progress.observe,
+            run_trial=fake_trial,
+        )
     return progress
 
 
@@ -66,7 +73,9 @@ def test_a_resumed_run_counts_what_is_there(tmp_path: Path) -> None:
 
 def test_the_view_shows_counts_and_the_best_by_validation(tmp_path: Path) -> None:
     plan = make_plan(make_trial("kl-1"), make_trial("kl-2"))
-    progress = Progress(plan, RunFolder(tmp_path), plain_console())
+    progress = Progress(
+        GridSchedule(plan.trials, RunFolder(tmp_path)), RunFolder(tmp_path), plain_console()
+    )
     progress.observe(EngineStarted(engine="ray", where="a cluster", num_workers=2))
     assert "unknown time left" in screen(progress)
     for epoch, value, validation in ((2, 0.9, -0.1), (5, 0.7, -0.5), (9, 0.4, -0.3)):
@@ -91,7 +100,7 @@ def test_time_left_follows_the_pace_of_this_session(
     folder = RunFolder(tmp_path)
     run(make_plan(make_trial("kl-1")), folder, plain_console())  # an earlier session
     plan = make_plan(*(make_trial(f"kl-{i}") for i in range(1, 4)))  # two of equal cost to go
-    progress = Progress(plan, folder, plain_console())
+    progress = Progress(GridSchedule(plan.trials, folder), folder, plain_console())
     progress.observe(EngineStarted(engine="ray", where="a cluster", num_workers=2))
     clock[0] += 30.0
     progress.observe(CheckpointDone(trial_id="kl-2", epoch=2, rows_done=4, best=None))

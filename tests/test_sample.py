@@ -21,6 +21,7 @@ from dgray.networks.stored import StoredNetwork, load_checkpoint, write_network
 from dgray.open_run import open_run
 from dgray.plan import make_plan
 from dgray.sample import main
+from dgray.search.schedule import GridSchedule
 
 IMAGES = """\
 name: tiny
@@ -48,7 +49,12 @@ def run_of(folder: Path, text: str) -> Path:
     (folder / "tiny.yaml").write_text(text)
     plan = make_plan(load_study(folder / "tiny.yaml"))
     run = open_run(plan, folder / "run", fresh=False)
-    local.run(plan, run, lambda workers: build_artifacts(plan.trials, run), lambda event: None)
+    local.run(
+        GridSchedule(plan.trials, run),
+        run,
+        lambda workers: build_artifacts(plan.trials, run),
+        lambda event: None,
+    )
     run.close()
     return folder / "run"
 

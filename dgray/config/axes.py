@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from dgray.config.problem import FieldPath, Problem, dotted
@@ -73,6 +73,15 @@ def assignments(axes: Axes) -> Iterator[dict[FieldPath, int]]:
     """Every combination, as the index taken on each axis; the last axis varies fastest."""
     for indices in itertools.product(*(range(len(values)) for values in axes.values())):
         yield dict(zip(axes, indices, strict=True))
+
+
+def probed(axes: Axes, domains: Collection[FieldPath]) -> Iterator[dict[FieldPath, int]]:
+    """Every combination of the axes proper, each with every value of a domain once."""
+    proper = {path: values for path, values in axes.items() if path not in domains}
+    searched = {path: values for path, values in axes.items() if path in domains}
+    for taken in assignments(proper):
+        for probe in one_at_a_time(searched):
+            yield taken | probe
 
 
 def one_at_a_time(axes: Axes) -> Iterator[dict[FieldPath, int]]:

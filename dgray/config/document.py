@@ -191,6 +191,9 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "[" + ", ".join(_type(part) for part in parts) + "]"
     if annotation is type(None):
         return "null"
+    if get_origin(annotation) is dict:
+        _, value = get_args(annotation)
+        return f"mapping of names to ({_type(value)})"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     bounds = [_bound(item) for item in _flat(metadata)]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from dgray.config.axes import section_at
+from dgray.config.axes import resolve, section_at
+from dgray.config.check import check
+from dgray.config.domains import Domain, Value, take_domains
+from dgray.config.mend import configure
 from dgray.config.overrides import apply_overrides
-from dgray.config.problem import FieldPath, dotted
+from dgray.config.problem import FieldPath, Problem, dotted
 from dgray.config.study import StudyConfig
 from dgray.config.validate import Combination, validate
-from dgray.config.yaml_source import read_document
+from dgray.config.yaml_source import Document, read_document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,8 @@ class Assignment:
     """One value on every training axis, and the configuration that results."""
 
     axes: Mapping[str, Any]  # dotted path -> value
-    config: StudyConfig
+    config: StudyConfig  # with the first probe of every domain
+    taken: Mapping[FieldPath, int]  # which value of each axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +37,27 @@ class Study:
     name: str
     description: str
     source: Path
-    raw: Mapping[str, Any]  # every field with defaults filled in; training axes are lists
+    raw: Mapping[str, Any]  # every field with defaults filled in; axes are lists, domains domains
     axes: Mapping[str, tuple[Any, ...]]  # training axes: dotted path -> values
     configs: tuple[Assignment, ...]  # the whole grid, the last axis varying fastest
+    domains: Mapping[FieldPath, Domain]  # what a search varies
+    values: Mapping[str, Any]  # as written, every domain the list of its probes
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study with ``a.b=value`` overrides. Raises ``StudyError`` with all that is wrong."""
-    combinations = validate(apply_overrides(read_document(path), overrides))
-    first = combinations[0][1]
-    axes = _axis_values(combinations)
+    written = apply_overrides(read_document(path), overrides)
+    document, domains, problems = take_domains(written)
+    problems += search_problems(document, domains)
+    combinations = validate(document, domains, problems)
+    cells = _cells(combinations, domains)
+    axes = _axis_values(cells)
+    first = cells[0][1]
     raw = first.model_dump(mode="json")
     for at, values in axes.items():
         section_at(raw, at)[at[-1]] = [_plain(value) for value in values]
+    for at in domains:
+        section_at(raw, at)[at[-1]] = section_at(written.values, at)[at[-1]]
     return Study(
         name=first.name,
         description=first.description,
@@ -53,10 +65,69 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         raw=raw,
         axes={dotted(at): values for at, values in axes.items()},
         configs=tuple(
-            Assignment(axes={dotted(at): value_at(config, at) for at in taken}, config=config)
-            for taken, config in combinations
+            Assignment(
+                axes={dotted(at): value_at(config, at) for at in taken},
+                config=config,
+                taken=taken,
+            )
+            for taken, config in cells
         ),
+        domains=domains,
+        values=document.values,
     )
+
+
+def configure_point(
+    study: Study, assignment: Assignment, point: Mapping[FieldPath, Value]
+) -> StudyConfig:
+    """The configuration of one point of a search; domains that it leaves out have their default.
+
+    Raises:
+        ValueError: the point's values do not go together.
+    """
+    values = resolve(dict(study.values), assignment.taken)
+    for path in study.domains:
+        holder = section_at(values, path)
+        if path in point:
+            holder[path[-1]] = point[path]
+        else:
+            holder.pop(path[-1], None)
+    outcome = configure(values)
+    if isinstance(outcome, StudyConfig):
+        broken = [f"{dotted(finding.path)}: {finding.rule}" for finding in check(outcome)]
+    else:
+        broken = [f"{dotted(item.path)}: {item.rule}" for item in outcome]
+    if broken or not isinstance(outcome, StudyConfig):
+        raise ValueError("; ".join(broken))
+    return outcome
+
+
+def search_problems(document: Document, domains: Collection[FieldPath]) -> list[Problem]:
+    """A search without anything to vary, or the other way round."""
+    search = document.values.get("search")
+    method = search.get("method", "grid") if isinstance(search, dict) else "grid"
+    if method == "optuna" and not domains:
+        place = document.place(("search", "method"))
+        rule = (
+            "optuna needs a field that is a domain, like fit.learning_rate: "
+            "{log_uniform: [1e-5, 1e-2]}, but there is none; add one, or use method: grid"
+        )
+        return [Problem(place, "search.method", rule)]
+    if method == "grid" and domains:
+        rule = "a domain needs search.method 'optuna', but it is 'grid'; or write a list, an axis"
+        return [Problem(document.place(path), dotted(path), rule) for path in domains]
+    return []
+
+
+def _cells(
+    combinations: Sequence[Combination], domains: Collection[FieldPath]
+) -> list[Combination]:
+    """One combination for each of the axes proper: that of the first probes."""
+    cells: dict[tuple[tuple[FieldPath, int], ...], Combination] = {}
+    for taken, config in combinations:
+        proper = {path: index for path, index in taken.items() if path not in domains}
+        cells.setdefault(tuple(proper.items()), (proper, config))
+    return list(cells.values())
 
 
 def lock_text(study: Study) -> str:

@@ -79,6 +79,7 @@ def configure(values: dict[str, Any]) -> StudyConfig | list[Broken]:
 def mend(inquiry: Inquiry) -> bool:
     """Report and mend until every value on its own is valid; False if that cannot be reached."""
     values = inquiry.document.values
+    before: list[Broken] = []
     while True:
         inquiry.problems.update(axis_problems(inquiry.document))
         for path, axis in all_axes(values).items():
@@ -87,6 +88,9 @@ def mend(inquiry: Inquiry) -> bool:
         broken = _broken(values)
         if not broken:
             return True
+        if broken == before:  # mending changed nothing that matters
+            return False
+        before = broken
         _report(inquiry, broken)
         outcomes = [_mend_one(inquiry, item) for item in broken]
         if not any(outcomes):

@@ -85,6 +85,8 @@ def relevant_config(config: StudyConfig, objective: str) -> dict[str, Any]:
     irrelevant = irrelevant_fields(config, objective)
     values = config.model_dump(mode="json")
     values["fit"]["checkpoints"] = list(config.fit.checkpoint_epochs)
+    if config.search.validated:  # more columns; a grid's trials keep their ids
+        values["evaluate"]["validated"] = list(config.search.validated)
     return _pruned(values, (), irrelevant)
 
 

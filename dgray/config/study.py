@@ -16,6 +16,7 @@ from dgray.config.model import (
     PositiveFloat,
     PositiveInt,
 )
+from dgray.config.search import GridSearch, Search
 from dgray.config.training import Fit, MlpDiscriminator
 
 Weight = NonNegativeFloat | Literal["calibrated"]
@@ -146,12 +147,6 @@ class Evaluate(Model):
         return self
 
 
-class Search(Model):
-    """How the training axes are covered."""
-
-    method: Literal["grid"] = Field("grid", description="grid: every combination of the lists")
-
-
 class Resources(Model):
     """What a trial may use."""
 
@@ -188,5 +183,5 @@ class StudyConfig(Model):
     discriminator: Discriminator = MlpDiscriminator()
     fit: Fit = Fit()
     evaluate: Evaluate = Evaluate()
-    search: Search = Search()
+    search: Search = GridSearch(method="grid")
     resources: Resources = Resources()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from dgray.config.axes import assignments, find_axes, number_of_trials, resolve
+from dgray.config.axes import find_axes, number_of_trials, probed, resolve
 from dgray.config.check import check
 from dgray.config.finding import Finding
 from dgray.config.mend import Inquiry, configure, mend
-from dgray.config.problem import FieldPath, StudyError, dotted
+from dgray.config.problem import FieldPath, Problem, StudyError, dotted
 from dgray.config.relevance import BASE, irrelevant_fields, matters
 from dgray.config.study import StudyConfig
 from dgray.config.yaml_source import Document
@@ -18,20 +18,27 @@ MAX_TRIALS = 10_000  # a grid beyond this is a mistake, and would take minutes o
 Combination = tuple[Mapping[FieldPath, int], StudyConfig]
 
 
-def validate(document: Document) -> list[Combination]:
-    """Every combination of the axes. Raises ``StudyError`` with all problems."""
+def validate(
+    document: Document, domains: Collection[FieldPath] = (), problems: Collection[Problem] = ()
+) -> list[Combination]:
+    """Every combination of the axes, with every probe of a domain once.
+
+    Raises ``StudyError`` with all problems, those that were found before among them.
+    """
     inquiry = Inquiry.of(document)
+    inquiry.problems.update(problems)
     combinations: list[Combination] = []
-    if mend(inquiry) and _is_feasible(inquiry):
-        combinations = list(_combinations(inquiry))
+    if mend(inquiry) and _is_feasible(inquiry, domains):
+        combinations = list(_combinations(inquiry, domains))
         _check_axes_matter(inquiry, [config for _, config in combinations])
     if inquiry.problems:
         raise StudyError(inquiry.problems)
     return combinations
 
 
-def _is_feasible(inquiry: Inquiry) -> bool:
-    axes = find_axes(inquiry.document.values)
+def _is_feasible(inquiry: Inquiry, domains: Collection[FieldPath]) -> bool:
+    found = find_axes(inquiry.document.values)
+    axes = {path: values for path, values in found.items() if path not in domains}
     number = number_of_trials(axes)
     if number > MAX_TRIALS:
         longest = max(axes, key=lambda path: len(axes[path]))
@@ -40,10 +47,10 @@ def _is_feasible(inquiry: Inquiry) -> bool:
     return number <= MAX_TRIALS
 
 
-def _combinations(inquiry: Inquiry) -> Iterator[Combination]:
+def _combinations(inquiry: Inquiry, domains: Collection[FieldPath]) -> Iterator[Combination]:
     """Every combination that is valid on its own; what is wrong with any is reported."""
     values = inquiry.document.values
-    for taken in assignments(find_axes(values)):
+    for taken in probed(find_axes(values), domains):
         resolved = resolve(values, taken)
         outcome = configure(resolved)
         if isinstance(outcome, StudyConfig):

@@ -47,6 +47,7 @@ class TrialStarted:
     """A trial began or was taken up again."""
 
     trial_id: str
+    label: str  # the trial in words
 
 
 @dataclass(frozen=True, kw_only=True)

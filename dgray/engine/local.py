@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dgray.engine.attempt import Prepare, RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe, TrialFailed, TrialFinished, TrialStarted
-from dgray.plan import Plan
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import Schedule
 
 
 def run(
-    plan: Plan,
+    schedule: Schedule,
     folder: RunFolder,
     prepare: Prepare,
     observe: Observe,
@@ -22,13 +22,15 @@ def run(
     """
     artifacts = prepare(None)
     observe(EngineStarted(engine="local", where="this process", num_workers=1))
-    for trial in plan.trials:
-        if not folder.missing_epochs(trial):
-            continue
-        observe(TrialStarted(trial_id=trial.id))
-        failed = False
+    while (trial := schedule.next()) is not None:
+        observe(TrialStarted(trial_id=trial.id, label=trial.label))
+        failure: str | None = None
         for event in attempt(trial, artifacts, folder, run_trial):
             observe(event)
-            failed = isinstance(event, TrialFailed)
-        if not failed:
+            if isinstance(event, TrialFailed):
+                failure = event.reason
+            elif schedule.checkpoint(trial.id, event.epoch):
+                break
+        schedule.finished(trial.id, failure)
+        if failure is None:
             observe(TrialFinished(trial_id=trial.id))

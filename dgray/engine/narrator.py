@@ -22,6 +22,7 @@ from dgray.engine.events import (
 )
 from dgray.plan import Trial
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import Schedule
 
 _FAILURE = "failure"
 
@@ -59,17 +60,21 @@ class Narrator(tune.Callback):
 
     def __init__(
         self,
+        schedule: Schedule,
         trials: Mapping[str, Trial],
         folder: RunFolder,
         observe: Observe,
         interrupted: threading.Event,
     ) -> None:
-        """``trials``: by id; a trial whose workers died for good gets its failed rows here."""
+        """``trials``: those given to Tune, by id, while it runs; of a trial whose workers died for
+        good the failed rows are written here, and ``schedule`` learns how each ended.
+        """
+        self._schedule = schedule
         self._trials = trials
         self._folder = folder
         self._observe = observe
         self._interrupted = interrupted
-        self._failed: set[str] = set()
+        self._failed: dict[str, str] = {}
         self._lost: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -84,7 +89,8 @@ class Narrator(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took a trial, perhaps again."""
-        self._observe(TrialStarted(trial_id=trial.config["trial"]))
+        trial_id = trial.config["trial"]
+        self._observe(TrialStarted(trial_id=trial_id, label=self._trials[trial_id].label))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -92,15 +98,18 @@ class Narrator(tune.Callback):
         """A checkpoint is on disk, or the trial raised."""
         event = from_metrics(trial.config["trial"], result)
         if isinstance(event, TrialFailed):
-            self._failed.add(event.trial_id)
+            self._failed[event.trial_id] = event.reason
         self._observe(event)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Any], trial: Any, **info: Any
     ) -> None:
-        """The trial's function returned."""
-        if trial.config["trial"] not in self._failed:
-            self._observe(TrialFinished(trial_id=trial.config["trial"]))
+        """The trial's function returned, or it was stopped early."""
+        trial_id = trial.config["trial"]
+        failure = self._failed.get(trial_id)
+        self._schedule.finished(trial_id, failure)
+        if failure is None:
+            self._observe(TrialFinished(trial_id=trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's workers died more often than it may be tried again."""
@@ -108,15 +117,18 @@ class Narrator(tune.Callback):
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """No trial is left."""
-        self._tell_lost()
+        self._tell_lost(at_once=True)
 
-    def _tell_lost(self) -> None:
-        for trial in self._lost:
+    def _tell_lost(self, *, at_once: bool = False) -> None:
+        """Those whose reason is known by now, or all."""
+        known = [t for t in self._lost if at_once or t.get_pickled_error() is not None]
+        self._lost = [trial for trial in self._lost if trial not in known]
+        for trial in known:
             trial_id = trial.config["trial"]
             reason = f"its worker was lost ({_detail(trial.get_pickled_error())})"
             self._folder.write_failure(self._trials[trial_id], reason)
+            self._schedule.finished(trial_id, reason)
             self._observe(TrialFailed(trial_id=trial_id, reason=reason))
-        self._lost.clear()
 
 
 def _detail(error: BaseException | None) -> str:

@@ -122,7 +122,7 @@ def num_fitting(request: Mapping[str, float]) -> int:
 
 def refuse_impossible(request: Mapping[str, float]) -> None:
     """Raise RunRefused if no node can ever hold ``request``: Ray would wait for ever."""
-    if num_fitting(request) or _may_grow():
+    if num_fitting(request) or may_grow():
         return
     there = "; ".join(
         f"{node['NodeManagerAddress']}: {_words(node['Resources'])}" for node in _nodes()
@@ -145,7 +145,7 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _may_grow() -> bool:
+def may_grow() -> bool:
     """Whether an autoscaler may add nodes: the cluster launcher's file, or KubeRay's variable."""
     launched = Path("~/ray_bootstrap_config.yaml").expanduser().exists()
     return launched or "KUBERAY_GEN_RAY_START_CMD" in os.environ

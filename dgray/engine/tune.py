@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,28 +21,36 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgray.config.study import Resources, StudyConfig
-from dgray.cost import trial_seconds
 from dgray.engine.artifact_workers import ArtifactWorkers
 from dgray.engine.attempt import Prepare, RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.narrator import InterruptedInTune, Narrator, to_metrics
-from dgray.engine.ray_session import environment, num_fitting, ray_session, refuse_impossible
+from dgray.engine.ray_session import (
+    environment,
+    may_grow,
+    num_fitting,
+    ray_session,
+    refuse_impossible,
+)
 from dgray.engine.sampling_actors import SamplingActors, num_actors
-from dgray.plan import Plan, Trial
+from dgray.engine.tune_schedule import tune_config
+from dgray.plan import Trial
 from dgray.row import CheckpointResult
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import Schedule
 
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its handler ends the study without a word
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # the schedule counts; a cluster may grow for those
 }
 
 
 def run(
-    plan: Plan,
+    schedule: Schedule,
     folder: RunFolder,
     prepare: Prepare,
     observe: Observe,
@@ -52,30 +61,32 @@ def run(
 
     ``prepare``: what makes the artifacts, given workers to make them on.
     """
-    # Long trials first, so that the workers end at about the same time.
-    costly_first = sorted(plan.trials, key=trial_seconds, reverse=True)
-    owed = {trial.id: trial for trial in costly_first if folder.missing_epochs(trial)}
-    if not owed:
+    if not schedule.examples:
         return
-    resources = next(iter(owed.values())).config.resources
-    bundles = _bundles(next(iter(owed.values())).config)
+    config = schedule.examples[0].config
+    resources, bundles = config.resources, _bundles(config)
     request = {key: sum(bundle.get(key, 0.0) for bundle in bundles) for key in ("CPU", "GPU")}
     request = {key: amount for key, amount in request.items() if amount}
     with _quiet_tune(), ray_session() as where:
         refuse_impossible(request)
         artifacts = prepare(ArtifactWorkers(bundles[0], resources.max_failures))
+
+        def capacity() -> float:
+            fitting = math.inf if may_grow() else num_fitting(request)
+            return max(1, min(fitting, resources.max_concurrent_trials or math.inf))
+
         with deferred_interrupt() as interrupted:
-            limit = min(len(owed), resources.max_concurrent_trials or len(owed))
-            num_workers = max(1, min(limit, num_fitting(request)))
+            num_workers = max(1, min(num_fitting(request), int(min(capacity(), 1e6))))
             observe(EngineStarted(engine="ray", where=where, num_workers=num_workers))
             sink = _start_sink(folder)
             trainable = tune.with_parameters(
-                _trainable, trials=owed, artifacts=dict(artifacts), sink=sink, run_trial=run_trial
+                _trainable, artifacts=dict(artifacts), sink=sink, run_trial=run_trial
             )
             trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
-            narrator = Narrator(owed, folder, observe, interrupted)
+            given: dict[str, Trial] = {}
+            narrator = Narrator(schedule, given, folder, observe, interrupted)
             try:
-                _fit(trainable, list(owed), resources, narrator)
+                _fit(trainable, tune_config(schedule, given, capacity), resources, narrator)
             except InterruptedInTune:
                 raise KeyboardInterrupt from None
             finally:
@@ -103,16 +114,13 @@ def _start_sink(folder: RunFolder) -> Any:
 
 
 def _fit(
-    trainable: Any, trial_ids: Sequence[str], resources: Resources, narrator: Narrator
+    trainable: Any, config: tune.TuneConfig, resources: Resources, narrator: Narrator
 ) -> None:
     """Tune's own files go to a folder that is removed: the rows are the record."""
     with tempfile.TemporaryDirectory(prefix="dgray-tune-", ignore_cleanup_errors=True) as storage:
         tuner = tune.Tuner(
             trainable,
-            param_space={"trial": tune.grid_search(list(trial_ids))},
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=resources.max_concurrent_trials, reuse_actors=True
-            ),
+            tune_config=config,
             run_config=tune.RunConfig(
                 storage_path=storage,
                 verbose=0,
@@ -142,13 +150,12 @@ class _RemoteFolder:
 
 def _trainable(
     config: dict[str, Any],
-    trials: Mapping[str, Trial],
     artifacts: Mapping[str, bytes],
     sink: Any,
     run_trial: RunTrial | None,
 ) -> None:
     """Runs on a worker. A trial that raises ends well here: Tune tries again only lost workers."""
-    trial = trials[config["trial"]]
+    trial: Trial = config["content"].trial
     with contextlib.ExitStack() as stack:
         if run_trial is None and num_actors(trial.config):
             from dgray import trial as dgray_trial  # torch: for workers only

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 from ruamel.yaml import YAML
 
-from dgray.reporting.figures import KINDS, pictures
+from dgray.reporting.figures import KINDS, SEARCH_KINDS, pictures, search_pictures
 from dgray.reporting.finding import Finding, finding
 from dgray.reporting.page import Source, report_page
+from dgray.reporting.search_table import chosen_trials, read_searches, search_statements
 from dgray.reporting.table import NoRowsError, StudyTable, study_table, write_parquet
 from dgray.reporting.tensorboard import rebuild
 from dgray.run_folder import RunFolder
@@ -50,8 +52,14 @@ def build_report(folder: Path) -> ReportPaths:
         raise NoRowsError(f"{folder}: {error}") from None
     run = RunFolder(folder)
     write_parquet(table, folder / "report.parquet")
-    found = finding(table)
-    drawn = list(pictures(table))
+    searches = read_searches(folder, table)
+    shown = chosen_trials(table, searches) if searches else table
+    found = finding(shown)
+    found = replace(found, statements=(*search_statements(searches), *found.statements))
+    drawn = [*search_pictures(searches), *pictures(shown)]
+    if searches:
+        content = pd.concat([s.points.assign(search=s.label) for s in searches])
+        run.write_file("search.parquet", content.to_parquet(index=False))
     files = {
         f"figures/{picture.kind.name}.{ending}": content
         for picture in drawn
@@ -74,7 +82,11 @@ def build_report(folder: Path) -> ReportPaths:
 
 def _remove_outdated(folder: Path, *, keep: set[str]) -> None:
     """Figures of an earlier report that these rows no longer give; nothing else in the folder."""
-    ours = {f"{kind.name}.{ending}" for kind in KINDS for ending in ("svg", "pdf", "png")}
+    ours = {
+        f"{kind.name}.{ending}"
+        for kind in (*KINDS, *SEARCH_KINDS)
+        for ending in ("svg", "pdf", "png")
+    }
     for name in ours - keep:
         (folder / name).unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -20,7 +21,14 @@ from dgray.reporting.figures_images import nearest_training, path_change_by_nois
 from dgray.reporting.figures_loss import losses
 from dgray.reporting.figures_map import kl_map, path_kl_map
 from dgray.reporting.figures_noise import loss_gap_by_noise, score_error_by_noise
+from dgray.reporting.figures_search import (
+    history,
+    importances,
+    parallel_coordinates,
+    pareto_front,
+)
 from dgray.reporting.figures_weight import kl_against_weight
+from dgray.reporting.search_table import CellPoints
 from dgray.reporting.table import StudyTable
 from dgray.reporting.theme import STYLE
 
@@ -34,7 +42,7 @@ class FigureKind:
     name: str
     title: str
     caption: str
-    draw: Callable[[StudyTable], Figure | None]
+    draw: Callable[[Any], Figure | None]  # of a StudyTable, or of searches
 
 
 @dataclass(frozen=True)
@@ -145,15 +153,56 @@ KINDS = (
 )
 
 
+SEARCH_KINDS = (
+    FigureKind(
+        "search_history",
+        "History of the searches",
+        "Dots: points on the validation split, which alone the search sees. Steps: the best so "
+        "far there, and dashed the same points on held-out data, with their standard error: the "
+        "gap is the flattery of choosing.",
+        history,
+    ),
+    FigureKind(
+        "search_pareto",
+        "Pareto front",
+        "Points on the validation split; those on the line are beaten in both metrics by none.",
+        pareto_front,
+    ),
+    FigureKind(
+        "search_importances",
+        "Importance of the searched fields",
+        "The share of the metric's variation that a field explains among the better points "
+        "(PED-ANOVA of Optuna), with the ranges that the search visited.",
+        importances,
+    ),
+    FigureKind(
+        "search_parallel",
+        "Parallel coordinates",
+        "A line a point. A field without a value in a point, being of no matter to it, breaks it.",
+        parallel_coordinates,
+    ),
+)
+
+
 def pictures(table: StudyTable) -> Iterator[Picture]:
     """Every figure that the study has numbers for."""
     for kind in KINDS:
-        with matplotlib.rc_context(STYLE | {"svg.hashsalt": kind.name}):
-            figure = kind.draw(table)
-            if figure is not None:
-                figure.draw_without_rendering()  # the layout is found once, not per format
-                figure.set_layout_engine(None)
-                yield Picture(kind, {name: _saved(figure, name) for name in ("svg", "pdf", "png")})
+        yield from _picture(kind, table)
+
+
+def search_pictures(searches: tuple[CellPoints, ...]) -> Iterator[Picture]:
+    """The figures of searches; none of a grid."""
+    for kind in SEARCH_KINDS if searches else ():
+        yield from _picture(kind, searches)
+
+
+def _picture(kind: FigureKind, data: Any) -> Iterator[Picture]:
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": kind.name}):
+        figure = kind.draw(data)
+        if figure is not None:
+            figure.draw_without_rendering()  # the layout is found once, not per format
+            figure.set_layout_engine(None)
+            yield Picture(kind, {name: _saved(figure, name) for name in ("svg", "pdf", "png")})
 
 
 def _saved(figure: Figure, name: str) -> bytes:

@@ -77,6 +77,9 @@ def _panel(
 ) -> None:
     epochs = sorted(cells["epoch"].unique())
     sizes = sorted(cells[capacity].unique()) if capacity else [None]
+    if cells.empty:  # a series that this facet has not
+        axes.set_axis_off()
+        return
     axes.set_xlim(-0.5, len(epochs) - 0.5)
     axes.set_ylim(-0.5, len(sizes) - 0.5)
     for _, cell in cells.iterrows():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MINIMAL, Load, Refuse
+
+from tests.config.conftest import MINIMAL, Load, Refuse
 
 
 def test_lists_of_scalars_are_axes_in_the_order_of_the_models(load: Load) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Load, Refuse
+
+from tests.config.conftest import Load, Refuse
 
 TEMPLATE = """\
 name: a

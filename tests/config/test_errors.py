@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MINIMAL, Load, Refuse
+
+from tests.config.conftest import MINIMAL, Load, Refuse
 
 
 def problem_of(lines: list[str]) -> str:

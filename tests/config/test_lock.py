@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import MINIMAL, Load
 
 from dgray.config.load import load_study, lock_text
 from dgray.plan import make_plan
+from tests.config.conftest import MINIMAL, Load
 
 GRID = """\
 name: grid

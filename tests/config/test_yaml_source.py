@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Refuse
 
 from dgray.config.load import load_study
 from dgray.config.problem import StudyError
 from dgray.config.yaml_source import read_document
+from tests.config.conftest import Refuse
 
 
 def test_every_value_has_its_place(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from dgray.engine.events import (
 from dgray.plan import Plan
 from dgray.row import column_names
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import (
     ARTIFACTS,
     EPOCHS,
@@ -49,7 +50,9 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def run_plan(plan: Plan, folder: RunFolder) -> list[Event]:
         events: list[Event] = []
-        engine(plan, folder, prepare, events.append, run_trial=fake_trial)
+        engine(
+            GridSchedule(plan.trials, folder), folder, prepare, events.append, run_trial=fake_trial
+        )
         return events
 
     return run_plan
@@ -170,13 +173,16 @@ DRIVER = """
 import importlib, sys
 from pathlib import Path
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare
 
 if __name__ == "__main__":
     engine, folder, marker, log = sys.argv[1:]
     plan = make_plan(*(make_trial(f"kl-{i}", die_once=marker, log=log) for i in range(3)))
     run = importlib.import_module(f"dgray.engine.{engine}").run
-    run(plan, RunFolder(Path(folder)), prepare, lambda event: None, run_trial=fake_trial)
+    store = RunFolder(Path(folder))
+    schedule = GridSchedule(plan.trials, store)
+    run(schedule, store, prepare, lambda event: None, run_trial=fake_trial)
 """
 
 

@@ -14,6 +14,7 @@ from dgray.engine import local
 from dgray.plan import make_plan
 from dgray.row import column_names
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
 
 STUDY = """\
 name: tiny
@@ -56,7 +57,12 @@ def test_local_one_worker_and_two_give_the_same_bits(tmp_path: Path) -> None:
     ):
         plan = make_plan(load_study(study, [f"resources.max_concurrent_trials={workers}"]))
         folder = RunFolder(tmp_path / name)
-        run(plan, folder, partial(build_artifacts, plan.trials, folder), lambda event: None)
+        run(
+            GridSchedule(plan.trials, folder),
+            folder,
+            partial(build_artifacts, plan.trials, folder),
+            lambda event: None,
+        )
         assert folder.missing_rows(plan.trials) == 0, folder.rows().reason.unique()
         tables[name] = rows(folder)
     assert tables["local"].path_kl.nunique() > 10

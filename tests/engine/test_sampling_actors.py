@@ -24,6 +24,7 @@ from dgray.open_run import open_run
 from dgray.plan import Plan, Setting, make_plan
 from dgray.row import column_names
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
 
 STUDY = """\
 name: tiny
@@ -133,7 +134,12 @@ def test_a_study_with_actors_has_the_rows_of_one_without(tmp_path: Path) -> None
             tmp_path, f"resources.sampling_actors={actors}", "resources.max_concurrent_trials=1"
         )
         run = open_run(plan, tmp_path / name, fresh=False)
-        engine.run(plan, run, partial(build_artifacts, plan.trials, run), lambda event: None)
+        engine.run(
+            GridSchedule(plan.trials, run),
+            run,
+            partial(build_artifacts, plan.trials, run),
+            lambda event: None,
+        )
         rows = run.rows().sort_values(["trial", "replicate", "guidance_weight"])
         tables.append(rows[list(column_names("metric"))].map(str).reset_index(drop=True))
         run.close()

@@ -15,6 +15,7 @@ import pytest
 from dgray.engine.events import EngineStarted, Event, TrialFailed
 from dgray.run_folder import RunFolder
 from dgray.run_lock import RunRefused
+from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import EPOCHS, fake_trial, make_plan, make_trial, prepare
 
 pytestmark = pytest.mark.ray
@@ -30,7 +31,9 @@ def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
     plan = make_plan(bad, make_trial("kl-1", max_failures=1))
     folder = RunFolder(tmp_path / "run")
     events: list[Event] = []
-    tune.run(plan, folder, prepare, events.append, run_trial=fake_trial)
+    tune.run(
+        GridSchedule(plan.trials, folder), folder, prepare, events.append, run_trial=fake_trial
+    )
     (failure,) = [e for e in events if isinstance(e, TrialFailed)]
     assert failure.trial_id == "bad"
     assert failure.reason.startswith("its worker was lost (ActorDiedError: Worker unexpectedly")
@@ -47,7 +50,13 @@ def test_an_impossible_request_is_refused_before_the_start(tmp_path: Path) -> No
 
     plan = make_plan(make_trial("kl-1", cpus=100_000))
     with pytest.raises(RunRefused, match=r"asks for 100000 CPU, 0 GPU and there is .*--set"):
-        tune.run(plan, RunFolder(tmp_path), prepare, lambda event: None, run_trial=fake_trial)
+        tune.run(
+            GridSchedule(plan.trials, RunFolder(tmp_path)),
+            RunFolder(tmp_path),
+            prepare,
+            lambda event: None,
+            run_trial=fake_trial,
+        )
 
 
 @pytest.mark.usefixtures("ray_running")
@@ -66,7 +75,13 @@ def test_ctrl_c_stops_the_trials_and_leaves_a_running_ray_alone(tmp_path: Path) 
             timer.start()
 
     with pytest.raises(KeyboardInterrupt):
-        tune.run(plan, folder, prepare, interrupt_once_started, run_trial=fake_trial)
+        tune.run(
+            GridSchedule(plan.trials, folder),
+            folder,
+            prepare,
+            interrupt_once_started,
+            run_trial=fake_trial,
+        )
     assert ray.is_initialized()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert folder.missing_rows(plan.trials) > 0
@@ -83,6 +98,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])  # the driver's only: the nodes have another disk, as it were
 from dgray.row import CheckpointResult
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import prepare, fake_trial, make_plan, make_trial
 
 def traced_trial(trial, artifacts, *, resume=None):
@@ -105,7 +121,8 @@ if __name__ == "__main__":
     told = []
     plan = make_plan(make_trial("kl-0"), make_trial("kl-1"))
     folder = RunFolder(Path(sys.argv[1]))
-    tune.run(plan, folder, prepare, told.append, run_trial=traced_trial)
+    schedule = GridSchedule(plan.trials, folder)
+    tune.run(schedule, folder, prepare, told.append, run_trial=traced_trial)
     assert not ray.is_initialized()
     ray.init(address=cluster.address, log_to_driver=False, logging_level=50)
     here = ray.get_runtime_context().get_node_id()

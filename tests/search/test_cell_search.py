@@ -1,0 +1,289 @@
+"""The search of one cell: what it asks, is told, keeps, and how it goes on after a restart."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from dgray.config.load import Study
+from dgray.config.search import ARGUMENTS
+from dgray.plan import Trial
+from dgray.run_folder import RunFolder
+from dgray.search.cell_search import CellSearch
+from dgray.search.records import Asked, Told, read_events
+from dgray.search.samplers import _SAMPLERS
+from dgray.search_points import cells_of
+from tests.search.analytic import finish, load, result
+
+SAMPLERS = tuple(ARGUMENTS)
+
+
+def start(
+    study: Study, folder: Path, clock: Callable[[], float] | None = None
+) -> tuple[CellSearch, RunFolder]:
+    run = RunFolder(folder)
+    (cell,) = cells_of(study)
+    storage = optuna.storages.InMemoryStorage()
+    kwargs = {} if clock is None else {"clock": clock}
+    return CellSearch(study, cell, run, storage, **kwargs), run
+
+
+def complete(search: CellSearch, run: RunFolder, trial: Trial) -> None:
+    finish(run, trial)
+    for epoch in trial.epochs:
+        search.checkpoint(trial.id, epoch)
+    search.finished(trial.id, None)
+
+
+def run_all(search: CellSearch, run: RunFolder) -> list[Trial]:
+    found = []
+    while (trial := search.ask()) is not None:
+        found.append(trial)
+        complete(search, run, trial)
+    assert search.is_over()
+    return found
+
+
+def told(study: Study, folder: Path) -> list[Told]:
+    (cell,) = cells_of(study)
+    events = read_events(RunFolder(folder), cell.id)
+    return [event for event in events if isinstance(event, Told)]
+
+
+def points(study: Study, folder: Path) -> list[dict[str, object]]:
+    (cell,) = cells_of(study)
+    events = read_events(RunFolder(folder), cell.id)
+    asked = sorted((e for e in events if isinstance(e, Asked)), key=lambda e: e.number)
+    return [dict(e.values) for e in asked]
+
+
+def test_the_best_weight_and_checkpoint_count_and_are_kept(tmp_path: Path) -> None:
+    study = load(tmp_path)
+    search, run = start(study, tmp_path / "run")
+    trials = run_all(search, run)
+    assert len(trials) == 8
+    for trial, outcome in zip(trials, told(study, tmp_path / "run"), strict=True):
+        rate = math.log10(trial.config.fit.learning_rate) + 3
+        width = math.log(trial.config.discriminator.width / 20)
+        best = rate**2 + 0.1 * width**2 + 1 / 20 + 0.005  # weight 1, last epoch, two replicates
+        assert outcome.values == [pytest.approx(best)]
+        assert outcome.setting is not None
+        assert (outcome.setting["epoch"], outcome.setting["guidance_weight"]) == (20, 1.0)
+
+
+def test_a_weight_may_be_searched_itself(tmp_path: Path) -> None:
+    study = load(tmp_path, "evaluate.guidance_weight={choice: [0.5, 1]}")
+    search, run = start(study, tmp_path / "run")
+    trials = run_all(search, run)
+    assert {len(trial.settings) for trial in trials} == {1}
+    assert {trial.settings[0].guidance_weight for trial in trials} == {0.5, 1.0}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_in_rounds_points_depend_on_no_order_and_no_restart(sampler: str, tmp_path: Path) -> None:
+    overrides = ["search.rounds=3", "search.num_trials=9", f"search.sampler={sampler}"]
+    if sampler == "brute_force":  # it needs a finite space
+        overrides += ["fit.learning_rate={choice: [1e-4, 1e-3, 1e-2]}"]
+        overrides += ["discriminator.width={int: [8, 10]}"]
+    study = load(tmp_path, *overrides)
+    sequences = []
+    for seed in range(3):
+        rng, folder = random.Random(seed), tmp_path / str(seed)
+        search, run = start(study, folder)
+        running: list[Trial] = []
+        for _ in range(200):
+            while (trial := search.ask()) is not None:
+                running.append(trial)
+            if not running:
+                break
+            if seed and rng.random() < 0.3:  # killed: what ran is begun again
+                search, run = start(study, folder)
+                running = []
+                continue
+            complete(search, run, running.pop(rng.randrange(len(running))))
+        assert search.is_over()
+        sequences.append(points(study, folder))
+        values = [(t.number, t.values) for t in told(study, folder)]
+        assert [number for number, _ in values] == list(range(9))
+    assert sequences[0] == sequences[1] == sequences[2]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "qmc"])
+def test_a_resumed_search_repeats_nothing_and_leaves_nothing_running(
+    sampler: str, tmp_path: Path
+) -> None:
+    study = load(tmp_path, f"search.sampler={sampler}", "search.num_trials=10")
+    first, run = start(study, tmp_path / "run")
+    for _ in range(4):
+        trial = first.ask()
+        assert trial is not None
+        complete(first, run, trial)
+    lost = [first.ask(), first.ask()]  # in flight when the driver dies
+    second, run = start(study, tmp_path / "run")
+    again = [second.ask(), second.ask()]
+    assert again == lost
+    for trial in again:
+        assert trial is not None
+        complete(second, run, trial)
+    rest = run_all(second, run)
+    assert len(rest) == 4
+    states = [t.state for t in second._optuna.get_trials()]
+    assert states == [TrialState.COMPLETE] * 10
+    assert len({str(point) for point in points(study, tmp_path / "run")}) == 10
+
+
+def test_a_point_that_was_there_is_answered_from_the_table(tmp_path: Path) -> None:
+    few = "discriminator.width={choice: [8, 16]}", "discriminator.depth=2"
+    study = load(tmp_path, *few, "fit.learning_rate=1e-3", "search.num_trials=6")
+    search, run = start(study, tmp_path / "run")
+    trials = run_all(search, run)
+    assert len(trials) == 2
+    outcomes = told(study, tmp_path / "run")
+    assert len(outcomes) == 6
+    assert sum(outcome.of is not None for outcome in outcomes) == 4
+    by_width = {str(p): o.values for p, o in zip(points(study, run.path), outcomes, strict=True)}
+    assert len(by_width) == 2
+
+
+def test_a_twin_of_a_running_point_waits_for_it(tmp_path: Path) -> None:
+    study = load(
+        tmp_path,
+        "discriminator.width={choice: [8]}",
+        "discriminator.depth=2",
+        "fit.learning_rate=1e-3",
+        "search.num_trials=3",
+    )
+    search, run = start(study, tmp_path / "run")
+    trial = search.ask()
+    assert trial is not None
+    assert search.ask() is None  # all others are the same trial
+    assert not told(study, tmp_path / "run")
+    complete(search, run, trial)
+    assert [t.of for t in told(study, tmp_path / "run")] == [None, 0, 0]
+
+
+def test_nan_and_failures_are_failures(tmp_path: Path) -> None:
+    study = load(tmp_path, "search.num_trials=3")
+    search, run = start(study, tmp_path / "run")
+    for failure in (None, "its worker was lost", None):
+        trial = search.ask()
+        assert trial is not None
+        if failure is None:
+            finish(run, trial, validation_change=math.nan)
+        search.finished(trial.id, failure)
+    outcomes = told(study, tmp_path / "run")
+    assert [o.state for o in outcomes] == ["FAIL"] * 3
+    assert outcomes[1].reason == "its worker was lost"
+    assert outcomes[0].reason == "no setting has every number that the search asks for"
+    assert search.is_over()
+
+
+def test_constraints_choose_among_settings_and_reach_optuna(tmp_path: Path) -> None:
+    study = load(tmp_path, "search.constraints={num_parameters: 50}", "search.num_trials=2")
+    search, run = start(study, tmp_path / "run")
+    run_all(search, run)
+    assert [o.excess for o in told(study, tmp_path / "run")] == [{"num_parameters": 50.0}] * 2
+    assert search._optuna.get_trials()[0].constraints == {"num_parameters": 50.0}
+
+
+def test_several_metrics_come_from_one_setting(tmp_path: Path) -> None:
+    metrics = "search.metrics={path_kl_change: minimize, kl: maximize, fit_seconds: minimize}"
+    study = load(tmp_path, metrics, "search.num_trials=3", "search.sampler=nsga2")
+    search, run = start(study, tmp_path / "run")
+    run_all(search, run)
+    for outcome in told(study, tmp_path / "run"):
+        assert outcome.values is not None
+        change, kl, seconds = outcome.values
+        assert kl == pytest.approx(-(change - 0.005))
+        assert seconds == 4.0  # of both checkpoints
+    assert len(search._optuna.best_trials) >= 1
+
+
+@pytest.mark.parametrize("rounds", ["null", "4"])
+@pytest.mark.parametrize("method", ["median", "asha", "hyperband"])
+def test_a_bad_trial_is_stopped_and_its_rows_stay(
+    method: str, rounds: str, tmp_path: Path
+) -> None:
+    stopping = f"search.early_stopping={{method: {method}, num_startup_trials: 2}}"
+    study = load(tmp_path, stopping, f"search.rounds={rounds}", "search.num_trials=16")
+    states = []
+    for _ in range(2):  # and again, from the events
+        search, run = start(study, tmp_path / "run")
+        while (trial := search.ask()) is not None:
+            for epoch in trial.epochs:
+                run.write_result(result(trial, epoch))
+                if search.checkpoint(trial.id, epoch):
+                    break
+            search.finished(trial.id, None)
+        states.append([t.state for t in search._optuna.get_trials()])
+    assert states[0] == states[1]
+    pruned = [o for o in told(study, tmp_path / "run") if o.state == "PRUNED"]
+    assert pruned
+    assert all(o.reason == "stopped early at epoch 10" for o in pruned)
+    assert states[0].count(TrialState.PRUNED) == len(pruned)
+    assert run.missing_rows(search.trials) == 0
+    stopped = {t.id for t in search.trials if t.epochs == (10,)}
+    assert len(stopped) == len(pruned)
+    assert all(run.completed_epochs(name) == {10} for name in stopped)
+
+
+def test_in_rounds_stopping_depends_on_no_order(tmp_path: Path) -> None:
+    stopping = "search.early_stopping={method: median, num_startup_trials: 2}"
+    study = load(tmp_path, stopping, "search.rounds=4", "search.num_trials=12")
+    found = []
+    for seed in range(3):
+        rng = random.Random(seed)
+        search, run = start(study, tmp_path / str(seed))
+        while batch := list(iter(search.ask, None)):
+            owed = [(trial, list(trial.epochs)) for trial in batch]
+            while owed:
+                trial, epochs = rng.choice(owed)
+                run.write_result(result(trial, epochs[0]))
+                if search.checkpoint(trial.id, epochs.pop(0)) or not epochs:
+                    search.finished(trial.id, None)
+                    owed = [pair for pair in owed if pair[0] is not trial]
+        found.append([(o.number, o.state, o.values) for o in told(study, tmp_path / str(seed))])
+    assert found[0] == found[1] == found[2]
+    assert any(state == "PRUNED" for _, state, _ in found[0])
+
+
+def test_time_is_a_budget_over_all_sessions(tmp_path: Path) -> None:
+    study = load(tmp_path, "search.num_trials=null", "search.time_budget=10")
+    ticks = itertools.count(0, 1)
+    search, run = start(study, tmp_path / "run", lambda: float(next(ticks)))
+    first = run_all(search, run)
+    assert 1 <= len(first) <= 5
+    later = itertools.count(1000, 10)  # what is left of the budget is used up by one point
+    search, run = start(study, tmp_path / "run", lambda: float(next(later)))
+    assert len(run_all(search, run)) <= 1
+
+
+def test_conditional_fields_are_asked_for_where_they_matter(tmp_path: Path) -> None:
+    study = load(
+        tmp_path,
+        "fit.objective={choice: [kl, mixed]}",
+        "fit.gamma={uniform: [0, 2]}",
+        "fit.dropout={uniform: [0, 0.5], when: {discriminator.depth: [2, 3]}}",
+        "search.num_trials=20",
+    )
+    search, run = start(study, tmp_path / "run")
+    run_all(search, run)
+    for point in points(study, tmp_path / "run"):
+        assert ("fit.gamma" in point) == (point["fit.objective"] == "mixed")
+        assert ("fit.dropout" in point) == (point["discriminator.depth"] in (2, 3))
+    assert {t.config.fit.dropout == 0 for t in search.trials} == {True, False}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_arguments_are_optunas(name: str) -> None:
+    known = inspect.signature(_SAMPLERS[name].__init__).parameters
+    assert set(ARGUMENTS[name]) <= set(known)
+    assert "seed" in known
