@@ -25,6 +25,7 @@ FREE_FIELDS = (
     "resources.max_concurrent_trials",
     "resources.max_failures",
     "resources.sampling_actors",
+    "resources.result_cache",
 )
 _SHOWN = 5
 

@@ -53,6 +53,22 @@ class RunFolder:
         self._write_table("rows", part, to_table(result.rows, Row))
         self._forget_failure_if_complete(result.trial)
 
+    def read_result(self, trial_id: str, epoch: int) -> CheckpointResult:
+        """One checkpoint as it was written; it must be there."""
+        part = f"{trial_id}-{epoch:06d}"
+        rows = self._read_table("rows", part, Row).to_pylist()
+        clouds = self._read_table("samples", part, Cloud).to_pylist()
+        losses = self._read_table("losses", part, LossPoint).to_pylist()
+        state = self.path / "checkpoints" / f"{part}.safetensors"
+        return CheckpointResult(
+            trial=trial_id,
+            epoch=epoch,
+            rows=tuple(Row(**row) for row in rows),
+            clouds=tuple(Cloud(**cloud) for cloud in clouds),
+            losses=tuple(LossPoint(**point) for point in losses),
+            state=state.read_bytes() if state.exists() else None,
+        )
+
     def completed_epochs(self, trial_id: str) -> set[int]:
         """Checkpoints of this trial whose rows are there."""
         matches = (_PART.fullmatch(p.name) for p in (self.path / "rows").glob("*.parquet"))
