@@ -71,6 +71,10 @@ class MarketOptions(Strict):
     MarketType: Literal["spot"]
 
 
+class InstanceProfile(Strict):
+    Name: str
+
+
 class AwsNode(Strict):
     InstanceType: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*\.\w+$")]
     BlockDeviceMappings: list[BlockDevice]
@@ -78,6 +82,7 @@ class AwsNode(Strict):
     InstanceMarketOptions: MarketOptions | None = None
     ImageId: Annotated[str, Field(pattern=r"^ami-[0-9a-f]+$")] | None = None
     KeyName: str | None = None
+    IamInstanceProfile: InstanceProfile | None = None
 
 
 class GcpProvider(Strict):
