@@ -1,6 +1,7 @@
 """Where rows come from: ``provenance.json`` with one entry per session of a run.
 
 A session is one start of the driver. Environment variables are never recorded: they hold secrets.
+Credentials inside addresses are struck out of whatever is.
 Knows the standard library only.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import dgray
+from dgray.credentials import without_credentials
 from dgray.plan import Plan
 
 PROVENANCE_FILE = "provenance.json"
@@ -86,7 +88,7 @@ class Session:
         self._write()
 
     def _write(self) -> None:
-        text = json.dumps(self._record, indent=2, ensure_ascii=False)
+        text = json.dumps(_struck_out(self._record), indent=2, ensure_ascii=False)
         self._folder.write_file(PROVENANCE_FILE, text.encode() + b"\n")
 
 
@@ -107,6 +109,18 @@ def _read(folder: Path) -> dict[str, Any]:
     path = folder / PROVENANCE_FILE
     record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return record
+
+
+def _struck_out(value: Any) -> Any:
+    """The same record without credentials, which commands and reasons of failures may hold."""
+    match value:
+        case str():
+            return without_credentials(value)
+        case list():
+            return [_struck_out(entry) for entry in value]
+        case dict():
+            return {name: _struck_out(entry) for name, entry in value.items()}
+    return value
 
 
 def _now() -> str:

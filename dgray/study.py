@@ -18,6 +18,7 @@ from rich.console import Console
 from dgray.config.load import load_study
 from dgray.config.problem import StudyError
 from dgray.cost import estimate
+from dgray.credentials import has_credentials, without_credentials
 from dgray.engine.interrupt import sigterm_interrupts
 from dgray.plan import Plan, make_plan
 from dgray.plan_view import render_plan
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(given)
     with sigterm_interrupts():
         try:
+            _refuse_credentials(given)
             plan = make_plan(load_study(args.study, args.overrides))
             if args.plan:
                 Console().print(render_plan(plan, estimate(plan, cpus=os.cpu_count() or 1)))
@@ -41,6 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("interrupted before anything was started", file=sys.stderr)
             return 130
+
+
+def _refuse_credentials(given: Sequence[str]) -> None:
+    """A command is seen by everybody on the machine, and goes into histories, logs and records."""
+    for word in filter(has_credentials, given):
+        raise RunRefused(
+            f"{without_credentials(word)}: an address on the command line must not carry "
+            "credentials; give them by the environment (AWS_ACCESS_KEY_ID and its like), by a "
+            "file of the storage's own (~/.aws/credentials), or by the role of the machine"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

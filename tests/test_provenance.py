@@ -84,6 +84,20 @@ def test_no_environment_variable_is_recorded(
     assert "SECRET_TOKEN" not in text
 
 
+def test_credentials_in_addresses_are_struck_out(plan: Plan, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    arguments = ["a.yaml", "--out", "s3://me:hunter2@bucket/run"]
+    session = Session(folder, plan, arguments, "ray")
+    assert "hunter2" not in (folder.path / "provenance.json").read_text()
+    session.engine_started(where="the Ray cluster at http://me:hunter2@10.0.0.1", num_workers=1)
+    session.end("incomplete", {"kl-1": "OSError: https://host/a?X-Amz-Signature=hunter2 is gone"})
+    assert "hunter2" not in (folder.path / "provenance.json").read_text()
+    (entry,) = record(folder)["sessions"]
+    assert entry["command"] == "python -m dgray.study a.yaml --out s3://***@bucket/run"
+    assert entry["where"] == "the Ray cluster at http://***@10.0.0.1"
+    assert entry["failures"] == {"kl-1": "OSError: https://host/a?X-Amz-Signature=*** is gone"}
+
+
 def test_the_commit_of_a_checkout_and_whether_it_is_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,29 @@ def test_a_bad_study_or_command_is_refused_with_2(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--out", "s3://me:hunter2@bucket/run"], "s3://***@bucket/run"),
+        (["--set", "base.network=https://h/a?sig=hunter2"], "base.network=https://h/a?sig=***"),
+    ],
+)
+def test_credentials_on_the_command_line_are_refused_with_2_and_not_repeated(
+    arguments: list[str],
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    assert main(["tiny.yaml", *arguments]) == 2
+    told = "".join(capfd.readouterr())
+    assert f"{shown}: an address on the command line must not carry credentials" in told
+    assert "hunter2" not in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
+
+
 def test_another_study_in_the_folder_is_refused_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from dgray.config.check_kinds import check_kinds
 from dgray.config.data import MIXTURE_DIMENSIONS, Components, MixtureData, WrongMixture
@@ -11,6 +12,7 @@ from dgray.config.image_data import DigitsData, GlyphsData, ImageFiles
 from dgray.config.problem import FieldPath
 from dgray.config.relevance import WITH_GENERATED
 from dgray.config.study import StudyConfig
+from dgray.credentials import has_credentials
 
 MAX_KL_SDE_DIMENSION = 4  # nearest-neighbour divergences are biased beyond
 MAX_MEMORISATION_DIMENSION = 2
@@ -213,6 +215,30 @@ def _resources(config: StudyConfig) -> Iterator[Finding]:
     )
 
 
+def _credentials(config: StudyConfig) -> Iterator[Finding]:
+    """The study is copied into the run folder, and what is there is made to be passed on."""
+    for path, text in _texts(config.model_dump(mode="json"), ()):
+        if has_credentials(text):
+            yield Finding(
+                path=path,
+                reads=(),
+                rule="an address must not carry credentials (a user, password, signature or "
+                "token), which would be copied into the run folder; name a file instead",
+            )
+
+
+def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
+    match value:
+        case str():
+            yield path, value
+        case dict():
+            for name, entry in value.items():
+                yield from _texts(entry, (*path, name))
+        case list():
+            for entry in value:
+                yield from _texts(entry, path)
+
+
 _RULES: tuple[Callable[[StudyConfig], Iterator[Finding]], ...] = (
     check_kinds,
     _generated_samples,
@@ -222,4 +248,5 @@ _RULES: tuple[Callable[[StudyConfig], Iterator[Finding]], ...] = (
     _base_dimension,
     _noise,
     _resources,
+    _credentials,
 )

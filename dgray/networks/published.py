@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from dgray.atomic_file import write_atomically
+from dgray.credentials import without_credentials
 
 ADDRESS = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 SHORT_NAMES = (
@@ -75,7 +76,8 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
         """See the class of the standard library; the last argument is the new address."""
         url = str(arguments[-1])
         if urlsplit(url).scheme != "https":
-            raise urllib.error.URLError(f"redirected to {url}, which is not https")
+            shown = without_credentials(url)  # a signature, often
+            raise urllib.error.URLError(f"redirected to {shown}, which is not https")
         return super().redirect_request(*arguments)  # type: ignore[arg-type]
 
 
@@ -116,12 +118,12 @@ def locate(
         _check(path, _sha256(path), sha256, tell)
         return path
     if urlsplit(url).scheme != "https" and open_url is open_https:
-        raise SourceRefused(f"an address must begin with https://, not {url}")
+        raise SourceRefused(f"an address must begin with https://, not {without_credentials(url)}")
     path = (default_cache() if cache is None else cache) / _file_name(url)
     if not path.is_file():
         if source in SHORT_NAMES:
             tell(LICENCE)
-        tell(f"downloading {url} to {path}")
+        tell(f"downloading {without_credentials(url)} to {path}")
         _download(url, path, open_url, sha256)
     _check(path, _sha256(path), sha256, tell)
     return path
@@ -146,14 +148,14 @@ def _download(url: str, path: Path, open_url: OpenUrl, pinned: str | None) -> No
             raise OSError(f"the answer ended {expected} bytes early")
         if pinned is not None:
             file.flush()
-            _compare(url, _sha256(Path(file.name)), pinned)
+            _compare(without_credentials(url), _sha256(Path(file.name)), pinned)
 
     try:
         write_atomically(path, write)
     except (OSError, http.client.HTTPException) as error:
         raise SourceRefused(
-            f"{url} could not be downloaded ({error}); without a network, download it elsewhere "
-            f"and name the file instead, or put it at {path}"
+            f"{without_credentials(url)} could not be downloaded ({error}); without a network, "
+            f"download it elsewhere and name the file instead, or put it at {path}"
         ) from error
 
 

@@ -244,3 +244,27 @@ def test_the_dimensions_of_named_mixtures_are_those_of_the_mixtures() -> None:
     from dgray.data.mixtures import NAMED
 
     assert {name: make().dimension for name, make in NAMED.items()} == MIXTURE_DIMENSIONS
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        "https://me:hunter2@h.example/a.pkl",
+        "https://h.example/a.pkl?sig=hunter2",
+        "[a.pkl, 'https://h.example/a.pkl?token=hunter2']",
+    ],
+)
+def test_an_address_with_credentials_is_refused_and_not_repeated(
+    network: str, refuse: Refuse
+) -> None:
+    text = f"name: a\ndata: {{kind: cifar10}}\nbase:\n  kind: edm\n  network: {network}\n"
+    (problem,) = refuse(text + "fit: {objective: kl}\nevaluate: {metrics: [nll]}\n")
+    assert problem.startswith("study.yaml:5:")
+    assert ": base.network: an address must not carry credentials" in problem
+    assert "hunter2" not in problem
+
+
+def test_a_description_is_copied_too(refuse: Refuse) -> None:
+    text = "data: {kind: mixture, name: ring8}\nbase: {kind: wrong_mixture, std_scale: 2}\n"
+    (problem,) = refuse(f"name: a\ndescription: rows of s3://key:hunter2@bucket/x\n{text}")
+    assert problem.startswith("study.yaml:2:1: description: an address must not carry")

@@ -74,3 +74,9 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"name: \xff\xfe")
     with pytest.raises(StudyError, match="cannot be read"):
         load_study(path)
+
+
+def test_a_tag_that_asks_for_an_object_gets_none(tmp_path: Path, refuse: Refuse) -> None:
+    asks = f"!!python/object/apply:os.mkdir [{tmp_path}/made]"
+    refuse(f"name: a\ndata: {asks}\nbase: {{kind: wrong_mixture}}\n")
+    assert not (tmp_path / "made").exists()

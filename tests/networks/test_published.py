@@ -159,10 +159,24 @@ def test_only_https(tmp_path: Path) -> None:
 
 
 def test_redirects_stay_with_https(server: Server) -> None:
-    server.redirect = f"{server.address}/elsewhere"
-    with pytest.raises(urllib.error.URLError, match="which is not https"):
+    server.redirect = f"{server.address}/elsewhere?X-Amz-Signature=hunter2"
+    told = r"/elsewhere\?X-Amz-Signature=\*\*\*, which is not https"
+    with pytest.raises(urllib.error.URLError, match=told):
         open_https(f"{server.address}/network.pkl")
     assert server.asked == ["/network.pkl"]
+
+
+def test_no_credentials_are_told(server: Server, tmp_path: Path) -> None:
+    told: list[str] = []
+    url = "https://me:hunter2@a.example/network.pkl?token=hunter2"
+    locate(url, cache=tmp_path, sha256=None, tell=told.append, open_url=server.open)
+    assert "hunter2" in server.asked[-1]
+    assert told[0].startswith("downloading https://***@a.example/network.pkl?token=*** to ")
+    assert "hunter2" not in " ".join(told)
+    with pytest.raises(SourceRefused, match=r"^https://\*\*\*@a.example/missing.pkl could not"):
+        find("https://me:hunter2@a.example/missing.pkl", tmp_path, server)
+    with pytest.raises(SourceRefused, match=r"not http://\*\*\*@a.example/x$"):
+        locate("http://me:hunter2@a.example/x", cache=tmp_path, sha256=None, tell=told.append)
 
 
 def test_unknown_sources(tmp_path: Path, server: Server) -> None:
