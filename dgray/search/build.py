@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from dgray.plan import Plan
 from dgray.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
+from dgray.search.journal import open_journal
 from dgray.search.schedule import GridSchedule, Schedule, SearchSchedule
 from dgray.search_points import cells_of
 
@@ -21,9 +20,7 @@ def build_schedule(plan: Plan, folder: RunFolder) -> Schedule:
     if not cells:
         return GridSchedule(plan.trials, folder)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = folder.path / JOURNAL
-    journal.unlink(missing_ok=True)  # made anew from the events
-    storage = JournalStorage(JournalFileBackend(str(journal)))
+    storage = open_journal(folder.path / JOURNAL)
     return SearchSchedule(
         plan, folder, [CellSearch(plan.study, cell, folder, storage) for cell in cells]
     )
