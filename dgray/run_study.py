@@ -29,7 +29,12 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     session = Session(folder, plan, arguments, engine)
     schedule = build_schedule(plan, folder)
     progress = Progress(schedule, folder, console)
-    live = LiveTensorBoard(plan, folder)
+    live = LiveTensorBoard(
+        plan,
+        folder,
+        examples=schedule.examples,
+        domains=plan.study.domains.values(),
+    )
 
     def observe(event: Event) -> None:
         if isinstance(event, EngineStarted):
