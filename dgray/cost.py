@@ -101,7 +101,12 @@ def parallel_trials(plan: Plan, *, cpus: int, gpus: int = 0) -> int:
     resources = plan.trials[0].config.resources
     limits = [len(plan.trials), cpus // resources.cpus_per_trial]
     if resources.gpus_per_trial > 0:
-        limits.append(math.floor(gpus / resources.gpus_per_trial))
+        # Ray gives whole GPUs, or a fraction of one: what is left of each is of no use.
+        limits.append(
+            gpus * math.floor(1 / resources.gpus_per_trial)
+            if resources.gpus_per_trial < 1
+            else math.floor(gpus / resources.gpus_per_trial)
+        )
     if resources.max_concurrent_trials is not None:
         limits.append(resources.max_concurrent_trials)
     return max(1, min(limits))
