@@ -13,12 +13,13 @@ a node is added; the gate opens once there is a checkpoint of the new node.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,14 +90,17 @@ class Nodes(Protocol):
 class Namespaces:
     """Nodes in network namespaces, with disks and shared memory of their own."""
 
-    def __init__(self, prefix: str, hidden: Path) -> None:
-        """This process is in the first namespace; ``hidden``: a folder the others do not see."""
+    def __init__(self, prefix: str, hidden: Path, head: Sequence[str] = ()) -> None:
+        """This process is in the first namespace; ``hidden``: a folder the others do not see;
+        ``head``: further options of ``ray start --head``.
+        """
         self._prefix = prefix
         self._private = [hidden, Path("/tmp/ray"), Path("/dev/shm")]
         self._started: list[subprocess.Popen[bytes]] = []
+        self._log = (hidden / "nodes.log").open("ab")  # no pipe, which they would hold open
         self.address = f"{namespaces.address(0)}:6379"
-        head = ["--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false"]
-        self._start(head)
+        own = ["--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false"]
+        self._start([*own, *head])
 
     def add(self) -> None:
         self._start([f"--address={self.address}", "--num-cpus=1"])
@@ -116,7 +120,7 @@ class Namespaces:
         command += ["--object-store-memory=100000000"]
         if index:
             command = namespaces.inside(f"{self._prefix}{index}", command, self._private)
-        self._started.append(subprocess.Popen(command, stdout=sys.stderr))
+        self._started.append(subprocess.Popen(command, stdout=self._log, stderr=self._log))
         self._wait_for(index + 1)
 
     def _wait_for(self, count: int) -> None:
@@ -269,6 +273,14 @@ def main(path: Path, nodes: Nodes, *, shares_disk: bool) -> None:
     rows = folder.rows()
     assert set(rows.device) == {"sees" if shares_disk else "does not see"}
     assert rows.host.nunique() == 3, rows.host  # two at first, and the one that joined
+    assert (
+        EngineStarted(engine="ray", where=f"the Ray cluster at {nodes.address}", num_workers=2)
+        in observer.events
+    )
+    assert not ray.is_initialized()
+    ray.init(address=nodes.address, log_to_driver=False, logging_level=logging.CRITICAL)
+    alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}
+    assert alive > set(rows.host) - {node}, "the cluster was shut down"
     places = [e.num_places for e in observer.events if isinstance(e, PlacesChanged)]
     print("SAME BITS; places", places)
 

@@ -42,6 +42,8 @@ def machines(prefix: str, count: int) -> Iterator[None]:
         _run("ip", "-n", made[0], "link", "add", "bridge", "type", "bridge")
         _run("ip", "-n", made[0], "addr", "add", f"{address(0)}/24", "dev", "bridge")
         _run("ip", "-n", made[0], "link", "set", "bridge", "up")
+        # It leads nowhere, but Ray finds its own address by asking which way it would go.
+        _run("ip", "-n", made[0], "route", "add", "default", "dev", "bridge")
         for index in range(1, count):
             _connect(made[0], made[index], index)
         yield
