@@ -143,7 +143,12 @@ def parallel_trials(
     number = sum([search.num_trials or math.inf for search in searches], float(len(plan.trials)))
     limits = [number, cpus // resources.cpus_per_trial]
     if resources.gpus_per_trial > 0:
-        limits.append(math.floor(gpus / resources.gpus_per_trial))
+        # Ray gives whole GPUs, or a fraction of one: what is left of each is of no use.
+        limits.append(
+            gpus * math.floor(1 / resources.gpus_per_trial)
+            if resources.gpus_per_trial < 1
+            else math.floor(gpus / resources.gpus_per_trial)
+        )
     if resources.max_concurrent_trials is not None:
         limits.append(resources.max_concurrent_trials)
     return max(1, int(min(limits)))

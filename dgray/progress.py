@@ -22,6 +22,7 @@ from dgray.engine.events import (
     CheckpointDone,
     EngineStarted,
     Event,
+    PlacesChanged,
     TrialFailed,
     TrialFinished,
     TrialStarted,
@@ -51,7 +52,7 @@ class Progress:
         self._running: set[str] = set()
         self._failed: dict[str, str] = {}
         self._best: dict[str, tuple[str, Best]] = {}
-        self._where = "starting"
+        self._where, self._engine = "starting", ""
         self._started = self._engine_started = time.monotonic()
         self._told = self._started
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=4)
@@ -79,9 +80,13 @@ class Progress:
                 self._artifact(event)
             case EngineStarted(where=where, num_workers=num_workers):
                 self._engine_started = time.monotonic()
+                self._engine = where
                 self._where = f"{num_workers} at a time on {where}"
                 left = self._num_trials_left() + self._schedule.num_to_come
                 self._say(f"trials to run: {left}, {self._where}")
+            case PlacesChanged(num_places=num_places, waits_for=waits_for):
+                self._where = waits_for or f"{num_places} at a time on {self._engine}"
+                self._say(waits_for or f"from now on {self._where}")
             case TrialStarted(trial_id=trial_id):
                 self._learn()
                 self._running.add(trial_id)

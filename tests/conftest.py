@@ -1,4 +1,7 @@
-"""Warnings are errors, except where Ray runs; tests in a browser need one, and CI must have it."""
+"""Warnings are errors, except where Ray runs; what a test needs must be there in CI.
+
+Elsewhere tests in a browser, or over network namespaces, are deselected where there are none.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 import shutil
 
 import pytest
+
+from tests.engine import namespaces
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -19,8 +24,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("ray") is not None:
             # Its own warnings are not ours to fix.
             item.add_marker(pytest.mark.filterwarnings("default"))
-    if find_browser() is None and os.environ.get("CI") != "true":
-        without = [item for item in items if item.get_closest_marker("browser") is not None]
+    if os.environ.get("CI") == "true":
+        return
+    lacking = {"browser"} if find_browser() is None else set()
+    lacking |= set() if namespaces.can_be_made() else {"namespaces"}
+    without = [item for item in items if lacking & {mark.name for mark in item.iter_markers()}]
+    if without:
         config.hook.pytest_deselected(items=without)
         items[:] = [item for item in items if item not in without]
 

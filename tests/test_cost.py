@@ -76,6 +76,8 @@ def test_more_work_takes_longer(tmp_path: Path, override: str) -> None:
         (("resources.cpus_per_trial=8",), 4, 0, 1),
         (("resources.max_concurrent_trials=2",), 100, 0, 2),
         (("resources.gpus_per_trial=0.5",), 100, 1, 2),
+        (("resources.gpus_per_trial=0.4",), 100, 2, 4),  # a fifth would need a part of either
+        (("resources.gpus_per_trial=2",), 100, 5, 2),
     ],
 )
 def test_trials_at_a_time(

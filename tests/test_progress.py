@@ -9,7 +9,13 @@ import pytest
 from rich.console import Console
 
 from dgray.engine import local
-from dgray.engine.events import Best, CheckpointDone, EngineStarted, TrialFailed
+from dgray.engine.events import (
+    Best,
+    CheckpointDone,
+    EngineStarted,
+    PlacesChanged,
+    TrialFailed,
+)
 from dgray.plan import Plan
 from dgray.progress import Progress
 from dgray.run_folder import RunFolder
@@ -90,6 +96,24 @@ def test_the_view_shows_counts_and_the_best_by_validation(tmp_path: Path) -> Non
     assert "kl-1, epoch 5" in shown
     progress.observe(TrialFailed(trial_id="kl-2", reason="x"))
     assert "1 failed" in screen(progress)
+
+
+def test_a_wait_for_nodes_and_their_coming_are_said(tmp_path: Path) -> None:
+    console = plain_console()
+    plan = make_plan(make_trial("kl-1"), make_trial("kl-2"))
+    folder = RunFolder(tmp_path)
+    progress = Progress(GridSchedule(plan.trials, folder), folder, console)
+    progress.observe(PlacesChanged(num_places=0, waits_for="waiting for the autoscaler: why"))
+    assert "waiting for the autoscaler: why" in screen(progress)
+    progress.observe(EngineStarted(engine="ray", where="a cluster", num_workers=0))
+    progress.observe(PlacesChanged(num_places=2, waits_for=None))
+    assert "waiting" not in screen(progress)
+    assert "2 at a time on a cluster" in screen(progress)
+    assert text_of(console).splitlines() == [
+        "waiting for the autoscaler: why",
+        "trials to run: 2, 0 at a time on a cluster",
+        "from now on 2 at a time on a cluster",
+    ]
 
 
 def test_time_left_follows_the_pace_of_this_session(

@@ -203,16 +203,20 @@ def _noise(config: StudyConfig) -> Iterator[Finding]:
 
 
 def _resources(config: StudyConfig) -> Iterator[Finding]:
-    device, gpus = config.resources.device, config.resources.gpus_per_trial
-    if device == "cpu" and gpus > 0:
-        rule = f"must be 0 with resources.device 'cpu', but got {gpus:g}; or use 'auto' or 'cuda'"
-    elif device == "cuda" and gpus == 0:
-        rule = "must be > 0 with resources.device 'cuda', but got 0; or use 'auto' or 'cpu'"
-    else:
-        return
-    yield Finding(
-        path=("resources", "gpus_per_trial"), reads=(("resources", "device"),), rule=rule
-    )
+    resources = config.resources
+    fields = [("gpus_per_trial", resources.gpus_per_trial)]
+    if resources.sampling_actors and not isinstance(config.data, MixtureData):
+        fields.append(("gpus_per_actor", resources.gpus_per_actor))
+    for name, gpus in fields:
+        if resources.device == "cpu" and gpus > 0:
+            end = f"be 0 with resources.device 'cpu', but got {gpus:g}; or use 'auto' or 'cuda'"
+        elif resources.device == "cuda" and gpus == 0:
+            end = "be > 0 with resources.device 'cuda', but got 0; or use 'auto' or 'cpu'"
+        else:
+            continue
+        yield Finding(
+            path=("resources", name), reads=(("resources", "device"),), rule=f"must {end}"
+        )
 
 
 def _credentials(config: StudyConfig) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -147,11 +148,16 @@ class Evaluate(Model):
         return self
 
 
+_GPU_STEPS = 10_000  # of one GPU: the finest that Ray counts
+
+
 class Resources(Model):
     """What a trial may use."""
 
     cpus_per_trial: PositiveInt = Field(1, description="also the number of torch threads")
-    gpus_per_trial: NonNegativeFloat = Field(0.0, description="may be a fraction")
+    gpus_per_trial: NonNegativeFloat = Field(
+        0.0, description="a whole number, or a fraction below 1 of one that trials share"
+    )
     max_concurrent_trials: PositiveInt | None = Field(None, description="null: as many as fit")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: cuda if gpus_per_trial > 0, else cpu"
@@ -162,7 +168,7 @@ class Resources(Model):
         "0: the trial itself",
     )
     cpus_per_actor: PositiveInt = Field(1, description="of each of them")
-    gpus_per_actor: NonNegativeFloat = Field(0.0, description="likewise; may be a fraction")
+    gpus_per_actor: NonNegativeFloat = Field(0.0, description="of each of them, likewise")
     max_failures: NonNegativeInt = Field(
         1, description="times a trial is tried again after its worker died"
     )
@@ -171,6 +177,23 @@ class Resources(Model):
         description="folder of results that studies share: a trial that was run before, with the "
         "same data and code, is copied from there, and new ones are kept there; null: none",
     )
+
+    @model_validator(mode="after")
+    def _gpus_countable(self) -> Self:
+        for name, amount in (
+            ("gpus_per_trial", self.gpus_per_trial),
+            ("gpus_per_actor", self.gpus_per_actor),
+        ):
+            if amount > 1 and not amount.is_integer():
+                raise ValueError(
+                    f"{name} must be a whole number of GPUs, or a fraction of one, but got "
+                    f"{amount:g}; write {math.floor(amount)} or {math.ceil(amount)}"
+                )
+            if abs(amount * _GPU_STEPS - round(amount * _GPU_STEPS)) > 1e-6:
+                raise ValueError(
+                    f"{name} must be a multiple of {1 / _GPU_STEPS:g}, but got {amount!r}"
+                )
+        return self
 
 
 class StudyConfig(Model):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from dgray.engine.ray_session import num_fitting
+from dgray.engine.nodes import num_fitting
 
 if TYPE_CHECKING:
     from dgray.make_artifact import Job, Making, Step
@@ -48,7 +48,7 @@ class ArtifactWorkers:
         failures: dict[str, int] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < max(1, num_fitting(self._request)):
+                while waiting and len(running) < max(1, num_fitting([self._request])):
                     job = waiting.popleft()
                     running[self._start(job, shared, state(job.key))] = job
                 ready: list[Any] = ray.wait(

@@ -35,11 +35,19 @@ class ArtifactStep:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineStarted:
-    """The engine is ready; ``num_workers`` trials run at a time."""
+    """The engine is ready; ``num_workers`` trials run at a time, as far as is known now."""
 
     engine: str
     where: str
     num_workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacesChanged:
+    """Nodes joined or left, or are waited for: ``num_places`` trials fit now."""
+
+    num_places: int
+    waits_for: str | None  # what for, in words, if nothing fits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +83,15 @@ class TrialFinished:
     trial_id: str
 
 
-Event = ArtifactStep | EngineStarted | TrialStarted | CheckpointDone | TrialFailed | TrialFinished
+Event = (
+    ArtifactStep
+    | EngineStarted
+    | PlacesChanged
+    | TrialStarted
+    | CheckpointDone
+    | TrialFailed
+    | TrialFinished
+)
 Observe = Callable[[Event], None]
 
 

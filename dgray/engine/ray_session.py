@@ -113,39 +113,3 @@ def _without_raylet_messages() -> contextlib.AbstractContextManager[Any]:
     ``log_to_driver=False`` does not stop it; the reason of a lost worker is in its failed rows.
     """
     return patch.object(ray_worker, "listen_error_messages", new=lambda worker, stopped: None)
-
-
-def num_fitting(request: Mapping[str, float]) -> int:
-    """How many such requests the nodes that are there now hold at a time."""
-    return sum(_fit_on(node["Resources"], request) for node in _nodes())
-
-
-def refuse_impossible(request: Mapping[str, float]) -> None:
-    """Raise RunRefused if no node can ever hold ``request``: Ray would wait for ever."""
-    if num_fitting(request) or may_grow():
-        return
-    there = "; ".join(
-        f"{node['NodeManagerAddress']}: {_words(node['Resources'])}" for node in _nodes()
-    )
-    raise RunRefused(
-        f"resources: a trial must fit on one node, but it asks for {_words(request)} and there is "
-        f"{there}; lower resources.cpus_per_trial or gpus_per_trial (--set), or add such a node"
-    )
-
-
-def _fit_on(resources: Mapping[str, float], request: Mapping[str, float]) -> int:
-    return min(int(resources.get(name, 0.0) / amount + 1e-9) for name, amount in request.items())
-
-
-def _words(resources: Mapping[str, float]) -> str:
-    return ", ".join(f"{resources.get(name, 0.0):g} {name}" for name in ("CPU", "GPU"))
-
-
-def _nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def may_grow() -> bool:
-    """Whether an autoscaler may add nodes: the cluster launcher's file, or KubeRay's variable."""
-    launched = Path("~/ray_bootstrap_config.yaml").expanduser().exists()
-    return launched or "KUBERAY_GEN_RAY_START_CMD" in os.environ

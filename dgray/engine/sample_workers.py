@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from dgray.engine.ray_session import ray_session, refuse_impossible
+from dgray.engine.nodes import Places
+from dgray.engine.ray_session import ray_session
 from dgray.engine.sampling_actors import MAX_RESTARTS, in_order
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def draw_on_workers(
         RunRefused: no node can hold a worker.
     """
     with ray_session():
-        refuse_impossible({"CPU": 1.0} | ({"GPU": gpus} if gpus else {}))
+        Places([{"CPU": 1.0} | ({"GPU": gpus} if gpus else {})]).refuse_impossible(
+            what="a worker", fix="lower --gpus-per-worker"
+        )
         shared = ray.put(recipe)
         make = ray.remote(
             num_cpus=1, num_gpus=gpus, max_restarts=MAX_RESTARTS, max_task_retries=MAX_RESTARTS

@@ -23,16 +23,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dgray.config.study import Resources, StudyConfig
 from dgray.engine.artifact_workers import ArtifactWorkers
 from dgray.engine.attempt import Prepare, RunTrial, attempt
-from dgray.engine.events import EngineStarted, Observe
+from dgray.engine.events import EngineStarted, Observe, PlacesChanged
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.narrator import InterruptedInTune, Narrator, to_metrics
-from dgray.engine.ray_session import (
-    environment,
-    may_grow,
-    num_fitting,
-    ray_session,
-    refuse_impossible,
-)
+from dgray.engine.nodes import NodeWatch, Places
+from dgray.engine.ray_session import environment, ray_session
 from dgray.engine.sampling_actors import SamplingActors, num_actors
 from dgray.engine.tune_schedule import tune_config
 from dgray.plan import Trial
@@ -65,18 +60,14 @@ def run(
         return
     config = schedule.examples[0].config
     resources, bundles = config.resources, _bundles(config)
-    request = {key: sum(bundle.get(key, 0.0) for bundle in bundles) for key in ("CPU", "GPU")}
-    request = {key: amount for key, amount in request.items() if amount}
     with _quiet_tune(), ray_session() as where:
-        refuse_impossible(request)
+        places = Places(bundles, resources.max_concurrent_trials or math.inf)
+        places.refuse_impossible()
+        if not places.num_fitting():
+            observe(PlacesChanged(num_places=0, waits_for=places.waits_for()))
         artifacts = prepare(ArtifactWorkers(bundles[0], resources.max_failures))
-
-        def capacity() -> float:
-            fitting = math.inf if may_grow() else num_fitting(request)
-            return max(1, min(fitting, resources.max_concurrent_trials or math.inf))
-
         with deferred_interrupt() as interrupted:
-            num_workers = max(1, min(num_fitting(request), int(min(capacity(), 1e6))))
+            num_workers = places.num_fitting()
             observe(EngineStarted(engine="ray", where=where, num_workers=num_workers))
             sink = _start_sink(folder)
             trainable = tune.with_parameters(
@@ -84,9 +75,13 @@ def run(
             )
             trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
             given: dict[str, Trial] = {}
-            narrator = Narrator(schedule, given, folder, observe, interrupted)
+            callbacks = [
+                Narrator(schedule, given, folder, observe, interrupted),
+                NodeWatch(places, num_workers, observe),
+            ]
             try:
-                _fit(trainable, tune_config(schedule, given, capacity), resources, narrator)
+                settings = tune_config(schedule, given, places.num_wanted)
+                _fit(trainable, settings, resources, callbacks)
             except InterruptedInTune:
                 raise KeyboardInterrupt from None
             finally:
@@ -114,7 +109,10 @@ def _start_sink(folder: RunFolder) -> Any:
 
 
 def _fit(
-    trainable: Any, config: tune.TuneConfig, resources: Resources, narrator: Narrator
+    trainable: Any,
+    config: tune.TuneConfig,
+    resources: Resources,
+    callbacks: list[tune.Callback],
 ) -> None:
     """Tune's own files go to a folder that is removed: the rows are the record."""
     with tempfile.TemporaryDirectory(prefix="dgray-tune-", ignore_cleanup_errors=True) as storage:
@@ -124,7 +122,7 @@ def _fit(
             run_config=tune.RunConfig(
                 storage_path=storage,
                 verbose=0,
-                callbacks=[narrator],
+                callbacks=callbacks,
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),
             ),
         )

@@ -21,7 +21,7 @@ class ScheduleSearcher(Searcher):
     """Gives a trial whenever there is one and a place for it."""
 
     def __init__(
-        self, schedule: Schedule, given: dict[str, Trial], capacity: Callable[[], float]
+        self, schedule: Schedule, given: dict[str, Trial], capacity: Callable[[], int]
     ) -> None:
         """``given``: filled with every trial by id; ``capacity``: trials at a time, now."""
         super().__init__()
@@ -84,7 +84,7 @@ class EarlyStopping(FIFOScheduler):
 
 
 def tune_config(
-    schedule: Schedule, given: dict[str, Trial], capacity: Callable[[], float]
+    schedule: Schedule, given: dict[str, Trial], capacity: Callable[[], int]
 ) -> tune.TuneConfig:
     """Tune's settings: as many trials as the schedule gives."""
     return tune.TuneConfig(

@@ -183,6 +183,20 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
         (
             RING,
             WRONG,
+            "resources: {gpus_per_trial: 1.5}",
+            "study.yaml:4:13: resources.gpus_per_trial: must be a whole number of GPUs, or a "
+            "fraction of one, but got 1.5; write 1 or 2",
+        ),
+        (
+            RING,
+            WRONG,
+            "resources: {gpus_per_trial: 1, gpus_per_actor: 0.33333}",
+            "study.yaml:4:32: resources.gpus_per_actor: must be a multiple of 0.0001, but got "
+            "0.33333",
+        ),
+        (
+            RING,
+            WRONG,
             "fit: {checkpoints: [5, 3]}",
             "study.yaml:4:7: fit.checkpoints: must be in increasing order, but got [5, 3]",
         ),
@@ -225,12 +239,24 @@ def test_an_impossible_combination_is_refused_with_its_fix(
         (RING, WRONG, "evaluate: {metrics: [], sampler: sde}"),
         (RING, WRONG + ", of: grid25, mean_shift: [1, 2]", ""),
         (RING, WRONG, "resources: {gpus_per_trial: 0.5, device: cuda}"),
+        (RING, WRONG, "resources: {gpus_per_trial: 2.0, gpus_per_actor: 0.3}"),
+        (RING, WRONG, "resources: {gpus_per_trial: 1, sampling_actors: 2, device: cuda}"),
         (RING, WRONG, "fit: {noise: {low: 0.002, high: 80}}"),
         (RING + ", num_held_out: 500", WRONG, "evaluate: {guidance_interval: [10, 200]}"),
     ],
 )
 def test_possible_combinations_load(load: Load, data: str, base: str, rest: str) -> None:
     load(TEMPLATE.format(data=data, base=base, rest=rest))
+
+
+def test_actors_of_images_need_a_gpu_for_cuda(refuse: Refuse) -> None:
+    rest = "resources: {gpus_per_trial: 1, sampling_actors: 2, device: cuda}"
+    evaluation = "evaluate: {metrics: [nll]}"
+    study = f"name: s\ndata: {{kind: digits}}\nbase: {{kind: trained}}\n{rest}\n{evaluation}\n"
+    assert refuse(study) == [
+        "study.yaml:4:52: resources.gpus_per_actor: must be > 0 with resources.device 'cuda', "
+        "but got 0; or use 'auto' or 'cpu'"
+    ]
 
 
 def test_a_problem_of_many_trials_is_told_once(refuse: Refuse) -> None:

@@ -1,4 +1,4 @@
-"""What the Ray engine alone promises: lost workers, refusals, clusters, loopback, a clean end."""
+"""What the Ray engine alone promises: lost workers, refusals, loopback, a clean end."""
 
 from __future__ import annotations
 
@@ -92,51 +92,6 @@ def test_ctrl_c_stops_the_trials_and_leaves_a_running_ray_alone(tmp_path: Path) 
     assert ray.available_resources()["CPU"] == free
 
 
-CLUSTER = """
-import os, sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])  # the driver's only: the nodes have another disk, as it were
-from dgray.row import CheckpointResult
-from dgray.run_folder import RunFolder
-from dgray.search.schedule import GridSchedule
-from tests.engine.fake_trial import prepare, fake_trial, make_plan, make_trial
-
-def traced_trial(trial, artifacts, *, resume=None):
-    import dataclasses, ray
-    import dgray
-    node = ray.get_runtime_context().get_node_id()
-    for result in fake_trial(trial, artifacts, resume=resume):
-        rows = [dataclasses.replace(r, host=node, device=dgray.__file__) for r in result.rows]
-        yield dataclasses.replace(result, rows=tuple(rows))
-
-if __name__ == "__main__":
-    import ray
-    from ray.cluster_utils import Cluster
-    import tests.engine.fake_trial
-    ray.cloudpickle.register_pickle_by_value(tests.engine.fake_trial)
-    from dgray.engine import tune
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    cluster.add_node(num_cpus=1)
-    os.environ["RAY_ADDRESS"] = cluster.address
-    told = []
-    plan = make_plan(make_trial("kl-0"), make_trial("kl-1"))
-    folder = RunFolder(Path(sys.argv[1]))
-    schedule = GridSchedule(plan.trials, folder)
-    tune.run(schedule, folder, prepare, told.append, run_trial=traced_trial)
-    assert not ray.is_initialized()
-    ray.init(address=cluster.address, log_to_driver=False, logging_level=50)
-    here = ray.get_runtime_context().get_node_id()
-    alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    rows = folder.rows()
-    assert len(alive) == 2, "the cluster was shut down"
-    assert len(rows) == 24 and set(rows.host) == set(alive) - {here}, (set(rows.host), alive, here)
-    assert told[0].where == f"the Ray cluster at {cluster.address}"
-    print("PACKAGE", *set(rows.device))
-    ray.shutdown()
-    cluster.shutdown()
-"""
-
-
 def run_script(text: str, tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "script.py"
     script.write_text(text)
@@ -149,14 +104,6 @@ def run_script(text: str, tmp_path: Path, *arguments: object) -> subprocess.Comp
         timeout=180,
         check=False,
     )
-
-
-@pytest.mark.slow
-def test_on_a_cluster_rows_come_from_other_nodes_and_the_package_travels(tmp_path: Path) -> None:
-    done = run_script(CLUSTER, tmp_path, tmp_path / "run", ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (package,) = [w.split(" ", 1)[1] for w in done.stdout.splitlines() if w.startswith("PACKAGE")]
-    assert "py_modules_files" in package  # shipped by Ray, not found on a disk in common
 
 
 LOOPBACK = """

@@ -1,0 +1,133 @@
+"""Trials and sampling actors on two nodes with one logical GPU each: run by ``test_gpu_places``.
+
+``python gpu_driver.py ROOT FOLDER``. Ray hands out GPUs that it was told of, whether or not they
+exist: what is seen here is which of them each process is shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, sys.argv[1])  # this process only: workers get the package from Ray
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+import tests.engine.fake_trial
+from dgray.config.study import StudyConfig
+from dgray.engine import sampling_actors, tune
+from dgray.engine.events import EngineStarted, Event
+from dgray.engine.sampling_actors import SamplingActors
+from dgray.plan import Trial
+from dgray.row import CheckpointResult
+from dgray.run_folder import RunFolder
+from dgray.run_lock import RunRefused
+from dgray.search.schedule import GridSchedule
+from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare
+
+
+def here() -> list[str]:
+    """The node of this process, and the GPUs it is shown."""
+    return [
+        ray.get_runtime_context().get_node_id(),
+        os.environ.get("CUDA_VISIBLE_DEVICES", "not said"),
+    ]
+
+
+class Probe:
+    """In the place of a sampling actor."""
+
+    def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
+        self._device = config.resources.device
+
+    def where(self) -> list[str]:
+        return here()
+
+
+def probing_trial(
+    trial: Trial,
+    artifacts: Mapping[str, bytes],
+    *,
+    resume: tuple[int, bytes] | None = None,
+) -> Iterator[CheckpointResult]:
+    """A trial whose rows say where it and its actors are."""
+    sampling_actors._Sampler = Probe  # type: ignore[assignment,misc]
+    with SamplingActors(trial.config, {}) as actors:
+        seen = [here(), *ray.get([actor.where.remote() for actor in actors._actors])]
+    for result in fake_trial(trial, artifacts, resume=resume):
+        rows = [dataclasses.replace(row, host=json.dumps(seen)) for row in result.rows]
+        yield dataclasses.replace(result, rows=tuple(rows))
+
+
+def trials(count: int, **resources: Any) -> list[Trial]:
+    """Trials of images, so that they have actors."""
+    config = StudyConfig.model_validate(
+        {
+            "name": "fake",
+            "replicates": 2,
+            "data": {"kind": "digits"},
+            "base": {"kind": "trained"},
+            "resources": resources,
+        }
+    )
+    return [dataclasses.replace(make_trial(f"kl-{i}"), config=config) for i in range(count)]
+
+
+def run(path: Path, wanted: list[Trial]) -> tuple[int, list[list[list[str]]]]:
+    """How many trials fit, and who saw which GPUs in each: the trial first, then its actors."""
+    plan, folder, told = make_plan(*wanted), RunFolder(path), list[Event]()
+    schedule = GridSchedule(plan.trials, folder)
+    tune.run(schedule, folder, prepare, told.append, run_trial=probing_trial)
+    assert folder.missing_rows(plan.trials) == 0, folder.rows().reason.unique()
+    (started,) = [event for event in told if isinstance(event, EngineStarted)]
+    rows = folder.rows().groupby("trial").first()
+    return started.num_workers, [json.loads(host) for host in rows.host]
+
+
+def main(path: Path) -> None:
+    """What must hold."""
+    # A part of a GPU: trials share it. 2 + 1 by the CPUs.
+    count, seen = run(path / "shared", trials(6, gpus_per_trial=0.5))
+    assert count == 3, count
+    assert all(gpus == "0" for ((_, gpus),) in seen), seen
+
+    # A trial and its actor have a GPU each, on either node, though no node has two.
+    both = {"gpus_per_trial": 1.0, "gpus_per_actor": 1.0, "sampling_actors": 1}
+    count, seen = run(path / "spread", trials(2, **both))
+    assert count == 1, count
+    for own, actor in seen:
+        assert own[0] != actor[0], seen
+        assert own[1] == actor[1] == "0", seen
+
+    # The trial asks for none, its actors for a part each.
+    actors = {"gpus_per_actor": 0.5, "sampling_actors": 2}
+    count, seen = run(path / "actors", trials(1, **actors))
+    assert count == 1, count
+    ((own, *theirs),) = seen
+    assert own[1] in ("not said", ""), seen
+    assert [gpus for _, gpus in theirs] == ["0", "0"], seen
+
+    with pytest.raises(RunRefused, match="asks for 1 CPU, 2 GPU and there is 1 node of 0 CPU"):
+        run(path / "refused", trials(1, gpus_per_trial=2.0))
+    print("AS EXPECTED")
+
+
+if __name__ == "__main__":
+    ray.cloudpickle.register_pickle_by_value(tests.engine.fake_trial)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        cluster.add_node(num_cpus=2, num_gpus=1)
+        cluster.add_node(num_cpus=1, num_gpus=1)
+        os.environ["RAY_ADDRESS"] = cluster.address
+        main(Path(sys.argv[2]))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
