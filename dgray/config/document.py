@@ -66,8 +66,8 @@ The unguided base is always evaluated, once.
 
 ## Domains
 
-With `search.method: optuna`, fields of `discriminator` and `fit`, and `evaluate.guidance_weight`, may
-be domains instead, which Optuna searches: `{uniform: [0, 1]}`, `{log_uniform: [1e-5, 1e-2]}`,
+With `search.method: optuna`, fields of `discriminator` and `fit`, and `evaluate.guidance_weight`,
+may be domains instead, which Optuna searches: `{uniform: [0, 1]}`, `{log_uniform: [1e-5, 1e-2]}`,
 `{int: [4, 64], log: true}`, `{choice: [0, 0.99]}`; with `step`, and with `when` for a field that
 matters only where others have given values. Every combination of the axes has a search of its own.
 See [search.md](search.md).
