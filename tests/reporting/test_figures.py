@@ -138,7 +138,7 @@ def test_many_lenses_go_on_in_further_rows() -> None:
     """Six panels side by side cannot be read on a page."""
     trained = Member("kl", {"fit.objective": "kl"})
     scores = ("path_kl_change", "kl_change", "fd", "precision", "recall")
-    values = {name: 0.5 for name in scores} | {f"{name}_se": 0.1 for name in scores}
+    values = dict.fromkeys(scores, 0.5) | {f"{name}_se": 0.1 for name in scores}
     rows = [row(Member("base", {}), **values)]
     rows += [row(trained, epoch, 1.0, **values) for epoch in (5, 20)]
     for draw in (headline, kl_against_epochs):
