@@ -22,7 +22,7 @@ from dgray.plan import Setting, Trial, make_plan
 from dgray.run_folder import RunFolder
 from dgray.run_model import BaseRecipe, RunRecipe
 from dgray.search.records import Asked, read_events
-from dgray.search_points import cells_of, point_trial
+from dgray.search_points import Point, cells_of, point_trial
 
 
 class NoSuchModelError(ValueError):
@@ -80,7 +80,9 @@ def _trials(run: RunFolder) -> Iterator[Trial]:
     for cell in cells_of(study):
         for event in read_events(run, cell.id):
             if isinstance(event, Asked) and event.trial is not None:
-                point = {tuple(name.split(".")): value for name, value in event.values.items()}
+                point: Point = {
+                    tuple(name.split(".")): value for name, value in event.values.items()
+                }
                 yield point_trial(study, cell, point)
 
 
