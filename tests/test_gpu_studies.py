@@ -132,6 +132,8 @@ def test_the_plan_says_gpu_hours(name: str, capsys: pytest.CaptureFixture[str]) 
     assert found.trial_seconds[0] == pytest.approx(seconds, rel=0.05)
     assert float(hours) == pytest.approx(found.gpu_seconds / 3600, rel=0.01)
     assert found.gpu_seconds > sum(found.trial_seconds)  # the generated samples count too
+    # 4.3 M weights, their average and two moments, in float32, at six checkpoints, and pictures
+    assert 0.4e9 < found.disk_bytes < 2e9
 
 
 @pytest.mark.parametrize("name", NAMES)
