@@ -45,6 +45,16 @@ def features_key(config: StudyConfig) -> str:
     return _key("features", {**_pool(config), **how})
 
 
+def inception_key(config: StudyConfig) -> str:
+    """The file of Inception's weights, as it was found at first use."""
+    return _key("inception", config.evaluate.model_dump(include={"features", "inception_weights"}))
+
+
+def statistics_key(config: StudyConfig) -> str:
+    """The file of mean and covariance that ``evaluate.reference`` names."""
+    return _key("statistics", config.evaluate.model_dump(include={"reference"}))
+
+
 def likelihood_key(config: StudyConfig, split: str = "held_out") -> str:
     """Log-densities of the unguided base at points of a split."""
     fields = {"num_points", "tolerance", "max_steps"}

@@ -15,13 +15,16 @@ from dgray.artifact_keys import (
     features_key,
     generated_key,
     images_key,
+    inception_key,
     likelihood_key,
+    statistics_key,
 )
 from dgray.config.check_kinds import METRICS_OF_FEATURES
 from dgray.config.data import MixtureData, TrainedBase, WrongMixture
 from dgray.config.image_base import EdmBase
 from dgray.config.search import FLOW
 from dgray.config.study import StudyConfig
+from dgray.image_features import SPLITS
 from dgray.make_artifact import (
     Job,
     Part,
@@ -37,6 +40,8 @@ from dgray.make_artifact import (
     make_generated_images,
     make_generated_points,
     make_images,
+    make_inception,
+    make_statistics,
 )
 from dgray.plan import Trial
 
@@ -139,7 +144,11 @@ def _needed(config: StudyConfig) -> Iterator[Job]:
     if set(METRICS_OF_FEATURES) & set(config.evaluate.metrics):
         if config.evaluate.features == "cnn":
             yield Job(cnn_key(config), make_extractor, config)
+        elif config.evaluate.features.startswith("inception"):
+            yield Job(inception_key(config), make_inception, config, is_here=True)
         yield Job(features_key(config), make_features, config)
+        if config.evaluate.reference not in SPLITS:
+            yield Job(statistics_key(config), make_statistics, config, is_here=True)
     if {"kl", "nll"} & set(config.evaluate.metrics):
         yield Job(likelihood_key(config), make_base_likelihood, config)
     if set(FLOW) & set(config.search.validated):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dgray.artifact_keys import cnn_key, generated_key, images_key
+from dgray.artifact_keys import cnn_key, generated_key, images_key, inception_key
 from dgray.build_base import build_image_base
 from dgray.config.conv_discriminator import ConvDiscriminator
 from dgray.config.data import MixtureData
@@ -36,7 +36,8 @@ from dgray.features.cnn import fit_cnn, load_cnn
 from dgray.features.custom import load_custom
 from dgray.features.efficientnet import load_efficientnet
 from dgray.features.extractor import FeatureExtractor
-from dgray.features.inception import InceptionMode, load_inception
+from dgray.features.inception import InceptionMode, load_inception, weights_file
+from dgray.features.inception_file import find_weights
 from dgray.image_store import StoredImages, unpack_images
 from dgray.networks.encoder_features import EncoderFeatures
 from dgray.networks.preconditioning import Preconditioned
@@ -117,11 +118,23 @@ def build_extractor(
         case "efficientnet_lite0":
             return load_efficientnet(device)
         case "inception_clean" | "inception_legacy_pytorch" | "inception_legacy_tensorflow":
-            given = config.evaluate.inception_weights
-            weights = None if given is None else Path(given).expanduser()
+            weights = artifacts[inception_key(config)]
             return load_inception(_INCEPTION_MODES[features], device, weights)
     shape = unpack_images(artifacts[images_key(config)]).shape
     return load_custom(features, shape, device)
+
+
+def import_inception(config: StudyConfig) -> bytes:
+    """The file of Inception's weights, found on this machine and tried.
+
+    Raises:
+        FileNotFoundError: it is not there; says where to put which.
+        ValueError: it is not what its name says.
+    """
+    mode, given = _INCEPTION_MODES[config.evaluate.features], config.evaluate.inception_weights
+    path = find_weights(weights_file(mode), None if given is None else Path(given).expanduser())
+    load_inception(mode, weights=path)
+    return path.read_bytes()
 
 
 _INCEPTION_MODES: Mapping[str, InceptionMode] = {

@@ -45,6 +45,7 @@ LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
 MLP_VALUES = 64  # of an image: beyond, a trained base is a U-Net and divergences are estimated
 UNET_MACS = 400  # of dgray's U-Net, per squared channel, block and pixel
 CONV_MACS = 15  # of a convolutional discriminator, likewise
+CONV_WEIGHTS = 250  # of one, per squared channel and block: 130 on a trunk's maps, 380 at 64 x 64
 EDM_MACS = 3.4e6  # of EDM's networks, per value of an image (10.5 G at 32 x 32 x 3)
 BACKWARD = 2  # a backward pass costs this many forward passes
 BACKWARD_OPERATIONS = 15  # small tensor operations of one
@@ -210,6 +211,13 @@ def _discriminator_macs(trial: Trial) -> int:
     return _macs(data_dimension(trial.config), network.width, network.depth)
 
 
+def _discriminator_weights(trial: Trial) -> int:
+    network = trial.config.discriminator
+    if trial.is_trained and network.kind == "conv":
+        return CONV_WEIGHTS * network.width**2 * network.depth
+    return _discriminator_macs(trial)  # every weight of a perceptron is used once
+
+
 def _convolution_macs(constant: int, width: int, depth: int, trial: Trial) -> int:
     channels = 1 if isinstance(trial.config.data, DigitsData | GlyphsData) else 3
     return constant * width**2 * depth * data_dimension(trial.config) // channels
@@ -299,6 +307,6 @@ def _trial_bytes(trial: Trial) -> int:
     if not isinstance(config.data, MixtureData):
         shown = 2 * min(shown, SHOWN_IMAGES)  # each with its nearest training image
     clouds = len(trial.settings) * shown * data_dimension(config)
-    state = STATE_COPIES * _discriminator_macs(trial) * trial.replicates
+    state = STATE_COPIES * _discriminator_weights(trial) * trial.replicates
     floats = (clouds + state) * FLOAT_BYTES
     return checkpoints * (PART_BYTES + rows * ROW_BYTES + floats)

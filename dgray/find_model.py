@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from dgray.fit_state import TrainingState
 from dgray.plan import Setting, Trial, make_plan
 from dgray.run_folder import RunFolder
 from dgray.run_model import BaseRecipe, RunRecipe
+from dgray.search.records import Asked, read_events
+from dgray.search_points import Point, cells_of, point_trial
 
 
 class NoSuchModelError(ValueError):
@@ -53,7 +55,7 @@ def run_recipe(folder: Path, *, trial: str, replicate: int, weight: float | None
         OSError: the folder is no run.
     """
     run = RunFolder(folder)
-    trials = {t.id: t for t in make_plan(load_study(folder / "study.lock.yaml")).trials}
+    trials = {t.id: t for t in _trials(run)}
     row = _row(run.rows(), trial, replicate)
     if row["trial"] not in trials:
         raise NoSuchModelError(
@@ -69,6 +71,19 @@ def run_recipe(folder: Path, *, trial: str, replicate: int, weight: float | None
     which = f", replicate {replicate}" if replicate else ""
     name = f"{of.label}{which}, epoch {row['epoch']}, {words}, {setting.num_steps} steps"
     return RunRecipe(of, found, weights, setting, calibrated, name)
+
+
+def _trials(run: RunFolder) -> Iterator[Trial]:
+    """Those of the run's plan, and those that its searches asked for."""
+    study = load_study(run.path / "study.lock.yaml")
+    yield from make_plan(study).trials
+    for cell in cells_of(study):
+        for event in read_events(run, cell.id):
+            if isinstance(event, Asked) and event.trial is not None:
+                point: Point = {
+                    tuple(name.split(".")): value for name, value in event.values.items()
+                }
+                yield point_trial(study, cell, point)
 
 
 def _row(rows: pd.DataFrame, trial: str, replicate: int) -> pd.Series:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.artifact_keys import features_key
+from dgray.artifact_keys import features_key, statistics_key
 from dgray.config.study import StudyConfig
 from dgray.features.extractor import FeatureExtractor, FeatureSource, extract
 from dgray.image_store import StoredImages, metadata_of
@@ -43,14 +43,10 @@ class ImageReference:
 
     @staticmethod
     def read(config: StudyConfig, artifacts: Mapping[str, bytes]) -> ImageReference:
-        """From the artifact that ``reference_features`` made.
-
-        Raises:
-            OSError: ``evaluate.reference`` is a file that cannot be read.
-        """
+        """From the artifact that ``reference_features`` made, and the user's statistics if any."""
         content = artifacts[features_key(config)]
         tensors: dict[str, Tensor] = safetensors.torch.load(content)
-        source = FeatureSource(**json.loads(metadata_of(content)["source"]))
+        source = _source(content)
         training = FeatureStatistics.of(tensors["training"].numpy(), source).moments
         validation = FeatureStatistics.of(tensors["validation"].numpy(), source).moments
         reference = config.evaluate.reference
@@ -61,12 +57,35 @@ class ImageReference:
         if known is not None:
             moments = FeatureStatistics.of(known.numpy(), source).moments
         else:
-            moments = Moments.from_npz(Path(reference).expanduser().read_bytes(), source)
+            moments = Moments.from_npz(artifacts[statistics_key(config)], source)
         floor = frechet_distance(
             training.mean, training.covariance, moments.mean, moments.covariance
         )
         count = None if known is None else len(known)
         return ImageReference(source, moments, known, count, floor, validation)
+
+
+def import_statistics(config: StudyConfig, artifacts: Mapping[str, bytes]) -> bytes:
+    """The npz file of ``evaluate.reference``, for the features of the study.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, or of features of another dimension.
+    """
+    content = Path(config.evaluate.reference).expanduser().read_bytes()
+    source = _source(artifacts[features_key(config)])
+    dimension = len(Moments.from_npz(content, source).mean)
+    if dimension != source.dimension:
+        raise ValueError(
+            f"evaluate.reference must hold statistics of {source.name}, {source.dimension} "
+            f"numbers an image, but those of {config.evaluate.reference} are of {dimension}"
+        )
+    return content
+
+
+def _source(features: bytes) -> FeatureSource:
+    """What the artifact of ``reference_features`` holds features of."""
+    return FeatureSource(**json.loads(metadata_of(features)["source"]))
 
 
 def reference_features(

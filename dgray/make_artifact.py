@@ -23,6 +23,7 @@ from dgray.build_images import (
     build_extractor,
     build_images,
     fit_extractor,
+    import_inception,
 )
 from dgray.config.data import MixtureData, TrainedBase, WrongMixture
 from dgray.config.image_base import EdmBase
@@ -35,7 +36,7 @@ from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.fit_base import BaseFit
 from dgray.fit_base_data import BaseData
-from dgray.image_features import reference_features
+from dgray.image_features import import_statistics, reference_features
 from dgray.image_store import StoredImages, pack_images, unpack_images
 from dgray.problem import (
     Images,
@@ -186,6 +187,20 @@ def make_extractor(
 ) -> Making:
     """The classifier of ``evaluate.features: cnn``."""
     yield fit_extractor(config, made)
+
+
+def make_inception(
+    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
+) -> Making:
+    """Inception's weights: the driver finds them; workers need neither file nor variable."""
+    yield import_inception(config)
+
+
+def make_statistics(
+    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
+) -> Making:
+    """The mean and covariance that ``evaluate.reference`` names, likewise."""
+    yield import_statistics(config, made)
 
 
 def make_features(

@@ -11,6 +11,9 @@ from rich.console import Console
 from dgray import cost
 from dgray.config.load import load_study
 from dgray.cost import estimate
+from dgray.diffusion.noise import named_generator
+from dgray.discriminator.conv import initialise_conv
+from dgray.discriminator.conv_network import ConvShape
 from dgray.plan import Plan, make_plan
 from dgray.plan_view import duration, render_plan
 
@@ -138,3 +141,11 @@ def test_many_trials_are_cut_short(tmp_path: Path) -> None:
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize("image", [(1, 16, 16), (3, 64, 64), (256, 8, 8)])
+def test_a_convolutional_network_is_stored_by_its_weights(image: tuple[int, int, int]) -> None:
+    """Its multiplications are many times as many."""
+    shape = ConvShape(image=image, width=16, depth=2)
+    weights = initialise_conv(shape, 0.5, [named_generator(0)]).num_parameters
+    assert weights / 2 < cost.CONV_WEIGHTS * 16**2 * 2 < 2 * weights

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +20,7 @@ from dgray.data.images import to_uint8
 from dgray.discriminator.discriminator import Silent
 from dgray.evaluate_images import ImageScoring
 from dgray.evaluation_set import build_evaluation_set
+from dgray.features.inception_file import TORCHSCRIPT, VARIABLE
 from dgray.fit_state import TrainingState
 from dgray.networks.architecture import Architecture
 from dgray.networks.stored import StoredNetwork, write_network
@@ -24,6 +28,9 @@ from dgray.plan import Trial, make_plan
 from dgray.row import CheckpointResult, Row
 from dgray.run_folder import RunFolder
 from dgray.trial import build_task, run_trial
+from tests.features import conftest as of_features
+
+weights_folder = of_features.weights_folder  # stand-ins for Inception's files
 
 STUDY = """\
 name: tiny
@@ -280,3 +287,35 @@ def test_features_are_the_same_however_few_images_are_trained_on(tmp_path: Path)
         for problem in [build_problem(t.config, artifacts, torch.device("cpu"))]
     }
     assert held_out
+
+
+def test_files_that_the_driver_found_are_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights_folder: Path
+) -> None:
+    """Workers need neither Inception's weights nor the variable nor the user's statistics."""
+    own = shutil.copytree(weights_folder, tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "weights")
+    np.savez("reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    inception = ("evaluate.features=inception_legacy_tensorflow", "evaluate.metrics=[fid]")
+    base = trials_of(tmp_path, *inception, "evaluate.reference=reference.npz")[:1]
+    artifacts = artifacts_of(tmp_path, base)
+    monkeypatch.delenv(VARIABLE)
+    sha256 = hashlib.sha256((own / TORCHSCRIPT.name).read_bytes()).hexdigest()
+    shutil.rmtree(own)
+    Path("reference.npz").unlink()
+    (row,) = run(base, artifacts)
+    assert row.fid is not None
+    assert math.isfinite(row.fid)
+    assert row.features_sha256 == sha256
+    assert (row.reference, row.num_reference) == ("reference.npz", None)
+    with pytest.raises(ArtifactFailed, match="inception cannot be made: FID needs the Inception"):
+        artifacts_of(tmp_path, trials_of(tmp_path, *inception, "evaluate.inception_weights=gone"))
+
+
+def test_statistics_of_other_features_are_refused(tmp_path: Path) -> None:
+    reference = tmp_path / "reference.npz"
+    np.savez(reference, mu=np.zeros(3), sigma=np.eye(3))
+    chosen = ("evaluate.metrics=[fd]", f"evaluate.reference={reference}")
+    with pytest.raises(ArtifactFailed, match=r"64 numbers an image, but those of .* are of 3"):
+        artifacts_of(tmp_path, trials_of(tmp_path, *chosen))

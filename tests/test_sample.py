@@ -20,8 +20,9 @@ from dgray.networks.architecture import Architecture
 from dgray.networks.stored import StoredNetwork, load_checkpoint, write_network
 from dgray.open_run import open_run
 from dgray.plan import make_plan
+from dgray.run_folder import RunFolder
 from dgray.sample import main
-from dgray.search.schedule import GridSchedule
+from dgray.search.build import build_schedule
 
 IMAGES = """\
 name: tiny
@@ -49,10 +50,11 @@ def run_of(folder: Path, text: str) -> Path:
     (folder / "tiny.yaml").write_text(text)
     plan = make_plan(load_study(folder / "tiny.yaml"))
     run = open_run(plan, folder / "run", fresh=False)
+    schedule = build_schedule(plan, run)
     local.run(
-        GridSchedule(plan.trials, run),
+        schedule,
         run,
-        lambda workers: build_artifacts(plan.trials, run),
+        lambda workers: build_artifacts(schedule.examples, run),
         lambda event: None,
     )
     run.close()
@@ -141,6 +143,18 @@ def test_points_of_a_mixture_study(tmp_path: Path, capsys: pytest.CaptureFixture
     assert sample(run, tmp_path / "x.npz", "--trial", "nothing") == 2
     assert "--trial must be best or the id of one trial" in capsys.readouterr().err
     assert sample(run, tmp_path / "x.npz", "--seeds", "9-3") == 2
+
+
+def test_trials_of_a_search_are_models_too(tmp_path: Path) -> None:
+    searched = POINTS.replace("width: 8", "width: {int: [4, 8]}")
+    search = "search: {method: optuna, metrics: {path_kl_change: minimize}, num_trials: 2}\n"
+    run = run_of(tmp_path, searched + search)
+    rows = RunFolder(run).rows()
+    trials = set(rows[rows["objective"] == "kl"]["trial"])
+    assert trials
+    for number, trial in enumerate(sorted(trials)):
+        assert sample(run, tmp_path / f"{number}.npz", "--trial", trial) == 0
+    assert sample(run, tmp_path / "best.npz", "--trial", "best") == 0
 
 
 @pytest.mark.ray

@@ -19,6 +19,7 @@ class ConvDiscriminator(Model):
     conditional: bool = Field(False, description="it is told the class of every image")
     trunk: str = Field(
         "none",
-        description="none; or a frozen network whose feature maps it looks at: a TorchScript "
-        "file, or module:function that returns a torch.nn.Module",
+        description="none; or a frozen network whose feature maps it looks at: base (the encoder "
+        "of a base that is a U-Net), a TorchScript file that workers can read, or "
+        "module:function that returns a torch.nn.Module",
     )

@@ -34,4 +34,4 @@ class DiffusersBase(StoredBase):
     """A UNet2DModel of the library diffusers with its scheduler (extra ``diffusers``)."""
 
     kind: Literal["diffusers"]
-    path: str = Field(description="local directory of the model")
+    path: str = Field(description="directory of the model, which workers can read")

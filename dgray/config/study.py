@@ -129,7 +129,9 @@ class Evaluate(Model):
         "efficientnet_lite0, or your own as module:function",
     )
     inception_weights: str | None = Field(
-        None, description="file of Inception's weights; null: DGRAY_INCEPTION or clean-fid's place"
+        None,
+        description="file of Inception's weights, read once on the driver's machine; null: "
+        "DGRAY_INCEPTION there, or clean-fid's place",
     )
     reference: str = Field(
         "held_out",

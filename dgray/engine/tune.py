@@ -37,6 +37,7 @@ from dgray.search.schedule import Schedule
 
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a study's relative paths are the driver's
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its handler ends the study without a word
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",

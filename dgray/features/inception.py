@@ -14,6 +14,7 @@ modes are clean-fid's, and so are the features:
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dgray.features.extractor import FeatureSource, as_rgb, sha256_of
-from dgray.features.inception_file import STATE_DICT, TORCHSCRIPT, find_weights
+from dgray.features.inception_file import STATE_DICT, TORCHSCRIPT, WeightsFile, find_weights
 
 InceptionMode = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 MODES: tuple[InceptionMode, ...] = get_args(InceptionMode)
@@ -64,14 +65,15 @@ class InceptionFeatures:
 
 
 def load_inception(
-    mode: InceptionMode, device: torch.device | str = "cpu", weights: Path | None = None
+    mode: InceptionMode, device: torch.device | str = "cpu", weights: Path | bytes | None = None
 ) -> InceptionFeatures:
     """The network in one of clean-fid's modes, from a local file.
 
     Args:
         mode: how images are resized, and by whose port of the network they are seen.
         device: where it computes.
-        weights: the file or its folder; None: ``DGRAY_INCEPTION`` or clean-fid's own place.
+        weights: the file or its folder, or what the file holds; None: ``DGRAY_INCEPTION`` or
+            clean-fid's own place.
 
     Raises:
         ValueError: no such mode, or the file is not what its name says.
@@ -80,25 +82,34 @@ def load_inception(
     if mode not in MODES:
         raise ValueError(f"the mode must be one of {', '.join(MODES)}, but got {mode!r}")
     device = torch.device(device)
-    path = find_weights(STATE_DICT if mode == "legacy_pytorch" else TORCHSCRIPT, weights)
-    source = FeatureSource(f"fid_{mode}", DIMENSION, RESIZE[mode], sha256_of(path))
+    if isinstance(weights, bytes):
+        what, content = "what was given", weights
+    else:
+        path = find_weights(weights_file(mode), weights)
+        what, content = str(path), path.read_bytes()
+    source = FeatureSource(f"fid_{mode}", DIMENSION, RESIZE[mode], sha256_of(content))
     build = {
         "clean": _clean,
         "legacy_pytorch": _legacy_pytorch,
         "legacy_tensorflow": _legacy_tensorflow,
     }[mode]
     try:
-        forward = build(path, device)
-    except (RuntimeError, AttributeError, EOFError, OSError, UnpicklingError) as error:
+        forward = build(content, device)
+    except (ValueError, RuntimeError, AttributeError, EOFError, OSError, UnpicklingError) as error:
         raise ValueError(
-            f"{path} cannot be read as the Inception-v3 weights that mode {mode!r} needs "
+            f"{what} cannot be read as the Inception-v3 weights that mode {mode!r} needs "
             f"({error}); is it whole, and the file of this mode?"
         ) from error
     return InceptionFeatures(source, device, forward)
 
 
-def _clean(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    layers = _script(path, device).layers
+def weights_file(mode: InceptionMode) -> WeightsFile:
+    """The published file that a mode needs."""
+    return STATE_DICT if mode == "legacy_pytorch" else TORCHSCRIPT
+
+
+def _clean(content: bytes, device: torch.device) -> Callable[[Tensor], Tensor]:
+    layers = _script(content, device).layers
 
     def forward(rgb: Tensor) -> Tensor:
         resized = torch.stack([_bicubic(image) for image in rgb.cpu().numpy()]).to(device)
@@ -107,17 +118,17 @@ def _clean(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def _legacy_tensorflow(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    network = _script(path, device)
+def _legacy_tensorflow(content: bytes, device: torch.device) -> Callable[[Tensor], Tensor]:
+    network = _script(content, device)
     return lambda rgb: cast(Tensor, network(rgb, return_features=True))
 
 
-def _legacy_pytorch(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _legacy_pytorch(content: bytes, device: torch.device) -> Callable[[Tensor], Tensor]:
     network = _ported_inception()
     with warnings.catch_warnings():
         # The other mode's file: torch warns, then refuses to load it as weights only.
         warnings.filterwarnings("ignore", r"'torch\.load' received a zip file", UserWarning)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     network.load_state_dict(state)
     network.fc = nn.Identity()
     network = network.to(device).eval().requires_grad_(False)
@@ -130,11 +141,12 @@ def _legacy_pytorch(path: Path, device: torch.device) -> Callable[[Tensor], Tens
     return forward
 
 
-def _script(path: Path, device: torch.device) -> torch.jit.ScriptModule:
+def _script(content: bytes, device: torch.device) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
         # The published file is TorchScript; there is none in the format that torch prefers now.
         warnings.filterwarnings("ignore", r"`torch\.jit\.load`", FutureWarning)
-        return cast(torch.jit.ScriptModule, torch.jit.load(str(path), map_location=device).eval())
+        network = torch.jit.load(io.BytesIO(content), map_location=device)
+    return cast(torch.jit.ScriptModule, network.eval())
 
 
 def _bicubic(image: np.ndarray) -> Tensor:

@@ -112,6 +112,16 @@ class Architecture:
         """Number of classes; 0: unconditional."""
         return self._whole("label_dim")
 
+    @property
+    def num_blocks(self) -> int:
+        """A lower bound of the number of its residual blocks."""
+        defaults = inspect.signature(MODELS[self.model_type].__init__).parameters
+        per_level, levels = (
+            self.init_kwargs.get(name, defaults[name].default)
+            for name in ("num_blocks", "channel_mult")
+        )
+        return int(per_level) * len(levels)
+
     def to_json(self) -> dict[str, Any]:
         """What ``from_json`` reads."""
         return {

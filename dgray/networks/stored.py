@@ -123,8 +123,7 @@ def build_module(network: StoredNetwork) -> Preconditioned:
     Raises:
         NetworkRefused: names, shapes or kinds of weights are not those of the architecture.
     """
-    with torch.device("meta"):  # neither memory nor time for initial weights
-        module = network.architecture.build()
+    module = _blank(network)
     expected = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
     found = {name: tuple(weight.shape) for name, weight in network.state.items()}
     wrong = [
@@ -140,6 +139,18 @@ def build_module(network: StoredNetwork) -> Preconditioned:
     state = {name: weight.to(torch.float32) for name, weight in network.state.items()}
     module.load_state_dict(state, strict=True, assign=True)
     return module
+
+
+def _blank(network: StoredNetwork) -> Preconditioned:
+    """The module without weights, if its description is in proportion to the weights there are."""
+    blocks, weights = network.architecture.num_blocks, len(network.state)
+    if blocks > weights:
+        raise NetworkRefused(f"{blocks} blocks must have as many weights, but there are {weights}")
+    try:
+        with torch.device("meta"):  # neither memory nor time for initial weights
+            return network.architecture.build()
+    except (RuntimeError, ArithmeticError, LookupError) as error:  # of sizes that cannot be
+        raise NetworkRefused(f"no network has such an architecture: {error}") from error
 
 
 def sha256_of(path: Path) -> str:

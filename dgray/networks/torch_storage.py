@@ -23,6 +23,7 @@ from dgray.networks.inert_pickle import Call, Global, Persistent, PickleRefused,
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of torch.save
 PROTOCOL_VERSION = 1001
 COUNT = struct.Struct("<q")
+MOST_DIMENSIONS = 8  # of a tensor; those of networks have 4
 STORAGES: Mapping[str, torch.dtype] = MappingProxyType(
     {
         "torch.FloatStorage": torch.float32,
@@ -55,7 +56,7 @@ def read_storage(blob: bytes) -> Tensor:
     version = read_inert(file, allowed=())
     machine = read_inert(file, allowed=())
     if version != PROTOCOL_VERSION or not isinstance(machine, dict):
-        raise PickleRefused(f"a storage must be of version {PROTOCOL_VERSION}, not {version!r}")
+        raise PickleRefused(f"a storage must be of version {PROTOCOL_VERSION}; it is not")
     if machine.get("little_endian") is not True:
         raise PickleRefused("a storage must be little-endian")
     reference = read_inert(file, allowed=STORAGES, with_persistent=True)
@@ -106,14 +107,23 @@ def read_tensor(call: Any) -> Tensor:
 
 
 def _check_view(count: int, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> None:
-    whole = all(type(n) is int and n >= 0 for n in (*size, *stride)) and len(size) == len(stride)
-    expected = [math.prod(size[i + 1 :]) for i in range(len(size))] if whole else []
+    """Refuse all but the whole storage; what a file claims is not even printed unless it is short.
+
+    Tuples within tuples that share their entries take no room, but their text could fill memory.
+    """
+    plain = all(type(n) is int and 0 <= n < 2**63 for n in (*size, *stride, abs(offset)))
+    if len(size) != len(stride) or len(size) > MOST_DIMENSIONS or not plain:
+        raise PickleRefused(
+            f"a tensor must have as many sizes as strides, at most {MOST_DIMENSIONS}, all of them "
+            "whole numbers that are not negative; this one has not"
+        )
+    expected = [math.prod(size[i + 1 :]) for i in range(len(size))]
     # where there is one entry, or none, no stride is ever taken
     fits = all(
-        step == plain or length <= 1
-        for length, step, plain in zip(size, stride, expected, strict=False)
+        step == whole or length <= 1
+        for length, step, whole in zip(size, stride, expected, strict=True)
     )
-    if not whole or offset != 0 or math.prod(size) != count or not fits:
+    if offset != 0 or math.prod(size) != count or not fits:
         raise PickleRefused(
             f"a tensor must be its whole storage in row-major order, but one of size {size}, "
             f"strides {stride} and offset {offset} was asked of {count} numbers"[:400]

@@ -58,9 +58,10 @@ KINDS = (
     FigureKind(
         "finding",
         "Overfitting in one picture",
-        "KL to the data against epochs, at the largest capacity and the fewest real samples. "
-        "Grey dashes: the unguided base. Above them guidance does harm, below them good. Colour "
-        "dashes: the same discriminators with the weight calibrated on validation data. " + _BAND,
+        "Against epochs, at the largest capacity and the fewest real samples. Grey dashes: the "
+        "unguided base. Of a KL or a distance, above them guidance does harm, below them good; of "
+        "precision and recall it is the other way round. Colour dashes: the same discriminators "
+        "with the weight calibrated on validation data. " + _BAND,
         headline,
     ),
     FigureKind(
@@ -80,14 +81,14 @@ KINDS = (
     ),
     FigureKind(
         "kl_against_epochs",
-        "KL against epochs, three lenses",
-        "Darker lines are larger discriminators. The KL of the SDE sampler is a nearest-neighbour "
-        "estimate: its floor is what fresh data would score. " + _BAND,
+        "Against epochs, through every lens",
+        "Darker lines are larger discriminators. A KL of the SDE sampler, where there is one, is "
+        "a nearest-neighbour estimate: its floor is what fresh data would score. " + _BAND,
         kl_against_epochs,
     ),
     FigureKind(
         "kl_against_weight",
-        "KL against guidance weight",
+        "Against guidance weight",
         "Every curve starts at the base (weight 0); weight 1 is the exact correction by a perfect "
         "discriminator. Diamonds at the right: the weight calibrated per noise level. " + _BAND,
         kl_against_weight,

@@ -10,14 +10,13 @@ from dgray.reporting.table import StudyTable
 from dgray.reporting.theme import (
     COLOURS,
     band,
-    grid,
     legend_below,
     level,
     name_of,
-    new_figure,
     number_ticks,
     shade,
     value_scale,
+    wrapped_grid,
 )
 from dgray.reporting.views import (
     LENSES,
@@ -49,8 +48,7 @@ def kl_against_epochs(table: StudyTable) -> Figure | None:
     if not lenses or cells["epoch"].nunique() < 2:
         return None
     panels = list(facets(cells, role.of_facets))
-    figure = new_figure(len(panels), len(lenses), width=3.5, height=2.6)
-    axes = grid(figure, len(panels), len(lenses))
+    figure, axes = wrapped_grid(len(panels), len(lenses), width=3.5, height=2.6)
     for row, (title, facet) in zip(axes, panels, strict=True):
         for panel, metric in zip(row, lenses, strict=True):
             _curves(panel, facet, metric, role.capacity)
@@ -70,8 +68,7 @@ def headline(table: StudyTable) -> Figure | None:
     lenses = lenses_of(constant)
     if not lenses or constant["epoch"].nunique() < 2:
         return None
-    figure = new_figure(1, len(lenses), width=3.5, height=3.1)
-    axes = grid(figure, 1, len(lenses))
+    figure, axes = wrapped_grid(1, len(lenses), width=3.5, height=3.1)
     calibrated = with_series(cells[cells["is_calibrated"].astype(bool)], role.of_series)
     for panel, metric in zip(axes[0], lenses, strict=True):
         _curves(panel, constant, metric, None, suffix=f", {_at(weight)}")

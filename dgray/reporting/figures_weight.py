@@ -11,13 +11,12 @@ from dgray.reporting.table import StudyTable
 from dgray.reporting.theme import (
     COLOURS,
     band,
-    grid,
     legend_below,
     level,
     name_of,
-    new_figure,
     shade,
     value_scale,
+    wrapped_grid,
 )
 from dgray.reporting.views import (
     TITLES,
@@ -43,8 +42,7 @@ def kl_against_weight(table: StudyTable) -> Figure | None:
     if not lenses or cells["guidance_weight"].nunique() < 2:
         return None
     panels = list(facets(cells, role.of_facets))
-    figure = new_figure(len(panels), len(lenses), width=3.5, height=2.6)
-    axes = grid(figure, len(panels), len(lenses))
+    figure, axes = wrapped_grid(len(panels), len(lenses), width=3.5, height=2.6)
     for row, (title, facet) in zip(axes, panels, strict=True):
         base = base_of(table, facet)
         for panel, metric in zip(row, lenses, strict=True):

@@ -216,7 +216,8 @@ def _cloud_tag(cloud: Any) -> str:
     if cloud.source in ("data", "real"):
         return f"samples/{'training points' if cloud.source == 'real' else 'data'}"
     weight = "calibrated" if cloud.is_calibrated else f"{cloud.guidance_weight:g}"
-    return f"samples/w={weight} ({cloud.sampler})"
+    kind = "nearest training images" if cloud.source == "nearest" else "samples"
+    return f"{kind}/w={weight} ({cloud.sampler})"
 
 
 def _scalars(scalars: Iterable[Scalar]) -> Iterator[Event]:

@@ -51,6 +51,7 @@ STYLE: Any = {  # Any: matplotlib types its keys one by one
     "svg.fonttype": "path",  # the same picture on machines without the font
     "pdf.fonttype": 3,
 }
+WIDEST = 3  # panels side by side whose text can still be read on the report's page
 _SPAN = 20.0  # values that span more are shown on a logarithmic scale
 
 
@@ -65,6 +66,19 @@ def grid(figure: Figure, rows: int, columns: int, *, share_rows: bool = False) -
         rows, columns, squeeze=False, sharey="row" if share_rows else False
     )
     return axes
+
+
+def wrapped_grid(
+    rows: int, columns: int, *, width: float, height: float
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes as a (rows, columns) array; long rows go on below themselves."""
+    lines = math.ceil(columns / WIDEST)
+    wide = math.ceil(columns / lines)
+    figure = new_figure(rows * lines, wide, width=width, height=height)
+    axes = grid(figure, rows * lines, wide).reshape(rows, lines * wide)
+    for spare in axes[:, columns:].flat:
+        spare.remove()
+    return figure, axes[:, :columns]
 
 
 def name_of(series: str) -> str:

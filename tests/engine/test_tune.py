@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
     from dgray.engine import tune
 
-    log = tmp_path / "log"
+    log = Path(os.path.relpath(tmp_path / "log"))  # a worker is where the driver is
     bad = make_trial("bad", die_at=EPOCHS[1], log=str(log), max_failures=1)
     plan = make_plan(bad, make_trial("kl-1", max_failures=1))
     folder = RunFolder(tmp_path / "run")

@@ -161,6 +161,14 @@ def test_references_to_the_outside_are_refused(tmp_path: Path) -> None:
             read_edm_pickle(write(tmp_path / "n.pkl", content))
 
 
+def shared_tuples(depth: int) -> tuple[Any, ...]:
+    """A tuple within a tuple, each twice: no room in memory, and no end in print."""
+    made: tuple[Any, ...] = ()
+    for _ in range(depth):
+        made = made, made
+    return made
+
+
 @pytest.mark.parametrize(
     ("offset", "size", "stride"),
     [
@@ -176,6 +184,8 @@ def test_references_to_the_outside_are_refused(tmp_path: Path) -> None:
         (0, (4,), ()),
         (0, (4.0,), (1,)),
         (0, (2**40, 0), (0, 1)),
+        (0, (1,) * 9, (1,) * 9),  # more dimensions than any weight has
+        (0, shared_tuples(60), (1,)),  # its text would be of 2^60 brackets
     ],
 )
 def test_tensors_must_be_their_whole_storage(offset: int, size: Any, stride: Any) -> None:
@@ -183,7 +193,7 @@ def test_tensors_must_be_their_whole_storage(offset: int, size: Any, stride: Any
         as_tensor(legacy_blob(torch.ones(4)), offset=offset, size=size, stride=stride)
     )
     call = read_inert(io.BytesIO(content), allowed=ALLOWED)
-    with pytest.raises(PickleRefused, match="a tensor must be its whole storage"):
+    with pytest.raises(PickleRefused, match=r"a tensor must (be its whole|have as many)"):
         read_tensor(call)
 
 
@@ -198,7 +208,7 @@ def test_strides_of_single_entries_do_not_matter() -> None:
     ("change", "words"),
     [
         (lambda blob: blob.replace(b"\x6c\xfc\x9c", b"\x6d\xfc\x9c", 1), "magic number"),
-        (lambda blob: blob.replace(b"M\xe9\x03", b"M\xea\x03"), "version 1001, not 1002"),
+        (lambda blob: blob.replace(b"M\xe9\x03", b"M\xea\x03"), "version 1001; it is not"),
         (lambda blob: blob[:-1], "must have 16 bytes, but 15 follow"),
         (lambda blob: blob + b"\0", "must have 16 bytes, but 17 follow"),
         (lambda blob: blob[:100], "damaged or cut short"),

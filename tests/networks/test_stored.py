@@ -18,6 +18,7 @@ from network_cases import Golden
 
 import dgray
 from dgray.checkpoint import main
+from dgray.networks.architecture import Architecture
 from dgray.networks.stored import (
     NetworkRefused,
     StoredNetwork,
@@ -151,3 +152,23 @@ def test_damaged_files(golden: Golden, tmp_path: Path) -> None:
     path.with_suffix(".json").write_text("{")
     with pytest.raises(NetworkRefused, match="damaged"):
         read_network(path)
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ({"num_blocks": 100_000}, "200000 blocks must have as many weights"),
+        ({"model_channels": 100_000, "channel_mult": [100_000] * 2}, "no network has such"),
+        ({"model_channels": 0}, "no network has such"),
+        ({"img_resolution": 0}, "no network has such"),
+    ],
+)
+def test_a_description_cannot_ask_for_more_than_there_are_weights(
+    golden: Golden, claim: dict[str, Any], words: str
+) -> None:
+    """Seconds and megabytes, whatever a file claims."""
+    record = golden.architecture.to_json()
+    record["init_kwargs"] |= claim
+    architecture = Architecture.from_json(record)
+    with pytest.raises(ValueError, match=words):
+        build_module(StoredNetwork(architecture, golden.state))

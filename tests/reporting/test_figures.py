@@ -10,7 +10,7 @@ from synthetic import Member, row, table_of
 
 from dgray.reporting.build import read_table
 from dgray.reporting.figures import KINDS, Picture, pictures
-from dgray.reporting.figures_epochs import headline
+from dgray.reporting.figures_epochs import headline, kl_against_epochs
 from dgray.reporting.figures_loss import losses
 from dgray.reporting.theme import STYLE
 
@@ -132,3 +132,17 @@ def test_interval_and_stage_settings_do_not_mix_with_plain_ones() -> None:
     assert figure is not None
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
     assert list(lines["KL objective, w = 1"].get_ydata()) == [0.4, 0.4]
+
+
+def test_many_lenses_go_on_in_further_rows() -> None:
+    """Six panels side by side cannot be read on a page."""
+    trained = Member("kl", {"fit.objective": "kl"})
+    scores = ("path_kl_change", "kl_change", "fd", "precision", "recall")
+    values = dict.fromkeys(scores, 0.5) | {f"{name}_se": 0.1 for name in scores}
+    rows = [row(Member("base", {}), **values)]
+    rows += [row(trained, epoch, 1.0, **values) for epoch in (5, 20)]
+    for draw in (headline, kl_against_epochs):
+        figure = draw(table_of(rows))
+        assert figure is not None
+        places = [axes.get_subplotspec().get_geometry()[:2] for axes in figure.axes]  # type: ignore[union-attr]
+        assert places == [(2, 3)] * len(scores)

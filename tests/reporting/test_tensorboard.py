@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from dgray.reporting.build import read_table
 from dgray.reporting.raster import cloud_png, frame_of
-from dgray.reporting.tensorboard import TensorBoardWriter, rebuild, run_name
+from dgray.reporting.tensorboard import TensorBoardWriter, _cloud_tag, rebuild, run_name
 from dgray.row import CheckpointResult
 
 WANTED = "cross_entropy, width 128, num_real 100"
@@ -87,6 +88,13 @@ def test_clouds_are_images_of_every_checkpoint(rebuilt: Path) -> None:
     assert [image.step for image in images] == [5, 20, 80, 400]
     picture = Image.open(io.BytesIO(images[0].encoded_image_string))
     assert picture.size == (320, 320)
+
+
+def test_training_images_nearest_to_samples_are_not_shown_as_samples() -> None:
+    setting = {"is_calibrated": False, "guidance_weight": 1.0, "sampler": "ode"}
+    sources = ("data", "real", "guided", "nearest")
+    tags = {_cloud_tag(SimpleNamespace(source=source, **setting)) for source in sources}
+    assert len(tags) == len(sources)
 
 
 def test_hparams_name_every_axis_and_the_best_metrics(rebuilt: Path) -> None:
