@@ -20,6 +20,7 @@ from dgray.networks.architecture import Architecture
 from dgray.networks.stored import StoredNetwork, load_checkpoint, write_network
 from dgray.open_run import open_run
 from dgray.plan import make_plan
+from dgray.run_folder import RunFolder
 from dgray.sample import main
 from dgray.search.schedule import GridSchedule
 
@@ -127,7 +128,7 @@ def test_the_weight_matters_and_models_are_not_mixed(
 
 
 def test_the_best_row_of_the_study_is_the_default(run: Path) -> None:
-    model = run_recipe(run, trial="best", replicate=0, weight=None)
+    model = run_recipe(RunFolder(run), trial="best", replicate=0, weight=None)
     assert model.setting.is_calibrated == (model.calibrated is not None)
     assert model.name.startswith("kl")
 
