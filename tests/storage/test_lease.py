@@ -19,7 +19,7 @@ from dgray.storage.store import Store, StoreError
 from tests.storage.conftest import Bucket
 from tests.storage.faulty_proxy import Fault, FaultyProxy
 
-LEASE = 4.0  # the server's times are whole seconds
+LEASE = 3.0  # the server's times are whole seconds
 
 
 @pytest.fixture(autouse=True)
