@@ -92,7 +92,7 @@ def _run(
         print(error, file=sys.stderr)
         return 1
     except StoreError as error:
-        print(f"{error}. What is there is whole and kept. {go_on}", file=sys.stderr)
+        print(f"{error}. {go_on}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if folder.lost is not None:

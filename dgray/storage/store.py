@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from pyarrow import fs
@@ -33,14 +34,13 @@ _NO_PERMISSION = (
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's role; for gs "
     "GOOGLE_APPLICATION_CREDENTIALS)"
 )
+_NO_BUCKET = "there is no such bucket; make it, or correct the URI"
 # What no waiting mends, by the words of the cloud libraries' messages.
 _REFUSALS = {
-    r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist|Bucket '.*' not found": (
-        "there is no such bucket; make it, or correct the URI"
-    ),
+    r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist|Bucket '.*' not found": _NO_BUCKET,
     r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH|"
     r"EXPIRED_TOKEN|ExpiredToken|UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION_TOKEN|"
-    r"HTTP status 40[13]\b|PERMISSION_DENIED|UNAUTHENTICATED|[Cc]ould not .*default credentials": (
+    r"HTTP status 40[13]\b|PERMISSION_DENIED|UNAUTHENTICATED|OAuth2 access token": (
         _NO_PERMISSION
     ),
     r"HTTP status 301\b|PermanentRedirect": (
@@ -129,8 +129,8 @@ class Store:
 
         try:
             self._call(put)
-        except FileNotFoundError as error:  # of the bucket
-            raise self._error(f"{error}") from error
+        except FileNotFoundError as error:
+            raise self._error(_NO_BUCKET) from error
 
     def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
@@ -159,6 +159,8 @@ class Store:
             except StoreError as error:
                 raise self._error(str(error)) from error
             except OSError as error:
+                if str(error).startswith("No such file"):  # so pyarrow lists an empty gs:// folder
+                    raise FileNotFoundError(str(error)) from error
                 if (refusal := _refusal(str(error))) is not None:
                     raise self._error(refusal) from error
                 pause = min(2.0**attempt, _LONGEST_PAUSE) * self._random.uniform(0.5, 1.0)
@@ -167,7 +169,7 @@ class Store:
                     self._has_given_up = True
                     raise self._error(
                         f"the store did not answer as it should for {waited:.0f} s "
-                        f"({_short(str(error))})"
+                        f"({_short(str(error))}); what is there is whole and kept"
                     ) from error
                 time.sleep(pause)
         raise AssertionError("the attempts never end")
@@ -192,9 +194,13 @@ def _connect(uri: Uri, patience: float) -> fs.FileSystem:
             "one of PyPI: pip install --force-reinstall pyarrow"
         ) from error
     if uri.scheme == "gs":
-        from datetime import timedelta
-
-        return make(retry_time_limit=timedelta(seconds=max(patience, SILENCE_SECONDS)))
+        scheme, _, host = os.environ.get("STORAGE_EMULATOR_HOST", "").rpartition("://")
+        return make(
+            anonymous=bool(host),
+            scheme=(scheme or "http") if host else None,
+            endpoint_override=host or None,
+            retry_time_limit=timedelta(seconds=max(patience, SILENCE_SECONDS)),
+        )
     endpoint = s3_endpoint()
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region is None:
