@@ -14,7 +14,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ _NO_PERMISSION = (
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's role; for gs "
     "GOOGLE_APPLICATION_CREDENTIALS)"
 )
+_VARIABLE = re.compile(r"AWS_|GOOGLE_|STORAGE_EMULATOR_HOST$")
 _NO_BUCKET = "there is no such bucket; make it, or correct the URI"
 # What no waiting mends, by the words of the cloud libraries' messages.
 _REFUSALS = {
@@ -68,7 +69,11 @@ class Entry:
 
 
 class Store:
-    """The objects under one URI, by their names relative to it. Pickles as URI and patience."""
+    """The objects under one URI, by their names relative to it.
+
+    Pickles as URI, patience and the environment that says how to reach it: Ray's writer of rows is
+    a child of Ray's, not of the driver, and may have another. So a pickle may hold a secret.
+    """
 
     def __init__(self, uri: Uri, patience: float | None = None) -> None:
         """``patience``: seconds for which a call is tried again. Nothing is connected yet."""
@@ -78,8 +83,8 @@ class Store:
         self._files: fs.FileSystem | None = None
         self._random = random.Random()  # pauses only
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Uri, float]]:
-        return Store, (self.uri, self._patience)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _in_environment, (self.uri, self._patience, _environment())
 
     def once(self) -> Store:
         """The same without patience."""
@@ -176,6 +181,19 @@ class Store:
 
     def _error(self, words: str) -> StoreError:
         return StoreError(f"{self.uri}: {words}")
+
+
+def _environment() -> dict[str, str]:
+    """The variables that the cloud libraries look at."""
+    return {name: value for name, value in os.environ.items() if _VARIABLE.match(name)}
+
+
+def _in_environment(uri: Uri, patience: float, environment: Mapping[str, str]) -> Store:
+    """A store in another process, reached as it was in the one that pickled it."""
+    for name in _environment().keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    return Store(uri, patience)
 
 
 def _connect(uri: Uri, patience: float) -> fs.FileSystem:

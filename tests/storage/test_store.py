@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +18,7 @@ from dgray.storage.store import Store, StoreError
 from tests.storage.conftest import Bucket
 from tests.storage.faulty_proxy import Fault, FaultyProxy
 
+ROOT = Path(__file__).parents[2]
 OPERATIONS: dict[str, tuple[object, ...]] = {
     "entries": (),
     "entry": ("a",),
@@ -57,6 +62,19 @@ def test_objects_come_back_as_they_were_put(bucket: Bucket) -> None:
     assert set(store.entries()) == {"run.json", "big"}
     store.write("run.json", b"other")
     assert store.read("run.json") == b"other"
+
+
+def test_another_process_reaches_it_as_this_one_does(bucket: Bucket) -> None:
+    program = "import pickle, sys; pickle.load(sys.stdin.buffer).write('rows/a', b'rows')"
+    other = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    subprocess.run(
+        [sys.executable, "-c", program],
+        input=pickle.dumps(store_of(bucket)),
+        env={**other, "PYTHONPATH": str(ROOT), "AWS_SESSION_TOKEN": "of-another-account"},
+        check=True,
+        timeout=120,
+    )
+    assert bucket.objects() == {"rows/a": b"rows"}
 
 
 def every(count: int, *faults: Fault) -> Iterator[Fault | None]:
