@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dgray.artifact_keys import generated_key
@@ -19,7 +19,8 @@ from dgray.config.data import MixtureData, TrainedBase, WrongMixture
 from dgray.config.image_base import DiffusersBase, EdmBase
 from dgray.config.image_data import DigitsData, GlyphsData
 from dgray.config.relevance import WITH_GENERATED
-from dgray.plan import TWO_STAGE_SAMPLERS, Plan, Setting, Trial
+from dgray.plan import TWO_STAGE_SAMPLERS, Plan, Setting, Trial, counts_of
+from dgray.search_points import cells_of, typical_trial
 
 # Speed of one CPU thread.
 FLOPS = 16e9  # float32 matrix products, small ones
@@ -68,10 +69,21 @@ SHOWN_IMAGES = 64  # of a setting
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchEstimate:
+    """What the search of one cell needs, if no trial of it is stopped early."""
+
+    label: str
+    trial: Trial  # in the middle of every domain
+    num_trials: int | None  # None: as many as its time allows
+    trial_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """What a run of the plan needs."""
 
     trial_seconds: tuple[float, ...]  # in the order of plan.trials
+    searches: tuple[SearchEstimate, ...]
     parallel_trials: int
     wall_seconds: float
     gpus: int  # that the wall time is meant with
@@ -81,30 +93,60 @@ class Estimate:
 
 def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> Estimate:
     """Time and disk for a run with this many CPUs and GPUs."""
-    seconds = tuple(trial_seconds(trial) for trial in plan.trials)
-    parallel = parallel_trials(plan, cpus=cpus, gpus=gpus)
+    fixed = tuple(trial_seconds(trial) for trial in plan.trials)
+    searches = tuple(_search_estimates(plan))
+    parallel = parallel_trials(plan, searches, cpus=cpus, gpus=gpus)
+    points = [search.trial for search in searches for _ in range(search.num_trials or 0)]
+    seconds = (*fixed, *(trial_seconds(trial) for trial in points))
     shared = artifact_seconds(plan)
-    around = START_SECONDS + shared / parallel + report_seconds(plan)
+    around = START_SECONDS + shared / parallel + report_seconds(plan, points)
     per_trial = plan.trials[0].config.resources.gpus_per_trial
     return Estimate(
-        trial_seconds=seconds,
+        trial_seconds=fixed,
+        searches=searches,
         parallel_trials=parallel,
-        wall_seconds=around + _makespan(seconds, parallel),
+        wall_seconds=around + _trials_seconds(plan, fixed, seconds, parallel),
         gpus=math.ceil(per_trial * parallel),
         gpu_seconds=per_trial * (shared + sum(seconds)),
-        disk_bytes=FIGURES_BYTES + sum(_trial_bytes(trial) for trial in plan.trials),
+        disk_bytes=FIGURES_BYTES + sum(_trial_bytes(trial) for trial in (*plan.trials, *points)),
     )
 
 
-def parallel_trials(plan: Plan, *, cpus: int, gpus: int = 0) -> int:
+def _search_estimates(plan: Plan) -> Iterator[SearchEstimate]:
+    for cell in cells_of(plan.study):
+        trial = typical_trial(plan.study, cell)
+        yield SearchEstimate(
+            label=cell.label,
+            trial=trial,
+            num_trials=cell.search.num_trials,
+            trial_seconds=trial_seconds(trial),
+        )
+
+
+def _trials_seconds(
+    plan: Plan, fixed: tuple[float, ...], seconds: tuple[float, ...], parallel: int
+) -> float:
+    """From the first trial to the end of the last; searches end with their time, if limited."""
+    whole = _makespan(seconds, parallel)
+    search = plan.trials[0].config.search
+    if search.method == "grid" or search.time_budget is None:
+        return whole
+    budget = _makespan(fixed, parallel) + search.time_budget
+    return budget if search.num_trials is None else min(whole, budget)
+
+
+def parallel_trials(
+    plan: Plan, searches: Sequence[SearchEstimate], *, cpus: int, gpus: int = 0
+) -> int:
     """Trials that run at the same time; at least 1, since a cluster may have more to offer."""
     resources = plan.trials[0].config.resources
-    limits = [len(plan.trials), cpus // resources.cpus_per_trial]
+    number = sum([search.num_trials or math.inf for search in searches], float(len(plan.trials)))
+    limits = [number, cpus // resources.cpus_per_trial]
     if resources.gpus_per_trial > 0:
         limits.append(math.floor(gpus / resources.gpus_per_trial))
     if resources.max_concurrent_trials is not None:
         limits.append(resources.max_concurrent_trials)
-    return max(1, min(limits))
+    return max(1, int(min(limits)))
 
 
 def trial_seconds(trial: Trial) -> float:
@@ -124,9 +166,10 @@ def artifact_seconds(plan: Plan) -> float:
     return sum(_base_work(trial) for trial in bases.values())
 
 
-def report_seconds(plan: Plan) -> float:
-    """Seconds after the last trial: the report."""
-    return REPORT_SECONDS + CHECKPOINT_REPORT_SECONDS * plan.counts.checkpoints
+def report_seconds(plan: Plan, points: Sequence[Trial] = ()) -> float:
+    """Seconds after the last trial: the report; ``points``: trials of searches."""
+    checkpoints = counts_of((*plan.trials, *points)).checkpoints
+    return REPORT_SECONDS + CHECKPOINT_REPORT_SECONDS * checkpoints
 
 
 def _base_work(trial: Trial) -> float:

@@ -35,6 +35,7 @@ FREE_FIELDS = (
     "resources.max_concurrent_trials",
     "resources.max_failures",
     "resources.sampling_actors",
+    "resources.result_cache",
 )
 _SHOWN = 5
 
@@ -46,7 +47,6 @@ class OpenRun(RunFolder):
         """``lock``: of the folder; ``is_resumed``: rows of an earlier session may be there."""
         super().__init__(path)
         self.is_resumed = is_resumed
-        self.where: Path | Uri = path  # as the user knows it
         self._lock = lock
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class OpenRemoteRun(OpenRun):
     def __init__(self, store: Store, lease: Lease, *, is_resumed: bool) -> None:
         """The working copy is there already."""
         super().__init__(working_folder(store.uri), lease, is_resumed=is_resumed)
-        self.where = store.uri
+        self.where = str(store.uri)
         self.mirror = self._store = store
         self._lease = lease
 
@@ -178,7 +178,7 @@ def _visible(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
 
 
-def _refuse_something_else(where: Path | Uri, found: list[str]) -> None:
+def _refuse_something_else(where: object, found: list[str]) -> None:
     if found:
         raise RunRefused(
             f"{where}: a run is kept in a folder of its own, but this one holds {found[0]} and no "
@@ -194,7 +194,7 @@ def _tell(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def _refuse_other_study(plan: Plan, lock_file: Path, where: Path | Uri) -> None:
+def _refuse_other_study(plan: Plan, lock_file: Path, where: object) -> None:
     before = dict(_flat(_parse(lock_file.read_text(encoding="utf-8"))))
     now = dict(_flat(_parse(lock_text(plan.study))))
     other = [

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from dgray.config.relevance import BASE
 from dgray.cost import Estimate
-from dgray.plan import Plan, Setting, Trial
+from dgray.plan import Plan, Setting, Trial, counts_of
 
 MAX_TRIALS_SHOWN = 40
-_NUMBERS = ("rows", "time", "number")
+_NUMBERS = ("rows", "trials", "time", "number")
 
 
 def render_plan(plan: Plan, estimate: Estimate) -> RenderableType:
@@ -25,8 +25,10 @@ def render_plan(plan: Plan, estimate: Estimate) -> RenderableType:
     parts: list[RenderableType] = [Text(f"study {study.name}", style="bold")]
     if study.description:
         parts.append(Text(study.description))
-    parts += [_axes_table(plan), _trials_table(plan, estimate), _totals_table(plan, estimate)]
-    return Group(*parts)
+    parts += [_axes_table(plan, estimate), _trials_table(plan, estimate)]
+    if estimate.searches:
+        parts.append(_searches_table(estimate))
+    return Group(*parts, _totals_table(plan, estimate))
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -37,11 +39,14 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _axes_table(plan: Plan) -> Table:
+def _axes_table(plan: Plan, estimate: Estimate) -> Table:
     table = _table("axes", "field", "values", "kind")
     for path, values in plan.study.axes.items():
         table.add_row(path, _listed(values), "training")
+    for domain in plan.study.domains.values():
+        table.add_row(domain.name, str(domain), "searched")
     guided = [trial for trial in plan.trials if trial.objective != BASE]
+    guided += [search.trial for search in estimate.searches]
     epochs = {epoch for trial in guided if trial.is_trained for epoch in trial.epochs}
     if epochs:
         table.add_row("fit.checkpoints", _listed(sorted(epochs)), "epochs")
@@ -90,8 +95,17 @@ def _trials_table(plan: Plan, estimate: Estimate) -> Table:
     return table
 
 
+def _searches_table(estimate: Estimate) -> Table:
+    table = _table("searches (at most; time of a trial in the middle)", "search", "trials", "time")
+    for search in estimate.searches:
+        number = "until its time is over" if search.num_trials is None else str(search.num_trials)
+        table.add_row(search.label, number, f"{duration(search.trial_seconds)} each")
+    return table
+
+
 def _totals_table(plan: Plan, estimate: Estimate) -> Table:
-    counts, resources = plan.counts, plan.trials[0].config.resources
+    searched = [s.trial for s in estimate.searches for _ in range(s.num_trials or 0)]
+    counts, resources = counts_of((*plan.trials, *searched)), plan.trials[0].config.resources
     table = _table("totals", "what", "number")
     table.show_header = False
     table.add_row("trials", str(counts.trials))

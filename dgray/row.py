@@ -192,6 +192,9 @@ class Row:
     host: str | None = column("machine that ran it", kind="provenance")
     device: str | None = column("torch device that ran it", kind="provenance")
     finished_at: str | None = column("end of the evaluation, UTC", kind="provenance")
+    copied_from: str | None = column(
+        "run that computed it and when, if it came from the result cache", kind="provenance"
+    )
 
 
 def column_names(*kinds: Kind) -> list[str]:

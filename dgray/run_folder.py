@@ -63,6 +63,7 @@ class RunFolder:
         artifacts.
         """
         self.path = path
+        self.where: Path | str = path  # as the user knows it: a URI where there is a mirror
         self.mirror = mirror
 
     def write_result(self, result: CheckpointResult) -> None:
@@ -76,6 +77,21 @@ class RunFolder:
             self.write_file(f"checkpoints/{part}.safetensors", result.state)
         self._write_table("rows", part, to_table(result.rows, Row))
         self._forget_failure_if_complete(result.trial)
+
+    def read_result(self, trial_id: str, epoch: int) -> CheckpointResult:
+        """One checkpoint as it was written; it must be there."""
+        part = f"{trial_id}-{epoch:06d}"
+        rows = self._read_table("rows", part, Row).to_pylist()
+        clouds = self._read_table("samples", part, Cloud).to_pylist()
+        losses = self._read_table("losses", part, LossPoint).to_pylist()
+        return CheckpointResult(
+            trial=trial_id,
+            epoch=epoch,
+            rows=tuple(Row(**row) for row in rows),
+            clouds=tuple(Cloud(**cloud) for cloud in clouds),
+            losses=tuple(LossPoint(**point) for point in losses),
+            state=self._read_file(f"checkpoints/{part}.safetensors"),
+        )
 
     def completed_epochs(self, trial_id: str) -> set[int]:
         """Checkpoints of this trial whose rows are there."""

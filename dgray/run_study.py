@@ -6,12 +6,20 @@ Knows everything that runs; does nothing itself.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from dgray.artifacts import Workers, build_artifacts
-from dgray.engine.events import ArtifactStep, EngineStarted, Event, Observe
+from dgray.engine.events import (
+    ArtifactStep,
+    CheckpointDone,
+    EngineStarted,
+    Event,
+    Observe,
+    checkpoint_done,
+)
 from dgray.live_tensorboard import LiveTensorBoard
 from dgray.make_artifact import Step
 from dgray.open_run import OpenRun
@@ -19,8 +27,10 @@ from dgray.plan import Plan, counts_of
 from dgray.progress import Progress
 from dgray.provenance import Session
 from dgray.reporting.build import build_report
+from dgray.result_cache import ResultCache
+from dgray.row import CheckpointResult
 from dgray.search.build import build_schedule
-from dgray.search.schedule import Schedule
+from dgray.search.schedule import Schedule, no_recall
 from dgray.summary_view import render_summary
 
 
@@ -28,13 +38,17 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     """Complete the folder and write its report; whether every row is there."""
     console = Console()
     session = Session(folder, plan, arguments, engine)
-    schedule = build_schedule(plan, folder)
+    results = _result_cache(plan, folder, lambda result: observe(checkpoint_done(result)))
+    schedule = build_schedule(plan, folder, results.recall if results else no_recall)
     progress = Progress(schedule, folder, console)
     live = LiveTensorBoard(plan, folder)
 
     def observe(event: Event) -> None:
         if isinstance(event, EngineStarted):
             session.engine_started(where=event.where, num_workers=event.num_workers)
+        if results and isinstance(event, CheckpointDone):
+            (trial,) = (each for each in schedule.trials if each.id == event.trial_id)
+            results.keep(trial, event.epoch)
         live.observe(event)
         progress.observe(event)
 
@@ -57,6 +71,13 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
             "report"
         )
     return missing == 0
+
+
+def _result_cache(
+    plan: Plan, folder: OpenRun, recalled: Callable[[CheckpointResult], None]
+) -> ResultCache | None:
+    root = plan.trials[0].config.resources.result_cache
+    return None if root is None else ResultCache(Path(root).expanduser(), folder, recalled)
 
 
 def _run_engine(engine: str, schedule: Schedule, folder: OpenRun, observe: Observe) -> None:

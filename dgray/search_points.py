@@ -33,9 +33,24 @@ class Cell:
 
 
 def cells_of(study: Study) -> tuple[Cell, ...]:
-    """The searches of a study; none of a grid."""
+    """The searches of a study, none twice; none of a grid."""
     varying = {path for path, values in study.axes.items() if len(values) > 1}
-    return tuple(_cell(study, assignment, varying) for assignment in searched_assignments(study))
+    cells = (_cell(study, assignment, varying) for assignment in searched_assignments(study))
+    return tuple({cell.id: cell for cell in cells}.values())
+
+
+def typical_trial(study: Study, cell: Cell) -> Trial:
+    """The trial in the middle of every domain: what a point is likely to cost."""
+    point: dict[FieldPath, Value] = {}
+    for domain in in_order(study):
+        if is_active(study, cell, domain, point):
+            point[domain.path] = domain.middle
+    return point_trial(study, cell, point)
+
+
+def in_order(study: Study) -> list[Domain]:
+    """Domains, choices first, since they decide which others matter."""
+    return sorted(study.domains.values(), key=lambda domain: domain.kind != "choice")
 
 
 def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
@@ -70,8 +85,14 @@ def _cell(study: Study, assignment: Assignment, varying: Collection[str]) -> Cel
     search = assignment.config.search
     assert isinstance(search, OptunaSearch)  # a rule of the study file: domains need a search
     objective = assignment.config.fit.objective
-    axes = {path: value for path, value in assignment.axes.items() if path in varying}
-    label = label_of(objective if OBJECTIVE not in study.domains else "search", axes)
+    is_fixed = OBJECTIVE not in study.domains
+    irrelevant = irrelevant_fields(assignment.config, objective) if is_fixed else set()
+    axes = {
+        path: value
+        for path, value in assignment.axes.items()
+        if path in varying and matters(tuple(path.split(".")), irrelevant)
+    }
+    label = label_of(objective if is_fixed else "search", axes)
     defining = [relevant_config(assignment.config, objective), str(sorted(study.domains.items()))]
     digest = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:8]
     word = re.sub(r"[^A-Za-z0-9]+", "_", label)[:40]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dgray.config.load import load_study
-from dgray.plan import make_plan
+from dgray.plan import counts_of, make_plan
+from dgray.search_points import cells_of, typical_trial
 
 STUDIES = sorted((Path(__file__).parent.parent / "studies").glob("*.yaml"))
 
@@ -23,4 +24,6 @@ def test_a_shipped_study_has_a_plan(path: Path) -> None:
     assert study.name == path.stem
     assert study.description.endswith("?")
     assert plan.trials[0].objective == "base"
-    assert plan.counts.rows > len(plan.trials)
+    points = [typical_trial(study, cell) for cell in cells_of(study)]
+    trials = [*plan.trials, *points]
+    assert counts_of(trials).rows > len(trials)

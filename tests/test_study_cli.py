@@ -20,6 +20,7 @@ from dgray.open_run import open_run
 from dgray.plan import Plan, make_plan
 from dgray.row import column_names
 from dgray.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
 from dgray.study import main
 
 ROOT = Path(__file__).parents[1]
@@ -75,8 +76,9 @@ def plan_of(tmp_path: Path, *overrides: str) -> Plan:
 
 def complete(plan: Plan, folder: RunFolder) -> None:
     """What the command line does, without its report."""
+    schedule = GridSchedule(plan.trials, folder)
     local.run(
-        plan, folder, lambda workers: build_artifacts(plan.trials, folder), lambda event: None
+        schedule, folder, lambda workers: build_artifacts(plan.trials, folder), lambda event: None
     )
 
 

@@ -64,6 +64,14 @@ of `evaluate` marked *evaluation axis* are read off each checkpoint of a trial, 
 ordinary value (`base.mean_shift: [1, 0]`), a list of lists is the axis. An axis repeats no value.
 The unguided base is always evaluated, once.
 
+## Domains
+
+With `search.method: optuna`, fields of `discriminator` and `fit`, and `evaluate.guidance_weight`, may
+be domains instead, which Optuna searches: `{uniform: [0, 1]}`, `{log_uniform: [1e-5, 1e-2]}`,
+`{int: [4, 64], log: true}`, `{choice: [0, 0.99]}`; with `step`, and with `when` for a field that
+matters only where others have given values. Every combination of the axes has a search of its own.
+See [search.md](search.md).
+
 ## From the command line
 
 `--set fit.epochs=100` replaces a field, or adds it; the value is YAML:

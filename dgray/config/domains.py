@@ -61,6 +61,24 @@ class Domain:
         low, high = (int(v) if self.kind == "int" else v for v in (self.low, self.high))
         return (low, high) if low < high else (low,)
 
+    def __str__(self) -> str:
+        if self.kind == "choice":
+            text = ", ".join(map(str, self.choices))
+        else:
+            text = f"{self.low:g} to {self.high:g}" + ", logarithmic" * self.is_log
+        conditions = [f"{name} in {list(values)}" for name, values in (self.when or {}).items()]
+        return " ".join([text, *(f"where {each}" for each in conditions)])
+
+    @property
+    def middle(self) -> Value:
+        """A value that stands for all others when a cost is estimated."""
+        if self.kind == "choice":
+            return self.choices[len(self.choices) // 2]
+        centre = math.sqrt(self.low * self.high) if self.is_log else (self.low + self.high) / 2
+        if self.step is not None:
+            centre = self.low + self.step * round((centre - self.low) / self.step)
+        return round(centre) if self.kind == "int" else centre
+
 
 def is_domain(value: object) -> bool:
     """Whether a value is meant as a domain."""

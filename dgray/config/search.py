@@ -117,7 +117,7 @@ class EarlyStopping(Model):
 class GridSearch(Model):
     """Every combination of the lists."""
 
-    method: Literal["grid"]
+    method: Literal["grid"] = Field(description="the default")
 
     @property
     def validated(self) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ class GridSearch(Model):
 class OptunaSearch(Model):
     """A search over the fields that are domains, one for each combination of the lists."""
 
-    method: Literal["optuna"]
+    method: Literal["optuna"] = Field(description="fields that are domains are searched")
     metrics: dict[str, Direction] = Field(
         {"path_kl_change": "minimize"},
         description="what is optimised, always on the validation split; several: a Pareto front. "

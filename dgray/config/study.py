@@ -166,6 +166,11 @@ class Resources(Model):
     max_failures: NonNegativeInt = Field(
         1, description="times a trial is tried again after its worker died"
     )
+    result_cache: str | None = Field(
+        None,
+        description="folder of results that studies share: a trial that was run before, with the "
+        "same data and code, is copied from there, and new ones are kept there; null: none",
+    )
 
 
 class StudyConfig(Model):

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from dgray.reporting.figures import KINDS, SEARCH_KINDS, pictures, search_pictures
 from dgray.reporting.finding import Finding, finding
 from dgray.reporting.page import Source, report_page
+from dgray.reporting.search_marks import marked
 from dgray.reporting.search_table import chosen_trials, read_searches, search_statements
 from dgray.reporting.table import NoRowsError, StudyTable, study_table, write_parquet
 from dgray.reporting.tensorboard import rebuild
@@ -51,8 +52,8 @@ def build_report(folder: Path) -> ReportPaths:
     except NoRowsError as error:
         raise NoRowsError(f"{folder}: {error}") from None
     run = RunFolder(folder)
-    write_parquet(table, folder / "report.parquet")
     searches = read_searches(folder, table)
+    write_parquet(marked(table, searches), folder / "report.parquet")
     shown = chosen_trials(table, searches) if searches else table
     found = finding(shown)
     found = replace(found, statements=(*search_statements(searches), *found.statements))

@@ -9,21 +9,28 @@ from optuna.storages.journal import JournalFileBackend
 from dgray.plan import Plan
 from dgray.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
-from dgray.search.schedule import GridSchedule, Schedule, SearchSchedule
+from dgray.search.schedule import (
+    GridSchedule,
+    Recall,
+    Schedule,
+    SearchSchedule,
+    no_recall,
+)
 from dgray.search_points import cells_of
 
 JOURNAL = "optuna.journal"  # of the run folder; optuna-dashboard opens it
 
 
-def build_schedule(plan: Plan, folder: RunFolder) -> Schedule:
-    """What is left to run of a plan."""
+def build_schedule(plan: Plan, folder: RunFolder, recall: Recall = no_recall) -> Schedule:
+    """What is left to run of a plan; ``recall``: see ``Recall``."""
+    fixed = GridSchedule(plan.trials, folder, recall)
     cells = cells_of(plan.study)
     if not cells:
-        return GridSchedule(plan.trials, folder)
+        return fixed
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = folder.path / JOURNAL
     journal.unlink(missing_ok=True)  # made anew from the events
     storage = JournalStorage(JournalFileBackend(str(journal)))
     return SearchSchedule(
-        plan, folder, [CellSearch(plan.study, cell, folder, storage) for cell in cells]
+        fixed, [CellSearch(plan.study, cell, folder, storage, recall) for cell in cells]
     )

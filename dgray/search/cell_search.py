@@ -27,7 +27,7 @@ from dgray.search.early_stopping import Judge
 from dgray.search.points import Running, outcome
 from dgray.search.records import Asked, Told, read_events, write_about, write_event
 from dgray.search.samplers import build_pruner, build_sampler
-from dgray.search.schedule import trained_until
+from dgray.search.schedule import Recall, no_recall, trained_until
 from dgray.search.space import suggest
 from dgray.search.verdict import judge
 from dgray.search_points import Cell, Point, point_trial
@@ -45,10 +45,12 @@ class CellSearch:
         cell: Cell,
         folder: RunFolder,
         storage: BaseStorage,
+        recall: Recall = no_recall,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Replay what the folder holds. ``storage``: of Optuna, without a study of this name."""
         self._study, self._cell, self._folder = study, cell, folder
+        self._recall = recall
         self._search, self._clock = cell.search, clock
         self.example = point_trial(study, cell, self._probes())
         epochs = self.example.epochs
@@ -105,18 +107,32 @@ class CellSearch:
         for point in self._running.values():
             if not point.is_given:  # of an earlier session
                 point.is_given = True
-                if self._folder.missing_epochs(point.trial):
-                    return point.trial
-                self.finished(point.trial.id, None)
-                return self.ask()
-        for _ in range(MAX_REPEATS):
+                return point.trial if self._is_to_run(point.trial) else self.ask()
+        repeats = 0
+        while repeats < MAX_REPEATS:
             if self._is_spent() or self._must_wait():
                 return None
             trial = self._ask_one()
-            if trial is not None:
+            if trial is None:
+                repeats += 1
+            elif self._is_to_run(trial):
                 return trial
+            else:
+                repeats = 0
         self._is_used_up = True
         return None
+
+    def _is_to_run(self, trial: Trial) -> bool:
+        """Whether a trial has work left; checkpoints that are there count as if just done."""
+        self._recall(trial)
+        owed = self._folder.missing_epochs(trial)
+        for epoch in trial.epochs:
+            if epoch in owed:
+                return True
+            if self.checkpoint(trial.id, epoch):
+                break
+        self.finished(trial.id, None)
+        return False
 
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
         """See ``Schedule``."""
@@ -251,7 +267,7 @@ class CellSearch:
         found = {dotted(path): value for path, value in values.items()}
         if not _is_same(found, event.values):
             raise RunRefused(
-                f"{self._folder.path}: a resumed search must ask for the same points again, "
+                f"{self._folder.where}: a resumed search must ask for the same points again, "
                 f"but point {event.number} of {self._cell.label} was {dict(event.values)} and is "
                 f"now {found}; was Optuna {optuna.__version__} then too? Install that version, or "
                 "start anew beside it with --fresh"

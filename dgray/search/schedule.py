@@ -6,13 +6,16 @@ Knows plans and run folders; neither Ray nor how a trial is computed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
 from dgray.cost import trial_seconds
-from dgray.plan import Plan, Trial
+from dgray.plan import Trial
 from dgray.run_folder import RunFolder
+
+# Fills the run folder with what is known of a trial from elsewhere (``dgray.result_cache``).
+Recall = Callable[[Trial], None]
 
 
 class Schedule(Protocol):
@@ -50,11 +53,18 @@ class Schedule(Protocol):
         ...
 
 
+def no_recall(trial: Trial) -> None:
+    """Where there is no cache, nothing is recalled."""
+
+
 class GridSchedule:
     """Every trial of a plan that owes rows, costly ones first, so that workers end together."""
 
-    def __init__(self, trials: Iterable[Trial], folder: RunFolder) -> None:
-        """``folder``: what it holds is not run again."""
+    def __init__(
+        self, trials: Iterable[Trial], folder: RunFolder, recall: Recall = no_recall
+    ) -> None:
+        """``folder``: what it holds is not run again; ``recall``: fills it with what is known."""
+        self._folder, self._recall = folder, recall
         self.trials = tuple(trials)
         owed = [trial for trial in self.trials if folder.missing_epochs(trial)]
         self.examples = tuple(owed)
@@ -63,7 +73,12 @@ class GridSchedule:
 
     def next(self) -> Trial | None:
         """See ``Schedule``."""
-        return self._owed.popleft() if self._owed else None
+        while self._owed:
+            trial = self._owed.popleft()
+            self._recall(trial)
+            if self._folder.missing_epochs(trial):
+                return trial
+        return None
 
     def is_over(self) -> bool:
         """See ``Schedule``."""
@@ -124,9 +139,9 @@ class Search(Protocol):
 class SearchSchedule:
     """The base and the controls, then the searches of all cells, fewest asked first."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, searches: Iterable[Search]) -> None:
-        """``folder``: what it holds is not run again."""
-        self._fixed = GridSchedule(plan.trials, folder)
+    def __init__(self, fixed: GridSchedule, searches: Iterable[Search]) -> None:
+        """``fixed``: trials that no search asks for."""
+        self._fixed = fixed
         self._searches = list(searches)
 
     @property

@@ -7,14 +7,13 @@ import optuna
 from dgray.config.domains import Domain, Value
 from dgray.config.load import Study
 from dgray.config.problem import FieldPath
-from dgray.search_points import Cell, is_active
+from dgray.search_points import Cell, in_order, is_active
 
 
 def suggest(trial: optuna.Trial, study: Study, cell: Cell) -> dict[FieldPath, Value]:
-    """Values of the domains that matter to a point; choices first, since they decide what does."""
-    ordered = sorted(study.domains.values(), key=lambda domain: domain.kind != "choice")
+    """Values of the domains that matter to a point."""
     point: dict[FieldPath, Value] = {}
-    for domain in ordered:
+    for domain in in_order(study):
         if is_active(study, cell, domain, point):
             point[domain.path] = _value(trial, domain)
     return point

@@ -37,8 +37,8 @@ def start(
 
 
 def complete(search: CellSearch, run: RunFolder, trial: Trial) -> None:
-    finish(run, trial)
-    for epoch in trial.epochs:
+    for epoch in run.missing_epochs(trial):
+        run.write_result(result(trial, epoch))
         search.checkpoint(trial.id, epoch)
     search.finished(trial.id, None)
 
@@ -235,24 +235,67 @@ def test_a_bad_trial_is_stopped_and_its_rows_stay(
     assert all(run.completed_epochs(name) == {10} for name in stopped)
 
 
-def test_in_rounds_stopping_depends_on_no_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chance_of_death", [0.0, 0.3])
+def test_in_rounds_stopping_depends_on_no_order_and_no_restart(
+    chance_of_death: float, tmp_path: Path
+) -> None:
     stopping = "search.early_stopping={method: median, num_startup_trials: 2}"
     study = load(tmp_path, stopping, "search.rounds=4", "search.num_trials=12")
-    found = []
-    for seed in range(3):
+    found, deaths = [], 0
+    for seed in range(4):
         rng = random.Random(seed)
         search, run = start(study, tmp_path / str(seed))
-        while batch := list(iter(search.ask, None)):
-            owed = [(trial, list(trial.epochs)) for trial in batch]
-            while owed:
-                trial, epochs = rng.choice(owed)
-                run.write_result(result(trial, epochs[0]))
-                if search.checkpoint(trial.id, epochs.pop(0)) or not epochs:
-                    search.finished(trial.id, None)
-                    owed = [pair for pair in owed if pair[0] is not trial]
-        found.append([(o.number, o.state, o.values) for o in told(study, tmp_path / str(seed))])
-    assert found[0] == found[1] == found[2]
-    assert any(state == "PRUNED" for _, state, _ in found[0])
+        running: dict[str, Trial] = {}
+        while True:
+            running |= {trial.id: trial for trial in iter(search.ask, None)}
+            if not running:
+                break
+            trial = running[rng.choice(sorted(running))]
+            epoch = run.missing_epochs(trial)[0]
+            run.write_result(result(trial, epoch))
+            if seed and rng.random() < chance_of_death:  # its rows are there, but nobody heard
+                search, run = start(study, tmp_path / str(seed))
+                running, deaths = {}, deaths + 1
+            elif search.checkpoint(trial.id, epoch) or not run.missing_epochs(trial):
+                search.finished(trial.id, None)
+                del running[trial.id]
+        assert search.is_over()
+        outcomes = told(study, tmp_path / str(seed))
+        rows = run.rows()[["trial", "epoch", "replicate", "guidance_weight", "path_kl_change"]]
+        found.append(
+            (
+                [(o.number, o.state, o.values, o.reason) for o in outcomes],
+                rows.sort_values(list(rows)).to_dict("list"),
+            )
+        )
+    assert found[0] == found[1] == found[2] == found[3]
+    assert any(state == "PRUNED" for _, state, _, _ in found[0][0])
+    assert (deaths > 3) == (chance_of_death > 0)
+
+
+def test_what_a_cache_knows_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgray.search.cell_search.MAX_REPEATS", 3)
+    study = load(tmp_path, "search.num_trials=10", "search.sampler=random")
+    (cell,) = cells_of(study)
+    run, recalled = RunFolder(tmp_path / "run"), []
+
+    def recall(trial: Trial) -> None:
+        recalled.append(trial.id)
+        if len(recalled) != 7:
+            finish(run, trial)
+        else:
+            run.write_result(result(trial, trial.epochs[0]))
+
+    storage = optuna.storages.InMemoryStorage()
+    search = CellSearch(study, cell, run, storage, recall)
+    trial = search.ask()
+    assert trial is not None
+    assert (len(recalled), recalled[-1]) == (7, trial.id)  # more than of a space that is used up
+    assert run.missing_epochs(trial) == [trial.epochs[-1]]
+    complete(search, run, trial)
+    assert search.ask() is None
+    assert search.is_over()
+    assert [o.state for o in told(study, run.path)] == ["COMPLETE"] * 10
 
 
 def test_time_is_a_budget_over_all_sessions(tmp_path: Path) -> None:
