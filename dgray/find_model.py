@@ -40,11 +40,11 @@ def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
     return BaseRecipe(content, seed, num_steps, f"{Path(source).name}, unguided")
 
 
-def run_recipe(folder: Path, *, trial: str, replicate: int, weight: float | None) -> RunRecipe:
+def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | None) -> RunRecipe:
     """Of the guided model of a run.
 
     Args:
-        folder: of the run.
+        run: the run's folder.
         trial: id of a trial (or the start of it), or ``best``: of all objectives the row that is
             best on the validation split.
         replicate: which of the trial's discriminators.
@@ -54,12 +54,11 @@ def run_recipe(folder: Path, *, trial: str, replicate: int, weight: float | None
         NoSuchModelError: there is none.
         OSError: the folder is no run.
     """
-    run = RunFolder(folder)
     trials = {t.id: t for t in _trials(run)}
     row = _row(run.rows(), trial, replicate)
     if row["trial"] not in trials:
         raise NoSuchModelError(
-            f"{folder}: the trial {row['trial']} is not one of its study.lock.yaml as this "
+            f"{run.path}: the trial {row['trial']} is not one of its study.lock.yaml as this "
             "version of dgray reads it; sample with the version that ran the study"
         )
     of = trials[row["trial"]]

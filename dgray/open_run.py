@@ -1,11 +1,16 @@
 """Which folder a run of a study writes into: a new one, or that of the same study, to be resumed.
 
-Nothing is ever deleted here but half-written files. Knows files; neither torch nor Ray.
+A run in an object store is driven from a working copy on this machine (``dgray.storage``). Nothing
+is ever deleted here but half-written files and old working copies. Knows files; neither torch nor
+Ray.
 """
 
 from __future__ import annotations
 
+import _thread
 import itertools
+import signal
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,12 @@ from dgray.atomic_file import remove_partial_files
 from dgray.config.load import lock_text
 from dgray.plan import Plan
 from dgray.run_folder import RunFolder
+from dgray.run_format import FORMAT_FILE, mark_here, refuse_other_versions
 from dgray.run_lock import RunLock, RunRefused
+from dgray.storage.lease import Lease
+from dgray.storage.location import Uri
+from dgray.storage.store import Entry, Store, StoreError
+from dgray.storage.working_copy import copy_record, publish_report, remove, working_folder
 
 LOCK_FILE = "study.lock.yaml"
 # Fields that change no metric of any row: a run may be resumed under other values.
@@ -33,43 +43,123 @@ _SHOWN = 5
 class OpenRun(RunFolder):
     """A run folder that this process alone writes, until ``close``."""
 
-    def __init__(self, path: Path, *, is_resumed: bool) -> None:
-        """Take the folder's lock. ``is_resumed``: rows of an earlier session may be there."""
+    def __init__(self, path: Path, lock: RunLock | Lease, *, is_resumed: bool) -> None:
+        """``lock``: of the folder; ``is_resumed``: rows of an earlier session may be there."""
         super().__init__(path)
         self.is_resumed = is_resumed
-        self._lock = RunLock(path)
+        self._lock = lock
 
     def close(self) -> None:
         """Let another driver have the folder."""
         self._lock.release()
 
+    def publish_report(self) -> None:
+        """Let the report that was just written be seen where the run is."""
 
-def open_run(plan: Plan, out: Path | None, fresh: bool) -> OpenRun:
+    @property
+    def lost(self) -> str | None:
+        """Why the run is no longer this process's; None while it is."""
+        return None
+
+
+class OpenRemoteRun(OpenRun):
+    """A run in an object store, of which ``path`` is this driver's working copy."""
+
+    def __init__(self, store: Store, lease: Lease, *, is_resumed: bool) -> None:
+        """The working copy is there already."""
+        super().__init__(working_folder(store.uri), lease, is_resumed=is_resumed)
+        self.where = str(store.uri)
+        self.mirror = self._store = store
+        self._lease = lease
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """See ``RunFolder``; refused once another driver may have the run."""
+        if self.lost is not None:
+            raise StoreError(self.lost)
+        super().write_file(name, content)
+
+    def close(self) -> None:
+        """Let another driver have the run; what is in the working copy is in the store."""
+        super().close()
+        remove(self.path)
+
+    def publish_report(self) -> None:
+        """Put it into the store."""
+        publish_report(self._store, self.path)
+
+    @property
+    def lost(self) -> str | None:
+        """See ``OpenRun``."""
+        if not self._lease.is_lost:
+            return None
+        return (
+            f"{self.where}: this driver's lease was not renewed in time or was taken over, so "
+            "that the run may be another's by now; what was finished is kept"
+        )
+
+
+def open_run(plan: Plan, out: Path | Uri | None, fresh: bool) -> OpenRun:
     """The folder for ``plan``, locked: ``out`` or ``runs/NAME``; with ``fresh`` always a new one.
 
     Raises:
-        RunRefused: if the folder holds another study or something else, or is in use.
+        RunRefused: if the folder holds another study or something else, was made by other
+            versions, is in use, or cannot be reached.
     """
     wanted = out or Path("runs") / plan.study.name
+    if isinstance(wanted, Uri):
+        try:
+            return _opened(plan, _open_remote(wanted, fresh))
+        except StoreError as error:
+            raise RunRefused(f"{error}. Nothing was started") from error
     path = _new_folder(wanted) if fresh else wanted
     path.mkdir(parents=True, exist_ok=True)
-    lock_file = path / LOCK_FILE
-    is_resumed = lock_file.exists()
-    if not is_resumed and (found := _visible(path)):
-        raise RunRefused(
-            f"{path}: a run is kept in a folder of its own, but this one holds {found[0]} and no "
-            f"{LOCK_FILE}; give another folder with --out"
-        )
-    folder = OpenRun(path, is_resumed=is_resumed)
+    is_resumed = (path / LOCK_FILE).exists()
+    if not is_resumed:
+        _refuse_something_else(path, _visible(path))
+    return _opened(plan, OpenRun(path, RunLock(path), is_resumed=is_resumed))
+
+
+def _opened(plan: Plan, folder: OpenRun) -> OpenRun:
+    """The folder if it is the plan's to write, with its own study in it; else closed again."""
+    mark = mark_here(("torch", "optuna") if plan.study.domains else ("torch",))
     try:
-        if is_resumed:
-            _refuse_other_study(plan, lock_file)
-        remove_partial_files(path)
+        if folder.is_resumed:
+            _refuse_other_study(plan, folder.path / LOCK_FILE, folder.where)
+            refuse_other_versions(folder.path, mark, folder.where)
+        remove_partial_files(folder.path)
+        folder.write_file(FORMAT_FILE, mark.to_bytes())
         folder.write_file(LOCK_FILE, lock_text(plan.study).encode())
     except BaseException:
         folder.close()
         raise
     return folder
+
+
+def _open_remote(wanted: Uri, fresh: bool) -> OpenRemoteRun:
+    """Take the run, waiting for a driver that may have died, and copy its record here."""
+    store = _free_store(wanted) if fresh else Store(wanted)
+    _refuse_something_else(wanted, _strangers(store.entries()))
+    lease = Lease(store, tell=_tell, on_lost=_end_session)
+    try:
+        names = store.entries()
+        remove(working_folder(store.uri))  # of a driver that died
+        copy_record(store, names, working_folder(store.uri))
+    except BaseException:
+        lease.release()
+        raise
+    return OpenRemoteRun(store, lease, is_resumed=LOCK_FILE in names)
+
+
+def _free_store(wanted: Uri) -> Store:
+    """``wanted`` if nothing is there, else ``wanted-2``, ``wanted-3``, ..."""
+    names = (f"-{number}" if number > 1 else "" for number in itertools.count(1))
+    stores = (Store(wanted.beside(suffix)) for suffix in names)
+    return next(store for store in stores if not store.entries())
+
+
+def _strangers(names: Mapping[str, Entry]) -> list[str]:
+    """What is there if it is no run."""
+    return [] if LOCK_FILE in names else sorted(n for n in names if not n.startswith("."))
 
 
 def _new_folder(wanted: Path) -> Path:
@@ -88,7 +178,23 @@ def _visible(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
 
 
-def _refuse_other_study(plan: Plan, lock_file: Path) -> None:
+def _refuse_something_else(where: object, found: list[str]) -> None:
+    if found:
+        raise RunRefused(
+            f"{where}: a run is kept in a folder of its own, but this one holds {found[0]} and no "
+            f"{LOCK_FILE}; give another folder with --out"
+        )
+
+
+def _end_session() -> None:
+    _thread.interrupt_main(signal.SIGTERM)  # as a scheduler would: at a safe point
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _refuse_other_study(plan: Plan, lock_file: Path, where: object) -> None:
     before = dict(_flat(_parse(lock_file.read_text(encoding="utf-8"))))
     now = dict(_flat(_parse(lock_text(plan.study))))
     other = [
@@ -99,7 +205,7 @@ def _refuse_other_study(plan: Plan, lock_file: Path) -> None:
     if other:
         more = f"; and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
         raise RunRefused(
-            f"{lock_file.parent}: a run is resumed only by the same study, but this one differs "
+            f"{where}: a run is resumed only by the same study, but this one differs "
             f"in {'; '.join(other[:_SHOWN])}{more}. Start anew beside it with --fresh, or "
             f"elsewhere with --out DIR"
         )

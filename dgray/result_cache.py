@@ -63,7 +63,9 @@ class ResultCache:
         if epoch in known.completed_epochs(trial.id):
             return
         result = self._folder.read_result(trial.id, epoch)
-        origin = f"{self._folder.path.absolute()}, {result.rows[0].finished_at}"
+        where = self._folder.where
+        where = where.absolute() if isinstance(where, Path) else where
+        origin = f"{where}, {result.rows[0].finished_at}"
         rows = tuple(replace(row, copied_from=row.copied_from or origin) for row in result.rows)
         known.write_result(replace(result, rows=rows))
 

@@ -6,17 +6,20 @@
     RUN/checkpoints/TRIAL-EPOCH.safetensors
     RUN/artifacts/KEY                  what trials share
 
-Every file is written beside and renamed, the rows of a checkpoint last. Knows pyarrow (pandas when
-read); neither torch nor Ray.
+Every file is written beside and renamed, the rows of a checkpoint last. With a mirror, an object
+store that is the record, every file is put there first: what is here is there. Knows pyarrow
+(pandas when read); neither torch nor Ray.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,12 +37,34 @@ if TYPE_CHECKING:
 _PART = re.compile(r"(?P<trial>.+)-(?P<epoch>\d{6,})\.parquet")
 
 
+class Mirror(Protocol):
+    """Where every file of a run folder is too, by the same name (``dgray.storage``)."""
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content, or None."""
+        ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file there, whole or not at all."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
+
 class RunFolder:
     """Reads and writes a run folder; ``open_run`` makes or resumes one for a driver."""
 
-    def __init__(self, path: Path) -> None:
-        """``path``: the folder, which need not exist before the first write."""
+    def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
+        """``path``: the folder, which need not exist before the first write.
+
+        ``mirror``: holds the record; the folder is a copy, perhaps without checkpoints and
+        artifacts.
+        """
         self.path = path
+        self.where: Path | str = path  # as the user knows it: a URI where there is a mirror
+        self.mirror = mirror
 
     def write_result(self, result: CheckpointResult) -> None:
         """Store one checkpoint; afterwards it is never computed again."""
@@ -59,14 +84,13 @@ class RunFolder:
         rows = self._read_table("rows", part, Row).to_pylist()
         clouds = self._read_table("samples", part, Cloud).to_pylist()
         losses = self._read_table("losses", part, LossPoint).to_pylist()
-        state = self.path / "checkpoints" / f"{part}.safetensors"
         return CheckpointResult(
             trial=trial_id,
             epoch=epoch,
             rows=tuple(Row(**row) for row in rows),
             clouds=tuple(Cloud(**cloud) for cloud in clouds),
             losses=tuple(LossPoint(**point) for point in losses),
-            state=state.read_bytes() if state.exists() else None,
+            state=self._read_file(f"checkpoints/{part}.safetensors"),
         )
 
     def completed_epochs(self, trial_id: str) -> set[int]:
@@ -76,14 +100,12 @@ class RunFolder:
 
     def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
         """Newest state from which no row is missing; ``epochs``: the trial's, increasing."""
-        newest = None
-        for epoch in epochs:
-            if not self._is_done(trial_id, epoch):
-                break
-            path = self.path / "checkpoints" / f"{trial_id}-{epoch:06d}.safetensors"
-            if path.exists():
-                newest = (epoch, path)
-        return (newest[0], newest[1].read_bytes()) if newest else None
+        done = itertools.takewhile(lambda epoch: self._is_done(trial_id, epoch), epochs)
+        for epoch in reversed(list(done)):
+            state = self._read_file(f"checkpoints/{trial_id}-{epoch:06d}.safetensors")
+            if state is not None:
+                return epoch, state
+        return None
 
     def write_failure(self, trial: Trial, reason: str) -> None:
         """Put a failed row where each of the trial's missing cells would be."""
@@ -127,8 +149,7 @@ class RunFolder:
 
     def read_artifact(self, key: str) -> bytes | None:
         """The artifact of this key, or None if it is not there yet."""
-        path = self.path / "artifacts" / key
-        return path.read_bytes() if path.exists() else None
+        return self._read_file(f"artifacts/{key}")
 
     def write_artifact(self, key: str, content: bytes) -> None:
         """Store the artifact of this key."""
@@ -136,18 +157,32 @@ class RunFolder:
 
     def delete_artifact(self, key: str) -> None:
         """Forget the artifact of this key, if it is there."""
-        (self.path / "artifacts" / key).unlink(missing_ok=True)
+        self._delete_file(f"artifacts/{key}")
 
     def write_file(self, name: str, content: bytes) -> None:
         """Write ``RUN/name`` whole or not at all."""
+        if self.mirror is not None:
+            self.mirror.write(name, content)  # first: what is in the folder counts as done
         write_atomically(self.path / name, lambda file: file.write(content))
+
+    def _read_file(self, name: str) -> bytes | None:
+        path = self.path / name
+        if path.exists():
+            return path.read_bytes()
+        return None if self.mirror is None else self.mirror.read(name)
+
+    def _delete_file(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+        if self.mirror is not None:
+            self.mirror.delete(name)
 
     def _is_done(self, trial_id: str, epoch: int) -> bool:
         return (self.path / "rows" / f"{trial_id}-{epoch:06d}.parquet").exists()
 
     def _write_table(self, folder: str, part: str, table: pa.Table) -> None:
-        path = self.path / folder / f"{part}.parquet"
-        write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
+        content = io.BytesIO()
+        pq.write_table(table, content, compression="zstd")
+        self.write_file(f"{folder}/{part}.parquet", content.getvalue())
 
     def _read_table(self, folder: str, part: str, record: type[Record]) -> pa.Table:
         path = self.path / folder / f"{part}.parquet"
@@ -176,9 +211,10 @@ class RunFolder:
         return failed.filter(pc.invert(pc.is_in(failed["epoch"], value_set=done)))
 
     def _forget_failure_if_complete(self, trial_id: str) -> None:
-        path = self.path / "rows" / f"{trial_id}-failed.parquet"
+        name = f"rows/{trial_id}-failed.parquet"
+        path = self.path / name
         if path.exists() and not self._without_done(pq.read_table(path)).num_rows:
-            path.unlink()
+            self._delete_file(name)
 
 
 def _failed_rows(trial: Trial, reason: str, *, missing: Collection[int]) -> list[Row]:

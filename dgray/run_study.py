@@ -5,6 +5,7 @@ Knows everything that runs; does nothing itself.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
             _run_engine(engine, schedule, folder, observe)
     except BaseException as error:
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
-        session.end(outcome, progress.failures)
+        with contextlib.suppress(OSError):  # a store that is gone must not hide what happened
+            session.end(outcome, progress.failures)
         raise
     if live.failure is not None:
         console.print(f"TensorBoard stood still while trials ran: {live.failure!r}", markup=False)
@@ -102,5 +104,7 @@ def _run_engine(engine: str, schedule: Schedule, folder: OpenRun, observe: Obser
 
 def _show_report(folder: OpenRun, console: Console) -> None:
     report = build_report(folder.path)
+    folder.publish_report()
     console.print(render_summary(report.finding.summary, console.width))
-    console.print(f"report: {report.page}", markup=False, highlight=False, soft_wrap=True)
+    page = f"{folder.where}/{report.page.name}"
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)

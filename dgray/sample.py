@@ -23,6 +23,8 @@ from dgray.reporting.image_grid import grid_png
 from dgray.run_lock import RunRefused
 from dgray.run_model import Recipe
 from dgray.sample_output import SampleOutput
+from dgray.storage.location import location
+from dgray.storage.working_copy import reading
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.base:
             recipe: Recipe = base_recipe(args.base, num_steps=args.num_steps, seed=args.seed)
         else:
-            recipe = run_recipe(
-                args.run, trial=args.trial, replicate=args.replicate, weight=args.guidance_weight
-            )
+            with reading(location(args.run)) as run:
+                recipe = run_recipe(
+                    run, trial=args.trial, replicate=args.replicate, weight=args.guidance_weight
+                )
         print(f"sampling {recipe.name}")
         path = _sample(recipe, SampleOutput(args.out, _seeds(args), recipe.name), args)
     except (ValueError, OSError, StudyError, RunRefused) as error:
@@ -101,7 +104,7 @@ def _seeds(args: argparse.Namespace) -> range:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dgray.sample", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a run")
+    source.add_argument("run", nargs="?", metavar="RUN", help="folder or URI of a run")
     source.add_argument("--base", help="or a stored network: file, address or short name")
     parser.add_argument("--trial", default="best", metavar="ID|best")
     parser.add_argument("--replicate", type=int, default=0, metavar="R", help="of the trial")

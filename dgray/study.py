@@ -23,6 +23,7 @@ from dgray.engine.interrupt import sigterm_interrupts
 from dgray.plan import Plan, make_plan
 from dgray.plan_view import render_plan
 from dgray.run_lock import RunRefused
+from dgray.storage.location import Uri, location
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with sigterm_interrupts():
         try:
             _refuse_credentials(given)
+            out = location(args.out) if args.out else None
             plan = make_plan(load_study(args.study, args.overrides))
             if args.plan:
                 Console().print(render_plan(plan, estimate(plan, cpus=os.cpu_count() or 1)))
                 return 0
-            return _run(plan, args, given)
+            return _run(plan, args, given, out)
         except (StudyError, RunRefused) as error:
             print(error, file=sys.stderr)
             return 2
@@ -61,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
     parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/NAME)")
+    parser.add_argument(
+        "--out",
+        metavar="DIR|URI",
+        help="run folder (default: runs/NAME), or s3://BUCKET/PATH, gs://BUCKET/PATH",
+    )
     parser.add_argument(
         "--engine", choices=("ray", "local"), default="ray", help="local: in this process"
     )
@@ -80,22 +86,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(plan: Plan, args: argparse.Namespace, given: Sequence[str]) -> int:
+def _run(
+    plan: Plan, args: argparse.Namespace, given: Sequence[str], out: Path | Uri | None
+) -> int:
     from dgray.artifacts import ArtifactFailed  # torch, pyarrow: not for --help and --plan
     from dgray.open_run import open_run
     from dgray.run_study import run_study
+    from dgray.storage.store import StoreError
 
-    folder = open_run(plan, args.out, args.fresh)
+    folder = open_run(plan, out, args.fresh)
+    again = [word for word in given if word != "--fresh"]
+    where = [] if args.out and not args.fresh else ["--out", str(folder.where)]
+    go_on = f"To go on: {shlex.join(['python', '-m', 'dgray.study', *again, *where])}"
     try:
         is_complete = run_study(plan, folder, engine=args.engine, arguments=given)
     except ArtifactFailed as error:
         print(error, file=sys.stderr)
         return 1
+    except StoreError as error:
+        print(f"{error}. {go_on}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        again = [word for word in given if word != "--fresh"]
-        where = [] if args.out and not args.fresh else ["--out", str(folder.path)]
-        command = shlex.join(["python", "-m", "dgray.study", *again, *where])
-        print(f"interrupted; what was finished is kept. To go on: {command}", file=sys.stderr)
+        if folder.lost is not None:
+            print(f"{folder.lost}. {go_on}", file=sys.stderr)
+            return 1
+        print(f"interrupted; what was finished is kept. {go_on}", file=sys.stderr)
         return 130
     finally:
         folder.close()

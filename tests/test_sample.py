@@ -129,7 +129,7 @@ def test_the_weight_matters_and_models_are_not_mixed(
 
 
 def test_the_best_row_of_the_study_is_the_default(run: Path) -> None:
-    model = run_recipe(run, trial="best", replicate=0, weight=None)
+    model = run_recipe(RunFolder(run), trial="best", replicate=0, weight=None)
     assert model.setting.is_calibrated == (model.calibrated is not None)
     assert model.name.startswith("kl")
 

@@ -268,7 +268,7 @@ class CellSearch:
         found = {dotted(path): value for path, value in values.items()}
         if not _is_same(found, event.values):
             raise RunRefused(
-                f"{self._folder.path}: a resumed search must ask for the same points again, "
+                f"{self._folder.where}: a resumed search must ask for the same points again, "
                 f"but point {event.number} of {self._cell.label} was {dict(event.values)} and is "
                 f"now {found}; was Optuna {optuna.__version__} then too? Install that version, or "
                 "start anew beside it with --fresh"
