@@ -1,6 +1,6 @@
 """The files for `ray up` are right as far as can be told without a cloud; the checks can fail.
 
-No machine was ever started with them; docs/clusters.md says so too.
+No cloud's machine was ever started with them; docs/clusters.md says what was tried.
 """
 
 from __future__ import annotations
