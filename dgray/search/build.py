@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from dgray.plan import Plan
 from dgray.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
+from dgray.search.journal import open_journal
 from dgray.search.schedule import (
     GridSchedule,
     Recall,
@@ -28,9 +27,7 @@ def build_schedule(plan: Plan, folder: RunFolder, recall: Recall = no_recall) ->
     if not cells:
         return fixed
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal = folder.path / JOURNAL
-    journal.unlink(missing_ok=True)  # made anew from the events
-    storage = JournalStorage(JournalFileBackend(str(journal)))
+    storage = open_journal(folder.path / JOURNAL)
     return SearchSchedule(
         fixed, [CellSearch(plan.study, cell, folder, storage, recall) for cell in cells]
     )

@@ -23,6 +23,7 @@ from dgray.config.problem import dotted
 from dgray.plan import Trial
 from dgray.run_folder import RunFolder
 from dgray.run_lock import RunRefused
+from dgray.search.attributes import attributes_of, held_out, name_metrics
 from dgray.search.early_stopping import Judge
 from dgray.search.points import Running, outcome
 from dgray.search.records import Asked, Told, read_events, write_about, write_event
@@ -62,6 +63,7 @@ class CellSearch:
             directions=list(self._search.metrics.values()),
             pruner=pruner,
         )
+        name_metrics(self._optuna, self._search)
         self._seed = self._search.sampler.seed
         if self._seed is None:
             self._seed = cell.assignment.config.seed
@@ -147,6 +149,8 @@ class CellSearch:
         first = points[0]
         rows = None if failure or first.stopped_at else self._rows(first.trial)
         told = outcome(first, failure, rows, self._search)
+        if rows is not None:
+            told = replace(told, held_out=held_out(rows, told, self._search))
         for point in points:
             of = None if point is first else first.number
             point.ended = replace(told, number=point.number, of=of)
@@ -225,9 +229,8 @@ class CellSearch:
         """Tell Optuna, and the folder."""
         for name, excess in told.excess.items():
             asked.set_constraint(name, excess)
-        for name, value in (("reason", told.reason), ("setting", told.setting)):
-            if value is not None:
-                asked.set_user_attr(name, value)
+        for name, value in attributes_of(told).items():
+            asked.set_user_attr(name, value)
         state = TrialState[told.state]
         self._optuna.tell(asked, told.values, state=state)
         self._told[told.number] = told

@@ -51,6 +51,7 @@ class Told:
         values: of the metrics, on the validation split; None unless COMPLETE.
         excess: of each constraint, the metric minus its bound.
         setting: epoch, weight and the rest that the values belong to.
+        held_out: metric -> value on held-out data at that setting, which no search looks at.
         intermediate: epoch -> value of the first metric.
         reason: of a failure, or why it was stopped.
         of: number of the point with the same trial that was answered first; None: its own rows.
@@ -63,6 +64,7 @@ class Told:
     values: list[float] | None = None
     excess: Mapping[str, float] = field(default_factory=dict)
     setting: Mapping[str, Any] | None = None
+    held_out: Mapping[str, float] = field(default_factory=dict)
     intermediate: Mapping[str, float] = field(default_factory=dict)
     reason: str | None = None
     of: int | None = None
