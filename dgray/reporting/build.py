@@ -13,7 +13,8 @@ from dgray.reporting.figures import KINDS, SEARCH_KINDS, pictures, search_pictur
 from dgray.reporting.finding import Finding, finding
 from dgray.reporting.page import Source, report_page
 from dgray.reporting.search_marks import marked
-from dgray.reporting.search_table import chosen_trials, read_searches, search_statements
+from dgray.reporting.search_table import chosen_trials, read_searches
+from dgray.reporting.search_words import search_lines, search_statements
 from dgray.reporting.table import NoRowsError, StudyTable, study_table, write_parquet
 from dgray.reporting.tensorboard import rebuild
 from dgray.run_folder import RunFolder
@@ -69,7 +70,7 @@ def build_report(folder: Path) -> ReportPaths:
     for name, content in files.items():
         run.write_file(name, content)
     _remove_outdated(folder / "figures", keep={Path(name).name for name in files})
-    page = report_page(table, found, drawn, _source(folder))
+    page = report_page(table, found, drawn, _source(folder), search_lines(searches))
     run.write_file("report.html", page.encode())
     rebuild(table, folder / "tensorboard")
     return ReportPaths(

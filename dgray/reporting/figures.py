@@ -21,12 +21,8 @@ from dgray.reporting.figures_images import nearest_training, path_change_by_nois
 from dgray.reporting.figures_loss import losses
 from dgray.reporting.figures_map import kl_map, path_kl_map
 from dgray.reporting.figures_noise import loss_gap_by_noise, score_error_by_noise
-from dgray.reporting.figures_search import (
-    history,
-    importances,
-    parallel_coordinates,
-    pareto_front,
-)
+from dgray.reporting.figures_search import history, pareto_front
+from dgray.reporting.figures_search_fields import MIN_POINTS, importances, parallel_coordinates
 from dgray.reporting.figures_weight import kl_against_weight
 from dgray.reporting.search_table import CellPoints
 from dgray.reporting.table import StudyTable
@@ -158,27 +154,32 @@ SEARCH_KINDS = (
         "search_history",
         "History of the searches",
         "Dots: points on the validation split, which alone the search sees. Steps: the best so "
-        "far there, and dashed the same points on held-out data, with their standard error: the "
-        "gap is the flattery of choosing.",
+        "far there, and dashed the same points on held-out data, ± 1 standard error: where they "
+        "part, choosing flatters. Crosses: stopped early, at their last checkpoint.",
         history,
     ),
     FigureKind(
         "search_pareto",
         "Pareto front",
-        "Points on the validation split; those on the line are beaten in both metrics by none.",
+        "Points on the validation split, hollow where they break a constraint. No point that "
+        "meets the constraints is better in one metric than one of the front and as good in all "
+        "others. Dark: the points of the front on held-out data, ± 1 standard error.",
         pareto_front,
     ),
     FigureKind(
         "search_importances",
         "Importance of the searched fields",
-        "The share of the metric's variation that a field explains among the better points "
-        "(PED-ANOVA of Optuna), with the ranges that the search visited.",
+        "How much a field decides whether a point is among the better ones (PED-ANOVA of "
+        "Optuna), as shares. Of fields that every point has, and of searches with at least "
+        f"{MIN_POINTS} finished points; from so few they are a hint.",
         importances,
     ),
     FigureKind(
         "search_parallel",
         "Parallel coordinates",
-        "A line a point. A field without a value in a point, being of no matter to it, breaks it.",
+        "A line a finished point, each field over its whole range (logarithmic where the study "
+        "says so); at the right the points in their order on validation. Dotted: stopped early. "
+        "A field without a value in a point, being of no matter to it, breaks its line.",
         parallel_coordinates,
     ),
 )

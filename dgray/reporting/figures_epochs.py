@@ -82,7 +82,9 @@ def headline(table: StudyTable) -> Figure | None:
     legend_below(figure, axes)
     fixed = [a for a in (role.capacity, *role.of_facets) if a]
     where = ", ".join(f"{short(a)} {number(constant[a].iloc[0])}" for a in fixed)
-    figure.suptitle(f"{_subject(lenses)} against epochs ({where})", fontsize=11)
+    figure.suptitle(
+        f"{_subject(lenses)} against epochs" + (f" ({where})" if where else ""), fontsize=11
+    )
     return figure
 
 

@@ -1,24 +1,22 @@
-"""Figures of a search: history, Pareto front, importances, parallel coordinates.
-
-Importances are Optuna's (PED-ANOVA, Watanabe et al. 2023, arXiv 2304.10255).
-"""
+"""Figures of what searches reached: history, and the Pareto front of several metrics."""
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dgray.reporting.search_table import CellPoints
-from dgray.reporting.theme import COLOURS, grid, legend_below, new_figure
-from dgray.reporting.views import short
+from dgray.reporting.theme import COLOURS, grid, legend_below, name_of, new_figure, value_scale
 
-MIN_POINTS = 8  # for importances: below, they are noise
+COLUMNS = 3  # panels side by side
+_HELD_OUT = "#222222"
+_OTHER = "#777777"  # points that do not count
+_MARKERS = "osD^vP"
 
 
 def history(searches: tuple[CellPoints, ...]) -> Figure | None:
@@ -26,193 +24,159 @@ def history(searches: tuple[CellPoints, ...]) -> Figure | None:
     shown = [search for search in searches if len(search.done)]
     if not shown:
         return None
-    figure = new_figure(1, len(shown), width=3.6, height=2.9)
-    axes = grid(figure, 1, len(shown))
-    for panel, search in zip(axes[0], shown, strict=True):
+    figure, panels = panels_for(len(shown), width=3.9, height=2.9)
+    for panel, search in zip(panels, shown, strict=True):
         _history(panel, search)
-    legend_below(figure, axes)
+        alike = [s for s in shown if s.first_metric == search.first_metric]
+        heights = pd.concat([_heights(s) for s in alike])
+        value_scale(panel, heights, error=_typical_error(alike))
+    _share_limits(panels, shown)
+    legend_below(figure, np.array(panels), columns=3)
     figure.suptitle("History of each search", fontsize=11)
     return figure
 
 
+def panels_for(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, at most three side by side; the rest of its grid is empty."""
+    rows, columns = -(-count // COLUMNS), min(count, COLUMNS)
+    figure = new_figure(rows, columns, width=width, height=height)
+    panels = list(grid(figure, rows, columns).flat)
+    for empty in panels[count:]:
+        empty.set_axis_off()
+    return figure, panels[:count]
+
+
+def colour_of(search: CellPoints) -> str:
+    """That of the objective, whose name the label begins with."""
+    return COLOURS.get(search.label.split(",")[0], "#555555")
+
+
 def _history(axes: Axes, search: CellPoints) -> None:
-    done, metric = search.done, search.first_metric
-    values = done[f"validation:{metric}"].astype(float)
-    colour = _colour(search)
-    best = values.cummin() if search.is_lower_better else values.cummax()
-    axes.scatter(done["number"], values, s=14, color=colour, alpha=0.45, label="point, validation")
-    axes.step(done["number"], best, where="post", color=colour, label="best so far, validation")
-    held_out = done[metric].astype(float).where(values == best).ffill()
-    error = done[f"{metric}_se"].astype(float).where(values == best).ffill()
-    if held_out.notna().any():
+    done, metric, colour = search.done, search.first_metric, colour_of(search)
+    meets = done["excess"] <= 0
+    for points, face, label in (
+        (done[meets], colour, "point, on validation"),
+        (done[~meets], "none", "the same, breaks a constraint"),
+    ):
+        if len(points):
+            at, value = points["number"], points[f"validation:{metric}"]
+            axes.scatter(at, value, s=15, alpha=0.6, edgecolor=colour, facecolor=face, label=label)
+    stopped = search.points[search.points["state"] == "PRUNED"]
+    if len(stopped):
+        at, value = stopped["number"], stopped["last"]
+        axes.scatter(at, value, s=18, marker="x", color=_OTHER, label="stopped early, its last")
+    failed = search.points[search.points["state"] == "FAIL"]
+    if len(failed):
+        foot = np.full(len(failed), 0.02)
+        place = axes.get_xaxis_transform()
+        axes.plot(failed["number"], foot, "|", color=_OTHER, ms=8, transform=place, label="failed")
+    best = search.best_so_far().astype({"number": float})
+    at = best["number"]
+    axes.step(
+        at, best[f"validation:{metric}"], where="post", color=colour, label="best on validation"
+    )
+    if best[metric].notna().any():
+        value, error = best[metric].astype(float), best[f"{metric}_se"].astype(float).fillna(0)
         axes.step(
-            done["number"],
-            held_out,
-            where="post",
-            color="#222222",
-            linestyle="--",
-            label="the same on held-out data",
+            at, value, where="post", color=_HELD_OUT, ls="--", label="the same on held-out data"
         )
         axes.fill_between(
-            done["number"].to_numpy(float),
-            (held_out - error).to_numpy(float),
-            (held_out + error).to_numpy(float),
-            step="post",
-            color="#222222",
-            alpha=0.12,
-            linewidth=0,
+            at, value - error, value + error, step="post", color=_HELD_OUT, alpha=0.12, lw=0
         )
-    stopped = search.points[search.points["state"] == "PRUNED"]
-    for at in stopped["number"]:
-        axes.axvline(at, color="#BBBBBB", linewidth=0.6)
-    axes.set_title(search.label, fontsize=9)
+    axes.set_title(name_of(search.label), fontsize=9)
     axes.set_xlabel("point")
     axes.set_ylabel(metric)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _heights(search: CellPoints) -> pd.Series:
+    """All values that the history of a search shows, bands included."""
+    metric, best = search.first_metric, search.best_so_far()
+    error = best[f"{metric}_se"].astype(float).fillna(0)
+    ends = [best[metric].astype(float) + sign * error for sign in (-1, 1)]
+    stopped = search.points.loc[search.points["state"] == "PRUNED", "last"]
+    return pd.concat([search.done[f"validation:{metric}"], stopped, *ends]).astype(float).dropna()
+
+
+def _typical_error(searches: Sequence[CellPoints]) -> float:
+    """What lies within it of zero is noise; 0 where errors are unknown."""
+    errors = pd.concat([s.done[f"validation:{s.first_metric}_se"] for s in searches])
+    return float(np.nan_to_num(errors.astype(float).median()))
+
+
+def _share_limits(panels: Sequence[Axes], searches: Sequence[CellPoints]) -> None:
+    """The same vertical range for searches of the same metric, which are there to be compared."""
+    for metric in {search.first_metric for search in searches}:
+        alike = [p for p, s in zip(panels, searches, strict=True) if s.first_metric == metric]
+        ends = np.array([panel.get_ylim() for panel in alike])
+        for panel in alike:
+            panel.set_ylim(ends[:, 0].min(), ends[:, 1].max())
 
 
 def pareto_front(searches: tuple[CellPoints, ...]) -> Figure | None:
-    """Two metrics of every point on validation, the front of each search as a line."""
+    """The first metric against each other one, the front of each search marked.
+
+    With two metrics the front is a line, below or beside which no point of the search lies.
+    """
     several = [s for s in searches if len(s.metrics) > 1 and len(s.done)]
     if not several:
         return None
-    figure = new_figure(1, 1, width=5.2, height=3.6)
-    panel = grid(figure, 1, 1)[0, 0]
-    for search in several:
-        first, second = list(search.metrics)[:2]
-        x, y = (search.done[f"validation:{name}"].to_numpy(float) for name in (first, second))
-        colour = _colour(search)
-        panel.scatter(x, y, s=14, color=colour, alpha=0.45)
-        signs = [1 if search.metrics[name] == "minimize" else -1 for name in (first, second)]
-        front = _front(np.stack([signs[0] * x, signs[1] * y], axis=1))
-        order = front[np.argsort(x[front])]
-        panel.plot(x[order], y[order], color=colour, marker="o", label=search.label)
-        panel.set_xlabel(first)
-        panel.set_ylabel(second)
-    legend_below(figure, np.array([[panel]]))
+    pairs = list(dict.fromkeys(pair for search in several for pair in _pairs(search)))
+    figure, panels = panels_for(len(pairs), width=5.2, height=3.6)
+    for panel, (first, second) in zip(panels, pairs, strict=True):
+        for index, search in enumerate(several):
+            if (first, second) in _pairs(search):
+                _pareto(panel, search, (first, second), _MARKERS[index % len(_MARKERS)])
+        panel.set_xlabel(second)
+        panel.set_ylabel(first)
+        names = [f"validation:{name}" for name in (second, first)]
+        _log_where_wide(panel, pd.concat([s.done[names[0]] for s in several]).astype(float))
+        value_scale(panel, pd.concat([s.done[names[1]] for s in several]).astype(float))
+    legend_below(figure, np.array(panels), columns=3)
     figure.suptitle("Pareto front on the validation split", fontsize=11)
     return figure
 
 
-def _front(values: np.ndarray) -> np.ndarray:
-    """Indices of rows that no other row beats in both columns (less is better)."""
-    beaten = [bool(((values <= row).all(1) & (values < row).any(1)).any()) for row in values]
-    return np.flatnonzero(~np.array(beaten))
+def _pairs(search: CellPoints) -> Iterator[tuple[str, str]]:
+    first, *others = search.metrics
+    return ((first, other) for other in others)
 
 
-def importances(searches: tuple[CellPoints, ...]) -> Figure | None:
-    """How much each searched field matters to the first metric."""
-    found = {s.label: (s, _importances(s)) for s in searches if len(s.done) >= MIN_POINTS}
-    found = {label: pair for label, pair in found.items() if pair[1]}
-    if not found:
-        return None
-    figure = new_figure(1, len(found), width=3.8, height=2.6)
-    axes = grid(figure, 1, len(found))
-    for panel, (label, (search, values)) in zip(axes[0], found.items(), strict=True):
-        names = list(values)[::-1]
-        panel.barh([short(n) for n in names], [values[n] for n in names], color=_colour(search))
-        panel.set_title(label, fontsize=9)
-        panel.set_xlabel("importance (PED-ANOVA)")
-        panel.set_xlim(0, 1)
-    figure.suptitle("Importance of the searched fields, by validation", fontsize=11)
-    return figure
-
-
-def _importances(search: CellPoints) -> dict[str, float]:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    done = search.done
-    fields = [f for f in search.fields if done[f].notna().all() and done[f].nunique() > 1]
-    if not fields:
-        return {}
-    study = optuna.create_study(direction="minimize" if search.is_lower_better else "maximize")
-    distributions: dict[str, Any] = {name: _distribution(done[name]) for name in fields}
-    for _, row in done.iterrows():
-        study.add_trial(
-            optuna.trial.create_trial(
-                params={name: _plain(row[name]) for name in fields},
-                distributions=distributions,
-                value=float(row[f"validation:{search.first_metric}"]),
-            )
+def _pareto(axes: Axes, search: CellPoints, pair: tuple[str, str], marker: str) -> None:
+    first, second = pair
+    done, front, colour = search.done, search.front(), colour_of(search)
+    name, meets = name_of(search.label), done["excess"] <= 0
+    for points, face in ((done[meets], colour), (done[~meets], "none")):
+        x, y = (points[f"validation:{metric}"].astype(float) for metric in (second, first))
+        axes.scatter(x, y, s=14, marker=marker, alpha=0.4, edgecolor=colour, facecolor=face)
+    if not meets.all():
+        axes.scatter([], [], s=14, edgecolor=_OTHER, facecolor="none", label="breaks a constraint")
+    front = front.sort_values(f"validation:{second}")
+    x, y = (front[f"validation:{metric}"].astype(float) for metric in (second, first))
+    is_rising = search.metrics[second] == "minimize"
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        marker=marker,
+        linestyle="-" if len(search.metrics) == 2 else "none",
+        drawstyle="steps-post" if is_rising else "steps-pre",
+        label=f"front of {name}",
+    )
+    if front[first].notna().any():  # a metric that is a cost is the same on both splits
+        axes.errorbar(
+            front[second].astype(float),
+            front[first].astype(float),
+            yerr=front[f"{first}_se"].astype(float),
+            fmt=marker,
+            color=_HELD_OUT,
+            ms=3,
+            lw=0.8,
+            alpha=0.6,
+            label="the same on held-out data",
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
-def _distribution(values: pd.Series) -> object:
-    """The range that was seen; logarithmic where values span more than a factor of ten."""
-    import optuna
-
-    if not pd.api.types.is_numeric_dtype(values):
-        return optuna.distributions.CategoricalDistribution(sorted(set(values), key=str))
-    low, high = values.min(), values.max()
-    is_log = bool(low > 0 and high > 10 * low)
-    if pd.api.types.is_integer_dtype(values):
-        return optuna.distributions.IntDistribution(int(low), int(high), log=is_log)
-    return optuna.distributions.FloatDistribution(float(low), float(high), log=is_log)
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def parallel_coordinates(searches: tuple[CellPoints, ...]) -> Figure | None:
-    """A line a point over the searched fields, dark where the first metric is good."""
-    shown = [search for search in searches if len(search.done) > 1]
-    if not shown:
-        return None
-    figure = new_figure(len(shown), 1, width=1.3 * (2 + max(len(s.fields) for s in shown)))
-    axes = grid(figure, len(shown), 1)
-    for panel, search in zip(axes[:, 0], shown, strict=True):
-        _parallel(panel, search)
-    figure.suptitle("Searched fields of every point; dark is good on validation", fontsize=11)
-    return figure
-
-
-def _parallel(axes: Axes, search: CellPoints) -> None:
-    done = search.done
-    values = done[f"validation:{search.first_metric}"].astype(float)
-    rank = values.rank(ascending=not search.is_lower_better).to_numpy()
-    shade = Normalize(0, len(rank))
-    heights = {name: _heights(done[name]) for name in search.fields}
-    at = np.arange(len(heights))
-    for index in np.argsort(rank):
-        line = np.array([height[0][index] for height in heights.values()])
-        known = ~np.isnan(line)
-        axes.plot(
-            at[known],
-            line[known],
-            color=_colour(search),
-            alpha=float(0.08 + 0.8 * shade(rank[index]) ** 3),
-            linewidth=1.0,
-        )
-    for x, (_, low, high) in zip(at, heights.values(), strict=True):
-        axes.text(float(x), -0.06, low, ha="center", va="top", fontsize=7)
-        axes.text(float(x), 1.03, high, ha="center", va="bottom", fontsize=7)
-    axes.set_xticks(at, [short(name) for name in heights])
-    axes.tick_params(axis="x", pad=12)
-    axes.set_yticks([])
-    axes.set_ylim(-0.15, 1.15)
-    axes.set_title(search.label, fontsize=9)
-
-
-def _heights(values: pd.Series) -> tuple[np.ndarray, str, str]:
-    """Positions in [0, 1] (nan where a point has no value), and the ends in words."""
-    if not pd.api.types.is_numeric_dtype(values):
-        names = sorted({str(v) for v in values.dropna()})
-        place = {name: i / max(len(names) - 1, 1) for i, name in enumerate(names)}
-        found = np.array([np.nan if pd.isna(v) else place[str(v)] for v in values])
-        return found, names[0] if names else "", names[-1] if len(names) > 1 else ""
-    given = values.astype(float).to_numpy()
-    low, high = np.nanmin(given), np.nanmax(given)
-    words = f"{low:.3g}", f"{high:.3g}"
-    if low > 0 and high > 10 * low:
-        given, low, high = np.log(given), np.log(low), np.log(high)
-    return (given - low) / (high - low if high > low else 1.0), *words
-
-
-def _colour(search: CellPoints) -> str:
-    """That of the objective, whose name the label begins with."""
-    return COLOURS.get(search.label.split(",")[0], "#555555")
+def _log_where_wide(axes: Axes, values: pd.Series) -> None:
+    if values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_xscale("log")

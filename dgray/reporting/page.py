@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dgray.reporting.figures import Picture
 from dgray.reporting.finding import Finding
+from dgray.reporting.search_words import SearchLine
 from dgray.reporting.summary import COLUMNS, estimate
 from dgray.reporting.svg import inline_svg
 from dgray.reporting.table import StudyTable
@@ -74,9 +75,13 @@ class Source:
 
 
 def report_page(
-    table: StudyTable, found: Finding, pictures: Sequence[Picture], source: Source
+    table: StudyTable,
+    found: Finding,
+    pictures: Sequence[Picture],
+    source: Source,
+    searches: Sequence[SearchLine] = (),
 ) -> str:
-    """The whole page."""
+    """The whole page; ``searches``: what each of them chose."""
     environment = Environment(
         loader=PackageLoader("dgray.reporting", "page"),
         autoescape=True,
@@ -103,6 +108,7 @@ def report_page(
         topics=_topics(found),
         summary_columns=[c for c in COLUMNS if any(c in r.estimates for r in found.summary)],
         summary_names=COLUMNS,
+        searches=searches,
         figures=figures,
         header=header,
         lines=lines,

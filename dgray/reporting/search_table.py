@@ -11,16 +11,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from dgray.reporting.statement import Statement
+from dgray.reporting.aggregate import SETTING
 from dgray.reporting.summary import Estimate
 from dgray.reporting.table import StudyTable
-from dgray.reporting.views import number, short
 
 FOLDER = "search"
-# What of the setting identifies a row; a search is told of one of them.
-_SETTING = ("epoch", "is_calibrated", "guidance_weight", "sampler", "num_steps", "guided_stage")
+_SETTING = ("epoch", *SETTING)  # what of a trial identifies a row
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a searched field may be: ``choices``, or numbers from ``low`` to ``high``."""
+
+    kind: str  # log_uniform, uniform, int, choice
+    low: float = 0.0
+    high: float = 0.0
+    is_log: bool = False
+    choices: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,16 +40,23 @@ class CellPoints:
     Attributes:
         label: the cell in words.
         metrics: metric -> minimize or maximize.
-        fields: those that were searched, dotted.
-        points: a line a point in the order asked: number, state, trial, seconds, each field, each
-            metric on validation (``validation:METRIC``), and on held-out data (the metric's own
-            name and ``_se``).
+        ranges: field, dotted -> what it may be; of those that matter to the cell.
+        points: a line a point in the order asked: number, state, trial, seconds, each field, the
+            setting that counts, ``excess`` (how far the constraints are broken; 0: met), ``last``
+            (first metric at the last checkpoint on validation), and each metric on validation
+            (``validation:METRIC``) and on held-out data (the metric's own name), both with
+            ``_se``. Costs are the same on both splits and have no error.
     """
 
     label: str
     metrics: Mapping[str, str]
-    fields: tuple[str, ...]
+    ranges: Mapping[str, Range]
     points: pd.DataFrame
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Those that were searched, dotted."""
+        return tuple(self.ranges)
 
     @property
     def done(self) -> pd.DataFrame:
@@ -57,22 +74,56 @@ class CellPoints:
         return self.metrics[self.first_metric] == "minimize"
 
     def best(self) -> pd.Series | None:
-        """The point that is best on validation, of those that meet the constraints if any do."""
+        """The best point on validation; of those that break constraints the least, if all do."""
+        ordered = sorted((row for _, row in self.done.iterrows()), key=self._order)
+        return ordered[0] if ordered else None
+
+    def best_so_far(self) -> pd.DataFrame:
+        """A line a point from the first finished one on: the best until then, under its number."""
+        lines: list[pd.Series] = []
+        best: pd.Series | None = None
+        for _, row in self.points.iterrows():
+            is_done = row["state"] == "COMPLETE"
+            if is_done and (best is None or self._order(row) < self._order(best)):
+                best = row
+            if best is not None:
+                lines.append(pd.Series({**best.to_dict(), "number": row["number"]}))
+        return pd.DataFrame(lines)
+
+    def front(self) -> pd.DataFrame:
+        """The finished points that meet the constraints and that no other of them dominates."""
         done = self.done
-        if done.empty:
-            return None
-        feasible = done[done["excess"] <= 0]
-        chosen = feasible if len(feasible) else done
-        values = chosen[f"validation:{self.first_metric}"]
-        at = values.idxmin() if self.is_lower_better else values.idxmax()
-        return chosen.loc[at]
+        done = done[done["excess"] <= 0]
+        signs = [1.0 if direction == "minimize" else -1.0 for direction in self.metrics.values()]
+        values = done[[f"validation:{name}" for name in self.metrics]].to_numpy(float)
+        return done[non_dominated(values * signs)]
+
+    def _order(self, row: pd.Series) -> tuple[float, float, int]:
+        value = float(row[f"validation:{self.first_metric}"])
+        return float(row["excess"]), value if self.is_lower_better else -value, int(row["number"])
+
+
+def non_dominated(values: np.ndarray) -> np.ndarray:
+    """Which rows no other row dominates: is nowhere worse and somewhere better (less is better).
+
+    Args:
+        values: shape (points, metrics).
+    """
+    beaten = [bool(((values <= row).all(1) & (values < row).any(1)).any()) for row in values]
+    return ~np.array(beaten, dtype=bool)
+
+
+def value_of(row: pd.Series, name: str) -> Estimate | None:
+    """A column of the points with its error."""
+    if pd.isna(row[name]):
+        return None
+    return Estimate(float(row[name]), float(row.get(f"{name}_se", np.nan)))
 
 
 def read_searches(folder: Path, table: StudyTable) -> tuple[CellPoints, ...]:
-    """All searches of a run; none of a grid."""
-    return tuple(
-        _read_cell(path.parent, table) for path in sorted(folder.glob(f"{FOLDER}/*/cell.json"))
-    )
+    """All searches of a run that have asked for a point; none of a grid."""
+    cells = (path.parent for path in sorted(folder.glob(f"{FOLDER}/*/cell.json")))
+    return tuple(_read_cell(cell, table) for cell in cells if any(cell.glob("*-asked.json")))
 
 
 def chosen_trials(table: StudyTable, searches: tuple[CellPoints, ...]) -> StudyTable:
@@ -94,38 +145,9 @@ def chosen_trials(table: StudyTable, searches: tuple[CellPoints, ...]) -> StudyT
     )
 
 
-def search_statements(searches: tuple[CellPoints, ...]) -> list[Statement]:
-    """What each search found, on both splits."""
-    return [Statement("Searches", _sentence(search)) for search in searches]
-
-
-def _sentence(search: CellPoints) -> str:
-    counts = search.points["state"].value_counts()
-    asked = f"{len(search.points)} points"
-    other = [f"{counts[s]} {w}" for s, w in _STATES.items() if s in counts]
-    best = search.best()
-    if best is None:
-        return f"The search {search.label} has no finished point yet ({asked})."
-    metric = search.first_metric
-    values = [
-        f"{short(name)} {number(best[name])}" for name in search.fields if not pd.isna(best[name])
-    ]
-    held_out = ""
-    if not pd.isna(best.get(metric)):
-        told = Estimate(float(best[metric]), float(best.get(f"{metric}_se", float("nan"))))
-        held_out = f"; on held-out data it is {told}, free of the choice's flattery"
-    return (
-        f"The search {search.label} ({', '.join([asked, *other])}) chose {', '.join(values)} at "
-        f"{_where(best)}: {metric} {best[f'validation:{metric}']:.4g} on validation{held_out}."
-    )
-
-
-_STATES = {"PRUNED": "stopped early", "FAIL": "failed"}
-
-
-def _where(best: pd.Series) -> str:
-    weight = "calibrated" if best["is_calibrated"] else f"w = {best['guidance_weight']:g}"
-    return f"epoch {best['epoch']:g}, {weight}"
+def in_words(value: object) -> object:
+    """Of a choice: null, true and false as a study file has them, anything else as it is."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else value
 
 
 def _read_cell(folder: Path, table: StudyTable) -> CellPoints:
@@ -133,35 +155,43 @@ def _read_cell(folder: Path, table: StudyTable) -> CellPoints:
     asked = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*-asked.json"))]
     told = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*-told.json"))]
     by_number = {event["number"]: event for event in told}
-    metrics, fields = about["metrics"], tuple(about["fields"])
-    lines = [
-        _line(event, by_number.get(event["number"]), metrics, fields, table) for event in asked
-    ]
-    points = pd.DataFrame(lines)
-    active = tuple(name for name in fields if len(points) and points[name].notna().any())
-    return CellPoints(about["label"], metrics, active, points)
+    lines = [_line(event, by_number.get(event["number"]), about, table) for event in asked]
+    used = {name for event in asked for name in event["values"]}
+    ranges = {name: _range(given) for name, given in about["domains"].items() if name in used}
+    return CellPoints(about["label"], about["metrics"], ranges, pd.DataFrame(lines))
+
+
+def _range(given: Mapping[str, Any]) -> Range:
+    choices = tuple(map(in_words, given.get("choices", ())))
+    return Range(**{**given, "choices": choices})
 
 
 def _line(
     asked: dict[str, Any],
     told: dict[str, Any] | None,
-    metrics: Mapping[str, str],
-    fields: tuple[str, ...],
+    about: Mapping[str, Any],
     table: StudyTable,
 ) -> dict[str, Any]:
     told = told or {"state": "RUNNING"}
     setting = told.get("setting") or {}
+    values = asked["values"]
     line = {"number": asked["number"], "trial": asked["trial"], "state": told["state"]}
     line |= {"seconds": told.get("seconds"), "reason": told.get("reason"), "of": told.get("of")}
-    line |= {name: asked["values"].get(name) for name in fields}
+    line |= {n: in_words(values[n]) if n in values else None for n in about["domains"]}
     line |= {name: setting.get(name) for name in _SETTING}
-    values = told.get("values") or [None] * len(metrics)
-    line |= {f"validation:{m}": v for m, v in zip(metrics, values, strict=True)}
     line["excess"] = max([*told.get("excess", {}).values(), 0.0])
+    by_epoch = {int(epoch): value for epoch, value in told.get("intermediate", {}).items()}
+    line["last"] = by_epoch[max(by_epoch)] if by_epoch else None
+    metrics, columns = about["metrics"], about["columns"]
     cell = _cell_of(table, asked["trial"], setting) if setting else None
-    for metric in metrics:
-        for name in (metric, f"{metric}_se"):
-            line[name] = None if cell is None or name not in cell else cell[name]
+    found: Mapping[str, Any] = {} if cell is None else cell
+    told_values = told.get("values") or [None] * len(metrics)
+    for metric, value in zip(metrics, told_values, strict=True):
+        line[f"validation:{metric}"] = value
+        line[f"validation:{metric}_se"] = found.get(f"{columns[metric]}_se")
+        has_splits = columns[metric] is not None
+        line[metric] = found.get(metric) if has_splits else value
+        line[f"{metric}_se"] = found.get(f"{metric}_se") if has_splits else None
     return line
 
 

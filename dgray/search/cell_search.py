@@ -75,9 +75,7 @@ class CellSearch:
         self._seconds = 0.0
         self._replay()
         self._started = clock() - self._seconds
-        write_about(
-            folder, cell.id, cell.label, self._search, [d.name for d in study.domains.values()]
-        )
+        write_about(folder, cell.id, cell.label, self._search, study.domains.values())
 
     @property
     def trials(self) -> tuple[Trial, ...]:

@@ -1,6 +1,6 @@
 """What a search asked for and was told, one small file an event: from these it is resumed.
 
-    RUN/search/CELL/cell.json            label, metrics, constraints, fields
+    RUN/search/CELL/cell.json            label, metrics, their columns, constraints, domains
     RUN/search/CELL/000012-asked.json    number, values, trial
     RUN/search/CELL/000012-told.json     state, values, constraints, setting
 
@@ -10,11 +10,12 @@ Knows the run folder; not Optuna.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from dgray.config.search import OptunaSearch
+from dgray.config.domains import Domain
+from dgray.config.search import VALIDATED, OptunaSearch
 from dgray.run_folder import RunFolder
 
 FOLDER = "search"
@@ -72,17 +73,25 @@ class Told:
 
 
 def write_about(
-    folder: RunFolder, cell_id: str, label: str, search: OptunaSearch, fields: Sequence[str]
+    folder: RunFolder, cell_id: str, label: str, search: OptunaSearch, domains: Iterable[Domain]
 ) -> None:
     """What a reader of the events must know of the search."""
     about = {
         "label": label,
         "metrics": search.metrics,
+        "columns": {name: VALIDATED.get(name) for name in search.metrics},  # None: no split
         "constraints": search.constraints,
-        "fields": list(fields),
+        "domains": {domain.name: _about_domain(domain) for domain in domains},
     }
     text = json.dumps(about, indent=1)
     folder.write_file(f"{FOLDER}/{cell_id}/cell.json", text.encode() + b"\n")
+
+
+def _about_domain(domain: Domain) -> dict[str, Any]:
+    if domain.kind == "choice":
+        return {"kind": domain.kind, "choices": list(domain.choices)}
+    ends = {"low": domain.low, "high": domain.high}
+    return {"kind": domain.kind, **ends, "is_log": domain.is_log}
 
 
 def write_event(folder: RunFolder, cell_id: str, event: Asked | Told) -> None:
