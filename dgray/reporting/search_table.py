@@ -117,7 +117,8 @@ def value_of(row: pd.Series, name: str) -> Estimate | None:
     """A column of the points with its error."""
     if pd.isna(row[name]):
         return None
-    return Estimate(float(row[name]), float(row.get(f"{name}_se", np.nan)))
+    error = row[f"{name}_se"]
+    return Estimate(float(row[name]), np.nan if pd.isna(error) else float(error))
 
 
 def read_searches(folder: Path, table: StudyTable) -> tuple[CellPoints, ...]:

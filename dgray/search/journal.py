@@ -26,6 +26,7 @@ def open_journal(path: Path) -> BaseStorage:
     What earlier sessions wrote stays in the file, their studies deleted, so that a dashboard that
     has it open goes on: it remembers how far it has read.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         storage = JournalStorage(JournalCopy(path))
         for name in optuna.get_all_study_names(storage):

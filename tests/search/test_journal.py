@@ -1,4 +1,4 @@
-"""Optuna's journal in the run folder: what dashboards read of it, and what cannot hurt a search."""
+"""Optuna's journal in the run folder: what dashboards read, and what cannot hurt a search."""
 
 from __future__ import annotations
 

@@ -1,0 +1,196 @@
+"""optuna-dashboard itself, served on loopback and opened in a browser, over a search's journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from dgray.plan import Plan, make_plan
+from dgray.run_folder import RunFolder
+from dgray.search.build import JOURNAL, build_schedule
+from dgray.search.schedule import Schedule
+from tests.search.analytic import finish, load
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 120.0  # seconds; it takes one or two
+METRICS = "search.metrics={path_kl_change: minimize, num_parameters: minimize}"
+TWO_CELLS = "fit.objective=[cross_entropy, kl]"
+
+
+@contextmanager
+def served(journal: Path, log: Path) -> Iterator[str]:
+    """Address of a dashboard."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("optuna-dashboard")), str(journal)]
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=output, stderr=output
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_up(address, server, log)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(PATIENCE)
+
+
+def wait_until_up(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < deadline
+        try:
+            api(address, "studies")
+        except URLError:
+            time.sleep(0.1)
+        else:
+            return
+
+
+def api(address: str, path: str) -> Any:
+    with urlopen(f"{address}/api/{path}", timeout=PATIENCE) as answer:
+        return json.load(answer)
+
+
+def studies(address: str) -> dict[str, int]:
+    """Name -> id of what the dashboard lists."""
+    found = api(address, "studies")["study_summaries"]
+    return {study["study_name"]: study["study_id"] for study in found}
+
+
+def states(address: str, name: str) -> list[str]:
+    return [
+        trial["state"] for trial in api(address, f"studies/{studies(address)[name]}")["trials"]
+    ]
+
+
+def wait_for_states(address: str, name: str, wanted: list[str]) -> None:
+    """The dashboard reads again at most every two seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while (found := states(address, name)) != wanted:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def run(plan: Plan, folder: RunFolder, *, points: int | None = None) -> Schedule:
+    """A session of the study that ends after so many points."""
+    schedule = build_schedule(plan, folder)
+    count = 0
+    while points is None or count < points:
+        trial = schedule.next()
+        if trial is None:
+            assert schedule.is_over()
+            break
+        finish(folder, trial, num_parameters=trial.config.discriminator.width)
+        for epoch in trial.epochs:
+            schedule.checkpoint(trial.id, epoch)
+        schedule.finished(trial.id, None)
+        count += trial.is_trained
+    return schedule
+
+
+def document_of(browser: str, address: str, folder: Path) -> str:
+    """The page after it has asked for its data and drawn it."""
+    options = [
+        "--headless",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1400,2400",
+        "--virtual-time-budget=20000",  # of the page: its requests and timers
+        f"--user-data-dir={folder / 'profile'}",
+        "--dump-dom",
+    ]
+    if os.geteuid() == 0:
+        options.append("--no-sandbox")  # Chromium refuses to sandbox root
+    done = subprocess.run(
+        [browser, *options, address],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def words_of(document: str) -> str:
+    """The text of a page."""
+    without = re.sub(r"<(style|script)\b.*?</\1>", " ", document, flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", without)).split())
+
+
+def test_a_browser_shows_trials_and_the_pareto_front(browser: str, tmp_path: Path) -> None:
+    study = load(tmp_path, TWO_CELLS, METRICS, "search.constraints={num_parameters: 40}")
+    folder = RunFolder(tmp_path / "run")
+    run(make_plan(study), folder)
+    storage = JournalStorage(JournalFileBackend(str(folder.path / JOURNAL)))
+    kl = optuna.load_study(study_name="kl", storage=storage)
+    with served(folder.path / JOURNAL, tmp_path / "log") as address:
+        assert set(studies(address)) == {"cross_entropy", "kl"}  # the cells
+        content = api(address, f"studies/{studies(address)['kl']}")
+        assert [trial["state"] for trial in content["trials"]] == ["Complete"] * 8
+        for shown in content["trials"]:
+            change, size = shown["values"]
+            assert shown["constraints"] == [size - 40]
+            told = {attribute["key"]: attribute["value"] for attribute in shown["user_attrs"]}
+            assert told["trial"].startswith("kl-")
+            assert told["epoch"] == "20"
+            assert float(told["guidance_weight"]) in (0.5, 1.0)
+            gap = float(told["held_out path_kl_change"]) - change
+            assert gap == pytest.approx(0.045)  # 0.05 on held-out data, 0.005 of the replicates
+        page = f"{address}/dashboard/studies/{studies(address)['kl']}"
+        words = words_of(document_of(browser, page, tmp_path))
+        assert "kl (id=" in words
+        assert "Pareto Front" in words
+        assert "path_kl_change (validation)" in words  # axes of the plot, drawn
+        _, _, best = words.partition("Best Trials")
+        on_front = {int(number) for number in re.findall(r"Trial (\d+) Objective Values", best)}
+        assert on_front == {trial.number for trial in kl.best_trials}
+        assert 0 < len(on_front) < 8
+        listed = words_of(document_of(browser, f"{page}/trials", tmp_path))
+        assert all(f"Trial {number}" in listed for number in range(8))
+
+
+def test_an_open_dashboard_follows_a_study_and_its_restart(tmp_path: Path) -> None:
+    plan = make_plan(load(tmp_path, "search.num_trials=6"))
+    folder = RunFolder(tmp_path / "run")
+    first = run(plan, folder, points=2)
+    lost = first.next()  # in flight when the driver dies
+    assert lost is not None
+    with served(folder.path / JOURNAL, tmp_path / "log") as address:
+        wait_for_states(address, "kl", ["Complete", "Complete", "Running"])
+        finish(folder, lost)
+        first.finished(lost.id, None)
+        wait_for_states(address, "kl", ["Complete"] * 3)
+        again = run(plan, folder, points=1)
+        wait_for_states(address, "kl", ["Complete"] * 4)
+        assert not again.is_over()
+        run(plan, folder)
+        wait_for_states(address, "kl", ["Complete"] * 6)
+        assert list(studies(address)) == ["kl"]
+    assert not (folder.path / f"{JOURNAL}.lock").is_symlink()
