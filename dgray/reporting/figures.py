@@ -22,7 +22,12 @@ from dgray.reporting.figures_loss import losses
 from dgray.reporting.figures_map import kl_map, path_kl_map
 from dgray.reporting.figures_noise import loss_gap_by_noise, score_error_by_noise
 from dgray.reporting.figures_search import history, pareto_front
-from dgray.reporting.figures_search_fields import MIN_POINTS, importances, parallel_coordinates
+from dgray.reporting.figures_search_fields import (
+    MIN_BETTER,
+    MIN_POINTS,
+    importances,
+    parallel_coordinates,
+)
 from dgray.reporting.figures_weight import kl_against_weight
 from dgray.reporting.search_table import CellPoints
 from dgray.reporting.table import StudyTable
@@ -169,9 +174,10 @@ SEARCH_KINDS = (
     FigureKind(
         "search_importances",
         "Importance of the searched fields",
-        "How much a field decides whether a point is among the better ones (PED-ANOVA of "
-        "Optuna), as shares. Of fields that every point has, and of searches with at least "
-        f"{MIN_POINTS} finished points; from so few they are a hint.",
+        "How much a field decides whether a point is among the better ones, a tenth of them but "
+        f"at least {MIN_BETTER} (PED-ANOVA of Optuna), as shares. Of fields that every point "
+        f"has, and of searches with at least {MIN_POINTS} finished points: from so few they are "
+        "a hint.",
         importances,
     ),
     FigureKind(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dgray.reporting.search_table import CellPoints
 from dgray.reporting.theme import COLOURS, grid, legend_below, name_of, new_figure, value_scale
@@ -36,9 +36,11 @@ def history(searches: tuple[CellPoints, ...]) -> Figure | None:
     return figure
 
 
-def panels_for(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels, at most three side by side; the rest of its grid is empty."""
-    rows, columns = -(-count // COLUMNS), min(count, COLUMNS)
+def panels_for(
+    count: int, *, width: float, height: float, columns: int = COLUMNS
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, ``columns`` side by side; the rest of its grid is empty."""
+    rows, columns = -(-count // columns), min(count, columns)
     figure = new_figure(rows, columns, width=width, height=height)
     panels = list(grid(figure, rows, columns).flat)
     for empty in panels[count:]:
@@ -130,9 +132,11 @@ def pareto_front(searches: tuple[CellPoints, ...]) -> Figure | None:
         panel.set_xlabel(second)
         panel.set_ylabel(first)
         names = [f"validation:{name}" for name in (second, first)]
-        _log_where_wide(panel, pd.concat([s.done[names[0]] for s in several]).astype(float))
-        value_scale(panel, pd.concat([s.done[names[1]] for s in several]).astype(float))
-    legend_below(figure, np.array(panels), columns=3)
+        of_pair = [s for s in several if (first, second) in _pairs(s)]
+        x, y = (pd.concat([s.done[name] for s in of_pair]).astype(float) for name in names)
+        _log_where_wide(panel, x)
+        value_scale(panel, y, error=_typical_error(of_pair))
+    legend_below(figure, np.array(panels), columns=2)
     figure.suptitle("Pareto front on the validation split", fontsize=11)
     return figure
 
@@ -180,3 +184,4 @@ def _pareto(axes: Axes, search: CellPoints, pair: tuple[str, str], marker: str) 
 def _log_where_wide(axes: Axes, values: pd.Series) -> None:
     if values.min() > 0 and values.max() > 10 * values.min():
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

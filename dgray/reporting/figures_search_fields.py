@@ -13,12 +13,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dgray.reporting.figures_search import colour_of, panels_for
+from dgray.reporting.figures_search import COLUMNS, colour_of, panels_for
 from dgray.reporting.search_table import CellPoints, Range
 from dgray.reporting.theme import grid, name_of, new_figure
 from dgray.reporting.views import short
 
-MIN_POINTS = 8  # for importances: below, they are noise
+MIN_POINTS = 12  # for importances: below, they are noise
+MIN_BETTER = 4  # so many points are the better ones that PED-ANOVA looks at, at least
 _STOPPED = "#999999"
 
 
@@ -33,7 +34,9 @@ def importances(searches: tuple[CellPoints, ...]) -> Figure | None:
     ]
     if not found:
         return None
-    figure, panels = panels_for(len(found), width=3.8, height=2.6)
+    num_metrics = max(len(search.metrics) for search, _, _ in found)
+    columns = min(num_metrics, COLUMNS) if num_metrics > 1 else COLUMNS  # a row a search
+    figure, panels = panels_for(len(found), width=3.8, height=2.6, columns=columns)
     for panel, (search, metric, values) in zip(panels, found, strict=True):
         names = list(values)[::-1]
         widths = [values[name] for name in names]
@@ -71,7 +74,9 @@ def importances_of(search: CellPoints, metric: str) -> dict[str, float]:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(
+            target_quantile=max(0.1, MIN_BETTER / len(done))
+        )
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
