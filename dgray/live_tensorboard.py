@@ -8,24 +8,41 @@ the plan and the reporting; neither torch nor Ray.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Sequence
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+from dgray.config.domains import Domain
 from dgray.engine.events import CheckpointDone, EngineStarted, Event
-from dgray.plan import Plan
-from dgray.reporting.hparams import hparams_of
+from dgray.plan import Plan, Trial
+from dgray.reporting.hparams import Axes, Interval, hparams_of
 from dgray.reporting.table import StudyTable, study_table
 from dgray.reporting.tensorboard import TensorBoardWriter, rebuild
 from dgray.run_folder import RunFolder
+from dgray.search_points import OBJECTIVE
 
 
 class LiveTensorBoard:
     """Follows one run of a plan. Use it as a context manager, and ``observe`` as an observer."""
 
-    def __init__(self, plan: Plan, folder: RunFolder) -> None:
-        """Nothing is read or written before the engine has started."""
-        self._plan = plan
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        *,
+        examples: Iterable[Trial] = (),
+        domains: Iterable[Domain] = (),
+    ) -> None:
+        """Nothing is read or written before the engine has started.
+
+        Args:
+            plan: trials that are known.
+            folder: of the run.
+            examples: trials like those that a search will ask for; none: it asks for no more.
+            domains: what searches vary.
+        """
+        self._plan, self._examples, self._domains = plan, tuple(examples), tuple(domains)
         self._folder = folder
         self._done: SimpleQueue[CheckpointDone | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -49,7 +66,7 @@ class LiveTensorBoard:
     def observe(self, event: Event) -> None:
         """Begin when the engine has something to run; then take in every checkpoint."""
         match event:
-            case EngineStarted() if self._folder.missing_rows(self._plan.trials):
+            case EngineStarted() if self._will_run():
                 # Read here, before any trial can add a row that would then be told a second time.
                 earlier = _read(self._folder)
                 self._thread = threading.Thread(
@@ -64,6 +81,9 @@ class LiveTensorBoard:
         """Why it stopped before the study did."""
         return self._failure
 
+    def _will_run(self) -> bool:
+        return bool(self._examples) or self._folder.missing_rows(self._plan.trials) > 0
+
     def _follow(self, earlier: StudyTable | None) -> None:
         try:
             writer = self._open(earlier)
@@ -74,7 +94,7 @@ class LiveTensorBoard:
 
     def _open(self, earlier: StudyTable | None) -> TensorBoardWriter:
         folder = self._folder.path / "tensorboard"
-        axes = _axes(self._plan)
+        axes = _axes((*self._plan.trials, *self._examples), self._domains)
         if earlier is not None:
             return rebuild(earlier, folder, axes)
         writer = TensorBoardWriter(folder)
@@ -87,12 +107,16 @@ def _read(folder: RunFolder) -> StudyTable | None:
     return None if rows.empty else study_table(rows, folder.clouds(), folder.losses())
 
 
-def _axes(plan: Plan) -> dict[str, list[Any]]:
+def _axes(trials: Iterable[Trial], domains: Iterable[Domain]) -> Axes:
     """Columns of the hparams tab, with every value that the study will have."""
-    axes: dict[str, list[Any]] = {}
-    for trial in plan.trials:
+    axes: dict[str, Sequence[Any] | Interval] = {}
+    for trial in trials:
         for name, value in hparams_of(trial.objective, trial.axes).items():
             values = axes.setdefault(name, [])
-            if value not in values:
+            if isinstance(values, list) and value not in values:
                 values.append(value)
+    for domain in domains:
+        name = "objective" if domain.path == OBJECTIVE else domain.name
+        is_drawn = domain.kind != "choice"
+        axes[name] = Interval(domain.low, domain.high) if is_drawn else list(domain.choices)
     return axes

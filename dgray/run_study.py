@@ -40,7 +40,12 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     results = _result_cache(plan, folder, lambda result: observe(checkpoint_done(result)))
     schedule = build_schedule(plan, folder, results.recall if results else no_recall)
     progress = Progress(schedule, folder, console)
-    live = LiveTensorBoard(plan, folder)
+    live = LiveTensorBoard(
+        plan,
+        folder,
+        examples=schedule.examples,
+        domains=plan.study.domains.values(),
+    )
 
     def observe(event: Event) -> None:
         if isinstance(event, EngineStarted):

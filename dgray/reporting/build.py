@@ -72,7 +72,7 @@ def build_report(folder: Path) -> ReportPaths:
     _remove_outdated(folder / "figures", keep={Path(name).name for name in files})
     page = report_page(table, found, drawn, _source(folder), search_lines(searches))
     run.write_file("report.html", page.encode())
-    rebuild(table, folder / "tensorboard")
+    rebuild(table, folder / "tensorboard", searches=searches)
     return ReportPaths(
         page=folder / "report.html",
         table=folder / "report.parquet",

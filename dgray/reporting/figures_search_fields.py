@@ -62,7 +62,8 @@ def importances_of(search: CellPoints, metric: str) -> dict[str, float]:
     fields = [f for f in search.fields if done[f].notna().all() and done[f].nunique() > 1]
     if not fields:
         return {}
-    study = optuna.create_study(direction=search.metrics[metric])
+    is_lower_better = search.metrics[metric] == "minimize"
+    study = optuna.create_study(direction="minimize" if is_lower_better else "maximize")
     distributions: dict[str, Any] = {name: _distribution(search.ranges[name]) for name in fields}
     for _, row in done.iterrows():
         study.add_trial(
@@ -166,7 +167,8 @@ def _heights(values: pd.Series, given: Range) -> np.ndarray:
     numbers, low, high = values.astype(float).to_numpy(), given.low, given.high
     if given.is_log:
         numbers, low, high = np.log(numbers), float(np.log(low)), float(np.log(high))
-    return (numbers - low) / (high - low if high > low else 1.0)
+    heights: np.ndarray = (numbers - low) / (high - low if high > low else 1.0)
+    return heights
 
 
 def _ticks(given: Range) -> list[tuple[float, str]]:

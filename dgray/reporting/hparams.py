@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue, Value  # type: ignore[import-untyped]
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Values of a column that a search draws."""
+
+    low: float
+    high: float
+
+
+Axes = Mapping[str, Sequence[Any] | Interval]  # column -> values that occur
 
 
 def hparams_of(objective: str, axes: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,7 +29,7 @@ def hparams_of(objective: str, axes: Mapping[str, Any]) -> dict[str, Any]:
     return {"objective": objective} | named
 
 
-def experiment(axes: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> Summary:
+def experiment(axes: Axes, metrics: Sequence[str]) -> Summary:
     """Columns of the tab."""
     infos = [_info(name, values) for name, values in axes.items()]
     columns = [
@@ -43,7 +55,12 @@ def session_end() -> Summary:
     return _summary(metadata.SESSION_END_INFO_TAG, content)
 
 
-def _info(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
+def _info(name: str, values: Sequence[Any] | Interval) -> api_pb2.HParamInfo:
+    if isinstance(values, Interval):
+        interval = api_pb2.Interval(min_value=values.low, max_value=values.high)
+        return api_pb2.HParamInfo(
+            name=name, type=api_pb2.DATA_TYPE_FLOAT64, domain_interval=interval
+        )
     given = [_value(value) for value in values]
     kinds = {value.WhichOneof("kind") for value in given}
     kind = api_pb2.DATA_TYPE_STRING

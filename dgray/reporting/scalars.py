@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dgray.reporting.aggregate import OF_SAMPLER, SETTING
+from dgray.reporting.search_table import CellPoints
 from dgray.reporting.summary import CHOSEN_BY
 
 BEST = ("best/path_kl", "best/kl", "best/kl_sde", "best/validation_change")
@@ -91,6 +92,22 @@ def best_scalars(rows: pd.DataFrame) -> tuple[float, list[Scalar]] | None:
             ]
             return float(chosen[column]), scalars
     return None
+
+
+def told_scalars(search: CellPoints) -> dict[str, list[Scalar]]:
+    """Of each finished trial of a search its metrics on both splits, at its best setting."""
+    found: dict[str, list[Scalar]] = {}
+    for _, point in search.done.iterrows():
+        found[str(point["trial"])] = [
+            Scalar(tag=f"search/{metric} ({split})", epoch=int(point["epoch"]), value=float(value))
+            for metric in search.metrics
+            for split, value in (
+                ("validation", point[f"validation:{metric}"]),
+                ("held-out", point[metric]),
+            )
+            if not pd.isna(value)
+        ]
+    return found
 
 
 def _mean(rows: pd.DataFrame, name: str, tag: str, epoch: int) -> Iterator[Scalar]:

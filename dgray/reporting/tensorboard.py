@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,25 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from dgray.reporting.hparams import experiment, hparams_of, session_end, session_start
+from dgray.reporting.hparams import (
+    Axes,
+    Interval,
+    experiment,
+    hparams_of,
+    session_end,
+    session_start,
+)
 from dgray.reporting.image_grid import grid_png
 from dgray.reporting.raster import SIZE, Frame, cloud_png, frame_of
-from dgray.reporting.scalars import BEST, Scalar, best_scalars, loss_scalars, metric_scalars
+from dgray.reporting.scalars import (
+    BEST,
+    Scalar,
+    best_scalars,
+    loss_scalars,
+    metric_scalars,
+    told_scalars,
+)
+from dgray.reporting.search_table import CellPoints
 from dgray.reporting.table import StudyTable
 from dgray.reporting.theme import COLOURS
 from dgray.row import CheckpointResult
@@ -74,9 +89,14 @@ class TensorBoardWriter:
             events = [_opening(), *started, *events]
         _append(run / self._file, events)
 
-    def write_experiment(self, axes: Mapping[str, Sequence[Any]]) -> None:
-        """Columns of the hparams tab; ``axes``: name -> values that occur."""
-        _append(self._folder / self._file, [_opening(), _event(0, experiment(axes, list(BEST)))])
+    def write_experiment(self, axes: Axes, metrics: Sequence[str] = ()) -> None:
+        """Columns of the hparams tab; ``metrics``: tags beside those of the best setting."""
+        columns = experiment(axes, [*BEST, *metrics])
+        _append(self._folder / self._file, [_opening(), _event(0, columns)])
+
+    def write_told(self, trial: str, label: str, scalars: Iterable[Scalar]) -> None:
+        """What a search was told of a trial whose checkpoints are written."""
+        _append(self._folder / run_name(trial, label) / self._file, _scalars(scalars))
 
     def moved_to(self, folder: Path) -> None:
         """Its folder is there now; what comes is appended to the same files."""
@@ -115,7 +135,10 @@ class TensorBoardWriter:
 
 
 def rebuild(
-    table: StudyTable, folder: Path, axes: Mapping[str, Sequence[Any]] | None = None
+    table: StudyTable,
+    folder: Path,
+    axes: Axes | None = None,
+    searches: Sequence[CellPoints] = (),
 ) -> TensorBoardWriter:
     """All event files again, written beside ``folder`` and put in its place.
 
@@ -123,6 +146,7 @@ def rebuild(
         table: every row so far.
         folder: what ``tensorboard --logdir`` is given.
         axes: columns of the hparams tab and their values; None: those that occur in the table.
+        searches: what they were told of each trial goes beside its other numbers.
 
     Returns:
         A writer that goes on in ``folder``.
@@ -131,13 +155,19 @@ def rebuild(
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         writer = TensorBoardWriter(beside)
-        writer.write_experiment(_axes_of(table) if axes is None else axes)
+        told = [told_scalars(search) for search in searches]
+        tags = dict.fromkeys(s.tag for trials in told for each in trials.values() for s in each)
+        writer.write_experiment(axes or _axes_of(table, searches), list(tags))
         clouds = dict(iter(table.clouds.groupby(["trial", "epoch"])))
         for (trial, epoch), rows in table.rows.groupby(["trial", "epoch"], sort=False):
             losses = table.losses[table.losses["trial"] == trial]
             before = rows_before(table.rows, str(trial), int(epoch))
             part = losses[(losses["epoch"] > before) & (losses["epoch"] <= epoch)]
             writer.write_frames(rows, clouds.get((trial, epoch), table.clouds.iloc[:0]), part)
+        labels = dict(zip(table.rows["trial"], table.rows["label"], strict=True))
+        for trials in told:
+            for trial, scalars in trials.items():
+                writer.write_told(trial, labels[trial], scalars)
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
         if folder.exists():
             folder.rename(old / folder.name)
@@ -150,10 +180,16 @@ def rebuild(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _axes_of(table: StudyTable) -> dict[str, list[Any]]:
+def _axes_of(table: StudyTable, searches: Sequence[CellPoints]) -> Axes:
+    drawn = {
+        name: Interval(given.low, given.high)
+        for search in searches
+        for name, given in search.ranges.items()
+        if given.kind != "choice"
+    }
     objectives = table.rows["objective"].unique().tolist()
     return {"objective": objectives} | {
-        axis: table.rows[axis].dropna().unique().tolist()
+        axis: drawn.get(axis, table.rows[axis].dropna().unique().tolist())
         for axis in table.axes
         if axis != "fit.objective"
     }
