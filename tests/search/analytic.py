@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dgray.config.load import Study, load_study
-from dgray.plan import Trial, make_plan
+from dgray.plan import Plan, Trial, make_plan
 from dgray.row import CheckpointResult, Row
 from dgray.run_folder import RunFolder
+from dgray.search.build import build_schedule
+from dgray.search.schedule import Schedule
 
 STUDY = """\
 name: s
@@ -104,3 +106,25 @@ def finish(folder: RunFolder, trial: Trial, **columns: Any) -> None:
 
 def base_of(study: Study) -> tuple[Trial, ...]:
     return make_plan(study).trials
+
+
+def run_search(plan: Plan, folder: RunFolder, *, points: int | None = None) -> Schedule:
+    """A session of a study, one trial at a time, that ends after so many points.
+
+    A width is its trial's number of parameters.
+    """
+    schedule = build_schedule(plan, folder)
+    count = 0
+    while points is None or count < points:
+        trial = schedule.next()
+        if trial is None:
+            assert schedule.is_over()
+            break
+        for epoch in trial.epochs:
+            width = trial.config.discriminator.width
+            folder.write_result(result(trial, epoch, num_parameters=width))
+            if schedule.checkpoint(trial.id, epoch):
+                break
+        schedule.finished(trial.id, None)
+        count += trial.is_trained
+    return schedule

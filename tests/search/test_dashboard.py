@@ -22,11 +22,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from dgray.plan import Plan, make_plan
+from dgray.plan import make_plan
 from dgray.run_folder import RunFolder
-from dgray.search.build import JOURNAL, build_schedule
-from dgray.search.schedule import Schedule
-from tests.search.analytic import finish, load
+from dgray.search.build import JOURNAL
+from tests.search.analytic import finish, load, run_search
 
 pytestmark = pytest.mark.browser
 
@@ -93,23 +92,6 @@ def wait_for_states(address: str, name: str, wanted: list[str]) -> None:
         time.sleep(0.2)
 
 
-def run(plan: Plan, folder: RunFolder, *, points: int | None = None) -> Schedule:
-    """A session of the study that ends after so many points."""
-    schedule = build_schedule(plan, folder)
-    count = 0
-    while points is None or count < points:
-        trial = schedule.next()
-        if trial is None:
-            assert schedule.is_over()
-            break
-        finish(folder, trial, num_parameters=trial.config.discriminator.width)
-        for epoch in trial.epochs:
-            schedule.checkpoint(trial.id, epoch)
-        schedule.finished(trial.id, None)
-        count += trial.is_trained
-    return schedule
-
-
 def document_of(browser: str, address: str, folder: Path) -> str:
     """The page after it has asked for its data and drawn it."""
     options = [
@@ -147,7 +129,7 @@ def words_of(document: str) -> str:
 def test_a_browser_shows_trials_and_the_pareto_front(browser: str, tmp_path: Path) -> None:
     study = load(tmp_path, TWO_CELLS, METRICS, "search.constraints={num_parameters: 40}")
     folder = RunFolder(tmp_path / "run")
-    run(make_plan(study), folder)
+    run_search(make_plan(study), folder)
     storage = JournalStorage(JournalFileBackend(str(folder.path / JOURNAL)))
     kl = optuna.load_study(study_name="kl", storage=storage)
     with served(folder.path / JOURNAL, tmp_path / "log") as address:
@@ -179,7 +161,7 @@ def test_a_browser_shows_trials_and_the_pareto_front(browser: str, tmp_path: Pat
 def test_an_open_dashboard_follows_a_study_and_its_restart(tmp_path: Path) -> None:
     plan = make_plan(load(tmp_path, "search.num_trials=6"))
     folder = RunFolder(tmp_path / "run")
-    first = run(plan, folder, points=2)
+    first = run_search(plan, folder, points=2)
     lost = first.next()  # in flight when the driver dies
     assert lost is not None
     with served(folder.path / JOURNAL, tmp_path / "log") as address:
@@ -187,10 +169,10 @@ def test_an_open_dashboard_follows_a_study_and_its_restart(tmp_path: Path) -> No
         finish(folder, lost)
         first.finished(lost.id, None)
         wait_for_states(address, "kl", ["Complete"] * 3)
-        again = run(plan, folder, points=1)
+        again = run_search(plan, folder, points=1)
         wait_for_states(address, "kl", ["Complete"] * 4)
         assert not again.is_over()
-        run(plan, folder)
+        run_search(plan, folder)
         wait_for_states(address, "kl", ["Complete"] * 6)
         assert list(studies(address)) == ["kl"]
     assert not (folder.path / f"{JOURNAL}.lock").is_symlink()

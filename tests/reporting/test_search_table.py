@@ -1,0 +1,210 @@
+"""The points of searches: read from a run, ordered, and told in words with both splits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from synthetic_search import KL, KL_AND_TIME, RATE, WIDTH, point, search_of
+
+from dgray.plan import make_plan
+from dgray.reporting.build import read_table
+from dgray.reporting.search_table import (
+    CellPoints,
+    Range,
+    chosen_trials,
+    in_words,
+    non_dominated,
+    read_searches,
+)
+from dgray.reporting.search_words import search_lines, search_statements
+from dgray.reporting.table import StudyTable
+from dgray.run_folder import RunFolder
+from tests.search.analytic import load, run_search
+
+OVERRIDES = (
+    "fit.objective=[cross_entropy, kl]",
+    "search.num_trials=12",
+    "search.early_stopping={method: median, num_startup_trials: 4}",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyTable, tuple[CellPoints, ...]]:
+    """A study of two searches, whose numbers are formulas of its points; read only."""
+    folder = tmp_path_factory.mktemp("searched")
+    run_search(make_plan(load(folder, *OVERRIDES)), RunFolder(folder / "run"))
+    table = read_table(folder / "run")
+    return table, read_searches(folder / "run", table)
+
+
+def test_every_point_has_its_fields_and_both_splits_with_errors(
+    run: tuple[StudyTable, tuple[CellPoints, ...]],
+) -> None:
+    _, searches = run
+    assert [search.label for search in searches] == ["cross_entropy", "kl"]
+    for search in searches:
+        assert set(search.fields) == {WIDTH, RATE, "discriminator.depth"}
+        assert list(search.points["number"]) == list(range(12))
+        assert set(search.points["state"]) == {"COMPLETE", "PRUNED"}
+        for _, row in search.done.iterrows():
+            rate, width = math.log10(row[RATE]) + 3, math.log(row[WIDTH] / 20)
+            exact = rate**2 + 0.1 * width**2 + 1 / 20
+            assert row["validation:path_kl_change"] == pytest.approx(exact + 0.005)
+            assert row["validation:path_kl_change_se"] == pytest.approx(0.005)
+            assert row["path_kl_change"] == pytest.approx(exact + 0.05)
+            assert row["path_kl_change_se"] == pytest.approx(0.01)
+            assert (row["epoch"], row["guidance_weight"]) == (20, 1.0)
+        stopped = search.points[search.points["state"] == "PRUNED"]
+        assert stopped["last"].notna().all()
+        assert stopped["path_kl_change"].isna().all()
+
+
+def test_a_range_is_what_the_study_says_not_what_was_visited(
+    run: tuple[StudyTable, tuple[CellPoints, ...]],
+) -> None:
+    _, (search, _) = run
+    assert search.ranges[RATE] == Range("log_uniform", 1e-4, 1e-2, is_log=True)
+    assert search.ranges[WIDTH] == Range("int", 8, 64, is_log=True)
+    assert search.points[WIDTH].min() > 8 or search.points[WIDTH].max() < 64
+
+
+def test_other_figures_are_about_the_chosen_points_alone(
+    run: tuple[StudyTable, tuple[CellPoints, ...]],
+) -> None:
+    table, searches = run
+    chosen = chosen_trials(table, searches)
+    best = {str(row["trial"]) for s in searches if (row := s.best()) is not None}
+    asked = {trial for search in searches for trial in search.points["trial"]}
+    assert len(best) == 2
+    assert set(chosen.rows["trial"]) == best | (set(table.rows["trial"]) - asked)
+    assert RATE in table.axes
+    assert RATE not in chosen.axes
+
+
+def test_the_table_and_the_sentence_tell_both_splits_with_their_errors(
+    run: tuple[StudyTable, tuple[CellPoints, ...]],
+) -> None:
+    _, searches = run
+    for search, line, told in zip(
+        searches, search_lines(searches), search_statements(searches), strict=False
+    ):
+        best = search.done.loc[search.done["validation:path_kl_change"].idxmin()]
+        validation, held_out = line.validation, line.held_out
+        assert validation is not None
+        assert held_out is not None
+        assert validation.value == best["validation:path_kl_change"]
+        assert validation.error == pytest.approx(0.005)
+        assert held_out.value == best["path_kl_change"]
+        assert held_out.error == pytest.approx(0.01)
+        assert f"path_kl_change {validation} on validation" in told.text
+        assert f"{held_out} on held-out data" in told.text
+        assert "12 points, " in told.text
+        assert "stopped early" in told.text
+    assert search_statements(()) == []
+
+
+def test_a_field_that_does_not_matter_to_a_point_has_no_value_there(tmp_path: Path) -> None:
+    study = load(
+        tmp_path,
+        "fit.objective={choice: [kl, mixed]}",
+        "fit.gamma={uniform: [0, 2]}",
+        "search.num_trials=12",
+    )
+    run_search(make_plan(study), RunFolder(tmp_path / "run"))
+    (search,) = read_searches(tmp_path / "run", read_table(tmp_path / "run"))
+    is_mixed = search.points["fit.objective"] == "mixed"
+    assert 0 < is_mixed.sum() < 12
+    assert (search.points["fit.gamma"].notna() == is_mixed).all()
+
+
+def test_null_and_booleans_are_values_not_gaps_or_numbers() -> None:
+    words = [in_words(value) for value in (None, True, False, 1, 0, 0.5, "kl")]
+    assert words == ["null", "true", "false", 1, 0, 0.5, "kl"]
+
+
+def test_the_best_meets_the_constraints_or_breaks_them_least() -> None:
+    broken = [point(0, 0.1, excess=5.0), point(1, 0.9, excess=1.0), point(2, 0.2, excess=1.0)]
+    best = search_of(broken).best()
+    assert best is not None
+    assert best["number"] == 2
+    assert "breaks the constraints" in search_statements((search_of(broken),))[0].text
+    best = search_of([*broken, point(3, 7.0), point(4, 6.0)]).best()
+    assert best is not None
+    assert best["number"] == 4
+    largest = {"path_kl_change": "maximize"}
+    best = search_of([point(0, 0.1), point(1, 0.4)], metrics=largest).best()
+    assert best is not None
+    assert best["number"] == 1
+
+
+def test_the_best_so_far_carries_over_points_without_values() -> None:
+    search = search_of(
+        [
+            point(0, state="FAIL"),
+            point(1, 0.5, excess=1.0),
+            point(2, 0.9),
+            point(3, 0.4, state="PRUNED"),
+            point(4, 0.3, excess=2.0),
+            point(5, 0.8),
+        ]
+    )
+    best = search.best_so_far()
+    assert list(best["number"]) == [1, 2, 3, 4, 5]
+    assert list(best["validation:path_kl_change"]) == [0.5, 0.9, 0.9, 0.9, 0.8]
+    assert search_of([point(0, state="FAIL")]).best() is None
+    assert search_of([point(0, state="FAIL")]).best_so_far().empty
+
+
+DIRECTIONS = [
+    names
+    for count in (2, 3)
+    for names in itertools.product(("minimize", "maximize"), repeat=count)
+]
+
+
+@pytest.mark.parametrize("directions", DIRECTIONS, ids="-".join)
+def test_the_front_is_optunas(directions: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(len(directions))
+    metrics = {f"metric_{index}": direction for index, direction in enumerate(directions)}
+    study = optuna.create_study(directions=list(directions))
+    points = []
+    for number in range(60):
+        values = [float(v) for v in rng.integers(0, 7, len(directions))]  # with ties
+        excess = float(max(rng.integers(-3, 2), 0))
+        points.append(point(number, *values, metrics=metrics, excess=excess))
+        trial = study.ask()
+        trial.set_constraint("c", excess)
+        study.tell(trial, values)
+    front = search_of(points, metrics=metrics).front()
+    assert set(front["number"]) == {trial.number for trial in study.best_trials}
+    assert 0 < len(front) < 60
+
+
+def test_nothing_dominates_its_equal() -> None:
+    values = np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])
+    assert list(non_dominated(values)) == [True, True, True, False]
+    assert list(non_dominated(np.empty((0, 2)))) == []
+
+
+def test_of_several_metrics_the_sentence_counts_the_front() -> None:
+    points = [point(i, i / 10, 5.0 - i % 3, metrics=KL_AND_TIME) for i in range(6)]
+    search = search_of(points, metrics=KL_AND_TIME)
+    (told, _) = search_statements((search,))
+    assert "Of 6 finished points 3 are on the Pareto front" in told.text
+    lines = search_lines((search,))
+    assert [line.metric for line in lines] == list(KL_AND_TIME)
+    assert [str(line.held_out) for line in lines] == ["0.020 ± 0.010", "5"]
+
+
+def test_a_search_without_a_finished_point_says_so() -> None:
+    search = search_of([point(0, state="RUNNING"), point(1, state="FAIL")], metrics=KL)
+    (told, _) = search_statements((search,))
+    assert told.text == (
+        "The search kl has no finished point yet (2 points, 1 failed, 1 not finished)."
+    )
+    assert search_lines((search,)) == []
