@@ -13,6 +13,8 @@ from synthetic_search import KL, KL_AND_TIME, RATE, WIDTH, point, search_of
 
 from dgray.plan import make_plan
 from dgray.reporting.build import read_table
+from dgray.reporting.finding import finding
+from dgray.reporting.page import Source, report_page
 from dgray.reporting.search_table import (
     CellPoints,
     Range,
@@ -106,6 +108,22 @@ def test_the_table_and_the_sentence_tell_both_splits_with_their_errors(
         assert "12 points, " in told.text
         assert "stopped early" in told.text
     assert search_statements(()) == []
+
+
+def test_the_page_has_a_section_of_searches_where_there_are_some(
+    run: tuple[StudyTable, tuple[CellPoints, ...]],
+) -> None:
+    table, searches = run
+    source = Source(name="s", description="", lock="", provenance={})
+    lines = search_lines(searches)
+    page = report_page(table, finding(table), [], source, lines)
+    _, _, section = page.partition('<section id="searches">')
+    section = section.partition("</section>")[0]
+    for line in lines:
+        for words in (line.search, line.points, line.chosen, line.validation, line.held_out):
+            assert str(words) in section
+    assert 'href="#searches"' in page
+    assert "#searches" not in report_page(table, finding(table), [], source)
 
 
 def test_a_field_that_does_not_matter_to_a_point_has_no_value_there(tmp_path: Path) -> None:

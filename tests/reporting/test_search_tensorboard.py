@@ -1,0 +1,137 @@
+"""Event files agree with the search: hparams are its points, metrics what it was told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+from dgray.engine.events import CheckpointDone, EngineStarted
+from dgray.live_tensorboard import LiveTensorBoard
+from dgray.plan import Plan, make_plan
+from dgray.reporting.build import build_report
+from dgray.run_folder import RunFolder
+from dgray.search.build import build_schedule
+from tests.search.analytic import finish, load, run_search
+
+SEARCHED = ("discriminator.width", "discriminator.depth", "fit.learning_rate", "fit.ema_decay")
+OVERRIDES = (
+    "fit.objective=[cross_entropy, kl]",
+    "fit.ema_decay={choice: [0, 0.9]}",
+    "search.metrics={path_kl_change: minimize, num_parameters: minimize}",
+    "search.num_trials=5",
+)
+
+
+def read(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def hparams(folder: Path) -> dict[str, Any]:
+    content = read(folder).summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
+    info = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    kinds = ("number_value", "string_value")
+    return {
+        name: next(getattr(value, kind) for kind in kinds if value.HasField(kind))
+        for name, value in info.hparams.items()
+    }
+
+
+def columns(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Of the hparams tab: name -> values or ends, and the tags of metrics."""
+    content = read(folder).summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    domains = {}
+    for info in experiment.hparam_infos:
+        if info.HasField("domain_interval"):
+            ends = info.domain_interval
+            domains[info.name] = (ends.min_value, ends.max_value)
+        else:
+            given = info.domain_discrete.values
+            domains[info.name] = [v.string_value or v.number_value for v in given]
+    return domains, [info.name.tag for info in experiment.metric_infos]
+
+
+def run_of(folder: Path, trial: str) -> Path:
+    (found,) = folder.glob(f"*({trial.rsplit('-', 1)[-1]})")
+    return found
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two searches; read only."""
+    folder = tmp_path_factory.mktemp("searched")
+    run_search(make_plan(load(folder, *OVERRIDES)), RunFolder(folder / "run"))
+    with pytest.MonkeyPatch.context() as patch:  # no figure is looked at here
+        patch.setattr("dgray.reporting.build.pictures", lambda table: iter(()))
+        patch.setattr("dgray.reporting.build.search_pictures", lambda searches: iter(()))
+        build_report(folder / "run")
+    return folder / "run"
+
+
+def test_hparams_are_the_point_and_metrics_what_the_search_was_told(searched: Path) -> None:
+    points = pd.read_parquet(searched / "search.parquet")
+    assert len(points) == 10
+    for _, point in points.iterrows():
+        folder = run_of(searched / "tensorboard", point["trial"])
+        assert hparams(folder) == {
+            "objective": point["search"],
+            **{name: float(point[name]) for name in SEARCHED},
+        }
+        events = read(folder)
+        for metric in ("path_kl_change", "num_parameters"):
+            for split, column in (
+                ("validation", f"validation:{metric}"),
+                ("held-out", metric),
+            ):
+                (told,) = events.Scalars(f"search/{metric} ({split})")
+                assert told.value == np.float32(point[column])
+                assert told.step == point["epoch"]
+
+
+def test_drawn_fields_are_intervals_and_what_was_told_is_a_metric(searched: Path) -> None:
+    domains, tags = columns(searched / "tensorboard")
+    assert domains["discriminator.width"] == (8, 64)
+    assert domains["fit.learning_rate"] == (1e-4, 1e-2)
+    assert set(domains["fit.ema_decay"]) <= {0, 0.9}
+    assert set(domains["objective"]) == {"base", "cross_entropy", "kl"}
+    assert {"search/path_kl_change (validation)", "search/path_kl_change (held-out)"} <= set(tags)
+
+
+def follow(plan: Plan, folder: RunFolder, *, points: int) -> LiveTensorBoard:
+    """A session that is watched live, of so many points."""
+    schedule = build_schedule(plan, folder)
+    domains = plan.study.domains.values()
+    with LiveTensorBoard(plan, folder, examples=schedule.examples, domains=domains) as live:
+        live.observe(EngineStarted(engine="local", where="here", num_workers=1))
+        while points and (trial := schedule.next()) is not None:
+            finish(folder, trial)
+            for epoch in trial.epochs:
+                live.observe(
+                    CheckpointDone(trial_id=trial.id, epoch=epoch, rows_done=1, best=None)
+                )
+            schedule.finished(trial.id, None)
+            points -= trial.is_trained
+    return live
+
+
+def test_while_it_runs_and_when_resumed_the_tab_has_every_searched_field(tmp_path: Path) -> None:
+    plan = make_plan(load(tmp_path, *OVERRIDES))
+    folder = RunFolder(tmp_path / "run")
+    for session in (1, 2):  # in the second the plan's own trials are done
+        live = follow(plan, folder, points=2)
+        assert live.failure is None
+        domains, _ = columns(folder.path / "tensorboard")
+        assert set(domains) == {"objective", *SEARCHED}
+        assert domains["fit.learning_rate"] == (1e-4, 1e-2)
+        assert domains["fit.ema_decay"] == [0, 0.9]
+        assert {"cross_entropy", "kl"} <= set(domains["objective"])
+        runs = [p for p in (folder.path / "tensorboard").iterdir() if p.is_dir()]
+        assert len([p for p in runs if "width" in p.name]) == 2 * session
