@@ -17,10 +17,11 @@ from dgray.search.verdict import SETTING
 
 
 def name_metrics(study: optuna.Study, search: OptunaSearch) -> None:
-    """Head the values with what they are."""
+    """Head the values with what they are; costs have no split."""
+    names = [f"{name} (validation)" if name not in COSTS else name for name in search.metrics]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([f"{name} (validation)" for name in search.metrics])
+        study.set_metric_names(names)
 
 
 def attributes_of(told: Told) -> dict[str, Any]:

@@ -150,6 +150,7 @@ def test_a_browser_shows_trials_and_the_pareto_front(browser: str, tmp_path: Pat
         assert "kl (id=" in words
         assert "Pareto Front" in words
         assert "path_kl_change (validation)" in words  # axes of the plot, drawn
+        assert "num_parameters (validation)" not in words  # a cost has no split
         _, _, best = words.partition("Best Trials")
         on_front = {int(number) for number in re.findall(r"Trial (\d+) Objective Values", best)}
         assert on_front == {trial.number for trial in kl.best_trials}
