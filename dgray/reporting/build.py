@@ -6,14 +6,13 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
 from ruamel.yaml import YAML
 
 from dgray.reporting.figures import KINDS, SEARCH_KINDS, pictures, search_pictures
 from dgray.reporting.finding import Finding, finding
 from dgray.reporting.page import Source, report_page
 from dgray.reporting.search_marks import marked
-from dgray.reporting.search_table import chosen_trials, read_searches
+from dgray.reporting.search_table import chosen_trials, points_table, read_searches
 from dgray.reporting.search_words import search_lines, search_statements
 from dgray.reporting.table import NoRowsError, StudyTable, study_table, write_parquet
 from dgray.reporting.tensorboard import rebuild
@@ -60,8 +59,7 @@ def build_report(folder: Path) -> ReportPaths:
     found = replace(found, statements=(*search_statements(searches), *found.statements))
     drawn = [*search_pictures(searches), *pictures(shown)]
     if searches:
-        content = pd.concat([s.points.assign(search=s.label) for s in searches])
-        run.write_file("search.parquet", content.to_parquet(index=False))
+        run.write_file("search.parquet", points_table(searches).to_parquet(index=False))
     files = {
         f"figures/{picture.kind.name}.{ending}": content
         for picture in drawn

@@ -146,6 +146,16 @@ def chosen_trials(table: StudyTable, searches: tuple[CellPoints, ...]) -> StudyT
     )
 
 
+def points_table(searches: tuple[CellPoints, ...]) -> pd.DataFrame:
+    """All points, as ``search.parquet`` has them: a column of numbers and words is of words."""
+    points = pd.concat([s.points.assign(search=s.label) for s in searches], ignore_index=True)
+    for name in points:
+        kinds = {isinstance(value, str) for value in points[name].dropna()}
+        if len(kinds) > 1:
+            points[name] = [v if pd.isna(v) else str(v) for v in points[name]]
+    return points
+
+
 def in_words(value: object) -> object:
     """Of a choice: null, true and false as a study file has them, anything else as it is."""
     return json.dumps(value) if value is None or isinstance(value, bool) else value

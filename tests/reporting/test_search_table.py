@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from synthetic_search import KL, KL_AND_TIME, RATE, WIDTH, point, search_of
 
 from dgray.plan import make_plan
 from dgray.reporting.build import read_table
+from dgray.reporting.figures_search_fields import parallel_coordinates
 from dgray.reporting.finding import finding
 from dgray.reporting.page import Source, report_page
 from dgray.reporting.search_table import (
@@ -21,6 +23,7 @@ from dgray.reporting.search_table import (
     chosen_trials,
     in_words,
     non_dominated,
+    points_table,
     read_searches,
 )
 from dgray.reporting.search_words import search_lines, search_statements
@@ -138,6 +141,21 @@ def test_a_field_that_does_not_matter_to_a_point_has_no_value_there(tmp_path: Pa
     is_mixed = search.points["fit.objective"] == "mixed"
     assert 0 < is_mixed.sum() < 12
     assert (search.points["fit.gamma"].notna() == is_mixed).all()
+
+
+def test_a_choice_of_numbers_and_words_can_be_stored_and_drawn(tmp_path: Path) -> None:
+    study = load(
+        tmp_path,
+        "fit.dropout={choice: [0, 0.5]}",
+        "evaluate.guidance_weight={choice: [1, calibrated]}",
+    )
+    run_search(make_plan(study), RunFolder(tmp_path / "run"))
+    searches = read_searches(tmp_path / "run", read_table(tmp_path / "run"))
+    points_table(searches).to_parquet(tmp_path / "search.parquet")
+    stored = pd.read_parquet(tmp_path / "search.parquet")
+    assert set(stored["evaluate.guidance_weight"]) == {"1", "calibrated"}
+    assert set(stored["fit.dropout"]) == {0, 0.5}
+    assert parallel_coordinates(searches) is not None
 
 
 def test_null_and_booleans_are_values_not_gaps_or_numbers() -> None:
