@@ -124,7 +124,8 @@ def pareto_front(searches: tuple[CellPoints, ...]) -> Figure | None:
     if not several:
         return None
     pairs = list(dict.fromkeys(pair for search in several for pair in _pairs(search)))
-    figure, panels = panels_for(len(pairs), width=5.2, height=3.6)
+    width = 7.2 if len(pairs) == 1 else 5.2  # one alone is as wide as the page
+    figure, panels = panels_for(len(pairs), width=width, height=3.6)
     for panel, (first, second) in zip(panels, pairs, strict=True):
         for index, search in enumerate(several):
             if (first, second) in _pairs(search):
