@@ -25,6 +25,7 @@ FREE_FIELDS = (
     "resources.max_concurrent_trials",
     "resources.max_failures",
     "resources.sampling_actors",
+    "resources.trial_time_limit",
 )
 _SHOWN = 5
 

@@ -5,12 +5,21 @@ Knows everything that runs; does nothing itself.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
 from dgray.artifacts import Workers, build_artifacts
-from dgray.engine.events import ArtifactStep, EngineStarted, Event, Observe
+from dgray.engine.events import (
+    ArtifactStep,
+    EngineLost,
+    EngineStarted,
+    Event,
+    Observe,
+    WorkerLost,
+)
 from dgray.live_tensorboard import LiveTensorBoard
 from dgray.make_artifact import Step
 from dgray.open_run import OpenRun
@@ -23,8 +32,13 @@ from dgray.search.schedule import Schedule
 from dgray.summary_view import render_summary
 
 
-def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[str]) -> bool:
-    """Complete the folder and write its report; whether every row is there."""
+def run_study(
+    plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[str], go_on: str
+) -> bool:
+    """Complete the folder and write its report; whether every row is there.
+
+    ``go_on``: how, in words; for when the engine dies, which ends the process from here.
+    """
     console = Console()
     session = Session(folder, plan, arguments, engine)
     schedule = build_schedule(plan, folder)
@@ -34,6 +48,14 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     def observe(event: Event) -> None:
         if isinstance(event, EngineStarted):
             session.engine_started(where=event.where, num_workers=event.num_workers)
+        elif isinstance(event, WorkerLost):
+            session.worker_lost(event.what, event.times)
+        elif isinstance(event, EngineLost):
+            with contextlib.suppress(OSError):  # a full disk must not hide why
+                session.end("crashed", progress.failures)
+            progress.stop()
+            print(f"{event.reason}; what was finished is kept. {go_on}", file=sys.stderr)
+            return
         live.observe(event)
         progress.observe(event)
 
@@ -42,7 +64,8 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
             _run_engine(engine, schedule, folder, observe)
     except BaseException as error:
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
-        session.end(outcome, progress.failures)
+        with contextlib.suppress(OSError):  # a full disk must not hide what happened
+            session.end(outcome, progress.failures)
         raise
     if live.failure is not None:
         console.print(f"TensorBoard stood still while trials ran: {live.failure!r}", markup=False)

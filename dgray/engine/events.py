@@ -69,13 +69,44 @@ class TrialFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerLost:
+    """A process died, and what it was at is done again: nothing else comes of it.
+
+    Attributes:
+        what: id of the trial, role of the artifact, or what else it was there for.
+        times: processes that were lost, at least one.
+        reason: as far as it is known.
+    """
+
+    what: str
+    times: int = 1
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineLost:
+    """The engine itself died; the driver ends now. Told from another thread than all else."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialFinished:
     """A trial has all its checkpoints."""
 
     trial_id: str
 
 
-Event = ArtifactStep | EngineStarted | TrialStarted | CheckpointDone | TrialFailed | TrialFinished
+Event = (
+    ArtifactStep
+    | EngineStarted
+    | TrialStarted
+    | CheckpointDone
+    | TrialFailed
+    | TrialFinished
+    | WorkerLost
+    | EngineLost
+)
 Observe = Callable[[Event], None]
 
 
