@@ -20,6 +20,7 @@ from ray import tune
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from dgray.atomic_file import remove_partial_files
 from dgray.config.study import Resources, StudyConfig
 from dgray.engine.artifact_workers import ArtifactWorkers
 from dgray.engine.attempt import Prepare, RunTrial, StoreFailed, attempt
@@ -95,6 +96,8 @@ def run(
                 if times := times_restarted(sink):
                     observe(WorkerLost(what="the writer of rows", times=times))
                 ray.kill(sink)
+                if times:
+                    remove_partial_files(folder.path)
 
 
 def _bundles(config: StudyConfig) -> list[dict[str, float]]:
