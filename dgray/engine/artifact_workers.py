@@ -71,7 +71,7 @@ class ArtifactWorkers:
                     except RayError as error:
                         job = running.pop(stream)
                         failures[job.key] = failures.get(job.key, 0) + 1
-                        self._observe(WorkerLost(what=job.role, reason=type(error).__name__))
+                        self._observe(WorkerLost(what=job.role))
                         if failures[job.key] > self._max_failures:
                             raise RuntimeError(_lost(failures[job.key], error)) from None
                         waiting.appendleft(job)

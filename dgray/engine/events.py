@@ -75,12 +75,10 @@ class WorkerLost:
     Attributes:
         what: id of the trial, role of the artifact, or what else it was there for.
         times: processes that were lost, at least one.
-        reason: as far as it is known.
     """
 
     what: str
     times: int = 1
-    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

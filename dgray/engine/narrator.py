@@ -151,8 +151,7 @@ class Narrator(tune.Callback):
         """A worker died, and another will take the trial up where its rows end."""
         trial_id = trial.config["trial"]
         self._running.pop(trial_id, None)
-        reason = _detail(trial.get_pickled_error())
-        self._observe(WorkerLost(what=trial_id, reason=reason))
+        self._observe(WorkerLost(what=trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's workers died more often than it may be tried again."""
