@@ -30,11 +30,10 @@ def test_the_first_signal_interrupts(sent: signal.Signals) -> None:
 @pytest.mark.parametrize("sent", SIGNALS)
 def test_where_it_is_deferred_the_first_signal_is_noted_only(sent: signal.Signals) -> None:
     before = handlers()
-    with interruptible():
-        with deferred_interrupt() as noted:
-            assert not noted.is_set()
-            signal.raise_signal(sent)
-            assert noted.is_set()
+    with interruptible(), deferred_interrupt() as noted:
+        assert not noted.is_set()
+        signal.raise_signal(sent)
+        assert noted.is_set()
     with deferred_interrupt() as noted:
         signal.raise_signal(sent)
         assert noted.is_set()
