@@ -5,17 +5,57 @@ Knows the file system only.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 PARTIAL_SUFFIX = ".partial"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DiskFull(OSError):
+    """No space is left for a file, and nothing of it was written. Says where, and what to do."""
+
+    def __str__(self) -> str:
+        return str(self.args[1])  # without "[Errno 28]": it is said in words
+
+
+def disk_full(error: OSError, path: Path) -> DiskFull | None:
+    """The error in words if it means that ``path`` has no space left; else None."""
+    if isinstance(error, DiskFull):
+        return error
+    if error.errno not in _FULL:
+        return None
+    there = _existing(path.absolute())
+    mount = next((p for p in (there, *there.parents) if os.path.ismount(p)), there)
+    usage = shutil.disk_usage(there)
+    return DiskFull(
+        error.errno,
+        f"no space left: {path} cannot be written ({os.strerror(error.errno)}); the file system "
+        f"at {mount} has {usage.free / 2**20:,.1f} of {usage.total / 2**20:,.1f} MiB free. "
+        "Nothing half-written was left, and what was finished before is kept; make room there",
+    )
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill ``path``; a reader sees the old file or the new one, never a part."""
+    """Let ``write`` fill ``path``; a reader sees the old file or the new one, never a part.
+
+    Raises:
+        DiskFull: no space is left for it.
+    """
+    try:
+        _write(path, write)
+    except OSError as error:
+        if (full := disk_full(error, path)) is not None:
+            raise full from None
+        raise
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     try:
@@ -34,6 +74,11 @@ def remove_partial_files(folder: Path) -> None:
     """Remove what an interrupted write left under ``folder``."""
     for path in folder.rglob(f".*{PARTIAL_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(folder for folder in path.parents if folder.is_dir())
 
 
 def _sync_directory(folder: Path) -> None:

@@ -36,6 +36,7 @@ FREE_FIELDS = (
     "resources.max_failures",
     "resources.sampling_actors",
     "resources.result_cache",
+    "resources.trial_time_limit",
 )
 _SHOWN = 5
 

@@ -70,6 +70,10 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         """Leave the last state of the view on the screen."""
+        self.stop()
+
+    def stop(self) -> None:
+        """No longer show the view."""
         if self._live.is_started:
             self._live.stop()
 

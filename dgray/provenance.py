@@ -66,6 +66,8 @@ class Session:
             "num_workers": None,
             "where": None,
             "failures": {},
+            "worker_losses": {},
+            "retries": 0,
             "versions": _versions(),
             "git": _git(),
             "machine": _machine(),
@@ -76,6 +78,13 @@ class Session:
     def engine_started(self, *, where: str, num_workers: int) -> None:
         """What the trials run on."""
         self._entry |= {"where": where, "num_workers": num_workers}
+        self._write()
+
+    def worker_lost(self, what: str, times: int) -> None:
+        """Processes that died; what they were at (a trial's id, say) was done again."""
+        losses = self._entry["worker_losses"]
+        losses[what] = losses.get(what, 0) + times
+        self._entry["retries"] += times
         self._write()
 
     def end(self, outcome: str, failures: Mapping[str, str]) -> None:

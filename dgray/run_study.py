@@ -6,6 +6,7 @@ Knows everything that runs; does nothing itself.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from dgray.artifacts import Workers, build_artifacts
 from dgray.engine.events import (
     ArtifactStep,
     CheckpointDone,
+    EngineLost,
     EngineStarted,
     Event,
     Observe,
+    WorkerLost,
     checkpoint_done,
 )
 from dgray.live_tensorboard import LiveTensorBoard
@@ -34,8 +37,13 @@ from dgray.search.schedule import Schedule, no_recall
 from dgray.summary_view import render_summary
 
 
-def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[str]) -> bool:
-    """Complete the folder and write its report; whether every row is there."""
+def run_study(
+    plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[str], go_on: str
+) -> bool:
+    """Complete the folder and write its report; whether every row is there.
+
+    ``go_on``: how, in words; for when the engine dies, which ends the process from here.
+    """
     console = Console()
     session = Session(folder, plan, arguments, engine)
     results = _result_cache(plan, folder, lambda result: observe(checkpoint_done(result)))
@@ -51,7 +59,15 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
     def observe(event: Event) -> None:
         if isinstance(event, EngineStarted):
             session.engine_started(where=event.where, num_workers=event.num_workers)
-        if results and isinstance(event, CheckpointDone):
+        elif isinstance(event, WorkerLost):
+            session.worker_lost(event.what, event.times)
+        elif isinstance(event, EngineLost):
+            with contextlib.suppress(OSError):  # a full disk must not hide why
+                session.end("crashed", progress.failures)
+            progress.stop()
+            print(f"{event.reason}; what was finished is kept. {go_on}", file=sys.stderr)
+            return
+        elif results and isinstance(event, CheckpointDone):
             (trial,) = (each for each in schedule.trials if each.id == event.trial_id)
             results.keep(trial, event.epoch)
         live.observe(event)
@@ -62,7 +78,7 @@ def run_study(plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[s
             _run_engine(engine, schedule, folder, observe)
     except BaseException as error:
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
-        with contextlib.suppress(OSError):  # a store that is gone must not hide what happened
+        with contextlib.suppress(OSError):  # a full disk or a store that is gone must not hide it
             session.end(outcome, progress.failures)
         raise
     if live.failure is not None:

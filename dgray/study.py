@@ -1,7 +1,8 @@
 """``python -m dgray.study STUDY.yaml``: load -> plan -> artifacts -> engine -> report.
 
-Exit status: 0 every row is there; 1 some are not; 2 the study or the run folder was refused; 130
-interrupted. torch and Ray are imported only when something runs.
+Exit status: 0 every row is there; 1 some are not, as after a full disk or when Ray died; 2 the
+study or the run folder was refused; 130 interrupted. torch and Ray are imported only when
+something runs.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dgray.atomic_file import disk_full
 from dgray.config.load import load_study
 from dgray.config.problem import StudyError
 from dgray.cost import estimate
 from dgray.credentials import has_credentials, without_credentials
-from dgray.engine.interrupt import sigterm_interrupts
+from dgray.engine.attempt import StoreFailed
+from dgray.engine.interrupt import INTERRUPTED, interruptible
 from dgray.plan import Plan, make_plan
 from dgray.plan_view import render_plan
 from dgray.run_lock import RunRefused
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the value is the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = _parser().parse_args(given)
-    with sigterm_interrupts():
+    with interruptible():
         try:
             _refuse_credentials(given)
             out = location(args.out) if args.out else None
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         except KeyboardInterrupt:
             print("interrupted before anything was started", file=sys.stderr)
-            return 130
+            return INTERRUPTED
 
 
 def _refuse_credentials(given: Sequence[str]) -> None:
@@ -99,9 +102,15 @@ def _run(
     where = [] if args.out and not args.fresh else ["--out", str(folder.where)]
     go_on = f"To go on: {shlex.join(['python', '-m', 'dgray.study', *again, *where])}"
     try:
-        is_complete = run_study(plan, folder, engine=args.engine, arguments=given)
-    except ArtifactFailed as error:
-        print(error, file=sys.stderr)
+        is_complete = run_study(plan, folder, engine=args.engine, arguments=given, go_on=go_on)
+    except (ArtifactFailed, StoreFailed) as error:
+        print(f"{error}. {go_on}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        full = disk_full(error, Path(error.filename or folder.path))
+        if full is None:
+            raise
+        print(f"{full}. {go_on}", file=sys.stderr)
         return 1
     except StoreError as error:
         print(f"{error}. {go_on}", file=sys.stderr)
@@ -111,7 +120,7 @@ def _run(
             print(f"{folder.lost}. {go_on}", file=sys.stderr)
             return 1
         print(f"interrupted; what was finished is kept. {go_on}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     finally:
         folder.close()
     return 0 if is_complete else 1

@@ -19,6 +19,12 @@ def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=5, help="processes that tests/torture kills")
+    parser.addoption("--torture-seed", type=int, default=0, help="of what it kills, and when")
+    parser.addoption("--torture-log", help="file that the torture's log is appended to")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray") is not None:

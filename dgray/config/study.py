@@ -172,7 +172,15 @@ class Resources(Model):
     cpus_per_actor: PositiveInt = Field(1, description="of each of them")
     gpus_per_actor: NonNegativeFloat = Field(0.0, description="of each of them, likewise")
     max_failures: NonNegativeInt = Field(
-        1, description="times a trial is tried again after its worker died"
+        1,
+        description="times a trial, an artifact or a sampling actor's shard is tried again after "
+        "its process died; then the trial fails",
+    )
+    trial_time_limit: PositiveFloat | None = Field(
+        None,
+        description="seconds after which a trial that was started or tried again is ended and "
+        "failed; the next session goes on with it. Under ray a hung trial is killed; the local "
+        "engine looks at the clock between checkpoints only. null: none",
     )
     result_cache: str | None = Field(
         None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from dgray.engine.events import Observe, WorkerLost
 from dgray.engine.nodes import num_fitting
 
 if TYPE_CHECKING:
@@ -24,10 +25,16 @@ _POLL_SECONDS = 1.0  # a cluster may have grown since the last look
 class ArtifactWorkers:
     """See ``dgray.artifacts.Workers``."""
 
-    def __init__(self, request: Mapping[str, float], max_failures: int) -> None:
+    def __init__(
+        self,
+        request: Mapping[str, float],
+        max_failures: int,
+        observe: Observe = lambda event: None,
+    ) -> None:
         """``request``: CPU and GPU of one computation; ``max_failures``: of its workers."""
         self._request = dict(request)
         self._max_failures = max_failures
+        self._observe = observe
 
     def make(
         self,
@@ -64,6 +71,7 @@ class ArtifactWorkers:
                     except RayError as error:
                         job = running.pop(stream)
                         failures[job.key] = failures.get(job.key, 0) + 1
+                        self._observe(WorkerLost(what=job.role))
                         if failures[job.key] > self._max_failures:
                             raise RuntimeError(_lost(failures[job.key], error)) from None
                         waiting.appendleft(job)

@@ -6,6 +6,8 @@ torch nor Ray.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +15,23 @@ from typing import TYPE_CHECKING, Protocol
 
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
 from dgray.plan import Trial
-from dgray.row import CheckpointResult
+from dgray.row import CheckpointResult, Row, column_names
 
 if TYPE_CHECKING:
     from dgray.artifacts import Workers
+
+# What must be a number or missing; an error bar may be neither, where it cannot be known.
+_VALUES = tuple(name for name in column_names("metric") if not name.endswith("_se"))
+
+
+_LESS_MEMORY = (
+    "it ran out of memory: lower evaluate.batch_size, evaluate.num_points or fit.batch_size, or "
+    "resources.max_concurrent_trials"
+)
+
+
+class StoreFailed(RuntimeError):
+    """What a trial computed cannot be kept, and no other trial would fare better; says why."""
 
 
 class Prepare(Protocol):
@@ -64,21 +79,34 @@ def attempt(
 
     ``run_trial`` is ``dgray.trial.run_trial`` unless a test gives another.
 
-    An exception of the trial becomes a failure; one of the store (a full disk) is raised, because
-    no other trial would fare better.
+    An exception of the trial becomes a failure, and so does a metric that is not a number.
+
+    Raises:
+        StoreFailed: the store cannot be read or written (a full disk).
     """
     if run_trial is None:
         from dgray import trial as dgray_trial  # torch: for the process that runs trials only
 
         run_trial = dgray_trial.run_trial
-    resume = store.load_state(trial.id, trial.epochs)
+    with _storing():
+        resume = store.load_state(trial.id, trial.epochs)
     for step in _steps(trial, artifacts, resume, run_trial):
         if isinstance(step, str):
-            store.write_failure(trial, step)
+            with _storing():
+                store.write_failure(trial, step)
             yield TrialFailed(trial_id=trial.id, reason=step)
         else:
-            store.write_result(step)
+            with _storing():
+                store.write_result(step)
             yield checkpoint_done(step)
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreFailed(str(error)) from error
 
 
 def _steps(
@@ -99,6 +127,12 @@ def _steps(
                     f"{len(result.rows)} rows"
                 )
                 return
+            if names := _not_numbers(result.rows):
+                yield (
+                    f"every metric must be a number, infinity included, but at epoch "
+                    f"{result.epoch} {', '.join(names)} is nan; lower fit.learning_rate"
+                )
+                return
             owed.pop(0)
             yield result
     except Exception as error:  # whatever a trial raises is its result, the others go on
@@ -108,8 +142,29 @@ def _steps(
         yield f"the trial ended without its checkpoints {owed}"
 
 
+def too_long(limit: float) -> str:
+    """The reason of a trial that was ended for the time it took."""
+    return (
+        f"it took longer than resources.trial_time_limit, {limit:g} s; what it had stored is "
+        "kept, and the same command goes on from there"
+    )
+
+
+def _not_numbers(rows: Sequence[Row]) -> list[str]:
+    """Columns with a nan in these rows."""
+    return [name for name in _VALUES if any(_has_nan(getattr(row, name)) for row in rows)]
+
+
+def _has_nan(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_has_nan, value))
+    return isinstance(value, float) and math.isnan(value)
+
+
 def describe(error: BaseException) -> str:
     """The reason of a failure in one line: type, message and where it was raised."""
     text = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        text = f"{text}; {_LESS_MEMORY}"
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text

@@ -77,6 +77,26 @@ class TrialFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerLost:
+    """A process died, and what it was at is done again: nothing else comes of it.
+
+    Attributes:
+        what: id of the trial, role of the artifact, or what else it was there for.
+        times: processes that were lost, at least one.
+    """
+
+    what: str
+    times: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineLost:
+    """The engine itself died; the driver ends now. Told from another thread than all else."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialFinished:
     """A trial has all its checkpoints."""
 
@@ -91,6 +111,8 @@ Event = (
     | CheckpointDone
     | TrialFailed
     | TrialFinished
+    | WorkerLost
+    | EngineLost
 )
 Observe = Callable[[Event], None]
 

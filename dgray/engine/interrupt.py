@@ -1,50 +1,72 @@
-"""Ctrl-C and SIGTERM at a safe point instead of anywhere.
+"""Ctrl-C and SIGTERM: the first ends a study at a safe point, the second ends the process at once.
 
-Knows signals only.
+At once loses no more than the first would: every file is there whole or not at all, and Ray's
+processes end with the driver. Knows signals only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
+INTERRUPTED = 130  # exit status, as of a shell
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_AT_ONCE = "stopped at once; what was finished is kept, and the same command goes on from there\n"
+_SHOW_CURSOR = "\x1b[?25h"  # a live view hides it
+
+
+class _Interrupts:
+    """What the signals of one block do."""
+
+    def __init__(self) -> None:
+        self.pressed = threading.Event()
+        self.is_deferred = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """A signal arrived."""
+        if self.pressed.is_set():
+            text = (_SHOW_CURSOR if os.isatty(2) else "") + _AT_ONCE
+            os.write(2, text.encode())  # sys.stderr may be in the middle of a line of its own
+            os._exit(INTERRUPTED)
+        self.pressed.set()
+        if not self.is_deferred:
+            raise KeyboardInterrupt
+
 
 @contextlib.contextmanager
-def deferred_interrupt() -> Iterator[threading.Event]:
-    """The first SIGINT or SIGTERM inside the block sets the event; later ones interrupt at once.
+def interruptible() -> Iterator[_Interrupts]:
+    """The first SIGINT or SIGTERM inside the block is a KeyboardInterrupt.
 
-    In a thread that is not the main one nothing changes: only the main thread gets signals.
+    So a scheduler that ends the job gets a clean folder too. In a thread that is not the main one
+    nothing changes: only the main thread gets signals.
     """
-    interrupted = threading.Event()
+    interrupts = _Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted
+        yield interrupts
         return
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupts) for number in _SIGNALS}
     try:
-        yield interrupted
+        yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM inside the block is a Ctrl-C: a scheduler that ends the job gets a clean folder."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def deferred_interrupt() -> Iterator[threading.Event]:
+    """The first SIGINT or SIGTERM inside the block sets the event, and nothing else."""
+    current = signal.getsignal(signal.SIGINT)
+    if isinstance(current, _Interrupts):
+        current.is_deferred = True
+        try:
+            yield current.pressed
+        finally:
+            current.is_deferred = False
+        return
+    with interruptible() as interrupts:
+        interrupts.is_deferred = True
+        yield interrupts.pressed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dgray.engine.attempt import Prepare, RunTrial, attempt
+import time
+
+from dgray.engine.attempt import Prepare, RunTrial, attempt, too_long
 from dgray.engine.events import EngineStarted, Observe, TrialFailed, TrialFinished, TrialStarted
 from dgray.run_folder import RunFolder
 from dgray.search.schedule import Schedule
@@ -25,11 +27,18 @@ def run(
     while (trial := schedule.next()) is not None:
         observe(TrialStarted(trial_id=trial.id, label=trial.label))
         failure: str | None = None
+        limit = trial.config.resources.trial_time_limit
+        started = time.monotonic()
         for event in attempt(trial, artifacts, folder, run_trial):
             observe(event)
             if isinstance(event, TrialFailed):
                 failure = event.reason
             elif schedule.checkpoint(trial.id, event.epoch):
+                break
+            elif limit and time.monotonic() - started > limit and event.epoch < trial.epochs[-1]:
+                failure = too_long(limit)
+                folder.write_failure(trial, failure)
+                observe(TrialFailed(trial_id=trial.id, reason=failure))
                 break
         schedule.finished(trial.id, failure)
         if failure is None:

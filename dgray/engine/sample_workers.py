@@ -13,12 +13,14 @@ import ray
 
 from dgray.engine.nodes import Places
 from dgray.engine.ray_session import ray_session
-from dgray.engine.sampling_actors import MAX_RESTARTS, in_order
+from dgray.engine.sampling_actors import in_order
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dgray.run_model import Recipe
+
+MAX_RESTARTS = 3  # of one actor, after which the reason is raised
 
 
 def draw_on_workers(

@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import ray
+from ray._private.state import actors as actor_table
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -29,13 +31,20 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-MAX_RESTARTS = 3  # of one actor, after which the trial fails with the reason
 IN_FLIGHT = 2  # shards an actor has at most: one at work, one waiting
 
 
 def num_actors(config: StudyConfig) -> int:
     """How many a trial has: none for points."""
     return 0 if isinstance(config.data, MixtureData) else config.resources.sampling_actors
+
+
+def times_restarted(actor: Any) -> int:
+    """How often Ray has started an actor anew; 0 where it cannot say."""
+    try:
+        return int(actor_table(actor._actor_id.hex()).get("NumRestarts", 0))
+    except Exception:  # a count for the record must not end what went well
+        return 0
 
 
 def in_order(
@@ -61,8 +70,8 @@ class SamplingActors:
         make = ray.remote(
             num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
-            max_restarts=MAX_RESTARTS,
-            max_task_retries=MAX_RESTARTS,
+            max_restarts=resources.max_failures,  # of one actor; then the trial fails
+            max_task_retries=resources.max_failures,
         )(_Sampler)
         group = get_current_placement_group()
         self._actors: list[Any] = []
@@ -87,6 +96,10 @@ class SamplingActors:
         for actor in self._actors:
             ray.kill(actor)
 
+    def times_lost(self) -> int:
+        """How often one of them died and was started anew, so far."""
+        return sum(times_restarted(actor) for actor in self._actors)
+
     def run_shards(
         self,
         discriminator: Discriminator,
@@ -99,7 +112,15 @@ class SamplingActors:
         weights = getattr(discriminator, "tensors", None)  # the unguided base has none
         on_cpu = None if weights is None else [tensor.detach().cpu() for tensor in weights]
         request = ray.put((on_cpu, calibrated, tuple(settings), replicate))
-        yield from in_order(self._actors, lambda actor, s: actor.draw.remote(request, s), shards)
+        try:
+            yield from in_order(
+                self._actors, lambda actor, s: actor.draw.remote(request, s), shards
+            )
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayActorError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RuntimeError(f"a sampling actor died too often: {reason}") from None
 
 
 class _Sampler:

@@ -12,23 +12,26 @@ import contextlib
 import functools
 import logging
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from dgray.atomic_file import remove_partial_files
 from dgray.config.study import Resources, StudyConfig
 from dgray.engine.artifact_workers import ArtifactWorkers
-from dgray.engine.attempt import Prepare, RunTrial, attempt
-from dgray.engine.events import EngineStarted, Observe, PlacesChanged
+from dgray.engine.attempt import Prepare, RunTrial, StoreFailed, attempt
+from dgray.engine.events import EngineStarted, Observe, PlacesChanged, WorkerLost
 from dgray.engine.interrupt import deferred_interrupt
-from dgray.engine.narrator import InterruptedInTune, Narrator, to_metrics
+from dgray.engine.narrator import InterruptedInTune, Narrator, store_failed, to_metrics
 from dgray.engine.nodes import NodeWatch, Places
+from dgray.engine.own_processes import shared_fate
 from dgray.engine.ray_session import environment, ray_session
-from dgray.engine.sampling_actors import SamplingActors, num_actors
+from dgray.engine.sampling_actors import SamplingActors, num_actors, times_restarted
+from dgray.engine.tune_folder import tune_folder
 from dgray.engine.tune_schedule import tune_config
 from dgray.plan import Trial
 from dgray.row import CheckpointResult
@@ -61,12 +64,12 @@ def run(
         return
     config = schedule.examples[0].config
     resources, bundles = config.resources, _bundles(config)
-    with _quiet_tune(), ray_session() as where:
+    with _quiet_tune(), ray_session() as where, shared_fate(observe):
         places = Places(bundles, resources.max_concurrent_trials or math.inf)
         places.refuse_impossible()
         if not places.num_fitting():
             observe(PlacesChanged(num_places=0, waits_for=places.waits_for()))
-        artifacts = prepare(ArtifactWorkers(bundles[0], resources.max_failures))
+        artifacts = prepare(ArtifactWorkers(bundles[0], resources.max_failures, observe))
         with deferred_interrupt() as interrupted:
             num_workers = places.num_fitting()
             observe(EngineStarted(engine="ray", where=where, num_workers=num_workers))
@@ -86,7 +89,11 @@ def run(
             except InterruptedInTune:
                 raise KeyboardInterrupt from None
             finally:
+                if times := times_restarted(sink):
+                    observe(WorkerLost(what="the writer of rows", times=times))
                 ray.kill(sink)
+                if times:
+                    remove_partial_files(folder.path)
 
 
 def _bundles(config: StudyConfig) -> list[dict[str, float]]:
@@ -116,7 +123,7 @@ def _fit(
     callbacks: list[tune.Callback],
 ) -> None:
     """Tune's own files go to a folder that is removed: the rows are the record."""
-    with tempfile.TemporaryDirectory(prefix="dgray-tune-", ignore_cleanup_errors=True) as storage:
+    with tune_folder() as storage:
         tuner = tune.Tuner(
             trainable,
             tune_config=config,
@@ -137,14 +144,22 @@ class _RemoteFolder:
         self._sink = sink
 
     def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
-        state: tuple[int, bytes] | None = ray.get(self._sink.load_state.remote(trial_id, epochs))
+        state: tuple[int, bytes] | None = _told(self._sink.load_state.remote(trial_id, epochs))
         return state
 
     def write_result(self, result: CheckpointResult) -> None:
-        ray.get(self._sink.write_result.remote(result))
+        _told(self._sink.write_result.remote(result))
 
     def write_failure(self, trial: Trial, reason: str) -> None:
-        ray.get(self._sink.write_failure.remote(trial, reason))
+        _told(self._sink.write_failure.remote(trial, reason))
+
+
+def _told(answer: Any) -> Any:
+    """What the sink answers; its error as it was raised there."""
+    try:
+        return ray.get(answer)
+    except RayTaskError as error:
+        raise error.cause from None
 
 
 def _trainable(
@@ -155,14 +170,18 @@ def _trainable(
 ) -> None:
     """Runs on a worker. A trial that raises ends well here: Tune tries again only lost workers."""
     trial: Trial = config["content"].trial
+    actors = None
     with contextlib.ExitStack() as stack:
         if run_trial is None and num_actors(trial.config):
             from dgray import trial as dgray_trial  # torch: for workers only
 
             actors = stack.enter_context(SamplingActors(trial.config, artifacts))
             run_trial = functools.partial(dgray_trial.run_trial, run_shards=actors.run_shards)
-        for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
-            tune.report(to_metrics(event))
+        try:
+            for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
+                tune.report(to_metrics(event, actors.times_lost() if actors else 0))
+        except StoreFailed as error:  # not lost with this worker: it ends the study
+            tune.report(store_failed(error))
 
 
 @contextlib.contextmanager

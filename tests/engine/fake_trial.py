@@ -38,14 +38,25 @@ def setting(weight: float | None) -> Setting:
     )
 
 
-def make_trial(name: str, *, cpus: int = 1, max_failures: int = 1, **axes: Any) -> Trial:
+def make_trial(
+    name: str,
+    *,
+    cpus: int = 1,
+    max_failures: int = 1,
+    time_limit: float | None = None,
+    **axes: Any,
+) -> Trial:
     config = StudyConfig.model_validate(
         {
             "name": "fake",
             "replicates": 2,
             "data": {"kind": "mixture", "name": "ring8"},
             "base": {"kind": "wrong_mixture"},
-            "resources": {"cpus_per_trial": cpus, "max_failures": max_failures},
+            "resources": {
+                "cpus_per_trial": cpus,
+                "max_failures": max_failures,
+                "trial_time_limit": time_limit,
+            },
         }
     )
     return Trial(
@@ -93,6 +104,10 @@ def _log(trial: Trial, epoch: int) -> None:
 def _misbehave(trial: Trial, epoch: int) -> None:
     if trial.axes.get("raise_at") == epoch:
         raise ValueError(f"width must be > 0, but got 0\nat epoch {epoch}")
+    if trial.axes.get("exhaust_memory_at") == epoch:
+        bytearray(2**62)
+    if trial.axes.get("hang_at") == epoch:
+        time.sleep(1e6)
     if trial.axes.get("die_at") == epoch:
         os._exit(7)
     marker = Path(trial.axes.get("die_once", "/nonexistent/marker"))
@@ -130,6 +145,8 @@ def _result(trial: Trial, epoch: int, state: float) -> CheckpointResult:
 
 def _row(trial: Trial, epoch: int, *, replicate: int, cell: Setting, state: float) -> Row:
     value = state * (1 + replicate) / 7
+    if trial.axes.get("nan_at") == epoch and replicate == 1:
+        value = math.nan
     return Row(
         trial=trial.id,
         label=trial.label,

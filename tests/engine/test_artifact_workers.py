@@ -9,6 +9,7 @@ import pytest
 
 from dgray import artifacts as dgray_artifacts
 from dgray.artifacts import ArtifactFailed, build_artifacts
+from dgray.engine.events import Event, WorkerLost
 from dgray.plan import Trial
 from tests.engine.mortal import Mortal
 from tests.test_artifacts import trials_of
@@ -36,9 +37,11 @@ def test_workers_make_the_same_bytes_and_a_lost_one_is_replaced(
     from dgray.engine.artifact_workers import ArtifactWorkers
 
     here = build_artifacts(trials_of(tmp_path, "base.steps=600"), Memory())
-    workers = ArtifactWorkers({"CPU": 1.0}, max_failures=1)
+    events: list[Event] = []
+    workers = ArtifactWorkers({"CPU": 1.0}, max_failures=1, observe=events.append)
     trials = mortal_trials(tmp_path, monkeypatch, always=False)
     assert build_artifacts(trials, Memory(), workers) == here
+    assert events == [WorkerLost(what="base")]
 
 
 def test_workers_that_keep_dying_end_the_study_with_the_reason(

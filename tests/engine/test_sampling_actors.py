@@ -99,6 +99,7 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
                 member,
                 trial.settings[0],
             )
+            assert actors.times_lost() == (kind is Mortal)
         assert there.memorisation is not None
         assert there.features is not None
         assert torch.equal(there.shown, here.shown)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dgray.engine.events import EngineStarted, Event, TrialFailed
+from dgray.engine.events import EngineStarted, Event, TrialFailed, WorkerLost
 from dgray.run_folder import RunFolder
 from dgray.run_lock import RunRefused
 from dgray.search.schedule import GridSchedule
@@ -36,7 +36,11 @@ def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
     )
     (failure,) = [e for e in events if isinstance(e, TrialFailed)]
     assert failure.trial_id == "bad"
-    assert failure.reason.startswith("its worker was lost (ActorDiedError: Worker unexpectedly")
+    assert failure.reason.startswith(
+        "its worker was lost 2 times, at last (ActorDiedError: Worker unexpectedly"
+    )
+    (lost,) = [e for e in events if isinstance(e, WorkerLost)]
+    assert (lost.what, lost.times) == ("bad", 1)
     assert folder.completed_epochs("kl-1") == set(EPOCHS)
     assert folder.completed_epochs("bad") == {EPOCHS[0]}
     rows = folder.rows()

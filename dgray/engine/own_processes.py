@@ -1,0 +1,104 @@
+"""The processes of a Ray of our own share the driver's fate: neither outlives the other.
+
+A driver that is killed takes Ray's servers with it (Ray asks the kernel for that) and its workers
+end within seconds, but two helpers of the raylet would wait a minute for a server that is gone: a
+guard ends them. A driver whose raylet or GCS dies would hang or end without a word, so it is
+watched and ends with one. A Ray that was there already is none of ours. Knows Ray's process table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ray._private import worker as ray_worker
+
+from dgray.engine import orphan_guard
+from dgray.engine.events import EngineLost, Observe
+
+_WATCHED = ("raylet", "gcs_server")  # without which no study goes on
+_POLL_SECONDS = 0.5  # Ray itself takes some ten seconds to notice, and then ends the process
+
+
+@contextlib.contextmanager
+def shared_fate(observe: Observe) -> Iterator[None]:
+    """Inside the block; if Ray dies in it, tell ``EngineLost`` and end the process, status 1."""
+    own = _own_processes()
+    with _guarded(own.get("raylet")), _watched(own, observe):
+        yield
+
+
+def _own_processes() -> dict[str, subprocess.Popen[bytes]]:
+    """By Ray's names; none if Ray was there already."""
+    node: Any = ray_worker._global_node
+    table = {} if node is None else node.all_processes
+    return {kind: found[0].process for kind, found in table.items() if kind in _WATCHED}
+
+
+@contextlib.contextmanager
+def _watched(own: dict[str, subprocess.Popen[bytes]], observe: Observe) -> Iterator[None]:
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_POLL_SECONDS):
+            for kind, process in own.items():
+                status = process.poll()
+                if status is not None and not over.is_set():
+                    observe(EngineLost(reason=f"Ray's {kind} ended ({_in_words(status)})"))
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                    os._exit(1)  # threads of Ray's own would make it wait, or end it first
+
+    thread = threading.Thread(target=watch, name="ray-watch", daemon=True)
+    if own:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if own:
+            thread.join()
+
+
+@contextlib.contextmanager
+def _guarded(raylet: subprocess.Popen[bytes] | None) -> Iterator[None]:
+    """End the raylet's helpers after a driver that could not."""
+    if raylet is None or not Path("/proc/self/stat").exists():
+        yield
+        return
+    command = [sys.executable, "-I", "-S", orphan_guard.__file__, *_helpers(raylet.pid)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # so that what ends the driver's group does not end it
+    ) as guard:
+        assert guard.stdin is not None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BrokenPipeError):  # it was killed: its own affair
+                guard.stdin.write(orphan_guard.DONE)
+                guard.stdin.close()
+
+
+def _helpers(raylet: int) -> Iterator[str]:
+    """PID:START of the raylet's children now; workers that come later end by themselves."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (path / "stat").read_text("utf-8").rpartition(")")[2].split()
+            start = orphan_guard.start_of(int(path.name))
+            if int(fields[1]) == raylet and start is not None:
+                yield f"{path.name}:{start}"
+
+
+def _in_words(status: int) -> str:
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"

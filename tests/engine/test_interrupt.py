@@ -1,0 +1,73 @@
+"""Signals: the first at a safe point, the second at once, and handlers as they were afterwards."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dgray.engine.interrupt import deferred_interrupt, interruptible
+
+ROOT = Path(__file__).parents[2]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_the_first_signal_interrupts(sent: signal.Signals) -> None:
+    before = handlers()
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(sent)
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_where_it_is_deferred_the_first_signal_is_noted_only(sent: signal.Signals) -> None:
+    before = handlers()
+    with interruptible(), deferred_interrupt() as noted:
+        assert not noted.is_set()
+        signal.raise_signal(sent)
+        assert noted.is_set()
+    with deferred_interrupt() as noted:
+        signal.raise_signal(sent)
+        assert noted.is_set()
+    assert handlers() == before
+    with interruptible():
+        with deferred_interrupt() as noted:
+            assert not noted.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(sent)
+
+
+@pytest.mark.parametrize("block", ["interruptible", "deferred_interrupt"])
+def test_the_second_signal_ends_the_process_at_once(block: str) -> None:
+    script = f"""
+import signal
+from dgray.engine.interrupt import {block}
+with {block}():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        pass
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        print("tidied up")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert done.stderr.startswith("stopped at once; what was finished is kept")

@@ -1,0 +1,47 @@
+"""Random processes die at random times, and the study ends with the rows it would have had."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.torture.torture import DECK, DECK_OF_IMAGES, Log, Torture
+
+STUDIES = Path(__file__).parent
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Sockets of Ray are below it, and their paths may have 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="dg"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.torture
+def test_whatever_is_killed_the_rows_are_those_of_an_undisturbed_run(
+    short_folder: Path, pytestconfig: pytest.Config
+) -> None:
+    kills, seed = (pytestconfig.getoption(name) for name in ("--kills", "--torture-seed"))
+    given = pytestconfig.getoption("--torture-log")
+    log = Log(None if given is None else Path(given))
+    log.say(f"{kills} kills, seed {seed}, {os.cpu_count()} CPUs")
+    chance = random.Random(seed)
+    points = Torture(STUDIES / "points.yaml", short_folder / "p", DECK, chance, log)
+    images = Torture(STUDIES / "images.yaml", short_folder / "i", DECK_OF_IMAGES, chance, log)
+    half = kills // 2
+    left = points.round(half) + kills - half
+    left = images.round(left)
+    while left:
+        for torture in (points, images):
+            left = torture.round(left)
+    log.say(log.summary())
+    assert log.kills.total() == kills
