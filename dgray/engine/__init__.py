@@ -1,4 +1,4 @@
 """Where trials run: ``local`` (this process) or ``tune`` (Ray Tune).
 
-Nothing else in dgray imports Ray.
+Only modules of this package import Ray; nothing else in dgray does.
 """

@@ -209,7 +209,7 @@ class CellSearch:
         if self._search.rounds is None:
             stops = point.optuna_trial.should_prune()
         else:  # by earlier rounds alone: how far the others of this round are is a matter of luck
-            stops = self._judge.stops(point.intermediate)
+            stops = self._judge.stops(point.number, point.intermediate)
         if stops:
             point.stopped_at = epoch
             self._shorten(point, epoch)
