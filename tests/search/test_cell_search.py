@@ -18,6 +18,7 @@ from dgray.config.search import ARGUMENTS
 from dgray.plan import Trial
 from dgray.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
+from dgray.search.early_stopping import Judge
 from dgray.search.records import Asked, Told, read_events
 from dgray.search.samplers import _SAMPLERS
 from dgray.search_points import cells_of
@@ -271,6 +272,27 @@ def test_in_rounds_stopping_depends_on_no_order_and_no_restart(
     assert found[0] == found[1] == found[2] == found[3]
     assert any(state == "PRUNED" for _, state, _, _ in found[0][0])
     assert (deaths > 3) == (chance_of_death > 0)
+
+
+def test_a_point_of_the_same_round_that_was_told_of_judges_no_other(tmp_path: Path) -> None:
+    # A driver that dies while it writes down how a round ended leaves a part of it told.
+    (cell,) = cells_of(load(tmp_path, "search.rounds=2"))
+    verdicts = []
+    for known in ({0: 1.0, 1: 3.0}, {0: 1.0, 1: 3.0, 2: 10.0}):
+        judge = Judge(cell.search, optuna.pruners.MedianPruner(n_startup_trials=1))
+        for number, value in known.items():
+            judge.learn(
+                Told(
+                    event=number,
+                    number=number,
+                    state="COMPLETE",
+                    values=[value],
+                    intermediate={"10": value, "20": value},
+                )
+            )
+        verdicts.append([judge.stops(3, {10: value}) for value in (1.5, 2.5)])
+        assert judge.stops(4, {10: 2.5}) == (len(known) == 2)  # the next round does look at it
+    assert verdicts == [[False, True]] * 2
 
 
 def test_what_a_cache_knows_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
