@@ -104,11 +104,15 @@ class Narrator(tune.Callback):
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Between two events of Tune: the safe point to stop at."""
         self._tell_lost()
-        if self._store_failure is not None:
-            raise StoreFailed(self._store_failure)
+        self.check_store()
         if self._interrupted.is_set():
             raise InterruptedInTune
         self._end_what_takes_too_long()
+
+    def check_store(self) -> None:
+        """Raise StoreFailed if a worker said that its results could not be kept."""
+        if self._store_failure is not None:
+            raise StoreFailed(self._store_failure)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took a trial, perhaps again."""

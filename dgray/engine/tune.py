@@ -135,6 +135,7 @@ def _fit(
             ),
         )
         tuner.fit()
+    narrator.check_store()  # of the last trial nothing came after it
 
 
 class _RemoteFolder:
