@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from dgray.engine import local
+from dgray.engine.attempt import StoreFailed
 from dgray.engine.events import (
     CheckpointDone,
     EngineStarted,
@@ -181,6 +182,14 @@ def test_a_trial_that_takes_too_long_fails_and_the_next_session_goes_on_with_it(
         expected(patient, tmp_path / "expected")[["trial", "epoch", "path_kl"]],
         check_exact=True,
     )
+
+
+def test_results_that_cannot_be_kept_end_the_study_with_the_reason(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "rows").write_text("no folder")
+    with pytest.raises(StoreFailed, match=r"File exists: .*rows"):
+        run(make_plan(make_trial("kl-1")), RunFolder(tmp_path))
 
 
 def test_a_failed_trial_is_tried_again_from_its_last_checkpoint(run: Run, tmp_path: Path) -> None:
