@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _VALUES = tuple(name for name in column_names("metric") if not name.endswith("_se"))
 
 
-_LESS_MEMORY = (
+LESS_MEMORY = (
     "it ran out of memory: lower evaluate.batch_size, evaluate.num_points or fit.batch_size, or "
     "resources.max_concurrent_trials"
 )
@@ -165,6 +165,6 @@ def describe(error: BaseException) -> str:
     """The reason of a failure in one line: type, message and where it was raised."""
     text = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
-        text = f"{text}; {_LESS_MEMORY}"
+        text = f"{text}; {LESS_MEMORY}"
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text

@@ -9,12 +9,13 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from dgray.engine.attempt import StoreFailed, too_long
+from dgray.engine.attempt import LESS_MEMORY, StoreFailed, too_long
 from dgray.engine.events import (
     Best,
     CheckpointDone,
@@ -31,6 +32,8 @@ from dgray.search.schedule import Schedule
 _FAILURE = "failure"
 _STORE_FAILURE = "store_failure"
 _ACTORS_LOST = "actors_lost"
+_LOW_MEMORY = "killed due to the node running low on memory"  # Ray's words
+_LONGEST = 200
 
 
 class InterruptedInTune(Exception):
@@ -168,7 +171,7 @@ class Narrator(tune.Callback):
 
     def _tell_lost(self, *, at_once: bool = False) -> None:
         """Those whose reason is known by now, or all."""
-        known = [t for t in self._lost if at_once or t.get_pickled_error() is not None]
+        known = [t for t in self._lost if at_once or _cause(t) is not None]
         self._lost = [trial for trial in self._lost if trial not in known]
         for trial in known:
             trial_id = trial.config["trial"]
@@ -185,7 +188,7 @@ class Narrator(tune.Callback):
             return too_long(limit)
         times = trial.num_failures
         often = "" if times < 2 else f" {times} times, at last"
-        return f"its worker was lost{often} ({_detail(trial.get_pickled_error())})"
+        return f"its worker was lost{often} ({_cause(trial) or 'Ray does not say why'})"
 
     def _end_what_takes_too_long(self) -> None:
         """Its worker is killed: a trial that hangs would not hear of anything milder."""
@@ -200,9 +203,18 @@ class Narrator(tune.Callback):
             ray.kill(actor)
 
 
-def _detail(error: BaseException | None) -> str:
-    """Type and cause in one line; Ray's own text runs over a dozen."""
-    text = " ".join(str(error).split())
+def _cause(trial: Any) -> str | None:
+    """Why its worker was lost, in one line; None: not known, or not yet."""
+    path = trial.error_file  # one entry a failure; Ray's own text runs over a dozen lines
+    if path is None or not Path(path).exists():
+        return None
+    text = " ".join(Path(path).read_text("utf-8").rpartition("Failure # ")[2].split())
+    text = text.partition(") ")[2]  # after "2 (occurred at ...)"
+    error = trial.get_pickled_error()  # some kinds are not pickled, and this is an earlier one
+    kind = f"{type(error).__name__}: " if " ".join(str(error).split()) == text else ""
     _, marker, detail = text.partition("Worker exit detail: ")
-    cause = detail.partition(" Some common causes")[0] if marker else text[-200:]
-    return f"{type(error).__name__}: {cause}"
+    if marker:
+        return kind + detail.partition(" Some common causes")[0]
+    if _LOW_MEMORY in text:
+        return kind + text[text.index(_LOW_MEMORY) :][:_LONGEST] + "; " + LESS_MEMORY
+    return kind + text[-_LONGEST:]

@@ -1,10 +1,10 @@
 """Ends processes that a driver left behind: a script, started by the driver, that outlives it.
 
-    python orphan_guard.py PID:START ...
+    python orphan_guard.py NAME=VALUE
 
 Waits until its standard input ends. If the driver said "done" before, that is all; else it died,
-and each process that is still the one meant (PID and START, its start in ticks since boot) and
-does not end by itself is killed. Knows the standard library only: it is to start in no time.
+and every process that was born with this variable in its environment and does not end by itself
+is killed. Knows the standard library only: it is to start in no time.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 DONE = b"done"
 _GRACE_SECONDS = 3.0  # in which they may end by themselves, and tidy up
 
 
-def start_of(pid: int) -> str | None:
-    """When a process began, in ticks since boot; None: there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # the name before may hold anything
-    return None if fields[0] in "ZX" else fields[19]
+def born_with(variable: str) -> Iterator[int]:
+    """Processes with this variable, as ``NAME=VALUE``, except this one and the dead."""
+    wanted = b"\0" + variable.encode() + b"\0"
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(path.parent.name)
+        with contextlib.suppress(OSError):  # gone, or of another user
+            if pid != os.getpid() and wanted in b"\0" + path.read_bytes() + b"\0":
+                yield pid
 
 
 def main() -> None:
@@ -35,16 +36,13 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: meant for the driver
     if sys.stdin.buffer.read().strip() == DONE:
         return
-    meant = [argument.split(":") for argument in sys.argv[1:]]
+    variable = sys.argv[1]
     deadline = time.monotonic() + _GRACE_SECONDS
-    while time.monotonic() < deadline:
-        if not any(start_of(int(pid)) == start for pid, start in meant):
-            return
+    while any(born_with(variable)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for pid, start in meant:
-        if start_of(int(pid)) == start:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+    for pid in born_with(variable):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,28 +23,41 @@ from ray._private import worker as ray_worker
 
 from dgray.engine import orphan_guard
 from dgray.engine.events import EngineLost, Observe
+from dgray.engine.ray_session import environment
 
 _WATCHED = ("raylet", "gcs_server")  # without which no study goes on
 _POLL_SECONDS = 0.5  # Ray itself takes some ten seconds to notice, and then ends the process
+_MARK = "DGRAY_DRIVER"  # in the environment of all that is started inside
 
 
 @contextlib.contextmanager
-def shared_fate(observe: Observe) -> Iterator[None]:
-    """Inside the block; if Ray dies in it, tell ``EngineLost`` and end the process, status 1."""
+def no_orphans() -> Iterator[None]:
+    """What is started inside, Ray above all, ends soon after this process however it ends."""
+    if not Path("/proc/self/environ").exists():
+        yield  # not Linux: Ray's helpers wait their minute
+        return
+    value = f"{os.getpid()}-{secrets.token_hex(4)}"
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", orphan_guard.__file__, f"{_MARK}={value}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # so that what ends the driver's group does not end it
+    ) as guard:
+        assert guard.stdin is not None
+        try:
+            with environment({_MARK: value}):
+                yield
+        finally:
+            with contextlib.suppress(BrokenPipeError):  # it was killed: its own affair
+                guard.stdin.write(orphan_guard.DONE)
+                guard.stdin.close()
+
+
+@contextlib.contextmanager
+def watched_ray(observe: Observe) -> Iterator[None]:
+    """If a Ray of our own dies inside, tell ``EngineLost`` and end the process, status 1."""
     own = _own_processes()
-    with _guarded(own.get("raylet")), _watched(own, observe):
-        yield
-
-
-def _own_processes() -> dict[str, subprocess.Popen[bytes]]:
-    """By Ray's names; none if Ray was there already."""
-    node: Any = ray_worker._global_node
-    table = {} if node is None else node.all_processes
-    return {kind: found[0].process for kind, found in table.items() if kind in _WATCHED}
-
-
-@contextlib.contextmanager
-def _watched(own: dict[str, subprocess.Popen[bytes]], observe: Observe) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
@@ -67,37 +81,11 @@ def _watched(own: dict[str, subprocess.Popen[bytes]], observe: Observe) -> Itera
             thread.join()
 
 
-@contextlib.contextmanager
-def _guarded(raylet: subprocess.Popen[bytes] | None) -> Iterator[None]:
-    """End the raylet's helpers after a driver that could not."""
-    if raylet is None or not Path("/proc/self/stat").exists():
-        yield
-        return
-    command = [sys.executable, "-I", "-S", orphan_guard.__file__, *_helpers(raylet.pid)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # so that what ends the driver's group does not end it
-    ) as guard:
-        assert guard.stdin is not None
-        try:
-            yield
-        finally:
-            with contextlib.suppress(BrokenPipeError):  # it was killed: its own affair
-                guard.stdin.write(orphan_guard.DONE)
-                guard.stdin.close()
-
-
-def _helpers(raylet: int) -> Iterator[str]:
-    """PID:START of the raylet's children now; workers that come later end by themselves."""
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (path / "stat").read_text("utf-8").rpartition(")")[2].split()
-            start = orphan_guard.start_of(int(path.name))
-            if int(fields[1]) == raylet and start is not None:
-                yield f"{path.name}:{start}"
+def _own_processes() -> dict[str, subprocess.Popen[bytes]]:
+    """By Ray's names; none if Ray was there already."""
+    node: Any = ray_worker._global_node
+    table = {} if node is None else node.all_processes
+    return {kind: found[0].process for kind, found in table.items() if kind in _WATCHED}
 
 
 def _in_words(status: int) -> str:

@@ -28,7 +28,7 @@ from dgray.engine.events import EngineStarted, Observe, PlacesChanged, WorkerLos
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.narrator import InterruptedInTune, Narrator, store_failed, to_metrics
 from dgray.engine.nodes import NodeWatch, Places
-from dgray.engine.own_processes import shared_fate
+from dgray.engine.own_processes import no_orphans, watched_ray
 from dgray.engine.ray_session import environment, ray_session
 from dgray.engine.sampling_actors import SamplingActors, num_actors, times_restarted
 from dgray.engine.tune_folder import tune_folder
@@ -64,7 +64,7 @@ def run(
         return
     config = schedule.examples[0].config
     resources, bundles = config.resources, _bundles(config)
-    with _quiet_tune(), ray_session() as where, shared_fate(observe):
+    with _quiet_tune(), no_orphans(), ray_session() as where, watched_ray(observe):
         places = Places(bundles, resources.max_concurrent_trials or math.inf)
         places.refuse_impossible()
         if not places.num_fitting():
