@@ -19,6 +19,7 @@ with no_orphans():
     child = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(1e5)"],
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     print(child.pid, flush=True)

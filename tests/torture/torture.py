@@ -136,6 +136,7 @@ class Torture:
             self._all_gone(driver)
             self._stored_once(run, done)
             if status == 0:
+                self.horizon = min(self.horizon, driver.seconds())
                 break
             self.log.restarts += 1
         self._finished_well(run)
@@ -206,6 +207,7 @@ class Driver:
                 command, env=environment, cwd=folder, stdout=file, stderr=subprocess.STDOUT
             )
         self._process = psutil.Process(self._popen.pid)
+        self._process_started = time.time()
         self.seen: set[psutil.Process] = set()
 
     def wait(self) -> int:
@@ -238,6 +240,10 @@ class Driver:
             assert time.monotonic() < deadline, "the driver hangs: " + self.told()
             time.sleep(POLL)
         return False
+
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.time() - self._process_started
 
     def told(self) -> str:
         return self._output.read_text(encoding="utf-8")
