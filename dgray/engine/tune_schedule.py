@@ -30,6 +30,10 @@ class ScheduleSearcher(Searcher):
         self._capacity = capacity
         self._running: set[str] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune saves it to disk, and a folder may hold a lock and secrets."""
+        return {}
+
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
         """Nothing of Tune's own settings is used."""
         return True
@@ -75,6 +79,10 @@ class EarlyStopping(FIFOScheduler):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._schedule = schedule
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as of the searcher."""
+        return {}
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Called when a checkpoint's rows are on disk."""
