@@ -79,13 +79,12 @@ def run(
             )
             trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
             given: dict[str, Trial] = {}
-            callbacks = [
-                Narrator(schedule, given, folder, observe, interrupted),
-                NodeWatch(places, num_workers, observe),
-            ]
+            narrator = Narrator(schedule, given, folder, observe, interrupted)
+            callbacks = [narrator, NodeWatch(places, num_workers, observe)]
             try:
                 settings = tune_config(schedule, given, places.num_wanted)
                 _fit(trainable, settings, resources, callbacks)
+                narrator.check_store()  # of the last trial nothing came after it
             except InterruptedInTune:
                 raise KeyboardInterrupt from None
             finally:
@@ -135,7 +134,6 @@ def _fit(
             ),
         )
         tuner.fit()
-    narrator.check_store()  # of the last trial nothing came after it
 
 
 class _RemoteFolder:
