@@ -219,6 +219,13 @@ def _resources(config: StudyConfig) -> Iterator[Finding]:
         )
 
 
+def _result_cache(config: StudyConfig) -> Iterator[Finding]:
+    place = config.resources.result_cache
+    if place is not None and "://" in place:
+        rule = f"must be a folder of the driver's machine, or a shared one, but got {place}"
+        yield Finding(path=("resources", "result_cache"), reads=(), rule=rule)
+
+
 def _credentials(config: StudyConfig) -> Iterator[Finding]:
     """The study is copied into the run folder, and what is there is made to be passed on."""
     for path, text in _texts(config.model_dump(mode="json"), ()):
@@ -252,5 +259,6 @@ _RULES: tuple[Callable[[StudyConfig], Iterator[Finding]], ...] = (
     _base_dimension,
     _noise,
     _resources,
+    _result_cache,
     _credentials,
 )

@@ -215,6 +215,13 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
         ),
         (
             RING,
+            WRONG,
+            "resources: {result_cache: s3://bucket/results}",
+            "study.yaml:4:13: resources.result_cache: must be a folder of the driver's machine, or "
+            "a shared one, but got s3://bucket/results",
+        ),
+        (
+            RING,
             WRONG + ", std_scale: 2, components: {means: [[0, 0]], stds: [1]}",
             "",
             "study.yaml:3:43: base.components: components replaces std_scale; "
