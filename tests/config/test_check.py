@@ -217,8 +217,8 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
             RING,
             WRONG,
             "resources: {result_cache: s3://bucket/results}",
-            "study.yaml:4:13: resources.result_cache: must be a folder of the driver's machine, or "
-            "a shared one, but got s3://bucket/results",
+            "study.yaml:4:13: resources.result_cache: must be a folder of the driver's machine, "
+            "or a shared one, but got s3://bucket/results",
         ),
         (
             RING,
