@@ -174,7 +174,10 @@ def test_a_trial_that_takes_too_long_fails_and_the_next_session_goes_on_with_it(
     rows = folder.rows()
     assert set(rows[rows.status == "failed"].reason) == {failure.reason}
     assert folder.completed_epochs("kl-1") == set(EPOCHS)
-    assert len(log.read_text().splitlines()) <= 1  # it was not tried again in this session
+    begun = (
+        log.read_text().splitlines() if log.exists() else []
+    )  # it may end before its first word
+    assert len(begun) <= 1  # it was not tried again in this session
     patient = make_plan(make_trial("late"), make_trial("kl-1"))
     run(patient, folder)
     pd.testing.assert_frame_equal(

@@ -37,7 +37,7 @@ def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
     (failure,) = [e for e in events if isinstance(e, TrialFailed)]
     assert failure.trial_id == "bad"
     assert failure.reason.startswith(
-        "its worker was lost 2 times, at last (ActorDiedError: Worker unexpectedly"
+        "its worker was lost 2 times, at last (Worker unexpectedly exits"
     )
     (lost,) = [e for e in events if isinstance(e, WorkerLost)]
     assert (lost.what, lost.times) == ("bad", 1)
