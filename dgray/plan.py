@@ -20,6 +20,7 @@ from dgray.config.study import Evaluate, StudyConfig
 from dgray.config.training import TRAINED_OBJECTIVES
 
 TWO_STAGE_SAMPLERS = ("ode", "churn")  # Heun steps: a predictor and a corrector
+MAX_DIGITS = 8  # of a number in a label; searched ones have sixteen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +172,8 @@ def label_of(objective: str, axes: Mapping[str, Any]) -> str:
     for path, value in axes.items():
         name = path.rpartition(".")[2]
         text = list(value) if isinstance(value, tuple) else value
-        if isinstance(value, float):
-            text = f"{value:.4g}"  # searched ones have sixteen digits
+        if isinstance(value, float) and len(str(value)) > MAX_DIGITS:
+            text = f"{value:.4g}"
         if path != "fit.objective":
             words.append(f"{name if names.count(name) == 1 else path} {text}")
     return ", ".join(words)

@@ -66,7 +66,8 @@ class SamplingActors:
     def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
         """Start them in the trial's placement group, or anywhere outside of one."""
         resources = config.resources
-        shared = ray.put(dict(artifacts))  # one copy a node, however many actors
+        # One copy a node, however many actors; held, since an actor started anew needs it again.
+        self._artifacts = ray.put(dict(artifacts))
         make = ray.remote(
             num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
@@ -81,7 +82,7 @@ class SamplingActors:
                 strategy = PlacementGroupSchedulingStrategy(
                     group, placement_group_bundle_index=1 + index
                 )
-            actor = make.options(scheduling_strategy=strategy).remote(config, shared)
+            actor = make.options(scheduling_strategy=strategy).remote(config, self._artifacts)
             self._actors.append(actor)
 
     def __enter__(self) -> Self:

@@ -70,7 +70,7 @@ def test_ctrl_c_stops_the_trials_and_leaves_a_running_ray_alone(tmp_path: Path) 
     from dgray.engine import tune
 
     plan = make_plan(*(make_trial(f"kl-{i}", seconds=0.2) for i in range(40)))
-    folder = RunFolder(tmp_path)
+    folder, before = RunFolder(tmp_path), signal.getsignal(signal.SIGINT)
     timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
 
     def interrupt_once_started(event: Event) -> None:
@@ -87,7 +87,7 @@ def test_ctrl_c_stops_the_trials_and_leaves_a_running_ray_alone(tmp_path: Path) 
             run_trial=fake_trial,
         )
     assert ray.is_initialized()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert folder.missing_rows(plan.trials) > 0
     free = ray.cluster_resources()["CPU"]
     deadline = time.monotonic() + 30

@@ -160,8 +160,9 @@ class Torture:
             if kind in FATAL:
                 status = driver.wait()
                 told = driver.told()
-                assert status == (-9 if kind == "driver" else 1), (kind, status, told)
-                if kind != "driver" and "trials to run" in told:
+                # 0: it had what it needed of Ray by then, and its rows are looked at below.
+                assert status in ((-9,) if kind == "driver" else (0, 1)), (kind, status, told)
+                if kind != "driver" and status == 1 and "trials to run" in told:
                     assert "what was finished is kept. To go on:" in told, (kind, told)
                 self.log.say(f"  the driver ended with {status}: {driver.last_words()}")
         return kills
