@@ -26,7 +26,7 @@ from dgray.engine.events import EngineLost, Observe
 from dgray.engine.ray_session import environment
 
 _WATCHED = ("raylet", "gcs_server")  # without which no study goes on
-_POLL_SECONDS = 0.5  # Ray itself takes some ten seconds to notice, and then ends the process
+_POLL_SECONDS = 0.05  # Ray ends the process some ten seconds later, or at once if it is in a call
 _MARK = "DGRAY_DRIVER"  # in the environment of all that is started inside
 
 
