@@ -70,7 +70,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small file system needs root")
+        without = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        without("mounting a small file system needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
