@@ -1,8 +1,9 @@
 """Generated images in features: drawn shard by shard, scored against a reference.
 
-Of each shard only features, scores and the first few images are kept. Features travel, not their
-covariance: a shard of fewer images than features is smaller. Images are rounded to bytes first, as
-saved ones are.
+Of each shard only statistics and the first few images are kept: for ``fid`` and ``fd`` alone the
+mean and scatter of its features, merged in the order of the shards in float64; where another score
+looks at single images, the features themselves. Images are rounded to bytes first, as saved ones
+are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from dgray.build_images import build_extractor
 from dgray.config.check_kinds import METRICS_OF_FEATURES
+from dgray.config.study import StudyConfig
 from dgray.data.images import to_uint8
 from dgray.discriminator.discriminator import Discriminator
 from dgray.evaluate import Calibrated, Columns, estimate_columns
@@ -24,7 +26,9 @@ from dgray.evaluate_samples import draw
 from dgray.features.extractor import FeatureExtractor, extract
 from dgray.image_features import ImageReference
 from dgray.metrics.estimate import Estimate, between
-from dgray.metrics.image_scores import frechet_estimate, in_groups, score_features
+from dgray.metrics.feature_statistics import FeatureStatistics
+from dgray.metrics.image_scores import ShardSum, frechet_estimate, in_groups, score_features
+from dgray.metrics.jackknife import GROUPS
 from dgray.metrics.memorisation import memorisation_scores
 from dgray.plan import Setting
 from dgray.problem import Problem, training_split
@@ -39,16 +43,35 @@ class ImageShard:
     Attributes:
         count: of seeds.
         pixels: uint8 (k, d), those that are shown.
-        features: float32 (count, F); None where no metric needs them.
+        features: their mean and scatter if those are enough, else float32 (count, F) (see
+            ``needs_features``); None where no metric needs them.
         memorisation: float64 (count,), the score of each; None where it is not asked for.
         is_finite: whether every sample was.
     """
 
     count: int
     pixels: Tensor
-    features: Tensor | None
+    features: FeatureStatistics | Tensor | None
     memorisation: Tensor | None
     is_finite: bool
+
+
+def needs_features(config: StudyConfig) -> bool:
+    """Whether a score needs the features of single images, not their mean and scatter alone.
+
+    All do but a Frechet distance; so does its error where images come in one set of fewer shards
+    than the error has groups.
+    """
+    evaluate = config.evaluate
+    if set(METRICS_OF_FEATURES) & set(evaluate.metrics) - {"fid", "fd"}:
+        return True
+    return evaluate.sampling_seeds == 1 and len(_shards_of_a_set(config)) < GROUPS
+
+
+def _shards_of_a_set(config: StudyConfig) -> list[range]:
+    """Seeds of the first set, shard by shard."""
+    count, size = config.evaluate.num_samples, config.evaluate.shard_size
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 class RunShards(Protocol):
@@ -100,11 +123,13 @@ class ShardWorker:
     def _scored(self, samples: Tensor, seeds: range, replicate: int | None) -> ImageShard:
         evaluate = self.problem.config.evaluate
         pixels = to_uint8(samples.nan_to_num(0.0, 1.0, -1.0))
-        features = None
+        features: FeatureStatistics | Tensor | None = None
         if self.extractor is not None:
             assert self.problem.shape is not None
             images = pixels.unflatten(1, self.problem.shape)
             features = extract(self.extractor, images, evaluate.batch_size)
+            if not needs_features(self.problem.config):
+                features = FeatureStatistics.of(features.cpu().numpy(), self.extractor.source)
         repeats = None
         if "memorisation" in evaluate.metrics and replicate is not None:
             training = self.problem.real_bytes(training_split(replicate), self.problem.num_real)
@@ -134,15 +159,57 @@ class DrawnImages:
 
     Attributes:
         shown: the first images, uint8 (k, d).
-        features: float32 (n, F); None where no metric needs them.
+        features: float32 (n, F); None where no metric needs those of single images.
+        statistics: of each set, from its shards; empty where there are features, or where no
+            metric needs them.
         memorisation: float64 (n,), the score of each; None where it is not asked for.
         is_finite: whether every sample was; if not there is nothing to score.
     """
 
     shown: Tensor
     features: Tensor | None
+    statistics: tuple[ShardSum, ...]
     memorisation: Tensor | None
     is_finite: bool
+
+
+class _Joining:
+    """The shards of one setting, in their order, on the way to ``DrawnImages``."""
+
+    def __init__(self, num_sets: int, shards_of_a_set: int) -> None:
+        self._num_sets = num_sets
+        self._shards_of_a_set = shards_of_a_set
+        self._num_shards = 0
+        self._pixels: list[Tensor] = []
+        self._features: list[Tensor] = []
+        self._statistics: list[ShardSum] = []
+        self._memorisation: list[Tensor] = []
+        self._is_finite = True
+
+    def add(self, shard: ImageShard) -> None:
+        """The next one."""
+        if isinstance(shard.features, FeatureStatistics):
+            if self._num_shards % self._shards_of_a_set == 0:
+                # Errors of several sets are the spread between them.
+                self._statistics.append(ShardSum(has_error=self._num_sets == 1))
+            self._statistics[-1].add(shard.features)
+        elif shard.features is not None:
+            self._features.append(shard.features)
+        if shard.memorisation is not None:
+            self._memorisation.append(shard.memorisation)
+        self._pixels.append(shard.pixels)
+        self._is_finite &= shard.is_finite
+        self._num_shards += 1
+
+    def images(self) -> DrawnImages:
+        """Of all that were added."""
+        return DrawnImages(
+            torch.cat(self._pixels),
+            torch.cat(self._features) if self._features else None,
+            tuple(self._statistics),
+            torch.cat(self._memorisation) if self._memorisation else None,
+            self._is_finite,
+        )
 
 
 @dataclass(frozen=True)
@@ -176,29 +243,29 @@ class ImageScoring:
         Raises:
             RuntimeError: fewer or more images came back than were asked for.
         """
-        evaluate = self.problem.config.evaluate
-        total = evaluate.num_samples * evaluate.sampling_seeds
-        starts = range(0, total, evaluate.shard_size)
-        shards = [range(s, min(s + evaluate.shard_size, total)) for s in starts]
-        parts = list(self.run_shards(discriminator, calibrated, settings, shards, replicate))
-        found = [[part.count for part in shard] for shard in parts]
-        if found != [[len(seeds)] * len(settings) for seeds in shards]:
+        config = self.problem.config
+        of_a_set = _shards_of_a_set(config)
+        starts = [index * config.evaluate.num_samples for index in range(self._num_sets)]
+        shards = [range(s.start + at, s.stop + at) for at in starts for s in of_a_set]
+        wanted = [[len(seeds)] * len(settings) for seeds in shards]
+        joining = {setting: _Joining(self._num_sets, len(of_a_set)) for setting in settings}
+        found = []
+        for parts in self.run_shards(discriminator, calibrated, settings, shards, replicate):
+            found.append([part.count for part in parts])
+            if found != wanted[: len(found)]:
+                break
+            for setting, part in zip(settings, parts, strict=True):
+                joining[setting].add(part)
+        if found != wanted:
             raise RuntimeError(
                 f"every shard must have an image of each of its seeds at each of {len(settings)} "
-                f"settings, {[len(s) for s in shards]}, but the counts are {found}"
+                f"settings, {[len(seeds) for seeds in shards]}, but the counts are {found}"
             )
-        by_setting = zip(settings, zip(*parts, strict=True), strict=True)
-        return {setting: self._joined(each) for setting, each in by_setting}
+        return {setting: each.images() for setting, each in joining.items()}
 
-    def _joined(self, parts: Sequence[ImageShard]) -> DrawnImages:
-        features = [part.features for part in parts if part.features is not None]
-        repeats = [part.memorisation for part in parts if part.memorisation is not None]
-        return DrawnImages(
-            torch.cat([part.pixels for part in parts]),
-            torch.cat(features) if features else None,
-            torch.cat(repeats) if repeats else None,
-            all(part.is_finite for part in parts),
-        )
+    @property
+    def _num_sets(self) -> int:
+        return self.problem.config.evaluate.sampling_seeds
 
     def score(self, images: DrawnImages) -> Columns:
         """Columns of one setting of one replicate."""
@@ -207,22 +274,27 @@ class ImageScoring:
         columns: Columns = {}
         if images.memorisation is not None:
             columns |= estimate_columns("memorisation", Estimate.of(images.memorisation))
-        if images.features is not None and self.reference is not None:
-            columns |= self._feature_columns(images.features, self.reference)
+        if self.reference is not None:
+            columns |= self._feature_columns(images, self.reference)
         return columns
 
-    def distance_to_validation(self, features: Tensor) -> Estimate:
-        """The Frechet distance of generated features to those of the validation split."""
-        assert self.reference is not None  # a rule of the study file: the metric is asked for
-        groups = in_groups(features, self.reference.source, has_error=True)
-        return frechet_estimate(groups, self.reference.validation)
+    def distance_to_validation(self, images: DrawnImages) -> Estimate:
+        """The Frechet distance of generated images to the validation split."""
+        reference = self.reference
+        assert reference is not None  # a rule of the study file: the metric is asked for
+        if images.features is not None:
+            groups = in_groups(images.features, reference.source, has_error=True)
+            return frechet_estimate(groups, reference.validation)
+        if self._num_sets == 1:
+            return images.statistics[0].frechet(reference.validation)
+        return frechet_estimate([s.whole for s in images.statistics], reference.validation)
 
-    def _feature_columns(self, features: Tensor, reference: ImageReference) -> Columns:
+    def _feature_columns(self, images: DrawnImages, reference: ImageReference) -> Columns:
         config = self.problem.config
         source = reference.source
         distance = "fid" if config.evaluate.features.startswith("inception") else "fd"
         columns: Columns = {
-            "num_scored": len(features),
+            "num_scored": config.evaluate.num_samples * self._num_sets,
             "num_reference": reference.count,
             "features": source.name,
             "features_resize": source.resize,
@@ -230,8 +302,11 @@ class ImageScoring:
             "reference": config.evaluate.reference,
             "fd_floor": reference.floor,
         }
-        sets = features.split(config.evaluate.num_samples)
-        scores = [self._scores(each, reference, distance, len(sets) == 1) for each in sets]
+        if images.features is None:
+            scores = [{distance: s.frechet(reference.moments)} for s in images.statistics]
+        else:
+            sets = images.features.split(config.evaluate.num_samples)
+            scores = [self._scores(each, reference, distance, len(sets) == 1) for each in sets]
         for name in set(scores[0]) & set(config.evaluate.metrics):
             columns |= estimate_columns(name, between([each[name] for each in scores]))
         return columns

@@ -63,7 +63,7 @@ class Validation:
     def of_images(self, scoring: ImageScoring, images: DrawnImages) -> Columns:
         """The Frechet distance of generated images to the validation split."""
         for name in ("fid", "fd"):
-            if name in self.wanted and images.features is not None and images.is_finite:
-                found = scoring.distance_to_validation(images.features)
+            if name in self.wanted and images.is_finite:
+                found = scoring.distance_to_validation(images)
                 return estimate_columns(f"validation_{name}", found)
         return {}

@@ -42,7 +42,8 @@ def run_study(
 ) -> bool:
     """Complete the folder and write its report; whether every row is there.
 
-    ``go_on``: how, in words; for when the engine dies, which ends the process from here.
+    ``go_on``: how, in words; for when the engine dies, which ends the process, or something else
+    does.
     """
     console = Console()
     session = Session(folder, plan, arguments, engine)
@@ -75,7 +76,7 @@ def run_study(
 
     try:
         with progress, live:
-            _run_engine(engine, schedule, folder, observe)
+            _run_engine(engine, schedule, folder, observe, go_on)
     except BaseException as error:
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
         with contextlib.suppress(OSError):  # a full disk or a store that is gone must not hide it
@@ -101,7 +102,9 @@ def _result_cache(
     return None if root is None else ResultCache(Path(root).expanduser(), folder, recalled)
 
 
-def _run_engine(engine: str, schedule: Schedule, folder: OpenRun, observe: Observe) -> None:
+def _run_engine(
+    engine: str, schedule: Schedule, folder: OpenRun, observe: Observe, go_on: str
+) -> None:
     def tell(role: str, step: Step) -> None:
         observe(ArtifactStep(role=role, done=step.done, total=step.total, words=step.words))
 
@@ -115,7 +118,7 @@ def _run_engine(engine: str, schedule: Schedule, folder: OpenRun, observe: Obser
     else:
         from dgray.engine import tune
 
-        tune.run(schedule, folder, prepare, observe)
+        tune.run(schedule, folder, prepare, observe, go_on=go_on)
 
 
 def _show_report(folder: OpenRun, console: Console) -> None:

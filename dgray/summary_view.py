@@ -23,7 +23,8 @@ def render_summary(rows: Sequence[SummaryRow], width: int) -> Table:
     Args:
         rows: the lines.
         width: characters there are. If they are few the change of the path KL is left out, since
-            it can be read off the path KLs; if they are fewer still, values wrap.
+            it can be read off the path KLs; if they are fewer still, errors stand below their
+            values.
     """
     texts = {name: [_text(row, name) for row in rows] for name in COLUMNS}
     shown = {name: lines for name, lines in texts.items() if any(lines)}
@@ -32,8 +33,13 @@ def render_summary(rows: Sequence[SummaryRow], width: int) -> Table:
     is_narrow = _needed(shown) > width
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(_HEADING, min_width=_NAME_WIDTH)
+    if is_narrow:
+        shown = {
+            name: [line.replace(" ±", "\n±") for line in lines] for name, lines in shown.items()
+        }
     for name, lines in shown.items():
-        narrow = _longest(" ".join(lines).split()) if is_narrow else None
+        parts = [*COLUMNS[name].split(), *"\n".join(lines).split("\n")]
+        narrow = _longest(parts) if is_narrow else None
         table.add_column(COLUMNS[name], justify="right", width=narrow)
     for index, row in enumerate(rows):
         table.add_row(_named(row), *(lines[index] for lines in shown.values()))

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from dgray.artifacts import build_artifacts
 from dgray.config.load import load_study
@@ -266,3 +268,43 @@ def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
     complete(plan, folder)
     assert folder.missing_rows(plan.trials) == 0
     pd.testing.assert_frame_equal(metric_columns(run), uninterrupted, check_exact=True)
+
+
+@pytest.mark.parametrize("figure", [1, 3])
+def test_a_study_that_is_interrupted_while_its_report_is_drawn_draws_it_next_time(
+    figure: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(STUDY)
+    arguments = ["tiny.yaml", "--engine", "local"]
+    assert main([*arguments, "--out", "undisturbed"]) == 0
+    drawn, savefig = [], Figure.savefig
+
+    def interrupted(self: Figure, *args: Any, **options: Any) -> None:
+        drawn.append(self)
+        savefig(self, *args, **options)
+        if len(drawn) == figure:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "savefig", interrupted)
+        assert main(arguments) == 130
+    assert len(drawn) == figure
+    told = capsys.readouterr().err
+    assert told.endswith(
+        f"To go on: python -m dgray.study {' '.join(arguments)} --out runs/tiny\n"
+    )
+    run = Path("runs/tiny")
+    rows = {path: path.read_bytes() for path in (run / "rows").iterdir()}
+    assert main(arguments) == 0
+    assert {path: path.read_bytes() for path in (run / "rows").iterdir()} == rows
+    assert files(run) == files(Path("undisturbed"))
+
+
+def files(run: Path) -> set[str]:
+    """Names, without the times that are in those of event files."""
+    found = (path for path in run.rglob("*") if path.is_file())
+    return {str(path.relative_to(run)).partition(".tfevents.")[0] for path in found}

@@ -79,3 +79,18 @@ def test_a_narrow_terminal_wraps_values_and_cuts_nothing() -> None:
     words = " ".join(lines).split()
     assert words.count("−0.0019") == words.count("0.0013") == len(NAMES)
     assert words.count("−0.011") == words.count("0.032") == len(NAMES)
+
+
+def test_images_fit_eighty_columns_with_errors_below_their_values() -> None:
+    estimates = {
+        "path_kl_change": Estimate(-0.0032, 0.0098),
+        "fd": Estimate(92.1, 11.2),
+        "precision": Estimate(0.742, 0.022),
+        "recall": Estimate(0.806, 0.023),
+        "memorisation": Estimate(-0.003, 0.027),
+    }
+    row = SummaryRow(name="best kl", setting="width 8, w = 1", objective="kl", estimates=estimates)
+    *heads, _, values, errors = printed(80, [row])
+    assert {"FD", "precision", "recall", "memorisation"} <= set(" ".join(heads).split())
+    assert values.split() == ["best", "kl", "−0.0032", "92", "0.742", "0.806", "−0.003"]
+    assert errors.split("w = 1")[1].split() == "± 0.0098 ± 11 ± 0.022 ± 0.023 ± 0.027".split()

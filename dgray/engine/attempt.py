@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from dgray.credentials import without_credentials
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
 from dgray.plan import Trial
 from dgray.row import CheckpointResult, Row, column_names
@@ -164,6 +165,7 @@ def _has_nan(value: object) -> bool:
 def describe(error: BaseException) -> str:
     """The reason of a failure in one line: type, message and where it was raised."""
     text = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+    text = without_credentials(text)  # rows, reports and logs are passed on
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         text = f"{text}; {LESS_MEMORY}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: the first ends a study at a safe point, the second ends the process at once.
 
 At once loses no more than the first would: every file is there whole or not at all, and Ray's
-processes end with the driver. Knows signals only.
+processes end with the driver. Knows signals, and that there is a guard that might speak instead.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+from dgray.engine.last_words import have_been_said
 
 INTERRUPTED = 130  # exit status, as of a shell
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,6 +33,7 @@ class _Interrupts:
         if self.pressed.is_set():
             text = (_SHOW_CURSOR if os.isatty(2) else "") + _AT_ONCE
             os.write(2, text.encode())  # sys.stderr may be in the middle of a line of its own
+            have_been_said()
             os._exit(INTERRUPTED)
         self.pressed.set()
         if not self.is_deferred:

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from dgray.credentials import without_credentials
 from dgray.engine.attempt import LESS_MEMORY, StoreFailed, too_long
 from dgray.engine.events import (
     Best,
@@ -188,7 +189,8 @@ class Narrator(tune.Callback):
             return too_long(limit)
         times = trial.num_failures
         often = "" if times < 2 else f" {times} times, at last"
-        return f"its worker was lost{often} ({_cause(trial) or 'Ray does not say why'})"
+        cause = without_credentials(_cause(trial) or "Ray does not say why")
+        return f"its worker was lost{often} ({cause})"
 
     def _end_what_takes_too_long(self) -> None:
         """Its worker is killed: a trial that hangs would not hear of anything milder."""

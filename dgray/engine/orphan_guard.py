@@ -1,10 +1,11 @@
 """Ends processes that a driver left behind: a script, started by the driver, that outlives it.
 
-    python orphan_guard.py NAME=VALUE
+    python orphan_guard.py NAME=VALUE LAST_WORDS
 
-Waits until its standard input ends. If the driver said "done" before, that is all; else it died,
-and every process that was born with this variable in its environment and does not end by itself
-is killed. Knows the standard library only: it is to start in no time.
+Waits until its standard input ends. If the driver said "done" before, that is all; else it died:
+its last words are said for it, if it has not "said" them, and every process that was born with
+this variable in its environment and does not end by itself is killed. Knows the standard library
+only: it is to start in no time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-DONE = b"done"
+SAID = b"said\n"
+DONE = b"done\n"
+_SHOW_CURSOR = "\x1b[?25h"  # the driver's live view hides it
 _GRACE_SECONDS = 3.0  # in which they may end by themselves, and tidy up
 
 
@@ -34,9 +37,13 @@ def born_with(variable: str) -> Iterator[int]:
 def main() -> None:
     """See above."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: meant for the driver
-    if sys.stdin.buffer.read().strip() == DONE:
+    told = sys.stdin.buffer.read()
+    if told.endswith(DONE):
         return
-    variable = sys.argv[1]
+    variable, last_words = sys.argv[1:]
+    if SAID not in told:
+        with contextlib.suppress(OSError):  # the terminal may be gone too
+            print((_SHOW_CURSOR if os.isatty(2) else "") + last_words, file=sys.stderr, flush=True)
     deadline = time.monotonic() + _GRACE_SECONDS
     while any(born_with(variable)) and time.monotonic() < deadline:
         time.sleep(0.1)

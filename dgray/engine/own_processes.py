@@ -3,7 +3,8 @@
 A driver that is killed takes Ray's servers with it (Ray asks the kernel for that) and its workers
 end within seconds, but two helpers of the raylet would wait a minute for a server that is gone: a
 guard ends them. A driver whose raylet or GCS dies would hang or end without a word, so it is
-watched and ends with one. A Ray that was there already is none of ours. Knows Ray's process table.
+watched and ends with one; if Ray is faster, or the driver is killed, the guard says it. A Ray that
+was there already is none of ours. Knows Ray's process table.
 """
 
 from __future__ import annotations
@@ -21,34 +22,42 @@ from typing import Any
 
 from ray._private import worker as ray_worker
 
-from dgray.engine import orphan_guard
+from dgray.engine import last_words, orphan_guard
 from dgray.engine.events import EngineLost, Observe
 from dgray.engine.ray_session import environment
 
 _WATCHED = ("raylet", "gcs_server")  # without which no study goes on
 _POLL_SECONDS = 0.05  # Ray ends the process some ten seconds later, or at once if it is in a call
 _MARK = "DGRAY_DRIVER"  # in the environment of all that is started inside
+_ENDED = (
+    "the study was ended from outside: its process was killed, or Ray ended it because one of "
+    "Ray's own had died; what was finished is kept. "
+)
 
 
 @contextlib.contextmanager
-def no_orphans() -> Iterator[None]:
-    """What is started inside, Ray above all, ends soon after this process however it ends."""
+def no_orphans(go_on: str) -> Iterator[None]:
+    """What is started inside, Ray above all, ends soon after this process however it ends.
+
+    ``go_on``: how, in words; said for the driver if it ends without any.
+    """
     if not Path("/proc/self/environ").exists():
         yield  # not Linux: Ray's helpers wait their minute
         return
     value = f"{os.getpid()}-{secrets.token_hex(4)}"
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", orphan_guard.__file__, f"{_MARK}={value}"],
+        [sys.executable, "-I", "-S", orphan_guard.__file__, f"{_MARK}={value}", _ENDED + go_on],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         start_new_session=True,  # so that what ends the driver's group does not end it
     ) as guard:
         assert guard.stdin is not None
+        last_words.guarded_by(guard.stdin.fileno())
         try:
             with environment({_MARK: value}):
                 yield
         finally:
+            last_words.guarded_by(None)
             with contextlib.suppress(BrokenPipeError):  # it was killed: its own affair
                 guard.stdin.write(orphan_guard.DONE)
                 guard.stdin.close()
@@ -66,6 +75,7 @@ def watched_ray(observe: Observe) -> Iterator[None]:
                 status = process.poll()
                 if status is not None and not over.is_set():
                     observe(EngineLost(reason=f"Ray's {kind} ended ({_in_words(status)})"))
+                    last_words.have_been_said()
                     sys.stdout.flush()
                     sys.stderr.flush()
                     os._exit(1)  # threads of Ray's own would make it wait, or end it first

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from unittest.mock import patch
 
 import ray
 from ray._private import ray_constants
+from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
 
 import dgray
@@ -94,17 +93,9 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Undo what ``ray.init`` does to SIGTERM: it would end the driver without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _signals_kept() -> contextlib.AbstractContextManager[Any]:
+    """Keep ``ray.init`` from a handler of SIGTERM of its own, which ends the driver silently."""
+    return patch.object(ray_utils, "set_sigterm_handler", new=lambda handler: None)
 
 
 def _without_raylet_messages() -> contextlib.AbstractContextManager[Any]:

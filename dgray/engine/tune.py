@@ -54,17 +54,19 @@ def run(
     prepare: Prepare,
     observe: Observe,
     *,
+    go_on: str = "",
     run_trial: RunTrial | None = None,
 ) -> None:
     """Complete every trial that can be completed; the others leave failed rows.
 
-    ``prepare``: what makes the artifacts, given workers to make them on.
+    ``prepare``: what makes the artifacts, given workers to make them on. ``go_on``: how, in words,
+    for when this process is ended before it can say so.
     """
     if not schedule.examples:
         return
     config = schedule.examples[0].config
     resources, bundles = config.resources, _bundles(config)
-    with _quiet_tune(), no_orphans(), ray_session() as where, watched_ray(observe):
+    with _quiet_tune(), no_orphans(go_on), ray_session() as where, watched_ray(observe):
         places = Places(bundles, resources.max_concurrent_trials or math.inf)
         places.refuse_impossible()
         if not places.num_fitting():

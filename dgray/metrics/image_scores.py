@@ -63,6 +63,57 @@ class ImageScores:
         return named if self.frechet is None else {self.source.name: self.frechet, **named}
 
 
+class ShardSum:
+    """Statistics of generated images, merged from shards as they come: all, and in groups."""
+
+    def __init__(self, *, has_error: bool) -> None:
+        """``has_error``: whether groups are kept for it, ``GROUPS`` times the memory."""
+        self._has_error = has_error
+        self._num_shards = 0
+        self._whole: FeatureStatistics | None = None
+        self._groups: list[FeatureStatistics] = []
+
+    def add(self, shard: FeatureStatistics) -> None:
+        """The next shard, in their order.
+
+        Raises:
+            ValueError: it holds other features than those before.
+        """
+        self._whole = shard if self._whole is None else _merged([self._whole, shard])
+        if self._has_error:
+            group = self._num_shards % GROUPS
+            if group == len(self._groups):
+                self._groups.append(shard)
+            else:
+                self._groups[group] = _merged([self._groups[group], shard])
+        self._num_shards += 1
+
+    @property
+    def whole(self) -> FeatureStatistics:
+        """Of all shards, at least one."""
+        assert self._whole is not None, "no shard was added"
+        return self._whole
+
+    def frechet(self, reference: Moments) -> Estimate:
+        """The Frechet distance to a reference, its error from leaving out each group in turn.
+
+        The error is nan for a single shard, or if no groups were kept.
+
+        Raises:
+            ValueError: the features differ, or there are fewer than two images.
+        """
+        own, groups = self.whole.source, self._groups
+        if reference.source is not None:
+            check_same_source(own, reference.source, "generated images and reference")
+        kept = [groups[:index] + groups[index + 1 :] for index in range(len(groups))]
+        usable = len(groups) > 1 and all(sum(g.count for g in some) > 1 for some in kept)
+        # From all shards in their order: the value depends on the shards alone.
+        value = _distance(self.whole, reference)
+        return group_estimate(
+            value, [_distance(_merged(some), reference) for some in kept] if usable else []
+        )
+
+
 def frechet_estimate(parts: Sequence[FeatureStatistics], reference: Moments) -> Estimate:
     """The Frechet distance to a reference, from statistics of generated images in parts.
 
@@ -76,16 +127,10 @@ def frechet_estimate(parts: Sequence[FeatureStatistics], reference: Moments) -> 
     Raises:
         ValueError: the features differ.
     """
-    if reference.source is not None:
-        check_same_source(parts[0].source, reference.source, "generated images and reference")
-    groups = [_merged(parts[index::GROUPS]) for index in range(min(GROUPS, len(parts)))]
-    kept = [groups[:index] + groups[index + 1 :] for index in range(len(groups))]
-    # From all parts in their order: the value depends on the shards alone.
-    value = _distance(_merged(parts), reference)
-    usable = len(groups) > 1 and all(sum(g.count for g in some) > 1 for some in kept)
-    return group_estimate(
-        value, [_distance(_merged(some), reference) for some in kept] if usable else []
-    )
+    total = ShardSum(has_error=True)
+    for part in parts:
+        total.add(part)
+    return total.frechet(reference)
 
 
 def score_features(

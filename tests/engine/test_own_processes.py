@@ -1,4 +1,7 @@
-"""What a driver started ends with it if it is killed, and is left alone if it ends well."""
+"""What a driver started ends with it if it is killed, and is left alone if it ends well.
+
+Whoever ends it, its user is told once how to go on.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ import pytest
 pytestmark = pytest.mark.ray  # which is imported, not started
 ROOT = Path(__file__).parents[2]
 DRIVER = """
-import os, subprocess, sys
+import os, signal, subprocess, sys
+from dgray.engine.interrupt import interruptible
 from dgray.engine.own_processes import no_orphans
 
-with no_orphans():
+with interruptible(), no_orphans("To go on: like this"):
     child = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(1e5)"],
         stdout=subprocess.DEVNULL,
@@ -25,12 +29,27 @@ with no_orphans():
     print(child.pid, flush=True)
     if sys.argv[1] == "killed":
         os.kill(os.getpid(), 9)
+    if sys.argv[1] == "ended by a library":
+        os._exit(1)
+    if sys.argv[1] == "interrupted twice":
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGINT)
 assert "DGRAY_DRIVER" not in os.environ
 """
 
 
-@pytest.mark.parametrize("end", ["killed", "well"])
-def test_the_children_of_a_killed_driver_end(end: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "status", "told"),
+    [
+        ("killed", -9, "what was finished is kept. To go on: like this"),
+        ("ended by a library", 1, "what was finished is kept. To go on: like this"),
+        ("interrupted twice", 130, "stopped at once; what was finished is kept"),
+        ("well", 0, ""),
+    ],
+)
+def test_the_children_of_a_killed_driver_end(end: str, status: int, told: str) -> None:
     driver = subprocess.run(
         [sys.executable, "-c", DRIVER, end],
         cwd=ROOT,
@@ -39,9 +58,11 @@ def test_the_children_of_a_killed_driver_end(end: str) -> None:
         timeout=120,
         check=False,
     )
-    assert driver.returncode == (-9 if end == "killed" else 0), driver.stderr
+    assert driver.returncode == status, driver.stderr
+    assert len(driver.stderr.splitlines()) == bool(told)
+    assert told in driver.stderr
     child = psutil.Process(int(driver.stdout))
-    if end == "killed":
+    if end != "well":
         _, alive = psutil.wait_procs([child], timeout=60)
         assert not alive
     else:

@@ -139,6 +139,28 @@ def test_a_signal_while_artifacts_are_made_ends_cleanly(
 
 
 @pytest.mark.ray
+def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
+    driver = start(tmp_path, POINTS)
+    process = psutil.Process(driver.pid)
+    deadline = time.monotonic() + 300
+    # The first of Ray's servers; the raylet comes last, before the driver connects.
+    while not [p for p in process.children(recursive=True) if p.name() == "gcs_server"]:
+        assert driver.poll() is None, driver.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    family = process.children(recursive=True)
+    driver.send_signal(signal.SIGTERM)
+    _, errors = driver.communicate(timeout=120)
+    assert driver.returncode == 130, errors
+    assert errors.splitlines()[-1] == (
+        "interrupted; what was finished is kept. To go on: python -m dgray.study tiny.yaml "
+        "--out runs/tiny"
+    )
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.ray
 def test_when_the_raylet_dies_the_driver_says_so_and_leaves_nothing_running(
     tmp_path: Path,
 ) -> None:
