@@ -13,7 +13,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from dgray.engine.last_words import have_been_said
+from dgray.engine import guard_line
+from dgray.engine.orphan_guard import SAID
 
 INTERRUPTED = 130  # exit status, as of a shell
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -33,7 +34,7 @@ class _Interrupts:
         if self.pressed.is_set():
             text = (_SHOW_CURSOR if os.isatty(2) else "") + _AT_ONCE
             os.write(2, text.encode())  # sys.stderr may be in the middle of a line of its own
-            have_been_said()
+            guard_line.tell(SAID)
             os._exit(INTERRUPTED)
         self.pressed.set()
         if not self.is_deferred:

@@ -22,7 +22,7 @@ from typing import Any
 
 from ray._private import worker as ray_worker
 
-from dgray.engine import last_words, orphan_guard
+from dgray.engine import guard_line, orphan_guard
 from dgray.engine.events import EngineLost, Observe
 from dgray.engine.ray_session import environment
 
@@ -52,21 +52,22 @@ def no_orphans(go_on: str) -> Iterator[None]:
         start_new_session=True,  # so that what ends the driver's group does not end it
     ) as guard:
         assert guard.stdin is not None
-        last_words.guarded_by(guard.stdin.fileno())
+        guard_line.connect(guard.stdin.fileno())
         try:
             with environment({_MARK: value}):
                 yield
         finally:
-            last_words.guarded_by(None)
-            with contextlib.suppress(BrokenPipeError):  # it was killed: its own affair
-                guard.stdin.write(orphan_guard.DONE)
-                guard.stdin.close()
+            guard_line.tell(orphan_guard.DONE)
+            guard_line.connect(None)
+            guard.stdin.close()
 
 
 @contextlib.contextmanager
 def watched_ray(observe: Observe) -> Iterator[None]:
     """If a Ray of our own dies inside, tell ``EngineLost`` and end the process, status 1."""
     own = _own_processes()
+    if "raylet" in own:  # its agents wait a minute for it, and may not know the mark any more
+        guard_line.tell(orphan_guard.also_children_of(own["raylet"].pid))
     over = threading.Event()
 
     def watch() -> None:
@@ -75,7 +76,7 @@ def watched_ray(observe: Observe) -> Iterator[None]:
                 status = process.poll()
                 if status is not None and not over.is_set():
                     observe(EngineLost(reason=f"Ray's {kind} ended ({_in_words(status)})"))
-                    last_words.have_been_said()
+                    guard_line.tell(orphan_guard.SAID)
                     sys.stdout.flush()
                     sys.stderr.flush()
                     os._exit(1)  # threads of Ray's own would make it wait, or end it first

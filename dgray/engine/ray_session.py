@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,9 +95,22 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _signals_kept() -> contextlib.AbstractContextManager[Any]:
-    """Keep ``ray.init`` from a handler of SIGTERM of its own, which ends the driver silently."""
-    return patch.object(ray_utils, "set_sigterm_handler", new=lambda handler: None)
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Undo what ``ray.init`` does to SIGTERM: it would end the driver without a word.
+
+    While Ray's servers start, its handler in Python is kept away; that of its C++ part, which
+    comes when the driver connects, is replaced as soon as that is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with patch.object(ray_utils, "set_sigterm_handler", new=lambda handler: None):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _without_raylet_messages() -> contextlib.AbstractContextManager[Any]:

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.ray  # which is imported, not started
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import os, signal, subprocess, sys
+from dgray.engine import guard_line
 from dgray.engine.interrupt import interruptible
+from dgray.engine.orphan_guard import also_children_of
 from dgray.engine.own_processes import no_orphans
 
 with interruptible(), no_orphans("To go on: like this"):
@@ -25,9 +27,12 @@ with interruptible(), no_orphans("To go on: like this"):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        env={} if "unmarked" in sys.argv[1] else None,
     )
     print(child.pid, flush=True)
-    if sys.argv[1] == "killed":
+    if "unmarked" in sys.argv[1]:
+        guard_line.tell(also_children_of(os.getpid()))
+    if sys.argv[1].startswith("killed"):
         os.kill(os.getpid(), 9)
     if sys.argv[1] == "ended by a library":
         os._exit(1)
@@ -44,6 +49,7 @@ assert "DGRAY_DRIVER" not in os.environ
     ("end", "status", "told"),
     [
         ("killed", -9, "what was finished is kept. To go on: like this"),
+        ("killed, unmarked child", -9, "what was finished is kept. To go on: like this"),
         ("ended by a library", 1, "what was finished is kept. To go on: like this"),
         ("interrupted twice", 130, "stopped at once; what was finished is kept"),
         ("well", 0, ""),
