@@ -46,7 +46,7 @@ replicates: 2
 data: {kind: mixture, name: ring8, num_real: 64, num_validation: 64, num_held_out: 64}
 base: {kind: trained, width: 8, depth: 1, num_real: 64, steps: 30, num_generated: 64}
 discriminator: {width: 8, depth: 2}
-fit: {objective: [cross_entropy, kl], epochs: 400, checkpoints: [2, 100, 400]}
+fit: {objective: [cross_entropy, kl], epochs: 800, checkpoints: [2, 300, 800]}
 evaluate:
   guidance_weight: [1.0, calibrated]
   metrics: [path_kl]
@@ -137,7 +137,7 @@ def resume_and_compare(
     before = bucket.objects()
     assert "run.json" in before
     done = {name for name in before if name.startswith("rows/")}
-    assert 0 < len(done) < 5
+    assert 0 < len(done) < 7  # of the base's one and three of either objective
     on_another_machine(monkeypatch)
     faults = iter(range(10**9))
     kinds = (Fault(status=500), Fault(reset="before"), Fault(reset="after"), Fault(seconds=0.2))
