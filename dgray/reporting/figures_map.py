@@ -56,7 +56,9 @@ def _overfitting_map(table: StudyTable, metric: str) -> Figure | None:
             _panel(panel, facet[facet["series"] == name], metric, role.capacity, norm)
             panel.set_title("\n".join(filter(None, [name_of(name), title])))
     bar = figure.colorbar(ScalarMappable(norm, CHANGE), ax=axes, shrink=0.85, pad=0.02)
-    bar.set_label("← gain     change against the base (nats)     harm →")
+    bar.set_label("nats")
+    bar.ax.set_title("harm", fontsize=8)
+    bar.ax.set_xlabel("gain", fontsize=8)
     at = "calibrated weight" if weight is None else f"guidance weight {weight:g}"
     figure.suptitle(f"Change of the {LENSES[metric]} at {at}; the base is zero", fontsize=11)
     return figure

@@ -14,6 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 Color = tuple[float, float, float]
@@ -52,6 +54,7 @@ STYLE: Any = {  # Any: matplotlib types its keys one by one
     "pdf.fonttype": 3,
 }
 WIDEST = 3  # panels side by side whose text can still be read on the report's page
+_LEGEND_COLUMN = 4.8  # font sizes of a column beside its label: line, gap, distance to the next
 _SPAN = 20.0  # values that span more are shown on a logarithmic scale
 
 
@@ -169,7 +172,10 @@ def number_ticks(axes: Axes, values: Sequence[float] | np.ndarray, *, log: bool)
 
 
 def legend_below(figure: Figure, axes: np.ndarray, *, columns: int = 4) -> None:
-    """One legend for all panels, each label once, in order of appearance."""
+    """One legend for all panels, each label once, in order of appearance.
+
+    It has at most ``columns`` columns, fewer where they would be wider than the figure.
+    """
     entries: dict[str, Any] = {}
     for panel in axes.flat:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
@@ -179,5 +185,14 @@ def legend_below(figure: Figure, axes: np.ndarray, *, columns: int = 4) -> None:
             list(entries.values()),
             list(entries),
             loc="outside lower center",
-            ncols=min(columns, len(entries)),
+            ncols=min(columns, len(entries), _columns_of(figure, list(entries))),
         )
+
+
+def _columns_of(figure: Figure, labels: Sequence[str]) -> int:
+    """As many columns of a legend as the figure is wide enough for, at least one."""
+    size = STYLE["legend.fontsize"]
+    font = FontProperties(family=STYLE["font.family"], size=size)
+    widths = [text_to_path.get_text_width_height_descent(each, font, False)[0] for each in labels]
+    column = max(widths) + _LEGEND_COLUMN * size
+    return max(1, int(figure.get_figwidth() * 72 // column))

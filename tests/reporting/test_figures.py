@@ -6,12 +6,14 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+from matplotlib.text import Text
 from synthetic import Member, row, table_of
 
 from dgray.reporting.build import read_table
 from dgray.reporting.figures import KINDS, Picture, pictures
 from dgray.reporting.figures_epochs import headline, kl_against_epochs
 from dgray.reporting.figures_loss import losses
+from dgray.reporting.table import StudyTable
 from dgray.reporting.theme import STYLE
 
 OVERFIT = {kind.name for kind in KINDS} - {"control_lenses", "path_change", "nearest_training"}
@@ -44,7 +46,8 @@ def test_a_panel_for_every_size_of_data(overfit_run: Path) -> None:
         if kind.name in panels:
             figure = kind.draw(table)
             assert figure is not None
-            titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+            panels_only = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+            titles = [axes.get_title() for axes in panels_only if axes.get_title()]
             of_size = [
                 [title for title in titles if title.endswith(f"num_real = {size}")]
                 for size in (100, 1000)
@@ -146,3 +149,51 @@ def test_many_lenses_go_on_in_further_rows() -> None:
         assert figure is not None
         places = [axes.get_subplotspec().get_geometry()[:2] for axes in figure.axes]  # type: ignore[union-attr]
         assert places == [(2, 3)] * len(scores)
+
+
+def _image_table() -> StudyTable:
+    """Two objectives on images in one panel: the narrowest figures."""
+    rows = [row(Member("base", {}), fd=93.0, fd_se=11.0, path_kl_change=0.0)]
+    bins = {"sigma_edges": [0.02, 0.2, 2.0, 20.0], "path_kl_change_bins": [0.1, 0.3, 0.01]}
+    for objective in ("cross_entropy", "kl"):
+        for width in (8, 16):
+            axes = {"fit.objective": objective, "discriminator.width": width}
+            for weight in (1.0, None):
+                change = {
+                    "path_kl_change": 0.7,
+                    "path_kl_change_se": 0.2,
+                    "fd": 80.0,
+                    "fd_se": 9.0,
+                }
+                rows += [
+                    row(Member(objective, axes), epoch, weight, **change, **bins)
+                    for epoch in (15, 60)
+                ]
+    return table_of(rows)
+
+
+@pytest.mark.parametrize("of", ["points", "images"])
+def test_no_word_of_a_figure_is_cut_off(of: str, small_run: Path) -> None:
+    table = read_table(small_run) if of == "points" else _image_table()
+    seen = set()
+    for kind in KINDS:
+        with matplotlib.rc_context(STYLE):
+            figure = kind.draw(table)
+            if figure is None:
+                continue
+            seen.add(kind.name)
+            figure.draw_without_rendering()
+            ticks = {
+                label
+                for axes in figure.axes
+                for axis in (axes.xaxis, axes.yaxis)
+                for label in axis.get_ticklabels(which="both")
+            }
+            frame = figure.bbox.padded(1.0)
+            for text in figure.findobj(Text):
+                if text in ticks or not text.get_visible() or not text.get_text().strip():
+                    continue
+                box = text.get_window_extent()
+                inside = (frame.x0 <= box.x0, box.x1 <= frame.x1, frame.y0 <= box.y0)
+                assert all((*inside, box.y1 <= frame.y1)), (kind.name, text.get_text())
+    assert {"kl_against_epochs", "path_change" if of == "images" else "losses"} <= seen
