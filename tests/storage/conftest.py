@@ -12,7 +12,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from dgray.storage import lease as lease_module
+from dgray.storage import store as store_module
 from tests.storage.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.storage.remote import STUDY
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "an-id-for-tests",
@@ -80,3 +83,14 @@ class Bucket:
 def bucket(s3_server: tuple[str, int], proxy: FaultyProxy) -> Bucket:
     host, port = s3_server
     return Bucket(boto3.client("s3", endpoint_url=f"http://{host}:{port}"))
+
+
+@pytest.fixture
+def in_a_hurry(tmp_path: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short waits, in a folder with the study."""
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 4.0)
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.5)
+    monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(store_module, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(STUDY)

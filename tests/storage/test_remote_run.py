@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from dgray import report, sample, study
@@ -24,52 +21,22 @@ from dgray.config.load import load_study
 from dgray.engine import local
 from dgray.engine.events import CheckpointDone, Event
 from dgray.open_run import open_run
-from dgray.plan import Plan, make_plan
+from dgray.plan import make_plan
 from dgray.row import column_names
 from dgray.run_folder import RunFolder
-from dgray.run_lock import RunRefused
 from dgray.search.build import build_schedule
 from dgray.search.schedule import GridSchedule
-from dgray.storage import lease as lease_module
-from dgray.storage import store as store_module
 from dgray.storage.location import location
 from dgray.storage.working_copy import working_folder
 from tests.search.analytic import STUDY as SEARCH
 from tests.search.analytic import analytic_trial
 from tests.storage.conftest import ENVIRONMENT, Bucket
 from tests.storage.faulty_proxy import Fault, FaultyProxy
+from tests.storage.remote import STUDY, plan_of, rows_of
 
+pytestmark = pytest.mark.usefixtures("in_a_hurry")
 ROOT = Path(__file__).parents[2]
-STUDY = """\
-name: tiny
-replicates: 2
-data: {kind: mixture, name: ring8, num_real: 64, num_validation: 64, num_held_out: 64}
-base: {kind: trained, width: 8, depth: 1, num_real: 64, steps: 30, num_generated: 64}
-discriminator: {width: 8, depth: 2}
-fit: {objective: [cross_entropy, kl], epochs: 800, checkpoints: [2, 300, 800]}
-evaluate:
-  guidance_weight: [1.0, calibrated]
-  metrics: [path_kl]
-  num_points: 20
-  num_samples: 20
-  num_bins: 4
-"""
 SECRETS = [ENVIRONMENT[name].encode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-
-
-@pytest.fixture(autouse=True)
-def _short_times(tmp_path: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 4.0)
-    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.5)
-    monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.2)
-    monkeypatch.setattr(store_module, "_LONGEST_PAUSE", 0.05)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(STUDY)
-
-
-def plan_of(text: str, *overrides: str) -> Plan:
-    Path("plan.yaml").write_text(text)
-    return make_plan(load_study(Path("plan.yaml"), overrides))
 
 
 def on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +48,6 @@ def metric_columns(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["trial", "replicate", "epoch", "is_calibrated"]
     found = rows[column_names("identity", "metric")]
     return found.sort_values(keys).reset_index(drop=True)
-
-
-def rows_of(objects: dict[str, bytes]) -> pd.DataFrame:
-    parts = [v for name, v in sorted(objects.items()) if name.startswith("rows/")]
-    return pd.concat([pq.read_table(io.BytesIO(part)).to_pandas() for part in parts])
 
 
 def without_time(name: str) -> str:
@@ -214,124 +176,6 @@ def test_rows_of_ray_s_workers_are_in_the_store_when_a_scheduler_ends_the_job(
     assert process.returncode == 130
     assert errors.splitlines()[-1].endswith(f"--engine ray --out {uri}")
     resume_and_compare(uri, bucket, proxy, in_a_folder, monkeypatch)
-
-
-@pytest.mark.parametrize(
-    "engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
-)
-def test_a_store_that_goes_away_stops_the_study_with_words_and_nothing_half_written(
-    engine: str,
-    bucket: Bucket,
-    proxy: FaultyProxy,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 1.0)
-    gone = False
-
-    def choose(method: str, path: str) -> Fault | None:
-        nonlocal gone
-        gone |= method == "PUT" and "/rows/cross_entropy" in path
-        return Fault(reset="before") if gone else None
-
-    proxy.choose = choose
-    uri = bucket.uri()
-    assert study.main(["tiny.yaml", "--engine", engine, "--out", uri]) == 1
-    told = capfd.readouterr().err
-    assert told.startswith(f"{uri}: the store did not answer as it should for ")
-    assert "whole and kept" in told
-    assert f"To go on: python -m dgray.study tiny.yaml --engine {engine} --out {uri}" in told
-    assert "Traceback" not in told
-    objects = bucket.objects()
-    rows = [name for name in objects if name.startswith("rows/")]
-    assert not [name for name in rows if "cross_entropy" in name]
-    assert rows or engine == "ray"  # the base's; Ray begins with what takes longest
-    for name in rows:
-        assert len(rows_of({name: objects[name]})) == 4  # two replicates at two weights, whole
-
-
-def test_a_second_driver_is_refused_before_it_starts(
-    bucket: Bucket, capfd: pytest.CaptureFixture[str]
-) -> None:
-    first = open_run(plan_of(STUDY), location(bucket.uri()), fresh=False)
-    assert study.main(["tiny.yaml", "--engine", "local", "--out", bucket.uri()]) == 2
-    told = capfd.readouterr().err
-    assert f"one driver at a time may write a run, and process {os.getpid()} on " in told
-    assert first.lost is None
-    first.close()
-
-
-def test_a_driver_whose_lease_is_taken_stops_and_writes_no_more(
-    bucket: Bucket, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: list[float] = []
-
-    def take_over(event: Event) -> None:
-        if isinstance(event, CheckpointDone) and not taken:
-            for name in [n for n in bucket.objects() if n.startswith(".lock/")]:
-                bucket.client.delete_object(Bucket=bucket.name, Key=f"a/tiny/{name}")
-            taken.append(time.monotonic())
-            while not taken[1:]:
-                time.sleep(0.05)  # until the driver notices: an interrupt ends this
-
-    monkeypatch.setattr("dgray.run_study.Progress.observe", lambda self, event: take_over(event))
-    assert study.main(["tiny.yaml", "--engine", "local", "--out", bucket.uri()]) == 1
-    assert "lease was not renewed in time or was taken over" in capfd.readouterr().err
-    sessions = json.loads(bucket.objects()["provenance.json"])["sessions"]
-    assert sessions[-1]["outcome"] == "running"  # not written after the loss
-
-
-@pytest.mark.parametrize(
-    ("uri", "fault", "words"),
-    [
-        ("s3://no-such-bucket-at-all/x", None, "there is no such bucket"),
-        ("BUCKET", Fault(status=403, code="AccessDenied"), "the store refuses"),
-        ("BUCKET", Fault(reset="before"), "did not answer as it should"),
-        ("hdfs://node/x", None, "not in hdfs://"),
-        ("s3://an-id:hunter2-is-my-secret@bucket/x", None, "the environment (AWS_"),
-    ],
-)
-def test_what_cannot_be_reached_is_refused_before_anything_is_started(
-    uri: str,
-    fault: Fault | None,
-    words: str,
-    bucket: Bucket,
-    proxy: FaultyProxy,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 0.5)
-    proxy.choose = lambda method, path: fault
-    place = bucket.uri() if uri == "BUCKET" else uri
-    assert study.main(["tiny.yaml", "--engine", "local", "--out", place]) == 2
-    told = capfd.readouterr().err
-    assert words in told
-    assert len(told.splitlines()) == 1
-    assert "hunter2" not in told
-    assert report.main([place]) in (1, 2)
-    assert words in capfd.readouterr().err
-    assert bucket.objects() == {}
-
-
-def test_fresh_and_other_studies_and_other_things(bucket: Bucket) -> None:
-    plan, uri = plan_of(STUDY), location(bucket.uri())
-    first = open_run(plan, uri, fresh=True)
-    assert str(first.where) == bucket.uri()
-    assert not first.is_resumed
-    second = open_run(plan, uri, fresh=True)
-    assert str(second.where) == bucket.uri("a/tiny-2")
-    first.close()
-    second.close()
-    again = open_run(plan, uri, fresh=False)
-    assert again.is_resumed
-    again.close()
-    with pytest.raises(RunRefused, match=rf"^{bucket.uri()}: .*seed: 0 there, 3 here"):
-        open_run(plan_of(STUDY, "seed=3"), uri, fresh=False)
-    bucket.put("chapter1.tex", b"x", path="thesis")
-    with pytest.raises(RunRefused, match=r"this one holds chapter1\.tex and no study\.lock"):
-        open_run(plan, location(bucket.uri("thesis")), fresh=False)
-    assert bucket.objects("thesis") == {"chapter1.tex": b"x"}
-    assert not [name for name in bucket.objects() if name.startswith(".")]
 
 
 def test_the_store_wins_over_what_a_dead_driver_left_here(bucket: Bucket) -> None:
