@@ -101,6 +101,21 @@ def _seeds(args: argparse.Namespace) -> range:
     return range(int(first), int(last) + 1)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, but got {text}")
+    return int(text)
+
+
+def _gpus(text: str) -> float:
+    amount = float(text)
+    if amount < 0 or (amount > 1 and not amount.is_integer()):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of GPUs, or a fraction of one, but got {text}"
+        )
+    return amount
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dgray.sample", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
@@ -109,17 +124,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trial", default="best", metavar="ID|best")
     parser.add_argument("--replicate", type=int, default=0, metavar="R", help="of the trial")
     parser.add_argument("--guidance-weight", type=float, metavar="W", help="default: the row's")
-    parser.add_argument("--num-samples", type=int, default=64, metavar="N")
+    parser.add_argument("--num-samples", type=_count, default=64, metavar="N")
     parser.add_argument("--seeds", metavar="A-B", help="instead of the first N")
-    parser.add_argument("--num-steps", type=int, default=18, help="of a bare base")
+    parser.add_argument("--num-steps", type=_count, default=18, help="of a bare base")
     parser.add_argument("--seed", type=int, default=0, help="of a bare base's noise")
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=_count, default=128)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="Ray workers; 0: this process"
     )
     parser.add_argument(
-        "--gpus-per-worker", type=float, metavar="G", help="default: 1 unless --device is cpu"
+        "--gpus-per-worker", type=_gpus, metavar="G", help="default: 1 unless --device is cpu"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR|FILE.zip|FILE.npz", help="points: npz only"

@@ -217,3 +217,22 @@ def test_a_bare_base_needs_no_run(tmp_path: Path) -> None:
         x = ahead
     expected = to_uint8(x).view(3, 3, 8, 8).permute(0, 2, 3, 1).numpy()
     assert np.abs(images.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [
+        ("--num-samples", "0", "whole number >= 1, but got 0"),
+        ("--batch-size", "-4", "whole number >= 1, but got -4"),
+        ("--num-steps", "2.5", "whole number >= 1, but got 2.5"),
+        ("--gpus-per-worker", "1.5", "whole number of GPUs, or a fraction of one, but got 1.5"),
+        ("--gpus-per-worker", "-1", "whole number of GPUs, or a fraction of one, but got -1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_anything_is_read(
+    option: str, value: str, rule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["no-such-run", "--out", "x.npz", f"{option}={value}"])
+    assert refused.value.code == 2
+    assert rule in capsys.readouterr().err
