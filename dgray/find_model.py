@@ -15,10 +15,13 @@ from dgray.build import build_discriminator, build_problem
 from dgray.build_base import import_edm
 from dgray.config.image_base import EdmBase
 from dgray.config.load import load_study
-from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.discriminator.guidance import SplineWeight
 from dgray.fit_state import TrainingState
 from dgray.plan import Setting, Trial, make_plan
+from dgray.reporting.aggregate import SETTING
+from dgray.reporting.build import read_table
+from dgray.reporting.search_table import read_searches
+from dgray.reporting.views import trained
 from dgray.run_folder import RunFolder
 from dgray.run_model import BaseRecipe, RunRecipe
 from dgray.search.records import Asked, read_events
@@ -45,8 +48,8 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
 
     Args:
         run: the run's folder.
-        trial: id of a trial (or the start of it), or ``best``: of all objectives the row that is
-            best on the validation split.
+        trial: id of a trial (or the start of it), or ``best``: of all objectives the setting that
+            is best on the validation split, over replicates; of searches the one that they chose.
         replicate: which of the trial's discriminators.
         weight: guidance weight; None: that of the chosen row.
 
@@ -55,7 +58,7 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
         OSError: the folder is no run.
     """
     trials = {t.id: t for t in _trials(run)}
-    row = _row(run.rows(), trial, replicate)
+    row = _row(run, trial, replicate)
     if row["trial"] not in trials:
         raise NoSuchModelError(
             f"{run.path}: the trial {row['trial']} is not one of its study.lock.yaml as this "
@@ -85,22 +88,48 @@ def _trials(run: RunFolder) -> Iterator[Trial]:
                 yield point_trial(study, cell, point)
 
 
-def _row(rows: pd.DataFrame, trial: str, replicate: int) -> pd.Series:
+def _row(run: RunFolder, trial: str, replicate: int) -> pd.Series:
     """The row that is best on validation, of one replicate of the trials that match."""
+    rows = run.rows()
     rows = rows[(rows["status"] == "ok") & (rows["replicate"] == replicate)]
     if rows.empty:
         raise NoSuchModelError(f"--replicate {replicate}: the run has no such finished row")
-    is_best = trial == "best"
-    matches = rows["objective"].isin(TRAINED_OBJECTIVES)
-    chosen = rows[matches if is_best else rows["trial"].str.startswith(trial)]
-    if chosen.empty or (chosen["trial"].nunique() > 1 and not is_best):
+    if trial == "best":
+        chosen = _like(rows, _best(run))
+    else:
+        chosen = rows[rows["trial"].str.startswith(trial)]
+        chosen = chosen[chosen["epoch"] == chosen["epoch"].max()]
+    if chosen["trial"].nunique() != 1:
         known = ", ".join(sorted(set(rows["trial"])))
         raise NoSuchModelError(
             f"--trial must be best or the id of one trial, but got {trial!r}; there are {known}"
         )
-    last = chosen if is_best else chosen[chosen["epoch"] == chosen["epoch"].max()]
-    order = last["validation_change"].astype(float).fillna(float("inf"))
-    return last.loc[order.idxmin()]
+    return chosen.loc[_change(chosen).idxmin()]
+
+
+def _best(run: RunFolder) -> pd.Series:
+    """The setting of a checkpoint that the run's searches chose, or else the best of a grid."""
+    table = read_table(run.path)
+    searches = read_searches(run.path, table)
+    found = [best for search in searches if (best := search.best()) is not None]
+    cells = trained(table.aggregated)
+    if found:
+        cells = pd.concat([_like(cells, best) for best in found])
+    if cells.empty:
+        raise NoSuchModelError(f"{run.path}: no trial of a discriminator has finished")
+    return cells.loc[_change(cells).idxmin()]
+
+
+def _change(rows: pd.DataFrame) -> pd.Series:
+    return rows["validation_change"].astype(float).fillna(float("inf"))
+
+
+def _like(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+    """Those of the same trial, checkpoint and setting."""
+    for name in ("trial", "epoch", *SETTING):
+        same = rows[name].isna() if pd.isna(row[name]) else rows[name] == row[name]
+        rows = rows[same]
+    return rows
 
 
 def _setting(

@@ -74,6 +74,8 @@ def run_study(
         live.observe(event)
         progress.observe(event)
 
+    if not schedule.examples:
+        console.print("nothing is left to run; the report is made anew")
     try:
         with progress, live:
             _run_engine(engine, schedule, folder, observe, go_on)
@@ -125,5 +127,8 @@ def _show_report(folder: OpenRun, console: Console) -> None:
     report = build_report(folder.path)
     folder.publish_report()
     console.print(render_summary(report.finding.summary, console.width))
+    for statement in report.finding.statements:
+        if statement.topic == "searches":
+            console.print(statement.text, markup=False, highlight=False)
     page = f"{folder.where}/{report.page.name}"
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)

@@ -137,7 +137,11 @@ def _parser() -> argparse.ArgumentParser:
         "--gpus-per-worker", type=_gpus, metavar="G", help="default: 1 unless --device is cpu"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR|FILE.zip|FILE.npz", help="points: npz only"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR|FILE.zip|FILE.npz",
+        help="points: DIR or npz",
     )
     return parser
 

@@ -6,6 +6,7 @@ Knows config and plans; neither Optuna nor torch.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -72,9 +73,23 @@ def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
 
 def is_active(study: Study, cell: Cell, domain: Domain, point: Point) -> bool:
     """Whether a domain matters to a point whose values so far are these."""
+    return _matters_to(study, cell.assignment, domain, point)
+
+
+def _may_matter(study: Study, assignment: Assignment, domain: Domain) -> bool:
+    """Whether a domain matters to any point of a combination of the axes."""
+    choices = {d.path: d.choices for d in study.domains.values() if d.kind == "choice"}
+    points = itertools.product(*choices.values())
+    return any(
+        _matters_to(study, assignment, domain, dict(zip(choices, point, strict=True)))
+        for point in points
+    )
+
+
+def _matters_to(study: Study, assignment: Assignment, domain: Domain, point: Point) -> bool:
     wanted = domain.when or {}
     probes = {path: domain.probes[0] for path, domain in study.domains.items()}
-    config = configure_point(study, cell.assignment, {**probes, **point})
+    config = configure_point(study, assignment, {**probes, **point})
     for name, values in wanted.items():
         if value_at(config, tuple(name.split("."))) not in values:
             return False
@@ -92,6 +107,8 @@ def _cell(study: Study, assignment: Assignment, varying: Collection[str]) -> Cel
         for path, value in assignment.axes.items()
         if path in varying and matters(tuple(path.split(".")), irrelevant)
     }
+    if not any(_may_matter(study, assignment, domain) for domain in study.domains.values()):
+        search = search.model_copy(update={"num_trials": 1})  # there is one point only
     label = label_of(objective if is_fixed else "search", axes)
     defining = [relevant_config(assignment.config, objective), str(sorted(study.domains.items()))]
     digest = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:8]

@@ -13,6 +13,7 @@ from rich.text import Text
 from dgray.reporting.summary import COLUMNS, SummaryRow
 
 _HEADING = "held-out data, KLs in nats"
+_CAPTION = "best: chosen on the validation split; worst: of all at one weight, on held-out data"
 _NAME_WIDTH = 26  # the longest name, "cross_entropy at its worst"
 _GAP = 2
 
@@ -32,6 +33,8 @@ def render_summary(rows: Sequence[SummaryRow], width: int) -> Table:
         shown.pop("path_kl_change", None)
     is_narrow = _needed(shown) > width
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    if any(row.name.startswith("best ") for row in rows):
+        table.caption, table.caption_justify = Text(_CAPTION, style="dim"), "left"
     table.add_column(_HEADING, min_width=_NAME_WIDTH)
     if is_narrow:
         shown = {

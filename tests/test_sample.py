@@ -157,6 +157,20 @@ def test_trials_of_a_search_are_models_too(tmp_path: Path) -> None:
     assert sample(run, tmp_path / "best.npz", "--trial", "best") == 0
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_best_of_a_search_is_what_it_chose(direction: str, tmp_path: Path) -> None:
+    searched = POINTS.replace("width: 8", "width: {choice: [4, 16]}")
+    search = (
+        f"search: {{method: optuna, metrics: {{num_parameters: {direction}}}, "
+        "num_trials: 8, sampler: {name: random, seed: 0}}\n"
+    )
+    run = RunFolder(run_of(tmp_path, searched + search))
+    model = run_recipe(run, trial="best", replicate=0, weight=None)
+    assert f"width {4 if direction == 'minimize' else 16}," in model.name
+    by_change = run.rows().query("objective == 'kl'")
+    assert by_change["trial"].nunique() == 2
+
+
 @pytest.mark.ray
 def test_workers_draw_the_same_images(run: Path, tmp_path: Path) -> None:
     assert sample(run, tmp_path / "here", "--num-samples", "12", "--batch-size", "5") == 0

@@ -59,9 +59,9 @@ def test_every_line_has_its_name_and_values_unbroken(width: int) -> None:
 
 def test_order_is_base_best_worst_oracle_and_settings_stand_below() -> None:
     lines = printed(200, rows())
-    assert [line for line in lines if line and line[0].isalpha()][1:] == [
-        line for name in NAMES for line in lines if line.startswith(name)
-    ]
+    *named, caption = [line for line in lines if line and line[0].isalpha()][1:]
+    assert caption.startswith("best: chosen on the validation split; worst: ")
+    assert named == [line for name in NAMES for line in lines if line.startswith(name)]
     for setting in filter(None, NAMES.values()):
         assert f"  {setting}" in [line.rstrip() for line in lines]
 
@@ -90,7 +90,9 @@ def test_images_fit_eighty_columns_with_errors_below_their_values() -> None:
         "memorisation": Estimate(-0.003, 0.027),
     }
     row = SummaryRow(name="best kl", setting="width 8, w = 1", objective="kl", estimates=estimates)
-    *heads, _, values, errors = printed(80, [row])
+    lines = printed(80, [row])
+    (caption,) = [at for at, line in enumerate(lines) if line.startswith("best: ")]
+    *heads, _, values, errors = lines[:caption]
     assert {"FD", "precision", "recall", "memorisation"} <= set(" ".join(heads).split())
     assert values.split() == ["best", "kl", "−0.0032", "92", "0.742", "0.806", "−0.003"]
     of_values = errors.partition("w = 1")[2].split()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dgray.config.check_kinds import check_kinds
+from dgray.config.check_search import check_search
 from dgray.config.data import MIXTURE_DIMENSIONS, Components, MixtureData, WrongMixture
 from dgray.config.finding import Finding
 from dgray.config.image_data import DigitsData, GlyphsData, ImageFiles
@@ -252,6 +253,7 @@ def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
 
 _RULES: tuple[Callable[[StudyConfig], Iterator[Finding]], ...] = (
     check_kinds,
+    check_search,
     _generated_samples,
     _controls,
     _metrics,

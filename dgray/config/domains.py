@@ -10,6 +10,7 @@ Knows the values of a study as they were read; neither models nor Optuna.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,8 +67,11 @@ class Domain:
             text = ", ".join(map(str, self.choices))
         else:
             text = f"{self.low:g} to {self.high:g}" + ", logarithmic" * self.is_log
-        conditions = [f"{name} in {list(values)}" for name, values in (self.when or {}).items()]
-        return " ".join([text, *(f"where {each}" for each in conditions)])
+        conditions = [
+            f"{name} is {' or '.join(map(str, values))}"
+            for name, values in (self.when or {}).items()
+        ]
+        return f"{text} where {' and '.join(conditions)}" if conditions else text
 
     @property
     def middle(self) -> Value:
@@ -91,22 +95,37 @@ def take_domains(document: Document) -> tuple[Document, dict[FieldPath, Domain],
     problems: list[Problem] = []
     places = dict(document.places)
 
+    def is_sound(value: Any, path: FieldPath) -> bool:
+        """Whether it is no broken domain; of those the study is checked with the default."""
+        rule = _broken(value, path) if is_domain(value) else _misspelt(value)
+        if rule is not None:
+            problems.append(Problem(document.place(path), dotted(path), rule))
+        return rule is None
+
     def replaced(value: Any, path: FieldPath) -> Any:
         if not isinstance(value, dict):
             return value
         if not is_domain(value):
-            return {name: replaced(item, (*path, name)) for name, item in value.items()}
-        rule = _broken(value, path)
-        if rule is not None:
-            problems.append(Problem(document.place(path), dotted(path), rule))
-            return next(iter(_numbers(value)), None)
+            items = {(*path, name): item for name, item in value.items()}
+            return {at[-1]: replaced(item, at) for at, item in items.items() if is_sound(item, at)}
         domains[path] = domain = _domain(value, path)
         for index in range(len(domain.probes)):
             places[*path, index] = document.place(path)
         return list(domain.probes)
 
-    values = {name: replaced(item, (name,)) for name, item in document.values.items()}
+    values = replaced(document.values, ())
     return Document(document.name, values, places), domains, problems
+
+
+def _misspelt(value: Any) -> str | None:
+    """That a kind of domain was meant, if one was."""
+    if not isinstance(value, dict) or not value:
+        return None
+    word, given = next(iter(value.items()))
+    near = difflib.get_close_matches(str(word), KINDS, n=1, cutoff=0.8)
+    if not near or not isinstance(given, list):
+        return None
+    return f"unknown kind of domain {word!r}; did you mean {near[0]!r}?"
 
 
 def _broken(value: dict[str, Any], path: FieldPath) -> str | None:
@@ -133,6 +152,9 @@ def _broken(value: dict[str, Any], path: FieldPath) -> str | None:
 
 def _broken_values(kind: str, value: dict[str, Any]) -> str | None:
     given = value[kind]
+    when = value.get("when")
+    if when is not None and not isinstance(when, dict):
+        return f"when must be fields with values, like {{fit.objective: mixed}}, but got {when!r}"
     if kind == "choice":
         if not isinstance(given, list) or not given:
             return f"choice must be a list of values, but got {given!r}"
@@ -155,9 +177,6 @@ def _broken_values(kind: str, value: dict[str, Any]) -> str | None:
     step = value.get("step")
     if step is not None and not (isinstance(step, int | float) and step > 0):
         return f"step must be > 0, but got {step!r}"
-    when = value.get("when")
-    if when is not None and not isinstance(when, dict):
-        return f"when must be fields with values, like {{fit.objective: mixed}}, but got {when!r}"
     return None
 
 

@@ -12,10 +12,11 @@ from ruamel.yaml import YAML
 
 from dgray.config.axes import resolve, section_at
 from dgray.config.check import check
+from dgray.config.check_search import impossible_conditions, unknown_conditions
 from dgray.config.domains import Domain, Value, take_domains
 from dgray.config.mend import configure
 from dgray.config.overrides import apply_overrides
-from dgray.config.problem import FieldPath, Problem, dotted
+from dgray.config.problem import FieldPath, Problem, StudyError, dotted
 from dgray.config.study import StudyConfig
 from dgray.config.validate import Combination, validate
 from dgray.config.yaml_source import Document, read_document
@@ -48,8 +49,12 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study with ``a.b=value`` overrides. Raises ``StudyError`` with all that is wrong."""
     written = apply_overrides(read_document(path), overrides)
     document, domains, problems = take_domains(written)
-    problems += search_problems(document, domains)
+    problems += search_problems(document, domains, has_broken=bool(problems))
+    problems += unknown_conditions(document, domains)
     combinations = validate(document, domains, problems)
+    never = list(impossible_conditions(document, domains, _conditions(combinations, domains)))
+    if never:
+        raise StudyError(never)
     cells = _cells(combinations, domains)
     axes = _axis_values(cells)
     first = cells[0][1]
@@ -102,11 +107,13 @@ def configure_point(
     return outcome
 
 
-def search_problems(document: Document, domains: Collection[FieldPath]) -> list[Problem]:
+def search_problems(
+    document: Document, domains: Collection[FieldPath], *, has_broken: bool
+) -> list[Problem]:
     """A search without anything to vary, or the other way round."""
     search = document.values.get("search")
     method = search.get("method", "grid") if isinstance(search, dict) else "grid"
-    if method == "optuna" and not domains:
+    if method == "optuna" and not domains and not has_broken:
         place = document.place(("search", "method"))
         rule = (
             "optuna needs a field that is a domain, like fit.learning_rate: "
@@ -128,6 +135,19 @@ def _cells(
         proper = {path: index for path, index in taken.items() if path not in domains}
         cells.setdefault(tuple(proper.items()), (proper, config))
     return list(cells.values())
+
+
+def _conditions(
+    combinations: Sequence[Combination], domains: Mapping[FieldPath, Domain]
+) -> dict[str, list[Any]]:
+    """What each field that a domain depends on may be."""
+    names = dict.fromkeys(name for domain in domains.values() for name in domain.when or ())
+    return {
+        name: list(
+            dict.fromkeys(value_at(config, tuple(name.split("."))) for _, config in combinations)
+        )
+        for name in names
+    }
 
 
 def lock_text(study: Study) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -75,6 +76,11 @@ def _named(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _by_method(value: object) -> object:
+    """Likewise a method of early stopping."""
+    return {"method": value} if isinstance(value, str) else value
+
+
 class SearchSampler(Model):
     """A sampler of Optuna, by name, with its arguments and seed."""
 
@@ -89,8 +95,14 @@ class SearchSampler(Model):
         known = ARGUMENTS[self.name]
         for name, value in self.arguments.items():
             if name not in known:
-                names = ", ".join(known) or "none"
-                raise ValueError(f"arguments of {self.name} must be of: {names}, but got {name!r}")
+                names, near = (
+                    ", ".join(known) or "none",
+                    difflib.get_close_matches(name, known, n=1),
+                )
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"arguments of {self.name} must be of: {names}, but got {name!r}{hint}"
+                )
             wanted = known[name]
             is_number = wanted is float and type(value) is int
             if type(value) is not wanted and not is_number:
@@ -149,7 +161,7 @@ class OptunaSearch(Model):
         description="ask so many points, wait for all of them, and so on: the sequence of points "
         "then depends on no timing; null: ask whenever a worker is free",
     )
-    early_stopping: EarlyStopping | None = Field(
+    early_stopping: Annotated[EarlyStopping | None, BeforeValidator(_by_method)] = Field(
         None, description="null: every trial trains to its last checkpoint"
     )
 
@@ -158,8 +170,9 @@ class OptunaSearch(Model):
         for section in ("metrics", "constraints"):
             for name in getattr(self, section):
                 if name not in METRICS:
-                    known = ", ".join(METRICS)
-                    raise ValueError(f"{section} must be of: {known}, but got {name!r}")
+                    known, near = ", ".join(METRICS), difflib.get_close_matches(name, METRICS, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    raise ValueError(f"{section} must be of: {known}, but got {name!r}{hint}")
         if not self.metrics:
             raise ValueError("metrics must name something to optimise, but got {}")
         if self.num_trials is None and self.time_budget is None:

@@ -30,7 +30,7 @@ def validate(
     combinations: list[Combination] = []
     if mend(inquiry) and _is_feasible(inquiry, domains):
         combinations = list(_combinations(inquiry, domains))
-        _check_axes_matter(inquiry, [config for _, config in combinations])
+        _check_axes_matter(inquiry, [config for _, config in combinations], domains)
     if inquiry.problems:
         raise StudyError(inquiry.problems)
     return combinations
@@ -71,7 +71,9 @@ def _report(inquiry: Inquiry, finding: Finding, taken: Mapping[FieldPath, int]) 
     inquiry.report(finding.path, finding.rule, at=at)
 
 
-def _check_axes_matter(inquiry: Inquiry, configs: list[StudyConfig]) -> None:
+def _check_axes_matter(
+    inquiry: Inquiry, configs: list[StudyConfig], domains: Collection[FieldPath]
+) -> None:
     """An axis that changes no trial would silently vanish from the plan."""
     irrelevant = [
         irrelevant_fields(config, objective)
@@ -81,8 +83,13 @@ def _check_axes_matter(inquiry: Inquiry, configs: list[StudyConfig]) -> None:
     for path, values in find_axes(inquiry.document.values).items():
         if len(values) > 1 and irrelevant and not any(matters(path, no) for no in irrelevant):
             objectives = sorted({config.fit.objective for config in configs})
+            what, end = (
+                ("a domain", "remove it, or add an objective that it matters to")
+                if path in domains
+                else ("an axis", "give it one value")
+            )
             rule = (
-                f"an axis must change some trial, but {dotted(path)} matters to none with "
-                f"objective {', '.join(objectives)}; give it one value"
+                f"{what} must change some trial, but {dotted(path)} matters to none with "
+                f"objective {', '.join(objectives)}; {end}"
             )
             inquiry.report(path, rule)

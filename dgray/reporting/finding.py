@@ -109,7 +109,8 @@ def _worst_sentence(table: StudyTable, known: pd.DataFrame, metric: str, name: s
     if len(raised):
         to = f"to {value} nats{from_base}. That is" if value is not None else "it is"
         text = (
-            f"{subject} raises the {name} most at {where}: {to} {by} nats above the base, "
+            f"Beyond noise, {subject[0].lower()}{subject[1:]} raises the {name} most at {where}: "
+            f"{to} {by} nats above the base, "
             f"{errors}; {_how_many(len(raised), len(known))}."
         )
         return Statement(topic, text, "harm")

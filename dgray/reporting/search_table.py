@@ -148,7 +148,11 @@ def chosen_trials(table: StudyTable, searches: tuple[CellPoints, ...]) -> StudyT
 
 def points_table(searches: tuple[CellPoints, ...]) -> pd.DataFrame:
     """All points, as ``search.parquet`` has them: a column of numbers and words is of words."""
-    points = pd.concat([s.points.assign(search=s.label) for s in searches], ignore_index=True)
+    parts = [
+        s.points.assign(search=s.label, on_front=s.points["number"].isin(s.front()["number"]))
+        for s in searches
+    ]
+    points = pd.concat(parts, ignore_index=True)
     for name in points:
         kinds = {isinstance(value, str) for value in points[name].dropna()}
         if len(kinds) > 1:

@@ -72,8 +72,9 @@ def _sentence(search: CellPoints) -> str:
             f"front of {listed(list(search.metrics))}."
         )
     broken = " It breaks the constraints, as all its points do." if best["excess"] > 0 else ""
+    what = _fields(search, best) or "its only point"
     return (
-        f"The search {search.label} ({counts}) chose {_fields(search, best)} at {_where(best)}: "
+        f"The search {search.label} ({counts}) chose {what} at {_where(best)}: "
         f"{told}.{broken}{several}"
     )
 

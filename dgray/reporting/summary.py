@@ -126,6 +126,10 @@ def summary(table: StudyTable) -> tuple[SummaryRow, ...]:
             rows.append(_row(f"{objective} at its worst", words(cell, table.axes), cell))
     controls = plain(table.cells)
     exact = at_weight(controls, main_weight(controls))
+    false = exact[(exact["objective"] == "oscillating") & exact["path_kl"].notna()]
+    if len(false):
+        cell = false.loc[false["path_kl"].idxmax()]
+        rows.append(_row("oscillating at its worst", words(cell, table.axes), cell))
     rows += [
         _row("oracle (exact log-ratio)", _weight(cell), cell) for cell in _first(exact, "oracle")
     ]

@@ -197,7 +197,8 @@ def test_constraints_choose_among_settings_and_reach_optuna(tmp_path: Path) -> N
 
 def test_several_metrics_come_from_one_setting(tmp_path: Path) -> None:
     metrics = "search.metrics={path_kl_change: minimize, kl: maximize, fit_seconds: minimize}"
-    study = load(tmp_path, metrics, "search.num_trials=3", "search.sampler=nsga2")
+    measured = "evaluate.metrics=[path_kl, kl]"
+    study = load(tmp_path, metrics, measured, "search.num_trials=3", "search.sampler=nsga2")
     search, run = start(study, tmp_path / "run")
     run_all(search, run)
     for outcome in told(study, tmp_path / "run"):

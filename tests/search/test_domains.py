@@ -79,3 +79,118 @@ def test_a_search_needs_something_to_vary(tmp_path: Path) -> None:
     grid = ("discriminator.width=8", "discriminator.depth=1", "fit.learning_rate=1e-3")
     with pytest.raises(StudyError, match="optuna needs a field that is a domain"):
         load(tmp_path, *grid)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rule"),
+    [
+        (("search.metrics={nll: minimize}",), "'nll' needs images, and this study's are points"),
+        (("search.constraints={fd: 3}",), "'fd' needs images, and this study's are points"),
+        (
+            ("search.metrics={kl: minimize}",),
+            r"add 'kl' to evaluate.metrics, which is \['path_kl'",
+        ),
+        (("search.metrics={kl_change: minimize}",), "add 'kl' to evaluate.metrics"),
+        (
+            (
+                "search.metrics={kl: minimize, kl_sde: minimize}",
+                "evaluate.metrics=[kl, kl_sde]",
+                "evaluate.sampler=[ode, sde]",
+            ),
+            "'kl_sde' is of a stochastic sampler and kl of the deterministic one",
+        ),
+        (
+            (
+                "data={kind: digits}",
+                "base={kind: trained, num_real: 500}",
+                "evaluate.metrics=[nll]",
+                "search.metrics={fd: minimize}",
+            ),
+            r"add 'fd' to evaluate.metrics, which is \['nll'\]",
+        ),
+        (
+            (
+                "data={kind: digits}",
+                "base={kind: trained, num_real: 500}",
+                "evaluate.metrics=[fd]",
+                "search.metrics={kl: minimize}",
+            ),
+            "'kl' needs data of known density, which images are not",
+        ),
+    ],
+)
+def test_a_search_may_look_at_what_is_measured(
+    overrides: tuple[str, ...], rule: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StudyError, match=rule):
+        load(tmp_path, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("when", "rule"),
+    [
+        ("{fit.objectiv: kl}", "there is no field 'fit.objectiv'; did you mean 'fit.objective'?"),
+        ("{fit.objective: mixd}", "fit.objective is never mixd, but kl, mixed, so this would"),
+        ("{fit.epochs: [10, 30]}", "fit.epochs is never 10 or 30, but 20"),
+        (
+            "{fit.learning_rate: 1e-3}",
+            "fit.learning_rate must have single values, but it is 0.0001",
+        ),
+        ("{discriminator.depth: [4, 5]}", "discriminator.depth is never 4 or 5, but 1 to 3"),
+        ("kl", "when must be fields with values"),
+    ],
+)
+@pytest.mark.parametrize("domain", ["uniform: [0, 1]", "choice: [0, 0.5]"])
+def test_conditions_name_fields_and_values_that_there_are(
+    domain: str, when: str, rule: str, tmp_path: Path
+) -> None:
+    gamma = f"fit.gamma={{{domain}, when: {when}}}"
+    with pytest.raises(StudyError) as error:
+        load(tmp_path, gamma, "fit.objective={choice: [kl, mixed]}")
+    (line,) = str(error.value).splitlines()
+    assert rule in line
+
+
+def test_a_mistake_in_a_domain_makes_one_message(tmp_path: Path) -> None:
+    for override, rule in (
+        ("fit.learning_rate={log_uniform: [0, 1e-2]}", "must have low > 0"),
+        ("fit.learning_rate={loguniform: [1e-4, 1e-2]}", "did you mean 'log_uniform'?"),
+        ("evaluate.sampler={choice: [ode, sde]}", "varies guidance_weight alone"),
+    ):
+        alone = ("discriminator.width=8", "discriminator.depth=1")
+        with pytest.raises(StudyError) as error:
+            load(tmp_path, override, *alone)
+        (line,) = str(error.value).splitlines()
+        assert rule in line
+    with pytest.raises(
+        StudyError, match=r"a domain must change some trial, but fit\.gamma matters"
+    ):
+        load(tmp_path, "fit.gamma={uniform: [0, 1]}")
+
+
+def test_near_misses_are_recognised_and_short_forms_taken(tmp_path: Path) -> None:
+    for override, near in (
+        ("search.metrics={path_kl: minimize}", "path_kl_change"),
+        ("search.constraints={fit_second: 3}", "fit_seconds"),
+        ("search.sampler={name: tpe, arguments: {n_startup: 3}}", "n_startup_trials"),
+    ):
+        with pytest.raises(StudyError, match=f"did you mean '{near}'"):
+            load(tmp_path, override)
+    search = load(tmp_path, "search.early_stopping=median").configs[0].config.search
+    assert search.early_stopping is not None  # type: ignore[union-attr]
+    assert search.early_stopping.method == "median"  # type: ignore[union-attr]
+
+
+def test_the_example_of_the_docs_is_a_study(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "search.md").read_text("utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    head = "name: s\ndata: {kind: mixture, name: ring8}\nbase: {kind: wrong_mixture}\n"
+    study = load(tmp_path, text=head + example)
+    assert [cell.label for cell in cells_of(study)] == ["cross_entropy", "kl", "mixed"]
+
+
+def test_a_combination_without_anything_to_vary_has_one_point(tmp_path: Path) -> None:
+    fixed = ("discriminator.width=8", "discriminator.depth=1", "fit.learning_rate=1e-3")
+    gamma = "fit.gamma={uniform: [0, 1], when: {fit.objective: mixed}}"
+    study = load(tmp_path, *fixed, gamma, "fit.objective=[kl, mixed]")
+    assert [(c.label, c.search.num_trials) for c in cells_of(study)] == [("kl", 1), ("mixed", 8)]
