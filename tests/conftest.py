@@ -1,7 +1,6 @@
-"""Warnings are errors, except where Ray runs; tests with Ray run one at a time, beside others.
+"""Warnings are errors, except where Ray runs; what a test needs must be there in CI.
 
-What a test needs must be there in CI; elsewhere tests in a browser, or over network namespaces,
-are deselected where there are none.
+Elsewhere tests in a browser, or over network namespaces, are deselected where there are none.
 """
 
 from __future__ import annotations
@@ -26,14 +25,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture-log", help="file that the torture's log is appended to")
 
 
-@pytest.hookimpl(tryfirst=True)  # before groups are read
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray") is not None:
             # Its own warnings are not ours to fix.
             item.add_marker(pytest.mark.filterwarnings("default"))
-            # Never two at a time: each takes all cores and watches what processes it leaves.
-            item.add_marker(pytest.mark.xdist_group("ray"))
     if os.environ.get("CI") == "true":
         return
     lacking = {"browser"} if find_browser() is None else set()

@@ -19,7 +19,8 @@ from tests.test_trial import Memory
 
 def trials_of(folder: Path, *overrides: str) -> tuple[Trial, ...]:
     (folder / "tiny.yaml").write_text(STUDY)
-    return make_plan(load_study(folder / "tiny.yaml", overrides)).trials
+    shards = "evaluate.shard_size=8"
+    return make_plan(load_study(folder / "tiny.yaml", (shards, *overrides))).trials
 
 
 class Cut(InThisProcess):

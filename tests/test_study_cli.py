@@ -300,6 +300,7 @@ def test_a_study_that_is_interrupted_while_its_report_is_drawn_draws_it_next_tim
     run = Path("runs/tiny")
     rows = {path: path.read_bytes() for path in (run / "rows").iterdir()}
     assert main(arguments) == 0
+    assert "nothing is left to run; the report is made anew" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (run / "rows").iterdir()} == rows
     assert files(run) == files(Path("undisturbed"))
 
