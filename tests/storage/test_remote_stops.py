@@ -12,6 +12,7 @@ from dgray import report, study
 from dgray.engine.events import CheckpointDone, Event
 from dgray.open_run import open_run
 from dgray.run_lock import RunRefused
+from dgray.storage import lease as lease_module
 from dgray.storage import store as store_module
 from dgray.storage.location import location
 from tests.storage.conftest import Bucket
@@ -32,6 +33,7 @@ def test_a_store_that_goes_away_stops_the_study_with_words_and_nothing_half_writ
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 60.0)  # more than Ray takes to end a trial
     gone = False
 
     def choose(method: str, path: str) -> Fault | None:
