@@ -24,6 +24,7 @@ from dgray.search_points import cells_of, typical_trial
 
 # Speed of one CPU thread.
 FLOPS = 16e9  # float32 matrix products, small ones
+BATCHED_FLOPS = 40e9  # those of all directions of a divergence at once
 SECONDS_PER_OPERATION = 12e-6  # any small tensor operation
 SECONDS_PER_DRAW = 1.3e-3  # an epoch's named generators and samples, of one replicate
 
@@ -53,6 +54,7 @@ BACKWARD_OPERATIONS = 15  # small tensor operations of one
 SIGMA_FEATURES = 3
 MIXTURE_FLOPS = 600  # one exact denoiser call, per point and dimension
 LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE's field for one log-density
+LIKELIHOOD_TOLERANCE = 1e-4  # at which it takes as many; the method has order 5
 
 # Fixed seconds.
 START_SECONDS = 10.0  # imports, Ray
@@ -266,15 +268,18 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
     call = GUIDED_CALL_FLOPS * macs + base
     if "kl" in evaluate.metrics:
         fields = {(s.guidance_weight, s.interval) for s in trial.settings}
-        calls = len(fields) * LIKELIHOOD_CALLS
+        calls = len(fields) * _likelihood_calls(trial)
         flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
         yield _seconds(flops * calls, CALL_OPERATIONS * calls, threads=threads, gpus=gpus)
     if "nll" in evaluate.metrics:
-        directions = dimension if dimension <= MLP_VALUES else evaluate.num_probes
-        calls = len({(s.guidance_weight, s.interval) for s in trial.settings}) * LIKELIHOOD_CALLS
+        is_exact = dimension <= MLP_VALUES
+        directions = dimension if is_exact else evaluate.num_probes
+        fields = {(s.guidance_weight, s.interval) for s in trial.settings}
+        calls = len(fields) * _likelihood_calls(trial)
         flops = (LIKELIHOOD_FLOPS * macs + base) * (1 + BACKWARD * directions)
         operations = CALL_OPERATIONS + BACKWARD_OPERATIONS * directions
-        work = flops * evaluate.num_points * calls, operations * calls
+        faster = FLOPS / BATCHED_FLOPS if is_exact else 1.0
+        work = flops * evaluate.num_points * calls * faster, operations * calls
         yield _seconds(*work, threads=threads, gpus=gpus)
     sigmas = evaluate.num_bins * evaluate.sigmas_per_bin
     points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
@@ -283,6 +288,12 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
     samples = evaluate.num_samples * evaluate.sampling_seeds
     work = call * samples * calls, CALL_OPERATIONS * calls
     yield _seconds(*work, threads=threads, gpus=gpus)
+
+
+def _likelihood_calls(trial: Trial) -> float:
+    """Evaluations of the field for one log-density at the study's tolerance."""
+    ratio: float = trial.config.evaluate.tolerance / LIKELIHOOD_TOLERANCE
+    return LIKELIHOOD_CALLS * math.exp(-math.log(ratio) / 5)
 
 
 def _sampler_calls(setting: Setting) -> int:
