@@ -230,3 +230,12 @@ def test_whole_study_flips_with_its_numbers(overfit_run: Path, tmp_path: Path) -
 )
 def test_estimate_is_written_to_the_digits_it_has(estimate: Estimate, text: str) -> None:
     assert str(estimate) == text
+
+
+def test_the_summary_shows_what_a_false_discriminator_does(counterexample_run: Path) -> None:
+    """The subject of a study of controls: near-optimal, and harmful all the same."""
+    table = read_table(counterexample_run)
+    (line,) = [row for row in finding(table).summary if row.name == "oscillating at its worst"]
+    shown = table.cells[(table.cells["objective"] == "oscillating")]
+    assert line.estimates["path_kl"].value == shown["path_kl"].max()
+    assert "w = 1" in line.setting
