@@ -74,11 +74,12 @@ def run_study(
         live.observe(event)
         progress.observe(event)
 
-    if not schedule.examples:
-        console.print("nothing is left to run; the report is made anew")
     try:
-        with progress, live:
-            _run_engine(engine, schedule, folder, observe, go_on)
+        if schedule.examples:
+            with progress, live:
+                _run_engine(engine, schedule, folder, observe, go_on)
+        else:
+            console.print("nothing is left to run; the report is made anew")
     except BaseException as error:
         outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
         with contextlib.suppress(OSError):  # a full disk or a store that is gone must not hide it
