@@ -21,7 +21,7 @@ from dgray.config.load import load_study
 from dgray.config.problem import StudyError
 from dgray.cost import estimate
 from dgray.credentials import has_credentials, without_credentials
-from dgray.engine.attempt import StoreFailed
+from dgray.engine.attempt import EngineFailed, StoreFailed
 from dgray.engine.interrupt import INTERRUPTED, interruptible
 from dgray.plan import Plan, make_plan
 from dgray.plan_view import render_plan
@@ -103,7 +103,7 @@ def _run(
     go_on = f"To go on: {shlex.join(['python', '-m', 'dgray.study', *again, *where])}"
     try:
         is_complete = run_study(plan, folder, engine=args.engine, arguments=given, go_on=go_on)
-    except (ArtifactFailed, StoreFailed) as error:
+    except (ArtifactFailed, StoreFailed, EngineFailed) as error:
         print(f"{error}. {go_on}", file=sys.stderr)
         return 1
     except OSError as error:

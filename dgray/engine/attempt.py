@@ -35,6 +35,10 @@ class StoreFailed(RuntimeError):
     """What a trial computed cannot be kept, and no other trial would fare better; says why."""
 
 
+class EngineFailed(RuntimeError):
+    """The engine did not start, or is gone; says why, and that what was finished is kept."""
+
+
 class Prepare(Protocol):
     """What makes the artifacts of the trials to be run, on the engine's workers."""
 

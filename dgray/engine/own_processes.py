@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from ray._private import worker as ray_worker
 
 from dgray.engine import guard_line, orphan_guard
+from dgray.engine.attempt import EngineFailed
 from dgray.engine.events import EngineLost, Observe
 from dgray.engine.ray_session import environment
 
@@ -64,7 +66,11 @@ def no_orphans(go_on: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def watched_ray(observe: Observe) -> Iterator[None]:
-    """If a Ray of our own dies inside, tell ``EngineLost`` and end the process, status 1."""
+    """If a Ray of our own dies inside, tell ``EngineLost`` and end the process, status 1.
+
+    Raises:
+        EngineFailed: it died, and something else that was raised inside came of that.
+    """
     own = _own_processes()
     if "raylet" in own:  # its agents wait a minute for it, and may not know the mark any more
         guard_line.tell(orphan_guard.also_children_of(own["raylet"].pid))
@@ -86,6 +92,14 @@ def watched_ray(observe: Observe) -> Iterator[None]:
         thread.start()
     try:
         yield
+    except Exception as error:  # a call of ours may notice before the thread does
+        time.sleep(_POLL_SECONDS)
+        for kind, process in own.items():
+            if (status := process.poll()) is not None:
+                raise EngineFailed(
+                    f"Ray's {kind} ended ({_in_words(status)}); what was finished is kept"
+                ) from error
+        raise
     finally:
         over.set()
         if own:

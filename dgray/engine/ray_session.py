@@ -21,8 +21,10 @@ from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
 
 import dgray
+from dgray.engine.attempt import EngineFailed
 from dgray.run_lock import RunRefused
 
+_REASON = 300  # characters of Ray's own words
 _PACKAGE = Path(dgray.__file__).parent
 
 
@@ -42,10 +44,15 @@ def ray_session() -> Iterator[str]:
     token = Path.home() / ".ray" / "auth_token"
     had_token = token.exists()
     with _signals_kept(), _without_raylet_messages():
-        if address:
-            _connect(address)
-        else:
-            _start()
+        try:
+            if address:
+                _connect(address)
+            else:
+                _start()
+        except Exception as error:  # Ray has no class of its own for what may go wrong here
+            why = " ".join(str(error).split())[:_REASON] or type(error).__name__
+            what = f"cannot connect to Ray at {address}" if address else "Ray did not start"
+            raise EngineFailed(f"{what} ({why}); what was finished is kept") from error
     if not had_token and token.exists():
         token.chmod(0o600)  # Ray 2.60 leaves it readable to everybody
     try:

@@ -139,6 +139,25 @@ def test_a_signal_while_artifacts_are_made_ends_cleanly(
 
 
 @pytest.mark.ray
+def test_when_ray_dies_while_it_starts_the_driver_says_so(tmp_path: Path) -> None:
+    driver = start(tmp_path, POINTS)
+    process = psutil.Process(driver.pid)
+    deadline = time.monotonic() + 300
+    while not (found := [p for p in process.children() if p.name() in ("raylet", "gcs_server")]):
+        assert driver.poll() is None, driver.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    found[0].kill()
+    _, errors = driver.communicate(timeout=300)
+    assert driver.returncode == 1, errors
+    (line,) = errors.splitlines()
+    assert line.startswith("Ray"), line
+    assert line.endswith(
+        "what was finished is kept. To go on: python -m dgray.study tiny.yaml --out runs/tiny"
+    )
+
+
+@pytest.mark.ray
 def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
     driver = start(tmp_path, POINTS)
     process = psutil.Process(driver.pid)
