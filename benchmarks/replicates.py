@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 import torch
 
-from dgray.build import build_noise_law, build_objective
 from dgray.config.training import Fit
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
+from dgray.discriminator.fit import Task, fit
+from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.mlp import MlpShape, initialise
-from dgray.fit import Task, fit
-from dgray.fit_state import TrainingState
+from dgray.problem.build import build_noise_law, build_objective
 
 REPLICATES = 8
 NUM_REAL = 256  # one optimiser step an epoch

@@ -1,78 +1,8 @@
-"""``python -m dgray.checkpoint``: import a published network, or show what a file holds.
+"""Command line ``python -m dgray.checkpoint``: import or inspect a pretrained network."""
 
-Nothing in the file is executed. Exit status: 0, or 2 if the file was refused.
-"""
-
-from __future__ import annotations
-
-import argparse
-import json
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
-import dgray
-from dgray.networks.published import LICENCE, locate
-from dgray.networks.stored import StoredNetwork, build_module, read_network, write_network
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the value is the exit status."""
-    args = _parser().parse_args(arguments)
-    try:
-        path = _find(args.source)
-        if args.command == "info":
-            print(_describe(path, read_network(path)))
-        else:
-            _import(path, args.out)
-    except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m dgray.checkpoint",
-        description="Import a published network, or show what a file holds; nothing is executed.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    source = "file, https address or short name (edm-cifar10-32x32-uncond-vp, ...)"
-    command = commands.add_parser("import", help="EDM's pickle to safetensors and JSON")
-    command.add_argument("source", metavar="FILE.pkl", help=source)
-    command.add_argument("out", type=Path, metavar="OUT.safetensors")
-    command = commands.add_parser("info", help="architecture and size")
-    command.add_argument("source", metavar="FILE", help=source)
-    return parser
-
-
-def _find(source: str) -> Path:
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path  # as it is: looking at a file leaves no record beside it
-    return locate(source, cache=None, sha256=None, tell=lambda text: print(text, file=sys.stderr))
-
-
-def _import(path: Path, out: Path) -> None:
-    network = read_network(path)
-    note = f"that of the source. {LICENCE}"
-    origin = {**network.origin, "dgray_version": dgray.__version__, "licence": note}
-    write_network(out, replace(network, origin=origin))
-    print(f"{out} and {out.with_suffix('.json').name}\nlicence: {note}")
-
-
-def _describe(path: Path, network: StoredNetwork) -> str:
-    module = build_module(network)
-    record = {
-        "file": str(path),
-        **network.architecture.to_json(),
-        "num_parameters": sum(weight.numel() for weight in module.parameters()),
-        "num_tensors": len(network.state),
-        **network.origin,
-    }
-    return json.dumps(record, indent=2, ensure_ascii=False)
-
+from dgray.cli.network import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -33,11 +33,15 @@ def test_the_contracts_hold() -> None:
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("plan.py", "import ray", "Only the engine knows Ray"),
-        ("config/check.py", "import torch", "Plans and reports need no torch"),
+        ("plan/plan.py", "import ray", "Only the engine imports Ray"),
+        (
+            "config/reading/check.py",
+            "import torch",
+            "Plans, run folders and reports need no torch",
+        ),
         ("diffusion/sigmas.py", "import dgray.metrics.path", "Imports point down"),
-        ("metrics/path.py", "import dgray.config.study", "Config stops at build"),
-        ("reporting/table.py", "import dgray.plan", "Reports read rows only"),
+        ("metrics/path.py", "import dgray.config.study", "Configuration stops at the builders"),
+        ("reporting/table.py", "import dgray.plan.plan", "Reports read rows only"),
     ],
 )
 def test_an_import_that_points_up_is_found(
@@ -67,10 +71,10 @@ def test_a_plan_is_made_and_shown_without_the_heavy_libraries(tmp_path: Path) ->
     statement = f"""
 from pathlib import Path
 from rich.console import Console
-from dgray.config.load import load_study
-from dgray.cost import estimate
-from dgray.plan import make_plan
-from dgray.plan_view import render_plan
+from dgray.config.reading.load import load_study
+from dgray.plan.cost import estimate
+from dgray.plan.plan import make_plan
+from dgray.cli.plan_view import render_plan
 plan = make_plan(load_study(Path({str(study)!r})))
 Console(quiet=True).print(render_plan(plan, estimate(plan, cpus=2)))
 """
@@ -78,5 +82,5 @@ Console(quiet=True).print(render_plan(plan, estimate(plan, cpus=2)))
 
 
 def test_the_run_folder_and_rows_need_no_torch() -> None:
-    statement = "import dgray.row, dgray.run_folder, dgray.reporting.table"
+    statement = "import dgray.record.row, dgray.record.run_folder, dgray.reporting.table"
     assert loaded(statement) & {"torch", "ray"} == set()

@@ -1,1 +1,1 @@
-"""The study file: frozen strict models and their reader. Knows YAML, pydantic; no torch, Ray."""
+"""Models of the study file: frozen, strict pydantic models. Needs no torch."""

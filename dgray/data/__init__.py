@@ -1,1 +1,1 @@
-"""The data sets. Knows torch and dgray.diffusion; not networks, config or Ray."""
+"""Data sets: mixtures and images. May import ``diffusion``; takes no configuration."""

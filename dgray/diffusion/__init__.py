@@ -1,1 +1,1 @@
-"""Denoisers, samplers and likelihoods. Knows torch; not discriminators, config, files or Ray."""
+"""Denoisers, samplers and likelihoods. Imports no other package of dgray."""

@@ -1,1 +1,4 @@
-"""Discriminators, objectives, guidance. Knows torch and dgray.diffusion; neither files nor Ray."""
+"""Discriminators: networks, objectives, training, guidance and calibration.
+
+May import ``data`` and ``diffusion``; takes no configuration.
+"""

@@ -1,4 +1,4 @@
-"""Where trials run: ``local`` (this process) or ``tune`` (Ray Tune).
+"""Where trials run: in this process (``local``) or in Ray Tune (``tune``).
 
-Only modules of this package import Ray; nothing else in dgray does.
+The only package that imports Ray. May import everything except ``cli``.
 """

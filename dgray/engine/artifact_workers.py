@@ -17,13 +17,13 @@ from dgray.engine.events import Observe, WorkerLost
 from dgray.engine.nodes import num_fitting
 
 if TYPE_CHECKING:
-    from dgray.make_artifact import Job, Making, Step
+    from dgray.problem.make_shared import Job, Making, Step
 
 _POLL_SECONDS = 1.0  # a cluster may have grown since the last look
 
 
 class ArtifactWorkers:
-    """See ``dgray.artifacts.Workers``."""
+    """See ``dgray.problem.shared.Workers``."""
 
     def __init__(
         self,

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from dgray.credentials import without_credentials
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
-from dgray.plan import Trial
-from dgray.row import CheckpointResult, Row, column_names
+from dgray.plan.plan import Trial
+from dgray.record.row import CheckpointResult, Row, column_names
 
 if TYPE_CHECKING:
-    from dgray.artifacts import Workers
+    from dgray.problem.shared import Workers
 
 # What must be a number or missing; an error bar may be neither, where it cannot be known.
 _VALUES = tuple(name for name in column_names("metric") if not name.endswith("_se"))
@@ -48,7 +48,7 @@ class Prepare(Protocol):
 
 
 class RunTrial(Protocol):
-    """What ``dgray.trial.run_trial`` is to an engine."""
+    """What ``dgray.trial.run.run_trial`` is to an engine."""
 
     def __call__(
         self,
@@ -82,7 +82,7 @@ def attempt(
 ) -> Iterator[CheckpointDone | TrialFailed]:
     """Yield an event for every stored checkpoint, and at most one failure, at the end.
 
-    ``run_trial`` is ``dgray.trial.run_trial`` unless a test gives another.
+    ``run_trial`` is ``dgray.trial.run.run_trial`` unless a test gives another.
 
     An exception of the trial becomes a failure, and so does a metric that is not a number.
 
@@ -90,9 +90,9 @@ def attempt(
         StoreFailed: the store cannot be read or written (a full disk).
     """
     if run_trial is None:
-        from dgray import trial as dgray_trial  # torch: for the process that runs trials only
+        from dgray.trial import run as trial_run  # torch: for the process that runs trials only
 
-        run_trial = dgray_trial.run_trial
+        run_trial = trial_run.run_trial
     with _storing():
         resume = store.load_state(trial.id, trial.epochs)
     for step in _steps(trial, artifacts, resume, run_trial):

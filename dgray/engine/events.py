@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dgray.row import CheckpointResult, Row
+from dgray.record.row import CheckpointResult, Row
 
 
 @dataclass(frozen=True, kw_only=True)

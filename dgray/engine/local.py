@@ -6,7 +6,7 @@ import time
 
 from dgray.engine.attempt import Prepare, RunTrial, attempt, too_long
 from dgray.engine.events import EngineStarted, Observe, TrialFailed, TrialFinished, TrialStarted
-from dgray.run_folder import RunFolder
+from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 
 

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from dgray.engine.events import Observe, PlacesChanged
 from dgray.engine.fitting import Resources, group_in_words, in_words, num_groups
-from dgray.run_lock import RunRefused
+from dgray.record.run_lock import RunRefused
 
 # Where the cluster launcher (``ray up``) puts its file on the head node.
 LAUNCHER_FILE = Path("~/ray_bootstrap_config.yaml")

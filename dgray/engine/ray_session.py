@@ -22,7 +22,7 @@ from ray._private import worker as ray_worker
 
 import dgray
 from dgray.engine.attempt import EngineFailed
-from dgray.run_lock import RunRefused
+from dgray.record.run_lock import RunRefused
 
 _REASON = 300  # characters of Ray's own words
 _PACKAGE = Path(dgray.__file__).parent

@@ -18,7 +18,7 @@ from dgray.engine.sampling_actors import in_order
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dgray.run_model import Recipe
+    from dgray.trial.guided_model import Recipe
 
 MAX_RESTARTS = 3  # of one actor, after which the reason is raised
 

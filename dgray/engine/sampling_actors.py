@@ -20,14 +20,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dgray.config.data import MixtureData
 from dgray.config.study import StudyConfig
-from dgray.plan import Setting
+from dgray.plan.plan import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dgray.discriminator.discriminator import Discriminator
-    from dgray.evaluate import Calibrated
-    from dgray.evaluate_images import ImageShard
+    from dgray.trial.score_discriminator import Calibrated
+    from dgray.trial.score_images import ImageShard
 
 Item = TypeVar("Item")
 
@@ -130,8 +130,8 @@ class _Sampler:
     def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
         import torch
 
-        from dgray.build import build_problem
-        from dgray.evaluate_images import ShardWorker
+        from dgray.problem.build import build_problem
+        from dgray.trial.score_images import ShardWorker
 
         torch.set_num_threads(config.resources.cpus_per_trial)  # the bits of the trial itself
         device = config.resources.device
@@ -151,7 +151,7 @@ class _Sampler:
         return self._worker.draw(discriminator, calibrated, settings, seeds, replicate)
 
     def _discriminator(self, weights: list[Tensor] | None) -> Discriminator:
-        from dgray.build import build_control, build_discriminator
+        from dgray.problem.build import build_control, build_discriminator
 
         if weights is None:
             return build_control("base", self._problem)

@@ -20,22 +20,22 @@ from ray import tune
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dgray.atomic_file import remove_partial_files
 from dgray.config.study import Resources, StudyConfig
 from dgray.engine.artifact_workers import ArtifactWorkers
 from dgray.engine.attempt import Prepare, RunTrial, StoreFailed, attempt
 from dgray.engine.events import EngineStarted, Observe, PlacesChanged, WorkerLost
 from dgray.engine.interrupt import deferred_interrupt
-from dgray.engine.narrator import InterruptedInTune, Narrator, store_failed, to_metrics
 from dgray.engine.nodes import NodeWatch, Places
 from dgray.engine.own_processes import no_orphans, watched_ray
 from dgray.engine.ray_session import environment, ray_session
 from dgray.engine.sampling_actors import SamplingActors, num_actors, times_restarted
+from dgray.engine.tune_callback import InterruptedInTune, Narrator, store_failed, to_metrics
 from dgray.engine.tune_folder import tune_folder
 from dgray.engine.tune_schedule import tune_config
-from dgray.plan import Trial
-from dgray.row import CheckpointResult
-from dgray.run_folder import RunFolder
+from dgray.files import remove_partial_files
+from dgray.plan.plan import Trial
+from dgray.record.row import CheckpointResult
+from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 
 _TUNE_SETTINGS = {
@@ -174,10 +174,10 @@ def _trainable(
     actors = None
     with contextlib.ExitStack() as stack:
         if run_trial is None and num_actors(trial.config):
-            from dgray import trial as dgray_trial  # torch: for workers only
+            from dgray.trial import run as trial_run  # torch: for workers only
 
             actors = stack.enter_context(SamplingActors(trial.config, artifacts))
-            run_trial = functools.partial(dgray_trial.run_trial, run_shards=actors.run_shards)
+            run_trial = functools.partial(trial_run.run_trial, run_shards=actors.run_shards)
         try:
             for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
                 tune.report(to_metrics(event, actors.times_lost() if actors else 0))

@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from dgray.plan import Trial
+from dgray.plan.plan import Trial
 from dgray.search.schedule import Schedule
 
 

@@ -1,1 +1,4 @@
-"""Divergences and other scores, each with its standard error. Knows torch; not files or Ray."""
+"""Divergences and other scores, each with its standard error.
+
+May import ``diffusion`` and ``discriminator``; takes no configuration.
+"""

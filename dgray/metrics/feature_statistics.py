@@ -27,7 +27,7 @@ import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 
-from dgray.features.extractor import FeatureSource
+from dgray.metrics.features.extractor import FeatureSource
 from dgray.metrics.one_thread import one_blas_thread
 
 Array = NDArray[np.float64]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from torch import Tensor
 
-from dgray.features.extractor import FeatureSource
 from dgray.metrics.estimate import Estimate
 from dgray.metrics.feature_statistics import FeatureStatistics, Moments, check_same_source
+from dgray.metrics.features.extractor import FeatureSource
 from dgray.metrics.frechet import frechet_distance
 from dgray.metrics.jackknife import GROUPS, group_estimate
 from dgray.metrics.kid import kernel_distance

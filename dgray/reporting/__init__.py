@@ -1,1 +1,1 @@
-"""Rows -> table, finding, figures, page, TensorBoard. Knows pandas and matplotlib, no torch."""
+"""Reports from rows: tables, statements, figures, page and TensorBoard. Needs no torch."""

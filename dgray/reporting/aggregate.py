@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgray.row import column_names
+from dgray.record.row import column_names
 
 SETTING = (
     "is_calibrated",

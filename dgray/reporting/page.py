@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dgray.reporting.figures import Picture
-from dgray.reporting.finding import Finding
-from dgray.reporting.search_words import SearchLine
-from dgray.reporting.summary import COLUMNS, estimate
-from dgray.reporting.svg import inline_svg
+from dgray.reporting.figures.figures import Picture
+from dgray.reporting.figures.svg import inline_svg
 from dgray.reporting.table import StudyTable
+from dgray.reporting.text.finding import Finding
+from dgray.reporting.text.search_words import SearchLine
+from dgray.reporting.text.summary import COLUMNS, estimate
 from dgray.reporting.views import number, short
 
 METRICS = (

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from dgray.reporting.aggregate import SETTING
-from dgray.reporting.summary import Estimate
 from dgray.reporting.table import StudyTable
+from dgray.reporting.text.summary import Estimate
 
 FOLDER = "search"
 _SETTING = ("epoch", *SETTING)  # what of a trial identifies a row

@@ -17,9 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dgray.atomic_file import write_atomically
+from dgray.files import write_atomically
+from dgray.record.row_schema import arrow_schema
 from dgray.reporting.aggregate import aggregate, merge_samplers
-from dgray.row_schema import arrow_schema
 
 OBJECTIVES = ("base", "oracle", "oscillating", "cross_entropy", "kl", "mixed")
 SAMPLERS = ("ode", "churn", "sde")

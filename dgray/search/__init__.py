@@ -1,1 +1,1 @@
-"""Which trials a study runs next: all of a grid, or the points that Optuna asks for."""
+"""Order of the trials of a study: all of a grid, or those suggested by Optuna."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import optuna
 
-from dgray.plan import Plan
-from dgray.run_folder import RunFolder
+from dgray.plan.cells import cells_of
+from dgray.plan.plan import Plan
+from dgray.record.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
 from dgray.search.journal import open_journal
 from dgray.search.schedule import (
@@ -15,7 +16,6 @@ from dgray.search.schedule import (
     SearchSchedule,
     no_recall,
 )
-from dgray.search_points import cells_of
 
 JOURNAL = "optuna.journal"  # of the run folder; optuna-dashboard opens it
 

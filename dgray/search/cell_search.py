@@ -17,12 +17,13 @@ import pandas as pd
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from dgray.config.domains import Value
-from dgray.config.load import Study
-from dgray.config.problem import dotted
-from dgray.plan import Trial
-from dgray.run_folder import RunFolder
-from dgray.run_lock import RunRefused
+from dgray.config.reading.domains import Value
+from dgray.config.reading.load import Study
+from dgray.config.reading.problem import dotted
+from dgray.plan.cells import Cell, Point, point_trial
+from dgray.plan.plan import Trial
+from dgray.record.run_folder import RunFolder
+from dgray.record.run_lock import RunRefused
 from dgray.search.attributes import attributes_of, held_out, name_metrics
 from dgray.search.early_stopping import Judge
 from dgray.search.points import Running, outcome
@@ -31,7 +32,6 @@ from dgray.search.samplers import build_pruner, build_sampler
 from dgray.search.schedule import Recall, no_recall, trained_until
 from dgray.search.space import suggest
 from dgray.search.verdict import judge
-from dgray.search_points import Cell, Point, point_trial
 
 ROUNDING = 1e-6  # relative: samplers that optimise may round differently with other libraries
 MAX_REPEATS = 100  # points in a row that are answered without a trial: the space is used up

@@ -8,7 +8,7 @@ import optuna
 import pandas as pd
 
 from dgray.config.search import OptunaSearch
-from dgray.plan import Trial
+from dgray.plan.plan import Trial
 from dgray.search.records import Told
 from dgray.search.verdict import judge
 

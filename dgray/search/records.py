@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from dgray.config.domains import Domain
+from dgray.config.reading.domains import Domain
 from dgray.config.search import VALIDATED, OptunaSearch
-from dgray.run_folder import RunFolder
+from dgray.record.run_folder import RunFolder
 
 FOLDER = "search"
 State = Literal["COMPLETE", "PRUNED", "FAIL"]

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from dgray.cost import trial_seconds
-from dgray.plan import Trial
-from dgray.run_folder import RunFolder
+from dgray.plan.cost import trial_seconds
+from dgray.plan.plan import Trial
+from dgray.record.run_folder import RunFolder
 
-# Fills the run folder with what is known of a trial from elsewhere (``dgray.result_cache``).
+# Copies known results of a trial into the run folder (``dgray.engine.result_cache``).
 Recall = Callable[[Trial], None]
 
 

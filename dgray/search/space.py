@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import optuna
 
-from dgray.config.domains import Domain, Value
-from dgray.config.load import Study
-from dgray.config.problem import FieldPath
-from dgray.search_points import Cell, in_order, is_active
+from dgray.config.reading.domains import Domain, Value
+from dgray.config.reading.load import Study
+from dgray.config.reading.problem import FieldPath
+from dgray.plan.cells import Cell, in_order, is_active
 
 
 def suggest(trial: optuna.Trial, study: Study, cell: Cell) -> dict[FieldPath, Value]:

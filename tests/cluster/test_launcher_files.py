@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dgray.config.load import load_study
+from dgray.config.reading.load import load_study
 from tests.cluster.problems import all_problems
 from tests.cluster.versions import ROOT, Versions
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dgray.config.load import Study, load_study
-from dgray.config.problem import StudyError
+from dgray.config.reading.load import Study, load_study
+from dgray.config.reading.problem import StudyError
 
 Load = Callable[..., Study]
 Refuse = Callable[..., list[str]]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dgray.config.load import load_study, lock_text
-from dgray.plan import make_plan
+from dgray.config.reading.load import load_study, lock_text
+from dgray.plan.plan import make_plan
 from tests.config.conftest import MINIMAL, Load
 
 GRID = """\

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dgray.config.load import load_study
-from dgray.config.problem import StudyError
-from dgray.config.yaml_source import read_document
+from dgray.config.reading.load import load_study
+from dgray.config.reading.problem import StudyError
+from dgray.config.reading.yaml_source import read_document
 from tests.config.conftest import Refuse
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ensembles import random_ensemble
 from torch import Tensor
 
 from dgray.discriminator.mlp import Mlp
+from tests.discriminator.ensembles import random_ensemble
 
 
 @pytest.fixture(params=["silu", "softplus", "tanh"])

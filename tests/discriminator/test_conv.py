@@ -6,9 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-import reference_conv
 import torch
-from conv_ensembles import SHAPES, generators, noisy_images, random_conv
 from torch import Tensor
 
 import dgray.discriminator.conv as conv_module
@@ -23,6 +21,8 @@ from dgray.discriminator.objective import (
     Objective,
     Outputs,
 )
+from tests.discriminator import reference_conv
+from tests.discriminator.conv_ensembles import SHAPES, generators, noisy_images, random_conv
 
 # A constant in the logit is in no gradient; every other parameter is.
 NOT_IN_THE_GRADIENT = {"out.bias"}

@@ -6,10 +6,16 @@ import itertools
 
 import pytest
 import torch
-from conv_ensembles import SHAPES, generators, noisy_images, perturbed, random_conv
 
 from dgray.discriminator.conv import initialise_conv
 from dgray.discriminator.conv_network import ConvShape
+from tests.discriminator.conv_ensembles import (
+    SHAPES,
+    generators,
+    noisy_images,
+    perturbed,
+    random_conv,
+)
 
 
 def test_labels_tell_the_class() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ensembles import random_ensemble
 from torch import Tensor
 
 from dgray.data.mixtures import NAMED
@@ -25,6 +24,7 @@ from dgray.discriminator.guidance import (
     StackedGuidance,
     hat_functions,
 )
+from tests.discriminator.ensembles import random_ensemble
 
 DOUBLE = torch.float64
 DATA = NAMED["ring8"]()

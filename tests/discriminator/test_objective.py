@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from ensembles import random_ensemble
 from torch import Tensor
 
 from dgray.diffusion.mixture import GaussianMixture
@@ -25,6 +24,7 @@ from dgray.discriminator.objective import (
     denoising_residual,
     edm_weighting,
 )
+from tests.discriminator.ensembles import random_ensemble
 
 DOUBLE = torch.float64
 SIGMA = 0.6

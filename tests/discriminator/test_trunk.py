@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conv_ensembles import noisy_images, random_conv
 from torch import Tensor, nn
 
 from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
 from dgray.discriminator.objective import Batch, Kl, Noised, Outputs
 from dgray.discriminator.trunk import ModuleTrunk, Trunk, load_trunk
+from tests.discriminator.conv_ensembles import noisy_images, random_conv
 
 IMAGE = (1, 6, 6)
 CPU = torch.device("cpu")

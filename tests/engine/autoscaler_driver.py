@@ -23,9 +23,9 @@ import ray
 import tests.engine.fake_trial
 from dgray.engine import tune
 from dgray.engine.events import Event, PlacesChanged
-from dgray.plan import Trial
-from dgray.run_folder import RunFolder
-from dgray.run_lock import RunRefused
+from dgray.plan.plan import Trial
+from dgray.record.run_folder import RunFolder
+from dgray.record.run_lock import RunRefused
 from dgray.search.schedule import GridSchedule
 from tests.engine.cluster_driver import Namespaces
 from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare

@@ -32,8 +32,7 @@ import ray
 from ray._raylet import GcsClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dgray.artifacts import build_artifacts
-from dgray.config.load import load_study
+from dgray.config.reading.load import load_study
 from dgray.engine import local, tune
 from dgray.engine.events import (
     CheckpointDone,
@@ -42,9 +41,10 @@ from dgray.engine.events import (
     PlacesChanged,
     TrialStarted,
 )
-from dgray.plan import Plan, Trial, make_plan
-from dgray.row import CheckpointResult, column_names
-from dgray.run_folder import RunFolder
+from dgray.plan.plan import Plan, Trial, make_plan
+from dgray.problem.shared import build_artifacts
+from dgray.record.row import CheckpointResult, column_names
+from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
 from tests.engine import namespaces
 
@@ -183,7 +183,7 @@ def gated_trial(
 ) -> Iterator[CheckpointResult]:
     """The real trial, which says where it ran (and what of the driver it saw), and waits."""
     import dgray
-    from dgray.trial import run_trial
+    from dgray.trial.run import run_trial
 
     node = ray.get_runtime_context().get_node_id()
     sees = "sees" if Path(trial.config.description).exists() else "does not see"

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgray.config.study import StudyConfig
-from dgray.plan import Plan, Setting, Trial
-from dgray.row import CheckpointResult, Cloud, LossPoint, Row
+from dgray.plan.plan import Plan, Setting, Trial
+from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
 
 if TYPE_CHECKING:
-    from dgray.artifacts import Workers
+    from dgray.problem.shared import Workers
 
 ARTIFACTS = {"offset": b"0.125"}
 

@@ -26,10 +26,10 @@ from dgray.config.study import StudyConfig
 from dgray.engine import sampling_actors, tune
 from dgray.engine.events import EngineStarted, Event
 from dgray.engine.sampling_actors import SamplingActors
-from dgray.plan import Trial
-from dgray.row import CheckpointResult
-from dgray.run_folder import RunFolder
-from dgray.run_lock import RunRefused
+from dgray.plan.plan import Trial
+from dgray.record.row import CheckpointResult
+from dgray.record.run_folder import RunFolder
+from dgray.record.run_lock import RunRefused
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare
 

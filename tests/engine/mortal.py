@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from dgray.config.study import StudyConfig
-from dgray.make_artifact import Making, Part, make_base_of_images
+from dgray.problem.make_shared import Making, Part, make_base_of_images
 
 
 class Mortal:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dgray import artifacts as dgray_artifacts
-from dgray.artifacts import ArtifactFailed, build_artifacts
 from dgray.engine.events import Event, WorkerLost
-from dgray.plan import Trial
+from dgray.plan.plan import Trial
+from dgray.problem import shared as dgray_artifacts
+from dgray.problem.shared import ArtifactFailed, build_artifacts
 from tests.engine.mortal import Mortal
-from tests.test_artifacts import trials_of
-from tests.test_trial import Memory
+from tests.problem.test_shared import trials_of
+from tests.trial.test_run import Memory
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_running")]
 

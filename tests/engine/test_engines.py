@@ -23,9 +23,9 @@ from dgray.engine.events import (
     TrialFinished,
     TrialStarted,
 )
-from dgray.plan import Plan
-from dgray.row import column_names
-from dgray.run_folder import RunFolder
+from dgray.plan.plan import Plan
+from dgray.record.row import column_names
+from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import (
     ARTIFACTS,
@@ -236,7 +236,7 @@ def test_a_checkpoint_that_was_lost_is_computed_again(run: Run, tmp_path: Path) 
 DRIVER = """
 import importlib, sys
 from pathlib import Path
-from dgray.run_folder import RunFolder
+from dgray.record.run_folder import RunFolder
 from dgray.engine.events import WorkerLost
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare

@@ -10,7 +10,7 @@ import pytest
 from dgray.engine import nodes
 from dgray.engine.events import Event, PlacesChanged
 from dgray.engine.nodes import NodeWatch, Places
-from dgray.run_lock import RunRefused
+from dgray.record.run_lock import RunRefused
 
 HEAD = {"CPU": 2.0, "node:__internal_head__": 1.0}
 GPU_NODE = {"CPU": 8.0, "GPU": 1.0}

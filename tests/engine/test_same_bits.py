@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dgray.artifacts import build_artifacts
-from dgray.config.load import load_study
+from dgray.config.reading.load import load_study
 from dgray.engine import local
-from dgray.plan import make_plan
-from dgray.row import column_names
-from dgray.run_folder import RunFolder
+from dgray.plan.plan import make_plan
+from dgray.problem.shared import build_artifacts
+from dgray.record.row import column_names
+from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
 
 STUDY = """\

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 import dgray.engine.sampling_actors as sampling_actors
-from dgray.artifacts import build_artifacts
-from dgray.build import build_discriminator, build_problem
-from dgray.config.load import load_study
+from dgray.config.reading.load import load_study
 from dgray.discriminator.discriminator import Discriminator, Silent
 from dgray.engine import local, tune
 from dgray.engine.sampling_actors import SamplingActors
-from dgray.evaluate_images import DrawnImages, ImageScoring, ImageShard
-from dgray.open_run import open_run
-from dgray.plan import Plan, Setting, make_plan
-from dgray.row import column_names
-from dgray.run_folder import RunFolder
+from dgray.plan.plan import Plan, Setting, make_plan
+from dgray.problem.build import build_discriminator, build_problem
+from dgray.problem.shared import build_artifacts
+from dgray.record.open_run import open_run
+from dgray.record.row import column_names
+from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
+from dgray.trial.score_images import DrawnImages, ImageScoring, ImageShard
 
 STUDY = """\
 name: tiny

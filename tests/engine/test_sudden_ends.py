@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dgray.atomic_file import PARTIAL_SUFFIX
-from dgray.run_folder import RunFolder
+from dgray.files import PARTIAL_SUFFIX
+from dgray.record.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from dgray.engine.events import EngineStarted, Event, TrialFailed, WorkerLost
-from dgray.run_folder import RunFolder
-from dgray.run_lock import RunRefused
+from dgray.record.run_folder import RunFolder
+from dgray.record.run_lock import RunRefused
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import EPOCHS, fake_trial, make_plan, make_trial, prepare
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dgray.features.extractor import FeatureSource
 from dgray.metrics.feature_statistics import FeatureStatistics, Moments
+from dgray.metrics.features.extractor import FeatureSource
 from dgray.metrics.frechet import frechet_distance
 
 RNG = np.random.default_rng(0)
@@ -99,7 +99,7 @@ def test_bytes_come_back_exactly_and_are_always_the_same() -> None:
 THREADS = """
 import sys
 import numpy as np
-from dgray.features.extractor import FeatureSource
+from dgray.metrics.features.extractor import FeatureSource
 from dgray.metrics.feature_statistics import FeatureStatistics
 source = FeatureSource("fd_test", 700, "none", "")
 rng = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgray.features.extractor import FeatureSource
 from dgray.metrics.feature_statistics import FeatureStatistics
+from dgray.metrics.features.extractor import FeatureSource
 from dgray.metrics.frechet import frechet_distance
 from dgray.metrics.image_scores import frechet_estimate, score_features
 from dgray.metrics.kid import kernel_distance

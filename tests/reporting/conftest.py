@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic import counterexample, write_run
-from synthetic_overfit import results
+
+from tests.reporting.synthetic import counterexample, write_run
+from tests.reporting.synthetic_overfit import results
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dgray.record.row import CheckpointResult, Cloud, Row
+from dgray.record.run_folder import RunFolder
 from dgray.reporting.table import StudyTable, study_table
-from dgray.row import CheckpointResult, Cloud, Row
-from dgray.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

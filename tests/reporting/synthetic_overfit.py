@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from synthetic import Member, hash_of, row
 
-from dgray.row import CheckpointResult, Cloud, LossPoint, Row
+from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
+from tests.reporting.synthetic import Member, hash_of, row
 
 EDGES = np.geomspace(0.002, 80, 13)
 BASE_KL = 0.656

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from synthetic import Member, row, table_of
 
 from dgray.reporting.table import NoRowsError, study_table
+from tests.reporting.synthetic import Member, row, table_of
 
 BASE = Member("base", {})
 KL = Member("kl", {"fit.objective": "kl", "discriminator.width": 8}, epochs=(5,))

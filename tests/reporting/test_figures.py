@@ -7,14 +7,14 @@ from pathlib import Path
 import matplotlib
 import pytest
 from matplotlib.text import Text
-from synthetic import Member, row, table_of
 
 from dgray.reporting.build import read_table
-from dgray.reporting.figures import KINDS, Picture, pictures
-from dgray.reporting.figures_epochs import headline, kl_against_epochs
-from dgray.reporting.figures_loss import losses
+from dgray.reporting.figures.epochs import headline, kl_against_epochs
+from dgray.reporting.figures.figures import KINDS, Picture, pictures
+from dgray.reporting.figures.loss import losses
+from dgray.reporting.figures.theme import STYLE
 from dgray.reporting.table import StudyTable
-from dgray.reporting.theme import STYLE
+from tests.reporting.synthetic import Member, row, table_of
 
 OVERFIT = {kind.name for kind in KINDS} - {"control_lenses", "path_change", "nearest_training"}
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}

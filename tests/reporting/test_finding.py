@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import Member, row, table_of, write_run
-from synthetic_overfit import results
 
+from dgray.record.row import Row
 from dgray.reporting.build import read_table
-from dgray.reporting.finding import Finding, finding
-from dgray.reporting.summary import Estimate, best
-from dgray.row import Row
+from dgray.reporting.text.finding import Finding, finding
+from dgray.reporting.text.summary import Estimate, best
+from tests.reporting.synthetic import Member, row, table_of, write_run
+from tests.reporting.synthetic_overfit import results
 
 BASE = Member("base", {})
 

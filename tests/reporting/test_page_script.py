@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dgray.reporting.build import read_table
-from dgray.reporting.finding import finding
 from dgray.reporting.page import Source, report_page
+from dgray.reporting.text.finding import finding
 
 pytestmark = pytest.mark.browser
 

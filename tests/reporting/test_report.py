@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from synthetic import Member, row
 
-from dgray.report import main
+from dgray.cli.report import main
+from dgray.record.row import CheckpointResult, column_names
+from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import build_report
-from dgray.row import CheckpointResult, column_names
-from dgray.run_folder import RunFolder
+from tests.reporting.synthetic import Member, row
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 
@@ -165,7 +165,7 @@ def test_folder_without_rows_is_refused_with_status_2(
 
 def test_report_needs_neither_torch_nor_ray() -> None:
     code = (
-        "import sys, dgray.report, dgray.reporting.tensorboard;"
+        "import sys, dgray.report, dgray.reporting.tensorboard.tensorboard;"
         "print([m for m in ('torch', 'ray', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,17 +10,17 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from synthetic_search import KL_AND_TIME, RANGES, RATE, WIDTH, point, search_of
 
-from dgray.reporting.figures import SEARCH_KINDS, search_pictures
-from dgray.reporting.figures_search import history, pareto_front
-from dgray.reporting.figures_search_fields import (
+from dgray.reporting.figures.figures import SEARCH_KINDS, search_pictures
+from dgray.reporting.figures.search import history, pareto_front
+from dgray.reporting.figures.search_fields import (
     MIN_POINTS,
     importances,
     importances_of,
     parallel_coordinates,
 )
 from dgray.reporting.search_table import CellPoints, Range
+from tests.reporting.synthetic_search import KL_AND_TIME, RANGES, RATE, WIDTH, point, search_of
 
 DECAY = "fit.ema_decay"
 CHOICE = {DECAY: Range("choice", choices=(0, 0.9, "null"))}

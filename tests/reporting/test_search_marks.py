@@ -7,13 +7,13 @@ from pathlib import Path
 import optuna
 import pyarrow.parquet as pq
 
-from dgray.plan import make_plan
+from dgray.plan.cells import cells_of
+from dgray.plan.plan import make_plan
+from dgray.record.run_folder import RunFolder
 from dgray.reporting.search_marks import marked
 from dgray.reporting.search_table import read_searches
 from dgray.reporting.table import study_table, write_parquet
-from dgray.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
-from dgray.search_points import cells_of
 from tests.search.analytic import finish, load, result
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from synthetic_search import KL, KL_AND_TIME, RATE, WIDTH, point, search_of
 
-from dgray.plan import make_plan
+from dgray.plan.plan import make_plan
+from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import read_table
-from dgray.reporting.figures_search_fields import parallel_coordinates
-from dgray.reporting.finding import finding
+from dgray.reporting.figures.search_fields import parallel_coordinates
 from dgray.reporting.page import Source, report_page
 from dgray.reporting.search_table import (
     CellPoints,
@@ -26,9 +25,10 @@ from dgray.reporting.search_table import (
     points_table,
     read_searches,
 )
-from dgray.reporting.search_words import search_lines, search_statements
 from dgray.reporting.table import StudyTable
-from dgray.run_folder import RunFolder
+from dgray.reporting.text.finding import finding
+from dgray.reporting.text.search_words import search_lines, search_statements
+from tests.reporting.synthetic_search import KL, KL_AND_TIME, RATE, WIDTH, point, search_of
 from tests.search.analytic import load, run_search
 
 OVERRIDES = (

@@ -11,11 +11,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
+from dgray.cli.live_tensorboard import LiveTensorBoard
 from dgray.engine.events import CheckpointDone, EngineStarted
-from dgray.live_tensorboard import LiveTensorBoard
-from dgray.plan import Plan, make_plan
+from dgray.plan.plan import Plan, make_plan
+from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import build_report
-from dgray.run_folder import RunFolder
 from dgray.search.build import build_schedule
 from tests.search.analytic import finish, load, run_search
 

@@ -9,14 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic_overfit import results
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
+from dgray.record.row import CheckpointResult
 from dgray.reporting.build import read_table
-from dgray.reporting.raster import cloud_png, frame_of
-from dgray.reporting.tensorboard import TensorBoardWriter, _cloud_tag, rebuild, run_name
-from dgray.row import CheckpointResult
+from dgray.reporting.tensorboard.raster import cloud_png, frame_of
+from dgray.reporting.tensorboard.tensorboard import (
+    TensorBoardWriter,
+    _cloud_tag,
+    rebuild,
+    run_name,
+)
+from tests.reporting.synthetic_overfit import results
 
 WANTED = "cross_entropy, width 128, num_real 100"
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dgray.config.load import Study, load_study
-from dgray.plan import Plan, Trial, make_plan
-from dgray.row import CheckpointResult, Row
-from dgray.run_folder import RunFolder
+from dgray.config.reading.load import Study, load_study
+from dgray.plan.plan import Plan, Trial, make_plan
+from dgray.record.row import CheckpointResult, Row
+from dgray.record.run_folder import RunFolder
 from dgray.search.build import build_schedule
 from dgray.search.schedule import Schedule
 

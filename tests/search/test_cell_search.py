@@ -13,15 +13,15 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from dgray.config.load import Study
+from dgray.config.reading.load import Study
 from dgray.config.search import ARGUMENTS
-from dgray.plan import Trial
-from dgray.run_folder import RunFolder
+from dgray.plan.cells import cells_of
+from dgray.plan.plan import Trial
+from dgray.record.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
 from dgray.search.early_stopping import Judge
 from dgray.search.records import Asked, Told, read_events
 from dgray.search.samplers import _SAMPLERS
-from dgray.search_points import cells_of
 from tests.search.analytic import finish, load, result
 
 SAMPLERS = tuple(ARGUMENTS)

@@ -22,8 +22,8 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from dgray.plan import make_plan
-from dgray.run_folder import RunFolder
+from dgray.plan.plan import make_plan
+from dgray.record.run_folder import RunFolder
 from dgray.search.build import JOURNAL
 from tests.search.analytic import finish, load, run_search
 

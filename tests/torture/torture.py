@@ -25,9 +25,9 @@ import psutil
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from dgray.atomic_file import PARTIAL_SUFFIX
-from dgray.row import column_names
-from dgray.run_folder import RunFolder
+from dgray.files import PARTIAL_SUFFIX
+from dgray.record.row import column_names
+from dgray.record.run_folder import RunFolder
 from dgray.search.build import JOURNAL
 from tests.torture.processes import FATAL, MARK, by_kind, family, is_running, marked
 

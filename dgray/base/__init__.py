@@ -1,0 +1,1 @@
+"""Pretrained denoisers (bases): networks, importers and their training. Takes no configuration."""

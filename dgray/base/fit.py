@@ -1,0 +1,218 @@
+"""The ``trained`` base: a denoiser fitted to samples of the data, a generator of its progress.
+
+All randomness of a step comes from a generator named (seed, step) and is drawn on the CPU, so a
+training resumed at a checkpoint draws what an undisturbed one would, on every device the same.
+Printing, files and Ray belong to the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dgray.base.fit_data import BaseData
+from dgray.base.fit_state import BaseState, read_metadata, to_safetensors
+from dgray.base.network import Architecture, as_denoiser, build_network, denoise
+from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.noise import named_generator
+from dgray.diffusion.preconditioned import denoising_loss
+from dgray.diffusion.sigmas import log_normal
+
+EDM_SIGMA_DATA = 0.5  # the scale to which EDM's law of noise levels belongs
+LABEL_DROPOUT = 0.1  # so that no class is a class too: Ho & Salimans 2022 (arXiv 2207.12598)
+
+
+@dataclass(frozen=True)
+class BaseSchedule:
+    """How a base is trained.
+
+    Attributes:
+        steps: of the optimiser.
+        batch_size: samples a step, drawn with replacement; at most the number there are.
+        learning_rate: Adam's, at its highest.
+        warmup: first steps, over which the learning rate rises linearly.
+        learning_rate_decay: ``cosine``: it falls to 0 at the last step.
+        ema_decay: of the weight average, per step, once ramped up; 0: no average.
+        report_every: steps between reports.
+        checkpoint_every: steps between resumable states.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int = 0
+    learning_rate_decay: Literal["constant", "cosine"] = "constant"
+    ema_decay: float = 0.0
+    report_every: int = 100
+    checkpoint_every: int = 250
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        rate = self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1))
+        if self.learning_rate_decay == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return rate
+
+    def is_due(self, step: int) -> bool:
+        """Whether to report after so many steps."""
+        periods = (self.report_every, self.checkpoint_every, self.steps)
+        return any(step % period == 0 for period in periods)
+
+
+@dataclass(frozen=True)
+class BaseProgress:
+    """How far a training is.
+
+    Attributes:
+        step: steps done.
+        loss: mean of EDM's weighted loss since the last report; 1 for a network that is zero.
+        seconds: wall time since the last report.
+        state: at a checkpoint, what ``fit_base`` resumes from; else None.
+    """
+
+    step: int
+    loss: float
+    seconds: float
+    state: bytes | None
+
+
+BaseFit = Generator[BaseProgress, None, bytes]
+
+
+def fit_base(
+    data: BaseData,
+    architecture: Architecture,
+    schedule: BaseSchedule,
+    *,
+    seed: int,
+    device: torch.device,
+    resume: bytes | None = None,
+) -> BaseFit:
+    """Train; yield progress, return the artifact that ``load_base`` reads.
+
+    Args:
+        data: what it is fitted to.
+        architecture: of the network; with classes if and only if the data has labels.
+        schedule: how it is trained.
+        seed: of the study.
+        device: where it is trained.
+        resume: the last ``BaseProgress.state`` of the same training.
+
+    Raises:
+        ValueError: data and architecture do not fit, or ``resume`` is of another training.
+        FloatingPointError: the loss is no longer finite.
+    """
+    _check(data, architecture)
+    definition = _definition(data, architecture, schedule, seed)
+    with _global_generators(device, named_generator(seed, "base", "initial").initial_seed()):
+        network = build_network(architecture)
+    state = BaseState.start(network.to(device).train())
+    if resume is not None:
+        state.load_bytes(resume, definition)
+    started, losses = time.monotonic(), list[Tensor]()
+    while state.step < schedule.steps:
+        generator = named_generator(seed, "base", state.step)
+        loss = _loss(state, data, architecture, schedule.batch_size, generator)
+        state.advance(loss, schedule.rate(state.step), schedule.ema_decay)
+        losses.append(loss.detach())
+        if schedule.is_due(state.step):
+            mean = _finite_mean(losses, state.step)
+            is_checkpoint = state.step % schedule.checkpoint_every == 0
+            content = state.to_bytes(definition) if is_checkpoint else None
+            yield BaseProgress(state.step, mean, time.monotonic() - started, content)
+            started, losses = time.monotonic(), []
+    return to_safetensors(state.averaged(), architecture.to_json())
+
+
+def load_base(artifact: bytes, device: torch.device) -> Denoiser:
+    """The denoiser whose averaged weights ``fit_base`` returned; has ``given`` if it has classes.
+
+    Raises:
+        ValueError: the bytes are not such an artifact.
+    """
+    architecture = Architecture.from_json(read_metadata(artifact))
+    with torch.random.fork_rng(devices=[]):  # initial weights, overwritten at once
+        network = build_network(architecture)
+    network.load_state_dict(safetensors.torch.load(artifact))
+    return as_denoiser(network.to(device), architecture)
+
+
+def _loss(
+    state: BaseState,
+    data: BaseData,
+    architecture: Architecture,
+    batch_size: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The loss of one batch."""
+    device = next(state.network.parameters()).device
+    count = len(data.samples)
+    size = min(batch_size, count)
+    chosen = torch.randint(count, (size,), generator=generator)
+    is_mirrored = torch.rand(size, generator=generator) < 0.5 if data.flip else None
+    clean = data.clean(chosen, is_mirrored)
+    scale = architecture.sigma_data / EDM_SIGMA_DATA
+    sigma = log_normal(torch.randn(size, generator=generator)) * scale
+    noisy = clean + sigma[:, None] * torch.randn(clean.shape, generator=generator)
+    labels = None
+    if data.labels is not None:
+        is_dropped = torch.rand(size, generator=generator) < LABEL_DROPOUT
+        labels = torch.where(is_dropped, -1, data.labels[chosen]).to(device)
+    clean, noisy, sigma = clean.to(device), noisy.to(device), sigma.to(device)
+    with _global_generators(device, generator.initial_seed()):
+        denoised = denoise(state.network, architecture, noisy, sigma, labels)
+    return denoising_loss(denoised, clean, sigma, architecture.sigma_data)
+
+
+@contextmanager
+def _global_generators(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch's global generators, from which layers draw; as they were afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _check(data: BaseData, architecture: Architecture) -> None:
+    if data.shape != architecture.shape:
+        raise ValueError(
+            f"the network is for samples of shape {architecture.shape}, but the data has "
+            f"{data.shape}"
+        )
+    classes = architecture.num_classes
+    if (data.labels is None) != (classes == 0):
+        raise ValueError(
+            f"a base with {classes} classes was asked for, but the data comes "
+            f"{'without' if data.labels is None else 'with'} labels; "
+            "set base.conditional to fit the data"
+        )
+    if data.labels is not None and not 0 <= data.labels.min() <= data.labels.max() < classes:
+        raise ValueError(f"labels must be from 0 to {classes - 1}, but some are not")
+
+
+def _definition(
+    data: BaseData, architecture: Architecture, schedule: BaseSchedule, seed: int
+) -> str:
+    """What is being trained, as text: all that its weights depend on."""
+    how = asdict(schedule)
+    del how["report_every"], how["checkpoint_every"]
+    parts = {"data": [data.sha256, data.flip], "network": asdict(architecture), "seed": seed}
+    return json.dumps({**parts, "schedule": how}, sort_keys=True)
+
+
+def _finite_mean(losses: list[Tensor], step: int) -> float:
+    mean = float(torch.stack(losses).mean())
+    if not math.isfinite(mean):
+        raise FloatingPointError(
+            f"the loss of the base must be finite, but by step {step} it is {mean}; lower "
+            "base.learning_rate"
+        )
+    return mean

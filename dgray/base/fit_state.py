@@ -1,0 +1,129 @@
+"""Everything the training of a base carries from step to step, and its safetensors form.
+
+Generators are not part of it: they are named by (seed, step), see ``dgray.base.fit``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dgray.base.network import Network
+
+ADAM = ("exp_avg", "exp_avg_sq", "step")  # torch's names of its state
+FUSED_DEVICES = ("cpu", "cuda")
+METADATA = "dgray"  # one key only: the order of several is not fixed
+EMA_RAMP = 0.05  # half-life at most this share of the steps so far: EDM's training default
+
+
+@dataclass
+class BaseState:
+    """Network, optimiser and weight average of a base in training.
+
+    Attributes:
+        network: its parameters change in place.
+        optimizer: Adam over them.
+        average: by name of the parameter.
+        step: optimiser steps done.
+    """
+
+    network: Network
+    optimizer: torch.optim.Adam
+    average: dict[str, Tensor]
+    step: int = 0
+
+    @staticmethod
+    def start(network: Network) -> BaseState:
+        """A training that has not begun."""
+        average = {name: p.detach().clone() for name, p in network.named_parameters()}
+        is_fused = next(network.parameters()).device.type in FUSED_DEVICES
+        adam = torch.optim.Adam(network.parameters(), fused=is_fused)
+        return BaseState(network, adam, average)
+
+    def advance(self, loss: Tensor, learning_rate: float, ema_decay: float) -> None:
+        """One optimiser step, and one of the average."""
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        decay = ramped_decay(ema_decay, self.step)
+        tensors = [p.detach() for p in self.network.parameters()]
+        torch._foreach_lerp_(list(self.average.values()), tensors, 1 - decay)
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The state dict of the network with averaged parameters."""
+        return {**self.network.state_dict(), **self.average}
+
+    def to_bytes(self, definition: str) -> bytes:
+        """All of it as safetensors, marked by what is being trained."""
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self.network.named_parameters():
+            tensors[f"weight.{name}"] = parameter.detach()
+            tensors[f"average.{name}"] = self.average[name]
+            for key in ADAM:
+                tensors[f"{key}.{name}"] = self.optimizer.state[parameter][key]
+        metadata = json.dumps({"definition": definition, "step": self.step})
+        return to_safetensors(tensors, metadata)
+
+    def load_bytes(self, content: bytes, definition: str) -> None:
+        """Continue where ``to_bytes`` of the same training was.
+
+        Raises:
+            ValueError: it was another training.
+        """
+        metadata = json.loads(read_metadata(content))
+        if metadata.get("definition") != definition:
+            raise ValueError(
+                "a base must be resumed with the data, seed, network and schedule it was begun "
+                f"with, which were {metadata.get('definition')}, but now they are {definition}; "
+                "start it anew or undo the change"
+            )
+        self.step = metadata["step"]
+        tensors = safetensors.torch.load(content)
+        for name, parameter in self.network.named_parameters():
+            with torch.no_grad():
+                parameter.copy_(tensors[f"weight.{name}"])
+            self.average[name].copy_(tensors[f"average.{name}"])
+            self.optimizer.state[parameter] = {
+                key: tensors[f"{key}.{name}"].to(parameter.device) for key in ADAM
+            }
+
+
+def ramped_decay(decay: float, step: int) -> float:
+    """Decay of the average at a step, counted from 1; 0: the average is the weights themselves.
+
+    Early weights are forgotten sooner: the half-life is that of ``decay``, but at most 5 % of the
+    steps so far, as in the training of Karras et al. 2022 (arXiv 2206.00364).
+    """
+    return min(decay, math.exp(-math.log(2) / (EMA_RAMP * step)))
+
+
+def to_safetensors(tensors: Mapping[str, Tensor], metadata: str) -> bytes:
+    """Tensors of any device with a text beside them; equal content gives equal bytes."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content: bytes = safetensors.torch.save(on_cpu, metadata={METADATA: metadata})
+    return content
+
+
+def read_metadata(content: bytes) -> str:
+    """The text beside the tensors.
+
+    Raises:
+        ValueError: there is none, so dgray did not write this.
+    """
+    length = int.from_bytes(content[:8], "little")  # safetensors: a length, then a JSON header
+    try:
+        text: str = json.loads(content[8 : 8 + length])["__metadata__"][METADATA]
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"the weights of a trained base must be safetensors with metadata '{METADATA}', but "
+            "these have none; remove the file, and the base is trained again"
+        ) from error
+    return text

@@ -1,0 +1,1 @@
+"""Denoiser networks: architectures, preconditioning and wrappers. Takes no configuration."""

@@ -1,0 +1,1 @@
+"""Readers of stored networks: safetensors, and EDM pickles without executing them."""

@@ -1,0 +1,168 @@
+"""Imports the networks that NVIDIA published with EDM, executing nothing of their files.
+
+Such a file is a plain pickle of {"ema": network, ...}. A network and each of its layers is a
+record of source code, class name and state; EDM's loader executes that source. Here the weights
+and the constructor's arguments are read from the records by ``inert_pickle``, and the network is
+built from them (``dgray.base.networks.architecture``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from torch import Tensor
+
+from dgray.base.networks.architecture import Architecture, Value
+from dgray.base.networks.importing.inert_pickle import Call, PickleRefused, read_inert
+from dgray.base.networks.importing.torch_storage import TENSOR_GLOBALS, read_tensor
+
+RECORD = "torch_utils.persistence._reconstruct_persistent_obj"
+MODULE_DICT = "torch.nn.modules.container.ModuleDict"
+ORDERED_DICT = "collections.OrderedDict"
+NUMPY_SCALARS = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
+NUMPY_DTYPE = "numpy.dtype"
+# Every name that an EDM pickle may contain. None is ever imported; extend by review only.
+ALLOWED = TENSOR_GLOBALS | NUMPY_SCALARS | {RECORD, MODULE_DICT, ORDERED_DICT, NUMPY_DTYPE}
+RECORD_VERSION = 6
+NUMPY_CODES = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
+BYTE_ORDERS = {"<": "<", ">": ">", "|": "<", "=": "<"}
+DEEPEST = 20  # levels of layers within layers; EDM's networks have 4
+
+
+@dataclass(frozen=True)
+class ImportedNetwork:
+    """What a pickle holds.
+
+    Attributes:
+        architecture: of the network.
+        state: its weights and buffers by name, in torch's order.
+        source_sha256: of the source code in the file, which was not executed.
+    """
+
+    architecture: Architecture
+    state: Mapping[str, Tensor]
+    source_sha256: str
+
+
+def read_edm_pickle(path: Path) -> ImportedNetwork:
+    """The averaged network ("ema") of a file, or the network that the file is.
+
+    Raises:
+        PickleRefused: the file is damaged, or holds anything but such a network.
+        ArchitectureError: it holds a network of unknown kind.
+        OSError: it cannot be read.
+    """
+    if path.stat().st_size == 0:
+        raise PickleRefused(f"{path} is empty")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        content = read_inert(cast(BinaryIO, mapped), allowed=ALLOWED)
+    if isinstance(content, dict):
+        if "ema" not in content:
+            found = ", ".join(map(str, content))[:200]
+            raise PickleRefused(f'a snapshot must have an entry "ema"; {path} has: {found}')
+        content = content["ema"]
+    name, source, state = _record(content)
+    architecture = Architecture(name, _arguments(state))
+    weights: dict[str, Tensor] = {}
+    num_bytes = 0
+    for weight_name, weight in _weights(content, "", set()):
+        num_bytes += weight.nbytes
+        if num_bytes > path.stat().st_size:
+            raise PickleRefused(f"{path} must not have the same numbers in several weights")
+        weights[weight_name] = weight
+    digest = hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()
+    return ImportedNetwork(architecture, weights, digest)
+
+
+def _record(value: Any) -> tuple[str, str, dict[str, Any]]:
+    """Class name, source and state of a network or layer."""
+    match value:
+        case Call(arguments=({"type": "class", "version": int(version), **meta},)) if (
+            str(value.function) == RECORD
+        ):
+            if version != RECORD_VERSION:
+                raise PickleRefused(f"a record must be of version {RECORD_VERSION}, not {version}")
+            match meta:
+                case {"class_name": str(name), "module_src": str(source), "state": dict(state)}:
+                    return name, source, state
+    raise PickleRefused("a network must be a record of class name, source and state; it is not")
+
+
+def _weights(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of a layer and the layers in it, in the order of torch's state dict."""
+    if id(value) in seen or len(prefix.split(".")) > DEEPEST:
+        raise PickleRefused(f"a layer must occur once and not too deep; {prefix!r} does not")
+    seen.add(id(value))
+    state = _layer_state(value, prefix)
+    skipped = state.get("_non_persistent_buffers_set", set())
+    if not isinstance(skipped, set):
+        raise PickleRefused(f"{prefix}_non_persistent_buffers_set must be a set")
+    for kind in ("_parameters", "_buffers"):
+        for name, weight in _entries(state, kind, prefix).items():
+            if weight is None or (kind == "_buffers" and name in skipped):
+                continue
+            if id(weight) in seen:
+                raise PickleRefused(f"a weight must occur once; {prefix}{name} does not")
+            seen.add(id(weight))
+            yield f"{prefix}{name}", read_tensor(weight)
+    for name, layer in _entries(state, "_modules", prefix).items():
+        if layer is not None:
+            yield from _weights(layer, f"{prefix}{name}.", seen)
+
+
+def _layer_state(value: Any, prefix: str) -> dict[str, Any]:
+    if isinstance(value, Call) and str(value.function) == MODULE_DICT:
+        if not isinstance(value.state, dict):
+            raise PickleRefused(f"{prefix}: a ModuleDict must have a state")
+        return value.state
+    return _record(value)[2]
+
+
+def _entries(state: Mapping[str, Any], kind: str, prefix: str) -> dict[str, Any]:
+    """One of torch's three dictionaries of a module, plain or ordered."""
+    found = state.get(kind, {})
+    if isinstance(found, Call) and str(found.function) == ORDERED_DICT and not found.arguments:
+        found = found.items
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and name and "." not in name for name in found
+    ):
+        raise PickleRefused(f"{prefix}{kind} must be a dictionary of plain names")
+    return found
+
+
+def _arguments(state: Mapping[str, Any]) -> dict[str, Value]:
+    """The arguments that the network was made with."""
+    if state.get("_init_args", ()) not in ((), []):
+        raise PickleRefused("a network's arguments must all be named")
+    given = state.get("_init_kwargs")
+    if not isinstance(given, dict):
+        raise PickleRefused("a network must say with which arguments it was made (_init_kwargs)")
+    return {str(name): _plain(value) for name, value in given.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """A number, name, or list of numbers; those of numpy become Python's."""
+    if isinstance(value, (list, tuple)):
+        return [_plain_scalar(entry) for entry in value]
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: Any) -> str | int | float | bool:
+    match value:
+        case str() | int() | float():
+            return value
+        case Call(arguments=(Call(arguments=(str(code), *_), state=state) as dtype, bytes(raw))):
+            is_scalar = str(value.function) in NUMPY_SCALARS and str(dtype.function) == NUMPY_DTYPE
+            order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
+            if is_scalar and code in NUMPY_CODES and order in BYTE_ORDERS:
+                kind = np.dtype(BYTE_ORDERS[order] + code)
+                if len(raw) == kind.itemsize:
+                    number: int | float | bool = np.frombuffer(raw, kind)[0].item()
+                    return number
+    raise PickleRefused("an argument of a network must be a plain number, name or list of them")

@@ -1,0 +1,159 @@
+"""Networks on disk: safetensors with a JSON file beside it, or EDM's pickles.
+
+OUT.safetensors holds the state dict, OUT.json the architecture and where it comes from. Knows
+torch and files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.image_denoiser import NetworkDenoiser
+from dgray.base.networks.importing.edm_pickle import read_edm_pickle
+from dgray.base.networks.preconditioning import Preconditioned
+from dgray.files import write_atomically
+
+PICKLE, SAFETENSORS, DESCRIPTION = ".pkl", ".safetensors", ".json"
+SHOWN = 3  # differences told in an error
+
+
+class NetworkRefused(ValueError):
+    """A file that is no network of ours."""
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A network in memory, not yet a module.
+
+    Attributes:
+        architecture: what to build.
+        state: weights and buffers by name.
+        origin: what is known of where it comes from, for the JSON file.
+    """
+
+    architecture: Architecture
+    state: Mapping[str, Tensor]
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_checkpoint(
+    path: Path, device: torch.device | str = "cpu", *, use_fp16: bool | None = None
+) -> NetworkDenoiser:
+    """The network of a file as a denoiser: in evaluation mode, its weights frozen, float32.
+
+    Args:
+        path: .safetensors with its .json beside it, or .pkl.
+        device: where it shall run.
+        use_fp16: compute in float16 on CUDA; None: as the network was published.
+
+    Raises:
+        ValueError: the file is not, or not wholly, such a network.
+        OSError: it cannot be read.
+    """
+    stored = read_network(path)
+    module = build_module(stored)
+    if use_fp16 is not None:
+        module.use_fp16 = use_fp16
+    module = module.to(device).eval().requires_grad_(False)
+    return NetworkDenoiser(module, stored.architecture.shape, stored.architecture.num_classes)
+
+
+def read_network(path: Path) -> StoredNetwork:
+    """What a file holds; see ``load_checkpoint``."""
+    if path.suffix == PICKLE:
+        imported = read_edm_pickle(path)
+        origin = {
+            "file": path.name,
+            "sha256": sha256_of(path),
+            "module_src_sha256": imported.source_sha256,
+        }
+        return StoredNetwork(imported.architecture, imported.state, {"source": origin})
+    if path.suffix != SAFETENSORS:
+        raise NetworkRefused(
+            f"a network must be a {SAFETENSORS} file with a {DESCRIPTION} file beside it, or a "
+            f"{PICKLE} file of EDM, not {path}"
+        )
+    description = path.with_suffix(DESCRIPTION)
+    try:
+        record = json.loads(description.read_text(encoding="utf-8"))
+        state = safetensors.torch.load_file(path)
+    except (json.JSONDecodeError, UnicodeDecodeError, safetensors.SafetensorError) as error:
+        raise NetworkRefused(f"{path} or {description} is damaged: {error}") from error
+    architecture = Architecture.from_json(record)
+    own = ("preconditioning", "init_kwargs", "num_parameters")
+    rest = {name: value for name, value in record.items() if name not in own}
+    return StoredNetwork(architecture, state, rest)
+
+
+def write_network(path: Path, network: StoredNetwork) -> None:
+    """Write ``path`` (.safetensors) and the JSON file beside it, each whole or not at all.
+
+    Raises:
+        NetworkRefused: another kind of path, or weights that are not those of the architecture.
+    """
+    if path.suffix != SAFETENSORS:
+        raise NetworkRefused(f"the file to write must end in {SAFETENSORS}, not {path.name}")
+    module = build_module(network)
+    record = {
+        **network.architecture.to_json(),
+        "num_parameters": sum(weight.numel() for weight in module.parameters()),
+        **network.origin,
+    }
+    state = {name: weight.contiguous() for name, weight in network.state.items()}
+    content = safetensors.torch.save(state)
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    write_atomically(path, lambda file: file.write(content))
+    write_atomically(path.with_suffix(DESCRIPTION), lambda file: file.write(text.encode() + b"\n"))
+
+
+def build_module(network: StoredNetwork) -> Preconditioned:
+    """The module with these weights, in float32, on the CPU.
+
+    Raises:
+        NetworkRefused: names, shapes or kinds of weights are not those of the architecture.
+    """
+    module = _blank(network)
+    expected = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in network.state.items()}
+    wrong = [
+        f"{name}: {found.get(name, 'missing')} instead of {expected.get(name, 'nothing')}"
+        for name in {**expected, **found}
+        if found.get(name) != expected.get(name)
+    ] + [name for name, weight in network.state.items() if not weight.is_floating_point()]
+    if wrong:
+        raise NetworkRefused(
+            "weights must have the names and shapes of the architecture and be floating-point, "
+            f"but {len(wrong)} differ: {'; '.join(wrong[:SHOWN])}"
+        )
+    state = {name: weight.to(torch.float32) for name, weight in network.state.items()}
+    module.load_state_dict(state, strict=True, assign=True)
+    return module
+
+
+def _blank(network: StoredNetwork) -> Preconditioned:
+    """The module without weights, if its description is in proportion to the weights there are."""
+    blocks, weights = network.architecture.num_blocks, len(network.state)
+    if blocks > weights:
+        raise NetworkRefused(f"{blocks} blocks must have as many weights, but there are {weights}")
+    try:
+        with torch.device("meta"):  # neither memory nor time for initial weights
+            return network.architecture.build()
+    except (RuntimeError, ArithmeticError, LookupError) as error:  # of sizes that cannot be
+        raise NetworkRefused(f"no network has such an architecture: {error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

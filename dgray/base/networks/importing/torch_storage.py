@@ -1,0 +1,144 @@
+"""Tensors as torch pickled them in a plain pickle, read without torch's loader.
+
+Such a storage is a blob of ``torch.save``'s format before its zip files: five pickles (a magic
+number, 1001, facts of the machine, a reference to the storage, its key), a count, raw
+little-endian numbers. torch's own ``_load_from_bytes`` runs a second, unlocked unpickler on it;
+this does not.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgray.base.networks.importing.inert_pickle import (
+    Call,
+    Global,
+    Persistent,
+    PickleRefused,
+    read_inert,
+)
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of torch.save
+PROTOCOL_VERSION = 1001
+COUNT = struct.Struct("<q")
+MOST_DIMENSIONS = 8  # of a tensor; those of networks have 4
+STORAGES: Mapping[str, torch.dtype] = MappingProxyType(
+    {
+        "torch.FloatStorage": torch.float32,
+        "torch.DoubleStorage": torch.float64,
+        "torch.HalfStorage": torch.float16,
+        "torch.BFloat16Storage": torch.bfloat16,
+        "torch.LongStorage": torch.int64,
+        "torch.IntStorage": torch.int32,
+        "torch.ShortStorage": torch.int16,
+        "torch.CharStorage": torch.int8,
+        "torch.ByteStorage": torch.uint8,
+        "torch.BoolStorage": torch.bool,
+    }
+)
+LOAD_FROM_BYTES = "torch.storage._load_from_bytes"
+REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2"
+REBUILD_PARAMETER = "torch._utils._rebuild_parameter"
+TENSOR_GLOBALS = frozenset({LOAD_FROM_BYTES, REBUILD_TENSOR, REBUILD_PARAMETER})
+
+
+def read_storage(blob: bytes) -> Tensor:
+    """The numbers of a storage, as a vector on the CPU wherever they were before.
+
+    Raises:
+        PickleRefused: not such a blob, or one that asks for more than a plain storage.
+    """
+    file = io.BytesIO(blob)
+    if read_inert(file, allowed=()) != MAGIC_NUMBER:
+        raise PickleRefused("a storage must begin with torch's magic number; it does not")
+    version = read_inert(file, allowed=())
+    machine = read_inert(file, allowed=())
+    if version != PROTOCOL_VERSION or not isinstance(machine, dict):
+        raise PickleRefused(f"a storage must be of version {PROTOCOL_VERSION}; it is not")
+    if machine.get("little_endian") is not True:
+        raise PickleRefused("a storage must be little-endian")
+    reference = read_inert(file, allowed=STORAGES, with_persistent=True)
+    dtype, key, count = _reference(reference)
+    if read_inert(file, allowed=()) != [key]:
+        raise PickleRefused("a storage must list its own key and no other")
+    start = file.tell()
+    if len(blob) < start + COUNT.size or COUNT.unpack_from(blob, start) != (count,):
+        raise PickleRefused(f"a storage must repeat its count of {count} numbers before them")
+    data = memoryview(blob)[start + COUNT.size :]
+    if len(data) != count * dtype.itemsize:
+        raise PickleRefused(
+            f"a storage of {count} numbers of {dtype} must have {count * dtype.itemsize} bytes, "
+            f"but {len(data)} follow"
+        )
+    if dtype == torch.bool and not set(bytes(data)) <= {0, 1}:
+        raise PickleRefused("truth values must be 0 or 1")
+    if not count:
+        raise PickleRefused("a storage must not be empty")
+    return torch.frombuffer(bytearray(data), dtype=dtype)
+
+
+def _reference(reference: Any) -> tuple[torch.dtype, str, int]:
+    """Element type, key and count of ('storage', type, key, location, count, view)."""
+    match reference:
+        case Persistent(identity=("storage", Global() as kind, str(key), str(), int(count), None)):
+            return STORAGES[str(kind)], key, count
+    raise PickleRefused("a storage must be one plain storage of torch, and no view of one")
+
+
+def read_tensor(call: Any) -> Tensor:
+    """The tensor, or parameter, that ``call`` would rebuild; it covers its whole storage.
+
+    Raises:
+        PickleRefused: no tensor, or one of other strides, offset or size than its storage.
+    """
+    if _is(call, REBUILD_PARAMETER) and call.arguments:
+        call = call.arguments[0]
+    if not _is(call, REBUILD_TENSOR):
+        raise PickleRefused(f"a weight must be a tensor, not {_words(call)}")
+    match call.arguments[:4]:
+        case (Call(arguments=(bytes(blob),)) as storage, int(offset), tuple(size), tuple(stride)):
+            if _is(storage, LOAD_FROM_BYTES):
+                values = read_storage(blob)
+                _check_view(len(values), offset, size, stride)
+                return values.reshape(size)
+    raise PickleRefused("a tensor must have a storage, an offset, a size and strides")
+
+
+def _check_view(count: int, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> None:
+    """Refuse all but the whole storage; what a file claims is not even printed unless it is short.
+
+    Tuples within tuples that share their entries take no room, but their text could fill memory.
+    """
+    plain = all(type(n) is int and 0 <= n < 2**63 for n in (*size, *stride, abs(offset)))
+    if len(size) != len(stride) or len(size) > MOST_DIMENSIONS or not plain:
+        raise PickleRefused(
+            f"a tensor must have as many sizes as strides, at most {MOST_DIMENSIONS}, all of them "
+            "whole numbers that are not negative; this one has not"
+        )
+    expected = [math.prod(size[i + 1 :]) for i in range(len(size))]
+    # where there is one entry, or none, no stride is ever taken
+    fits = all(
+        step == whole or length <= 1
+        for length, step, whole in zip(size, stride, expected, strict=True)
+    )
+    if offset != 0 or math.prod(size) != count or not fits:
+        raise PickleRefused(
+            f"a tensor must be its whole storage in row-major order, but one of size {size}, "
+            f"strides {stride} and offset {offset} was asked of {count} numbers"[:400]
+        )
+
+
+def _is(value: Any, name: str) -> bool:
+    return isinstance(value, Call) and str(value.function) == name
+
+
+def _words(value: Any) -> str:
+    return str(value.function) if isinstance(value, Call) else type(value).__name__

@@ -1,0 +1,240 @@
+r"""From a raw network F to a denoiser D(x; sigma) = c_skip x + c_out F(c_in x; c_noise).
+
+Karras et al. 2022 (arXiv 2206.00364), Table 1, whose four columns are the classes here. The raw
+network is the sub-module ``model``. Images in [-1, 1]. Everything is computed in float32, the raw
+network in float16 if asked to and on CUDA. Knows torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dgray.base.networks.unets.dhariwal import DhariwalUNet
+from dgray.base.networks.unets.song import SongUNet
+
+RawNetwork = SongUNet | DhariwalUNet
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """c_skip, c_out, c_in and c_noise of each image, shape (N,)."""
+
+    skip: Tensor
+    out: Tensor
+    scale: Tensor
+    noise: Tensor
+
+
+class Preconditioned(nn.Module):
+    """A denoiser of images around a raw network; one class for each law of the coefficients.
+
+    Args:
+        model: F(x, noise labels, class labels, augment labels).
+        label_dim: classes; 0: unconditional.
+        use_fp16: run the raw network in float16; on CUDA only.
+    """
+
+    sigma_min: float
+    sigma_max: float
+
+    def __init__(self, model: RawNetwork, *, label_dim: int = 0, use_fp16: bool = False) -> None:
+        super().__init__()
+        self.label_dim, self.use_fp16 = label_dim, use_fp16
+        self.model = model
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """Of noise levels of shape (N,), float32."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        class_labels: Tensor | None = None,
+        augment_labels: Tensor | None = None,
+    ) -> Tensor:
+        """E[x0 | x], float32, of images x (N, C, H, W) and sigma (N,), > 0.
+
+        Class labels are one-hot, (N, label_dim), or zero for no class, which is also what None
+        means to a conditional network; augmentation labels (N, augment_dim).
+        """
+        x = x.to(torch.float32)
+        c = self.coefficients(sigma.to(torch.float32).flatten())
+        labels = self._labels(class_labels, x)
+        raw: Tensor = self.model(self._scaled(x, c), c.noise, labels, augment_labels)
+        mean = raw[:, : x.shape[1]].to(torch.float32)
+        return _per_image(c.skip) * x + _per_image(c.out) * mean
+
+    def features(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """What the last encoder layer returns, (N, F, h, w), float32; of no class."""
+        x = x.to(torch.float32)
+        c = self.coefficients(sigma.to(torch.float32).flatten())
+        emb = self.model.embed(c.noise, self._labels(None, x))
+        return self.model.encode(self._scaled(x, c), emb)[-1].to(torch.float32)
+
+    def _scaled(self, x: Tensor, c: Coefficients) -> Tensor:
+        dtype = torch.float16 if self.use_fp16 and x.is_cuda else torch.float32
+        return (_per_image(c.scale) * x).to(dtype)
+
+    def _labels(self, given: Tensor | None, x: Tensor) -> Tensor | None:
+        if not self.label_dim:
+            return None
+        if given is None:
+            return x.new_zeros(len(x), self.label_dim)
+        return given.to(torch.float32).reshape(-1, self.label_dim)
+
+
+class EDMPrecond(Preconditioned):
+    """Karras et al. 2022: input and target of F have unit variance at every noise level.
+
+    Args:
+        model, label_dim, use_fp16: see ``Preconditioned``.
+        sigma_min, sigma_max: the range of noise levels it is meant for.
+        sigma_data: scale of the data, > 0.
+    """
+
+    def __init__(
+        self,
+        model: RawNetwork,
+        *,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        sigma_min: float = 0,
+        sigma_max: float = math.inf,
+        sigma_data: float = 0.5,
+    ) -> None:
+        super().__init__(model, label_dim=label_dim, use_fp16=use_fp16)
+        self.sigma_min, self.sigma_max, self.sigma_data = sigma_min, sigma_max, sigma_data
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """See ``Preconditioned``."""
+        total = sigma**2 + self.sigma_data**2
+        return Coefficients(
+            skip=self.sigma_data**2 / total,
+            out=sigma * self.sigma_data / total.sqrt(),
+            scale=1 / total.sqrt(),
+            noise=sigma.log() / 4,
+        )
+
+
+class VPPrecond(Preconditioned):
+    """Song et al. 2021 (arXiv 2011.13456), variance preserving, with noise prediction.
+
+    Args:
+        model, label_dim, use_fp16: see ``Preconditioned``.
+        beta_d, beta_min: slope and start of beta(t).
+        M: number of steps of its time.
+        epsilon_t: the time of ``sigma_min``.
+    """
+
+    def __init__(
+        self,
+        model: RawNetwork,
+        *,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        beta_d: float = 19.9,
+        beta_min: float = 0.1,
+        M: int = 1000,
+        epsilon_t: float = 1e-5,
+    ) -> None:
+        super().__init__(model, label_dim=label_dim, use_fp16=use_fp16)
+        self.beta_d, self.beta_min, self.num_steps = beta_d, beta_min, M
+        self.sigma_min, self.sigma_max = self._sigma(epsilon_t), self._sigma(1)
+
+    def _sigma(self, t: float) -> float:
+        return math.sqrt(math.expm1(0.5 * self.beta_d * t**2 + self.beta_min * t))
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """See ``Preconditioned``."""
+        variance = 1 + sigma**2
+        root = (self.beta_min**2 + 2 * self.beta_d * variance.log()).sqrt()
+        time = (root - self.beta_min) / self.beta_d
+        return Coefficients(
+            skip=torch.ones_like(sigma),
+            out=-sigma,
+            scale=1 / variance.sqrt(),
+            noise=(self.num_steps - 1) * time,
+        )
+
+
+class VEPrecond(Preconditioned):
+    """Song et al. 2021 (arXiv 2011.13456), variance exploding.
+
+    Args:
+        model, label_dim, use_fp16: see ``Preconditioned``.
+        sigma_min, sigma_max: the range of noise levels it is meant for.
+    """
+
+    def __init__(
+        self,
+        model: RawNetwork,
+        *,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        sigma_min: float = 0.02,
+        sigma_max: float = 100,
+    ) -> None:
+        super().__init__(model, label_dim=label_dim, use_fp16=use_fp16)
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """See ``Preconditioned``."""
+        one = torch.ones_like(sigma)
+        return Coefficients(skip=one, out=sigma, scale=one, noise=(0.5 * sigma).log())
+
+
+class iDDPMPrecond(Preconditioned):
+    """Nichol & Dhariwal 2021 (arXiv 2102.09672): M noise levels, the nearest of which counts.
+
+    The raw network has twice the channels of an image; the second half, its variances, is unused.
+
+    Args:
+        model, label_dim, use_fp16: see ``Preconditioned``.
+        C_1: smallest ratio of two successive alpha-bars.
+        C_2: the offset of the cosine schedule.
+        M: number of noise levels.
+    """
+
+    u: Tensor
+
+    def __init__(
+        self,
+        model: RawNetwork,
+        *,
+        label_dim: int = 0,
+        use_fp16: bool = False,
+        C_1: float = 0.001,
+        C_2: float = 0.008,
+        M: int = 1000,
+    ) -> None:
+        super().__init__(model, label_dim=label_dim, use_fp16=use_fp16)
+        levels = [0.0]
+        for step in range(M, 0, -1):
+            ratio = _alpha_bar(step - 1, M, C_2) / _alpha_bar(step, M, C_2)
+            levels.insert(0, math.sqrt((levels[0] ** 2 + 1) / max(ratio, C_1) - 1))
+        self.num_steps = M
+        self.register_buffer("u", torch.tensor(levels, dtype=torch.float32))
+        self.sigma_min, self.sigma_max = levels[M - 1], levels[0]
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        """See ``Preconditioned``."""
+        index = (sigma[:, None] - self.u).abs().argmin(1)
+        return Coefficients(
+            skip=torch.ones_like(sigma),
+            out=-sigma,
+            scale=1 / (sigma**2 + 1).sqrt(),
+            noise=(self.num_steps - 1 - index).to(sigma.dtype),
+        )
+
+
+def _alpha_bar(step: int, num_steps: int, offset: float) -> float:
+    return math.sin(0.5 * math.pi * step / num_steps / (offset + 1)) ** 2
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]

@@ -1,0 +1,180 @@
+"""Which model a user means: of a run's folder, or a stored network. Reads files; draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dgray.config.image_base import EdmBase
+from dgray.config.reading.load import load_study
+from dgray.discriminator.fit_state import TrainingState
+from dgray.discriminator.guidance import SplineWeight
+from dgray.plan.cells import Point, cells_of, point_trial
+from dgray.plan.plan import Setting, Trial, make_plan
+from dgray.problem.base_model import import_edm
+from dgray.problem.build import build_discriminator, build_problem
+from dgray.problem.shared import artifact_keys
+from dgray.record.run_folder import RunFolder
+from dgray.reporting.aggregate import SETTING
+from dgray.reporting.build import read_table
+from dgray.reporting.search_table import read_searches
+from dgray.reporting.views import trained
+from dgray.search.records import Asked, read_events
+from dgray.trial.guided_model import BaseRecipe, RunRecipe
+
+
+class NoSuchModelError(ValueError):
+    """The run has no such trial, weight or checkpoint."""
+
+
+def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
+    """Of a stored network: a file, an https address or a short name.
+
+    Raises:
+        ValueError: it is refused.
+        OSError: it cannot be read.
+    """
+    content = import_edm(EdmBase(kind="edm", network=source), tell=print)
+    return BaseRecipe(content, seed, num_steps, f"{Path(source).name}, unguided")
+
+
+def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | None) -> RunRecipe:
+    """Of the guided model of a run.
+
+    Args:
+        run: the run's folder.
+        trial: id of a trial (or the start of it), or ``best``: of all objectives the setting that
+            is best on the validation split, over replicates; of searches the one that they chose.
+        replicate: which of the trial's discriminators.
+        weight: guidance weight; None: that of the chosen row.
+
+    Raises:
+        NoSuchModelError: there is none.
+        OSError: the folder is no run.
+    """
+    trials = {t.id: t for t in _trials(run)}
+    row = _row(run, trial, replicate)
+    if row["trial"] not in trials:
+        raise NoSuchModelError(
+            f"{run.path}: the trial {row['trial']} is not one of its study.lock.yaml as this "
+            "version of dgray reads it; sample with the version that ran the study"
+        )
+    of = trials[row["trial"]]
+    artifacts = {key: run.read_artifact(key) for key in artifact_keys(of)}
+    found = {key: content for key, content in artifacts.items() if content is not None}
+    setting, calibrated = _setting(of, row, weight)
+    words = "calibrated" if setting.is_calibrated else f"w = {setting.guidance_weight:g}"
+    weights = _weights(run, of, int(row["epoch"]), replicate, found) if of.is_trained else None
+    which = f", replicate {replicate}" if replicate else ""
+    name = f"{of.label}{which}, epoch {row['epoch']}, {words}, {setting.num_steps} steps"
+    return RunRecipe(of, found, weights, setting, calibrated, name)
+
+
+def _trials(run: RunFolder) -> Iterator[Trial]:
+    """Those of the run's plan, and those that its searches asked for."""
+    study = load_study(run.path / "study.lock.yaml")
+    yield from make_plan(study).trials
+    for cell in cells_of(study):
+        for event in read_events(run, cell.id):
+            if isinstance(event, Asked) and event.trial is not None:
+                point: Point = {
+                    tuple(name.split(".")): value for name, value in event.values.items()
+                }
+                yield point_trial(study, cell, point)
+
+
+def _row(run: RunFolder, trial: str, replicate: int) -> pd.Series:
+    """The row that is best on validation, of one replicate of the trials that match."""
+    rows = run.rows()
+    rows = rows[(rows["status"] == "ok") & (rows["replicate"] == replicate)]
+    if rows.empty:
+        raise NoSuchModelError(f"--replicate {replicate}: the run has no such finished row")
+    if trial == "best":
+        chosen = _like(rows, _best(run))
+    else:
+        chosen = rows[rows["trial"].str.startswith(trial)]
+        chosen = chosen[chosen["epoch"] == chosen["epoch"].max()]
+    if chosen["trial"].nunique() != 1:
+        known = ", ".join(sorted(set(rows["trial"])))
+        raise NoSuchModelError(
+            f"--trial must be best or the id of one trial, but got {trial!r}; there are {known}"
+        )
+    return chosen.loc[_change(chosen).idxmin()]
+
+
+def _best(run: RunFolder) -> pd.Series:
+    """The setting of a checkpoint that the run's searches chose, or else the best of a grid."""
+    table = read_table(run.path)
+    searches = read_searches(run.path, table)
+    found = [best for search in searches if (best := search.best()) is not None]
+    cells = trained(table.aggregated)
+    if found:
+        cells = pd.concat([_like(cells, best) for best in found])
+    if cells.empty:
+        raise NoSuchModelError(f"{run.path}: no trial of a discriminator has finished")
+    return cells.loc[_change(cells).idxmin()]
+
+
+def _change(rows: pd.DataFrame) -> pd.Series:
+    return rows["validation_change"].astype(float).fillna(float("inf"))
+
+
+def _like(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+    """Those of the same trial, checkpoint and setting."""
+    for name in ("trial", "epoch", *SETTING):
+        same = rows[name].isna() if pd.isna(row[name]) else rows[name] == row[name]
+        rows = rows[same]
+    return rows
+
+
+def _setting(
+    trial: Trial, row: pd.Series, weight: float | None
+) -> tuple[Setting, SplineWeight | None]:
+    """The row's setting, or the same at another weight; and its calibrated weight."""
+    (setting,) = [
+        s
+        for s in trial.settings
+        if s.sampler == row["sampler"]
+        and s.num_steps == row["num_steps"]
+        and s.is_calibrated == row["is_calibrated"]
+        and s.guided_stage == row["guided_stage"]
+        and (s.is_calibrated or s.guidance_weight == row["guidance_weight"])
+        and (s.interval or (None, None))[0] == (row["interval_low"] if s.interval else None)
+    ]
+    if weight is not None:
+        return replace(setting, guidance_weight=weight), None
+    if not setting.is_calibrated:
+        return setting, None
+    knots = torch.tensor(list(row["calibrated_sigmas"]), dtype=torch.float64).log()
+    return setting, SplineWeight(
+        knots, torch.tensor(list(row["calibrated_weights"]), dtype=torch.float64)
+    )
+
+
+def _weights(
+    run: RunFolder, trial: Trial, epoch: int, replicate: int, artifacts: Mapping[str, bytes]
+) -> list[Tensor]:
+    """Those of one discriminator at one checkpoint, on the CPU."""
+    saved = run.load_state(trial.id, [e for e in trial.epochs if e <= epoch])
+    if saved is None or saved[0] != epoch:
+        raise NoSuchModelError(
+            f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is not there; run the "
+            "study again to complete it"
+        )
+    replicates = range(trial.replicates)
+    fit = trial.config.fit
+    problem = build_problem(trial.config, artifacts, torch.device("cpu"))
+    state = TrainingState.start(
+        build_discriminator(problem, replicates),
+        replicates=replicates,
+        weight_decay=fit.weight_decay,
+        ema_decay=fit.ema_decay,
+        patience=fit.patience,
+    )
+    state.load_bytes(saved[1])
+    return [tensor[replicate] for tensor in state.evaluated().tensors]

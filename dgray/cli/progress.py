@@ -1,0 +1,212 @@
+"""What one sees while a study runs: one live view, or plain lines where there is no terminal.
+
+Fed by the engine's events; writes nothing but to the console. Knows rich; neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dgray.cli.plan_view import duration
+from dgray.engine.events import (
+    ArtifactStep,
+    Best,
+    CheckpointDone,
+    EngineStarted,
+    Event,
+    PlacesChanged,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+)
+from dgray.plan.cost import trial_seconds
+from dgray.plan.plan import Trial
+from dgray.record.run_folder import RunFolder
+from dgray.search.schedule import Schedule
+
+_QUIET_SECONDS = 10.0  # between lines about one artifact
+
+
+class Progress:
+    """Follows one run of a plan. Use it as a context manager, and ``observe`` as the observer."""
+
+    def __init__(self, schedule: Schedule, folder: RunFolder, console: Console) -> None:
+        """``folder``: what it holds already counts as done, but not towards the time left."""
+        self._console = console
+        self._schedule, self._folder = schedule, folder
+        self._trials: dict[str, Trial] = {}
+        self._done: dict[str, set[int]] = {}
+        # Work is measured by the cost estimate, spread evenly over a trial's checkpoints; only its
+        # proportions matter here.
+        self._work: dict[str, float] = {}
+        self._learn()
+        self._work_at_start = self._work_done()
+        self._running: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._best: dict[str, tuple[str, Best]] = {}
+        self._where, self._engine = "starting", ""
+        self._started = self._engine_started = time.monotonic()
+        self._told = self._started
+        self._live = Live(get_renderable=self.render, console=console, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        """Show the view, if there is a terminal to show it on."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last state of the view on the screen."""
+        self.stop()
+
+    def stop(self) -> None:
+        """No longer show the view."""
+        if self._live.is_started:
+            self._live.stop()
+
+    def observe(self, event: Event) -> None:
+        """Take in what happened; without a terminal, say it in a line."""
+        match event:
+            case ArtifactStep():
+                self._artifact(event)
+            case EngineStarted(where=where, num_workers=num_workers):
+                self._engine_started = time.monotonic()
+                self._engine = where
+                self._where = f"{num_workers} at a time on {where}"
+                left = self._num_trials_left() + self._schedule.num_to_come
+                self._say(f"trials to run: {left}, {self._where}")
+            case PlacesChanged(num_places=num_places, waits_for=waits_for):
+                self._where = waits_for or f"{num_places} at a time on {self._engine}"
+                self._say(waits_for or f"from now on {self._where}")
+            case TrialStarted(trial_id=trial_id):
+                self._learn()
+                self._running.add(trial_id)
+            case CheckpointDone():
+                self._checkpoint(event)
+            case TrialFailed(trial_id=trial_id, reason=reason):
+                self._running.discard(trial_id)
+                self._failed[trial_id] = reason
+                self._say(f"FAILED {self._trials[trial_id].label}: {reason}")
+            case TrialFinished(trial_id=trial_id):
+                self._learn()
+                self._running.discard(trial_id)
+
+    def _learn(self) -> None:
+        """A search makes trials as it goes, and may stop one early."""
+        for trial in self._schedule.trials:
+            self._trials[trial.id] = trial
+            if trial.id not in self._done:
+                missing = set(self._folder.missing_epochs(trial))
+                self._done[trial.id] = set(trial.epochs) - missing
+                self._work[trial.id] = trial_seconds(trial) / len(trial.epochs)
+
+    @property
+    def _num_checkpoints(self) -> int:
+        return sum(len(trial.epochs) for trial in self._trials.values())
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Reason of each failed trial, by id."""
+        return dict(self._failed)
+
+    def render(self) -> RenderableType:
+        """The live view."""
+        done, total = self._num_done(), self._num_checkpoints
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            ProgressBar(total=total, completed=done, width=30),
+            f"{done}/{total} checkpoints",
+            f"{self._num_trials_done()}/{len(self._trials) + self._schedule.num_to_come} trials",
+            Text(f"{len(self._failed)} failed", style="red") if self._failed else "",
+            f"{duration(time.monotonic() - self._started)} elapsed",
+            f"{self._time_left()} left",
+        )
+        running = [self._trials[trial_id].label for trial_id in sorted(self._running)]
+        lines: list[RenderableType] = [head, Text(self._where, style="dim")]
+        lines += [Text(f"  running: {label}", style="dim") for label in running[:8]]
+        return Group(*lines, *([self._best_table()] if self._best else []))
+
+    def _artifact(self, event: ArtifactStep) -> None:
+        """Said at its end, and on the way not more often than one reads."""
+        line = f"making {event.role}: {event.done}/{event.total} {event.words}"
+        now = time.monotonic()
+        is_due = event.done == event.total or now - self._told > _QUIET_SECONDS
+        is_new, self._where = line != self._where, line
+        if event.total > 1 and is_due and is_new:
+            self._told = now
+            self._say(self._where)
+
+    def _checkpoint(self, event: CheckpointDone) -> None:
+        trial = self._trials[event.trial_id]
+        self._done[trial.id].add(event.epoch)
+        if event.best is not None:
+            current = self._best.get(trial.objective)
+            if current is None or _preferred(event.best, current[1]):
+                self._best[trial.objective] = (f"{trial.label}, epoch {event.epoch}", event.best)
+        best = f": {_in_words(event.best)}" if event.best else ""
+        self._say(
+            f"{self._num_done()}/{self._num_checkpoints} {trial.label}, epoch {event.epoch}{best} "
+            f"({self._time_left()} left)"
+        )
+
+    def _best_table(self) -> Table:
+        table = Table(box=None, pad_edge=False, title_justify="left")
+        for column in ("objective", "best so far, by the validation split", "setting"):
+            table.add_column(column)
+        for objective, (label, best) in self._best.items():
+            table.add_row(objective, _in_words(best), label)
+        return table
+
+    def _say(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _num_done(self) -> int:
+        return sum(len(epochs) for epochs in self._done.values())
+
+    def _num_trials_done(self) -> int:
+        return len(self._trials) - self._num_trials_left()
+
+    def _num_trials_left(self) -> int:
+        return sum(len(self._done[t.id]) < len(t.epochs) for t in self._trials.values())
+
+    def _work_done(self) -> float:
+        return sum(self._work[name] * len(epochs) for name, epochs in self._done.items())
+
+    def _time_left(self) -> str:
+        done = self._work_done()
+        each = [self._work[t.id] * len(t.epochs) for t in self._trials.values()]
+        total = sum(each) + self._schedule.num_to_come * max(each)
+        failed = sum(
+            self._work[name] * (len(self._trials[name].epochs) - len(self._done[name]))
+            for name in self._failed
+        )
+        if done <= self._work_at_start:
+            return "unknown time"
+        elapsed = time.monotonic() - self._engine_started
+        return duration(elapsed * (total - failed - done) / (done - self._work_at_start))
+
+
+def _preferred(new: Best, old: Best) -> bool:
+    if new.validation_change is None or old.validation_change is None:
+        return False  # nothing may be chosen by what is reported
+    return new.validation_change < old.validation_change
+
+
+def _in_words(best: Best) -> str:
+    weight = "calibrated" if best.weight is None else f"w = {best.weight:g}"
+    change = f" ({best.change:+.3g} against the base)" if best.change is not None else ""
+    return f"{best.metric} {best.value:.3g}{change} at {weight}"

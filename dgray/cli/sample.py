@@ -1,0 +1,146 @@
+"""``python -m dgray.sample``: draw samples of a run's guided model, or of a bare base.
+
+Exit status: 0 all samples are there; 2 refused; 130 interrupted (the same command goes on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from dgray.cli.find_model import base_recipe, run_recipe
+from dgray.cli.sample_output import SampleOutput
+from dgray.config.reading.problem import StudyError
+from dgray.data.images import to_uint8
+from dgray.files import write_atomically
+from dgray.record.run_lock import RunRefused
+from dgray.record.storage.location import location
+from dgray.record.storage.working_copy import reading
+from dgray.reporting.figures.image_grid import grid_png
+from dgray.trial.guided_model import Recipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the value is the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        if args.base:
+            recipe: Recipe = base_recipe(args.base, num_steps=args.num_steps, seed=args.seed)
+        else:
+            with reading(location(args.run)) as run:
+                recipe = run_recipe(
+                    run, trial=args.trial, replicate=args.replicate, weight=args.guidance_weight
+                )
+        print(f"sampling {recipe.name}")
+        path = _sample(recipe, SampleOutput(args.out, _seeds(args), recipe.name), args)
+    except (ValueError, OSError, StudyError, RunRefused) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"samples: {path}")
+    return 0
+
+
+def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> Path:
+    """Draw what is missing, a batch at a time, and a grid of the first images beside it."""
+    missing = list(output.missing(args.batch_size))
+    with Progress(transient=True) as progress:
+        owed = sum(map(len, missing))
+        task = progress.add_task("samples", total=len(output.seeds))
+        progress.update(task, completed=len(output.seeds) - owed)
+        for seeds, samples in _drawn(recipe, missing, args):
+            for seed, sample in zip(seeds, samples, strict=True):
+                if recipe.shape is None:
+                    output.write(seed, sample.float().numpy())
+                else:
+                    pixels = to_uint8(sample).unflatten(0, recipe.shape)
+                    output.write(seed, pixels.permute(1, 2, 0).contiguous().numpy())
+            progress.advance(task, len(seeds))
+    if recipe.shape is not None:
+        first = [output.read(seed) for seed in output.seeds[:64]]
+        flat = np.stack([pixels.transpose(2, 0, 1).ravel() for pixels in first])
+        picture, _ = grid_png(flat, recipe.shape)
+        target = output.path.with_name(output.path.stem + "-grid.png")
+        write_atomically(target, lambda file: file.write(picture))
+    return output.finish()
+
+
+def _drawn(
+    recipe: Recipe, ranges: Sequence[range], args: argparse.Namespace
+) -> Iterator[tuple[range, Tensor]]:
+    """Here, or on Ray workers."""
+    if args.workers and ranges:
+        from dgray.engine.sample_workers import draw_on_workers
+
+        gpus = args.gpus_per_worker
+        if gpus is None:
+            gpus = 0.0 if args.device == "cpu" else 1.0
+        yield from draw_on_workers(
+            recipe, ranges, workers=args.workers, gpus=gpus, device=args.device
+        )
+    elif ranges:
+        model = recipe.build(torch.device(args.device))
+        yield from ((seeds, model.draw(seeds).cpu()) for seeds in ranges)
+
+
+def _seeds(args: argparse.Namespace) -> range:
+    if args.seeds is None:
+        return range(args.num_samples)
+    first, _, last = args.seeds.partition("-")
+    if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
+        raise ValueError(f"--seeds must be A-B with A <= B, like 0-49999, but got {args.seeds}")
+    return range(int(first), int(last) + 1)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, but got {text}")
+    return int(text)
+
+
+def _gpus(text: str) -> float:
+    amount = float(text)
+    if amount < 0 or (amount > 1 and not amount.is_integer()):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of GPUs, or a fraction of one, but got {text}"
+        )
+    return amount
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dgray.sample", description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("run", nargs="?", metavar="RUN", help="folder or URI of a run")
+    source.add_argument("--base", help="or a stored network: file, address or short name")
+    parser.add_argument("--trial", default="best", metavar="ID|best")
+    parser.add_argument("--replicate", type=int, default=0, metavar="R", help="of the trial")
+    parser.add_argument("--guidance-weight", type=float, metavar="W", help="default: the row's")
+    parser.add_argument("--num-samples", type=_count, default=64, metavar="N")
+    parser.add_argument("--seeds", metavar="A-B", help="instead of the first N")
+    parser.add_argument("--num-steps", type=_count, default=18, help="of a bare base")
+    parser.add_argument("--seed", type=int, default=0, help="of a bare base's noise")
+    parser.add_argument("--batch-size", type=_count, default=128)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="Ray workers; 0: this process"
+    )
+    parser.add_argument(
+        "--gpus-per-worker", type=_gpus, metavar="G", help="default: 1 unless --device is cpu"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR|FILE.zip|FILE.npz",
+        help="points: DIR or npz",
+    )
+    return parser

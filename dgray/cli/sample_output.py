@@ -1,0 +1,124 @@
+"""Where samples go: a folder of PNGs, a zip of them (EDM's), or an npz (DG's); resumable.
+
+Samples are kept by seed in parts, written beside and renamed, so that an interrupted command
+goes on where it was. A zip or npz is put together from its parts at the end.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dgray.files import write_atomically
+
+Array = NDArray[np.uint8] | NDArray[np.float32]
+_DIGITS = 6  # of a seed in a file's name, at least
+ENDINGS = (".zip", ".npz")
+
+
+class SampleOutput:
+    """The samples of some seeds under one path.
+
+    Args:
+        path: a folder, or a file that ends in .zip or .npz.
+        seeds: all that are wanted.
+        name: what is sampled; another model's samples are not mixed with them.
+
+    Raises:
+        ValueError: the path holds samples of another model.
+    """
+
+    def __init__(self, path: Path, seeds: range, name: str) -> None:
+        self.path, self.seeds = path, seeds
+        is_file = path.suffix in ENDINGS
+        self.parts = path.with_name(path.name + ".parts") if is_file else path
+        self.parts.mkdir(parents=True, exist_ok=True)
+        label = self.parts / "samples.txt"
+        if label.exists() and label.read_text("utf-8") != name:
+            raise ValueError(
+                f"{self.parts} holds samples of another model ({label.read_text('utf-8')}), not "
+                f"of {name}; give another --out"
+            )
+        write_atomically(label, lambda file: file.write(name.encode()))
+
+    def missing(self, size: int) -> Iterator[range]:
+        """Ranges of at most ``size`` seeds whose samples are not there, or cannot be read."""
+        absent = [seed for seed in self.seeds if not self._is_there(seed)]
+        start = 0
+        while start < len(absent):
+            stop = start
+            while (
+                stop < len(absent)
+                and stop - start < size
+                and absent[stop] == absent[start] + stop - start
+            ):
+                stop += 1
+            yield range(absent[start], absent[stop - 1] + 1)
+            start = stop
+
+    def write(self, seed: int, sample: Array) -> None:
+        """Keep one sample: uint8 (H, W, C) of an image, float32 (d,) of a point."""
+        content = _png(sample) if sample.dtype == np.uint8 else _npy(sample)
+        write_atomically(self._part(seed, sample.dtype), lambda file: file.write(content))
+
+    def finish(self) -> Path:
+        """Put a zip or npz together; the path of what was asked for."""
+        if self.path.suffix == ".zip":
+            write_atomically(self.path, lambda file: file.write(self._zip()))
+        elif self.path.suffix == ".npz":
+            samples = np.stack([self.read(seed) for seed in self.seeds])
+            buffer = io.BytesIO()
+            np.savez(buffer, arr_0=samples)
+            write_atomically(self.path, lambda file: file.write(buffer.getvalue()))
+        if self.parts != self.path:
+            shutil.rmtree(self.parts)
+        return self.path
+
+    def read(self, seed: int) -> Array:
+        """A sample that is there."""
+        image = self._part(seed, np.dtype(np.uint8))
+        if not image.exists():
+            point: Array = np.load(self._part(seed, np.dtype(np.float32)))
+            return point
+        pixels = np.asarray(Image.open(image))
+        return pixels[..., None] if pixels.ndim == 2 else pixels
+
+    def _is_there(self, seed: int) -> bool:
+        try:
+            self.read(seed)
+        except (OSError, ValueError, SyntaxError):  # Pillow says SyntaxError of a broken PNG
+            return False
+        return True
+
+    def _part(self, seed: int, dtype: np.dtype[np.generic]) -> Path:
+        ending = ".png" if dtype == np.uint8 else ".npy"
+        return self.parts / f"{seed:0{_DIGITS}d}{ending}"
+
+    def _zip(self) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for seed in self.seeds:
+                part = self._part(seed, np.dtype(np.uint8))
+                entry = zipfile.ZipInfo(part.name)  # its fixed date: equal samples, equal bytes
+                archive.writestr(entry, part.read_bytes())
+        return buffer.getvalue()
+
+
+def _png(pixels: Array) -> bytes:
+    buffer = io.BytesIO()
+    image = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _npy(point: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, point)
+    return buffer.getvalue()

@@ -1,0 +1,135 @@
+"""One session of a study: artifacts, engine, report, and the summary on the console.
+
+Knows everything that runs; does nothing itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from dgray.cli.live_tensorboard import LiveTensorBoard
+from dgray.cli.progress import Progress
+from dgray.cli.summary_view import render_summary
+from dgray.engine.events import (
+    ArtifactStep,
+    CheckpointDone,
+    EngineLost,
+    EngineStarted,
+    Event,
+    Observe,
+    WorkerLost,
+    checkpoint_done,
+)
+from dgray.engine.result_cache import ResultCache
+from dgray.plan.plan import Plan, counts_of
+from dgray.problem.make_shared import Step
+from dgray.problem.shared import Workers, build_artifacts
+from dgray.record.open_run import OpenRun
+from dgray.record.provenance import Session
+from dgray.record.row import CheckpointResult
+from dgray.reporting.build import build_report
+from dgray.search.build import build_schedule
+from dgray.search.schedule import Schedule, no_recall
+
+
+def run_study(
+    plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[str], go_on: str
+) -> bool:
+    """Complete the folder and write its report; whether every row is there.
+
+    ``go_on``: how, in words; for when the engine dies, which ends the process, or something else
+    does.
+    """
+    console = Console()
+    session = Session(folder, plan, arguments, engine)
+    results = _result_cache(plan, folder, lambda result: observe(checkpoint_done(result)))
+    schedule = build_schedule(plan, folder, results.recall if results else no_recall)
+    progress = Progress(schedule, folder, console)
+    live = LiveTensorBoard(
+        plan,
+        folder,
+        examples=schedule.examples,
+        domains=plan.study.domains.values(),
+    )
+
+    def observe(event: Event) -> None:
+        if isinstance(event, EngineStarted):
+            session.engine_started(where=event.where, num_workers=event.num_workers)
+        elif isinstance(event, WorkerLost):
+            session.worker_lost(event.what, event.times)
+        elif isinstance(event, EngineLost):
+            with contextlib.suppress(OSError):  # a full disk must not hide why
+                session.end("crashed", progress.failures)
+            progress.stop()
+            print(f"{event.reason}; what was finished is kept. {go_on}", file=sys.stderr)
+            return
+        elif results and isinstance(event, CheckpointDone):
+            (trial,) = (each for each in schedule.trials if each.id == event.trial_id)
+            results.keep(trial, event.epoch)
+        live.observe(event)
+        progress.observe(event)
+
+    try:
+        if schedule.examples:
+            with progress, live:
+                _run_engine(engine, schedule, folder, observe, go_on)
+        else:
+            console.print("nothing is left to run; the report is made anew")
+    except BaseException as error:
+        outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
+        with contextlib.suppress(OSError):  # a full disk or a store that is gone must not hide it
+            session.end(outcome, progress.failures)
+        raise
+    if live.failure is not None:
+        console.print(f"TensorBoard stood still while trials ran: {live.failure!r}", markup=False)
+    missing = folder.missing_rows(schedule.trials)
+    session.end("incomplete" if missing else "complete", progress.failures)
+    _show_report(folder, console)
+    if missing:
+        console.print(
+            f"{missing} of {counts_of(schedule.trials).rows} rows are missing; reasons are in the "
+            "report"
+        )
+    return missing == 0
+
+
+def _result_cache(
+    plan: Plan, folder: OpenRun, recalled: Callable[[CheckpointResult], None]
+) -> ResultCache | None:
+    root = plan.trials[0].config.resources.result_cache
+    return None if root is None else ResultCache(Path(root).expanduser(), folder, recalled)
+
+
+def _run_engine(
+    engine: str, schedule: Schedule, folder: OpenRun, observe: Observe, go_on: str
+) -> None:
+    def tell(role: str, step: Step) -> None:
+        observe(ArtifactStep(role=role, done=step.done, total=step.total, words=step.words))
+
+    def prepare(workers: Workers | None) -> Mapping[str, bytes]:
+        return build_artifacts(schedule.examples, folder, workers, tell)
+
+    if engine == "local":
+        from dgray.engine import local
+
+        local.run(schedule, folder, prepare, observe)
+    else:
+        from dgray.engine import tune
+
+        tune.run(schedule, folder, prepare, observe, go_on=go_on)
+
+
+def _show_report(folder: OpenRun, console: Console) -> None:
+    report = build_report(folder.path)
+    folder.publish_report()
+    console.print(render_summary(report.finding.summary, console.width))
+    for statement in report.finding.statements:
+        if statement.topic == "searches":
+            console.print(statement.text, markup=False, highlight=False)
+    page = f"{folder.where}/{report.page.name}"
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)

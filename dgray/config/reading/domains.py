@@ -1,0 +1,211 @@
+"""Domains: fields of a study that a search varies. Finding them, and what is drawn from them.
+
+    fit.learning_rate: {log_uniform: [1e-5, 1e-2]}
+    discriminator.width: {int: [8, 128], log: true}
+    fit.gamma: {uniform: [0, 2], when: {fit.objective: mixed}}
+    fit.objective: {choice: [kl, mixed]}
+
+Knows the values of a study as they were read; neither models nor Optuna.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dgray.config.reading.problem import FieldPath, Problem, dotted
+from dgray.config.reading.yaml_source import Document
+
+KINDS = ("log_uniform", "uniform", "int", "choice")
+SECTIONS = ("discriminator", "fit", "evaluate")  # where a search may vary fields
+_OPTIONS = {"int": ("log", "step"), "uniform": ("step",), "log_uniform": (), "choice": ()}
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What one field may be.
+
+    Attributes:
+        path: of the field.
+        kind: how values are drawn.
+        low: of numbers, the least value.
+        high: of numbers, the greatest.
+        choices: of ``choice``.
+        is_log: numbers are drawn uniformly in their logarithm.
+        step: numbers are low, low + step, ...; None: all between.
+        when: fields with the values that they must have for this one to matter.
+    """
+
+    path: FieldPath
+    kind: Literal["log_uniform", "uniform", "int", "choice"]
+    low: float = 0
+    high: float = 0
+    choices: tuple[Value, ...] = ()
+    is_log: bool = False
+    step: float | None = None
+    when: Mapping[str, tuple[Value, ...]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The dotted path."""
+        return dotted(self.path)
+
+    @property
+    def probes(self) -> tuple[Value, ...]:
+        """Values that stand for all others when a study is checked: the ends, or every choice."""
+        if self.kind == "choice":
+            return self.choices
+        low, high = (int(v) if self.kind == "int" else v for v in (self.low, self.high))
+        return (low, high) if low < high else (low,)
+
+    def __str__(self) -> str:
+        if self.kind == "choice":
+            text = ", ".join(map(str, self.choices))
+        else:
+            text = f"{self.low:g} to {self.high:g}" + ", logarithmic" * self.is_log
+        conditions = [
+            f"{name} is {' or '.join(map(str, values))}"
+            for name, values in (self.when or {}).items()
+        ]
+        return f"{text} where {' and '.join(conditions)}" if conditions else text
+
+    @property
+    def middle(self) -> Value:
+        """A value that stands for all others when a cost is estimated."""
+        if self.kind == "choice":
+            return self.choices[len(self.choices) // 2]
+        centre = math.sqrt(self.low * self.high) if self.is_log else (self.low + self.high) / 2
+        if self.step is not None:
+            centre = self.low + self.step * round((centre - self.low) / self.step)
+        return round(centre) if self.kind == "int" else centre
+
+
+def is_domain(value: object) -> bool:
+    """Whether a value is meant as a domain."""
+    return isinstance(value, dict) and any(kind in value for kind in KINDS)
+
+
+def take_domains(document: Document) -> tuple[Document, dict[FieldPath, Domain], list[Problem]]:
+    """The study with every domain replaced by the list of its probes, and the domains."""
+    domains: dict[FieldPath, Domain] = {}
+    problems: list[Problem] = []
+    places = dict(document.places)
+
+    def is_sound(value: Any, path: FieldPath) -> bool:
+        """Whether it is no broken domain; of those the study is checked with the default."""
+        rule = _broken(value, path) if is_domain(value) else _misspelt(value)
+        if rule is not None:
+            problems.append(Problem(document.place(path), dotted(path), rule))
+        return rule is None
+
+    def replaced(value: Any, path: FieldPath) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if not is_domain(value):
+            items = {(*path, name): item for name, item in value.items()}
+            return {at[-1]: replaced(item, at) for at, item in items.items() if is_sound(item, at)}
+        domains[path] = domain = _domain(value, path)
+        for index in range(len(domain.probes)):
+            places[*path, index] = document.place(path)
+        return list(domain.probes)
+
+    values = replaced(document.values, ())
+    return Document(document.name, values, places), domains, problems
+
+
+def _misspelt(value: Any) -> str | None:
+    """That a kind of domain was meant, if one was."""
+    if not isinstance(value, dict) or not value:
+        return None
+    word, given = next(iter(value.items()))
+    near = difflib.get_close_matches(str(word), KINDS, n=1, cutoff=0.8)
+    if not near or not isinstance(given, list):
+        return None
+    return f"unknown kind of domain {word!r}; did you mean {near[0]!r}?"
+
+
+def _broken(value: dict[str, Any], path: FieldPath) -> str | None:
+    """What is wrong with a domain."""
+    kinds = [kind for kind in KINDS if kind in value]
+    if len(kinds) > 1:
+        return f"a domain has one kind, but got {' and '.join(kinds)}"
+    if path[0] not in SECTIONS:
+        return (
+            f"a search varies fields of {', '.join(SECTIONS)}; of '{path[0]}' it may not, since "
+            "its points would be problems of their own; make it a list, an axis"
+        )
+    if path[0] == "evaluate" and path[1:] != ("guidance_weight",):
+        return (
+            "of 'evaluate' a search varies guidance_weight alone: by the others its points and "
+            "the base would be measured in different ways; make it a list"
+        )
+    (kind,) = kinds
+    known = {kind, "when", *_OPTIONS[kind]}
+    if unknown := [name for name in value if name not in known]:
+        return f"unknown option {unknown[0]!r} of {kind}; there are {', '.join(sorted(known))}"
+    return _broken_values(kind, value)
+
+
+def _broken_values(kind: str, value: dict[str, Any]) -> str | None:
+    given = value[kind]
+    when = value.get("when")
+    if when is not None and not isinstance(when, dict):
+        return f"when must be fields with values, like {{fit.objective: mixed}}, but got {when!r}"
+    if kind == "choice":
+        if not isinstance(given, list) or not given:
+            return f"choice must be a list of values, but got {given!r}"
+        if any(isinstance(item, dict | list) for item in given):
+            return (
+                f"a choice must be of single values, but got {given!r}: a searched point has one "
+                "value, so what is read off it is not an axis too"
+            )
+        return None
+    is_pair = isinstance(given, list) and len(given) == 2 and len(_numbers(value)) == 2
+    if not is_pair or not given[0] <= given[1]:
+        return f"{kind} must be [low, high] with low <= high, but got {given!r}"
+    if kind == "int" and not all(isinstance(v, int) for v in given):
+        return f"int must have integer ends, but got {given!r}"
+    is_log = kind == "log_uniform" or value.get("log", False)
+    if is_log and given[0] <= 0:
+        return f"a logarithmic domain must have low > 0, but got {given!r}"
+    if value.get("log") and value.get("step"):
+        return "log and step exclude each other; leave one out"
+    step = value.get("step")
+    if step is not None and not (isinstance(step, int | float) and step > 0):
+        return f"step must be > 0, but got {step!r}"
+    return None
+
+
+def _numbers(value: dict[str, Any]) -> list[float]:
+    """The numbers of a domain that are there."""
+    given = next(value[kind] for kind in KINDS if kind in value)
+    items = given if isinstance(given, list) else [given]
+    return [
+        item
+        for item in items
+        if isinstance(item, int | float) and not isinstance(item, bool) and math.isfinite(item)
+    ]
+
+
+def _domain(value: dict[str, Any], path: FieldPath) -> Domain:
+    (kind,) = (kind for kind in KINDS if kind in value)
+    when = {
+        name: tuple(wanted) if isinstance(wanted, list) else (wanted,)
+        for name, wanted in value.get("when", {}).items()
+    }
+    if kind == "choice":
+        return Domain(path, "choice", choices=tuple(value["choice"]), when=when)
+    low, high = value[kind]
+    return Domain(
+        path,
+        kind,  # type: ignore[arg-type]
+        low=low,
+        high=high,
+        is_log=kind == "log_uniform" or bool(value.get("log", False)),
+        step=value.get("step", 1 if kind == "int" and not value.get("log") else None),
+        when=when,
+    )

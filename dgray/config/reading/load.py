@@ -1,0 +1,182 @@
+"""From a study file to every trial's configuration: read, override, validate. Knows no torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from dgray.config.reading.axes import resolve, section_at
+from dgray.config.reading.check import check
+from dgray.config.reading.check_search import impossible_conditions, unknown_conditions
+from dgray.config.reading.domains import Domain, Value, take_domains
+from dgray.config.reading.mend import configure
+from dgray.config.reading.overrides import apply_overrides
+from dgray.config.reading.problem import FieldPath, Problem, StudyError, dotted
+from dgray.config.reading.validate import Combination, validate
+from dgray.config.reading.yaml_source import Document, read_document
+from dgray.config.study import StudyConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One value on every training axis, and the configuration that results."""
+
+    axes: Mapping[str, Any]  # dotted path -> value
+    config: StudyConfig  # with the first probe of every domain
+    taken: Mapping[FieldPath, int]  # which value of each axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file, read and found sound."""
+
+    name: str
+    description: str
+    source: Path
+    raw: Mapping[str, Any]  # every field with defaults filled in; axes are lists, domains domains
+    axes: Mapping[str, tuple[Any, ...]]  # training axes: dotted path -> values
+    configs: tuple[Assignment, ...]  # the whole grid, the last axis varying fastest
+    domains: Mapping[FieldPath, Domain]  # what a search varies
+    values: Mapping[str, Any]  # as written, every domain the list of its probes
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study with ``a.b=value`` overrides. Raises ``StudyError`` with all that is wrong."""
+    written = apply_overrides(read_document(path), overrides)
+    document, domains, problems = take_domains(written)
+    problems += search_problems(document, domains, has_broken=bool(problems))
+    problems += unknown_conditions(document, domains)
+    combinations = validate(document, domains, problems)
+    never = list(impossible_conditions(document, domains, _conditions(combinations, domains)))
+    if never:
+        raise StudyError(never)
+    cells = _cells(combinations, domains)
+    axes = _axis_values(cells)
+    first = cells[0][1]
+    raw = first.model_dump(mode="json")
+    for at, values in axes.items():
+        section_at(raw, at)[at[-1]] = [_plain(value) for value in values]
+    for at in domains:
+        section_at(raw, at)[at[-1]] = section_at(written.values, at)[at[-1]]
+    return Study(
+        name=first.name,
+        description=first.description,
+        source=path,
+        raw=raw,
+        axes={dotted(at): values for at, values in axes.items()},
+        configs=tuple(
+            Assignment(
+                axes={dotted(at): value_at(config, at) for at in taken},
+                config=config,
+                taken=taken,
+            )
+            for taken, config in cells
+        ),
+        domains=domains,
+        values=document.values,
+    )
+
+
+def configure_point(
+    study: Study, assignment: Assignment, point: Mapping[FieldPath, Value]
+) -> StudyConfig:
+    """The configuration of one point of a search; domains that it leaves out have their default.
+
+    Raises:
+        ValueError: the point's values do not go together.
+    """
+    values = resolve(dict(study.values), assignment.taken)
+    for path in study.domains:
+        holder = section_at(values, path)
+        if path in point:
+            holder[path[-1]] = point[path]
+        else:
+            holder.pop(path[-1], None)
+    outcome = configure(values)
+    if isinstance(outcome, StudyConfig):
+        broken = [f"{dotted(finding.path)}: {finding.rule}" for finding in check(outcome)]
+    else:
+        broken = [f"{dotted(item.path)}: {item.rule}" for item in outcome]
+    if broken or not isinstance(outcome, StudyConfig):
+        raise ValueError("; ".join(broken))
+    return outcome
+
+
+def search_problems(
+    document: Document, domains: Collection[FieldPath], *, has_broken: bool
+) -> list[Problem]:
+    """A search without anything to vary, or the other way round."""
+    search = document.values.get("search")
+    method = search.get("method", "grid") if isinstance(search, dict) else "grid"
+    if method == "optuna" and not domains and not has_broken:
+        place = document.place(("search", "method"))
+        rule = (
+            "optuna needs a field that is a domain, like fit.learning_rate: "
+            "{log_uniform: [1e-5, 1e-2]}, but there is none; add one, or use method: grid"
+        )
+        return [Problem(place, "search.method", rule)]
+    if method == "grid" and domains:
+        rule = "a domain needs search.method 'optuna', but it is 'grid'; or write a list, an axis"
+        return [Problem(document.place(path), dotted(path), rule) for path in domains]
+    return []
+
+
+def _cells(
+    combinations: Sequence[Combination], domains: Collection[FieldPath]
+) -> list[Combination]:
+    """One combination for each of the axes proper: that of the first probes."""
+    cells: dict[tuple[tuple[FieldPath, int], ...], Combination] = {}
+    for taken, config in combinations:
+        proper = {path: index for path, index in taken.items() if path not in domains}
+        cells.setdefault(tuple(proper.items()), (proper, config))
+    return list(cells.values())
+
+
+def _conditions(
+    combinations: Sequence[Combination], domains: Mapping[FieldPath, Domain]
+) -> dict[str, list[Any]]:
+    """What each field that a domain depends on may be."""
+    names = dict.fromkeys(name for domain in domains.values() for name in domain.when or ())
+    return {
+        name: list(
+            dict.fromkeys(value_at(config, tuple(name.split("."))) for _, config in combinations)
+        )
+        for name in names
+    }
+
+
+def lock_text(study: Study) -> str:
+    """The text of ``study.lock.yaml``: every field written out. It loads to the same study."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None  # lists of scalars on one line
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 99
+    text = io.StringIO()
+    yaml.dump(study.raw, text)
+    return "# Every field of the study as it was run, defaults included.\n" + text.getvalue()
+
+
+def value_at(config: StudyConfig, path: FieldPath) -> Any:
+    """The value of one field."""
+    value: Any = config
+    for part in path:
+        value = getattr(value, str(part))
+    return value
+
+
+def _axis_values(combinations: Sequence[Combination]) -> dict[FieldPath, tuple[Any, ...]]:
+    """Each axis' values as validated, in the order written."""
+    found: dict[FieldPath, dict[int, Any]] = {}
+    for taken, config in combinations:
+        for path, index in taken.items():
+            found.setdefault(path, {}).setdefault(index, value_at(config, path))
+    return {path: tuple(values[i] for i in sorted(values)) for path, values in found.items()}
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

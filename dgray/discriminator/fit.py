@@ -1,0 +1,242 @@
+"""Training of a discriminator ensemble: a generator of checkpoints.
+
+All randomness of an epoch comes from generators named (seed, replicate, epoch), so a training
+resumed at a checkpoint draws what an undisturbed one would, and replicates trained together draw
+what each would draw alone. Printing, files and Ray belong to the caller.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgray.data.images import to_unit
+from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.noise import named_generator
+from dgray.discriminator.ensemble import Ensemble
+from dgray.discriminator.fit_state import TrainingState
+from dgray.discriminator.objective import (
+    Batch,
+    Differentiable,
+    Noised,
+    Objective,
+    Outputs,
+    denoising_residual,
+)
+
+BLOCK_VALUES = 2**25  # numbers of noise that are drawn at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSchedule:
+    """Length of a training, its checkpoints and its optimisation settings.
+
+    Attributes:
+        epochs: passes over the real samples, >= 1; the learning rate decays over them.
+        checkpoints: epochs at which ``fit`` yields, increasing, <= ``epochs``.
+        batch_size: real samples per step, and as many generated ones, >= 1.
+        learning_rate: of AdamW, > 0.
+        is_cosine: decay the learning rate to zero along a cosine; else it is constant.
+        dropout: probability that a hidden unit is dropped, in [0, 1).
+        patience: epochs without a better validation loss before early stopping; 0: off.
+        validate_every: epochs between two validation losses, >= 1.
+    """
+
+    epochs: int
+    checkpoints: tuple[int, ...]
+    batch_size: int
+    learning_rate: float
+    is_cosine: bool = False
+    dropout: float = 0.0
+    patience: int = 0
+    validate_every: int = 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned, all replicates at once; tensors on the training device, float32.
+
+    Samples may be images in bytes, uint8: a batch at a time is brought to [-1, 1].
+
+    Attributes:
+        real: training samples, shape (R, n, d).
+        generated: the base's samples, shape (R, m, d); None if the objective needs none.
+        base: the denoiser to be guided.
+        objective: per-sample loss.
+        draw_sigma: a generator and a count -> that many noise levels.
+        weigh: factor on the loss at each noise level.
+        validation: a fixed batch for early stopping, shape (1, N, d); None without.
+        seed: of the study.
+        real_labels: classes, int64 (R, n); None where no model asks for them.
+        generated_labels: those that the base's samples were drawn for, int64 (R, m).
+    """
+
+    real: Tensor
+    generated: Tensor | None
+    base: Denoiser
+    objective: Objective
+    draw_sigma: Callable[[torch.Generator, int], Tensor]
+    weigh: Callable[[Tensor], Tensor]
+    validation: Batch | None
+    seed: int
+    real_labels: Tensor | None = None
+    generated_labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class FitCheckpoint:
+    """The ensemble at one of the epochs asked for.
+
+    Attributes:
+        epoch: passes over the real samples so far.
+        discriminator: the weights to evaluate (averaged, or early-stopped, if so configured).
+        losses: (epoch, mean training loss since the last entry, shape (R,); nan once a replicate
+            was stopped early).
+        stopped_epochs: epoch whose weights early stopping kept, per replicate; None where none.
+        seconds: wall time since the last checkpoint.
+    """
+
+    epoch: int
+    discriminator: Ensemble
+    losses: tuple[tuple[int, Tensor], ...]
+    stopped_epochs: tuple[int | None, ...]
+    seconds: float
+
+
+def fit(task: Task, schedule: TrainingSchedule, state: TrainingState) -> Iterator[FitCheckpoint]:
+    """Train from ``state`` (which it advances) and yield at every checkpoint still ahead.
+
+    Raises:
+        FloatingPointError: when the loss of a replicate is no longer finite.
+    """
+    checkpoints = [e for e in schedule.checkpoints if e > state.epoch]
+    points = _loss_epochs(schedule)
+    started, losses, pending = time.monotonic(), [], list[Tensor]()
+    for epoch in range(state.epoch + 1, checkpoints[-1] + 1 if checkpoints else 0):
+        if not state.stopped.all():
+            pending += _run_epoch(task, schedule, state, epoch)
+        state.epoch = epoch
+        if task.validation is not None and epoch % schedule.validate_every == 0:
+            state.keep_best(_validation_loss(task, state), schedule.patience)
+        if pending and (epoch in points or epoch in checkpoints):
+            losses.append((epoch, _finite_mean(pending, state)))
+            pending = []
+        if epoch in checkpoints:
+            seconds = time.monotonic() - started
+            yield FitCheckpoint(
+                epoch, state.evaluated(), tuple(losses), state.stopped_epochs, seconds
+            )
+            started, losses = time.monotonic(), []
+
+
+def _run_epoch(
+    task: Task, schedule: TrainingSchedule, state: TrainingState, epoch: int
+) -> list[Tensor]:
+    """One pass over the real samples; the loss of each step, shape (R,)."""
+    generators = [
+        named_generator(task.seed, "fit", replicate, epoch) for replicate in state.replicates
+    ]
+    count = task.real.shape[1]
+    size = min(schedule.batch_size, count)
+    steps = math.ceil(count / size)
+    losses = []
+    for i, batch in enumerate(_draw_epoch(task, generators, size)):
+        discriminator: Differentiable = state.ensemble
+        if schedule.dropout:
+            discriminator = state.ensemble.dropped(schedule.dropout, generators, batch.size)
+        loss = task.objective(Outputs(discriminator, batch)) * task.weigh(batch.real.sigma)
+        per_replicate = loss.mean(-1)
+        progress = ((epoch - 1) * steps + i) / (schedule.epochs * steps)
+        state.step(per_replicate.sum(), _learning_rate(schedule, progress))
+        losses.append(torch.where(state.stopped, torch.nan, per_replicate.detach()))
+    return losses
+
+
+@torch.no_grad()
+def _draw_epoch(task: Task, generators: list[torch.Generator], size: int) -> Iterator[Batch]:
+    """The batches of an epoch: samples in random order, noised afresh, shape (R, size, d).
+
+    Many batches are drawn at once, which is faster: a whole epoch, or as much as fits in memory.
+    """
+    replicates, count, dimension = task.real.shape
+    order = torch.stack([torch.randperm(count, generator=g) for g in generators])
+    order = order.to(task.real.device)
+    at_once = size * max(1, BLOCK_VALUES // (replicates * size * dimension))
+    for start in range(0, count, at_once):
+        block = _draw_block(task, generators, order[:, start : start + at_once])
+        for first in range(0, block.size, size):
+            yield block.rows(first, min(first + size, block.size))
+
+
+def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) -> Batch:
+    """The real samples ``order`` (R, k) noised, and as many generated ones; shape (R, k, d)."""
+    count, dimension = order.shape[1], task.real.shape[2]
+    device = task.real.device
+    sigma = torch.stack([task.draw_sigma(g, count) for g in generators]).to(device)
+    noise = _normal(generators, (count, dimension)).to(device)
+    clean, labels = _gather(task.real, order), _labels_at(task.real_labels, order)
+    real = Noised.of(clean, noise, sigma, labels)
+    # x - D cancels at low sigma
+    exact = Noised.of(clean.double(), noise.double(), sigma.double(), labels)
+    residual = denoising_residual(task.base, exact).to(noise)
+    if task.generated is None:
+        return Batch(real, residual, None)
+    pool = task.generated.shape[1]
+    chosen = torch.stack([torch.randint(pool, (count,), generator=g) for g in generators])
+    chosen = chosen.to(device)
+    noise = _normal(generators, (count, dimension)).to(device)
+    labels = _labels_at(task.generated_labels, chosen)
+    generated = Noised.of(_gather(task.generated, chosen), noise, sigma, labels)
+    return Batch(real, residual, generated)
+
+
+def _normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+    return torch.stack([torch.randn(shape, generator=g) for g in generators])
+
+
+def _gather(points: Tensor, order: Tensor) -> Tensor:
+    """Take points (R, n, d) in the order (R, k) of each replicate; shape (R, k, d)."""
+    taken = points.gather(1, order[..., None].expand(*order.shape, points.shape[-1]))
+    return to_unit(taken) if taken.dtype == torch.uint8 else taken
+
+
+def _labels_at(labels: Tensor | None, order: Tensor) -> Tensor | None:
+    return None if labels is None else labels.gather(1, order)
+
+
+@torch.no_grad()
+def _validation_loss(task: Task, state: TrainingState) -> Tensor:
+    """Loss of the weights that would be evaluated now, shape (R,)."""
+    assert task.validation is not None
+    loss = task.objective(Outputs(state.averaged(), task.validation))
+    return (loss * task.weigh(task.validation.real.sigma)).mean(-1)
+
+
+def _learning_rate(schedule: TrainingSchedule, progress: float) -> float:
+    """Learning rate after a share of all steps, in [0, 1)."""
+    if not schedule.is_cosine:
+        return schedule.learning_rate
+    return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _loss_epochs(schedule: TrainingSchedule, per_decade: int = 12) -> set[int]:
+    """Epochs at which the loss curve has a point: all the first ones, then a geometric series."""
+    count = math.ceil(math.log10(schedule.epochs) * per_decade) + 1
+    return {round(10 ** (i / per_decade)) for i in range(count)}
+
+
+def _finite_mean(losses: list[Tensor], state: TrainingState) -> Tensor:
+    """Mean over steps, of each replicate those before it was stopped; must be finite."""
+    values = torch.stack(losses)
+    if not torch.isfinite(values[:, ~state.stopped]).all():
+        bad = torch.nonzero(~torch.isfinite(values).all(0)).flatten().tolist()
+        raise FloatingPointError(
+            f"the training loss must be finite, but by epoch {state.epoch} that of replicates "
+            f"{bad} is not; lower fit.learning_rate"
+        )
+    return values.nanmean(0)

@@ -1,0 +1,176 @@
+"""Everything a training carries from step to step, and its safetensors form.
+
+Generators are not part of it: they are named by (seed, replicate, epoch), see ``fit.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dgray.discriminator.ensemble import Ensemble
+
+
+@dataclass
+class Best:
+    """Early stopping: the best weights so far, per replicate.
+
+    Attributes:
+        tensors: as ``Ensemble.tensors``, leading dimension R.
+        loss: validation loss they had, shape (R,).
+        epoch: epoch they are from, shape (R,), int64.
+        stopped: replicates that are out of patience, shape (R,), bool.
+    """
+
+    tensors: list[Tensor]
+    loss: Tensor
+    epoch: Tensor
+    stopped: Tensor
+
+
+@dataclass
+class TrainingState:
+    """Weights, optimiser, weight average and early stopping of R replicates.
+
+    Attributes:
+        ensemble: in training; its tensors require gradients and change in place.
+        optimizer: AdamW over them.
+        ema_decay: per step; 0: no average is kept.
+        average: the averaged tensors, or None.
+        best: early stopping, or None.
+        replicates: indices of the replicates in the study.
+        epoch: passes done.
+    """
+
+    ensemble: Ensemble
+    optimizer: torch.optim.AdamW
+    ema_decay: float
+    average: list[Tensor] | None
+    best: Best | None
+    replicates: Sequence[int]
+    epoch: int = 0
+
+    @staticmethod
+    def start(
+        ensemble: Ensemble,
+        *,
+        replicates: Sequence[int],
+        weight_decay: float = 0.0,
+        ema_decay: float = 0.0,
+        patience: int = 0,
+    ) -> TrainingState:
+        """A training that has not begun."""
+        tensors = [t.detach().clone().requires_grad_() for t in ensemble.tensors]
+        ensemble = ensemble.with_tensors(tensors)
+        optimizer = torch.optim.AdamW(tensors, weight_decay=weight_decay, fused=True)
+        average = [t.detach().clone() for t in tensors] if ema_decay else None
+        best = None
+        if patience:
+            count, device = len(replicates), tensors[0].device
+            best = Best(
+                [t.detach().clone() for t in tensors],
+                torch.full((count,), torch.inf, device=device),
+                torch.zeros(count, dtype=torch.int64, device=device),
+                torch.zeros(count, dtype=torch.bool, device=device),
+            )
+        return TrainingState(ensemble, optimizer, ema_decay, average, best, replicates)
+
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """One optimiser step, and one of the average."""
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.average is not None:
+            tensors = [t.detach() for t in self.ensemble.tensors]
+            torch._foreach_lerp_(self.average, tensors, 1 - self.ema_decay)
+
+    @property
+    def stopped(self) -> Tensor:
+        """Replicates that early stopping has ended, shape (R,), bool."""
+        if self.best is not None:
+            return self.best.stopped
+        tensor = self.ensemble.tensors[0]
+        return torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
+
+    @property
+    def stopped_epochs(self) -> tuple[int | None, ...]:
+        """Epoch whose weights early stopping keeps, per replicate; None before there is one."""
+        if self.best is None:
+            return (None,) * len(self.replicates)
+        return tuple(epoch or None for epoch in self.best.epoch.tolist())
+
+    def averaged(self) -> Ensemble:
+        """The averaged weights, or the plain ones."""
+        tensors = self.ensemble.tensors if self.average is None else self.average
+        return self.ensemble.with_tensors([t.detach() for t in tensors])
+
+    def evaluated(self) -> Ensemble:
+        """A copy of the weights that a checkpoint stands for."""
+        tensors = [t.detach().clone() for t in self.averaged().tensors]
+        if self.best is not None:
+            pairs = zip(self.best.tensors, tensors, strict=True)
+            tensors = [_choose(self.best.epoch > 0, best, now) for best, now in pairs]
+        return self.ensemble.with_tensors(tensors)
+
+    def keep_best(self, loss: Tensor, patience: int) -> None:
+        """Note a validation loss, shape (R,): keep the better, stop what is out of patience."""
+        best = self.best
+        assert best is not None
+        better = (loss < best.loss) & ~best.stopped
+        for kept, new in zip(best.tensors, self.averaged().tensors, strict=True):
+            kept.copy_(_choose(better, new, kept))
+        best.loss = torch.where(better, loss, best.loss)
+        best.epoch = torch.where(better, self.epoch, best.epoch)
+        best.stopped |= self.epoch - best.epoch >= patience
+
+    def to_bytes(self) -> bytes:
+        """All of it as safetensors."""
+        named = {"epoch": torch.tensor(self.epoch)}
+        for i, tensor in enumerate(self.ensemble.tensors):
+            named[f"weight.{i}"] = tensor.detach()
+            for key, value in self.optimizer.state[tensor].items():
+                named[f"optimizer.{i}.{key}"] = value
+        for i, tensor in enumerate(self.average or ()):
+            named[f"average.{i}"] = tensor
+        if self.best is not None:
+            named |= {f"best.{i}": tensor for i, tensor in enumerate(self.best.tensors)}
+            named |= {"best.loss": self.best.loss, "best.epoch": self.best.epoch}
+            named["best.stopped"] = self.best.stopped
+        return safetensors.torch.save({k: v.contiguous() for k, v in named.items()})
+
+    def load_bytes(self, data: bytes) -> None:
+        """Continue where ``to_bytes`` of an equally configured training was."""
+        named = safetensors.torch.load(data)
+        self.epoch = int(named["epoch"])
+        for i, tensor in enumerate(self.ensemble.tensors):
+            with torch.no_grad():
+                tensor.copy_(named[f"weight.{i}"])
+            prefix = f"optimizer.{i}."
+            self.optimizer.state[tensor] = {
+                key.removeprefix(prefix): _like(value, tensor)
+                for key, value in named.items()
+                if key.startswith(prefix)
+            }
+        if self.average is not None:
+            self.average = [_like(named[f"average.{i}"], t) for i, t in enumerate(self.average)]
+        if self.best is not None:
+            device = self.best.loss.device
+            tensors = [_like(named[f"best.{i}"], t) for i, t in enumerate(self.best.tensors)]
+            rest = [named[f"best.{key}"].to(device) for key in ("loss", "epoch", "stopped")]
+            self.best = replace(
+                self.best, tensors=tensors, loss=rest[0], epoch=rest[1], stopped=rest[2]
+            )
+
+
+def _choose(condition: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    """Per replicate one of two tensors (R, ...), by a condition (R,)."""
+    return torch.where(condition.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, other)
+
+
+def _like(tensor: Tensor, other: Tensor) -> Tensor:
+    return tensor.to(other.device)

@@ -1,1 +1,0 @@
-"""Feature extractors for images: bytes in, vectors out. Knows torch; not studies, rows or Ray."""

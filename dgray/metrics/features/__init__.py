@@ -1,0 +1,1 @@
+"""Feature extractors: networks in whose feature space images are compared."""

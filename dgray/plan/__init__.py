@@ -1,0 +1,1 @@
+"""The plan of a study: trials, their identifiers and their estimated cost. Needs no torch."""

@@ -1,0 +1,323 @@
+"""How long a plan will take and how much it will store: a transparent estimate, not a measurement.
+
+Work is counted in floating-point operations of matrix products, plus an overhead for every small
+tensor operation; both are turned into seconds by the constants below. One discriminator of width h
+and depth L on d-dimensional data costs M = (d + 3) h + (L - 1) h^2 + h multiply-adds a point (its
+input is x and three features of sigma). Knows the plan; not torch, not Ray.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dgray.config.data import MixtureData, TrainedBase, WrongMixture
+from dgray.config.image_base import DiffusersBase, EdmBase
+from dgray.config.image_data import DigitsData, GlyphsData
+from dgray.config.reading.check import data_dimension
+from dgray.config.reading.relevance import WITH_GENERATED
+from dgray.plan.cells import cells_of, typical_trial
+from dgray.plan.plan import TWO_STAGE_SAMPLERS, Plan, Setting, Trial, counts_of
+from dgray.plan.shared_keys import generated_key
+
+# Speed of one CPU thread.
+FLOPS = 16e9  # float32 matrix products, small ones
+BATCHED_FLOPS = 40e9  # those of all directions of a divergence at once
+SECONDS_PER_OPERATION = 12e-6  # any small tensor operation
+SECONDS_PER_DRAW = 1.3e-3  # an epoch's named generators and samples, of one replicate
+
+# Of one GPU. Kim et al. 2023, Table 6: 50,000 images of EDM's CIFAR-10 network, 35 calls each, in
+# about an hour on an A100; at 21 GFLOP a call that is 1e13 a second. Never measured here.
+GPU_FLOPS = 1e13
+
+# Small tensor operations of one step or call.
+CROSS_ENTROPY_OPERATIONS = 60
+KL_OPERATIONS = 90  # differentiates a gradient
+CALL_OPERATIONS = 60  # one guided denoiser call
+
+# Floating-point operations per multiply-add.
+CROSS_ENTROPY_FLOPS = 6  # forward 2, backward 4
+KL_FLOPS = 12  # the gradient in x, and backward through it
+GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
+LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
+
+MLP_VALUES = 64  # of an image: beyond, a trained base is a U-Net and divergences are estimated
+UNET_MACS = 400  # of dgray's U-Net, per squared channel, block and pixel
+CONV_MACS = 15  # of a convolutional discriminator, likewise
+CONV_WEIGHTS = 250  # of one, per squared channel and block: 130 on a trunk's maps, 380 at 64 x 64
+EDM_MACS = 3.4e6  # of EDM's networks, per value of an image (10.5 G at 32 x 32 x 3)
+BACKWARD = 2  # a backward pass costs this many forward passes
+BACKWARD_OPERATIONS = 15  # small tensor operations of one
+
+SIGMA_FEATURES = 3
+MIXTURE_FLOPS = 600  # one exact denoiser call, per point and dimension
+LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE's field for one log-density
+LIKELIHOOD_TOLERANCE = 1e-4  # at which it takes as many; the method has order 5
+
+# Fixed seconds.
+START_SECONDS = 10.0  # imports, Ray
+TRIAL_SECONDS = 3.0  # a worker process: imports, data
+REPORT_SECONDS = 15.0  # figures in three formats, the page
+CHECKPOINT_REPORT_SECONDS = 0.15  # its event files, with a picture of every sample cloud
+
+# Stored bytes.
+ROW_BYTES = 2_000
+PART_BYTES = 15_000  # one Parquet part, however few its rows
+STATE_COPIES = 4  # weights, Adam's two moments, the EMA
+FIGURES_BYTES = 10_000_000
+FLOAT_BYTES = 4
+SHOWN_IMAGES = 64  # of a setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchEstimate:
+    """What the search of one cell needs, if no trial of it is stopped early."""
+
+    label: str
+    trial: Trial  # in the middle of every domain
+    num_trials: int | None  # None: as many as its time allows
+    trial_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run of the plan needs."""
+
+    trial_seconds: tuple[float, ...]  # in the order of plan.trials
+    searches: tuple[SearchEstimate, ...]
+    parallel_trials: int
+    wall_seconds: float
+    gpus: int  # that the wall time is meant with
+    gpu_seconds: float  # of all GPUs together
+    disk_bytes: int
+
+
+def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> Estimate:
+    """Time and disk for a run with this many CPUs and GPUs."""
+    fixed = tuple(trial_seconds(trial) for trial in plan.trials)
+    searches = tuple(_search_estimates(plan))
+    parallel = parallel_trials(plan, searches, cpus=cpus, gpus=gpus)
+    points = [search.trial for search in searches for _ in range(search.num_trials or 0)]
+    seconds = (*fixed, *(trial_seconds(trial) for trial in points))
+    shared = artifact_seconds(plan)
+    around = START_SECONDS + shared / parallel + report_seconds(plan, points)
+    per_trial = plan.trials[0].config.resources.gpus_per_trial
+    return Estimate(
+        trial_seconds=fixed,
+        searches=searches,
+        parallel_trials=parallel,
+        wall_seconds=around + _trials_seconds(plan, fixed, seconds, parallel),
+        gpus=math.ceil(per_trial * parallel),
+        gpu_seconds=per_trial * (shared + sum(seconds)),
+        disk_bytes=FIGURES_BYTES + sum(_trial_bytes(trial) for trial in (*plan.trials, *points)),
+    )
+
+
+def _search_estimates(plan: Plan) -> Iterator[SearchEstimate]:
+    for cell in cells_of(plan.study):
+        trial = typical_trial(plan.study, cell)
+        yield SearchEstimate(
+            label=cell.label,
+            trial=trial,
+            num_trials=cell.search.num_trials,
+            trial_seconds=trial_seconds(trial),
+        )
+
+
+def _trials_seconds(
+    plan: Plan, fixed: tuple[float, ...], seconds: tuple[float, ...], parallel: int
+) -> float:
+    """From the first trial to the end of the last; searches end with their time, if limited."""
+    whole = _makespan(seconds, parallel)
+    search = plan.trials[0].config.search
+    if search.method == "grid" or search.time_budget is None:
+        return whole
+    budget = _makespan(fixed, parallel) + search.time_budget
+    return budget if search.num_trials is None else min(whole, budget)
+
+
+def parallel_trials(
+    plan: Plan, searches: Sequence[SearchEstimate], *, cpus: int, gpus: int = 0
+) -> int:
+    """Trials that run at the same time; at least 1, since a cluster may have more to offer."""
+    resources = plan.trials[0].config.resources
+    number = sum([search.num_trials or math.inf for search in searches], float(len(plan.trials)))
+    limits = [number, cpus // resources.cpus_per_trial]
+    if resources.gpus_per_trial > 0:
+        # Ray gives whole GPUs, or a fraction of one: what is left of each is of no use.
+        limits.append(
+            gpus * math.floor(1 / resources.gpus_per_trial)
+            if resources.gpus_per_trial < 1
+            else math.floor(gpus / resources.gpus_per_trial)
+        )
+    if resources.max_concurrent_trials is not None:
+        limits.append(resources.max_concurrent_trials)
+    return max(1, int(min(limits)))
+
+
+def trial_seconds(trial: Trial) -> float:
+    """Seconds of one trial on the CPUs it asks for."""
+    evaluation = sum(_evaluation_work(trial)) * len(trial.epochs) * trial.replicates
+    fit = _fit_work(trial) if trial.is_trained else 0.0
+    return TRIAL_SECONDS + fit + evaluation
+
+
+def artifact_seconds(plan: Plan) -> float:
+    """Seconds before the trials start: fitting trained bases, and drawing their samples."""
+    bases = {
+        generated_key(trial.config): trial
+        for trial in plan.trials
+        if not isinstance(trial.config.base, WrongMixture)
+    }
+    return sum(_base_work(trial) for trial in bases.values())
+
+
+def report_seconds(plan: Plan, points: Sequence[Trial] = ()) -> float:
+    """Seconds after the last trial: the report; ``points``: trials of searches."""
+    checkpoints = counts_of((*plan.trials, *points)).checkpoints
+    return REPORT_SECONDS + CHECKPOINT_REPORT_SECONDS * checkpoints
+
+
+def _base_work(trial: Trial) -> float:
+    config, base = trial.config, trial.config.base
+    assert not isinstance(base, WrongMixture)  # selected by the caller
+    one_call, calls = _base_flops(trial), 2 * base.generation_steps
+    samples = base.num_generated * config.replicates
+    samples += config.data.num_validation + config.data.num_held_out
+    flops, operations = float(one_call) * calls * samples, float(CALL_OPERATIONS * calls)
+    if isinstance(base, TrainedBase):
+        flops += CROSS_ENTROPY_FLOPS * one_call / 2 * base.batch_size * base.steps
+        operations += CROSS_ENTROPY_OPERATIONS * base.steps
+    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
+    return _seconds(flops, operations, threads=threads, gpus=gpus)
+
+
+def _macs(dimension: int, width: int, depth: int) -> int:
+    """Multiply-adds of one point through an MLP with one output."""
+    return (dimension + SIGMA_FEATURES) * width + (depth - 1) * width**2 + width
+
+
+def _seconds(flops: float, operations: float, *, threads: int, gpus: float = 0) -> float:
+    speed = GPU_FLOPS * gpus if gpus else FLOPS * threads
+    return flops / speed + operations * SECONDS_PER_OPERATION
+
+
+def _discriminator_macs(trial: Trial) -> int:
+    if not trial.is_trained:
+        return 0
+    network = trial.config.discriminator
+    if network.kind == "conv":
+        return _convolution_macs(CONV_MACS, network.width, network.depth, trial)
+    return _macs(data_dimension(trial.config), network.width, network.depth)
+
+
+def _discriminator_weights(trial: Trial) -> int:
+    network = trial.config.discriminator
+    if trial.is_trained and network.kind == "conv":
+        return CONV_WEIGHTS * network.width**2 * network.depth
+    return _discriminator_macs(trial)  # every weight of a perceptron is used once
+
+
+def _convolution_macs(constant: int, width: int, depth: int, trial: Trial) -> int:
+    channels = 1 if isinstance(trial.config.data, DigitsData | GlyphsData) else 3
+    return constant * width**2 * depth * data_dimension(trial.config) // channels
+
+
+def _base_flops(trial: Trial) -> int:
+    """One call of the unguided denoiser at one point; controls call the exact mixtures as well."""
+    base, dimension = trial.config.base, data_dimension(trial.config)
+    if isinstance(base, EdmBase | DiffusersBase):
+        return int(2 * EDM_MACS * dimension)
+    if isinstance(base, TrainedBase):
+        is_image = not isinstance(trial.config.data, MixtureData)
+        if base.network == "unet" or (
+            base.network is None and is_image and dimension > MLP_VALUES
+        ):
+            return 2 * _convolution_macs(UNET_MACS, base.width, base.depth, trial)
+        return 2 * _macs(dimension, base.width, base.depth)
+    return MIXTURE_FLOPS * dimension
+
+
+def _fit_work(trial: Trial) -> float:
+    """Seconds of training all replicates as one ensemble, to the last checkpoint."""
+    config, fit = trial.config, trial.config.fit
+    batch = min(fit.batch_size, config.data.num_real)
+    steps = math.ceil(config.data.num_real / batch) * trial.epochs[-1]
+    points = batch * trial.replicates * steps
+    macs = _discriminator_macs(trial)
+    flops, operations = 0.0, 0.0
+    if fit.objective in WITH_GENERATED:
+        flops += CROSS_ENTROPY_FLOPS * macs * 2 * points
+        operations += CROSS_ENTROPY_OPERATIONS * steps
+    if fit.objective != "cross_entropy" or fit.gradient_penalty > 0:
+        flops += (KL_FLOPS * macs + _base_flops(trial)) * points
+        operations += KL_OPERATIONS * steps
+    drawing = SECONDS_PER_DRAW * trial.epochs[-1] * trial.replicates
+    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
+    return drawing + _seconds(flops, operations, threads=threads, gpus=gpus)
+
+
+def _evaluation_work(trial: Trial) -> Iterator[float]:
+    """Seconds of each metric, for one replicate at one checkpoint."""
+    config, evaluate = trial.config, trial.config.evaluate
+    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
+    dimension, base = data_dimension(config), _base_flops(trial)
+    macs = _discriminator_macs(trial)
+    call = GUIDED_CALL_FLOPS * macs + base
+    if "kl" in evaluate.metrics:
+        fields = {(s.guidance_weight, s.interval) for s in trial.settings}
+        calls = len(fields) * _likelihood_calls(trial)
+        flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
+        yield _seconds(flops * calls, CALL_OPERATIONS * calls, threads=threads, gpus=gpus)
+    if "nll" in evaluate.metrics:
+        is_exact = dimension <= MLP_VALUES
+        directions = dimension if is_exact else evaluate.num_probes
+        fields = {(s.guidance_weight, s.interval) for s in trial.settings}
+        calls = len(fields) * _likelihood_calls(trial)
+        flops = (LIKELIHOOD_FLOPS * macs + base) * (1 + BACKWARD * directions)
+        operations = CALL_OPERATIONS + BACKWARD_OPERATIONS * directions
+        faster = FLOPS / BATCHED_FLOPS if is_exact else 1.0
+        work = flops * evaluate.num_points * calls * faster, operations * calls
+        yield _seconds(*work, threads=threads, gpus=gpus)
+    sigmas = evaluate.num_bins * evaluate.sigmas_per_bin
+    points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
+    yield _seconds(call * points, CALL_OPERATIONS * sigmas, threads=threads, gpus=gpus)
+    calls = sum(_sampler_calls(setting) for setting in trial.settings)
+    samples = evaluate.num_samples * evaluate.sampling_seeds
+    work = call * samples * calls, CALL_OPERATIONS * calls
+    yield _seconds(*work, threads=threads, gpus=gpus)
+
+
+def _likelihood_calls(trial: Trial) -> float:
+    """Evaluations of the field for one log-density at the study's tolerance."""
+    ratio: float = trial.config.evaluate.tolerance / LIKELIHOOD_TOLERANCE
+    return LIKELIHOOD_CALLS * math.exp(-math.log(ratio) / 5)
+
+
+def _sampler_calls(setting: Setting) -> int:
+    """Denoiser calls of one sample."""
+    if setting.sampler in TWO_STAGE_SAMPLERS:
+        return 2 * setting.num_steps - 1
+    return setting.num_steps
+
+
+def _makespan(seconds: tuple[float, ...], parallel: int) -> float:
+    """When the last trial ends, each starting in order on the first free slot."""
+    ends = [0.0] * parallel
+    for duration in seconds:
+        heapq.heapreplace(ends, ends[0] + duration)
+    return max(ends)
+
+
+def _trial_bytes(trial: Trial) -> int:
+    config, checkpoints = trial.config, len(trial.epochs)
+    rows = len(trial.settings) * trial.replicates
+    shown = config.evaluate.num_samples
+    if not isinstance(config.data, MixtureData):
+        shown = 2 * min(shown, SHOWN_IMAGES)  # each with its nearest training image
+    clouds = len(trial.settings) * shown * data_dimension(config)
+    state = STATE_COPIES * _discriminator_weights(trial) * trial.replicates
+    floats = (clouds + state) * FLOAT_BYTES
+    return checkpoints * (PART_BYTES + rows * ROW_BYTES + floats)

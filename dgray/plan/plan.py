@@ -1,0 +1,219 @@
+"""The plan of a study: axes -> trials x checkpoints x evaluations. Knows config; no torch or Ray.
+
+A trial is one training configuration. What does not change a trial's rows (see
+``dgray.config.reading.relevance``) is not in its id, so nothing is trained twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dgray.config.reading.load import Assignment, Study
+from dgray.config.reading.problem import Place, Problem, StudyError
+from dgray.config.reading.relevance import BASE, irrelevant_fields, matters, relevant_config
+from dgray.config.study import Evaluate, StudyConfig
+from dgray.config.training import TRAINED_OBJECTIVES
+
+TWO_STAGE_SAMPLERS = ("ode", "churn")  # Heun steps: a predictor and a corrector
+MAX_DIGITS = 8  # of a number in a label; searched ones have sixteen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One cell of the evaluation axes."""
+
+    guidance_weight: float | None  # None: calibrated
+    sampler: str
+    num_steps: int
+    interval: tuple[float, float] | None  # guidance acts at these sigma only; None: everywhere
+    guided_stage: str
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the weight is the calibrated function of sigma, not a constant."""
+        return self.guidance_weight is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One training configuration (or the base, or a control) and what is evaluated of it."""
+
+    id: str  # objective and hash of what matters to its rows; stable across runs
+    label: str  # "cross_entropy, width 64, num_real 100"
+    objective: str  # "base" or fit.objective
+    axes: Mapping[str, Any]  # training axes that vary and matter to it: dotted path -> value
+    config: StudyConfig
+    epochs: tuple[int, ...]  # checkpoints; (0,) for base and controls
+    replicates: int  # 1 for base and controls
+    settings: tuple[Setting, ...]  # what every (replicate, checkpoint) is evaluated at
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a discriminator is trained; base and controls have none."""
+        return self.objective in TRAINED_OBJECTIVES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How much there is to do."""
+
+    trials: int
+    trainings: int  # discriminators trained: trials x replicates
+    checkpoints: int
+    evaluations: int  # (checkpoint, setting) pairs
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run of the study does, in order."""
+
+    study: Study
+    trials: tuple[Trial, ...]  # base, controls, then trained; no id twice, none of a search
+
+    @property
+    def counts(self) -> Counts:
+        """Totals over the trials."""
+        return counts_of(self.trials)
+
+
+def counts_of(trials: Sequence[Trial]) -> Counts:
+    """Totals over some trials."""
+    cells = [(len(t.epochs) * len(t.settings), t.replicates) for t in trials]
+    return Counts(
+        trials=len(trials),
+        trainings=sum(t.replicates for t in trials if t.is_trained),
+        checkpoints=sum(len(t.epochs) for t in trials),
+        evaluations=sum(cell for cell, _ in cells),
+        rows=sum(cell * replicates for cell, replicates in cells),
+    )
+
+
+def make_plan(study: Study) -> Plan:
+    """The trials of a study."""
+    varying = {path: values for path, values in study.axes.items() if len(values) > 1}
+    identities: dict[str, str] = {}
+    by_id: dict[str, Trial] = {}
+    for objective, assignment in _ordered(study):
+        axes = _axes_of(assignment, objective, varying)
+        identity = json.dumps(
+            relevant_config(assignment.config, objective), sort_keys=True, separators=(",", ":")
+        )
+        trial = build_trial(objective, axes, assignment.config, identity)
+        if identities.setdefault(trial.id, identity) != identity:
+            rule = f"two trials have the id {trial.id}, by a rare accident; use another seed"
+            raise StudyError([Problem(Place.in_file(str(study.source)), "seed", rule)])
+        by_id.setdefault(trial.id, trial)
+    return Plan(study=study, trials=tuple(by_id.values()))
+
+
+def searched_assignments(study: Study) -> list[Assignment]:
+    """Combinations of the axes that have a search (``dgray.plan.cells``): those that train."""
+    if not study.domains:
+        return []
+    searched = ("fit", "objective") in study.domains
+    return [
+        assignment
+        for assignment in study.configs
+        if searched or assignment.config.fit.objective in TRAINED_OBJECTIVES
+    ]
+
+
+def _ordered(study: Study) -> Iterator[tuple[str, Assignment]]:
+    """Base trials of every combination, then controls, then trained."""
+    yield from ((BASE, assignment) for assignment in study.configs)
+    searched = searched_assignments(study)
+    for is_trained in (False, True):
+        for assignment in study.configs:
+            objective = assignment.config.fit.objective
+            if assignment not in searched and (objective in TRAINED_OBJECTIVES) == is_trained:
+                yield objective, assignment
+
+
+def build_trial(
+    objective: str, axes: Mapping[str, Any], config: StudyConfig, identity: str
+) -> Trial:
+    """A trial with its checkpoints and settings; ``identity``: all that matters to its rows."""
+    is_trained = objective in TRAINED_OBJECTIVES
+    evaluate = config.evaluate
+    return Trial(
+        id=f"{objective}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
+        label=label_of(objective, axes),
+        objective=objective,
+        axes=axes,
+        config=config,
+        epochs=config.fit.checkpoint_epochs if is_trained else (0,),
+        replicates=config.replicates if is_trained else 1,
+        settings=_base_settings(evaluate) if objective == BASE else _settings(evaluate),
+    )
+
+
+def _axes_of(
+    assignment: Assignment, objective: str, varying: Mapping[str, object]
+) -> dict[str, Any]:
+    """The values on the axes that vary in the study and matter to this trial."""
+    irrelevant = irrelevant_fields(assignment.config, objective)
+    return {
+        path: value
+        for path, value in assignment.axes.items()
+        if path in varying and matters(tuple(path.split(".")), irrelevant)
+    }
+
+
+def label_of(objective: str, axes: Mapping[str, Any]) -> str:
+    """A trial in words: objective and other axes, by the last part of a path if it is unique."""
+    names = [path.rpartition(".")[2] for path in axes]
+    words = [objective]
+    for path, value in axes.items():
+        name = path.rpartition(".")[2]
+        text = list(value) if isinstance(value, tuple) else value
+        if isinstance(value, float) and len(str(value)) > MAX_DIGITS:
+            text = f"{value:.4g}"
+        if path != "fit.objective":
+            words.append(f"{name if names.count(name) == 1 else path} {text}")
+    return ", ".join(words)
+
+
+def _base_settings(evaluate: Evaluate) -> tuple[Setting, ...]:
+    """The unguided model under every sampler."""
+    return tuple(
+        Setting(
+            guidance_weight=0.0,
+            sampler=sampler,
+            num_steps=num_steps,
+            interval=None,
+            guided_stage="both",
+        )
+        for sampler, num_steps in itertools.product(evaluate.sampler, evaluate.num_steps)
+    )
+
+
+def _settings(evaluate: Evaluate) -> tuple[Setting, ...]:
+    """Every combination of the evaluation axes that differs in meaning; weights vary fastest.
+
+    Weight 0 is left out: that is the base trial.
+    """
+    cells = itertools.product(
+        evaluate.sampler,
+        evaluate.num_steps,
+        evaluate.guidance_interval,
+        evaluate.guided_stage,
+        evaluate.guidance_weight,
+    )
+    settings = (
+        Setting(
+            guidance_weight=None if weight == "calibrated" else weight,
+            sampler=sampler,
+            num_steps=num_steps,
+            interval=interval,
+            guided_stage=stage if sampler in TWO_STAGE_SAMPLERS else "both",
+        )
+        for sampler, num_steps, interval, stage, weight in cells
+        if weight != 0
+    )
+    return tuple(dict.fromkeys(settings))

@@ -1,0 +1,1 @@
+"""The run folder: rows, checkpoints, locks, provenance and object stores. Needs no torch."""

@@ -1,0 +1,1 @@
+"""Runs in object stores: locations, transfers and leases. Needs no torch."""

@@ -1,0 +1,195 @@
+"""Figures of what searches reached: history, and the Pareto front of several metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from dgray.reporting.figures.theme import (
+    COLOURS,
+    grid,
+    legend_below,
+    name_of,
+    new_figure,
+    value_scale,
+)
+from dgray.reporting.search_table import CellPoints
+
+COLUMNS = 3  # panels side by side
+_HELD_OUT = "#222222"
+_OTHER = "#777777"  # points that do not count
+_MARKERS = "osD^vP"
+
+
+def history(searches: tuple[CellPoints, ...]) -> Figure | None:
+    """Every point on validation, the best so far, and what that is on held-out data."""
+    shown = [search for search in searches if len(search.done)]
+    if not shown:
+        return None
+    figure, panels = panels_for(len(shown), width=3.9, height=2.9)
+    for panel, search in zip(panels, shown, strict=True):
+        _history(panel, search)
+        alike = [s for s in shown if s.first_metric == search.first_metric]
+        heights = pd.concat([_heights(s) for s in alike])
+        value_scale(panel, heights, error=_typical_error(alike))
+    _share_limits(panels, shown)
+    legend_below(figure, np.array(panels), columns=3)
+    figure.suptitle("History of each search", fontsize=11)
+    return figure
+
+
+def panels_for(
+    count: int, *, width: float, height: float, columns: int = COLUMNS
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, ``columns`` side by side; the rest of its grid is empty."""
+    rows, columns = -(-count // columns), min(count, columns)
+    figure = new_figure(rows, columns, width=width, height=height)
+    panels = list(grid(figure, rows, columns).flat)
+    for empty in panels[count:]:
+        empty.set_axis_off()
+    return figure, panels[:count]
+
+
+def colour_of(search: CellPoints) -> str:
+    """That of the objective, whose name the label begins with."""
+    return COLOURS.get(search.label.split(",")[0], "#555555")
+
+
+def _history(axes: Axes, search: CellPoints) -> None:
+    done, metric, colour = search.done, search.first_metric, colour_of(search)
+    meets = done["excess"] <= 0
+    for points, face, label in (
+        (done[meets], colour, "point, on validation"),
+        (done[~meets], "none", "the same, breaks a constraint"),
+    ):
+        if len(points):
+            at, value = points["number"], points[f"validation:{metric}"]
+            axes.scatter(at, value, s=15, alpha=0.6, edgecolor=colour, facecolor=face, label=label)
+    stopped = search.points[search.points["state"] == "PRUNED"]
+    if len(stopped):
+        at, value = stopped["number"], stopped["last"]
+        axes.scatter(at, value, s=18, marker="x", color=_OTHER, label="stopped early, its last")
+    failed = search.points[search.points["state"] == "FAIL"]
+    if len(failed):
+        foot = np.full(len(failed), 0.02)
+        place = axes.get_xaxis_transform()
+        axes.plot(failed["number"], foot, "|", color=_OTHER, ms=8, transform=place, label="failed")
+    best = search.best_so_far().astype({"number": float})
+    at = best["number"]
+    axes.step(
+        at, best[f"validation:{metric}"], where="post", color=colour, label="best on validation"
+    )
+    if best[metric].notna().any():
+        value, error = best[metric].astype(float), best[f"{metric}_se"].astype(float).fillna(0)
+        axes.step(
+            at, value, where="post", color=_HELD_OUT, ls="--", label="the same on held-out data"
+        )
+        axes.fill_between(
+            at, value - error, value + error, step="post", color=_HELD_OUT, alpha=0.12, lw=0
+        )
+    axes.set_title(name_of(search.label), fontsize=9)
+    axes.set_xlabel("point")
+    axes.set_ylabel(metric)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _heights(search: CellPoints) -> pd.Series:
+    """All values that the history of a search shows, bands included."""
+    metric, best = search.first_metric, search.best_so_far()
+    error = best[f"{metric}_se"].astype(float).fillna(0)
+    ends = [best[metric].astype(float) + sign * error for sign in (-1, 1)]
+    stopped = search.points.loc[search.points["state"] == "PRUNED", "last"]
+    return pd.concat([search.done[f"validation:{metric}"], stopped, *ends]).astype(float).dropna()
+
+
+def _typical_error(searches: Sequence[CellPoints]) -> float:
+    """What lies within it of zero is noise; 0 where errors are unknown."""
+    errors = pd.concat([s.done[f"validation:{s.first_metric}_se"] for s in searches])
+    return float(np.nan_to_num(errors.astype(float).median()))
+
+
+def _share_limits(panels: Sequence[Axes], searches: Sequence[CellPoints]) -> None:
+    """The same vertical range for searches of the same metric, which are there to be compared."""
+    for metric in {search.first_metric for search in searches}:
+        alike = [p for p, s in zip(panels, searches, strict=True) if s.first_metric == metric]
+        ends = np.array([panel.get_ylim() for panel in alike])
+        for panel in alike:
+            panel.set_ylim(ends[:, 0].min(), ends[:, 1].max())
+
+
+def pareto_front(searches: tuple[CellPoints, ...]) -> Figure | None:
+    """The first metric against each other one, the front of each search marked.
+
+    With two metrics the front is a line, below or beside which no point of the search lies.
+    """
+    several = [s for s in searches if len(s.metrics) > 1 and len(s.done)]
+    if not several:
+        return None
+    pairs = list(dict.fromkeys(pair for search in several for pair in _pairs(search)))
+    width = 7.2 if len(pairs) == 1 else 5.2  # one alone is as wide as the page
+    figure, panels = panels_for(len(pairs), width=width, height=3.6)
+    for panel, (first, second) in zip(panels, pairs, strict=True):
+        for index, search in enumerate(several):
+            if (first, second) in _pairs(search):
+                _pareto(panel, search, (first, second), _MARKERS[index % len(_MARKERS)])
+        panel.set_xlabel(second)
+        panel.set_ylabel(first)
+        names = [f"validation:{name}" for name in (second, first)]
+        of_pair = [s for s in several if (first, second) in _pairs(s)]
+        x, y = (pd.concat([s.done[name] for s in of_pair]).astype(float) for name in names)
+        _log_where_wide(panel, x)
+        value_scale(panel, y, error=_typical_error(of_pair))
+    legend_below(figure, np.array(panels), columns=2)
+    figure.suptitle("Pareto front on the validation split", fontsize=11)
+    return figure
+
+
+def _pairs(search: CellPoints) -> Iterator[tuple[str, str]]:
+    first, *others = search.metrics
+    return ((first, other) for other in others)
+
+
+def _pareto(axes: Axes, search: CellPoints, pair: tuple[str, str], marker: str) -> None:
+    first, second = pair
+    done, front, colour = search.done, search.front(), colour_of(search)
+    name, meets = name_of(search.label), done["excess"] <= 0
+    for points, face in ((done[meets], colour), (done[~meets], "none")):
+        x, y = (points[f"validation:{metric}"].astype(float) for metric in (second, first))
+        axes.scatter(x, y, s=14, marker=marker, alpha=0.4, edgecolor=colour, facecolor=face)
+    if not meets.all():
+        axes.scatter([], [], s=14, edgecolor=_OTHER, facecolor="none", label="breaks a constraint")
+    front = front.sort_values(f"validation:{second}")
+    x, y = (front[f"validation:{metric}"].astype(float) for metric in (second, first))
+    is_rising = search.metrics[second] == "minimize"
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        marker=marker,
+        linestyle="-" if len(search.metrics) == 2 else "none",
+        drawstyle="steps-post" if is_rising else "steps-pre",
+        label=f"front of {name}",
+    )
+    if front[first].notna().any():  # a metric that is a cost is the same on both splits
+        axes.errorbar(
+            front[second].astype(float),
+            front[first].astype(float),
+            yerr=front[f"{first}_se"].astype(float),
+            fmt=marker,
+            color=_HELD_OUT,
+            ms=3,
+            lw=0.8,
+            alpha=0.6,
+            label="the same on held-out data",
+        )
+
+
+def _log_where_wide(axes: Axes, values: pd.Series) -> None:
+    if values.min() > 0 and values.max() > 10 * values.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

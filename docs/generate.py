@@ -1,0 +1,244 @@
+"""``docs/study_file.md`` and ``docs/parquet_schema.md``, written from the models and from ``Row``.
+
+``python docs/generate.py`` writes them beside itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from dgray.config.reading.axes import EVALUATION_AXES
+from dgray.config.reading.problem import FieldPath, dotted
+from dgray.config.reading.schema import NEVER_AXES, kind_of, members, models_of, takes_axis
+from dgray.config.study import StudyConfig
+from dgray.record.row import Row
+
+_SCALARS = {int: "integer", float: "number", str: "text", bool: "true or false"}
+_COLUMNS = {
+    int: "int64",
+    float: "float64",
+    str: "string",
+    bool: "bool",
+    list[float]: "list<float64>",
+}
+_KINDS = {
+    "identity": "What a row is",
+    "metric": "Metrics",
+    "provenance": "How it was run",
+}
+
+_STUDY_INTRODUCTION = """\
+# The study file
+
+<!-- Written by `python docs/generate.py`; edit that instead. -->
+
+A study is one YAML (1.2) file. It is read strictly: an unknown field, a number in quotes or an
+impossible combination is refused before anything starts.
+
+```yaml
+name: widths
+description: Does a larger discriminator overfit sooner?
+data: {kind: mixture, name: ring8, num_real: [100, 1000]}
+base: {kind: wrong_mixture, std_scale: 1.3}
+discriminator: {width: [16, 64, 256]}
+fit: {objective: [cross_entropy, kl], epochs: 400, checkpoints: [20, 80, 400]}
+evaluate: {guidance_weight: [0.5, 1, calibrated], sampler: [ode, sde]}
+```
+
+## Axes
+
+**A list where a scalar is expected is a training axis**: that is the whole grid syntax. Every
+combination of the training axes is a trial; the study above has 2 x 3 x 2 trained trials. What
+cannot matter to a trial makes no trial: `fit.gamma` multiplies the `mixed` trials only. The fields
+of `evaluate` marked *evaluation axis* are read off each checkpoint of a trial, and
+`fit.checkpoints` are epochs within one, so neither trains anything again. Where a list is an
+ordinary value (`base.mean_shift: [1, 0]`), a list of lists is the axis. An axis repeats no value.
+The unguided base is always evaluated, once.
+
+## Domains
+
+With `search.method: optuna`, fields of `discriminator` and `fit`, and `evaluate.guidance_weight`,
+may be domains instead, which Optuna searches: `{uniform: [0, 1]}`, `{log_uniform: [1e-5, 1e-2]}`,
+`{int: [4, 64], log: true}`, `{choice: [0, 0.99]}`; with `step`, and with `when` for a field that
+matters only where others have given values. Every combination of the axes has a search of its own.
+See [search.md](search.md).
+
+## From the command line
+
+`--set fit.epochs=100` replaces a field, or adds it; the value is YAML:
+`--set 'discriminator.width=[16, 64]'`. There are no other options for fields. The study as it was
+run, defaults filled in, is saved as `study.lock.yaml` in its run folder; that is a study file too.
+
+## Errors
+
+Everything that is wrong is reported at once, one line each: where, which field, the rule, what was
+found, and the nearest valid name or the fix.
+
+```
+studies/widths.yaml:5:17: discriminator.widht: unknown field; did you mean 'width'?
+studies/widths.yaml:6:19: fit.objective[0]: must be one of 'cross_entropy', 'kl', 'mixed', \
+'oracle', 'oscillating', but got 'cross_entropi'; did you mean 'cross_entropy'?
+studies/widths.yaml:6:52: fit.checkpoints: must be <= epochs, but got 800 > 400
+--set base.num_generated=0: base.num_generated: must be > 0 for objective 'cross_entropy', which \
+compares real with generated samples, but got 0; raise it or use objective 'kl'
+```
+
+## Fields
+"""
+
+_SCHEMA_INTRODUCTION = """\
+# The columns of report.parquet
+
+<!-- Written by `python docs/generate.py` from dgray/record/row.py; edit that instead. -->
+
+One row is one (trial, replicate, epoch, setting). Null means: not asked for, or not defined for
+this row. Columns under *How it was run* differ from run to run; all others are the same for the
+same study, bit for bit. `report.parquet` has one more column for each training axis, named by its
+dotted path (`discriminator.width`).
+"""
+
+
+def study_file_text() -> str:
+    """``docs/study_file.md``."""
+    return _STUDY_INTRODUCTION + "\n" + "\n".join(_section(StudyConfig, (), "The study"))
+
+
+def parquet_schema_text() -> str:
+    """``docs/parquet_schema.md``."""
+    lines = [_SCHEMA_INTRODUCTION]
+    hints = get_type_hints(Row)
+    for kind, title in _KINDS.items():
+        lines += [f"## {title}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        for field in dataclasses.fields(Row):
+            if field.metadata["kind"] == kind:
+                cells = (_column_type(hints[field.name]), field.metadata["unit"])
+                lines.append(_row(f"`{field.name}`", *cells, field.metadata["doc"]))
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write(folder: Path) -> None:
+    """Write both documents into ``folder``."""
+    (folder / "study_file.md").write_text(study_file_text(), encoding="utf-8")
+    (folder / "parquet_schema.md").write_text(parquet_schema_text(), encoding="utf-8")
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _section(model: type[BaseModel], path: FieldPath, title: str) -> Iterator[str]:
+    """A heading, what the section is, the table of its own fields, and then its sections."""
+    yield f"### {title}"
+    yield ""
+    if path:
+        yield from (*textwrap.wrap(model.__doc__ or "", width=99), "")
+    yield "| field | type | default | meaning |"
+    yield "|---|---|---|---|"
+    sections: list[tuple[FieldPath, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        here = (*path, name)
+        if found := models_of(field.annotation):
+            sections += [(here, section) for section in found]
+        meaning = _meaning(here, field)
+        yield _row(f"`{dotted(here)}`", _field_type(field), _default(field), meaning)
+    yield ""
+    for here, section in sections:
+        kind = f", kind {kind_of(section)}" if kind_of(section) else ""
+        yield from _section(section, here, f"`{dotted(here)}`{kind}")
+
+
+def _meaning(path: FieldPath, field: FieldInfo) -> str:
+    text = field.description or ""
+    if models_of(field.annotation):
+        return text or "a section, below"
+    if path[-1] == "kind":
+        return "which kind of section this is"
+    if path[0] == "evaluate" and path[-1] in EVALUATION_AXES:
+        return f"{text} (*evaluation axis*)"
+    if path[0] in NEVER_AXES or not takes_axis(field.annotation):
+        return f"{text} (no axis)"
+    return text
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if isinstance(field.default, BaseModel):
+        return "its defaults"
+    return f"`{json.dumps(field.default)}`"
+
+
+def _field_type(field: FieldInfo) -> str:
+    return _type(field.annotation, field.metadata)
+
+
+def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """A type in words, with its range: ``integer > 0``, ``list of number``, ``'a' or 'b'``."""
+    if get_origin(annotation) is Annotated:
+        inner, *extra = get_args(annotation)
+        return _type(inner, (*metadata, *_flat(extra)))
+    if len(alternatives := _alternatives(annotation)) > 1:
+        return " or ".join(dict.fromkeys(_type(part) for part in alternatives))
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        parts = get_args(annotation)
+        if Ellipsis in parts:
+            entry = _type(parts[0])
+            return f"list of ({entry})" if " or " in entry else f"list of {entry}"
+        return "[" + ", ".join(_type(part) for part in parts) + "]"
+    if annotation is type(None):
+        return "null"
+    if get_origin(annotation) is dict:
+        _, value = get_args(annotation)
+        return f"mapping of names to ({_type(value)})"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    bounds = [_bound(item) for item in _flat(metadata)]
+    return " ".join((_SCALARS[annotation], ", ".join(b for b in bounds if b))).strip()
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union as written, ranges included."""
+    return get_args(annotation) if len(members(annotation)) > 1 else (annotation,)
+
+
+def _flat(metadata: Iterable[Any]) -> list[Any]:
+    """Constraints, also those inside a pydantic field."""
+    return [
+        constraint
+        for item in metadata
+        for constraint in (item.metadata if isinstance(item, FieldInfo) else [item])
+    ]
+
+
+def _bound(constraint: object) -> str:
+    match constraint:
+        case Gt(gt=value):
+            return f"> {value}"
+        case Ge(ge=value):
+            return f">= {value}"
+        case Lt(lt=value):
+            return f"< {value}"
+        case Le(le=value):
+            return f"<= {value}"
+        case _:
+            return ""
+
+
+def _column_type(annotation: Any) -> str:
+    return next(_COLUMNS[part] for part in members(annotation) if part in _COLUMNS)
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent)

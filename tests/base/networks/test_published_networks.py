@@ -1,0 +1,97 @@
+"""Names, shapes and sizes of the nine published networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dgray.base.networks.architecture import Architecture, ArchitectureError
+from dgray.base.networks.importing.published import SHORT_NAMES
+from dgray.base.networks.importing.published_networks import PUBLISHED
+from tests.base.networks.network_cases import FIXTURES
+
+LISTED = {  # fixture -> the files that have these names and shapes
+    "cifar10-uncond-vp": ["edm-cifar10-32x32-uncond-vp"],
+    "cifar10-cond-vp": ["edm-cifar10-32x32-cond-vp"],
+    "cifar10-uncond-ve": ["edm-cifar10-32x32-uncond-ve"],
+    "ffhq-uncond-vp": ["edm-ffhq-64x64-uncond-vp", "edm-afhqv2-64x64-uncond-vp"],
+    "ffhq-uncond-ve": ["edm-ffhq-64x64-uncond-ve", "edm-afhqv2-64x64-uncond-ve"],
+}
+
+
+def shapes(name: str) -> list[str]:
+    with torch.device("meta"):
+        state = PUBLISHED[name].architecture.build().state_dict()
+    return [f"{key} {tuple(weight.shape)}" for key, weight in state.items()]
+
+
+@pytest.mark.parametrize("fixture", LISTED)
+def test_names_and_shapes(fixture: str) -> None:
+    expected = (FIXTURES / f"state_dict_{fixture}.txt").read_text().splitlines()
+    for name in LISTED[fixture]:
+        assert shapes(name) == expected
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes(name: str) -> None:
+    network = PUBLISHED[name]
+    with torch.device("meta"):
+        module = network.architecture.build()
+    assert sum(weight.numel() for weight in module.parameters()) == network.num_parameters
+    assert len(module.state_dict()) == network.num_tensors
+
+
+def test_imagenets_shapes() -> None:
+    found = dict(line.split(" ", 1) for line in shapes("edm-imagenet-64x64-cond-adm"))
+    assert found["model.map_label.weight"] == "(768, 1000)"
+    assert "model.map_label.bias" not in found
+    assert found["model.enc.64x64_conv.weight"] == "(192, 3, 3, 3)"
+    assert found["model.enc.32x32_block0.affine.weight"] == "(768, 768)"  # scale and shift of 384
+    assert found["model.enc.32x32_down.skip.resample_filter"] == "(1, 1, 2, 2)"
+    assert "model.enc.32x32_down.skip.weight" not in found
+    assert "model.enc.64x64_block0.qkv.weight" not in found
+    assert found["model.dec.32x32_block0.qkv.weight"] == "(1152, 384, 1, 1)"
+    assert found["model.out_conv.weight"] == "(3, 192, 3, 3)"
+
+
+def test_short_names_are_those_of_the_table() -> None:
+    assert tuple(PUBLISHED) == SHORT_NAMES
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"img_resolution": None}, "img_resolution must be a whole number"),
+        ({"modle_channels": 8}, "no argument of this network is called modle_channels"),
+        ({"channel_mult": [1, 2.5]}, "channel_mult must be a list"),
+        ({"channel_mult": []}, "channel_mult must be a list"),
+        ({"channel_mult": 2}, "channel_mult must be a list"),
+        ({"num_blocks": 10**9}, "num_blocks must be a whole number up to 100000"),
+        ({"use_fp16": 1}, "use_fp16 must be true or false"),
+        ({"model_type": "UNet"}, "model_type must be one of SongUNet, DhariwalUNet"),
+        ({"embedding_type": 3}, "embedding_type must be a name"),
+        ({"C_1": 0.1}, "no argument of this network is called C_1"),
+        ({"dropout": True}, "dropout must be a number"),
+    ],
+)
+def test_wrong_descriptions_are_refused(change: dict[str, object], words: str) -> None:
+    given = {"img_resolution": 16, "img_channels": 3, "model_type": "SongUNet"} | change
+    with pytest.raises(ArchitectureError, match=words):
+        Architecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": given})
+
+
+def test_missing_resolution_and_unknown_preconditioning() -> None:
+    with pytest.raises(ArchitectureError, match="must have img_resolution"):
+        Architecture("EDMPrecond", {"img_channels": 3})
+    with pytest.raises(ArchitectureError, match="must be one of EDMPrecond, VPPrecond"):
+        Architecture("EDM2Precond", {})
+    with pytest.raises(ArchitectureError, match="must have preconditioning"):
+        Architecture.from_json({"init_kwargs": {}})
+
+
+def test_values_that_no_network_can_have() -> None:
+    options = {"img_resolution": 16, "img_channels": 3, "model_type": "SongUNet"}
+    with pytest.raises(ValueError, match="encoder_type must be one of standard, skip, residual"):
+        Architecture("EDMPrecond", options | {"encoder_type": "mirror"}).build()
+    with pytest.raises(ValueError, match="groups, but there are 2"):
+        Architecture("EDMPrecond", options | {"model_channels": 2}).build()

@@ -1,0 +1,252 @@
+"""``python -m dgray.sample``: which model, which seeds, and going on after an interruption."""
+
+from __future__ import annotations
+
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.importing.stored import StoredNetwork, load_checkpoint, write_network
+from dgray.cli.find_model import run_recipe
+from dgray.cli.sample import main
+from dgray.config.reading.load import load_study
+from dgray.data.images import to_uint8
+from dgray.engine import local
+from dgray.plan.plan import make_plan
+from dgray.problem.shared import build_artifacts
+from dgray.record.open_run import open_run
+from dgray.record.run_folder import RunFolder
+from dgray.search.build import build_schedule
+
+IMAGES = """\
+name: tiny
+replicates: 2
+diffusion: {sigma_min: 0.05, sigma_max: 40}
+data: {kind: digits, num_real: 40, num_validation: 20, num_held_out: 20}
+base: {kind: trained, width: 16, depth: 1, num_real: 80, steps: 30, batch_size: 40,
+       num_generated: 40, generation_steps: 4}
+discriminator: {width: 8, depth: 1}
+fit: {objective: kl, epochs: 2, checkpoints: [1, 2], batch_size: 20, learning_rate: 1e-2}
+evaluate: {guidance_weight: [1, calibrated], num_steps: 4, metrics: [path_kl], num_samples: 8}
+"""
+POINTS = """\
+name: tiny
+replicates: 1
+data: {kind: mixture, name: ring8, num_real: 40, num_validation: 20, num_held_out: 20}
+base: {kind: wrong_mixture, std_scale: 1.4, num_generated: 40}
+discriminator: {width: 8, depth: 1}
+fit: {objective: kl, epochs: 2, batch_size: 20}
+evaluate: {guidance_weight: 1, num_steps: 4, metrics: [path_kl], num_samples: 8}
+"""
+
+
+def run_of(folder: Path, text: str) -> Path:
+    (folder / "tiny.yaml").write_text(text)
+    plan = make_plan(load_study(folder / "tiny.yaml"))
+    run = open_run(plan, folder / "run", fresh=False)
+    schedule = build_schedule(plan, run)
+    local.run(
+        schedule,
+        run,
+        lambda workers: build_artifacts(schedule.examples, run),
+        lambda event: None,
+    )
+    run.close()
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_of(tmp_path_factory.mktemp("images"), IMAGES)
+
+
+def sample(source: Path, out: Path, *arguments: str) -> int:
+    return main([str(source), "--out", str(out), "--device", "cpu", *arguments])
+
+
+def test_folder_zip_and_npz_hold_the_same_images(run: Path, tmp_path: Path) -> None:
+    for name in ("folder", "a.zip", "a.npz"):
+        assert sample(run, tmp_path / name, "--seeds", "3-6") == 0
+    names = [f"{seed:06d}.png" for seed in range(3, 7)]
+    assert sorted(p.name for p in (tmp_path / "folder").glob("*.png")) == names
+    images = np.load(tmp_path / "a.npz")["arr_0"]
+    assert images.shape == (4, 8, 8, 1)
+    assert images.dtype == np.uint8
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist() == names
+        for name, image in zip(names, images, strict=True):
+            assert archive.getinfo(name).compress_type == zipfile.ZIP_STORED
+            assert archive.read(name) == (tmp_path / "folder" / name).read_bytes()
+            with Image.open(tmp_path / "folder" / name) as picture:
+                assert np.array_equal(np.asarray(picture), image[..., 0])
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "folder", "folder-grid.png", "a.zip", "a-grid.png", "a.npz"
+    }  # fmt: skip
+
+
+def test_an_image_is_that_of_its_seed_whatever_else_is_drawn(run: Path, tmp_path: Path) -> None:
+    assert sample(run, tmp_path / "a", "--seeds", "0-9") == 0
+    assert sample(run, tmp_path / "b", "--seeds", "5-7", "--batch-size", "2") == 0
+    for part in (tmp_path / "b").glob("*.png"):
+        assert part.read_bytes() == (tmp_path / "a" / part.name).read_bytes()
+    assert len({p.read_bytes() for p in (tmp_path / "a").glob("*.png")}) == 10
+
+
+def test_what_is_there_is_kept_and_what_is_broken_is_drawn_again(
+    run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a"
+    assert sample(run, out, "--num-samples", "4") == 0
+    whole = (out / "000002.png").read_bytes()
+    (out / "000002.png").write_bytes(whole[:20])
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(out / "000001.png")
+    assert sample(run, out, "--num-samples", "4") == 0
+    assert (out / "000002.png").read_bytes() == whole
+    with Image.open(out / "000001.png") as picture:
+        assert np.asarray(picture).max() == 7  # it was there: not drawn again
+
+
+def test_the_weight_matters_and_models_are_not_mixed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sample(run, tmp_path / "a", "--guidance-weight", "0") == 0
+    assert sample(run, tmp_path / "b", "--trial", "base") == 0
+    assert sample(run, tmp_path / "c", "--guidance-weight", "30") == 0
+    images = [
+        np.stack([np.asarray(Image.open(p)) for p in sorted((tmp_path / name).glob("*.png"))])
+        for name in "abc"
+    ]
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+    assert sample(run, tmp_path / "a", "--guidance-weight", "1") == 2
+    assert "holds samples of another model" in capsys.readouterr().err
+
+
+def test_the_best_row_of_the_study_is_the_default(run: Path) -> None:
+    model = run_recipe(RunFolder(run), trial="best", replicate=0, weight=None)
+    assert model.setting.is_calibrated == (model.calibrated is not None)
+    assert model.name.startswith("kl")
+
+
+def test_points_of_a_mixture_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(tmp_path, POINTS)
+    assert sample(run, tmp_path / "points.npz", "--num-samples", "5") == 0
+    points = np.load(tmp_path / "points.npz")["arr_0"]
+    assert points.shape == (5, 2)
+    assert points.dtype == np.float32
+    assert sample(run, tmp_path / "x.npz", "--trial", "nothing") == 2
+    assert "--trial must be best or the id of one trial" in capsys.readouterr().err
+    assert sample(run, tmp_path / "x.npz", "--seeds", "9-3") == 2
+
+
+def test_trials_of_a_search_are_models_too(tmp_path: Path) -> None:
+    searched = POINTS.replace("width: 8", "width: {int: [4, 8]}")
+    search = "search: {method: optuna, metrics: {path_kl_change: minimize}, num_trials: 2}\n"
+    run = run_of(tmp_path, searched + search)
+    rows = RunFolder(run).rows()
+    trials = set(rows[rows["objective"] == "kl"]["trial"])
+    assert trials
+    for number, trial in enumerate(sorted(trials)):
+        assert sample(run, tmp_path / f"{number}.npz", "--trial", trial) == 0
+    assert sample(run, tmp_path / "best.npz", "--trial", "best") == 0
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_best_of_a_search_is_what_it_chose(direction: str, tmp_path: Path) -> None:
+    searched = POINTS.replace("width: 8", "width: {choice: [4, 16]}")
+    search = (
+        f"search: {{method: optuna, metrics: {{num_parameters: {direction}}}, "
+        "num_trials: 8, sampler: {name: random, seed: 0}}\n"
+    )
+    run = RunFolder(run_of(tmp_path, searched + search))
+    model = run_recipe(run, trial="best", replicate=0, weight=None)
+    assert f"width {4 if direction == 'minimize' else 16}," in model.name
+    by_change = run.rows().query("objective == 'kl'")
+    assert by_change["trial"].nunique() == 2
+
+
+@pytest.mark.ray
+def test_workers_draw_the_same_images(run: Path, tmp_path: Path) -> None:
+    assert sample(run, tmp_path / "here", "--num-samples", "12", "--batch-size", "5") == 0
+    there = ["--num-samples", "12", "--batch-size", "5", "--workers", "2"]
+    assert sample(run, tmp_path / "there", *there) == 0
+    for part in (tmp_path / "here").glob("*.png"):
+        assert part.read_bytes() == (tmp_path / "there" / part.name).read_bytes()
+    assert len(list((tmp_path / "there").glob("*.png"))) == 12
+
+
+def test_replicates_are_different_models(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for replicate in (0, 1):
+        out = tmp_path / str(replicate)
+        strongly = ("--guidance-weight", "30", "--replicate", str(replicate))
+        assert sample(run, out, "--num-samples", "3", *strongly) == 0
+    first, second = (
+        [p.read_bytes() for p in sorted((tmp_path / name).glob("*.png"))] for name in "01"
+    )
+    assert first != second
+    assert sample(run, tmp_path / "2", "--replicate", "2") == 2
+    assert "--replicate 2: the run has no such finished row" in capsys.readouterr().err
+
+
+def test_a_bare_base_needs_no_run(tmp_path: Path) -> None:
+    kwargs = {
+        "img_resolution": 8,
+        "img_channels": 3,
+        "label_dim": 0,
+        "model_type": "SongUNet",
+        "model_channels": 8,
+        "channel_mult": [1],
+        "num_blocks": 1,
+        "attn_resolutions": [4],
+    }
+    architecture = Architecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": kwargs})
+    torch.manual_seed(0)
+    state = architecture.build().state_dict()
+    path = tmp_path / "net.safetensors"
+    write_network(path, StoredNetwork(architecture, state))
+    arguments = ["--base", str(path), "--num-steps", "3", "--device", "cpu", "--num-samples", "3"]
+    assert main([*arguments, "--out", str(tmp_path / "a.npz")]) == 0
+    images = np.load(tmp_path / "a.npz")["arr_0"]
+    assert images.shape == (3, 8, 8, 3)
+    # By hand: one Heun step down from 80, EDM's levels, the same noise.
+    from dgray.diffusion.noise import philox_noise
+
+    base = load_checkpoint(path)
+    x = 80 * philox_noise(0, range(3), (192,), "start")
+    levels = [80.0, (80 ** (1 / 7) + 0.5 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7, 0.002, 0.0]
+    for here, there in pairwise(levels):
+        slope = (x - base(x, torch.full((3,), here).double())) / here
+        ahead = x + (there - here) * slope
+        if there:
+            second = (ahead - base(ahead, torch.full((3,), there).double())) / there
+            ahead = x + (there - here) * (slope + second) / 2
+        x = ahead
+    expected = to_uint8(x).view(3, 3, 8, 8).permute(0, 2, 3, 1).numpy()
+    assert np.abs(images.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [
+        ("--num-samples", "0", "whole number >= 1, but got 0"),
+        ("--batch-size", "-4", "whole number >= 1, but got -4"),
+        ("--num-steps", "2.5", "whole number >= 1, but got 2.5"),
+        ("--gpus-per-worker", "1.5", "whole number of GPUs, or a fraction of one, but got 1.5"),
+        ("--gpus-per-worker", "-1", "whole number of GPUs, or a fraction of one, but got -1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_anything_is_read(
+    option: str, value: str, rule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["no-such-run", "--out", "x.npz", f"{option}={value}"])
+    assert refused.value.code == 2
+    assert rule in capsys.readouterr().err

@@ -1,0 +1,311 @@
+"""``python -m dgray.study`` as a user meets it: exit status, messages, what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from dgray.cli.study import main
+from dgray.config.reading.load import load_study
+from dgray.engine import local
+from dgray.plan.plan import Plan, make_plan
+from dgray.problem.shared import build_artifacts
+from dgray.record.open_run import open_run
+from dgray.record.row import column_names
+from dgray.record.run_folder import RunFolder
+from dgray.search.schedule import GridSchedule
+
+ROOT = Path(__file__).parents[2]
+STUDY = """\
+name: tiny
+replicates: 2
+data: {kind: mixture, name: ring8, num_real: 64, num_validation: 64, num_held_out: 64}
+base: {kind: wrong_mixture, mean_scale: 1.2, num_generated: 64}
+discriminator: {width: 8, depth: 2}
+fit: {objective: [cross_entropy, oracle], epochs: 4, checkpoints: [2, 4], batch_size: 64}
+evaluate:
+  guidance_weight: [1.0, calibrated]
+  metrics: [path_kl]
+  num_points: 20
+  num_samples: 20
+  num_bins: 4
+"""
+NUM_ROWS = 1 + 2 + 2 * 2 * 2
+LONG = ("--set", "fit.epochs=1000", "fit.checkpoints=[2,100,1000]")
+
+
+def command(tmp_path: Path, *arguments: str) -> list[str]:
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    return [sys.executable, "-m", "dgray.study", "tiny.yaml", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def study(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(tmp_path, *arguments),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def metric_columns(folder: Path) -> pd.DataFrame:
+    rows = RunFolder(folder).rows()[column_names("identity", "metric")]
+    keys = ["trial", "replicate", "epoch", "is_calibrated"]
+    return rows.sort_values(keys).reset_index(drop=True)
+
+
+def plan_of(tmp_path: Path, *overrides: str) -> Plan:
+    command(tmp_path)
+    return make_plan(load_study(tmp_path / "tiny.yaml", overrides))
+
+
+def complete(plan: Plan, folder: RunFolder) -> None:
+    """What the command line does, without its report."""
+    schedule = GridSchedule(plan.trials, folder)
+    local.run(
+        schedule, folder, lambda workers: build_artifacts(plan.trials, folder), lambda event: None
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    path = tmp_path_factory.mktemp("uninterrupted")
+    complete(plan_of(path, *LONG[1:]), RunFolder(path / "run"))
+    return metric_columns(path / "run")
+
+
+def outcomes(folder: Path) -> list[str]:
+    record = json.loads((folder / "provenance.json").read_text())
+    return [session["outcome"] for session in record["sessions"]]
+
+
+@pytest.mark.slow
+def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = study(tmp_path, "--engine", "local")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert "report: runs/tiny/report.html" in done.stdout
+    assert "base (unguided)" in done.stdout
+    run = tmp_path / "runs" / "tiny"
+    assert len(RunFolder(run).rows()) == NUM_ROWS
+    assert {p.name for p in run.iterdir()} >= {
+        "study.lock.yaml",
+        "provenance.json",
+        "rows",
+        "report.parquet",
+        "report.html",
+        "figures",
+        "tensorboard",
+        "checkpoints",
+    }
+    monkeypatch.chdir(tmp_path)
+    assert main(["tiny.yaml", "--engine", "local"]) == 0
+    again = capfd.readouterr().out
+    assert "epoch" not in again.split("nats")[0]  # nothing was run
+    assert "report: runs/tiny/report.html" in again
+    assert outcomes(run) == ["complete", "complete"]
+
+
+def test_help_and_plan_need_neither_torch_nor_ray_and_start_nothing(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from dgray.study import main\n"
+        "try:\n"
+        "    status = main(sys.argv[1:])\n"
+        "except SystemExit as end:\n"
+        "    status = end.code\n"
+        "heavy = {'torch', 'ray', 'pandas', 'pyarrow', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else status)\n"
+    )
+    for arguments in (["--help"], ["tiny.yaml", "--plan"]):
+        command(tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert str(NUM_ROWS) in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "fit.epohcs=3"], "did you mean 'epochs'"),
+        (["--set", "fit.epochs=-1", "--set", "seed=x"], "seed"),
+        (["--engine", "spark"], "invalid choice"),
+    ],
+)
+def test_a_bad_study_or_command_is_refused_with_2(
+    arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    done = study(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--out", "s3://me:hunter2@bucket/run"], "s3://***@bucket/run"),
+        (["--set", "base.network=https://h/a?sig=hunter2"], "base.network=https://h/a?sig=***"),
+    ],
+)
+def test_credentials_on_the_command_line_are_refused_with_2_and_not_repeated(
+    arguments: list[str],
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    assert main(["tiny.yaml", *arguments]) == 2
+    told = "".join(capfd.readouterr())
+    assert f"{shown}: an address on the command line must not carry credentials" in told
+    assert "hunter2" not in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
+
+
+def test_another_study_in_the_folder_is_refused_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = plan_of(tmp_path, "fit.objective=oracle")
+    open_run(other, tmp_path / "runs" / "tiny", fresh=False).close()
+    monkeypatch.chdir(tmp_path)
+    assert main(["tiny.yaml", "--engine", "local"]) == 2
+    told = capfd.readouterr().err
+    assert "fit.objective: oracle there, ['cross_entropy', 'oracle'] here" in told
+    assert "Traceback" not in told
+
+
+def test_failed_trials_end_with_1_and_are_in_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    diverging = ("--set", "fit.learning_rate=1e30")
+    command(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["tiny.yaml", "--engine", "local", *diverging]) == 1
+    told = capfd.readouterr().out
+    assert f"8 of {NUM_ROWS} rows are missing" in told
+    rows = RunFolder(tmp_path / "runs" / "tiny").rows()
+    assert (rows.status == "failed").sum() == 8
+    (reason,) = set(rows[rows.status == "failed"].reason)
+    assert f"FAILED cross_entropy: {reason}" in told
+    assert outcomes(tmp_path / "runs" / "tiny") == ["incomplete"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "sent"),
+    [
+        ("local", signal.SIGTERM),
+        pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
+    ],
+)
+def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
+    engine: str, sent: signal.Signals, tmp_path: Path, uninterrupted: pd.DataFrame
+) -> None:
+    with subprocess.Popen(
+        command(tmp_path, "--engine", engine, *LONG),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as driver:
+        assert driver.stdout is not None
+        while "cross_entropy, epoch 2" not in (line := driver.stdout.readline()):
+            assert line, driver.communicate()[1]
+        asked = time.monotonic()
+        if sent is signal.SIGINT:
+            os.killpg(driver.pid, sent)  # as a terminal does: to all processes
+        else:
+            driver.send_signal(sent)
+        _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert time.monotonic() - asked < 20
+    assert errors.splitlines() == [
+        "interrupted; what was finished is kept. To go on: python -m dgray.study tiny.yaml "
+        f"--engine {engine} --set fit.epochs=1000 'fit.checkpoints=[2,100,1000]' "
+        "--out runs/tiny"
+    ]
+    run = tmp_path / "runs" / "tiny"
+    assert outcomes(run) == ["interrupted"]
+    assert any((run / "tensorboard").glob("cross_entropy (*/events*"))  # written while it ran
+    plan = plan_of(tmp_path, *LONG[1:])
+    folder = RunFolder(run)
+    assert 0 < folder.missing_rows(plan.trials) < plan.counts.rows
+    complete(plan, folder)
+    assert folder.missing_rows(plan.trials) == 0
+    pd.testing.assert_frame_equal(metric_columns(run), uninterrupted, check_exact=True)
+
+
+@pytest.mark.parametrize("figure", [1, 3])
+def test_a_study_that_is_interrupted_while_its_report_is_drawn_draws_it_next_time(
+    figure: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(STUDY)
+    arguments = ["tiny.yaml", "--engine", "local"]
+    assert main([*arguments, "--out", "undisturbed"]) == 0
+    drawn, savefig = [], Figure.savefig
+
+    def interrupted(self: Figure, *args: Any, **options: Any) -> None:
+        drawn.append(self)
+        savefig(self, *args, **options)
+        if len(drawn) == figure:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "savefig", interrupted)
+        assert main(arguments) == 130
+    assert len(drawn) == figure
+    told = capsys.readouterr().err
+    assert told.endswith(
+        f"To go on: python -m dgray.study {' '.join(arguments)} --out runs/tiny\n"
+    )
+    run = Path("runs/tiny")
+    rows = {path: path.read_bytes() for path in (run / "rows").iterdir()}
+    assert main(arguments) == 0
+    assert "nothing is left to run; the report is made anew" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in (run / "rows").iterdir()} == rows
+    assert files(run) == files(Path("undisturbed"))
+
+
+def files(run: Path) -> set[str]:
+    """Names, without the times that are in those of event files."""
+    found = (path for path in run.rglob("*") if path.is_file())
+    return {str(path.relative_to(run)).partition(".tfevents.")[0] for path in found}

@@ -1,0 +1,110 @@
+"""What trials share: parts and states that are kept, and go on to the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from dgray.config.reading.load import load_study
+from dgray.plan.plan import Trial, make_plan
+from dgray.problem.image_store import unpack_images
+from dgray.problem.make_shared import Job, Step
+from dgray.problem.shared import ArtifactFailed, InThisProcess, build_artifacts
+from tests.engine.test_sampling_actors import STUDY
+from tests.trial.test_run import Memory
+
+
+def trials_of(folder: Path, *overrides: str) -> tuple[Trial, ...]:
+    (folder / "tiny.yaml").write_text(STUDY)
+    shards = "evaluate.shard_size=8"
+    return make_plan(load_study(folder / "tiny.yaml", (shards, *overrides))).trials
+
+
+class Cut(InThisProcess):
+    """Stops, as a crash would, before a job's result of a role, or after its first state."""
+
+    def __init__(self, role: str, after: int) -> None:
+        self.role, self.after = role, after
+        self.seen: list[tuple[str, Step | bytes]] = []
+
+    def make(
+        self,
+        jobs: Sequence[Job],
+        made: Mapping[str, bytes],
+        state: Callable[[str], bytes | None],
+    ) -> Iterator[tuple[Job, Step | bytes]]:
+        for job, step in super().make(jobs, made, state):
+            self.seen.append((job.role, step))
+            yield job, step
+            self.after -= job.role == self.role and (
+                isinstance(step, bytes) or step.state is not None
+            )
+            if not self.after:
+                raise KeyboardInterrupt
+
+
+def test_parts_that_are_there_are_not_drawn_again(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "evaluate.shard_size=3")
+    whole = build_artifacts(trials, Memory())
+    store, cut = Memory(), Cut("generated", 3)
+    with pytest.raises(KeyboardInterrupt):
+        build_artifacts(trials, store, cut)
+    parts = [key for key in store if key.startswith("generated-")]
+    assert len(parts) == 3
+    rest = Cut("generated", -1)
+    assert build_artifacts(trials, store, rest) == whole
+    drawn = [step for role, step in rest.seen if role == "generated" and isinstance(step, bytes)]
+    assert len(drawn) == 2 + 2 + 4 + 4 - 3  # parts of 12 of 20, 20, 40 and 40 images
+    assert not [key for key in store if "." in key]  # nothing is left of parts and states
+
+
+def test_an_image_of_the_base_is_a_function_of_its_seed(tmp_path: Path) -> None:
+    found = []
+    for size in (2, 30):
+        trials = trials_of(tmp_path, f"evaluate.shard_size={size}", "evaluate.batch_size=7")
+        artifacts = build_artifacts(trials, Memory())
+        key = next(key for key in artifacts if key.startswith("generated"))
+        found.append(unpack_images(artifacts[key]).images)
+    first, second = found
+    assert first.rows.keys() == second.rows.keys()
+    for split in first.rows:
+        a, b = (of.pixels_of(split, 40).int() for of in found)
+        assert (a - b).abs().max() <= 1  # batches of other sizes may round to the next byte
+        assert (a != b).float().mean() < 1e-3
+    assert not torch.equal(first.pixels_of("training-0", 20), first.pixels_of("training-1", 20))
+
+
+def test_the_training_of_a_base_goes_on_from_its_last_state(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "base.steps=600")
+    whole = build_artifacts(trials, Memory())
+    store = Memory()
+    with pytest.raises(KeyboardInterrupt):
+        build_artifacts(trials, store, Cut("base", 1))
+    assert [key for key in store if key.endswith(".state")]
+    rest = Cut("base", -1)
+    assert build_artifacts(trials, store, rest) == whole
+    steps = [s.done for role, s in rest.seen if role == "base" and isinstance(s, Step)]
+    assert steps[0] == 300  # the state was of step 250
+    assert not [key for key in store if key.endswith(".state")]
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    told: list[tuple[str, Step]] = []
+    build_artifacts(
+        trials_of(tmp_path), Memory(), tell=lambda role, step: told.append((role, step))
+    )
+    roles = list(dict.fromkeys(role for role, _ in told))
+    assert roles == ["images", "base", "generated", "cnn", "features"]
+    assert all(step.state is None for _, step in told)
+    last = dict(told)
+    assert {(step.done, step.total) for step in last.values()} <= {(1, 1), (6, 6)}
+    assert any(step.words.startswith("steps, loss ") for _, step in told)
+
+
+def test_what_cannot_be_made_says_why(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "evaluate.features=no_such_module:features")
+    with pytest.raises(ArtifactFailed, match=r"^features cannot be made: .*no_such_module"):
+        build_artifacts(trials, Memory())

@@ -1,0 +1,60 @@
+"""What a user may give as the place of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dgray.record.run_lock import RunRefused
+from dgray.record.storage.location import Uri, location
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("runs/tiny", Path("runs/tiny")),
+        ("/shared/runs/tiny", Path("/shared/runs/tiny")),
+        ("C:strange", Path("C:strange")),
+        ("file:///shared/my%20runs/tiny", Path("/shared/my runs/tiny")),
+        ("s3://bucket/a/b/", Uri("s3", "bucket", "a/b")),
+        ("S3://bucket.with-dots/a b", Uri("s3", "bucket.with-dots", "a b")),
+        ("gs://bucket/a", Uri("gs", "bucket", "a")),
+        ("gcs://bucket/a", Uri("gs", "bucket", "a")),
+    ],
+)
+def test_folders_and_uris(text: str, place: object) -> None:
+    assert location(text) == place
+
+
+def test_a_uri_is_shown_as_it_is_given_back() -> None:
+    uri = location("s3://bucket/a/b")
+    assert isinstance(uri, Uri)
+    assert str(uri) == "s3://bucket/a/b"
+    assert uri.name == "b"
+    assert str(uri.beside("-2")) == "s3://bucket/a/b-2"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hdfs://node/a", "not in hdfs://"),
+        ("http://host/a", "s3://BUCKET/PATH"),
+        ("file://other-host/a", "not in file://"),
+        ("s3://bucket", "with a path of its own"),
+        ("s3://bucket/", "with a path of its own"),
+        ("s3:///a", "with a path of its own"),
+        ("s3://bucket/a/../b", "'..'"),
+        ("s3://bucket/a//b", "no empty part"),
+        ("s3://bucket:9000/a", "s3://BUCKET/PATH"),
+        ("s3://id:hunter2@bucket/a", "come from the environment"),
+        ("s3://hunter2@bucket/a", "come from the environment"),
+        ("s3://bucket/a?secret_key=hunter2", "AWS_ENDPOINT_URL"),
+        ("s3://bucket/a#hunter2", "come from the environment"),
+    ],
+)
+def test_what_is_refused_and_that_no_secret_is_repeated(text: str, words: str) -> None:
+    with pytest.raises(RunRefused) as refused:
+        location(text)
+    assert words in str(refused.value)
+    assert "hunter2" not in str(refused.value)

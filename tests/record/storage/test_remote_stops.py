@@ -1,0 +1,141 @@
+"""Runs in an object store that stop, or never start: the store, another driver, other contents."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from dgray.cli import report, study
+from dgray.engine.events import CheckpointDone, Event
+from dgray.record.open_run import open_run
+from dgray.record.run_lock import RunRefused
+from dgray.record.storage import lease as lease_module
+from dgray.record.storage import store as store_module
+from dgray.record.storage.location import location
+from tests.record.storage.conftest import Bucket
+from tests.record.storage.faulty_proxy import Fault, FaultyProxy
+from tests.record.storage.remote import STUDY, plan_of, rows_of
+
+pytestmark = pytest.mark.usefixtures("in_a_hurry")
+
+
+@pytest.mark.parametrize(
+    "engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
+)
+def test_a_store_that_goes_away_stops_the_study_with_words_and_nothing_half_written(
+    engine: str,
+    bucket: Bucket,
+    proxy: FaultyProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 60.0)  # more than Ray takes to end a trial
+    gone = False
+
+    def choose(method: str, path: str) -> Fault | None:
+        nonlocal gone
+        gone |= method == "PUT" and "/rows/cross_entropy" in path
+        return Fault(reset="before") if gone else None
+
+    proxy.choose = choose
+    uri = bucket.uri()
+    assert study.main(["tiny.yaml", "--engine", engine, "--out", uri]) == 1
+    told = capfd.readouterr().err
+    assert told.startswith(f"{uri}: the store did not answer as it should for ")
+    assert "whole and kept" in told
+    assert f"To go on: python -m dgray.study tiny.yaml --engine {engine} --out {uri}" in told
+    assert "Traceback" not in told
+    objects = bucket.objects()
+    rows = [name for name in objects if name.startswith("rows/")]
+    assert not [name for name in rows if "cross_entropy" in name]
+    assert rows or engine == "ray"  # the base's; Ray begins with what takes longest
+    for name in rows:
+        assert len(rows_of({name: objects[name]})) == 4  # two replicates at two weights, whole
+
+
+def test_a_second_driver_is_refused_before_it_starts(
+    bucket: Bucket, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = open_run(plan_of(STUDY), location(bucket.uri()), fresh=False)
+    assert study.main(["tiny.yaml", "--engine", "local", "--out", bucket.uri()]) == 2
+    told = capfd.readouterr().err
+    assert f"one driver at a time may write a run, and process {os.getpid()} on " in told
+    assert first.lost is None
+    first.close()
+
+
+def test_a_driver_whose_lease_is_taken_stops_and_writes_no_more(
+    bucket: Bucket, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+
+    def take_over(event: Event) -> None:
+        if isinstance(event, CheckpointDone) and not taken:
+            for name in [n for n in bucket.objects() if n.startswith(".lock/")]:
+                bucket.client.delete_object(Bucket=bucket.name, Key=f"a/tiny/{name}")
+            taken.append(time.monotonic())
+            while not taken[1:]:
+                time.sleep(0.05)  # until the driver notices: an interrupt ends this
+
+    monkeypatch.setattr("dgray.cli.session.Progress.observe", lambda self, event: take_over(event))
+    assert study.main(["tiny.yaml", "--engine", "local", "--out", bucket.uri()]) == 1
+    assert "lease was not renewed in time or was taken over" in capfd.readouterr().err
+    sessions = json.loads(bucket.objects()["provenance.json"])["sessions"]
+    assert sessions[-1]["outcome"] == "running"  # not written after the loss
+
+
+@pytest.mark.parametrize(
+    ("uri", "fault", "words"),
+    [
+        ("s3://no-such-bucket-at-all/x", None, "there is no such bucket"),
+        ("BUCKET", Fault(status=403, code="AccessDenied"), "the store refuses"),
+        ("BUCKET", Fault(reset="before"), "did not answer as it should"),
+        ("hdfs://node/x", None, "not in hdfs://"),
+        ("s3://an-id:hunter2-is-my-secret@bucket/x", None, "the environment (AWS_"),
+    ],
+)
+def test_what_cannot_be_reached_is_refused_before_anything_is_started(
+    uri: str,
+    fault: Fault | None,
+    words: str,
+    bucket: Bucket,
+    proxy: FaultyProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 0.5)
+    proxy.choose = lambda method, path: fault
+    place = bucket.uri() if uri == "BUCKET" else uri
+    assert study.main(["tiny.yaml", "--engine", "local", "--out", place]) == 2
+    told = capfd.readouterr().err
+    assert words in told
+    assert len(told.splitlines()) == 1
+    assert "hunter2" not in told
+    assert report.main([place]) in (1, 2)
+    assert words in capfd.readouterr().err
+    assert bucket.objects() == {}
+
+
+def test_fresh_and_other_studies_and_other_things(bucket: Bucket) -> None:
+    plan, uri = plan_of(STUDY), location(bucket.uri())
+    first = open_run(plan, uri, fresh=True)
+    assert str(first.where) == bucket.uri()
+    assert not first.is_resumed
+    second = open_run(plan, uri, fresh=True)
+    assert str(second.where) == bucket.uri("a/tiny-2")
+    first.close()
+    second.close()
+    again = open_run(plan, uri, fresh=False)
+    assert again.is_resumed
+    again.close()
+    with pytest.raises(RunRefused, match=rf"^{bucket.uri()}: .*seed: 0 there, 3 here"):
+        open_run(plan_of(STUDY, "seed=3"), uri, fresh=False)
+    bucket.put("chapter1.tex", b"x", path="thesis")
+    with pytest.raises(RunRefused, match=r"this one holds chapter1\.tex and no study\.lock"):
+        open_run(plan, location(bucket.uri("thesis")), fresh=False)
+    assert bucket.objects("thesis") == {"chapter1.tex": b"x"}
+    assert not [name for name in bucket.objects() if name.startswith(".")]

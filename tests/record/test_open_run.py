@@ -1,0 +1,138 @@
+"""Which folder a run goes to, and who may write it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dgray.config.reading.load import load_study
+from dgray.plan.plan import Plan, make_plan
+from dgray.record.open_run import open_run
+from dgray.record.run_lock import RunRefused
+
+STUDY = """\
+name: tiny
+data: {kind: mixture, name: ring8}
+base: {kind: wrong_mixture, mean_scale: 1.1}
+discriminator: {width: [8, 16]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(*overrides: str) -> Plan:
+    path = Path("tiny.yaml")
+    path.write_text(STUDY)
+    return make_plan(load_study(path, overrides))
+
+
+def test_the_default_folder_is_named_after_the_study() -> None:
+    folder = open_run(plan(), None, fresh=False)
+    assert folder.path == Path("runs/tiny")
+    assert not folder.is_resumed
+    folder.close()
+    lock = load_study(Path("runs/tiny/study.lock.yaml"))
+    assert [t.id for t in make_plan(lock).trials] == [t.id for t in plan().trials]
+
+
+def test_the_same_study_is_resumed_even_if_it_is_written_otherwise() -> None:
+    open_run(plan(), None, fresh=False).close()
+    folder = open_run(
+        plan("base.mean_scale=1.10", "description=again", "resources.max_failures=7"),
+        None,
+        fresh=False,
+    )
+    assert folder.is_resumed
+    folder.close()
+    assert "max_failures: 7" in (folder.path / "study.lock.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seed=3", "seed: 0 there, 3 here"),
+        ("discriminator.width=[8,32]", "discriminator.width: [8, 16] there, [8, 32] here"),
+        ("resources.cpus_per_trial=2", "resources.cpus_per_trial: 1 there, 2 here"),
+    ],
+)
+def test_another_study_is_refused_with_what_differs(override: str, words: str) -> None:
+    open_run(plan(), None, fresh=False).close()
+    lock = Path("runs/tiny/study.lock.yaml")
+    before = lock.read_bytes()
+    with pytest.raises(RunRefused) as refused:
+        open_run(plan(override), None, fresh=False)
+    assert words in str(refused.value)
+    assert "--fresh" in str(refused.value)
+    assert "--out" in str(refused.value)
+    assert lock.read_bytes() == before
+    open_run(plan(), None, fresh=False).close()  # the refused one did not keep the lock
+
+
+def test_fresh_takes_a_new_folder_and_leaves_the_old_one() -> None:
+    open_run(plan(), None, fresh=False).close()
+    keep = Path("runs/tiny/rows/kept.parquet")
+    keep.parent.mkdir()
+    keep.write_bytes(b"rows")
+    names = []
+    for overrides in ((), ("seed=1",)):
+        folder = open_run(plan(*overrides), None, fresh=True)
+        assert not folder.is_resumed
+        names.append(folder.path.name)
+        folder.close()
+    assert names == ["tiny-2", "tiny-3"]
+    assert keep.read_bytes() == b"rows"
+    folder = open_run(plan(), Path("elsewhere"), fresh=True)
+    assert folder.path == Path("elsewhere")
+    folder.close()
+
+
+def test_a_folder_of_something_else_is_refused_untouched() -> None:
+    Path("thesis").mkdir()
+    Path("thesis/chapter1.tex").write_text("x")
+    with pytest.raises(RunRefused, match=r"chapter1\.tex"):
+        open_run(plan(), Path("thesis"), fresh=False)
+    assert os.listdir("thesis") == ["chapter1.tex"]
+
+
+def test_half_written_files_are_removed_at_the_start() -> None:
+    open_run(plan(), None, fresh=False).close()
+    partial = Path("runs/tiny/rows/.x.parquet.00.partial")
+    partial.parent.mkdir()
+    partial.touch()
+    open_run(plan(), None, fresh=False).close()
+    assert not partial.exists()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from dgray.record.run_lock import RunLock
+lock = RunLock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_driver_is_refused_while_the_first_lives_and_no_longer() -> None:
+    open_run(plan(), None, fresh=False).close()
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, "runs/tiny"],
+        env={**os.environ, "PYTHONPATH": root},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunRefused, match=f"process {holder.pid} on "):
+            open_run(plan(), None, fresh=False)
+        holder.kill()
+    open_run(plan(), None, fresh=False).close()

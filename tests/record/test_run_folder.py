@@ -1,0 +1,172 @@
+"""The run folder: whole files, rows last, what is owed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dgray.files import remove_partial_files, write_atomically
+from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
+from dgray.record.row_schema import arrow_schema
+from dgray.record.run_folder import RunFolder
+from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_trial
+
+
+def results(name: str = "kl-1") -> list[CheckpointResult]:
+    return list(fake_trial(make_trial(name), ARTIFACTS))
+
+
+def test_schema_has_every_column_with_its_type_unit_and_meaning() -> None:
+    schema = arrow_schema(Row)
+    assert schema.names == [f.name for f in dataclasses.fields(Row)]
+    assert schema.field("trial").type == pa.string()
+    assert not schema.field("trial").nullable
+    assert schema.field("path_kl").type == pa.float64()
+    assert schema.field("path_kl").nullable
+    assert schema.field("epoch").type == pa.int64()
+    assert schema.field("is_calibrated").type == pa.bool_()
+    assert schema.field("path_kl_bins").type == pa.list_(pa.float64())
+    assert schema.field("path_kl").metadata[b"unit"] == b"nats"
+    assert all(field.metadata[b"doc"] for field in schema)
+    assert arrow_schema(Cloud).field("points").type == pa.list_(pa.list_(pa.float64()))
+    assert arrow_schema(LossPoint).names == ["trial", "replicate", "epoch", "loss_train"]
+
+
+def test_rows_survive_the_way_through_parquet_bit_for_bit(tmp_path: Path) -> None:
+    row = results()[0].rows[0]
+    odd = [
+        dataclasses.replace(row, path_kl=value, path_kl_bins=[value, -0.0])
+        for value in (0.1 + 0.2, math.nan, math.inf, 5e-324)
+    ] + [dataclasses.replace(row, path_kl=None, path_kl_bins=None)]
+    result = dataclasses.replace(results()[0], rows=tuple(odd))
+    RunFolder(tmp_path).write_result(result)
+    (path,) = (tmp_path / "rows").iterdir()
+    back = [Row(**values) for values in pq.read_table(path).to_pylist()]
+    assert repr(back) == repr(odd)
+
+
+def test_a_row_without_identity_is_not_written(tmp_path: Path) -> None:
+    result = results()[0]
+    row = dataclasses.replace(result.rows[0], sampler=None)  # type: ignore[arg-type]
+    with pytest.raises(pa.ArrowInvalid, match="sampler"):
+        RunFolder(tmp_path).write_result(dataclasses.replace(result, rows=(row,)))
+    assert not (tmp_path / "rows").exists()
+
+
+def test_parts_of_a_checkpoint_are_where_they_are_said_to_be(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_result(results()[0])
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert files == [
+        "checkpoints/kl-1-000002.safetensors",
+        "losses/kl-1-000002.parquet",
+        "rows/kl-1-000002.parquet",
+        "samples/kl-1-000002.parquet",
+    ]
+    assert folder.clouds().points[0][1].tolist() == [0.0, 1.0]
+    assert folder.losses().loss_train[0] == results()[0].losses[0].loss_train
+
+
+def test_rows_are_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    written: list[str] = []
+
+    def note(path: Path, write: object) -> None:
+        written.append(path.parent.name)
+
+    monkeypatch.setattr("dgray.record.run_folder.write_atomically", note)
+    folder.write_result(results()[0])
+    assert written == ["samples", "losses", "checkpoints", "rows"]
+
+
+def test_completed_epochs_tell_trials_apart(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.completed_epochs("kl-1") == set()
+    for name in ("kl-1", "kl-1-000002", "a-kl-1"):  # ids that begin or end like another
+        folder.write_result(results(name)[0])
+    folder.write_result(results()[1])
+    assert folder.completed_epochs("kl-1") == {2, 5}
+    assert folder.completed_epochs("kl-1-000002") == {2}
+    assert folder.missing_epochs(make_trial("kl-1")) == [9]
+    assert folder.missing_rows([make_trial("kl-1"), make_trial("kl-2")]) == 4 + 12
+
+
+def test_state_is_the_newest_before_the_first_gap(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.load_state("kl-1", EPOCHS) is None
+    for result in results():
+        folder.write_result(result)
+    assert folder.load_state("kl-1", EPOCHS) == (9, results()[2].state)
+    (tmp_path / "checkpoints" / "kl-1-000009.safetensors").unlink()
+    assert folder.load_state("kl-1", EPOCHS) == (5, results()[1].state)
+    (tmp_path / "rows" / "kl-1-000005.parquet").unlink()
+    assert folder.load_state("kl-1", EPOCHS) == (2, results()[0].state)
+
+
+def test_failed_rows_fill_what_is_missing_and_go_when_it_is_there(tmp_path: Path) -> None:
+    folder, trial = RunFolder(tmp_path), make_trial("kl-1")
+    first, second, third = results()
+    folder.write_result(first)
+    folder.write_failure(trial, "ValueError: no")
+    rows = folder.rows()
+    assert rows.groupby("epoch").status.unique().map(list).to_dict() == {
+        2: ["ok"],
+        5: ["failed"],
+        9: ["failed"],
+    }
+    cells = rows[rows.status == "failed"][["replicate", "epoch", "is_calibrated"]]
+    assert len(cells) == len(cells.drop_duplicates()) == 8
+    assert folder.completed_epochs("kl-1") == {2}
+    folder.write_result(second)
+    assert folder.rows().groupby("epoch").status.unique().map(list).to_dict() == {
+        2: ["ok"],
+        5: ["ok"],
+        9: ["failed"],
+    }
+    folder.write_result(third)
+    assert (folder.rows().status == "ok").all()
+    assert not (tmp_path / "rows" / "kl-1-failed.parquet").exists()
+
+
+def test_an_empty_folder_reads_as_empty_tables(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert list(folder.rows().columns) == [f.name for f in dataclasses.fields(Row)]
+    assert len(folder.rows()) == len(folder.clouds()) == len(folder.losses()) == 0
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def fail(file: object) -> None:
+        file.write(b"ne")  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_partial_files_of_a_killed_process_are_ignored_and_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_result(results()[0])
+    partial = tmp_path / "rows" / ".kl-1-000005.parquet.0a1b2c3d.partial"
+    partial.write_bytes(b"half")
+    assert folder.completed_epochs("kl-1") == {2}
+    assert len(folder.rows()) == 4
+    remove_partial_files(tmp_path)
+    assert not partial.exists()
+    assert len(folder.rows()) == 4
+
+
+def test_artifacts_are_kept_by_key(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_artifact("base-1") is None
+    folder.write_artifact("base-1", b"\x00weights")
+    assert folder.read_artifact("base-1") == b"\x00weights"

@@ -1,0 +1,135 @@
+"""A run folder of another version or format: taken over or refused, never mixed."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dgray
+from dgray.cli import report
+from dgray.config.reading.load import load_study
+from dgray.plan.plan import Plan, make_plan
+from dgray.record.open_run import open_run
+from dgray.record.run_folder import RunFolder
+from dgray.record.run_format import RUN_FORMAT, mark_here, refuse_other_format
+from dgray.record.run_lock import RunRefused
+from dgray.record.storage.working_copy import reading
+from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_trial
+from tests.search.analytic import STUDY as SEARCH
+
+GRID = "{name: tiny, data: {kind: mixture, name: ring8}, base: {kind: wrong_mixture}}"
+RUN = Path("runs/tiny")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(text: str = GRID) -> Plan:
+    Path("tiny.yaml").write_text(text)
+    return make_plan(load_study(Path("tiny.yaml"), ["name=tiny"]))
+
+
+def write_rows() -> None:
+    RunFolder(RUN).write_result(next(iter(fake_trial(make_trial("kl-1"), ARTIFACTS))))
+
+
+def begin(text: str = GRID, *, with_rows: bool = True) -> dict[str, Any]:
+    """A run of these versions; what its run.json holds."""
+    open_run(plan(text), None, fresh=False).close()
+    if with_rows:
+        write_rows()
+    content: dict[str, Any] = json.loads((RUN / "run.json").read_text())
+    return content
+
+
+def rewrite(**changes: object) -> None:
+    content = json.loads((RUN / "run.json").read_text())
+    (RUN / "run.json").write_text(json.dumps(content | changes))
+
+
+def go_on(text: str = GRID) -> None:
+    open_run(plan(text), None, fresh=False).close()
+
+
+def test_format_and_versions_are_written_and_the_same_ones_go_on() -> None:
+    here = {"dgray": dgray.__version__, "torch": version("torch")}
+    assert begin() == {"format": RUN_FORMAT, "versions": here}
+    go_on()
+
+
+def test_of_a_search_optuna_counts_too() -> None:
+    assert begin(SEARCH)["versions"]["optuna"] == version("optuna")
+    rewrite(versions={**mark_here(["torch"]).versions, "optuna": "1.2.3"})
+    with pytest.raises(RunRefused, match=rf"optuna 1.2.3 there, {version('optuna')} here"):
+        go_on(SEARCH)
+
+
+@pytest.mark.parametrize("package", ["dgray", "torch"])
+def test_rows_of_another_version_are_refused_untouched(package: str) -> None:
+    versions = begin()["versions"]
+    rewrite(versions=versions | {package: "0.0.7"})
+    before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
+    with pytest.raises(RunRefused) as refused:
+        go_on()
+    told = str(refused.value)
+    assert told.startswith("runs/tiny: rows of different versions are never mixed")
+    assert f"{package} 0.0.7 there, {versions[package]} here" in told
+    assert f"Install {package}==0.0.7, or start anew beside it with --fresh" in told
+    after = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
+    assert {p: c for p, c in after.items() if p.name != ".lock"} == {
+        p: c for p, c in before.items() if p.name != ".lock"
+    }
+    fresh = open_run(plan(), None, fresh=True)
+    assert fresh.path == Path("runs/tiny-2")
+    fresh.close()
+
+
+def test_where_nothing_was_computed_there_is_nothing_to_mix() -> None:
+    versions = begin(with_rows=False)["versions"]
+    rewrite(versions=versions | {"torch": "0.0.7"})
+    go_on()
+    assert json.loads((RUN / "run.json").read_text())["versions"] == versions
+
+
+def test_a_later_format_is_neither_gone_on_with_nor_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin()
+    rewrite(format=RUN_FORMAT + 1, versions={"dgray": "99.0"})
+    words = rf"of format {RUN_FORMAT + 1} \(dgray 99.0\).* knows {RUN_FORMAT}; install dgray 99.0"
+    with pytest.raises(RunRefused, match=words):
+        go_on()
+    with pytest.raises(RunRefused, match=words), reading(RUN):
+        pass
+    assert report.main([str(RUN)]) == 2
+    assert "install dgray 99.0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"format": 1}', '{"format": "x", "versions": {}}']
+)
+def test_a_mark_that_says_nothing_is_refused(content: str) -> None:
+    begin()
+    (RUN / "run.json").write_text(content)
+    with pytest.raises(RunRefused, match="must hold a format and versions"):
+        refuse_other_format(RUN, RUN)
+
+
+def test_a_folder_from_before_there_were_formats_is_taken_over_by_its_own_versions() -> None:
+    versions = begin()["versions"]
+    for found, is_same in ((versions, True), (versions | {"torch": "0.0.7"}, False)):
+        (RUN / "run.json").unlink()
+        session = {"versions": {"python": "3.11", **found}}
+        (RUN / "provenance.json").write_text(json.dumps({"sessions": [session]}))
+        if is_same:
+            go_on()
+            assert json.loads((RUN / "run.json").read_text())["format"] == RUN_FORMAT
+        else:
+            with pytest.raises(RunRefused, match=r"torch 0\.0\.7 there"):
+                go_on()

@@ -1,0 +1,153 @@
+"""The published setting of Kim et al. 2023 (arXiv 2211.17091) by fields of a study.
+
+Their sampler adds weights (w1, w2) times -sigma grad log r to the slopes of Heun's two stages,
+(2, 0) as published, at VP times in [0.01, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgray.config.study import Evaluate
+from dgray.data.mixtures import NAMED
+from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.mixture import GaussianMixture
+from dgray.diffusion.sampler import heun
+from dgray.diffusion.sigmas import karras_sigmas, log_uniform, vp_time_to_sigma
+from dgray.discriminator.discriminator import Discriminator, Oracle
+from dgray.discriminator.guidance import GuidedDenoiser
+from dgray.plan.plan import Setting
+from dgray.trial.setting_weight import stage_weight
+
+TIME_MIN, TIME_MAX = 0.01, 1.0
+DATA = NAMED["ring8"]()
+BASE = GaussianMixture(DATA.means, DATA.stds * 1.5, DATA.weights)
+
+
+def published_sampler(
+    base: Denoiser,
+    discriminator: Discriminator,
+    x: Tensor,
+    sigmas: Tensor,
+    weights: tuple[float, float],
+) -> Tensor:
+    """Heun with guided slopes, written from their description."""
+    low, high = (sigma_of_time(t) for t in (TIME_MIN, TIME_MAX))
+
+    def slope(x: Tensor, sigma: float, weight: float) -> Tensor:
+        level = torch.full_like(x[:, 0], sigma)
+        value = (x - base(x, level)) / sigma
+        if low <= sigma <= high:
+            value = value - weight * sigma * discriminator.gradient(x, level)
+        return value
+
+    levels = sigmas.tolist()
+    for now, after in pairwise(levels):
+        first = slope(x, now, weights[0])
+        euler = x + (after - now) * first
+        if after > 0:
+            first = (first + slope(euler, after, weights[1])) / 2
+        x = x + (after - now) * first
+    return x
+
+
+def sigma_of_time(time: float) -> float:
+    """By the signal's share alpha^2 = exp(-integral of beta), summed numerically."""
+    count = 20_000
+    times = (torch.arange(count, dtype=torch.float64) + 0.5) * time / count
+    integral = float((0.1 + times * (20 - 0.1)).sum()) * time / count
+    alpha = math.exp(-integral / 2)
+    return math.sqrt(1 - alpha**2) / alpha
+
+
+@pytest.mark.parametrize("time", [1e-5, 0.01, 0.3, 1.0])
+def test_vp_times_are_noise_levels(time: float) -> None:
+    assert vp_time_to_sigma(time) == pytest.approx(sigma_of_time(time), rel=1e-6)
+
+
+def test_the_published_times_are_the_published_interval() -> None:
+    assert vp_time_to_sigma(TIME_MIN) == pytest.approx(0.0447, abs=5e-5)
+    assert vp_time_to_sigma(TIME_MAX) == pytest.approx(152.2, abs=0.05)
+
+
+@pytest.mark.parametrize(("num_steps", "guided"), [(18, 15), (40, 33)])
+def test_as_many_steps_are_guided_as_were_counted(num_steps: int, guided: int) -> None:
+    sigmas = karras_sigmas(num_steps, 0.002, 80.0)[:-1]
+    weight = stage_weight(setting(num_steps, "predictor"), {})
+    assert int((weight(sigmas) != 0).sum()) == guided
+    assert set(weight(sigmas).tolist()) == {0.0, 2.0}
+
+
+def setting(num_steps: int, stage: str) -> Setting:
+    """As the study file's fields give it."""
+    low, high = (round(vp_time_to_sigma(t), 4) for t in (TIME_MIN, TIME_MAX))
+    evaluate = Evaluate.model_validate(
+        {
+            "guidance_weight": 2.0 if stage == "predictor" else 1.0,
+            "guidance_interval": (low, high),
+            "guided_stage": stage,
+            "num_steps": num_steps,
+        }
+    )
+    (weight,), (steps,), (interval,) = (
+        evaluate.guidance_weight,
+        evaluate.num_steps,
+        evaluate.guidance_interval,
+    )
+    assert not isinstance(weight, str)
+    return Setting(
+        guidance_weight=weight,
+        sampler="ode",
+        num_steps=steps,
+        interval=interval,
+        guided_stage=evaluate.guided_stage[0],
+    )
+
+
+@pytest.mark.parametrize(("stage", "weights"), [("predictor", (2.0, 0.0)), ("both", (1.0, 1.0))])
+@pytest.mark.parametrize("num_steps", [18, 40])
+def test_the_published_sampler_is_a_setting_of_a_study(
+    stage: str, weights: tuple[float, float], num_steps: int
+) -> None:
+    oracle = Oracle(DATA, BASE)
+    sigmas = karras_sigmas(num_steps, 0.002, 80.0)
+    x = 80 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    guided = GuidedDenoiser(BASE, oracle, stage_weight(setting(num_steps, stage), {}))
+    corrector = BASE if stage == "predictor" else None
+    found = heun(guided, x, sigmas, corrector=corrector)
+    torch.testing.assert_close(found, published_sampler(BASE, oracle, x, sigmas, weights))
+    assert not torch.allclose(found, heun(BASE, x, sigmas), atol=1e-3)
+
+
+def test_a_sample_is_inside_the_interval_or_not_whatever_the_others_are() -> None:
+    """Not by the least noise level of the batch, which would switch guidance off for all."""
+    weight = stage_weight(setting(18, "predictor"), {})
+    guided = GuidedDenoiser(BASE, Oracle(DATA, BASE), weight)
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    sigma = torch.tensor([0.002, 0.05, 10.0, 200.0], dtype=torch.float64)
+    changed = (guided(x, sigma) != BASE(x, sigma)).any(-1)
+    assert changed.tolist() == [False, True, True, False]
+    alone = torch.cat([guided(x[i : i + 1], sigma[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(guided(x, sigma), alone)
+
+
+def test_the_published_noise_law_is_log_uniform() -> None:
+    """Times of density g(t)^2 / (1 - alpha(t)^2) from 1e-5 on; measured: [0.00104, 152.2]."""
+    edges = torch.logspace(-5, 0, 100_001, dtype=torch.float64)
+    times = (edges[1:] + edges[:-1]) / 2
+    integral = 0.1 * times + 19.9 * times**2 / 2
+    density = (0.1 + 19.9 * times) / -torch.expm1(-integral)
+    mass = density * edges.diff()
+    cumulative = mass.cumsum(0) / mass.sum()
+    sigma = torch.tensor([vp_time_to_sigma(float(t)) for t in edges[1::500]]).double()
+    uniform = (sigma.log() - math.log(0.00104)) / math.log(152.2 / 0.00104)
+    assert float((cumulative[::500] - uniform.clamp(0, 1)).abs().max()) < 0.005
+    ours = log_uniform(torch.linspace(0, 1, 100_001, dtype=torch.float64), 0.00104, 152.2)
+    shares = [float(s) for s in ((ours < 0.0447).double().mean(), (ours > 80).double().mean())]
+    assert shares == pytest.approx([0.316, 0.054], abs=5e-4)
+    assert float((ours > 10).double().mean()) == pytest.approx(0.229, abs=5e-4)

@@ -1,0 +1,321 @@
+"""Image studies through a trial: what rows hold, on what they depend, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.importing.stored import StoredNetwork, write_network
+from dgray.config.reading.load import load_study
+from dgray.config.reading.problem import StudyError
+from dgray.data.images import to_uint8
+from dgray.discriminator.discriminator import Silent
+from dgray.discriminator.fit_state import TrainingState
+from dgray.metrics.features.inception_file import TORCHSCRIPT, VARIABLE
+from dgray.plan.plan import Trial, make_plan
+from dgray.problem.build import build_device, build_discriminator, build_problem
+from dgray.problem.shared import ArtifactFailed, build_artifacts
+from dgray.record.row import CheckpointResult, Row
+from dgray.record.run_folder import RunFolder
+from dgray.trial.noised_splits import build_evaluation_set
+from dgray.trial.run import build_task, run_trial
+from dgray.trial.score_images import ImageScoring
+from tests.metrics.features import conftest as of_features
+
+weights_folder = of_features.weights_folder  # stand-ins for Inception's files
+
+STUDY = """\
+name: tiny
+replicates: 2
+diffusion: {sigma_min: 0.05, sigma_max: 40}
+data: {kind: digits, num_real: 60, num_validation: 30, num_held_out: 40}
+base: {kind: trained, width: 16, depth: 1, num_real: 80, steps: 30, batch_size: 40,
+       num_generated: 50, generation_steps: 4}
+discriminator: {width: 8, depth: 1}
+fit: {objective: [cross_entropy, kl], epochs: 2, checkpoints: [1, 2], batch_size: 30}
+evaluate:
+  guidance_weight: [1, calibrated]
+  num_steps: 4
+  num_bins: 2
+  sigmas_per_bin: 2
+  metrics: [nll, fd, kid, precision, recall, density, coverage, memorisation]
+  num_points: 6
+  num_samples: 40
+  shard_size: 16
+  tolerance: 1e-1
+"""
+CONV = ("discriminator.kind=conv", "discriminator.width=4", "discriminator.depth=1")
+UNET = ("base.network=unet", "base.width=4", "base.steps=4", "evaluate.metrics=[fd]")
+
+
+def trials_of(folder: Path, *overrides: str) -> tuple[Trial, ...]:
+    path = folder / "tiny.yaml"
+    path.write_text(STUDY.replace("  width: 8, depth: 1", "") if CONV[0] in overrides else STUDY)
+    return make_plan(load_study(path, overrides)).trials
+
+
+def artifacts_of(folder: Path, trials: tuple[Trial, ...]) -> dict[str, bytes]:
+    (folder / "run").mkdir(exist_ok=True)
+    return build_artifacts(trials, RunFolder(folder / "run"))
+
+
+def run(trials: tuple[Trial, ...], artifacts: dict[str, bytes]) -> list[Row]:
+    return [row for t in trials for result in run_trial(t, artifacts) for row in result.rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Trial, ...], dict[str, bytes]]:
+    folder = tmp_path_factory.mktemp("images")
+    trials = trials_of(folder)
+    return trials, artifacts_of(folder, trials)
+
+
+@pytest.fixture(scope="module")
+def rows(whole: tuple[tuple[Trial, ...], dict[str, bytes]]) -> list[Row]:
+    return run(*whole)
+
+
+def test_every_row_has_its_scores_and_says_what_they_rest_on(rows: list[Row]) -> None:
+    assert len(rows) == 1 + 2 * 2 * 2 * 2
+    for row in rows:
+        assert row.path_kl is None
+        assert row.kl is None
+        assert row.num_scored == row.num_reference == 40
+        assert row.features == "fd_cnn"
+        assert len(row.features_sha256 or "") == 64
+        assert row.reference == "held_out"
+        for name in ("fd", "kid", "precision", "recall", "density", "coverage", "fd_floor", "nll"):
+            assert math.isfinite(getattr(row, name)), name
+        assert (row.memorisation is None) == (row.objective == "base")
+
+
+def test_changes_are_differences_of_likelihoods_and_bits_are_those_of_bytes(
+    rows: list[Row],
+) -> None:
+    (base,) = [row for row in rows if row.objective == "base"]
+    assert base.kl_change == base.path_kl_change == 0.0
+    for row in rows:
+        assert row.nll is not None
+        assert row.nll - base.nll == pytest.approx(row.kl_change, abs=1e-9)
+        assert row.bits_per_dim == pytest.approx(row.nll / 64 / math.log(2) + math.log2(127.5))
+
+
+def test_the_path_change_is_the_paired_change_of_the_denoising_error(
+    whole: tuple[tuple[Trial, ...], dict[str, bytes]], rows: list[Row]
+) -> None:
+    """The denoising error of the guided model minus that of the base, from its definition."""
+    trials, artifacts = whole
+    (trial,) = [t for t in trials if t.objective == "kl"]
+    problem = build_problem(trial.config, artifacts, build_device(trial.config))
+    (*_, last) = run_trial(trial, artifacts)
+    state = TrainingState.start(build_discriminator(problem, range(2)), replicates=range(2))
+    assert last.state is not None
+    state.load_bytes(last.state)
+    member = state.evaluated().member(1)
+    real = build_evaluation_set(problem).held_out.real
+    base = problem.base(real.x, real.sigma)
+    guided = base + real.sigma[..., None] ** 2 * member.gradient(real.x, real.sigma)
+    clean = real.x - real.sigma[..., None] * real.noise
+    error = [((d - clean) ** 2).sum(-1) / real.sigma**2 for d in (guided, base)]
+    expected = float((error[0] - error[1]).mean()) * math.log(40 / 0.05)
+    (row,) = [r for r in last.rows if r.replicate == 1 and r.guidance_weight == 1 and r.epoch == 2]
+    assert row.path_kl_change == pytest.approx(expected, rel=1e-6)
+
+
+def test_resumed_rows_are_the_same(
+    whole: tuple[tuple[Trial, ...], dict[str, bytes]], rows: list[Row]
+) -> None:
+    trials, artifacts = whole
+    (trial,) = [t for t in trials if t.objective == "cross_entropy"]
+    first, _ = run_trial(trial, artifacts)
+    assert first.state is not None
+    (resumed,) = run_trial(trial, artifacts, resume=(1, first.state))
+    assert metrics(resumed) == [
+        metric_values(r) for r in rows if r.trial == trial.id and r.epoch == 2
+    ]
+
+
+def metrics(result: CheckpointResult) -> list[dict[str, object]]:
+    return [metric_values(row) for row in result.rows]
+
+
+def metric_values(row: Row) -> dict[str, object]:
+    kept = {f.name for f in dataclasses.fields(row) if f.metadata["kind"] != "provenance"}
+    return {name: getattr(row, name) for name in kept}
+
+
+def test_the_image_of_a_seed_does_not_depend_on_its_shard(
+    whole: tuple[tuple[Trial, ...], dict[str, bytes]],
+) -> None:
+    trials, artifacts = whole
+    config = trials[0].config
+    drawn = []
+    for size in (7, 40):
+        evaluate = config.evaluate.model_copy(update={"shard_size": size})
+        other = config.model_copy(update={"evaluate": evaluate})
+        problem = build_problem(other, artifacts, torch.device("cpu"))
+        scoring = ImageScoring.build(problem, artifacts)
+        (images,) = scoring.draw(Silent(), {}, trials[0].settings).values()
+        drawn.append(images.shown)
+    torch.testing.assert_close(*drawn)
+
+
+def test_samples_that_are_not_finite_are_not_scored(
+    whole: tuple[tuple[Trial, ...], dict[str, bytes]],
+) -> None:
+    class Wild(Silent):
+        def gradient(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(x, torch.inf)
+
+    trials, artifacts = whole
+    guided = next(t for t in trials if t.is_trained)
+    constant = [s for s in guided.settings if not s.is_calibrated]
+    problem = build_problem(guided.config, artifacts, torch.device("cpu"))
+    scoring = ImageScoring.build(problem, artifacts)
+    (images,) = scoring.draw(Wild(), {}, constant).values()
+    assert scoring.score(images) == {"num_scored": 0}
+
+
+def test_real_and_generated_images_are_bytes_and_no_image_is_in_two_splits(
+    whole: tuple[tuple[Trial, ...], dict[str, bytes]],
+) -> None:
+    trials, artifacts = whole
+    problem = build_problem(trials[0].config, artifacts, torch.device("cpu"))
+    for samples in (problem.real("held_out", 40), problem.generated("held_out", 40)):
+        assert torch.equal(to_uint8(samples).double() / 127.5 - 1, samples)
+    sets = [
+        {tuple(image) for image in problem.real(split, count).tolist()}
+        for split, count in (("held_out", 40), ("validation", 30), ("training-0", 60))
+    ]
+    assert not sets[0] & sets[1]
+    assert not (sets[0] | sets[1]) & sets[2]
+
+
+@pytest.mark.parametrize("trunk", ["none", "base"])
+def test_convolutions_on_images_and_on_the_bases_own_features(tmp_path: Path, trunk: str) -> None:
+    trials = trials_of(tmp_path, *CONV, *UNET, f"discriminator.trunk={trunk}")
+    found = run(trials, artifacts_of(tmp_path, trials))
+    guided = [row for row in found if row.objective == "kl" and row.epoch == 2]
+    assert all(row.path_kl_change != 0 and math.isfinite(row.path_kl_change) for row in guided)
+
+
+def test_class_conditional_base_and_discriminator(tmp_path: Path) -> None:
+    conditional = ("base.conditional=true", "discriminator.conditional=true")
+    trials = trials_of(tmp_path, *CONV, *conditional, "evaluate.metrics=[fd]")
+    artifacts = artifacts_of(tmp_path, trials)
+    trained = next(t for t in trials if t.objective == "cross_entropy")
+    problem = build_problem(trained.config, artifacts, torch.device("cpu"))
+    task = build_task(problem, range(2))
+    assert task.real_labels is not None
+    assert task.generated_labels is not None
+    assert task.real_labels.shape == (2, 60)
+    assert set(task.generated_labels.flatten().tolist()) <= set(range(10))
+    torch.testing.assert_close(task.real_labels[1], problem.real_labels("training-1", 60))
+    assert all(math.isfinite(row.fd) for row in run(trials, artifacts))
+
+
+def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Path) -> None:
+    kwargs = {
+        "img_resolution": 8,
+        "img_channels": 1,
+        "label_dim": 0,
+        "model_type": "SongUNet",
+        "model_channels": 8,
+        "channel_mult": [1, 2],
+        "num_blocks": 1,
+        "attn_resolutions": [4],
+    }
+    architecture = Architecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": kwargs})
+    torch.manual_seed(0)
+    module = architecture.build()
+    write_network(tmp_path / "net.safetensors", StoredNetwork(architecture, module.state_dict()))
+    path = tmp_path / "edm.yaml"
+    text = STUDY.replace(
+        STUDY[STUDY.index("base:") : STUDY.index("discriminator:")],
+        f"base: {{kind: edm, network: {tmp_path}/net.safetensors, num_generated: 20, "
+        "generation_steps: 3}\n",
+    )
+    path.write_text(text)
+    overrides = ("evaluate.metrics=[fd]", "fit.objective=kl", "replicates=1")
+    trials = make_plan(load_study(path, overrides)).trials
+    artifacts = artifacts_of(tmp_path, trials)
+    assert all(math.isfinite(row.fd) for row in run(trials, artifacts))
+    problem = build_problem(trials[0].config, artifacts, torch.device("cpu"))
+    x = torch.randn(3, 64)
+    sigma = torch.tensor([0.1, 1.0, 10.0])
+    expected = module.eval()(x.view(3, 1, 8, 8), sigma).flatten(1)
+    torch.testing.assert_close(problem.base(x, sigma), expected.detach())
+    wrong = make_plan(load_study(path, (*overrides, "data.kind=glyphs", "data.size=16"))).trials
+    with pytest.raises(
+        ArtifactFailed, match=r"images of one shape, but the base makes \(1, 8, 8\)"
+    ):
+        artifacts_of(tmp_path, wrong)
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("evaluate.metrics=[kl]", "'kl' needs data of known density"),
+        ("evaluate.metrics=[fid]", "'fid' is said of Inception's features only"),
+        ("fit.objective=oracle", "images have no known density"),
+        ("base.kind=wrong_mixture", "is of points"),
+    ],
+)
+def test_what_images_cannot_have_is_refused(tmp_path: Path, override: str, rule: str) -> None:
+    with pytest.raises(StudyError) as refused:
+        trials_of(tmp_path, override)
+    assert any(rule in problem.rule for problem in refused.value.problems)
+
+
+def test_features_are_the_same_however_few_images_are_trained_on(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "data.num_real=[20, 60]", "evaluate.metrics=[fd]")
+    artifacts = artifacts_of(tmp_path, trials)
+    assert len([key for key in artifacts if key.startswith("cnn-")]) == 1
+    assert len([key for key in artifacts if key.startswith("features-")]) == 1
+    assert len([t for t in trials if t.objective == "base"]) == 1
+    (held_out,) = {
+        problem.real("held_out", 40).numpy().tobytes()
+        for t in trials
+        for problem in [build_problem(t.config, artifacts, torch.device("cpu"))]
+    }
+    assert held_out
+
+
+def test_files_that_the_driver_found_are_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights_folder: Path
+) -> None:
+    """Workers need neither Inception's weights nor the variable nor the user's statistics."""
+    own = shutil.copytree(weights_folder, tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "weights")
+    np.savez("reference.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    inception = ("evaluate.features=inception_legacy_tensorflow", "evaluate.metrics=[fid]")
+    base = trials_of(tmp_path, *inception, "evaluate.reference=reference.npz")[:1]
+    artifacts = artifacts_of(tmp_path, base)
+    monkeypatch.delenv(VARIABLE)
+    sha256 = hashlib.sha256((own / TORCHSCRIPT.name).read_bytes()).hexdigest()
+    shutil.rmtree(own)
+    Path("reference.npz").unlink()
+    (row,) = run(base, artifacts)
+    assert row.fid is not None
+    assert math.isfinite(row.fid)
+    assert row.features_sha256 == sha256
+    assert (row.reference, row.num_reference) == ("reference.npz", None)
+    with pytest.raises(ArtifactFailed, match="inception cannot be made: FID needs the Inception"):
+        artifacts_of(tmp_path, trials_of(tmp_path, *inception, "evaluate.inception_weights=gone"))
+
+
+def test_statistics_of_other_features_are_refused(tmp_path: Path) -> None:
+    reference = tmp_path / "reference.npz"
+    np.savez(reference, mu=np.zeros(3), sigma=np.eye(3))
+    chosen = ("evaluate.metrics=[fd]", f"evaluate.reference={reference}")
+    with pytest.raises(ArtifactFailed, match=r"64 numbers an image, but those of .* are of 3"):
+        artifacts_of(tmp_path, trials_of(tmp_path, *chosen))

@@ -1,0 +1,164 @@
+"""Where only Frechet distances are asked for, shards come back as mean and scatter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dgray.config.reading.load import load_study
+from dgray.discriminator.discriminator import Silent
+from dgray.metrics.frechet import frechet_distance
+from dgray.plan.plan import Trial, make_plan
+from dgray.problem.build import build_problem
+from dgray.problem.reference import ImageReference
+from dgray.problem.shared import build_artifacts
+from dgray.record.run_folder import RunFolder
+from dgray.trial.score_images import DrawnImages, ImageScoring, needs_features
+
+STUDY = """\
+name: tiny
+diffusion: {sigma_min: 0.05, sigma_max: 40}
+data: {kind: digits, num_real: 60, num_validation: 40, num_held_out: 40}
+base: {kind: trained, width: 16, depth: 1, num_real: 80, steps: 30, batch_size: 40,
+       num_generated: 50, generation_steps: 4}
+discriminator: {width: 8, depth: 1}
+fit: {epochs: 1, batch_size: 30}
+evaluate: {guidance_weight: 1, num_steps: 4, num_bins: 2, sigmas_per_bin: 1, metrics: [fd],
+           num_samples: 46, shard_size: 4}
+"""
+Found = tuple[DrawnImages, ImageScoring]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trial, dict[str, bytes]]:
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "tiny.yaml").write_text(STUDY)
+    trials = make_plan(load_study(folder / "tiny.yaml")).trials
+    (folder / "run").mkdir()
+    return trials[0], build_artifacts(trials, RunFolder(folder / "run"))
+
+
+def drawn(study: tuple[Trial, dict[str, bytes]], **changes: Any) -> Found:
+    """The base's images, with some fields of ``evaluate`` changed."""
+    trial, artifacts = study
+    evaluate = trial.config.evaluate.model_copy(update=changes)
+    config = trial.config.model_copy(update={"evaluate": evaluate})
+    scoring = ImageScoring.build(build_problem(config, artifacts, torch.device("cpu")), artifacts)
+    (images,) = scoring.draw(Silent(), {}, trial.settings).values()
+    return images, scoring
+
+
+def features_of(images: DrawnImages) -> NDArray[np.float64]:
+    assert images.features is not None
+    return images.features.numpy().astype(np.float64)
+
+
+def distance(features: NDArray[np.float64], scoring: ImageScoring) -> float:
+    """From numpy's own mean and covariance."""
+    assert scoring.reference is not None
+    data = scoring.reference.moments
+    return frechet_distance(
+        features.mean(0), np.cov(features, rowvar=False), data.mean, data.covariance
+    )
+
+
+def test_statistics_give_the_distance_and_error_of_the_features(
+    study: tuple[Trial, dict[str, bytes]],
+) -> None:
+    images, scoring = drawn(study)
+    assert images.features is None
+    (total,) = images.statistics
+    assert total.whole.count == 46
+    alone, _ = drawn(study, metrics=("fd", "precision"))
+    assert alone.statistics == ()
+    features = features_of(alone)
+    columns = scoring.score(images)
+    assert columns["num_scored"] == 46
+    assert columns["fd"] == pytest.approx(distance(features, scoring), rel=1e-9)
+    # Twelve shards in ten groups; the last shard has two images.
+    shard = np.arange(46) // 4
+    left_out = [distance(features[shard % 10 != group], scoring) for group in range(10)]
+    assert columns["fd_se"] == pytest.approx(np.sqrt(9 * np.var(left_out)), rel=1e-6)
+
+
+def test_several_sets_have_statistics_each_and_their_spread_is_the_error(
+    study: tuple[Trial, dict[str, bytes]],
+) -> None:
+    images, scoring = drawn(study, sampling_seeds=3, shard_size=20)
+    assert images.features is None
+    assert [each.whole.count for each in images.statistics] == [46, 46, 46]
+    alone, _ = drawn(study, sampling_seeds=3, shard_size=20, metrics=("fd", "precision"))
+    features = features_of(alone)
+    values = [distance(features[at : at + 46], scoring) for at in (0, 46, 92)]
+    columns = scoring.score(images)
+    assert columns["num_scored"] == 138
+    assert columns["fd"] == pytest.approx(np.mean(values), rel=1e-9)
+    assert columns["fd_se"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(3), rel=1e-6)
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+def test_a_search_sees_the_same_distance_to_validation(
+    sets: int, study: tuple[Trial, dict[str, bytes]]
+) -> None:
+    images, scoring = drawn(study, sampling_seeds=sets)
+    alone, of_features = drawn(study, sampling_seeds=sets, metrics=("fd", "kid"))
+    found = scoring.distance_to_validation(images)
+    assert found.value == pytest.approx(of_features.distance_to_validation(alone).value, rel=1e-9)
+    assert found.se > 0
+    validation = scoring.reference
+    assert isinstance(validation, ImageReference)
+    assert found.value != scoring.score(images)["fd"]
+
+
+def test_images_of_few_shards_keep_their_features_for_the_error(
+    study: tuple[Trial, dict[str, bytes]],
+) -> None:
+    images, scoring = drawn(study, shard_size=6)  # eight shards
+    assert len(features_of(images)) == 46
+    features = features_of(images)
+    columns = scoring.score(images)
+    left_out = [distance(features[np.arange(46) % 10 != group], scoring) for group in range(10)]
+    assert columns["fd_se"] == pytest.approx(np.sqrt(9 * np.var(left_out)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({}, False),
+        ({"metrics": ("fd", "memorisation", "nll")}, False),
+        ({"metrics": ("fd", "kid")}, True),
+        ({"metrics": ("fd", "coverage")}, True),
+        ({"shard_size": 5}, False),
+        ({"shard_size": 6}, True),
+        ({"shard_size": 46, "sampling_seeds": 2}, False),
+    ],
+)
+def test_when_features_are_needed(
+    changes: dict[str, Any], needed: bool, study: tuple[Trial, dict[str, bytes]]
+) -> None:
+    config = study[0].config
+    evaluate = config.evaluate.model_copy(update=changes)
+    assert needs_features(config.model_copy(update={"evaluate": evaluate})) == needed
+
+
+def test_a_shard_with_an_image_too_few_or_none_at_all_is_refused(
+    study: tuple[Trial, dict[str, bytes]],
+) -> None:
+    _, scoring = drawn(study)
+    trial = study[0]
+
+    def all_but_one(*request: Any) -> Any:
+        return list(scoring.run_shards(*request))[:-1]
+
+    def one_short(*request: Any) -> Any:
+        for shard in scoring.run_shards(*request):
+            yield [replace(part, count=part.count - 1) for part in shard]
+
+    for run_shards in (all_but_one, one_short):
+        with pytest.raises(RuntimeError, match="every shard must have an image of each"):
+            replace(scoring, run_shards=run_shards).draw(Silent(), {}, trial.settings)
