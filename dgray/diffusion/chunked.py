@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgray.diffusion.denoiser import Conditional, Denoiser, given
+from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
 
 Rows = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # x, sigma, labels, probes
 
@@ -29,7 +29,7 @@ class ChunkedDenoiser:
         """See ``Conditional``."""
         return self.inner.num_classes if isinstance(self.inner, Conditional) else 0
 
-    def given(self, labels: Tensor) -> ChunkedDenoiser:
+    def with_labels(self, labels: Tensor) -> ChunkedDenoiser:
         """See ``Conditional``."""
         return replace(self, labels=labels)
 
@@ -37,7 +37,7 @@ class ChunkedDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """See ``Denoiser``."""
         (denoised,) = _by_chunk(
-            lambda rows: (given(self.inner, rows[2])(rows[0], rows[1]),),
+            lambda rows: (with_labels(self.inner, rows[2])(rows[0], rows[1]),),
             (x, sigma, self.labels, None),
             self.size,
         )
@@ -48,7 +48,9 @@ class ChunkedDenoiser:
     ) -> tuple[Tensor, Tensor]:
         """See ``Denoiser``."""
         denoised, divergence = _by_chunk(
-            lambda rows: given(self.inner, rows[2]).with_divergence(rows[0], rows[1], rows[3]),
+            lambda rows: with_labels(self.inner, rows[2]).with_divergence(
+                rows[0], rows[1], rows[3]
+            ),
             (x, sigma, self.labels, probes),
             self.size,
         )

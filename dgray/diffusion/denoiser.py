@@ -47,7 +47,7 @@ class Conditional(Protocol):
         """How many classes it knows; 0: it has no use for labels."""
         ...
 
-    def given(self, labels: Tensor) -> Self:
+    def with_labels(self, labels: Tensor) -> Self:
         """The same model of rows with these labels, int64 of the shape of sigma."""
         ...
 
@@ -55,11 +55,11 @@ class Conditional(Protocol):
 Model = TypeVar("Model", bound=Any)
 
 
-def given(model: Model, labels: Tensor | None) -> Model:
+def with_labels(model: Model, labels: Tensor | None) -> Model:
     """``model`` bound to labels; itself where there are none, or where it asks for none."""
     if labels is None or not isinstance(model, Conditional) or not model.num_classes:
         return model
-    bound: Model = model.given(labels)
+    bound: Model = model.with_labels(labels)
     return bound
 
 

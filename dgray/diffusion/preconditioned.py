@@ -92,7 +92,7 @@ class ClassDenoiser:
         """See ``Conditional``."""
         return self.model.num_classes
 
-    def given(self, labels: Tensor) -> ClassDenoiser:
+    def with_labels(self, labels: Tensor) -> ClassDenoiser:
         """The denoiser of rows with these labels.
 
         Raises:

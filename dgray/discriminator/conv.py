@@ -71,7 +71,7 @@ class ConvNet:
         """See ``Conditional``."""
         return self.shape.num_classes
 
-    def given(self, labels: Tensor) -> ConvNet:
+    def with_labels(self, labels: Tensor) -> ConvNet:
         """The same network told the class of every row.
 
         Raises:

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dgray.diffusion.denoiser import Denoiser, given
+from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.discriminator.discriminator import Discriminator
 
 
@@ -135,8 +135,8 @@ class StackedGuidance:
         """The denoiser of the rows ``index`` of the whole batch."""
         labels = None if self.labels is None else self.labels[index]
         return GuidedDenoiser(
-            given(self.base, labels),
-            given(self.discriminator, labels),
+            with_labels(self.base, labels),
+            with_labels(self.discriminator, labels),
             OwnedWeight(self.weights, self.owner[index]),
         )
 

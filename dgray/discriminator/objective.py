@@ -20,7 +20,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dgray.diffusion.denoiser import Denoiser, given
+from dgray.diffusion.denoiser import Denoiser, with_labels
 
 
 class Differentiable(Protocol):
@@ -99,7 +99,7 @@ class Outputs:
     def real_logit(self) -> Tensor:
         """The logit on the real samples, shape (..., N)."""
         real = self.batch.real
-        return given(self.discriminator, real.labels).logit(real.x, real.sigma)
+        return with_labels(self.discriminator, real.labels).logit(real.x, real.sigma)
 
     @cached_property
     def generated_logit(self) -> Tensor:
@@ -110,13 +110,15 @@ class Outputs:
                 "cross-entropy needs generated samples, but the batch has none; set "
                 "base.num_generated > 0"
             )
-        return given(self.discriminator, generated.labels).logit(generated.x, generated.sigma)
+        return with_labels(self.discriminator, generated.labels).logit(
+            generated.x, generated.sigma
+        )
 
     @cached_property
     def scaled_gradient(self) -> Tensor:
         """Logit gradient times sigma on the real samples, shape (..., N, d)."""
         real = self.batch.real
-        gradient = given(self.discriminator, real.labels).gradient(real.x, real.sigma)
+        gradient = with_labels(self.discriminator, real.labels).gradient(real.x, real.sigma)
         return real.sigma[..., None] * gradient
 
 
@@ -126,7 +128,7 @@ Objective = Callable[[Outputs], Tensor]
 
 def denoising_residual(base: Denoiser, real: Noised) -> Tensor:
     """The residual n + sigma s(x; sigma) = (D(x; sigma) - x0) / sigma, shape (..., N, d)."""
-    denoised = given(base, real.labels)(real.x, real.sigma)
+    denoised = with_labels(base, real.labels)(real.x, real.sigma)
     return real.noise + (denoised - real.x) / real.sigma[..., None]
 
 

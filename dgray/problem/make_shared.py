@@ -20,7 +20,7 @@ from dgray.config.data import MixtureData, TrainedBase, WrongMixture
 from dgray.config.image_base import EdmBase
 from dgray.config.study import StudyConfig
 from dgray.data.images import to_uint8
-from dgray.diffusion.denoiser import given
+from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator, philox_noise
 from dgray.diffusion.sampler import heun
@@ -302,7 +302,7 @@ def _drawn(problem: Problem, noise: Tensor, labels: Tensor | None) -> Tensor:
     )
     asked = None if labels is None else labels.to(problem.device)
     start = problem.prior_std * noise.to(problem.device)
-    return heun(given(problem.base, asked), start, sigmas)
+    return heun(with_labels(problem.base, asked), start, sigmas)
 
 
 def _drawn_labels(problem: Problem, count: int, split: str) -> Tensor | None:
@@ -322,7 +322,7 @@ def make_base_likelihood(
     labels, probes = likelihood_labels(problem, split), likelihood_probes(problem, split)
 
     def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        base = given(problem.base, None if labels is None else labels[index])
+        base = with_labels(problem.base, None if labels is None else labels[index])
         return base.with_divergence(x, sigma, None if probes is None else probes[:, index])
 
     flow = ode_log_likelihood(

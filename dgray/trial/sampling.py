@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgray.diffusion.denoiser import given
+from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.noise import philox_noise, seeded_noise
 from dgray.diffusion.sampler import Denoise, edm_stochastic, heun, reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas
@@ -109,7 +109,7 @@ def _draw(
     repeated = None if labels is None else labels.repeat(len(weights))
     stack = StackedGuidance(problem.base, discriminator, weights, owner, repeated)
     guided = stack.select(torch.arange(len(owner), device=problem.device))
-    corrector = given(problem.base, repeated) if way.guided_stage == "predictor" else None
+    corrector = with_labels(problem.base, repeated) if way.guided_stage == "predictor" else None
     if way.sampler == "ode" and "kl_sampler" in problem.config.evaluate.metrics:
         density = heun_log_density(
             guided,

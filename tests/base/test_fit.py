@@ -16,7 +16,7 @@ from dgray.base.fit import (
 from dgray.base.fit_data import BaseData
 from dgray.base.network import Architecture
 from dgray.data.images import to_unit
-from dgray.diffusion.denoiser import Conditional, Denoiser, given
+from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
 from dgray.diffusion.preconditioned import denoising_loss
 from dgray.diffusion.sigmas import log_normal
 
@@ -167,15 +167,17 @@ def test_a_conditional_base_tells_classes_apart_and_knows_their_mixture() -> Non
     denoiser = load_base(run_to_end(begin(two_classes(), architecture, schedule)), CPU)
     assert isinstance(denoiser, Conditional)
     x, sigma = torch.zeros(3, 2, dtype=torch.float64), torch.full((3,), 3.0)
-    of_class = given(denoiser, torch.tensor([0, 1, -1]))(x, sigma.double())
+    of_class = with_labels(denoiser, torch.tensor([0, 1, -1]))(x, sigma.double())
     # at the origin the two are equally likely: the mixture's mean is 0
     expected = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(of_class, expected, atol=0.25, rtol=0)
     torch.testing.assert_close(denoiser(x, sigma.double())[0], of_class[2])
-    _, divergence = given(denoiser, torch.tensor([0, 1, -1])).with_divergence(x, sigma.double())
+    _, divergence = with_labels(denoiser, torch.tensor([0, 1, -1])).with_divergence(
+        x, sigma.double()
+    )
     assert divergence[2] > 2 * divergence[:2].max()  # between two classes it moves most
     with pytest.raises(ValueError, match=r"classes from 0 to 1, or -1 for none.* go from 0 to 2"):
-        denoiser.given(torch.tensor([0, 2]))
+        denoiser.with_labels(torch.tensor([0, 2]))
 
 
 def test_a_conditional_unet_is_a_conditional_denoiser() -> None:
@@ -183,10 +185,10 @@ def test_a_conditional_unet_is_a_conditional_denoiser() -> None:
     schedule = replace(SCHEDULE, steps=20, learning_rate=1e-2)
     denoiser = load_base(run_to_end(begin(data, replace(UNET, num_classes=3), schedule)), CPU)
     x, sigma = torch.zeros(2, 64, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
-    first, second = given(denoiser, torch.tensor([0, 2]))(x, sigma)
+    first, second = with_labels(denoiser, torch.tensor([0, 2]))(x, sigma)
     assert (first - second).abs().max() > 1e-3
     torch.testing.assert_close(
-        given(denoiser, torch.tensor([-1, -1]))(x, sigma), denoiser(x, sigma)
+        with_labels(denoiser, torch.tensor([-1, -1]))(x, sigma), denoiser(x, sigma)
     )
 
 

@@ -32,7 +32,9 @@ NOT_IN_THE_GRADIENT = {"out.bias"}
 def net(request: pytest.FixtureRequest) -> ConvNet:
     net = random_conv(SHAPES[request.param])
     if net.num_classes:
-        return net.given(torch.randint(-1, 3, (3, 5), generator=torch.Generator().manual_seed(1)))
+        return net.with_labels(
+            torch.randint(-1, 3, (3, 5), generator=torch.Generator().manual_seed(1))
+        )
     return net
 
 
@@ -50,7 +52,7 @@ def batch_for(net: ConvNet, points: tuple[Tensor, Tensor]) -> Batch:
 
 def member_of(net: ConvNet, index: int) -> ConvNet:
     member = net.member(index)
-    return member if net.labels is None else member.given(net.labels[index])
+    return member if net.labels is None else member.with_labels(net.labels[index])
 
 
 def test_logit_is_that_of_an_independent_network(
@@ -186,14 +188,14 @@ def test_more_leading_dimensions_change_nothing() -> None:
     x, sigma = noisy_images(3, 4, 36)
     labels = torch.arange(12).reshape(3, 4) % 4 - 1
     probes = torch.randint(2, (2, 3, 4, 36), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
-    grid = member.given(labels).gradient_and_laplacian(x, sigma, probes)
-    flat = member.given(labels.flatten()).gradient_and_laplacian(
+    grid = member.with_labels(labels).gradient_and_laplacian(x, sigma, probes)
+    flat = member.with_labels(labels.flatten()).gradient_and_laplacian(
         x.flatten(0, 1), sigma.flatten(), probes.flatten(1, 2)
     )
     torch.testing.assert_close(grid[0].flatten(0, 1), flat[0])
     torch.testing.assert_close(grid[1].flatten(), flat[1])
-    one = member.given(labels[0, 0]).logit(x[0, 0], sigma[0, 0])
-    torch.testing.assert_close(one, member.given(labels).logit(x, sigma)[0, 0])
+    one = member.with_labels(labels[0, 0]).logit(x[0, 0], sigma[0, 0])
+    torch.testing.assert_close(one, member.with_labels(labels).logit(x, sigma)[0, 0])
 
 
 def test_blocks_of_rows_change_nothing(

@@ -21,20 +21,22 @@ from tests.discriminator.conv_ensembles import (
 def test_labels_tell_the_class() -> None:
     net = random_conv(SHAPES["attention"])
     x, sigma = noisy_images(3, 5, 36)
-    logits = [net.given(torch.full((3, 5), label)).logit(x, sigma) for label in (-1, 0, 1, 2)]
+    logits = [
+        net.with_labels(torch.full((3, 5), label)).logit(x, sigma) for label in (-1, 0, 1, 2)
+    ]
     torch.testing.assert_close(net.logit(x, sigma), logits[0])
     for a, b in itertools.combinations(logits, 2):
         assert (a != b).all()
-    mixed = net.given(torch.tensor([0, -1, 2, 2, 1])).logit(x, sigma)
+    mixed = net.with_labels(torch.tensor([0, -1, 2, 2, 1])).logit(x, sigma)
     torch.testing.assert_close(mixed[:, 2], logits[3][:, 2])
     torch.testing.assert_close(mixed[:, 1], logits[0][:, 1])
 
 
 def test_labels_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must be in 0\.\.2, or -1 for none, but got 0\.\.3"):
-        random_conv(SHAPES["attention"]).given(torch.tensor([0, 3]))
+        random_conv(SHAPES["attention"]).with_labels(torch.tensor([0, 3]))
     with pytest.raises(ValueError, match=r"set discriminator\.conditional: true"):
-        random_conv(SHAPES["plain"]).given(torch.tensor([0]))
+        random_conv(SHAPES["plain"]).with_labels(torch.tensor([0]))
 
 
 def test_attention_over_one_pixel_is_refused() -> None:

@@ -49,7 +49,7 @@ class DiffusersDenoiser:
     num_classes: int = 0
     labels: Tensor | None = None
 
-    def given(self, labels: Tensor) -> DiffusersDenoiser:
+    def with_labels(self, labels: Tensor) -> DiffusersDenoiser:
         """See ``Conditional``; an unconditional model has no use for labels and ignores them.
 
         Raises:

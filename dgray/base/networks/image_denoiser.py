@@ -34,7 +34,7 @@ class NetworkDenoiser:
     num_classes: int = 0
     labels: Tensor | None = None
 
-    def given(self, labels: Tensor) -> NetworkDenoiser:
+    def with_labels(self, labels: Tensor) -> NetworkDenoiser:
         """See ``Conditional``; an unconditional network has no use for labels and ignores them.
 
         Raises:

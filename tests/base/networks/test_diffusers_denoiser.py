@@ -108,7 +108,7 @@ def test_classes(tmp_path: Path) -> None:
     assert denoise.num_classes == 3
     x, sigma = torch.ones(2, 64), denoise.log_sigmas[[5, 5]].exp()
     with torch.no_grad():
-        found = denoise.given(torch.tensor([0, 2]))(x, sigma)
+        found = denoise.with_labels(torch.tensor([0, 2]))(x, sigma)
         alpha = (1 + sigma[0] ** 2).rsqrt().float()
         noisy = alpha * x.reshape(2, 1, 8, 8)
         noise = model(noisy, 5, torch.tensor([0, 2])).sample.flatten(1)
@@ -116,7 +116,7 @@ def test_classes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be given labels"):
         denoise(x, sigma)
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\)"):
-        denoise.given(torch.tensor([-1]))
+        denoise.with_labels(torch.tensor([-1]))
 
 
 def test_a_schedule_that_ends_in_noise(tmp_path: Path) -> None:

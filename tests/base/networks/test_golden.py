@@ -39,10 +39,12 @@ def test_denoised_images_and_their_gradient(golden: Golden) -> None:
 
 def test_denoiser_of_vectors(golden: Golden) -> None:
     shape, num_classes = golden.architecture.shape, golden.architecture.num_classes
-    denoise = NetworkDenoiser(golden.module, shape, num_classes).given(labels_of(golden))
+    denoise = NetworkDenoiser(golden.module, shape, num_classes).with_labels(labels_of(golden))
     x = golden.x.flatten(1).double().reshape(2, 4, -1)
     with torch.no_grad():
-        denoised = denoise.given(labels_of(golden).reshape(2, 4))(x, golden.sigma.reshape(2, 4))
+        denoised = denoise.with_labels(labels_of(golden).reshape(2, 4))(
+            x, golden.sigma.reshape(2, 4)
+        )
     assert denoised.dtype == torch.float64
     assert relative_error(denoised.reshape(golden.x.shape).float(), golden.denoised) < 1e-5
 

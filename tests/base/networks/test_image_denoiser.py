@@ -152,19 +152,21 @@ def test_labels() -> None:
     x, sigma = points(4)
     x, sigma = x[:1].expand(4, -1), sigma[:1].expand(4)
     with torch.no_grad():
-        found = denoise.given(torch.tensor([0, 1, -1, 2]))(x, sigma)
+        found = denoise.with_labels(torch.tensor([0, 1, -1, 2]))(x, sigma)
         assert_close(found[2], denoise(x, sigma)[2], rtol=1e-5, atol=1e-6)
-        assert_close(found[3], denoise.given(torch.tensor(2))(x, sigma)[0], rtol=1e-5, atol=1e-6)
+        assert_close(
+            found[3], denoise.with_labels(torch.tensor(2))(x, sigma)[0], rtol=1e-5, atol=1e-6
+        )
     for i in range(4):
         for j in range(i):
             assert float((found[i] - found[j]).abs().max()) > 1e-3
     with pytest.raises(ValueError, match=r"labels must lie in \[-1, 3\), .* but there is 3"):
-        denoise.given(torch.tensor([0, 3]))
+        denoise.with_labels(torch.tensor([0, 3]))
 
 
 def test_an_unconditional_network_ignores_labels() -> None:
     denoise = denoiser()
-    assert denoise.given(torch.tensor([5])) is denoise
+    assert denoise.with_labels(torch.tensor([5])) is denoise
 
 
 def test_encoder_features() -> None:

@@ -54,7 +54,7 @@ def test_import_then_load_gives_edms_numbers(
     for path in (out, pickled):
         denoise = load_checkpoint(path)
         if golden.one_hot is not None:
-            denoise = denoise.given(golden.one_hot.argmax(1))
+            denoise = denoise.with_labels(golden.one_hot.argmax(1))
         found = denoise(golden.x.flatten(1), golden.sigma).reshape(golden.x.shape)
         difference = (found - golden.denoised).abs().amax((1, 2, 3))
         assert bool((difference < 1e-5 * golden.denoised.abs().amax((1, 2, 3))).all())
