@@ -96,7 +96,6 @@ def outcomes(folder: Path) -> list[str]:
     return [session["outcome"] for session in record["sessions"]]
 
 
-@pytest.mark.slow
 def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,7 +221,6 @@ def test_failed_trials_end_with_1_and_are_in_the_rows(
     assert outcomes(tmp_path / "runs" / "tiny") == ["incomplete"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "sent"),
     [

@@ -294,7 +294,6 @@ def test_a_driver_that_dies_is_resumed_where_its_rows_end(tmp_path: Path) -> Non
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_goes_on_where_its_rows_end(tmp_path: Path) -> None:
     done = drive("tune", tmp_path)
     assert done.returncode == 0, done.stderr

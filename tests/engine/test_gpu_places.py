@@ -14,7 +14,7 @@ DRIVER = Path(__file__).with_name("gpu_driver.py")
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_trials_and_actors_are_shown_the_gpus_they_asked_for(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, DRIVER, ROOT, tmp_path],

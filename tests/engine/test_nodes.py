@@ -13,7 +13,7 @@ import pytest
 
 from tests.engine import namespaces
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 

@@ -42,7 +42,6 @@ def rows(folder: RunFolder) -> pd.DataFrame:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
 def test_local_one_worker_and_two_give_the_same_bits(tmp_path: Path) -> None:
     from dgray.engine import tune

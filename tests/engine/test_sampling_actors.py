@@ -58,7 +58,6 @@ def content(images: DrawnImages) -> tuple[bytes, ...]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
 def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -116,7 +115,6 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_a_study_with_actors_has_the_rows_of_one_without(tmp_path: Path) -> None:
     tables = []
     for name, engine, actors in (("a", local, 0), ("b", tune, 1)):

@@ -18,7 +18,6 @@ import pytest
 from dgray.files import PARTIAL_SUFFIX
 from dgray.record.run_folder import RunFolder
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 POINTS = """\
 name: tiny
@@ -77,6 +76,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_full_disk_ends_with_one_message_and_room_is_all_it_takes_to_go_on(
     tmp_path: Path, small_disk: Path
 ) -> None:
@@ -139,6 +139,7 @@ def test_a_signal_while_artifacts_are_made_ends_cleanly(
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_when_ray_dies_while_it_starts_the_driver_says_so(tmp_path: Path) -> None:
     driver = start(tmp_path, POINTS)
     process = psutil.Process(driver.pid)
@@ -158,6 +159,7 @@ def test_when_ray_dies_while_it_starts_the_driver_says_so(tmp_path: Path) -> Non
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
     driver = start(tmp_path, POINTS)
     process = psutil.Process(driver.pid)
@@ -180,6 +182,7 @@ def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_when_the_raylet_dies_the_driver_says_so_and_leaves_nothing_running(
     tmp_path: Path,
 ) -> None:

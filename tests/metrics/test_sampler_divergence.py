@@ -87,7 +87,6 @@ def test_corrector_is_used() -> None:
     assert not torch.allclose(found, heun(mixture, x, sigmas))
 
 
-@pytest.mark.slow
 def test_density_is_that_of_many_samples() -> None:
     mixture = NAMED["five_gaussians_1d"]()
     sigmas = karras_sigmas(8, 0.01, 20.0)

@@ -30,7 +30,6 @@ def of_control(counterexample_run: Path) -> list[Picture]:
     return list(pictures(read_table(counterexample_run)))
 
 
-@pytest.mark.slow
 def test_overfit_study_has_all_its_figures_in_three_formats(drawn: list[Picture]) -> None:
     assert {picture.kind.name for picture in drawn} == OVERFIT
     for picture in drawn:

@@ -85,7 +85,6 @@ def overrides(folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param("cifar10", marks=pytest.mark.ray), "ffhq64", "afhqv2"]
 )

@@ -25,8 +25,7 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.torture
+@pytest.mark.long
 def test_whatever_is_killed_the_rows_are_those_of_an_undisturbed_run(
     short_folder: Path, pytestconfig: pytest.Config
 ) -> None:

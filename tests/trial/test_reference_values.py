@@ -104,7 +104,6 @@ def test_kl_of_the_base_is_its_closed_form() -> None:
     assert float(found) == pytest.approx(closed, abs=1e-3)
 
 
-@pytest.mark.slow
 @CASES
 def test_kl_of_the_ode(a: float, k: float, path: float, ode: float, sde: float) -> None:
     del path, sde
@@ -124,7 +123,6 @@ def test_kl_of_the_ode(a: float, k: float, path: float, ode: float, sde: float) 
     assert float(found) == pytest.approx(ode, rel=0.02)
 
 
-@pytest.mark.slow
 @CASES
 def test_endpoint_kl_of_the_sde(a: float, k: float, path: float, ode: float, sde: float) -> None:
     del path, ode

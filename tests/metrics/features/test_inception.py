@@ -60,7 +60,6 @@ def test_features_are_cleanfids(
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6 * expected.max())
 
 
-@pytest.mark.slow  # clean-fid's matrix root of 2048 dimensions
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("cleanfid_model")
 def test_fid_is_cleanfids(

@@ -123,7 +123,6 @@ def resume_and_compare(
     assert not working_folder(location(uri)).exists()  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
 def test_a_driver_that_is_killed_is_resumed_from_another_machine(
     bucket: Bucket,
     proxy: FaultyProxy,
@@ -165,7 +164,6 @@ def test_a_driver_that_is_killed_is_resumed_from_another_machine(
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_rows_of_ray_s_workers_are_in_the_store_when_a_scheduler_ends_the_job(
     bucket: Bucket, proxy: FaultyProxy, in_a_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,9 +22,7 @@ from tests.record.storage.remote import STUDY, plan_of, rows_of
 pytestmark = pytest.mark.usefixtures("in_a_hurry")
 
 
-@pytest.mark.parametrize(
-    "engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])]
-)
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_store_that_goes_away_stops_the_study_with_words_and_nothing_half_written(
     engine: str,
     bucket: Bucket,
