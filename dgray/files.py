@@ -6,6 +6,8 @@ Knows the file system only.
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -74,6 +76,28 @@ def remove_partial_files(folder: Path) -> None:
     """Remove what an interrupted write left under ``folder``."""
     for path in folder.rglob(f".*{PARTIAL_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def sha256_of(content: Path | bytes) -> str:
+    """Return the SHA-256 of bytes or of a file's content, 64 hexadecimal digits."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with open(content, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safetensors_metadata(content: bytes) -> dict[str, str]:
+    """Return the metadata of safetensors bytes; empty if they have none.
+
+    The format begins with the length of a JSON header, eight bytes, little-endian. Its library
+    reads the metadata of files only.
+
+    Raises:
+        ValueError: the header is not JSON.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header: dict[str, dict[str, str]] = json.loads(content[8 : 8 + length])
+    return header.get("__metadata__", {})
 
 
 def _existing(path: Path) -> Path:

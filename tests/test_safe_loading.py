@@ -25,10 +25,8 @@ FORBIDDEN_CALLS = {
     "subprocess.getoutput", "tune.Tuner.restore", "Tuner.restore",
 }  # fmt: skip
 # Where a study's author names code, which runs: see SECURITY.md.
-MAY_IMPORT_BY_NAME = {
-    "discriminator/trunk.py", "features/custom.py", "networks/diffusers_denoiser.py",
-}  # fmt: skip
-MAY_LOAD_TORCHSCRIPT = {"discriminator/trunk.py", "features/inception.py"}
+MAY_IMPORT_BY_NAME = {"catalogue.py", "discriminator/trunk.py", "metrics/features/custom.py"}
+MAY_LOAD_TORCHSCRIPT = {"discriminator/trunk.py", "metrics/features/inception.py"}
 
 
 def unsafe(source: str, module: str) -> Iterator[str]:

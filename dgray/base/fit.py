@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from dgray.base.fit_data import BaseData
+from dgray.base.fit_network import BaseArchitecture, as_denoiser, build_network, denoise
 from dgray.base.fit_state import BaseState, read_metadata, to_safetensors
-from dgray.base.network import Architecture, as_denoiser, build_network, denoise
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.preconditioned import denoising_loss
@@ -90,7 +90,7 @@ BaseFit = Generator[BaseProgress, None, bytes]
 
 def fit_base(
     data: BaseData,
-    architecture: Architecture,
+    architecture: BaseArchitecture,
     schedule: BaseSchedule,
     *,
     seed: int,
@@ -139,7 +139,7 @@ def load_base(artifact: bytes, device: torch.device) -> Denoiser:
     Raises:
         ValueError: the bytes are not such an artifact.
     """
-    architecture = Architecture.from_json(read_metadata(artifact))
+    architecture = BaseArchitecture.from_json(read_metadata(artifact))
     with torch.random.fork_rng(devices=[]):  # initial weights, overwritten at once
         network = build_network(architecture)
     network.load_state_dict(safetensors.torch.load(artifact))
@@ -149,7 +149,7 @@ def load_base(artifact: bytes, device: torch.device) -> Denoiser:
 def _loss(
     state: BaseState,
     data: BaseData,
-    architecture: Architecture,
+    architecture: BaseArchitecture,
     batch_size: int,
     generator: torch.Generator,
 ) -> Tensor:
@@ -181,7 +181,7 @@ def _global_generators(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def _check(data: BaseData, architecture: Architecture) -> None:
+def _check(data: BaseData, architecture: BaseArchitecture) -> None:
     if data.shape != architecture.shape:
         raise ValueError(
             f"the network is for samples of shape {architecture.shape}, but the data has "
@@ -199,7 +199,7 @@ def _check(data: BaseData, architecture: Architecture) -> None:
 
 
 def _definition(
-    data: BaseData, architecture: Architecture, schedule: BaseSchedule, seed: int
+    data: BaseData, architecture: BaseArchitecture, schedule: BaseSchedule, seed: int
 ) -> str:
     """What is being trained, as text: all that its weights depend on."""
     how = asdict(schedule)

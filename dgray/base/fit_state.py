@@ -14,7 +14,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.base.network import Network
+from dgray.base.fit_network import Network
+from dgray.files import safetensors_metadata
 
 ADAM = ("exp_avg", "exp_avg_sq", "step")  # torch's names of its state
 FUSED_DEVICES = ("cpu", "cuda")
@@ -118,12 +119,10 @@ def read_metadata(content: bytes) -> str:
     Raises:
         ValueError: there is none, so dgray did not write this.
     """
-    length = int.from_bytes(content[:8], "little")  # safetensors: a length, then a JSON header
     try:
-        text: str = json.loads(content[8 : 8 + length])["__metadata__"][METADATA]
+        return safetensors_metadata(content)[METADATA]
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"the weights of a trained base must be safetensors with metadata '{METADATA}', but "
             "these have none; remove the file, and the base is trained again"
         ) from error
-    return text

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dgray
-from dgray.base.networks.importing.published import LICENCE, locate
+from dgray.base.networks.importing.sources import LICENCE, locate
 from dgray.base.networks.importing.stored import (
     StoredNetwork,
     build_module,

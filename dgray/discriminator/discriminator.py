@@ -6,8 +6,9 @@ Guidance uses its gradient, likelihoods its Laplacian.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +16,19 @@ from torch import Tensor
 from dgray.diffusion.mixture import GaussianMixture
 
 
-class Discriminator(Protocol):
+class Differentiable(Protocol):
+    """What an objective asks of a discriminator: see ``Discriminator``."""
+
+    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """d(x; sigma), shape (...)."""
+        ...
+
+    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """grad_x d, shape (..., d)."""
+        ...
+
+
+class Discriminator(Differentiable, Protocol):
     """A scalar field and its derivatives; x of shape (..., d), sigma of shape (...), > 0."""
 
     def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -36,8 +49,40 @@ class Discriminator(Protocol):
         ...
 
 
+class Ensemble(Discriminator, Protocol):
+    """R discriminators of one kind, whose tensors carry a leading dimension R.
+
+    As a discriminator it takes x of shape (R, N, d) and sigma of shape (R, N), or (1, N, d) and
+    (1, N) for all; every member equals the member alone up to rounding.
+    """
+
+    @property
+    def num_parameters(self) -> int:
+        """Trained parameters of one member."""
+        ...
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Everything that is trained, always in the same order."""
+        ...
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
+        """The same ensemble with other ``tensors``."""
+        ...
+
+    def member(self, index: int) -> Discriminator:
+        """One of the R."""
+        ...
+
+    def dropped(
+        self, probability: float, generators: Sequence[torch.Generator], num_rows: int
+    ) -> Differentiable:
+        """With units of each of N rows dropped; masks of member r from generators[r] alone."""
+        ...
+
+
 @dataclass(frozen=True)
-class Silent:
+class ZeroDiscriminator:
     """The uninformed discriminator, logit 0: guidance by it is the base."""
 
     def logit(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -18,11 +18,10 @@ from torch import Tensor
 from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import named_generator
-from dgray.discriminator.ensemble import Ensemble
+from dgray.discriminator.discriminator import Differentiable, Ensemble
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.objective import (
     Batch,
-    Differentiable,
     Noised,
     Objective,
     Outputs,

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.discriminator.ensemble import Ensemble
+from dgray.discriminator.discriminator import Ensemble
 
 
 @dataclass

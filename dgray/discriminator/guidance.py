@@ -137,12 +137,12 @@ class StackedGuidance:
         return GuidedDenoiser(
             with_labels(self.base, labels),
             with_labels(self.discriminator, labels),
-            OwnedWeight(self.weights, self.owner[index]),
+            PerRowWeight(self.weights, self.owner[index]),
         )
 
 
 @dataclass(frozen=True)
-class OwnedWeight:
+class PerRowWeight:
     """Each row its own weight, of those given."""
 
     weights: Sequence[Weight]

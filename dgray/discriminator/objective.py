@@ -15,24 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from dgray.diffusion.denoiser import Denoiser, with_labels
-
-
-class Differentiable(Protocol):
-    """What an objective asks of a discriminator: see ``Discriminator``."""
-
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """d(x; sigma), shape (...)."""
-        ...
-
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """grad_x d, shape (..., d)."""
-        ...
+from dgray.discriminator.discriminator import Differentiable
 
 
 @dataclass(frozen=True)

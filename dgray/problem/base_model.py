@@ -12,19 +12,19 @@ import torch
 
 from dgray.base.fit import BaseFit, BaseSchedule, fit_base, load_base
 from dgray.base.fit_data import BaseData
-from dgray.base.network import Architecture, default_network
-from dgray.base.networks.architecture import Architecture as NetworkArchitecture
+from dgray.base.fit_network import BaseArchitecture, default_network
 from dgray.base.networks.diffusers_denoiser import load_diffusers
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.image_denoiser import NetworkDenoiser
-from dgray.base.networks.importing.published import locate
-from dgray.base.networks.importing.stored import StoredNetwork, build_module, read_network
+from dgray.base.networks.importing.sources import locate
+from dgray.base.networks.importing.stored import StoredNetwork, build_denoiser, read_network
 from dgray.config.data import TrainedBase
 from dgray.config.image_base import DiffusersBase, EdmBase
 from dgray.config.study import StudyConfig
 from dgray.data.images import Shape
 from dgray.diffusion.denoiser import Denoiser
+from dgray.files import safetensors_metadata
 from dgray.plan.shared_keys import base_key
-from dgray.problem.image_store import metadata_of
 
 _NETWORK = "network"  # of the artifact's header
 
@@ -73,9 +73,9 @@ def build_base_fit(
 
 def build_architecture(
     config: TrainedBase, shape: tuple[int, ...], *, sigma_data: float, num_classes: int = 0
-) -> Architecture:
+) -> BaseArchitecture:
     """The network for samples of a shape, (d,) or (C, H, W)."""
-    return Architecture(
+    return BaseArchitecture(
         network=config.network or default_network(shape),
         shape=shape,
         width=config.width,
@@ -113,17 +113,15 @@ def import_edm(config: EdmBase, tell: Callable[[str], None]) -> bytes:
     return safetensors.torch.save(state, {_NETWORK: json.dumps(record, sort_keys=True)})
 
 
-def edm_architecture(artifact: bytes) -> NetworkArchitecture:
+def edm_architecture(artifact: bytes) -> EdmArchitecture:
     """What the network is that ``import_edm`` stored."""
-    return NetworkArchitecture.from_json(json.loads(metadata_of(artifact)[_NETWORK]))
+    return EdmArchitecture.from_json(json.loads(safetensors_metadata(artifact)[_NETWORK]))
 
 
 def load_edm(artifact: bytes, device: torch.device) -> NetworkDenoiser:
     """The denoiser that ``import_edm`` stored, its weights fixed."""
     architecture = edm_architecture(artifact)
-    module = build_module(StoredNetwork(architecture, safetensors.torch.load(artifact)))
-    module = module.to(device).eval().requires_grad_(False)
-    return NetworkDenoiser(module, architecture.shape, architecture.num_classes)
+    return build_denoiser(StoredNetwork(architecture, safetensors.torch.load(artifact)), device)
 
 
 def build_image_base(

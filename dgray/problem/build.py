@@ -16,8 +16,13 @@ from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_normal, log_uniform
-from dgray.discriminator.discriminator import Discriminator, Oracle, Oscillating, Silent
-from dgray.discriminator.ensemble import Ensemble
+from dgray.discriminator.discriminator import (
+    Discriminator,
+    Ensemble,
+    Oracle,
+    Oscillating,
+    ZeroDiscriminator,
+)
 from dgray.discriminator.fit import TrainingSchedule
 from dgray.discriminator.mlp import MlpShape, initialise
 from dgray.discriminator.objective import CrossEntropy, Kl, Mixed, Objective, edm_weighting
@@ -101,7 +106,7 @@ def build_wrong_mixture(config: WrongMixture, data: MixtureData) -> GaussianMixt
 def build_control(objective: str, problem: Problem) -> Discriminator:
     """A discriminator that is not trained: base (silent), oracle or oscillating."""
     if objective == "base":
-        return Silent()
+        return ZeroDiscriminator()
     if problem.base_mixture is None:
         raise ValueError(f"{objective} needs a base of known density, but this one was trained")
     assert problem.law is not None

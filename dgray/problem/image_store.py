@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dgray.data.images import Shape
+from dgray.files import safetensors_metadata
 from dgray.problem.problem import Images
 
 _ROWS = "rows."
@@ -65,7 +66,7 @@ def pack_images(stored: StoredImages) -> bytes:
 def unpack_images(content: bytes) -> StoredImages:
     """What ``pack_images`` was given."""
     tensors: dict[str, Tensor] = safetensors.torch.load(content)
-    about = json.loads(metadata_of(content)["about"])
+    about = json.loads(safetensors_metadata(content)["about"])
     rows = {name.removeprefix(_ROWS): t for name, t in tensors.items() if name.startswith(_ROWS)}
     channels, height, width = about["shape"]
     return StoredImages(
@@ -74,10 +75,3 @@ def unpack_images(content: bytes) -> StoredImages:
         about["num_classes"],
         about["source"],
     )
-
-
-def metadata_of(content: bytes) -> dict[str, str]:
-    """The text that safetensors bytes carry beside their tensors."""
-    length = int.from_bytes(content[:8], "little")  # the format's header: its length, then JSON
-    header: dict[str, dict[str, str]] = json.loads(content[8 : 8 + length])
-    return header.get("__metadata__", {})

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dgray.base.networks.preconditioning import Preconditioned
-from dgray.base.networks.unets.encoder_features import EncoderFeatures
+from dgray.base.networks.preconditioning import EncoderFeatures, Preconditioned
 from dgray.config.conv_discriminator import ConvDiscriminator
 from dgray.config.data import MixtureData
 from dgray.config.image_data import (

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from dgray.config.study import StudyConfig
+from dgray.files import safetensors_metadata
 from dgray.metrics.feature_statistics import FeatureStatistics, Moments
 from dgray.metrics.features.extractor import FeatureExtractor, FeatureSource, extract
 from dgray.metrics.frechet import frechet_distance
 from dgray.plan.shared_keys import features_key, statistics_key
-from dgray.problem.image_store import StoredImages, metadata_of
+from dgray.problem.image_store import StoredImages
 
 SPLITS = ("held_out", "training")
 
@@ -85,7 +86,7 @@ def import_statistics(config: StudyConfig, artifacts: Mapping[str, bytes]) -> by
 
 def _source(features: bytes) -> FeatureSource:
     """What the artifact of ``reference_features`` holds features of."""
-    return FeatureSource(**json.loads(metadata_of(features)["source"]))
+    return FeatureSource(**json.loads(safetensors_metadata(features)["source"]))
 
 
 def reference_features(

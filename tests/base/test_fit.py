@@ -14,16 +14,16 @@ from dgray.base.fit import (
     load_base,
 )
 from dgray.base.fit_data import BaseData
-from dgray.base.network import Architecture
+from dgray.base.fit_network import BaseArchitecture
 from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
 from dgray.diffusion.preconditioned import denoising_loss
 from dgray.diffusion.sigmas import log_normal
 
 CPU = torch.device("cpu")
-POINTS = Architecture("mlp", (2,), width=32, depth=2, sigma_data=1.0)
+POINTS = BaseArchitecture("mlp", (2,), width=32, depth=2, sigma_data=1.0)
 SCHEDULE = BaseSchedule(steps=30, batch_size=16, learning_rate=1e-3)
-UNET = Architecture("unet", (1, 8, 8), width=8, depth=1, sigma_data=0.5, dropout=0.2)
+UNET = BaseArchitecture("unet", (1, 8, 8), width=8, depth=1, sigma_data=0.5, dropout=0.2)
 
 
 def points(count: int = 64) -> BaseData:
@@ -38,7 +38,7 @@ def images(count: int = 20, *, flip: bool = False) -> BaseData:
 
 def begin(
     data: BaseData,
-    architecture: Architecture = POINTS,
+    architecture: BaseArchitecture = POINTS,
     schedule: BaseSchedule = SCHEDULE,
     *,
     seed: int = 0,
@@ -125,7 +125,7 @@ def test_the_loss_of_a_unet_falls_below_that_of_the_zero_network() -> None:
     ids=["points", "images", "classes"],
 )
 def test_a_resumed_training_is_the_undisturbed_one(
-    data: BaseData, architecture: Architecture
+    data: BaseData, architecture: BaseArchitecture
 ) -> None:
     schedule = BaseSchedule(
         8, 8, 1e-2, 3, "cosine", ema_decay=0.9, report_every=2, checkpoint_every=3
@@ -196,7 +196,7 @@ def test_flips_show_both_sides_of_an_image() -> None:
     """One image, bright on the left; at a high noise level the best guess is the mean of both."""
     pixels = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     pixels[..., :4] = 255
-    architecture = Architecture("mlp", (1, 8, 8), width=32, depth=1, sigma_data=1.0)
+    architecture = BaseArchitecture("mlp", (1, 8, 8), width=32, depth=1, sigma_data=1.0)
     schedule = BaseSchedule(300, 32, 1e-2, 20, "cosine", ema_decay=0.99)
     x, sigma = torch.zeros(1, 64), torch.full((1,), 5.0)
     for flip, left, right in ((False, 1.0, -1.0), (True, 0.0, 0.0)):
@@ -246,7 +246,9 @@ def test_a_denoiser_keeps_dtype_and_leading_dimensions(shape: tuple[int, ...]) -
     torch.testing.assert_close(again, denoised, rtol=1e-5, atol=1e-5)
 
 
-def refused(data: BaseData, architecture: Architecture, schedule: BaseSchedule = SCHEDULE) -> str:
+def refused(
+    data: BaseData, architecture: BaseArchitecture, schedule: BaseSchedule = SCHEDULE
+) -> str:
     with pytest.raises((ValueError, FloatingPointError)) as raised:
         run_to_end(begin(data, architecture, schedule))
     return str(raised.value)
@@ -263,9 +265,9 @@ def test_refusals() -> None:
     far = BaseData(torch.full((4, 2), torch.inf))
     assert "lower base.learning_rate" in refused(far, POINTS)
     with pytest.raises(ValueError, match="square images"):
-        Architecture("unet", (1, 8, 16), 8, 1, 0.5)
+        BaseArchitecture("unet", (1, 8, 16), 8, 1, 0.5)
     with pytest.raises(ValueError, match=r"base\.network: mlp"):
-        Architecture("unet", (2,), 8, 1, 0.5)
+        BaseArchitecture("unet", (2,), 8, 1, 0.5)
     with pytest.raises(ValueError, match=r"uint8 images .* got torch.int64"):
         BaseData(torch.zeros(3, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match="only images can be mirrored"):
@@ -294,6 +296,6 @@ def test_an_artifact_says_what_it_is() -> None:
     artifact = run_to_end(begin(points()))
     length = int.from_bytes(artifact[:8], "little")
     header = json.loads(artifact[8 : 8 + length])
-    assert Architecture.from_json(header["__metadata__"]["dgray"]) == POINTS
+    assert BaseArchitecture.from_json(header["__metadata__"]["dgray"]) == POINTS
     with pytest.raises(ValueError, match="remove the file, and the base is trained again"):
         load_base(b"\x02\0\0\0\0\0\0\0{}", CPU)

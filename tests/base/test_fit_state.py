@@ -5,10 +5,15 @@ import safetensors.torch
 import torch
 
 from dgray.base.fit import BaseSchedule
+from dgray.base.fit_network import (
+    BaseArchitecture,
+    build_network,
+    channel_multipliers,
+    default_network,
+)
 from dgray.base.fit_state import BaseState, ramped_decay, read_metadata, to_safetensors
-from dgray.base.network import Architecture, build_network, channel_multipliers, default_network
 
-TINY = Architecture("mlp", (1,), width=2, depth=1, sigma_data=1.0)
+TINY = BaseArchitecture("mlp", (1,), width=2, depth=1, sigma_data=1.0)
 
 
 def test_the_average_is_the_weighted_sum_of_all_weights() -> None:
@@ -70,7 +75,7 @@ def test_networks_by_default() -> None:
 )
 def test_levels_of_a_unet(resolution: int, multipliers: tuple[int, ...]) -> None:
     assert channel_multipliers(resolution) == multipliers
-    architecture = Architecture("unet", (1, resolution, resolution), 8, 1, 0.5)
+    architecture = BaseArchitecture("unet", (1, resolution, resolution), 8, 1, 0.5)
     network = build_network(architecture)
     images = torch.zeros(2, 1, resolution, resolution)
     assert network(images, torch.ones(2)).shape == images.shape

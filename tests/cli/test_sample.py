@@ -11,8 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from dgray.base.networks.architecture import Architecture
-from dgray.base.networks.importing.stored import StoredNetwork, load_checkpoint, write_network
+from dgray.base.networks.edm_architecture import EdmArchitecture
+from dgray.base.networks.importing.stored import (
+    StoredNetwork,
+    build_denoiser,
+    read_network,
+    write_network,
+)
 from dgray.cli.find_model import run_recipe
 from dgray.cli.sample import main
 from dgray.config.reading.load import load_study
@@ -207,7 +212,7 @@ def test_a_bare_base_needs_no_run(tmp_path: Path) -> None:
         "num_blocks": 1,
         "attn_resolutions": [4],
     }
-    architecture = Architecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": kwargs})
+    architecture = EdmArchitecture("EDMPrecond", kwargs)
     torch.manual_seed(0)
     state = architecture.build().state_dict()
     path = tmp_path / "net.safetensors"
@@ -219,7 +224,7 @@ def test_a_bare_base_needs_no_run(tmp_path: Path) -> None:
     # By hand: one Heun step down from 80, EDM's levels, the same noise.
     from dgray.diffusion.noise import philox_noise
 
-    base = load_checkpoint(path)
+    base = build_denoiser(read_network(path))
     x = 80 * philox_noise(0, range(3), (192,), "start")
     levels = [80.0, (80 ** (1 / 7) + 0.5 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7, 0.002, 0.0]
     for here, there in pairwise(levels):

@@ -14,7 +14,7 @@ from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas, stratified
 from dgray.discriminator.calibration import GuidanceMoments, calibrate
-from dgray.discriminator.discriminator import Discriminator, Oracle, Oscillating, Silent
+from dgray.discriminator.discriminator import Discriminator, Oracle, Oscillating, ZeroDiscriminator
 from dgray.discriminator.guidance import (
     ConstantWeight,
     GuidedDenoiser,
@@ -98,7 +98,7 @@ def test_weight_zero_is_bit_equal_to_no_guidance(discriminator: Discriminator) -
 def test_a_constant_logit_is_bit_equal_to_no_guidance() -> None:
     sigmas = karras_sigmas(12, 0.01, 20.0)
     x = 20 * seeded_noise(0, range(40), (2,))
-    silent = GuidedDenoiser(BASE, Silent(), ConstantWeight(1.0))
+    silent = GuidedDenoiser(BASE, ZeroDiscriminator(), ConstantWeight(1.0))
     assert torch.equal(heun(silent, x, sigmas), heun(BASE, x, sigmas))
 
 
@@ -190,5 +190,5 @@ def test_calibration_for_an_interval_cannot_raise_the_error_there() -> None:
 
 
 def test_calibration_of_a_silent_discriminator_is_zero() -> None:
-    weight = calibrate(moments_of(Silent(), 50, 0), KNOTS)
+    weight = calibrate(moments_of(ZeroDiscriminator(), 50, 0), KNOTS)
     assert torch.equal(weight.values, torch.zeros_like(KNOTS))

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgray.discriminator.activation import ACTIVATIONS
-from dgray.discriminator.mlp import DroppedMlp, Mlp, MlpShape, initialise
+from dgray.discriminator.mlp import ACTIVATIONS, DroppedMlp, Mlp, MlpShape, initialise
 
 Points = tuple[Tensor, Tensor]
 

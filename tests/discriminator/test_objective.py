@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgray.diffusion.mixture import GaussianMixture
-from dgray.discriminator.discriminator import Oracle, Silent
+from dgray.discriminator.discriminator import Oracle, ZeroDiscriminator
 from dgray.discriminator.mlp import Mlp
 from dgray.discriminator.objective import (
     Batch,
@@ -121,7 +121,7 @@ def test_kl_is_the_score_error_plus_a_constant() -> None:
 
 def test_uninformed_cross_entropy_is_log_four() -> None:
     batch, _ = hermite_batch()
-    loss = CrossEntropy()(Outputs(Silent(), batch))
+    loss = CrossEntropy()(Outputs(ZeroDiscriminator(), batch))
     torch.testing.assert_close(loss, torch.full_like(loss, math.log(4)))
 
 
@@ -143,7 +143,7 @@ def test_gradient_penalty_adds_what_it_says() -> None:
 def test_cross_entropy_without_generated_samples_says_so() -> None:
     batch, _ = hermite_batch()
     with pytest.raises(ValueError, match="num_generated"):
-        CrossEntropy()(Outputs(Silent(), Batch(batch.real, batch.residual, None)))
+        CrossEntropy()(Outputs(ZeroDiscriminator(), Batch(batch.real, batch.residual, None)))
 
 
 def test_edm_weighting_is_table_ones() -> None:

@@ -12,7 +12,7 @@ import torch
 
 import dgray.engine.sampling_actors as sampling_actors
 from dgray.config.reading.load import load_study
-from dgray.discriminator.discriminator import Discriminator, Silent
+from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
 from dgray.engine import local, tune
 from dgray.engine.sampling_actors import SamplingActors
 from dgray.plan.plan import Plan, Setting, make_plan
@@ -97,7 +97,8 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
         else:
             assert here.features is not None
             assert len(here.features) == 30
-        base = drawn(ImageScoring.build(here_problem, artifacts), Silent(), trial.settings[0])
+        scoring = ImageScoring.build(here_problem, artifacts)
+        base = drawn(scoring, ZeroDiscriminator(), trial.settings[0])
         assert not torch.equal(here.shown, base.shown)
         counts = [(1, immortal), (2, Mortal), (8, immortal)]
         for number, kind in counts if metrics == statistics else counts[-1:]:

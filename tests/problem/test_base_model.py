@@ -6,8 +6,8 @@ import torch
 from pydantic import ValidationError
 
 from dgray.base.fit_data import BaseData
+from dgray.base.fit_network import BaseArchitecture
 from dgray.base.fit_state import read_metadata
-from dgray.base.network import Architecture
 from dgray.config.data import TrainedBase
 from dgray.problem.base_model import build_base_fit, build_schedule
 from tests.base.test_fit import run_to_end
@@ -19,16 +19,16 @@ def base(**fields: Any) -> TrainedBase:
     return TrainedBase(kind="trained", **{"width": 8, "depth": 1, "steps": 1, **fields})
 
 
-def fitted(config: TrainedBase, data: BaseData = DATA) -> Architecture:
+def fitted(config: TrainedBase, data: BaseData = DATA) -> BaseArchitecture:
     fit = build_base_fit(config, data, sigma_data=0.7, seed=0, num_classes=3)
-    return Architecture.from_json(read_metadata(run_to_end(fit)))
+    return BaseArchitecture.from_json(read_metadata(run_to_end(fit)))
 
 
 def test_fields_reach_the_network() -> None:
     config = base(dropout=0.25, attention=True, conditional=True)
-    assert fitted(config) == Architecture("unet", (1, 16, 16), 8, 1, 0.7, 3, 0.25, True)
-    assert fitted(base(network="mlp")) == Architecture("mlp", (1, 16, 16), 8, 1, 0.7)
-    assert fitted(base(), BaseData(torch.zeros(6, 2))) == Architecture("mlp", (2,), 8, 1, 0.7)
+    assert fitted(config) == BaseArchitecture("unet", (1, 16, 16), 8, 1, 0.7, 3, 0.25, True)
+    assert fitted(base(network="mlp")) == BaseArchitecture("mlp", (1, 16, 16), 8, 1, 0.7)
+    assert fitted(base(), BaseData(torch.zeros(6, 2))) == BaseArchitecture("mlp", (2,), 8, 1, 0.7)
 
 
 @pytest.mark.parametrize(

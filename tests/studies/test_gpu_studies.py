@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.stored import StoredNetwork, write_network
 from dgray.cli.study import main
 from dgray.config.reading.load import load_study
@@ -42,7 +42,7 @@ def write_stand_in(folder: Path) -> Path:
         "attn_resolutions": [8],
         "augment_dim": 9,
     }
-    architecture = Architecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": kwargs})
+    architecture = EdmArchitecture("EDMPrecond", kwargs)
     torch.manual_seed(0)
     path = folder / "network.safetensors"
     write_network(path, StoredNetwork(architecture, architecture.build().state_dict()))

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.stored import StoredNetwork, write_network
 from dgray.config.reading.load import load_study
 from dgray.config.reading.problem import StudyError
 from dgray.data.images import to_uint8
-from dgray.discriminator.discriminator import Silent
+from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.discriminator.fit_state import TrainingState
 from dgray.metrics.features.inception_file import TORCHSCRIPT, VARIABLE
 from dgray.plan.plan import Trial, make_plan
@@ -163,7 +163,7 @@ def test_the_image_of_a_seed_does_not_depend_on_its_shard(
         other = config.model_copy(update={"evaluate": evaluate})
         problem = build_problem(other, artifacts, torch.device("cpu"))
         scoring = ImageScoring.build(problem, artifacts)
-        (images,) = scoring.draw(Silent(), {}, trials[0].settings).values()
+        (images,) = scoring.draw(ZeroDiscriminator(), {}, trials[0].settings).values()
         drawn.append(images.shown)
     torch.testing.assert_close(*drawn)
 
@@ -171,7 +171,7 @@ def test_the_image_of_a_seed_does_not_depend_on_its_shard(
 def test_samples_that_are_not_finite_are_not_scored(
     whole: tuple[tuple[Trial, ...], dict[str, bytes]],
 ) -> None:
-    class Wild(Silent):
+    class Wild(ZeroDiscriminator):
         def gradient(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             return torch.full_like(x, torch.inf)
 
@@ -233,7 +233,7 @@ def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Pa
         "num_blocks": 1,
         "attn_resolutions": [4],
     }
-    architecture = Architecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": kwargs})
+    architecture = EdmArchitecture("EDMPrecond", kwargs)
     torch.manual_seed(0)
     module = architecture.build()
     write_network(tmp_path / "net.safetensors", StoredNetwork(architecture, module.state_dict()))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from dgray.config.reading.load import load_study
-from dgray.discriminator.discriminator import Silent
+from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.metrics.frechet import frechet_distance
 from dgray.plan.plan import Trial, make_plan
 from dgray.problem.build import build_problem
@@ -49,7 +49,7 @@ def drawn(study: tuple[Trial, dict[str, bytes]], **changes: Any) -> Found:
     evaluate = trial.config.evaluate.model_copy(update=changes)
     config = trial.config.model_copy(update={"evaluate": evaluate})
     scoring = ImageScoring.build(build_problem(config, artifacts, torch.device("cpu")), artifacts)
-    (images,) = scoring.draw(Silent(), {}, trial.settings).values()
+    (images,) = scoring.draw(ZeroDiscriminator(), {}, trial.settings).values()
     return images, scoring
 
 
@@ -161,4 +161,4 @@ def test_a_shard_with_an_image_too_few_or_none_at_all_is_refused(
 
     for run_shards in (all_but_one, one_short):
         with pytest.raises(RuntimeError, match="every shard must have an image of each"):
-            replace(scoring, run_shards=run_shards).draw(Silent(), {}, trial.settings)
+            replace(scoring, run_shards=run_shards).draw(ZeroDiscriminator(), {}, trial.settings)

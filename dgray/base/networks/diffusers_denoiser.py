@@ -9,7 +9,6 @@ and, once a model is loaded, diffusers (the extra ``diffusers``).
 
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,12 +142,13 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
 
 def _import_diffusers() -> Any:
     try:
-        return importlib.import_module("diffusers")
+        import diffusers
     except ImportError as error:
         raise ImportError(
             "a model of diffusers needs a package that is not installed: pip install "
             "'dgray[diffusers]'"
         ) from error
+    return diffusers
 
 
 def _folders(folder: Path) -> tuple[Path, Path]:

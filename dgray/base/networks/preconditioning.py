@@ -232,6 +232,23 @@ class iDDPMPrecond(Preconditioned):
         )
 
 
+class EncoderFeatures(nn.Module):
+    """Deepest encoder features of a denoising network, as a module of its own.
+
+    It maps images (N, C, H, W) and noise levels (N,) to the output of the last encoder layer,
+    shape (N, F, h, w), without a class label. It is twice differentiable, so that a discriminator
+    can be built on it instead of on a classifier (as in Kim et al. 2023, arXiv 2211.17091).
+    """
+
+    def __init__(self, denoiser: Preconditioned) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, images: Tensor, sigma: Tensor) -> Tensor:
+        """Return the features, in the dtype of the images."""
+        return self.denoiser.features(images, sigma).to(images.dtype)
+
+
 def _alpha_bar(step: int, num_steps: int, offset: float) -> float:
     return math.sin(0.5 * math.pi * step / num_steps / (offset + 1)) ** 2
 

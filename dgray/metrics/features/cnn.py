@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgray.diffusion.noise import named_generator
-from dgray.metrics.features.extractor import FeatureSource, check_pixels, sha256_of
+from dgray.files import safetensors_metadata, sha256_of
+from dgray.metrics.features.extractor import FeatureSource, check_pixels
 
 NAME = "fd_cnn"
 DIMENSION = 64
@@ -174,10 +175,8 @@ def _unit(pixels: Tensor) -> Tensor:
 
 
 def _read_facts(content: bytes) -> dict[str, float]:
-    """The JSON in the header, which safetensors reads from files only."""
+    """Return the facts in the header."""
     try:
-        size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
-        return dict(json.loads(header["__metadata__"]["cnn"]))
+        return dict(json.loads(safetensors_metadata(content)["cnn"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("these bytes are not a network that fit_cnn made") from error

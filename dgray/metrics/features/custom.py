@@ -17,7 +17,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dgray.metrics.features.extractor import FeatureSource, check_features, check_pixels, sha256_of
+from dgray.files import sha256_of
+from dgray.metrics.features.extractor import FeatureSource, check_features, check_pixels
 
 TOLERANCE = 1e-4  # relative to the largest feature: rounding of float32, with room
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgray.metrics.features.extractor import FeatureSource, as_rgb, sha256_of
+from dgray.files import sha256_of
+from dgray.metrics.features.extractor import FeatureSource, as_rgb
 
 NAME = "fd_efficientnet_lite0"
 DIMENSION = 1280

@@ -7,9 +7,7 @@ rounding.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -105,11 +103,3 @@ def as_rgb(pixels: Tensor, device: torch.device) -> Tensor:
     """Float32 images in 0..255 with three channels on the device; grey becomes equal channels."""
     check_pixels(pixels)
     return pixels.to(device).float().expand(-1, 3, -1, -1)
-
-
-def sha256_of(content: Path | bytes) -> str:
-    """SHA-256 of a file or of bytes, in hex."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from dgray.metrics.features.extractor import FeatureSource, as_rgb, sha256_of
+from dgray.files import sha256_of
+from dgray.metrics.features.extractor import FeatureSource, as_rgb
 from dgray.metrics.features.inception_file import (
     STATE_DICT,
     TORCHSCRIPT,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.preconditioning import Preconditioned
 from tests.base.networks.edm_records import as_records, stand_in
 from tests.base.networks.network_cases import Golden, read_golden
@@ -27,7 +27,7 @@ def reconstruct(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def records(reconstruct: Callable[..., Any]) -> Callable[..., Any]:
     """A network as EDM would pickle it, given its architecture."""
 
-    def convert(module: Preconditioned, architecture: Architecture, **state: Any) -> Any:
+    def convert(module: Preconditioned, architecture: EdmArchitecture, **state: Any) -> Any:
         kwargs = architecture.to_json()["init_kwargs"]
         return as_records(module, reconstruct, **{"_init_kwargs": kwargs} | state)
 

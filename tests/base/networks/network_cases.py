@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.preconditioning import Preconditioned
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -30,8 +30,8 @@ class Golden:
     gradient: Tensor  # of sum(D^2) by x
 
     @property
-    def architecture(self) -> Architecture:
-        return Architecture.from_json(self.record)
+    def architecture(self) -> EdmArchitecture:
+        return EdmArchitecture.from_json(self.record)
 
     @property
     def module(self) -> Preconditioned:
@@ -57,7 +57,7 @@ def tiny(
     """A small network whose every weight matters, in evaluation mode."""
     torch.manual_seed(0)
     arguments = TINY | {"model_type": model_type} | options
-    module = Architecture(preconditioning, arguments).build().eval()
+    module = EdmArchitecture(preconditioning, arguments).build().eval()
     with torch.no_grad():  # no layer starts near zero
         for weight in module.parameters():
             weight.copy_(torch.randn_like(weight) / max(weight[0].numel(), 4) ** 0.5)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.edm_pickle import ALLOWED, read_edm_pickle
 from dgray.base.networks.importing.inert_pickle import Call, Global, PickleRefused, read_inert
 from dgray.base.networks.importing.torch_storage import read_storage, read_tensor
@@ -71,7 +71,7 @@ def test_every_protocol_and_a_bare_network(
     records: Records, tmp_path: Path, protocol: int
 ) -> None:
     module = tiny("DhariwalUNet", "iDDPMPrecond", model_channels=16)
-    architecture = Architecture("iDDPMPrecond", {"img_resolution": 8, "img_channels": 2})
+    architecture = EdmArchitecture("iDDPMPrecond", {"img_resolution": 8, "img_channels": 2})
     record = records(module, architecture)
     path = write(tmp_path / "n.pkl", pickle.dumps(record, protocol))
     if protocol < 4:  # no Python that EDM runs on writes them; sets need a name there
@@ -88,7 +88,7 @@ def test_numpy_numbers_among_the_arguments(
 ) -> None:
     scalar = stand_in(monkeypatch, "numpy.core.multiarray", "scalar")  # as NumPy 1 calls it
     module = tiny()
-    architecture = Architecture("EDMPrecond", {"img_resolution": 8, "img_channels": 2})
+    architecture = EdmArchitecture("EDMPrecond", {"img_resolution": 8, "img_channels": 2})
     kwargs = {
         "img_resolution": np.int64(8),
         "img_channels": Called(scalar, np.dtype("i4"), np.int32(2).tobytes()),
@@ -237,7 +237,7 @@ def test_damaged_storages(change: Callable[[bytes], bytes], words: str) -> None:
 
 def test_truncated_files(records: Records, tmp_path: Path) -> None:
     content = snapshot(
-        records(tiny(), Architecture("EDMPrecond", {"img_resolution": 8, "img_channels": 2}))
+        records(tiny(), EdmArchitecture("EDMPrecond", {"img_resolution": 8, "img_channels": 2}))
     )
     for length in (1, 10, 1000, len(content) // 2, len(content) - 1):
         with pytest.raises(PickleRefused, match="damaged or cut short"):

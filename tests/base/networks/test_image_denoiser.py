@@ -12,12 +12,12 @@ from torch.testing import assert_close
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.preconditioning import (
     EDMPrecond,
+    EncoderFeatures,
     Preconditioned,
     VEPrecond,
     VPPrecond,
     iDDPMPrecond,
 )
-from dgray.base.networks.unets.encoder_features import EncoderFeatures
 from dgray.diffusion.denoiser import Conditional
 from tests.base.networks.network_cases import tiny
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dgray.base.networks.architecture import Architecture, ArchitectureError
-from dgray.base.networks.importing.published import SHORT_NAMES
-from dgray.base.networks.importing.published_networks import PUBLISHED
+from dgray.base.networks.edm_architecture import ArchitectureError, EdmArchitecture
+from dgray.base.networks.importing.sources import SHORT_NAMES
 from tests.base.networks.network_cases import FIXTURES
+from tests.base.networks.published_networks import PUBLISHED
 
 LISTED = {  # fixture -> the files that have these names and shapes
     "cifar10-uncond-vp": ["edm-cifar10-32x32-uncond-vp"],
@@ -77,21 +77,21 @@ def test_short_names_are_those_of_the_table() -> None:
 def test_wrong_descriptions_are_refused(change: dict[str, object], words: str) -> None:
     given = {"img_resolution": 16, "img_channels": 3, "model_type": "SongUNet"} | change
     with pytest.raises(ArchitectureError, match=words):
-        Architecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": given})
+        EdmArchitecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": given})
 
 
 def test_missing_resolution_and_unknown_preconditioning() -> None:
     with pytest.raises(ArchitectureError, match="must have img_resolution"):
-        Architecture("EDMPrecond", {"img_channels": 3})
+        EdmArchitecture("EDMPrecond", {"img_channels": 3})
     with pytest.raises(ArchitectureError, match="must be one of EDMPrecond, VPPrecond"):
-        Architecture("EDM2Precond", {})
+        EdmArchitecture("EDM2Precond", {})
     with pytest.raises(ArchitectureError, match="must have preconditioning"):
-        Architecture.from_json({"init_kwargs": {}})
+        EdmArchitecture.from_json({"init_kwargs": {}})
 
 
 def test_values_that_no_network_can_have() -> None:
     options = {"img_resolution": 16, "img_channels": 3, "model_type": "SongUNet"}
     with pytest.raises(ValueError, match="encoder_type must be one of standard, skip, residual"):
-        Architecture("EDMPrecond", options | {"encoder_type": "mirror"}).build()
+        EdmArchitecture("EDMPrecond", options | {"encoder_type": "mirror"}).build()
     with pytest.raises(ValueError, match="groups, but there are 2"):
-        Architecture("EDMPrecond", options | {"model_channels": 2}).build()
+        EdmArchitecture("EDMPrecond", options | {"model_channels": 2}).build()

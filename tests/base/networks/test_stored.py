@@ -15,17 +15,17 @@ import pytest
 import torch
 
 import dgray
-from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.stored import (
     NetworkRefused,
     StoredNetwork,
+    build_denoiser,
     build_module,
-    load_checkpoint,
     read_network,
-    sha256_of,
     write_network,
 )
 from dgray.cli.network import main
+from dgray.files import sha256_of
 from tests.base.networks.edm_records import snapshot
 from tests.base.networks.network_cases import Golden
 
@@ -52,7 +52,7 @@ def test_import_then_load_gives_edms_numbers(
     assert "CC BY-NC-SA 4.0" in record["licence"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "network.pkl"]
     for path in (out, pickled):
-        denoise = load_checkpoint(path)
+        denoise = build_denoiser(read_network(path))
         if golden.one_hot is not None:
             denoise = denoise.with_labels(golden.one_hot.argmax(1))
         found = denoise(golden.x.flatten(1), golden.sigma).reshape(golden.x.shape)
@@ -135,8 +135,7 @@ def test_weights_must_be_those_of_the_architecture(golden: Golden, tmp_path: Pat
 def test_half_precision_becomes_single(golden: Golden, tmp_path: Path) -> None:
     half = {name: weight.half() for name, weight in golden.state.items()}
     write_network(tmp_path / "n.safetensors", StoredNetwork(golden.architecture, half))
-    module = load_checkpoint(tmp_path / "n.safetensors", use_fp16=True).module
-    assert module.use_fp16
+    module = build_module(read_network(tmp_path / "n.safetensors"))
     assert {weight.dtype for weight in module.state_dict().values()} == {torch.float32}
 
 
@@ -169,6 +168,6 @@ def test_a_description_cannot_ask_for_more_than_there_are_weights(
     """Seconds and megabytes, whatever a file claims."""
     record = golden.architecture.to_json()
     record["init_kwargs"] |= claim
-    architecture = Architecture.from_json(record)
+    architecture = EdmArchitecture.from_json(record)
     with pytest.raises(ValueError, match=words):
         build_module(StoredNetwork(architecture, golden.state))

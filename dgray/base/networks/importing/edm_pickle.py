@@ -3,7 +3,7 @@
 Such a file is a plain pickle of {"ema": network, ...}. A network and each of its layers is a
 record of source code, class name and state; EDM's loader executes that source. Here the weights
 and the constructor's arguments are read from the records by ``inert_pickle``, and the network is
-built from them (``dgray.base.networks.architecture``).
+built from them (``dgray.base.networks.edm_architecture``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from torch import Tensor
 
-from dgray.base.networks.architecture import Architecture, Value
+from dgray.base.networks.edm_architecture import EdmArchitecture, Value
 from dgray.base.networks.importing.inert_pickle import Call, PickleRefused, read_inert
 from dgray.base.networks.importing.torch_storage import TENSOR_GLOBALS, read_tensor
 
@@ -45,7 +45,7 @@ class ImportedNetwork:
         source_sha256: of the source code in the file, which was not executed.
     """
 
-    architecture: Architecture
+    architecture: EdmArchitecture
     state: Mapping[str, Tensor]
     source_sha256: str
 
@@ -68,7 +68,7 @@ def read_edm_pickle(path: Path) -> ImportedNetwork:
             raise PickleRefused(f'a snapshot must have an entry "ema"; {path} has: {found}')
         content = content["ema"]
     name, source, state = _record(content)
-    architecture = Architecture(name, _arguments(state))
+    architecture = EdmArchitecture(name, _arguments(state))
     weights: dict[str, Tensor] = {}
     num_bytes = 0
     for weight_name, weight in _weights(content, "", set()):

@@ -6,7 +6,6 @@ torch and files.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +17,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.base.networks.architecture import Architecture
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.edm_pickle import read_edm_pickle
 from dgray.base.networks.preconditioning import Preconditioned
-from dgray.files import write_atomically
+from dgray.files import sha256_of, write_atomically
 
 PICKLE, SAFETENSORS, DESCRIPTION = ".pkl", ".safetensors", ".json"
 SHOWN = 3  # differences told in an error
@@ -42,35 +41,21 @@ class StoredNetwork:
         origin: what is known of where it comes from, for the JSON file.
     """
 
-    architecture: Architecture
+    architecture: EdmArchitecture
     state: Mapping[str, Tensor]
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_checkpoint(
-    path: Path, device: torch.device | str = "cpu", *, use_fp16: bool | None = None
-) -> NetworkDenoiser:
-    """The network of a file as a denoiser: in evaluation mode, its weights frozen, float32.
+def read_network(path: Path) -> StoredNetwork:
+    """Read the network of a file.
 
     Args:
-        path: .safetensors with its .json beside it, or .pkl.
-        device: where it shall run.
-        use_fp16: compute in float16 on CUDA; None: as the network was published.
+        path: .safetensors with its .json beside it, or .pkl of EDM.
 
     Raises:
-        ValueError: the file is not, or not wholly, such a network.
-        OSError: it cannot be read.
+        ValueError: the file does not hold such a network.
+        OSError: the file cannot be read.
     """
-    stored = read_network(path)
-    module = build_module(stored)
-    if use_fp16 is not None:
-        module.use_fp16 = use_fp16
-    module = module.to(device).eval().requires_grad_(False)
-    return NetworkDenoiser(module, stored.architecture.shape, stored.architecture.num_classes)
-
-
-def read_network(path: Path) -> StoredNetwork:
-    """What a file holds; see ``load_checkpoint``."""
     if path.suffix == PICKLE:
         imported = read_edm_pickle(path)
         origin = {
@@ -90,7 +75,7 @@ def read_network(path: Path) -> StoredNetwork:
         state = safetensors.torch.load_file(path)
     except (json.JSONDecodeError, UnicodeDecodeError, safetensors.SafetensorError) as error:
         raise NetworkRefused(f"{path} or {description} is damaged: {error}") from error
-    architecture = Architecture.from_json(record)
+    architecture = EdmArchitecture.from_json(record)
     own = ("preconditioning", "init_kwargs", "num_parameters")
     rest = {name: value for name, value in record.items() if name not in own}
     return StoredNetwork(architecture, state, rest)
@@ -141,6 +126,17 @@ def build_module(network: StoredNetwork) -> Preconditioned:
     return module
 
 
+def build_denoiser(network: StoredNetwork, device: torch.device | str = "cpu") -> NetworkDenoiser:
+    """Build the denoiser of a network: in evaluation mode, its weights frozen, float32.
+
+    Raises:
+        NetworkRefused: as ``build_module``.
+    """
+    module = build_module(network).to(device).eval().requires_grad_(False)
+    architecture = network.architecture
+    return NetworkDenoiser(module, architecture.shape, architecture.num_classes)
+
+
 def _blank(network: StoredNetwork) -> Preconditioned:
     """The module without weights, if its description is in proportion to the weights there are."""
     blocks, weights = network.architecture.num_blocks, len(network.state)
@@ -151,9 +147,3 @@ def _blank(network: StoredNetwork) -> Preconditioned:
             return network.architecture.build()
     except (RuntimeError, ArithmeticError, LookupError) as error:  # of sizes that cannot be
         raise NetworkRefused(f"no network has such an architecture: {error}") from error
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content, as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dgray.base.networks.importing.published import (
+from dgray.base.networks.importing.sources import (
     ADDRESS,
     LICENCE,
     SHORT_NAMES,

@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from dgray.credentials import without_credentials
-from dgray.files import write_atomically
+from dgray.files import sha256_of, write_atomically
 
 ADDRESS = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 SHORT_NAMES = (
@@ -115,7 +115,7 @@ def locate(
         path = Path(source).expanduser()
         if not path.is_file():
             raise SourceRefused(_missing(source))
-        _check(path, _sha256(path), sha256, tell)
+        _check(path, sha256_of(path), sha256, tell)
         return path
     if urlsplit(url).scheme != "https" and open_url is open_https:
         raise SourceRefused(f"an address must begin with https://, not {without_credentials(url)}")
@@ -125,7 +125,7 @@ def locate(
             tell(LICENCE)
         tell(f"downloading {without_credentials(url)} to {path}")
         _download(url, path, open_url, sha256)
-    _check(path, _sha256(path), sha256, tell)
+    _check(path, sha256_of(path), sha256, tell)
     return path
 
 
@@ -148,7 +148,7 @@ def _download(url: str, path: Path, open_url: OpenUrl, pinned: str | None) -> No
             raise OSError(f"the answer ended {expected} bytes early")
         if pinned is not None:
             file.flush()
-            _compare(without_credentials(url), _sha256(Path(file.name)), pinned)
+            _compare(without_credentials(url), sha256_of(Path(file.name)), pinned)
 
     try:
         write_atomically(path, write)
@@ -203,8 +203,3 @@ def _missing(source: str) -> str:
         f"a network must be a file, an https address or a short name; there is no file {source}; "
         f"{hint}"
     )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -63,7 +63,7 @@ class ArchitectureError(ValueError):
 
 
 @dataclass(frozen=True)
-class Architecture:
+class EdmArchitecture:
     """A network, described.
 
     Attributes:
@@ -133,7 +133,7 @@ class Architecture:
         }
 
     @staticmethod
-    def from_json(record: object) -> Architecture:
+    def from_json(record: object) -> EdmArchitecture:
         """From what ``to_json`` gave; other entries of the record are left alone.
 
         Raises:
@@ -147,7 +147,7 @@ class Architecture:
                 "a network must have preconditioning and init_kwargs, an object; "
                 f"found {', '.join(map(str, record))}"
             )
-        return Architecture(str(record["preconditioning"]), record["init_kwargs"])
+        return EdmArchitecture(str(record["preconditioning"]), record["init_kwargs"])
 
     def build(self) -> Preconditioned:
         """The module, with initial weights, on torch's default device and in training mode."""

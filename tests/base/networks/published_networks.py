@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dgray.base.networks.architecture import Architecture, Value
+from dgray.base.networks.edm_architecture import EdmArchitecture, Value
 
 AUGMENT_DIM = 9  # of EDM's augmentation: flips, scale, rotation, anisotropy, translation
 IMAGENET_CLASSES = 1000
@@ -48,24 +48,24 @@ class PublishedNetwork:
         num_tensors: entries of its state dict, buffers among them.
     """
 
-    architecture: Architecture
+    architecture: EdmArchitecture
     num_parameters: int
     num_tensors: int
 
 
-def _cifar10(options: dict[str, Value], label_dim: int) -> Architecture:
+def _cifar10(options: dict[str, Value], label_dim: int) -> EdmArchitecture:
     return _network(options, 32, label_dim, channel_mult=(2, 2, 2), dropout=0.13)
 
 
-def _at_64(options: dict[str, Value], dropout: float) -> Architecture:
+def _at_64(options: dict[str, Value], dropout: float) -> EdmArchitecture:
     return _network(options, 64, 0, channel_mult=(1, 2, 2, 2), dropout=dropout)
 
 
 def _network(
     options: dict[str, Value], resolution: int, label_dim: int, **rest: Value
-) -> Architecture:
+) -> EdmArchitecture:
     sizes = {"img_resolution": resolution, "img_channels": 3, "label_dim": label_dim}
-    return Architecture("EDMPrecond", options | rest | sizes)
+    return EdmArchitecture("EDMPrecond", options | rest | sizes)
 
 
 PUBLISHED: Mapping[str, PublishedNetwork] = MappingProxyType(

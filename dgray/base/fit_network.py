@@ -27,7 +27,7 @@ ATTENTION_RESOLUTION = 16  # EDM, Table 7
 
 
 @dataclass(frozen=True)
-class Architecture:
+class BaseArchitecture:
     """All that the weights of a trained base need besides themselves.
 
     Attributes:
@@ -70,10 +70,10 @@ class Architecture:
         return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
-    def from_json(text: str) -> Architecture:
+    def from_json(text: str) -> BaseArchitecture:
         """Undoes ``to_json``."""
         fields = json.loads(text)
-        return Architecture(**{**fields, "shape": tuple(fields["shape"])})
+        return BaseArchitecture(**{**fields, "shape": tuple(fields["shape"])})
 
 
 def default_network(shape: tuple[int, ...]) -> NetworkName:
@@ -95,7 +95,7 @@ def channel_multipliers(resolution: int) -> tuple[int, ...]:
     return (1, *[2] * halvings)
 
 
-def build_network(architecture: Architecture) -> Network:
+def build_network(architecture: BaseArchitecture) -> Network:
     """The network with initial weights; seed the global generator for reproducible ones."""
     it = architecture
     if it.network == "mlp":
@@ -123,7 +123,11 @@ def build_network(architecture: Architecture) -> Network:
 
 
 def denoise(
-    network: Network, architecture: Architecture, x: Tensor, sigma: Tensor, labels: Tensor | None
+    network: Network,
+    architecture: BaseArchitecture,
+    x: Tensor,
+    sigma: Tensor,
+    labels: Tensor | None,
 ) -> Tensor:
     """D(x; sigma) with the graph of the weights; x (N, d), sigma (N,).
 
@@ -137,7 +141,7 @@ def denoise(
     return torch.flatten(images, 1)
 
 
-def as_denoiser(network: Network, architecture: Architecture) -> Denoiser:
+def as_denoiser(network: Network, architecture: BaseArchitecture) -> Denoiser:
     """A network whose weights are fixed, as samplers want it."""
     network.eval().requires_grad_(False)
     if isinstance(network, MlpDenoiser):
