@@ -1,0 +1,53 @@
+"""Catalogue of the parts that a study can name: objectives, samplers, metrics, data, and more.
+
+A part is one frozen specification: its name in a study file, how it is presented, what it applies
+to, and ``factory``, the import path ``"module:attribute"`` of the code that builds it. The code is
+imported when the part is built, so that plans and reports need no torch. Imports nothing of dgray.
+
+Another package registers its own parts with entry points whose value is a specification::
+
+    [project.entry-points."dgray.objectives"]
+    hinge = "my_package.parts:HINGE"
+
+Groups: ``dgray.objectives``, ``dgray.samplers``, ``dgray.metrics``, ``dgray.data``,
+``dgray.bases``, ``dgray.discriminators``.
+"""
+
+from dgray.catalogue.metrics import DISCRIMINATOR_COLUMNS, METRICS
+from dgray.catalogue.parts import BASES, DATA, DISCRIMINATORS, OBJECTIVES, SAMPLERS
+from dgray.catalogue.registry import Registry
+from dgray.catalogue.spec import (
+    POINTS_AND_IMAGES,
+    BaseSpec,
+    ColumnSpec,
+    DataSpec,
+    DiscriminatorSpec,
+    Kind,
+    MetricSpec,
+    ObjectiveSpec,
+    SamplerSpec,
+    Spec,
+    load_object,
+)
+
+__all__ = [
+    "BASES",
+    "DATA",
+    "DISCRIMINATORS",
+    "DISCRIMINATOR_COLUMNS",
+    "METRICS",
+    "OBJECTIVES",
+    "POINTS_AND_IMAGES",
+    "SAMPLERS",
+    "BaseSpec",
+    "ColumnSpec",
+    "DataSpec",
+    "DiscriminatorSpec",
+    "Kind",
+    "MetricSpec",
+    "ObjectiveSpec",
+    "Registry",
+    "SamplerSpec",
+    "Spec",
+    "load_object",
+]

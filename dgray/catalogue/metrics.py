@@ -1,0 +1,308 @@
+"""The metrics of dgray with the columns that they add to a row, and columns of the discriminator.
+
+Columns of the table of rows are in the order of this module.
+"""
+
+from __future__ import annotations
+
+from dgray.catalogue.registry import Registry
+from dgray.catalogue.spec import ColumnSpec, MetricSpec
+
+_KL_CHANGE = ColumnSpec(
+    name="kl_change",
+    doc="kl (of images: nll) minus that of the base, paired over samples",
+    unit="nats",
+    label="KL (ODE) change",
+    title="change of KL (ODE)",
+    validation="validation_kl_change",
+)
+
+METRICS = Registry[MetricSpec](
+    "metrics",
+    MetricSpec(
+        name="kl",
+        title="KL of the probability-flow ODE",
+        label="KL (ODE)",
+        doc="KL(data || model of the probability-flow ODE)",
+        unit="nats",
+        error_doc="its standard error over held-out points",
+        source="flow",
+        kinds=("points",),
+        needs_density=True,
+        needs_sampler="flow",
+        validation="validation_kl",
+        more_columns=(
+            ColumnSpec(
+                name="kl_unconverged",
+                doc="share of held-out points whose integration missed the tolerance; if it is "
+                "above 0, kl is unreliable",
+                has_error=False,
+            ),
+            _KL_CHANGE,
+        ),
+    ),
+    MetricSpec(
+        name="nll",
+        title="negative log-likelihood",
+        label="NLL",
+        doc="negative log-likelihood of dequantised held-out images under the model of the "
+        "probability-flow ODE",
+        unit="nats",
+        error_doc="its standard error over images",
+        source="flow",
+        kinds=("images",),
+        needs_sampler="flow",
+        validation="validation_nll",
+        more_columns=(
+            ColumnSpec(
+                name="bits_per_dim",
+                doc="negative log-likelihood of the bytes of held-out images",
+                unit="bits per dimension",
+                label="bits/dim",
+            ),
+            _KL_CHANGE,
+        ),
+    ),
+    MetricSpec(
+        name="path_kl",
+        title="path KL",
+        doc="KL(data || model) in path space, of the reverse SDE (Girsanov)",
+        unit="nats",
+        error_doc="its standard error over held-out points",
+        source="path",
+        is_always_computed=True,
+        more_columns=(
+            ColumnSpec(
+                name="path_kl_bins",
+                doc="path_kl by noise-level bin",
+                unit="nats",
+                type="floats",
+                error_doc="their standard errors",
+            ),
+            ColumnSpec(
+                name="path_kl_change",
+                doc="path_kl minus that of the base, paired over samples and noise",
+                unit="nats",
+                label="path KL change",
+                title="change of path KL",
+                validation="validation_change",
+                validation_doc="change of the denoising error on the validation split, an estimate "
+                "of path_kl_change; settings are selected by it",
+            ),
+            ColumnSpec(
+                name="path_kl_change_bins",
+                doc="path_kl_change by noise-level bin",
+                unit="nats",
+                type="floats",
+                error_doc="their standard errors",
+            ),
+            ColumnSpec(
+                name="score_error",
+                doc="E|sigma (score of the data - guided score)|^2, averaged over log sigma",
+            ),
+            ColumnSpec(
+                name="score_error_bins",
+                doc="score_error by noise-level bin",
+                type="floats",
+                error_doc="their standard errors",
+            ),
+        ),
+    ),
+    MetricSpec(
+        name="kl_sde",
+        title="KL of the SDE sampler",
+        label="KL (SDE)",
+        doc="KL(data || samples of this stochastic sampler), by nearest neighbours",
+        unit="nats",
+        kinds=("points",),
+        needs_sampler="stochastic",
+        max_dimension=4,
+        min_samples=20,
+        validation="validation_kl_sde",
+        more_columns=(
+            ColumnSpec(
+                name="kl_sde_change",
+                doc="kl_sde minus that of the base's samples by the same sampler, paired over "
+                "points and seeds",
+                unit="nats",
+            ),
+            ColumnSpec(
+                name="kl_sde_floor",
+                doc="the same estimate for fresh data in place of samples: the value of a perfect "
+                "sampler",
+                unit="nats",
+            ),
+        ),
+    ),
+    MetricSpec(
+        name="kl_sampler",
+        title="KL of the deterministic sampler",
+        label="KL (sampler)",
+        doc="KL(samples of this very sampler || data), by its accumulated log-determinant",
+        unit="nats",
+        kinds=("points",),
+        needs_density=True,
+        needs_sampler="flow",
+        more_columns=(
+            ColumnSpec(
+                name="kl_sampler_folded",
+                doc="share of samples with a step that folds space over itself; if it is above 0, "
+                "kl_sampler is missing",
+                has_error=False,
+            ),
+        ),
+    ),
+    MetricSpec(
+        name="memorisation",
+        title="memorisation",
+        doc="share of samples nearer to a training sample than to a held-out one, minus 1/2",
+        error_doc="its standard error over samples, for fixed training and held-out samples",
+        needs_training=True,
+        max_dimension=2,
+    ),
+    MetricSpec(
+        name="fid",
+        title="FID",
+        doc="Fréchet distance of Inception-v3 features to the reference",
+        error_doc="its standard error, jackknife over blocks of samples",
+        source="features",
+        kinds=("images",),
+        needs_moments_only=True,
+        needs_inception=True,
+        validation="validation_fid",
+    ),
+    MetricSpec(
+        name="fd",
+        title="Fréchet distance",
+        label="FD",
+        doc="Fréchet distance of other features to the reference; report.parquet names it "
+        "fd_<features>",
+        error_doc="its standard error, jackknife over blocks of samples",
+        source="features",
+        kinds=("images",),
+        needs_moments_only=True,
+        needs_inception=False,
+        validation="validation_fd",
+        more_columns=(
+            ColumnSpec(
+                name="fd_floor",
+                doc="distance (fid or fd) to the reference of all images that are not held out",
+                has_error=False,
+            ),
+        ),
+    ),
+    MetricSpec(
+        name="kid",
+        title="KID",
+        doc="kernel distance of features to the reference (cubic kernel, unbiased)",
+        error_doc="its standard error over subsets",
+        source="features",
+        kinds=("images",),
+    ),
+    MetricSpec(
+        name="precision",
+        title="precision",
+        doc="share of samples within the reference's manifold, k = 3",
+        error_doc="its standard error over samples",
+        better="higher",
+        source="features",
+        kinds=("images",),
+    ),
+    MetricSpec(
+        name="recall",
+        title="recall",
+        doc="share of the reference within the samples' manifold, k = 3",
+        error_doc="its standard error over reference images",
+        better="higher",
+        source="features",
+        kinds=("images",),
+    ),
+    MetricSpec(
+        name="density",
+        title="density",
+        doc="density of samples in the reference's manifold, k = 5",
+        error_doc="its standard error over samples",
+        better="higher",
+        source="features",
+        kinds=("images",),
+    ),
+    MetricSpec(
+        name="coverage",
+        title="coverage",
+        doc="share of the reference with a sample nearby, k = 5",
+        error_doc="its standard error over reference images",
+        better="higher",
+        source="features",
+        kinds=("images",),
+    ),
+)
+
+DISCRIMINATOR_COLUMNS = (
+    ColumnSpec(
+        name="loss_train",
+        doc="objective of the trial on the training split, log-uniform noise, unweighted",
+        unit="nats",
+    ),
+    ColumnSpec(name="loss_held_out", doc="the same on the held-out split", unit="nats"),
+    ColumnSpec(
+        name="loss_train_bins",
+        doc="loss_train by noise-level bin",
+        unit="nats",
+        type="floats",
+        has_error=False,
+    ),
+    ColumnSpec(
+        name="loss_held_out_bins",
+        doc="loss_held_out by noise-level bin",
+        unit="nats",
+        type="floats",
+        has_error=False,
+    ),
+    ColumnSpec(name="overfit_gap", doc="loss_held_out - loss_train", unit="nats"),
+    ColumnSpec(
+        name="cross_entropy",
+        doc="held-out cross-entropy of every objective (ln 4: uninformed)",
+        unit="nats",
+    ),
+    ColumnSpec(
+        name="cross_entropy_gap",
+        doc="cross_entropy minus that of the exact log-ratio, paired",
+        unit="nats",
+    ),
+    ColumnSpec(name="accuracy", doc="held-out accuracy, real against generated"),
+    ColumnSpec(
+        name="calibration_error",
+        doc="expected calibration error of the probabilities, held-out, 15 bins",
+        has_error=False,
+    ),
+    ColumnSpec(
+        name="sigma_edges",
+        doc="edges of the noise-level bins (sigma)",
+        type="floats",
+        has_error=False,
+    ),
+    ColumnSpec(
+        name="calibrated_sigmas",
+        doc="knots of the calibrated guidance weight (sigma)",
+        type="floats",
+        has_error=False,
+    ),
+    ColumnSpec(
+        name="calibrated_weights",
+        doc="calibrated guidance weight at those knots",
+        type="floats",
+        has_error=False,
+    ),
+    ColumnSpec(
+        name="stopped_epoch",
+        doc="epoch whose weights early stopping kept; otherwise null",
+        type="int",
+        has_error=False,
+    ),
+    ColumnSpec(
+        name="num_parameters",
+        doc="parameters of one discriminator",
+        type="int",
+        has_error=False,
+    ),
+)

@@ -1,0 +1,185 @@
+"""The objectives, samplers, data, bases and discriminators of dgray."""
+
+from __future__ import annotations
+
+from dgray.catalogue.registry import Registry
+from dgray.catalogue.spec import (
+    BaseSpec,
+    DataSpec,
+    DiscriminatorSpec,
+    ObjectiveSpec,
+    SamplerSpec,
+)
+
+OBJECTIVES = Registry[ObjectiveSpec](
+    "objectives",
+    ObjectiveSpec(
+        name="cross_entropy",
+        title="cross-entropy",
+        subject="Cross-entropy",
+        factory="dgray.discriminator.objective:CrossEntropy",
+        colour="#D55E00",
+        options=("gradient_penalty",),
+    ),
+    ObjectiveSpec(
+        name="kl",
+        title="KL objective",
+        subject="The KL objective",
+        factory="dgray.discriminator.objective:Kl",
+        colour="#0072B2",
+        needs_generated=False,
+        needs_gradient=True,
+    ),
+    ObjectiveSpec(
+        name="mixed",
+        title="mixed objective",
+        subject="The mixed objective",
+        factory="dgray.discriminator.objective:Mixed",
+        colour="#AA4499",
+        needs_gradient=True,
+        options=("gamma",),
+    ),
+    ObjectiveSpec(
+        name="oracle",
+        title="oracle",
+        subject="The oracle",
+        factory="dgray.discriminator.discriminator:Oracle",
+        kinds=("points",),
+        colour="#009E73",
+        is_trained=False,
+        needs_generated=False,
+        needs_density=True,
+    ),
+    ObjectiveSpec(
+        name="oscillating",
+        title="oscillating control",
+        subject="The oscillating control",
+        factory="dgray.discriminator.discriminator:Oscillating",
+        kinds=("points",),
+        colour="#B8860B",
+        is_trained=False,
+        needs_generated=False,
+        needs_density=True,
+        options=("oscillation",),
+    ),
+)
+
+SAMPLERS = Registry[SamplerSpec](
+    "samplers",
+    SamplerSpec(
+        name="ode",
+        title="probability-flow ODE (Heun)",
+        factory="dgray.diffusion.sampler:heun",
+        is_stochastic=False,
+        is_two_stage=True,
+        is_flow=True,
+    ),
+    SamplerSpec(
+        name="churn",
+        title="stochastic sampler of EDM",
+        factory="dgray.diffusion.sampler:edm_stochastic",
+        is_two_stage=True,
+        options=("churn",),
+    ),
+    SamplerSpec(
+        name="sde",
+        title="reverse SDE",
+        factory="dgray.diffusion.sampler:reverse_sde",
+    ),
+)
+
+DATA = Registry[DataSpec](
+    "data",
+    DataSpec(
+        name="mixture",
+        title="Gaussian mixture",
+        kinds=("points",),
+        has_density=True,
+        settings="dgray.config.data:MixtureData",
+    ),
+    DataSpec(
+        name="digits",
+        title="handwritten digits",
+        factory="dgray.data.digits:digits",
+        kinds=("images",),
+        settings="dgray.config.data:DigitsData",
+    ),
+    DataSpec(
+        name="glyphs",
+        title="glyphs",
+        factory="dgray.data.glyphs:glyphs",
+        kinds=("images",),
+        settings="dgray.config.data:GlyphsData",
+    ),
+    DataSpec(
+        name="cifar10",
+        title="CIFAR-10",
+        factory="dgray.data.cifar10:cifar10",
+        kinds=("images",),
+        settings="dgray.config.data:Cifar10Data",
+    ),
+    DataSpec(
+        name="folder",
+        title="images of a folder",
+        factory="dgray.data.image_files:read_folder",
+        kinds=("images",),
+        settings="dgray.config.data:FolderData",
+    ),
+    DataSpec(
+        name="zip",
+        title="images of a zip file",
+        factory="dgray.data.image_files:read_zip",
+        kinds=("images",),
+        settings="dgray.config.data:ZipData",
+    ),
+    DataSpec(
+        name="npz",
+        title="images of an npz file",
+        factory="dgray.data.npz:read_npz",
+        kinds=("images",),
+        settings="dgray.config.data:NpzData",
+    ),
+)
+
+BASES = Registry[BaseSpec](
+    "bases",
+    BaseSpec(
+        name="wrong_mixture",
+        title="distorted mixture",
+        kinds=("points",),
+        has_density=True,
+        settings="dgray.config.base:WrongMixture",
+    ),
+    BaseSpec(
+        name="trained",
+        title="network trained by dgray",
+        settings="dgray.config.base:TrainedBase",
+    ),
+    BaseSpec(
+        name="edm",
+        title="network of Karras et al. (2022)",
+        kinds=("images",),
+        settings="dgray.config.base:EdmBase",
+    ),
+    BaseSpec(
+        name="diffusers",
+        title="network of the library diffusers",
+        kinds=("images",),
+        settings="dgray.config.base:DiffusersBase",
+    ),
+)
+
+DISCRIMINATORS = Registry[DiscriminatorSpec](
+    "discriminators",
+    DiscriminatorSpec(
+        name="mlp",
+        title="multilayer perceptron",
+        settings="dgray.config.training:MlpDiscriminator",
+    ),
+    DiscriminatorSpec(
+        name="conv",
+        title="convolutional network",
+        kinds=("images",),
+        settings="dgray.config.training:ConvDiscriminator",
+    ),
+)

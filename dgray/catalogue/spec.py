@@ -1,0 +1,242 @@
+"""Specifications of parts, and of the columns that metrics add to the table of rows."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["points", "images"]
+POINTS_AND_IMAGES: tuple[Kind, ...] = ("points", "images")
+
+
+def load_object(path: str) -> Any:
+    """Import the object that ``"module:attribute"`` names.
+
+    Raises:
+        ImportError: if the module cannot be imported or has no such attribute.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError as error:
+        raise ImportError(f"{path}: module {module} has no attribute {attribute!r}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Specification of one part.
+
+    Attributes:
+        name: its name in a study file.
+        title: its name in reports, in lower case unless it is a proper name or an acronym.
+        factory: import path ``"module:attribute"`` of the code that builds it; None for a metric
+            that is built into the scoring of trials.
+        kinds: kinds of data that it applies to.
+        settings: import path of the pydantic model of its section of the study file (data, bases,
+            discriminators); None: the section has the fields common to all, and ``arguments``.
+    """
+
+    name: str
+    title: str
+    factory: str | None = None
+    kinds: tuple[Kind, ...] = POINTS_AND_IMAGES
+    settings: str | None = None
+
+    def load(self) -> Any:
+        """Import and return the object that ``factory`` names.
+
+        Raises:
+            ImportError: if there is no such module or attribute.
+        """
+        if self.factory is None:
+            raise ImportError(f"{self.name!r} has no factory")
+        return load_object(self.factory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSpec(Spec):
+    """Training objective of a discriminator, or a control that is not trained.
+
+    Attributes:
+        subject: its name as the subject of a sentence; empty: ``title`` with a capital letter.
+        colour: of its series in figures, ``"#RRGGBB"``; empty: chosen by the figures.
+        marker: of its series in figures, a matplotlib marker.
+        is_trained: False for controls.
+        needs_generated: whether its loss reads samples of the base.
+        needs_gradient: whether its loss always reads the gradient of the logit in x.
+        needs_density: whether it needs the exact densities of the data and of the base.
+        options: fields of ``fit`` that only some objectives read, this one among them.
+    """
+
+    subject: str = ""
+    colour: str = ""
+    marker: str = "o"
+    is_trained: bool = True
+    needs_generated: bool = True
+    needs_gradient: bool = False
+    needs_density: bool = False
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSpec(Spec):
+    """Sampler: from a denoiser, noise and noise levels to samples.
+
+    Attributes:
+        is_stochastic: whether it draws noise in its steps.
+        is_two_stage: whether a step has a predictor and a corrector, which can be guided apart.
+        is_flow: whether it integrates the probability-flow ODE by Heun's method, so that the
+            metrics of that ODE belong to its rows.
+        options: fields of ``evaluate`` that only some samplers read, this one among them.
+    """
+
+    is_stochastic: bool = True
+    is_two_stage: bool = False
+    is_flow: bool = False
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnSpec:
+    """Column of the table of rows.
+
+    Attributes:
+        name: of the column.
+        doc: what it holds.
+        unit: of its values; empty for a pure number.
+        label: its short name, a table heading; empty: its name without underscores.
+        title: its name in a sentence; empty: its label.
+        type: of its values; ``floats``: a list of numbers, one per noise-level bin or knot.
+        has_error: whether the column ``{name}_se`` holds its standard error.
+        error_doc: what that standard error is over.
+        validation: name of the column of the same quantity on the validation split, by which a
+            search can select; None if a search cannot use it.
+        validation_doc: what that column holds; empty: derived from ``name``.
+    """
+
+    name: str
+    doc: str
+    unit: str = ""
+    label: str = ""
+    title: str = ""
+    type: Literal["float", "int", "floats"] = "float"
+    has_error: bool = True
+    error_doc: str = "its standard error"
+    validation: str | None = None
+    validation_doc: str = ""
+
+    def __post_init__(self) -> None:
+        label = self.label or self.name.replace("_", " ")
+        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "title", self.title or label)
+
+    @property
+    def error_column(self) -> ColumnSpec | None:
+        """The column of its standard error, if there is one."""
+        if not self.has_error:
+            return None
+        return ColumnSpec(
+            name=f"{self.name}_se",
+            doc=self.error_doc,
+            unit=self.unit,
+            type=self.type,
+            has_error=False,
+        )
+
+    @property
+    def validation_column(self) -> ColumnSpec | None:
+        """The column of the same quantity on the validation split, if there is one."""
+        if self.validation is None:
+            return None
+        return ColumnSpec(
+            name=self.validation,
+            doc=self.validation_doc or f"{self.name} on the validation split",
+            unit=self.unit,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec(Spec):
+    """Score of a guided model.
+
+    Attributes:
+        doc: what its column holds.
+        label: short name, a table heading.
+        unit: of its values; empty for a pure number.
+        better: which direction is better.
+        source: what it is computed from: ``path`` (noised held-out samples), ``flow`` (the
+            probability-flow ODE), ``samples`` (generated samples) or ``features`` (features of
+            generated images). ``factory`` of a metric of samples or features is called with two
+            arrays, generated and held-out.
+        is_always_computed: whether it is computed without being named.
+        needs_sampler: kinds of sampler that it is defined for.
+        needs_density: whether it needs the exact density of the data.
+        needs_training: whether it compares samples with the training data.
+        needs_moments_only: of features: whether mean and covariance of the reference suffice.
+        needs_inception: of features: True: of Inception only; False: of all others; None: of any.
+        max_dimension: of points, the highest dimension that it is defined for.
+        min_samples: the least number of samples and of held-out points.
+        error_doc: what its standard error is over.
+        validation: name of its column on the validation split, by which a search can select; None
+            if a search cannot use it.
+        more_columns: further columns that it adds to a row.
+    """
+
+    doc: str
+    label: str = ""
+    unit: str = ""
+    better: Literal["lower", "higher"] = "lower"
+    source: Literal["path", "flow", "samples", "features"] = "samples"
+    is_always_computed: bool = False
+    needs_sampler: Literal["any", "stochastic", "flow"] = "any"
+    needs_density: bool = False
+    needs_training: bool = False
+    needs_moments_only: bool = False
+    needs_inception: bool | None = None
+    max_dimension: int | None = None
+    min_samples: int = 1
+    error_doc: str = "its standard error"
+    validation: str | None = None
+    more_columns: tuple[ColumnSpec, ...] = ()
+
+    @property
+    def columns(self) -> tuple[ColumnSpec, ...]:
+        """The columns that it adds to a row, its own first."""
+        own = ColumnSpec(
+            name=self.name,
+            doc=self.doc,
+            unit=self.unit,
+            label=self.label or self.title,
+            title=self.title,
+            error_doc=self.error_doc,
+            validation=self.validation,
+        )
+        return (own, *self.more_columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec(Spec):
+    """Data set; ``kinds`` holds the one kind of its samples.
+
+    Attributes:
+        has_density: whether its exact density is known at every noise level.
+    """
+
+    has_density: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseSpec(Spec):
+    """Base: the pretrained denoiser to be corrected.
+
+    Attributes:
+        has_density: whether its exact density is known at every noise level.
+    """
+
+    has_density: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorSpec(Spec):
+    """Network of a discriminator."""
