@@ -86,8 +86,8 @@ METRICS = Registry[MetricSpec](
                 label="path KL change",
                 title="change of path KL",
                 validation="validation_change",
-                validation_doc="change of the denoising error on the validation split, an estimate "
-                "of path_kl_change; settings are selected by it",
+                validation_doc="change of the denoising error on the validation split (an "
+                "estimate of path_kl_change); settings are selected by it",
             ),
             ColumnSpec(
                 name="path_kl_change_bins",
