@@ -15,31 +15,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from dgray.errors import DiskFullError
+
 PARTIAL_SUFFIX = ".partial"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class DiskFull(OSError):
-    """No space is left for a file, and nothing of it was written. Says where, and what to do."""
-
-    def __str__(self) -> str:
-        return str(self.args[1])  # without "[Errno 28]": it is said in words
-
-
-def disk_full(error: OSError, path: Path) -> DiskFull | None:
+def disk_full(error: OSError, path: Path) -> DiskFullError | None:
     """The error in words if it means that ``path`` has no space left; else None."""
-    if isinstance(error, DiskFull):
+    if isinstance(error, DiskFullError):
         return error
     if error.errno not in _FULL:
         return None
     there = _existing(path.absolute())
     mount = next((p for p in (there, *there.parents) if os.path.ismount(p)), there)
     usage = shutil.disk_usage(there)
-    return DiskFull(
-        error.errno,
+    return DiskFullError(
         f"no space left: {path} cannot be written ({os.strerror(error.errno)}); the file system "
         f"at {mount} has {usage.free / 2**20:,.1f} of {usage.total / 2**20:,.1f} MiB free. "
-        "Nothing half-written was left, and what was finished before is kept; make room there",
+        "Nothing half-written was left, and what was finished before is kept; make room there"
     )
 
 
@@ -47,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill ``path``; a reader sees the old file or the new one, never a part.
 
     Raises:
-        DiskFull: no space is left for it.
+        DiskFullError: no space is left for it.
     """
     try:
         _write(path, write)

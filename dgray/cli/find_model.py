@@ -14,6 +14,7 @@ from dgray.config.image_base import EdmBase
 from dgray.config.reading.load import load_study
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.guidance import SplineWeight
+from dgray.errors import NetworkError, NoSuchModelError
 from dgray.plan.cells import Point, cells_of, point_trial
 from dgray.plan.plan import Setting, Trial, make_plan
 from dgray.problem.base_model import import_edm
@@ -28,18 +29,16 @@ from dgray.search.records import Asked, read_events
 from dgray.trial.guided_model import BaseRecipe, RunRecipe
 
 
-class NoSuchModelError(ValueError):
-    """The run has no such trial, weight or checkpoint."""
-
-
 def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
     """Of a stored network: a file, an https address or a short name.
 
     Raises:
-        ValueError: it is refused.
-        OSError: it cannot be read.
+        NetworkError: it is not a network that dgray can use.
     """
-    content = import_edm(EdmBase(kind="edm", network=source), tell=print)
+    try:
+        content = import_edm(EdmBase(kind="edm", network=source), tell=print)
+    except ValueError as error:  # also of pydantic
+        raise NetworkError(str(error)) from error
     return BaseRecipe(content, seed, num_steps, f"{Path(source).name}, unguided")
 
 

@@ -20,20 +20,25 @@ from dgray.base.networks.importing.stored import (
     read_network,
     write_network,
 )
+from dgray.cli.command import exit_status
+from dgray.errors import NetworkError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the value is the exit status."""
+    """Run the command line and return its exit status."""
     args = _parser().parse_args(arguments)
+    return exit_status(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         path = _find(args.source)
         if args.command == "info":
             print(_describe(path, read_network(path)))
         else:
             _import(path, args.out)
-    except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 2
+    except ValueError as error:
+        raise NetworkError(" ".join(str(error).split())) from error
     return 0
 
 

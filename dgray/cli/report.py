@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dgray.record.run_lock import RunRefused
+from dgray.cli.command import exit_status
+from dgray.errors import RunRefusedError
 from dgray.record.storage.location import Uri, location
-from dgray.record.storage.store import Store, StoreError
+from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_to_read, publish_report, reading
-from dgray.reporting.build import NotARunError, build_report
-from dgray.reporting.table import NoRowsError
+from dgray.reporting.build import build_report
 from dgray.reporting.text.finding import Finding
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0; 1 if the store fails; 2 if there is nothing to report."""
+    """Run the command line and return its exit status: 0, 1 if the store fails, 2 if refused."""
     parser = argparse.ArgumentParser(prog="python -m dgray.report", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="folder or URI of a run")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="of a run in an object store: copy its record here and write the report here alone",
+        help="for a run in an object store: write a copy of its record and the report to DIR",
     )
     args = parser.parse_args(arguments)
-    try:
-        place = location(args.run)
-        where, found = _report(place, args.out)
-    except (NotARunError, NoRowsError, RunRefused) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except StoreError as error:
-        print(error, file=sys.stderr)
-        return 1
-    for statement in found.statements:
+    return exit_status(lambda: _report(args.run, args.out))
+
+
+def _report(run: str, out: Path | None) -> int:
+    where, finding = _build(location(run), out)
+    for statement in finding.statements:
         print(statement.text)
     print(f"report:      {where}/report.html\ntable:       {where}/report.parquet")
     print(f"figures:     {where}/figures")
@@ -45,17 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _report(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Finding]:
-    """Build it; where it is."""
+def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Finding]:
+    """Build the report and return the place it was written to."""
     if out is None:
         with reading(place) as run:
-            found = build_report(run.path).finding
+            finding = build_report(run.path).finding
             if isinstance(place, Uri):
                 publish_report(Store(place), run.path)
-        return place, found
+        return place, finding
     if isinstance(place, Path):
-        raise RunRefused(f"{place}: --out is for a run in an object store; this report is in it")
+        raise RunRefusedError(
+            f"{place}: --out is for runs in an object store; the report of a folder is written "
+            "into it"
+        )
     if out.exists() and next(out.iterdir(), None) is not None:
-        raise RunRefused(f"{out}: --out must be a new or empty folder, but there are files in it")
+        raise RunRefusedError(f"{out}: --out must be a new or empty folder, but it holds files")
     copy_to_read(Store(place), out)
     return out, build_report(out).finding

@@ -1,12 +1,12 @@
 """``python -m dgray.sample``: draw samples of a run's guided model, or of a bare base.
 
-Exit status: 0 all samples are there; 2 refused; 130 interrupted (the same command goes on).
+Exit status: 0 all samples are written; 1 a disk or store failed; 2 refused; 130 interrupted (the
+same command draws the missing samples).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,12 +15,11 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
+from dgray.cli.command import exit_status
 from dgray.cli.find_model import base_recipe, run_recipe
 from dgray.cli.sample_output import SampleOutput
-from dgray.config.reading.problem import StudyError
 from dgray.data.images import to_uint8
 from dgray.files import write_atomically
-from dgray.record.run_lock import RunRefused
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import reading
 from dgray.reporting.figures.image_grid import grid_png
@@ -28,25 +27,24 @@ from dgray.trial.guided_model import Recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the value is the exit status."""
+    """Run the command line and return its exit status."""
     args = _parser().parse_args(arguments)
-    try:
-        if args.base:
-            recipe: Recipe = base_recipe(args.base, num_steps=args.num_steps, seed=args.seed)
-        else:
-            with reading(location(args.run)) as run:
-                recipe = run_recipe(
-                    run, trial=args.trial, replicate=args.replicate, weight=args.guidance_weight
-                )
-        print(f"sampling {recipe.name}")
-        path = _sample(recipe, SampleOutput(args.out, _seeds(args), recipe.name), args)
-    except (ValueError, OSError, StudyError, RunRefused) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(f"samples: {path}")
+    return exit_status(
+        lambda: _run(args), interrupted="interrupted; the same command draws the missing samples"
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.base:
+        recipe: Recipe = base_recipe(args.base, num_steps=args.num_steps, seed=args.seed)
+    else:
+        with reading(location(args.run)) as run:
+            recipe = run_recipe(
+                run, trial=args.trial, replicate=args.replicate, weight=args.guidance_weight
+            )
+    print(f"sampling {recipe.name}")
+    seeds = args.seeds or range(args.num_samples)
+    print(f"samples: {_sample(recipe, SampleOutput(args.out, seeds, recipe.name), args)}")
     return 0
 
 
@@ -92,12 +90,10 @@ def _drawn(
         yield from ((seeds, model.draw(seeds).cpu()) for seeds in ranges)
 
 
-def _seeds(args: argparse.Namespace) -> range:
-    if args.seeds is None:
-        return range(args.num_samples)
-    first, _, last = args.seeds.partition("-")
+def _seeds(text: str) -> range:
+    first, _, last = text.partition("-")
     if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
-        raise ValueError(f"--seeds must be A-B with A <= B, like 0-49999, but got {args.seeds}")
+        raise argparse.ArgumentTypeError(f"must be A-B with A <= B, like 0-49999, but got {text}")
     return range(int(first), int(last) + 1)
 
 
@@ -125,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replicate", type=int, default=0, metavar="R", help="of the trial")
     parser.add_argument("--guidance-weight", type=float, metavar="W", help="default: the row's")
     parser.add_argument("--num-samples", type=_count, default=64, metavar="N")
-    parser.add_argument("--seeds", metavar="A-B", help="instead of the first N")
+    parser.add_argument("--seeds", type=_seeds, metavar="A-B", help="instead of the first N")
     parser.add_argument("--num-steps", type=_count, default=18, help="of a bare base")
     parser.add_argument("--seed", type=int, default=0, help="of a bare base's noise")
     parser.add_argument("--batch-size", type=_count, default=128)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dgray.errors import RunRefusedError
 from dgray.files import write_atomically
 
 Array = NDArray[np.uint8] | NDArray[np.float32]
@@ -32,7 +33,7 @@ class SampleOutput:
         name: what is sampled; another model's samples are not mixed with them.
 
     Raises:
-        ValueError: the path holds samples of another model.
+        RunRefusedError: the path holds samples of another model.
     """
 
     def __init__(self, path: Path, seeds: range, name: str) -> None:
@@ -42,7 +43,7 @@ class SampleOutput:
         self.parts.mkdir(parents=True, exist_ok=True)
         label = self.parts / "samples.txt"
         if label.exists() and label.read_text("utf-8") != name:
-            raise ValueError(
+            raise RunRefusedError(
                 f"{self.parts} holds samples of another model ({label.read_text('utf-8')}), not "
                 f"of {name}; give another --out"
             )

@@ -38,12 +38,16 @@ from dgray.search.schedule import Schedule, no_recall
 
 
 def run_study(
-    plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[str], go_on: str
+    plan: Plan, folder: OpenRun, *, engine: str, arguments: Sequence[str], resume_hint: str
 ) -> bool:
-    """Complete the folder and write its report; whether every row is there.
+    """Run what is missing, write the report, and return whether every row is there.
 
-    ``go_on``: how, in words; for when the engine dies, which ends the process, or something else
-    does.
+    Args:
+        plan: of the study.
+        folder: run folder, locked by this process.
+        engine: ``ray`` or ``local``.
+        arguments: of the command line, for the provenance.
+        resume_hint: printed if the engine dies, which ends this process at once.
     """
     console = Console()
     session = Session(folder, plan, arguments, engine)
@@ -66,7 +70,7 @@ def run_study(
             with contextlib.suppress(OSError):  # a full disk must not hide why
                 session.end("crashed", progress.failures)
             progress.stop()
-            print(f"{event.reason}; what was finished is kept. {go_on}", file=sys.stderr)
+            print(f"{event.reason}; what was finished is kept. {resume_hint}", file=sys.stderr)
             return
         elif results and isinstance(event, CheckpointDone):
             (trial,) = (each for each in schedule.trials if each.id == event.trial_id)
@@ -77,7 +81,7 @@ def run_study(
     try:
         if schedule.examples:
             with progress, live:
-                _run_engine(engine, schedule, folder, observe, go_on)
+                _run_engine(engine, schedule, folder, observe, resume_hint)
         else:
             console.print("nothing is left to run; the report is made anew")
     except BaseException as error:
@@ -106,7 +110,7 @@ def _result_cache(
 
 
 def _run_engine(
-    engine: str, schedule: Schedule, folder: OpenRun, observe: Observe, go_on: str
+    engine: str, schedule: Schedule, folder: OpenRun, observe: Observe, resume_hint: str
 ) -> None:
     def tell(role: str, step: Step) -> None:
         observe(ArtifactStep(role=role, done=step.done, total=step.total, words=step.words))
@@ -121,7 +125,7 @@ def _run_engine(
     else:
         from dgray.engine import tune
 
-        tune.run(schedule, folder, prepare, observe, go_on=go_on)
+        tune.run(schedule, folder, prepare, observe, resume_hint=resume_hint)
 
 
 def _show_report(folder: OpenRun, console: Console) -> None:

@@ -13,47 +13,39 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from dgray.cli.command import exit_status
 from dgray.cli.plan_view import render_plan
 from dgray.config.reading.load import load_study
-from dgray.config.reading.problem import StudyError
 from dgray.credentials import has_credentials, without_credentials
-from dgray.engine.attempt import EngineFailed, StoreFailed
-from dgray.engine.interrupt import INTERRUPTED, interruptible
+from dgray.engine.interrupt import interruptible
+from dgray.errors import DgrayError, RunRefusedError, StoreError
 from dgray.files import disk_full
 from dgray.plan.cost import estimate
-from dgray.plan.plan import Plan, make_plan
-from dgray.record.run_lock import RunRefused
-from dgray.record.storage.location import Uri, location
+from dgray.plan.plan import make_plan
+from dgray.record.storage.location import location
+
+if TYPE_CHECKING:
+    from dgray.record.open_run import OpenRun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the value is the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    args = _parser().parse_args(given)
+    """Run the command line and return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = _parser().parse_args(words)
     with interruptible():
-        try:
-            _refuse_credentials(given)
-            out = location(args.out) if args.out else None
-            plan = make_plan(load_study(args.study, args.overrides))
-            if args.plan:
-                Console().print(render_plan(plan, estimate(plan, cpus=os.cpu_count() or 1)))
-                return 0
-            return _run(plan, args, given, out)
-        except (StudyError, RunRefused) as error:
-            print(error, file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("interrupted before anything was started", file=sys.stderr)
-            return INTERRUPTED
+        return exit_status(
+            lambda: _run(args, words), interrupted="interrupted before anything was started"
+        )
 
 
 def _refuse_credentials(given: Sequence[str]) -> None:
     """A command is seen by everybody on the machine, and goes into histories, logs and records."""
     for word in filter(has_credentials, given):
-        raise RunRefused(
+        raise RunRefusedError(
             f"{without_credentials(word)}: an address on the command line must not carry "
             "credentials; give them by the environment (AWS_ACCESS_KEY_ID and its like), by a "
             "file of the storage's own (~/.aws/credentials), or by the role of the machine"
@@ -89,38 +81,48 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(
-    plan: Plan, args: argparse.Namespace, given: Sequence[str], out: Path | Uri | None
-) -> int:
+def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
+    _refuse_credentials(words)
+    out = location(args.out) if args.out else None
+    plan = make_plan(load_study(args.study, args.overrides))
+    if args.plan:
+        Console().print(render_plan(plan, estimate(plan, cpus=os.cpu_count() or 1)))
+        return 0
     from dgray.cli.session import run_study
-    from dgray.problem.shared import ArtifactFailed  # torch, pyarrow: not for --help and --plan
-    from dgray.record.open_run import open_run
-    from dgray.record.storage.store import StoreError
+    from dgray.record.open_run import open_run  # torch, pyarrow: not for --help and --plan
 
     folder = open_run(plan, out, args.fresh)
-    again = [word for word in given if word != "--fresh"]
-    where = [] if args.out and not args.fresh else ["--out", str(folder.where)]
-    go_on = f"To go on: {shlex.join(['python', '-m', 'dgray.study', *again, *where])}"
+    hint = _resume_hint(args, words, folder.where)
     try:
-        is_complete = run_study(plan, folder, engine=args.engine, arguments=given, go_on=go_on)
-    except (ArtifactFailed, StoreFailed, EngineFailed) as error:
-        print(f"{error}. {go_on}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        full = disk_full(error, Path(error.filename or folder.path))
-        if full is None:
+        is_complete = run_study(
+            plan, folder, engine=args.engine, arguments=words, resume_hint=hint
+        )
+    except RunRefusedError:
+        raise
+    except BaseException as raised:
+        error = _described(raised, folder)
+        error.add_note(hint)
+        if error is raised:
             raise
-        print(f"{full}. {go_on}", file=sys.stderr)
-        return 1
-    except StoreError as error:
-        print(f"{error}. {go_on}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        if folder.lost is not None:
-            print(f"{folder.lost}. {go_on}", file=sys.stderr)
-            return 1
-        print(f"interrupted; what was finished is kept. {go_on}", file=sys.stderr)
-        return INTERRUPTED
+        raise error from raised
     finally:
         folder.close()
     return 0 if is_complete else 1
+
+
+def _resume_hint(args: argparse.Namespace, words: Sequence[str], where: object) -> str:
+    """Return the command that resumes the run, printed if it stops early."""
+    kept = [word for word in words if word != "--fresh"]
+    place = [] if args.out and not args.fresh else ["--out", str(where)]
+    return f"To resume: {shlex.join(['python', '-m', 'dgray.study', *kept, *place])}"
+
+
+def _described(error: BaseException, folder: OpenRun) -> BaseException:
+    """Return the error to show to the user: what ended the study, rather than its symptom."""
+    if isinstance(error, KeyboardInterrupt):
+        if folder.lost is not None:
+            return StoreError(folder.lost)
+        return KeyboardInterrupt("interrupted; what was finished is kept")
+    if isinstance(error, OSError) and not isinstance(error, DgrayError):
+        return disk_full(error, folder.path) or StoreError(str(error))
+    return error

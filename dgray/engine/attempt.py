@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dgray.credentials import without_credentials
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
+from dgray.errors import StoreError
 from dgray.plan.plan import Trial
 from dgray.record.row import CheckpointResult, Row, column_names
 
@@ -29,14 +30,6 @@ LESS_MEMORY = (
     "it ran out of memory: lower evaluate.batch_size, evaluate.num_points or fit.batch_size, or "
     "resources.max_concurrent_trials"
 )
-
-
-class StoreFailed(RuntimeError):
-    """What a trial computed cannot be kept, and no other trial would fare better; says why."""
-
-
-class EngineFailed(RuntimeError):
-    """The engine did not start, or is gone; says why, and that what was finished is kept."""
 
 
 class Prepare(Protocol):
@@ -87,7 +80,7 @@ def attempt(
     An exception of the trial becomes a failure, and so does a metric that is not a number.
 
     Raises:
-        StoreFailed: the store cannot be read or written (a full disk).
+        StoreError: the store cannot be read or written (a full disk).
     """
     if run_trial is None:
         from dgray.trial import run as trial_run  # torch: for the process that runs trials only
@@ -111,7 +104,7 @@ def _storing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreFailed(str(error)) from error
+        raise StoreError(str(error)) from error
 
 
 def _steps(

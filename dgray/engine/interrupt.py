@@ -15,8 +15,8 @@ from types import FrameType
 
 from dgray.engine import guard_line
 from dgray.engine.orphan_guard import SAID
+from dgray.errors import INTERRUPTED
 
-INTERRUPTED = 130  # exit status, as of a shell
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _AT_ONCE = "stopped at once; what was finished is kept, and the same command goes on from there\n"
 _SHOW_CURSOR = "\x1b[?25h"  # a live view hides it

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from dgray.engine.events import Observe, PlacesChanged
 from dgray.engine.fitting import Resources, group_in_words, in_words, num_groups
-from dgray.record.run_lock import RunRefused
+from dgray.errors import RunRefusedError
 
 # Where the cluster launcher (``ray up``) puts its file on the head node.
 LAUNCHER_FILE = Path("~/ray_bootstrap_config.yaml")
@@ -78,13 +78,13 @@ class Places:
         what: str = "a trial",
         fix: str = "lower resources.cpus_per_trial or gpus_per_trial (--set)",
     ) -> None:
-        """Raise RunRefused if no node can ever hold it: Ray would wait for ever.
+        """Raise RunRefusedError if no node can ever hold it: Ray would wait for ever.
 
         ``what``: asks for it; ``fix``: what the user may do.
         """
         if self.num_fitting() or self._most() != 0:
             return
-        raise RunRefused(
+        raise RunRefusedError(
             f"resources: {what} asks for {group_in_words(self._bundles)} and there is "
             f"{_nodes_in_words()}{self._more()}; each part must fit on one node, so {fix}, or add "
             "such a node"

@@ -24,9 +24,9 @@ from typing import Any
 from ray._private import worker as ray_worker
 
 from dgray.engine import guard_line, orphan_guard
-from dgray.engine.attempt import EngineFailed
 from dgray.engine.events import EngineLost, Observe
 from dgray.engine.ray_session import environment
+from dgray.errors import EngineError
 
 _WATCHED = ("raylet", "gcs_server")  # without which no study goes on
 _POLL_SECONDS = 0.05  # Ray ends the process some ten seconds later, or at once if it is in a call
@@ -38,17 +38,24 @@ _ENDED = (
 
 
 @contextlib.contextmanager
-def no_orphans(go_on: str) -> Iterator[None]:
+def no_orphans(resume_hint: str) -> Iterator[None]:
     """What is started inside, Ray above all, ends soon after this process however it ends.
 
-    ``go_on``: how, in words; said for the driver if it ends without any.
+    ``resume_hint``: how, in words; said for the driver if it ends without any.
     """
     if not Path("/proc/self/environ").exists():
         yield  # not Linux: Ray's helpers wait their minute
         return
     value = f"{os.getpid()}-{secrets.token_hex(4)}"
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", orphan_guard.__file__, f"{_MARK}={value}", _ENDED + go_on],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            orphan_guard.__file__,
+            f"{_MARK}={value}",
+            _ENDED + resume_hint,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # so that what ends the driver's group does not end it
@@ -69,7 +76,7 @@ def watched_ray(observe: Observe) -> Iterator[None]:
     """If a Ray of our own dies inside, tell ``EngineLost`` and end the process, status 1.
 
     Raises:
-        EngineFailed: it died, and something else that was raised inside came of that.
+        EngineError: it died, and something else that was raised inside came of that.
     """
     own = _own_processes()
     if "raylet" in own:  # its agents wait a minute for it, and may not know the mark any more
@@ -96,7 +103,7 @@ def watched_ray(observe: Observe) -> Iterator[None]:
         time.sleep(_POLL_SECONDS)
         for kind, process in own.items():
             if (status := process.poll()) is not None:
-                raise EngineFailed(
+                raise EngineError(
                     f"Ray's {kind} ended ({_in_words(status)}); what was finished is kept"
                 ) from error
         raise

@@ -21,8 +21,7 @@ from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
 
 import dgray
-from dgray.engine.attempt import EngineFailed
-from dgray.record.run_lock import RunRefused
+from dgray.errors import EngineError, RunRefusedError
 
 _REASON = 300  # characters of Ray's own words
 _PACKAGE = Path(dgray.__file__).parent
@@ -36,7 +35,7 @@ def ray_session() -> Iterator[str]:
         return
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith("ray://"):
-        raise RunRefused(
+        raise RunRefusedError(
             f"RAY_ADDRESS={address}: rows are written where the driver runs, so the driver must "
             "be on a node of the cluster, not a Ray client; start the study there "
             "(ray exec, ray job submit, or ssh) with RAY_ADDRESS=auto"
@@ -52,7 +51,7 @@ def ray_session() -> Iterator[str]:
         except Exception as error:  # Ray has no class of its own for what may go wrong here
             why = " ".join(str(error).split())[:_REASON] or type(error).__name__
             what = f"cannot connect to Ray at {address}" if address else "Ray did not start"
-            raise EngineFailed(f"{what} ({why}); what was finished is kept") from error
+            raise EngineError(f"{what} ({why}); what was finished is kept") from error
     if not had_token and token.exists():
         token.chmod(0o600)  # Ray 2.60 leaves it readable to everybody
     try:

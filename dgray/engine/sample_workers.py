@@ -36,7 +36,7 @@ def draw_on_workers(
         device: of the model in each.
 
     Raises:
-        RunRefused: no node can hold a worker.
+        RunRefusedError: no node can hold a worker.
     """
     with ray_session():
         Places([{"CPU": 1.0} | ({"GPU": gpus} if gpus else {})]).refuse_impossible(

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgray.config.study import Resources, StudyConfig
 from dgray.engine.artifact_workers import ArtifactWorkers
-from dgray.engine.attempt import Prepare, RunTrial, StoreFailed, attempt
+from dgray.engine.attempt import Prepare, RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe, PlacesChanged, WorkerLost
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.nodes import NodeWatch, Places
@@ -32,6 +32,7 @@ from dgray.engine.sampling_actors import SamplingActors, num_actors, times_resta
 from dgray.engine.tune_callback import InterruptedInTune, Narrator, store_failed, to_metrics
 from dgray.engine.tune_folder import tune_folder
 from dgray.engine.tune_schedule import tune_config
+from dgray.errors import StoreError
 from dgray.files import remove_partial_files
 from dgray.plan.plan import Trial
 from dgray.record.row import CheckpointResult
@@ -54,19 +55,19 @@ def run(
     prepare: Prepare,
     observe: Observe,
     *,
-    go_on: str = "",
+    resume_hint: str = "",
     run_trial: RunTrial | None = None,
 ) -> None:
     """Complete every trial that can be completed; the others leave failed rows.
 
-    ``prepare``: what makes the artifacts, given workers to make them on. ``go_on``: how, in words,
-    for when this process is ended before it can say so.
+    ``prepare``: what makes the artifacts, given workers to make them on. ``resume_hint``:
+    printed if this process is ended before it can print it itself.
     """
     if not schedule.examples:
         return
     config = schedule.examples[0].config
     resources, bundles = config.resources, _bundles(config)
-    with _quiet_tune(), no_orphans(go_on), ray_session() as where, watched_ray(observe):
+    with _quiet_tune(), no_orphans(resume_hint), ray_session() as where, watched_ray(observe):
         places = Places(bundles, resources.max_concurrent_trials or math.inf)
         places.refuse_impossible()
         if not places.num_fitting():
@@ -181,7 +182,7 @@ def _trainable(
         try:
             for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
                 tune.report(to_metrics(event, actors.times_lost() if actors else 0))
-        except StoreFailed as error:  # not lost with this worker: it ends the study
+        except StoreError as error:  # not lost with this worker: it ends the study
             tune.report(store_failed(error))
 
 

@@ -16,7 +16,7 @@ import ray
 from ray import tune
 
 from dgray.credentials import without_credentials
-from dgray.engine.attempt import LESS_MEMORY, StoreFailed, too_long
+from dgray.engine.attempt import LESS_MEMORY, too_long
 from dgray.engine.events import (
     Best,
     CheckpointDone,
@@ -26,6 +26,7 @@ from dgray.engine.events import (
     TrialStarted,
     WorkerLost,
 )
+from dgray.errors import StoreError
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
@@ -54,7 +55,7 @@ def to_metrics(event: CheckpointDone | TrialFailed, actors_lost: int = 0) -> dic
     return {"epoch": event.epoch, "rows_done": event.rows_done, **named, **lost}
 
 
-def store_failed(error: StoreFailed) -> dict[str, Any]:
+def store_failed(error: StoreError) -> dict[str, Any]:
     """What is reported to Tune of a trial whose results cannot be kept."""
     return {_STORE_FAILURE: str(error)}
 
@@ -114,9 +115,9 @@ class Narrator(tune.Callback):
         self._end_what_takes_too_long()
 
     def check_store(self) -> None:
-        """Raise StoreFailed if a worker said that its results could not be kept."""
+        """Raise StoreError if a worker said that its results could not be kept."""
         if self._store_failure is not None:
-            raise StoreFailed(self._store_failure)
+            raise StoreError(self._store_failure)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took a trial, perhaps again."""

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from dgray.config.reading.load import Assignment, Study
-from dgray.config.reading.problem import Place, Problem, StudyError
+from dgray.config.reading.problem import Place, Problem
 from dgray.config.reading.relevance import BASE, irrelevant_fields, matters, relevant_config
 from dgray.config.study import Evaluate, StudyConfig
 from dgray.config.training import TRAINED_OBJECTIVES
+from dgray.errors import StudyError
 
 TWO_STAGE_SAMPLERS = ("ode", "churn")  # Heun steps: a predictor and a corrector
 MAX_DIGITS = 8  # of a number in a label; searched ones have sixteen

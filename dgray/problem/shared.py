@@ -14,6 +14,7 @@ from dgray.config.image_base import EdmBase
 from dgray.config.reading.check_kinds import METRICS_OF_FEATURES
 from dgray.config.search import FLOW
 from dgray.config.study import StudyConfig
+from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial
 from dgray.plan.shared_keys import (
     base_key,
@@ -47,10 +48,6 @@ from dgray.problem.reference import SPLITS
 
 Tell = Callable[[str, Step], None]  # role of an artifact, and how far it is
 _STATE = ".state"  # of what is not finished
-
-
-class ArtifactFailed(RuntimeError):
-    """What all trials need cannot be made; says why."""
 
 
 class Store(Protocol):
@@ -112,7 +109,7 @@ def build_artifacts(
     are there are not made again.
 
     Raises:
-        ArtifactFailed: one cannot be made.
+        ArtifactError: one cannot be made.
     """
     made: dict[str, bytes] = {}
     for trial in trials:
@@ -173,7 +170,7 @@ def _ensured(
             job.config, made, {part: found[key] for key, part in parts.items()}
         )
     except Exception as error:  # whatever it is, no trial can run without
-        raise ArtifactFailed(f"{job.role} cannot be made: {error}") from error
+        raise ArtifactError(f"{job.role} cannot be made: {error}") from error
     store.write_artifact(job.key, content)
     for key in parts:
         store.delete_artifact(key)

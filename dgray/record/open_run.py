@@ -18,14 +18,15 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from dgray.config.reading.load import lock_text
+from dgray.errors import RunRefusedError, StoreError
 from dgray.files import remove_partial_files
 from dgray.plan.plan import Plan
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import FORMAT_FILE, mark_here, refuse_other_versions
-from dgray.record.run_lock import RunLock, RunRefused
+from dgray.record.run_lock import RunLock
 from dgray.record.storage.lease import Lease
 from dgray.record.storage.location import Uri
-from dgray.record.storage.store import Entry, Store, StoreError
+from dgray.record.storage.store import Entry, Store
 from dgray.record.storage.working_copy import copy_record, publish_report, remove, working_folder
 
 LOCK_FILE = "study.lock.yaml"
@@ -103,7 +104,7 @@ def open_run(plan: Plan, out: Path | Uri | None, fresh: bool) -> OpenRun:
     """The folder for ``plan``, locked: ``out`` or ``runs/NAME``; with ``fresh`` always a new one.
 
     Raises:
-        RunRefused: if the folder holds another study or something else, was made by other
+        RunRefusedError: if the folder holds another study or something else, was made by other
             versions, is in use, or cannot be reached.
     """
     wanted = out or Path("runs") / plan.study.name
@@ -111,7 +112,7 @@ def open_run(plan: Plan, out: Path | Uri | None, fresh: bool) -> OpenRun:
         try:
             return _opened(plan, _open_remote(wanted, fresh))
         except StoreError as error:
-            raise RunRefused(f"{error}. Nothing was started") from error
+            raise RunRefusedError(f"{error}. Nothing was started") from error
     path = _new_folder(wanted) if fresh else wanted
     path.mkdir(parents=True, exist_ok=True)
     is_resumed = (path / LOCK_FILE).exists()
@@ -181,7 +182,7 @@ def _visible(path: Path) -> list[str]:
 
 def _refuse_something_else(where: object, found: list[str]) -> None:
     if found:
-        raise RunRefused(
+        raise RunRefusedError(
             f"{where}: a run is kept in a folder of its own, but this one holds {found[0]} and no "
             f"{LOCK_FILE}; give another folder with --out"
         )
@@ -205,7 +206,7 @@ def _refuse_other_study(plan: Plan, lock_file: Path, where: object) -> None:
     ]
     if other:
         more = f"; and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
-        raise RunRefused(
+        raise RunRefusedError(
             f"{where}: a run is resumed only by the same study, but this one differs "
             f"in {'; '.join(other[:_SHOWN])}{more}. Start anew beside it with --fresh, or "
             f"elsewhere with --out DIR"

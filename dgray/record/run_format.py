@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dgray
-from dgray.record.run_lock import RunRefused
+from dgray.errors import RunRefusedError
 
 FORMAT_FILE = "run.json"
 RUN_FORMAT = 1  # raised when a folder of the one before cannot be gone on with as it is
@@ -50,13 +50,13 @@ def refuse_other_format(folder: Path, where: object) -> None:
     """Of a run that is only read: it must be of a format that this dgray knows.
 
     Raises:
-        RunRefused: it is of a later one.
+        RunRefusedError: it is of a later one.
     """
     path = folder / FORMAT_FILE
     mark = _parse(path.read_bytes(), where) if path.exists() else None
     if mark is not None and mark.format > RUN_FORMAT:
         by = mark.versions.get("dgray", "a later one")
-        raise RunRefused(
+        raise RunRefusedError(
             f"{where}: a run is read by the dgray that wrote it or a later one, but this one is "
             f"of format {mark.format} (dgray {by}), and dgray {dgray.__version__} knows "
             f"{RUN_FORMAT}; install dgray {by}, or start anew beside it with --fresh"
@@ -67,7 +67,7 @@ def refuse_other_versions(folder: Path, here: RunMark, where: object) -> None:
     """Of a run that is gone on with: its rows must be of the versions that are installed.
 
     Raises:
-        RunRefused: names the versions, there and here.
+        RunRefusedError: names the versions, there and here.
     """
     refuse_other_format(folder, where)
     if not any((folder / name).is_dir() for name in _RESULTS):
@@ -88,7 +88,7 @@ def refuse_other_versions(folder: Path, here: RunMark, where: object) -> None:
             for name, versions in other.items()
         )
         install = " ".join(f"{name}=={versions[-1]}" for name, versions in other.items())
-        raise RunRefused(
+        raise RunRefusedError(
             f"{where}: rows of different versions are never mixed, because they may round "
             f"differently, but this run was made by {differs}. Install {install}, or start anew "
             f"beside it with --fresh"
@@ -100,7 +100,7 @@ def _parse(content: bytes, where: object) -> RunMark:
         values = json.loads(content)
         return RunMark(int(values["format"]), dict(values["versions"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise RunRefused(
+        raise RunRefusedError(
             f"{where}: {FORMAT_FILE} must hold a format and versions, but it does not "
             f"({error!r}); start anew beside it with --fresh"
         ) from error

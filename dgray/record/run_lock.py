@@ -12,18 +12,16 @@ import socket
 from pathlib import Path
 from typing import TextIO
 
+from dgray.errors import RunRefusedError
+
 LOCK_NAME = ".lock"
-
-
-class RunRefused(Exception):
-    """The run folder cannot be used as asked; the message says why and what to do."""
 
 
 class RunLock:
     """Holds ``RUN/.lock`` from construction to ``release`` or the end of the process."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the lock of ``folder``, or raise RunRefused naming who has it."""
+        """Take the lock of ``folder``, or raise RunRefusedError naming who has it."""
         # Not closed by a `with`: the lock lives as long as the open file.
         self._file: TextIO = open(folder / LOCK_NAME, "a+", encoding="utf-8")  # noqa: SIM115
         try:
@@ -32,7 +30,7 @@ class RunLock:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
-            raise RunRefused(
+            raise RunRefusedError(
                 f"{folder}: one driver at a time may write a run folder, and {holder} is at it; "
                 f"wait for it, end it, or give another folder with --out"
             ) from error

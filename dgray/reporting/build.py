@@ -8,19 +8,16 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from dgray.errors import NoRowsError, NotARunError
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.figures.figures import KINDS, SEARCH_KINDS, pictures, search_pictures
 from dgray.reporting.page import Source, report_page
 from dgray.reporting.search_marks import marked
 from dgray.reporting.search_table import chosen_trials, points_table, read_searches
-from dgray.reporting.table import NoRowsError, StudyTable, study_table, write_parquet
+from dgray.reporting.table import StudyTable, study_table, write_parquet
 from dgray.reporting.tensorboard.tensorboard import rebuild
 from dgray.reporting.text.finding import Finding, finding
 from dgray.reporting.text.search_words import search_lines, search_statements
-
-
-class NotARunError(Exception):
-    """The folder is no run of a study."""
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dgray.errors import NoRowsError
 from dgray.files import write_atomically
 from dgray.record.row_schema import arrow_schema
 from dgray.reporting.aggregate import aggregate, merge_samplers
 
 OBJECTIVES = ("base", "oracle", "oscillating", "cross_entropy", "kl", "mixed")
 SAMPLERS = ("ode", "churn", "sde")
-
-
-class NoRowsError(Exception):
-    """The folder is no run of a study, or nothing in it has finished yet."""
 
 
 @dataclass(frozen=True)

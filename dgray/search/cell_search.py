@@ -20,10 +20,10 @@ from optuna.trial import TrialState
 from dgray.config.reading.domains import Value
 from dgray.config.reading.load import Study
 from dgray.config.reading.problem import dotted
+from dgray.errors import RunRefusedError
 from dgray.plan.cells import Cell, Point, point_trial
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
-from dgray.record.run_lock import RunRefused
 from dgray.search.attributes import attributes_of, held_out, name_metrics
 from dgray.search.early_stopping import Judge
 from dgray.search.points import Running, outcome
@@ -267,7 +267,7 @@ class CellSearch:
         """Samplers keep their place in Optuna's study, so points are asked for again, not set."""
         found = {dotted(path): value for path, value in values.items()}
         if not _is_same(found, event.values):
-            raise RunRefused(
+            raise RunRefusedError(
                 f"{self._folder.where}: a resumed search must ask for the same points again, "
                 f"but point {event.number} of {self._cell.label} was {dict(event.values)} and is "
                 f"now {found}; was Optuna {optuna.__version__} then too? Install that version, or "

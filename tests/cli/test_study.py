@@ -253,7 +253,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
     assert driver.returncode == 130
     assert time.monotonic() - asked < 20
     assert errors.splitlines() == [
-        "interrupted; what was finished is kept. To go on: python -m dgray.study tiny.yaml "
+        "interrupted; what was finished is kept. To resume: python -m dgray.study tiny.yaml "
         f"--engine {engine} --set fit.epochs=1000 'fit.checkpoints=[2,100,1000]' "
         "--out runs/tiny"
     ]
@@ -293,7 +293,7 @@ def test_a_study_that_is_interrupted_while_its_report_is_drawn_draws_it_next_tim
     assert len(drawn) == figure
     told = capsys.readouterr().err
     assert told.endswith(
-        f"To go on: python -m dgray.study {' '.join(arguments)} --out runs/tiny\n"
+        f"To resume: python -m dgray.study {' '.join(arguments)} --out runs/tiny\n"
     )
     run = Path("runs/tiny")
     rows = {path: path.read_bytes() for path in (run / "rows").iterdir()}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dgray.config.reading.load import Study, load_study
-from dgray.config.reading.problem import StudyError
+from dgray.errors import StudyError
 
 Load = Callable[..., Study]
 Refuse = Callable[..., list[str]]

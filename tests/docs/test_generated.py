@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dgray.config.reading.load import load_study
-from dgray.config.reading.problem import StudyError
 from dgray.config.reading.schema import all_fields
+from dgray.errors import StudyError
 from dgray.plan.plan import make_plan
 from dgray.record.row import Row
 from docs import generate as document

@@ -23,9 +23,9 @@ import ray
 import tests.engine.fake_trial
 from dgray.engine import tune
 from dgray.engine.events import Event, PlacesChanged
+from dgray.errors import RunRefusedError
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
-from dgray.record.run_lock import RunRefused
 from dgray.search.schedule import GridSchedule
 from tests.engine.cluster_driver import Namespaces
 from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare
@@ -85,7 +85,9 @@ def run(folder: RunFolder, *trials: Trial) -> list[Event]:
 
 def main(path: Path) -> None:
     """What must hold."""
-    with pytest.raises(RunRefused, match=r"the autoscaler may add gpu \(1 CPU, 1 GPU; at most 2"):
+    with pytest.raises(
+        RunRefusedError, match=r"the autoscaler may add gpu \(1 CPU, 1 GPU; at most 2"
+    ):
         run(RunFolder(path / "refused"), trial("kl", 2.0))
     told = run(RunFolder(path / "run"), *(trial(f"kl-{i}", 1.0) for i in range(4)))
     waits, *later = [event for event in told if isinstance(event, PlacesChanged)]

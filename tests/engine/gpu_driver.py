@@ -26,10 +26,10 @@ from dgray.config.study import StudyConfig
 from dgray.engine import sampling_actors, tune
 from dgray.engine.events import EngineStarted, Event
 from dgray.engine.sampling_actors import SamplingActors
+from dgray.errors import RunRefusedError
 from dgray.plan.plan import Trial
 from dgray.record.row import CheckpointResult
 from dgray.record.run_folder import RunFolder
-from dgray.record.run_lock import RunRefused
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare
 
@@ -115,7 +115,7 @@ def main(path: Path) -> None:
     assert own[1] in ("not said", ""), seen
     assert [gpus for _, gpus in theirs] == ["0", "0"], seen
 
-    with pytest.raises(RunRefused, match="asks for 1 CPU, 2 GPU and there is") as refused:
+    with pytest.raises(RunRefusedError, match="asks for 1 CPU, 2 GPU and there is") as refused:
         run(path / "refused", trials(1, gpus_per_trial=2.0))
     for node in ("2 CPU, 1 GPU", "1 CPU, 1 GPU", "0 CPU, 0 GPU"):  # in Ray's order, which varies
         assert f"1 node of {node}" in str(refused.value)

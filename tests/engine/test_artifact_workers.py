@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from dgray.engine.events import Event, WorkerLost
+from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial
 from dgray.problem import shared as dgray_artifacts
-from dgray.problem.shared import ArtifactFailed, build_artifacts
+from dgray.problem.shared import build_artifacts
 from tests.engine.mortal import Mortal
 from tests.problem.test_shared import trials_of
 from tests.trial.test_run import Memory
@@ -50,9 +51,7 @@ def test_workers_that_keep_dying_end_the_study_with_the_reason(
     from dgray.engine.artifact_workers import ArtifactWorkers
 
     trials = mortal_trials(tmp_path, monkeypatch, always=True)
-    with pytest.raises(
-        ArtifactFailed, match=r"base cannot be made: its workers were lost 2 times"
-    ):
+    with pytest.raises(ArtifactError, match=r"base cannot be made: its workers were lost 2 times"):
         build_artifacts(trials, Memory(), ArtifactWorkers({"CPU": 1.0}, max_failures=1))
 
 
@@ -60,5 +59,5 @@ def test_an_error_of_a_computation_reaches_the_user(tmp_path: Path) -> None:
     from dgray.engine.artifact_workers import ArtifactWorkers
 
     trials = trials_of(tmp_path, "evaluate.features=no_such_module:features")
-    with pytest.raises(ArtifactFailed, match=r"^features cannot be made: .*no_such_module"):
+    with pytest.raises(ArtifactError, match=r"^features cannot be made: .*no_such_module"):
         build_artifacts(trials, Memory(), ArtifactWorkers({"CPU": 1.0}, max_failures=1))

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 from dgray.engine import local
-from dgray.engine.attempt import StoreFailed
 from dgray.engine.events import (
     CheckpointDone,
     EngineStarted,
@@ -23,6 +22,7 @@ from dgray.engine.events import (
     TrialFinished,
     TrialStarted,
 )
+from dgray.errors import StoreError
 from dgray.plan.plan import Plan
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
@@ -191,7 +191,7 @@ def test_results_that_cannot_be_kept_end_the_study_with_the_reason(
     run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "rows").write_text("no folder")
-    with pytest.raises(StoreFailed, match=r"File exists: .*rows"):
+    with pytest.raises(StoreError, match=r"File exists: .*rows"):
         run(make_plan(make_trial("kl-1")), RunFolder(tmp_path))
 
 

@@ -21,7 +21,7 @@ from dgray.engine.interrupt import interruptible
 from dgray.engine.orphan_guard import also_children_of
 from dgray.engine.own_processes import no_orphans
 
-with interruptible(), no_orphans("To go on: like this"):
+with interruptible(), no_orphans("To resume: like this"):
     child = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(1e5)"],
         stdout=subprocess.DEVNULL,
@@ -48,9 +48,9 @@ assert "DGRAY_DRIVER" not in os.environ
 @pytest.mark.parametrize(
     ("end", "status", "told"),
     [
-        ("killed", -9, "what was finished is kept. To go on: like this"),
-        ("killed, unmarked child", -9, "what was finished is kept. To go on: like this"),
-        ("ended by a library", 1, "what was finished is kept. To go on: like this"),
+        ("killed", -9, "what was finished is kept. To resume: like this"),
+        ("killed, unmarked child", -9, "what was finished is kept. To resume: like this"),
+        ("ended by a library", 1, "what was finished is kept. To resume: like this"),
         ("interrupted twice", 130, "stopped at once; what was finished is kept"),
         ("well", 0, ""),
     ],

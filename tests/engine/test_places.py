@@ -10,7 +10,7 @@ import pytest
 from dgray.engine import nodes
 from dgray.engine.events import Event, PlacesChanged
 from dgray.engine.nodes import NodeWatch, Places
-from dgray.record.run_lock import RunRefused
+from dgray.errors import RunRefusedError
 
 HEAD = {"CPU": 2.0, "node:__internal_head__": 1.0}
 GPU_NODE = {"CPU": 8.0, "GPU": 1.0}
@@ -52,16 +52,20 @@ def launch(tmp_path: Path, text: str = LAUNCHED) -> None:
 def test_without_an_autoscaler_an_impossible_request_is_refused(cluster: FakeCluster) -> None:
     cluster.alive = [HEAD, GPU_NODE, GPU_NODE]
     Places(WITH_GPU).refuse_impossible()
-    with pytest.raises(RunRefused) as refused:
+    with pytest.raises(RunRefusedError) as refused:
         Places([{"CPU": 1.0, "GPU": 2.0}]).refuse_impossible()
     assert str(refused.value) == (
         "resources: a trial asks for 1 CPU, 2 GPU and there is 1 node of 2 CPU, 0 GPU and 2 nodes "
         "of 8 CPU, 1 GPU; each part must fit on one node, so lower resources.cpus_per_trial or "
         "gpus_per_trial (--set), or add such a node"
     )
-    with pytest.raises(RunRefused, match=r"a worker asks for 1 CPU, 2 GPU .* so lower that, or"):
+    with pytest.raises(
+        RunRefusedError, match=r"a worker asks for 1 CPU, 2 GPU .* so lower that, or"
+    ):
         Places([{"CPU": 1.0, "GPU": 2.0}]).refuse_impossible(what="a worker", fix="lower that")
-    with pytest.raises(RunRefused, match="and, for each of its 3 sampling actors, 1 CPU, 1 GPU"):
+    with pytest.raises(
+        RunRefusedError, match="and, for each of its 3 sampling actors, 1 CPU, 1 GPU"
+    ):
         Places([{"CPU": 1.0}, *[{"CPU": 1.0, "GPU": 1.0}] * 3]).refuse_impossible()
 
 
@@ -76,7 +80,9 @@ def test_with_known_kinds_of_nodes_only_what_they_hold_is_waited_for(
         "waiting for the autoscaler: a trial asks for 4 CPU, 1 GPU and there is 1 node of 2 CPU, "
         "0 GPU; the autoscaler may add gpu (8 CPU, 1 GPU; at most 3)"
     )
-    with pytest.raises(RunRefused, match=r"the autoscaler may add gpu \(8 CPU, 1 GPU; at most 3"):
+    with pytest.raises(
+        RunRefusedError, match=r"the autoscaler may add gpu \(8 CPU, 1 GPU; at most 3"
+    ):
         Places([{"CPU": 1.0, "GPU": 4.0}]).refuse_impossible()  # that kind is switched off
 
 
@@ -115,7 +121,7 @@ def test_a_kuberay_head_with_its_own_monitor_has_no_autoscaler(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBERAY_GEN_RAY_START_CMD", "ray start --head --port=6379")
-    with pytest.raises(RunRefused, match="there is 1 node of 2 CPU, 0 GPU"):
+    with pytest.raises(RunRefusedError, match="there is 1 node of 2 CPU, 0 GPU"):
         Places(WITH_GPU).refuse_impossible()
     assert Places([{"CPU": 1.0}]).num_wanted() == 2
 

@@ -87,7 +87,7 @@ def test_a_full_disk_ends_with_one_message_and_room_is_all_it_takes_to_go_on(
     (line,) = errors.splitlines()
     assert line.startswith(f"no space left: {run}"), line
     assert f"the file system at {small_disk} has 0.0 of 0.2 MiB free" in line
-    assert line.endswith(f"To go on: python -m dgray.study tiny.yaml --out {run}")
+    assert line.endswith(f"To resume: python -m dgray.study tiny.yaml --out {run}")
     assert not partial_files(run)
     for path in (run / "rows").glob("*.parquet"):
         assert len(RunFolder(run).rows()), path  # each is whole
@@ -130,7 +130,7 @@ def test_a_signal_while_artifacts_are_made_ends_cleanly(
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130, errors
     assert errors.splitlines() == [
-        "interrupted; what was finished is kept. To go on: python -m dgray.study tiny.yaml "
+        "interrupted; what was finished is kept. To resume: python -m dgray.study tiny.yaml "
         f"--engine {engine} --out runs/tiny"
     ]
     assert not partial_files(run)
@@ -154,7 +154,7 @@ def test_when_ray_dies_while_it_starts_the_driver_says_so(tmp_path: Path) -> Non
     (line,) = errors.splitlines()
     assert line.startswith("Ray"), line
     assert line.endswith(
-        "what was finished is kept. To go on: python -m dgray.study tiny.yaml --out runs/tiny"
+        "what was finished is kept. To resume: python -m dgray.study tiny.yaml --out runs/tiny"
     )
 
 
@@ -174,7 +174,7 @@ def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130, errors
     assert errors.splitlines()[-1] == (
-        "interrupted; what was finished is kept. To go on: python -m dgray.study tiny.yaml "
+        "interrupted; what was finished is kept. To resume: python -m dgray.study tiny.yaml "
         "--out runs/tiny"
     )
     _, alive = psutil.wait_procs(family, timeout=30)
@@ -194,7 +194,7 @@ def test_when_the_raylet_dies_the_driver_says_so_and_leaves_nothing_running(
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 1
     assert errors.splitlines()[-1] == (
-        "Ray's raylet ended (killed by SIGKILL); what was finished is kept. To go on: "
+        "Ray's raylet ended (killed by SIGKILL); what was finished is kept. To resume: "
         "python -m dgray.study tiny.yaml --set fit.epochs=1000000 "
         "'fit.checkpoints=[2,1000000]' --out runs/tiny"
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from dgray.engine.events import EngineStarted, Event, TrialFailed, WorkerLost
+from dgray.errors import RunRefusedError
 from dgray.record.run_folder import RunFolder
-from dgray.record.run_lock import RunRefused
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import EPOCHS, fake_trial, make_plan, make_trial, prepare
 
@@ -53,7 +53,7 @@ def test_an_impossible_request_is_refused_before_the_start(tmp_path: Path) -> No
     from dgray.engine import tune
 
     plan = make_plan(make_trial("kl-1", cpus=100_000))
-    with pytest.raises(RunRefused, match=r"asks for 100000 CPU, 0 GPU and there is .*--set"):
+    with pytest.raises(RunRefusedError, match=r"asks for 100000 CPU, 0 GPU and there is .*--set"):
         tune.run(
             GridSchedule(plan.trials, RunFolder(tmp_path)),
             RunFolder(tmp_path),
@@ -171,5 +171,5 @@ def test_a_ray_client_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    with pytest.raises(RunRefused, match="RAY_ADDRESS=auto"), ray_session.ray_session():
+    with pytest.raises(RunRefusedError, match="RAY_ADDRESS=auto"), ray_session.ray_session():
         pass

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from dgray.config.reading.load import load_study
+from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial, make_plan
 from dgray.problem.image_store import unpack_images
 from dgray.problem.make_shared import Job, Step
-from dgray.problem.shared import ArtifactFailed, InThisProcess, build_artifacts
+from dgray.problem.shared import InThisProcess, build_artifacts
 from tests.engine.test_sampling_actors import STUDY
 from tests.trial.test_run import Memory
 
@@ -106,5 +107,5 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 def test_what_cannot_be_made_says_why(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "evaluate.features=no_such_module:features")
-    with pytest.raises(ArtifactFailed, match=r"^features cannot be made: .*no_such_module"):
+    with pytest.raises(ArtifactError, match=r"^features cannot be made: .*no_such_module"):
         build_artifacts(trials, Memory())

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from dgray.config.reading.load import load_study
+from dgray.errors import RunRefusedError
 from dgray.plan.plan import Plan, make_plan
 from dgray.record.open_run import open_run
-from dgray.record.run_lock import RunRefused
 
 STUDY = """\
 name: tiny
@@ -66,7 +66,7 @@ def test_another_study_is_refused_with_what_differs(override: str, words: str) -
     open_run(plan(), None, fresh=False).close()
     lock = Path("runs/tiny/study.lock.yaml")
     before = lock.read_bytes()
-    with pytest.raises(RunRefused) as refused:
+    with pytest.raises(RunRefusedError) as refused:
         open_run(plan(override), None, fresh=False)
     assert words in str(refused.value)
     assert "--fresh" in str(refused.value)
@@ -96,7 +96,7 @@ def test_fresh_takes_a_new_folder_and_leaves_the_old_one() -> None:
 def test_a_folder_of_something_else_is_refused_untouched() -> None:
     Path("thesis").mkdir()
     Path("thesis/chapter1.tex").write_text("x")
-    with pytest.raises(RunRefused, match=r"chapter1\.tex"):
+    with pytest.raises(RunRefusedError, match=r"chapter1\.tex"):
         open_run(plan(), Path("thesis"), fresh=False)
     assert os.listdir("thesis") == ["chapter1.tex"]
 
@@ -132,7 +132,7 @@ def test_a_second_driver_is_refused_while_the_first_lives_and_no_longer() -> Non
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunRefused, match=f"process {holder.pid} on "):
+        with pytest.raises(RunRefusedError, match=f"process {holder.pid} on "):
             open_run(plan(), None, fresh=False)
         holder.kill()
     open_run(plan(), None, fresh=False).close()

@@ -12,11 +12,11 @@ import pytest
 import dgray
 from dgray.cli import report
 from dgray.config.reading.load import load_study
+from dgray.errors import RunRefusedError
 from dgray.plan.plan import Plan, make_plan
 from dgray.record.open_run import open_run
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import RUN_FORMAT, mark_here, refuse_other_format
-from dgray.record.run_lock import RunRefused
 from dgray.record.storage.working_copy import reading
 from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_trial
 from tests.search.analytic import STUDY as SEARCH
@@ -53,21 +53,21 @@ def rewrite(**changes: object) -> None:
     (RUN / "run.json").write_text(json.dumps(content | changes))
 
 
-def go_on(text: str = GRID) -> None:
+def resume_hint(text: str = GRID) -> None:
     open_run(plan(text), None, fresh=False).close()
 
 
 def test_format_and_versions_are_written_and_the_same_ones_go_on() -> None:
     here = {"dgray": dgray.__version__, "torch": version("torch")}
     assert begin() == {"format": RUN_FORMAT, "versions": here}
-    go_on()
+    resume_hint()
 
 
 def test_of_a_search_optuna_counts_too() -> None:
     assert begin(SEARCH)["versions"]["optuna"] == version("optuna")
     rewrite(versions={**mark_here(["torch"]).versions, "optuna": "1.2.3"})
-    with pytest.raises(RunRefused, match=rf"optuna 1.2.3 there, {version('optuna')} here"):
-        go_on(SEARCH)
+    with pytest.raises(RunRefusedError, match=rf"optuna 1.2.3 there, {version('optuna')} here"):
+        resume_hint(SEARCH)
 
 
 @pytest.mark.parametrize("package", ["dgray", "torch"])
@@ -75,8 +75,8 @@ def test_rows_of_another_version_are_refused_untouched(package: str) -> None:
     versions = begin()["versions"]
     rewrite(versions=versions | {package: "0.0.7"})
     before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
-    with pytest.raises(RunRefused) as refused:
-        go_on()
+    with pytest.raises(RunRefusedError) as refused:
+        resume_hint()
     told = str(refused.value)
     assert told.startswith("runs/tiny: rows of different versions are never mixed")
     assert f"{package} 0.0.7 there, {versions[package]} here" in told
@@ -93,7 +93,7 @@ def test_rows_of_another_version_are_refused_untouched(package: str) -> None:
 def test_where_nothing_was_computed_there_is_nothing_to_mix() -> None:
     versions = begin(with_rows=False)["versions"]
     rewrite(versions=versions | {"torch": "0.0.7"})
-    go_on()
+    resume_hint()
     assert json.loads((RUN / "run.json").read_text())["versions"] == versions
 
 
@@ -103,9 +103,9 @@ def test_a_later_format_is_neither_gone_on_with_nor_read(
     begin()
     rewrite(format=RUN_FORMAT + 1, versions={"dgray": "99.0"})
     words = rf"of format {RUN_FORMAT + 1} \(dgray 99.0\).* knows {RUN_FORMAT}; install dgray 99.0"
-    with pytest.raises(RunRefused, match=words):
-        go_on()
-    with pytest.raises(RunRefused, match=words), reading(RUN):
+    with pytest.raises(RunRefusedError, match=words):
+        resume_hint()
+    with pytest.raises(RunRefusedError, match=words), reading(RUN):
         pass
     assert report.main([str(RUN)]) == 2
     assert "install dgray 99.0" in capsys.readouterr().err
@@ -117,7 +117,7 @@ def test_a_later_format_is_neither_gone_on_with_nor_read(
 def test_a_mark_that_says_nothing_is_refused(content: str) -> None:
     begin()
     (RUN / "run.json").write_text(content)
-    with pytest.raises(RunRefused, match="must hold a format and versions"):
+    with pytest.raises(RunRefusedError, match="must hold a format and versions"):
         refuse_other_format(RUN, RUN)
 
 
@@ -128,8 +128,8 @@ def test_a_folder_from_before_there_were_formats_is_taken_over_by_its_own_versio
         session = {"versions": {"python": "3.11", **found}}
         (RUN / "provenance.json").write_text(json.dumps({"sessions": [session]}))
         if is_same:
-            go_on()
+            resume_hint()
             assert json.loads((RUN / "run.json").read_text())["format"] == RUN_FORMAT
         else:
-            with pytest.raises(RunRefused, match=r"torch 0\.0\.7 there"):
-                go_on()
+            with pytest.raises(RunRefusedError, match=r"torch 0\.0\.7 there"):
+                resume_hint()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dgray.reporting.table import NoRowsError, study_table
+from dgray.errors import NoRowsError
+from dgray.reporting.table import study_table
 from tests.reporting.synthetic import Member, row, table_of
 
 BASE = Member("base", {})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dgray.config.reading.load import load_study, lock_text
-from dgray.config.reading.problem import StudyError
+from dgray.errors import StudyError
 from dgray.plan.cells import cells_of
 from dgray.plan.plan import make_plan
 from tests.search.analytic import load

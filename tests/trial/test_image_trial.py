@@ -15,14 +15,14 @@ import torch
 from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.stored import StoredNetwork, write_network
 from dgray.config.reading.load import load_study
-from dgray.config.reading.problem import StudyError
 from dgray.data.images import to_uint8
 from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.discriminator.fit_state import TrainingState
+from dgray.errors import ArtifactError, StudyError
 from dgray.metrics.features.inception_file import TORCHSCRIPT, VARIABLE
 from dgray.plan.plan import Trial, make_plan
 from dgray.problem.build import build_device, build_discriminator, build_problem
-from dgray.problem.shared import ArtifactFailed, build_artifacts
+from dgray.problem.shared import build_artifacts
 from dgray.record.row import CheckpointResult, Row
 from dgray.record.run_folder import RunFolder
 from dgray.trial.noised_splits import build_evaluation_set
@@ -255,7 +255,7 @@ def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Pa
     torch.testing.assert_close(problem.base(x, sigma), expected.detach())
     wrong = make_plan(load_study(path, (*overrides, "data.kind=glyphs", "data.size=16"))).trials
     with pytest.raises(
-        ArtifactFailed, match=r"images of one shape, but the base makes \(1, 8, 8\)"
+        ArtifactError, match=r"images of one shape, but the base makes \(1, 8, 8\)"
     ):
         artifacts_of(tmp_path, wrong)
 
@@ -309,7 +309,7 @@ def test_files_that_the_driver_found_are_not_asked_for_again(
     assert math.isfinite(row.fid)
     assert row.features_sha256 == sha256
     assert (row.reference, row.num_reference) == ("reference.npz", None)
-    with pytest.raises(ArtifactFailed, match="inception cannot be made: FID needs the Inception"):
+    with pytest.raises(ArtifactError, match="inception cannot be made: FID needs the Inception"):
         artifacts_of(tmp_path, trials_of(tmp_path, *inception, "evaluate.inception_weights=gone"))
 
 
@@ -317,5 +317,5 @@ def test_statistics_of_other_features_are_refused(tmp_path: Path) -> None:
     reference = tmp_path / "reference.npz"
     np.savez(reference, mu=np.zeros(3), sigma=np.eye(3))
     chosen = ("evaluate.metrics=[fd]", f"evaluate.reference={reference}")
-    with pytest.raises(ArtifactFailed, match=r"64 numbers an image, but those of .* are of 3"):
+    with pytest.raises(ArtifactError, match=r"64 numbers an image, but those of .* are of 3"):
         artifacts_of(tmp_path, trials_of(tmp_path, *chosen))

@@ -18,13 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from dgray.diffusion.denoiser import AutogradDenoiser
+from dgray.errors import DiffusersError
 
 Prediction = Literal["epsilon", "sample", "v_prediction"]
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
-
-
-class DiffusersRefused(ValueError):
-    """A folder that is no model of the kind that can be wrapped."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
 
     Raises:
         ImportError: diffusers is not installed.
-        DiffusersRefused: no such folder, or a model of another kind.
+        DiffusersError: no such folder, or a model of another kind.
     """
     model, scheduler = _folders(folder)
     diffusers = _import_diffusers()
@@ -118,13 +115,13 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
     prediction = schedule.get("prediction_type", "epsilon")
     if prediction not in get_args(Prediction):
         known = ", ".join(get_args(Prediction))
-        raise DiffusersRefused(f"prediction_type must be one of {known}, not {prediction!r}")
+        raise DiffusersError(f"prediction_type must be one of {known}, not {prediction!r}")
     try:
         module = diffusers.UNet2DModel.from_pretrained(
             model, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
         )
     except OSError as error:
-        raise DiffusersRefused(f"{model} holds no weights as safetensors: {error}") from error
+        raise DiffusersError(f"{model} holds no weights as safetensors: {error}") from error
     attention = diffusers.models.attention_processor
     for layer in module.modules():
         if isinstance(layer, attention.Attention):  # the default is fused: no second derivative
@@ -161,13 +158,13 @@ def _config(path: Path, *classes: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DiffusersRefused(f"a model of diffusers must have {path}: {error}") from error
+        raise DiffusersError(f"a model of diffusers must have {path}: {error}") from error
     found = config.get("_class_name") if isinstance(config, dict) else None
     if found not in classes:
-        raise DiffusersRefused(f"{path} must describe a {' or a '.join(classes)}, not {found!r}")
+        raise DiffusersError(f"{path} must describe a {' or a '.join(classes)}, not {found!r}")
     embedding = config.get("time_embedding_type", "positional")
     if embedding != "positional":
-        raise DiffusersRefused(
+        raise DiffusersError(
             f"{path}: time_embedding_type must be positional, the only one that takes times that "
             f"are not whole and knows them as times, not {embedding!r}"
         )
@@ -178,7 +175,7 @@ def _shape(config: dict[str, Any]) -> tuple[int, int, int]:
     size = config.get("sample_size")
     height, width = size if isinstance(size, list) else (size, size)
     if not isinstance(height, int) or not isinstance(width, int):
-        raise DiffusersRefused(f"sample_size must say the size of an image, but is {size!r}")
+        raise DiffusersError(f"sample_size must say the size of an image, but is {size!r}")
     return int(config["in_channels"]), height, width
 
 

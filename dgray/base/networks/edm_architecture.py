@@ -24,6 +24,7 @@ from dgray.base.networks.preconditioning import (
 )
 from dgray.base.networks.unets.dhariwal import DhariwalUNet
 from dgray.base.networks.unets.song import SongUNet
+from dgray.errors import ArchitectureError
 
 PRECONDITIONINGS: Mapping[str, type[Preconditioned]] = MappingProxyType(
     {
@@ -56,10 +57,6 @@ LARGEST = 100_000
 LONGEST = 16
 _OWN = frozenset({"self", "model", "label_dim", "use_fp16", "in_channels", "out_channels"})
 Value = str | int | float | bool | tuple[int | float, ...]
-
-
-class ArchitectureError(ValueError):
-    """A description of a network that none can be built from."""
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from dgray.config.reading.check_search import impossible_conditions, unknown_con
 from dgray.config.reading.domains import Domain, Value, take_domains
 from dgray.config.reading.mend import configure
 from dgray.config.reading.overrides import apply_overrides
-from dgray.config.reading.problem import FieldPath, Problem, StudyError, dotted
+from dgray.config.reading.problem import FieldPath, Problem, dotted
 from dgray.config.reading.validate import Combination, validate
 from dgray.config.reading.yaml_source import Document, read_document
 from dgray.config.study import StudyConfig
+from dgray.errors import StudyError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from dgray.config.reading.problem import FieldPath, Place, Problem, StudyError, dotted
+from dgray.config.reading.problem import FieldPath, Place, Problem, dotted
 from dgray.config.reading.yaml_source import Document, read_value
+from dgray.errors import StudyError
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:

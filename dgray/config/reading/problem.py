@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 FieldPath = tuple[str | int, ...]
@@ -49,11 +48,3 @@ class Problem:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.place), self.field, self.rule) if part)
-
-
-class StudyError(Exception):
-    """A study that cannot be run, with everything that is wrong with it."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
-        super().__init__("\n".join(str(problem) for problem in self.problems))

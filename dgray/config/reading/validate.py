@@ -8,10 +8,11 @@ from dgray.config.reading.axes import find_axes, number_of_trials, probed, resol
 from dgray.config.reading.check import check
 from dgray.config.reading.finding import Finding
 from dgray.config.reading.mend import Inquiry, configure, mend
-from dgray.config.reading.problem import FieldPath, Problem, StudyError, dotted
+from dgray.config.reading.problem import FieldPath, Problem, dotted
 from dgray.config.reading.relevance import BASE, irrelevant_fields, matters
 from dgray.config.reading.yaml_source import Document
 from dgray.config.study import StudyConfig
+from dgray.errors import StudyError
 
 MAX_TRIALS = 10_000  # a grid beyond this is a mistake, and would take minutes only to check
 

@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from dgray.config.reading.problem import FieldPath, Place, Problem, StudyError, dotted
+from dgray.config.reading.problem import FieldPath, Place, Problem, dotted
+from dgray.errors import StudyError
 
 _SCALAR_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
 

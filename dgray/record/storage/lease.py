@@ -20,8 +20,9 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from dgray.record.run_lock import LOCK_NAME, RunRefused
-from dgray.record.storage.store import Entry, Store, StoreError
+from dgray.errors import RunRefusedError, StoreError
+from dgray.record.run_lock import LOCK_NAME
+from dgray.record.storage.store import Entry, Store
 
 LEASE_SECONDS = 90.0
 RENEW_SECONDS = 15.0
@@ -42,7 +43,7 @@ class Lease:
             on_lost: called from another thread when the run is no longer this driver's.
 
         Raises:
-            RunRefused: another driver has it; names it.
+            RunRefusedError: another driver has it; names it.
             StoreError: the store fails.
         """
         self._store = store
@@ -74,7 +75,7 @@ class Lease:
         while alive := self._others():
             for name, claim in alive.items():
                 if seen.get(name, claim.modified) != claim.modified:
-                    raise RunRefused(
+                    raise RunRefusedError(
                         f"{self._store.uri}: one driver at a time may write a run, and "
                         f"{self._holder(name)} is at it; wait for it, end it, or give another "
                         f"place with --out"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from dgray.record.run_lock import RunRefused
+from dgray.errors import RunRefusedError
 
 SCHEMES = {"s3": "s3", "gs": "gs", "gcs": "gs"}  # as written -> as used
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -49,14 +49,14 @@ def location(text: str) -> Path | Uri:
     """What a user means by the place of a run.
 
     Raises:
-        RunRefused: a URI that dgray cannot use. The message repeats no credentials.
+        RunRefusedError: a URI that dgray cannot use. The message repeats no credentials.
     """
     if not _HAS_SCHEME.match(text):
         return Path(text)
     split = urlsplit(text)
     shown = f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
     if "@" in split.netloc or split.query or split.fragment:
-        raise RunRefused(
+        raise RunRefusedError(
             f"{shown}: a URI is a bucket and a path and nothing else, but this one has a user, a "
             "query or a fragment; credentials, region and endpoint come from the environment "
             "(AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, ...)"
@@ -64,10 +64,10 @@ def location(text: str) -> Path | Uri:
     if split.scheme == "file" and split.netloc in ("", "localhost"):
         return Path(unquote(split.path))
     if split.scheme not in SCHEMES:
-        raise RunRefused(f"{shown}: a run is kept in {_FORMS}, but not in {split.scheme}://")
+        raise RunRefusedError(f"{shown}: a run is kept in {_FORMS}, but not in {split.scheme}://")
     path = split.path.strip("/")
     if not _BUCKET.fullmatch(split.netloc) or {"", ".", ".."} & set(path.split("/")):
-        raise RunRefused(
+        raise RunRefusedError(
             f"{shown}: the place of a run must be {_FORMS}, with a path of its own in the bucket "
             "and no empty part, '.' or '..' in it"
         )

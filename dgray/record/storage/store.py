@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from pyarrow import fs
 
+from dgray.errors import StoreError
 from dgray.record.storage.location import Uri
 
 PATIENCE_SECONDS = 60.0  # less than a lease: a driver ends before another may take over
@@ -49,10 +50,6 @@ _REFUSALS = {
     ),
 }
 _Answer = TypeVar("_Answer")
-
-
-class StoreError(OSError):
-    """The store does not answer, or refuses; says which, and what is kept."""
 
 
 @dataclass(frozen=True)

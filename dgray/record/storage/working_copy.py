@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from dgray.errors import RunRefusedError
 from dgray.files import write_atomically
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import refuse_other_format
-from dgray.record.run_lock import RunRefused
 from dgray.record.storage.location import Uri
 from dgray.record.storage.store import Store, s3_endpoint
 
@@ -83,12 +83,12 @@ def copy_to_read(store: Store, folder: Path) -> None:
     """Fill ``folder`` with the record of a run that is there.
 
     Raises:
-        RunRefused: none is.
+        RunRefusedError: none is.
         StoreError: it cannot be read.
     """
     names = store.entries()
     if not any(name.startswith("rows/") for name in names):
-        raise RunRefused(
+        raise RunRefusedError(
             f"{store.uri}: a run has rows/, and nothing of that name is there; give the URI that "
             "python -m dgray.study was given with --out"
         )
@@ -101,7 +101,7 @@ def reading(place: Path | Uri) -> Iterator[RunFolder]:
     """A run to read; of a URI a copy that is removed in the end.
 
     Raises:
-        RunRefused: there is none, or it is of another format.
+        RunRefusedError: there is none, or it is of another format.
         StoreError: it cannot be read.
     """
     if isinstance(place, Path):

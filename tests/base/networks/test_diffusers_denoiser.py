@@ -14,7 +14,8 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor
 from torch.testing import assert_close
 
-from dgray.base.networks.diffusers_denoiser import DiffusersRefused, load_diffusers
+from dgray.base.networks.diffusers_denoiser import load_diffusers
+from dgray.errors import DiffusersError
 
 STEPS = 50
 
@@ -141,7 +142,7 @@ def test_other_models_are_refused(
     save(tmp_path)
     path = tmp_path / name
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(DiffusersRefused, match=words):
+    with pytest.raises(DiffusersError, match=words):
         load_diffusers(tmp_path)
 
 
@@ -150,9 +151,9 @@ def test_weights_must_be_safetensors(tmp_path: Path) -> None:
     for path in tmp_path.glob("*.safetensors"):
         path.unlink()
     torch.save(model.state_dict(), tmp_path / "diffusion_pytorch_model.bin")
-    with pytest.raises(DiffusersRefused, match="no weights as safetensors"):
+    with pytest.raises(DiffusersError, match="no weights as safetensors"):
         load_diffusers(tmp_path)
-    with pytest.raises(DiffusersRefused, match=r"must have .*config\.json"):
+    with pytest.raises(DiffusersError, match=r"must have .*config\.json"):
         load_diffusers(tmp_path / "nowhere")
 
 

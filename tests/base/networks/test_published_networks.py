@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dgray.base.networks.edm_architecture import ArchitectureError, EdmArchitecture
+from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.sources import SHORT_NAMES
+from dgray.errors import ArchitectureError
 from tests.base.networks.network_cases import FIXTURES
 from tests.base.networks.published_networks import PUBLISHED
 

@@ -17,11 +17,11 @@ from dgray.base.networks.importing.sources import (
     ADDRESS,
     LICENCE,
     SHORT_NAMES,
-    SourceRefused,
     default_cache,
     locate,
     open_https,
 )
+from dgray.errors import SourceError
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -108,10 +108,10 @@ def test_addresses_do_not_collide(tmp_path: Path, server: Server) -> None:
 
 
 def test_a_wrong_pin_leaves_nothing(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(SourceRefused, match=f"pinned sha256 {'0' * 64}, but it has {SHA256}"):
+    with pytest.raises(SourceError, match=f"pinned sha256 {'0' * 64}, but it has {SHA256}"):
         find("https://a.example/network.pkl", tmp_path, server, "0" * 64)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(SourceRefused, match="must be 64 hexadecimal digits, not 'abc'"):
+    with pytest.raises(SourceError, match="must be 64 hexadecimal digits, not 'abc'"):
         find("https://a.example/network.pkl", tmp_path, server, "abc")
 
 
@@ -123,15 +123,15 @@ def test_a_file_must_stay_what_it_was(tmp_path: Path, server: Server) -> None:
     assert told == [f"sha256 {SHA256} of {path} recorded in network.pkl.sha256"]
     path.write_bytes(CONTENT + b"!")
     with pytest.raises(
-        SourceRefused, match=r"as it was at first use.* remove .*network\.pkl\.sha256"
+        SourceError, match=r"as it was at first use.* remove .*network\.pkl\.sha256"
     ):
         find(str(path), tmp_path, server)
     path.with_name("network.pkl.sha256").unlink()
     assert find(str(path), tmp_path, server)[0] == path
-    with pytest.raises(SourceRefused, match="pinned"):
+    with pytest.raises(SourceError, match="pinned"):
         find(str(path), tmp_path, server, SHA256)
     path.with_name("network.pkl.sha256").write_text("")
-    with pytest.raises(SourceRefused, match="must hold a sha256"):
+    with pytest.raises(SourceError, match="must hold a sha256"):
         find(str(path), tmp_path, server)
     assert server.asked == []
 
@@ -139,22 +139,22 @@ def test_a_file_must_stay_what_it_was(tmp_path: Path, server: Server) -> None:
 def test_a_download_is_checked_again_at_every_use(tmp_path: Path, server: Server) -> None:
     path, _ = find(SHORT_NAMES[1], tmp_path, server)
     path.write_bytes(b"something else")
-    with pytest.raises(SourceRefused, match="as it was at first use"):
+    with pytest.raises(SourceError, match="as it was at first use"):
         find(SHORT_NAMES[1], tmp_path, server)
 
 
 def test_downloads_that_end_early_or_are_missing(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(SourceRefused, match=r"could not be downloaded \(HTTP Error 404"):
+    with pytest.raises(SourceError, match=r"could not be downloaded \(HTTP Error 404"):
         find("https://a.example/missing.pkl", tmp_path, server)
     server.promised += 10
-    with pytest.raises(SourceRefused, match="ended 10 bytes early"):
+    with pytest.raises(SourceError, match="ended 10 bytes early"):
         find("https://a.example/network.pkl", tmp_path, server)
     assert not list(tmp_path.iterdir())
 
 
 def test_only_https(tmp_path: Path) -> None:
     for url in ("http://127.0.0.1/network.pkl", "file:///etc/passwd", "ftp://127.0.0.1/x"):
-        with pytest.raises(SourceRefused, match="must begin with https://"):
+        with pytest.raises(SourceError, match="must begin with https://"):
             locate(url, cache=tmp_path, sha256=None, tell=lambda text: None)
 
 
@@ -173,16 +173,16 @@ def test_no_credentials_are_told(server: Server, tmp_path: Path) -> None:
     assert "hunter2" in server.asked[-1]
     assert told[0].startswith("downloading https://***@a.example/network.pkl?token=*** to ")
     assert "hunter2" not in " ".join(told)
-    with pytest.raises(SourceRefused, match=r"^https://\*\*\*@a.example/missing.pkl could not"):
+    with pytest.raises(SourceError, match=r"^https://\*\*\*@a.example/missing.pkl could not"):
         find("https://me:hunter2@a.example/missing.pkl", tmp_path, server)
-    with pytest.raises(SourceRefused, match=r"not http://\*\*\*@a.example/x$"):
+    with pytest.raises(SourceError, match=r"not http://\*\*\*@a.example/x$"):
         locate("http://me:hunter2@a.example/x", cache=tmp_path, sha256=None, tell=told.append)
 
 
 def test_unknown_sources(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(SourceRefused, match="did you mean edm-ffhq-64x64-uncond-vp"):
+    with pytest.raises(SourceError, match="did you mean edm-ffhq-64x64-uncond-vp"):
         find("edm-ffhq-64x64-uncond-pv", tmp_path, server)
-    with pytest.raises(SourceRefused, match="short names: edm-cifar10"):
+    with pytest.raises(SourceError, match="short names: edm-cifar10"):
         find("my.pkl", tmp_path, server)
 
 

@@ -17,7 +17,6 @@ import torch
 import dgray
 from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.stored import (
-    NetworkRefused,
     StoredNetwork,
     build_denoiser,
     build_module,
@@ -25,6 +24,7 @@ from dgray.base.networks.importing.stored import (
     write_network,
 )
 from dgray.cli.network import main
+from dgray.errors import NetworkFileError
 from dgray.files import sha256_of
 from tests.base.networks.edm_records import snapshot
 from tests.base.networks.network_cases import Golden
@@ -125,9 +125,9 @@ def test_weights_must_be_those_of_the_architecture(golden: Golden, tmp_path: Pat
         ({**golden.state, name: golden.state[name].T[:3]}, f"{name}: .* instead of"),
         ({**golden.state, name: golden.state[name].long()}, "must .* be floating-point"),
     ):
-        with pytest.raises(NetworkRefused, match=words):
+        with pytest.raises(NetworkFileError, match=words):
             build_module(replace(network, state=state))
-        with pytest.raises(NetworkRefused, match=words):
+        with pytest.raises(NetworkFileError, match=words):
             write_network(tmp_path / "n.safetensors", replace(network, state=state))
     assert not list(tmp_path.iterdir())
 
@@ -145,11 +145,11 @@ def test_damaged_files(golden: Golden, tmp_path: Path) -> None:
     assert read_network(path).origin == {"note": "x"}
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(NetworkRefused, match="damaged"):
+    with pytest.raises(NetworkFileError, match="damaged"):
         read_network(path)
     path.write_bytes(content)
     path.with_suffix(".json").write_text("{")
-    with pytest.raises(NetworkRefused, match="damaged"):
+    with pytest.raises(NetworkFileError, match="damaged"):
         read_network(path)
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import pytest
 
-from dgray.record.run_lock import RunRefused
+from dgray.errors import RunRefusedError, StoreError
 from dgray.record.storage import lease as lease_module
 from dgray.record.storage.lease import Lease
 from dgray.record.storage.location import Uri, location
-from dgray.record.storage.store import Store, StoreError
+from dgray.record.storage.store import Store
 from tests.record.storage.conftest import Bucket
 from tests.record.storage.faulty_proxy import Fault, FaultyProxy
 
@@ -49,7 +49,7 @@ def claims(bucket: Bucket) -> list[str]:
 
 def test_a_second_driver_is_refused_with_who_holds_it_and_no_longer(bucket: Bucket) -> None:
     first = take(bucket)
-    with pytest.raises(RunRefused) as refused:
+    with pytest.raises(RunRefusedError) as refused:
         take(bucket)
     assert f"process {os.getpid()} on {socket.gethostname()} (since 2" in str(refused.value)
     assert "--out" in str(refused.value)
@@ -81,7 +81,7 @@ def test_of_many_at_once_never_two_hold_it(bucket: Bucket) -> None:
         barrier.wait()
         try:
             lease = take(bucket)
-        except RunRefused:
+        except RunRefusedError:
             with lock:
                 refusals += 1
             return

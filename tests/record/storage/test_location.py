@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dgray.record.run_lock import RunRefused
+from dgray.errors import RunRefusedError
 from dgray.record.storage.location import Uri, location
 
 
@@ -54,7 +54,7 @@ def test_a_uri_is_shown_as_it_is_given_back() -> None:
     ],
 )
 def test_what_is_refused_and_that_no_secret_is_repeated(text: str, words: str) -> None:
-    with pytest.raises(RunRefused) as refused:
+    with pytest.raises(RunRefusedError) as refused:
         location(text)
     assert words in str(refused.value)
     assert "hunter2" not in str(refused.value)

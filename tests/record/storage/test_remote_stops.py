@@ -10,8 +10,8 @@ import pytest
 
 from dgray.cli import report, study
 from dgray.engine.events import CheckpointDone, Event
+from dgray.errors import RunRefusedError
 from dgray.record.open_run import open_run
-from dgray.record.run_lock import RunRefused
 from dgray.record.storage import lease as lease_module
 from dgray.record.storage import store as store_module
 from dgray.record.storage.location import location
@@ -45,7 +45,7 @@ def test_a_store_that_goes_away_stops_the_study_with_words_and_nothing_half_writ
     told = capfd.readouterr().err
     assert told.startswith(f"{uri}: the store did not answer as it should for ")
     assert "whole and kept" in told
-    assert f"To go on: python -m dgray.study tiny.yaml --engine {engine} --out {uri}" in told
+    assert f"To resume: python -m dgray.study tiny.yaml --engine {engine} --out {uri}" in told
     assert "Traceback" not in told
     objects = bucket.objects()
     rows = [name for name in objects if name.startswith("rows/")]
@@ -130,10 +130,10 @@ def test_fresh_and_other_studies_and_other_things(bucket: Bucket) -> None:
     again = open_run(plan, uri, fresh=False)
     assert again.is_resumed
     again.close()
-    with pytest.raises(RunRefused, match=rf"^{bucket.uri()}: .*seed: 0 there, 3 here"):
+    with pytest.raises(RunRefusedError, match=rf"^{bucket.uri()}: .*seed: 0 there, 3 here"):
         open_run(plan_of(STUDY, "seed=3"), uri, fresh=False)
     bucket.put("chapter1.tex", b"x", path="thesis")
-    with pytest.raises(RunRefused, match=r"this one holds chapter1\.tex and no study\.lock"):
+    with pytest.raises(RunRefusedError, match=r"this one holds chapter1\.tex and no study\.lock"):
         open_run(plan, location(bucket.uri("thesis")), fresh=False)
     assert bucket.objects("thesis") == {"chapter1.tex": b"x"}
     assert not [name for name in bucket.objects() if name.startswith(".")]

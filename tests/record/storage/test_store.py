@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from dgray.errors import StoreError
 from dgray.record.storage import store as store_module
 from dgray.record.storage.location import Uri, location
-from dgray.record.storage.store import Store, StoreError
+from dgray.record.storage.store import Store
 from tests.record.storage.conftest import Bucket
 from tests.record.storage.faulty_proxy import Fault, FaultyProxy
 

@@ -19,8 +19,9 @@ import numpy as np
 from torch import Tensor
 
 from dgray.base.networks.edm_architecture import EdmArchitecture, Value
-from dgray.base.networks.importing.inert_pickle import Call, PickleRefused, read_inert
+from dgray.base.networks.importing.inert_pickle import Call, read_inert
 from dgray.base.networks.importing.torch_storage import TENSOR_GLOBALS, read_tensor
+from dgray.errors import PickleError
 
 RECORD = "torch_utils.persistence._reconstruct_persistent_obj"
 MODULE_DICT = "torch.nn.modules.container.ModuleDict"
@@ -54,18 +55,18 @@ def read_edm_pickle(path: Path) -> ImportedNetwork:
     """The averaged network ("ema") of a file, or the network that the file is.
 
     Raises:
-        PickleRefused: the file is damaged, or holds anything but such a network.
+        PickleError: the file is damaged, or holds anything but such a network.
         ArchitectureError: it holds a network of unknown kind.
         OSError: it cannot be read.
     """
     if path.stat().st_size == 0:
-        raise PickleRefused(f"{path} is empty")
+        raise PickleError(f"{path} is empty")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         content = read_inert(cast(BinaryIO, mapped), allowed=ALLOWED)
     if isinstance(content, dict):
         if "ema" not in content:
             found = ", ".join(map(str, content))[:200]
-            raise PickleRefused(f'a snapshot must have an entry "ema"; {path} has: {found}')
+            raise PickleError(f'a snapshot must have an entry "ema"; {path} has: {found}')
         content = content["ema"]
     name, source, state = _record(content)
     architecture = EdmArchitecture(name, _arguments(state))
@@ -74,7 +75,7 @@ def read_edm_pickle(path: Path) -> ImportedNetwork:
     for weight_name, weight in _weights(content, "", set()):
         num_bytes += weight.nbytes
         if num_bytes > path.stat().st_size:
-            raise PickleRefused(f"{path} must not have the same numbers in several weights")
+            raise PickleError(f"{path} must not have the same numbers in several weights")
         weights[weight_name] = weight
     digest = hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()
     return ImportedNetwork(architecture, weights, digest)
@@ -87,28 +88,28 @@ def _record(value: Any) -> tuple[str, str, dict[str, Any]]:
             str(value.function) == RECORD
         ):
             if version != RECORD_VERSION:
-                raise PickleRefused(f"a record must be of version {RECORD_VERSION}, not {version}")
+                raise PickleError(f"a record must be of version {RECORD_VERSION}, not {version}")
             match meta:
                 case {"class_name": str(name), "module_src": str(source), "state": dict(state)}:
                     return name, source, state
-    raise PickleRefused("a network must be a record of class name, source and state; it is not")
+    raise PickleError("a network must be a record of class name, source and state; it is not")
 
 
 def _weights(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of a layer and the layers in it, in the order of torch's state dict."""
     if id(value) in seen or len(prefix.split(".")) > DEEPEST:
-        raise PickleRefused(f"a layer must occur once and not too deep; {prefix!r} does not")
+        raise PickleError(f"a layer must occur once and not too deep; {prefix!r} does not")
     seen.add(id(value))
     state = _layer_state(value, prefix)
     skipped = state.get("_non_persistent_buffers_set", set())
     if not isinstance(skipped, set):
-        raise PickleRefused(f"{prefix}_non_persistent_buffers_set must be a set")
+        raise PickleError(f"{prefix}_non_persistent_buffers_set must be a set")
     for kind in ("_parameters", "_buffers"):
         for name, weight in _entries(state, kind, prefix).items():
             if weight is None or (kind == "_buffers" and name in skipped):
                 continue
             if id(weight) in seen:
-                raise PickleRefused(f"a weight must occur once; {prefix}{name} does not")
+                raise PickleError(f"a weight must occur once; {prefix}{name} does not")
             seen.add(id(weight))
             yield f"{prefix}{name}", read_tensor(weight)
     for name, layer in _entries(state, "_modules", prefix).items():
@@ -119,7 +120,7 @@ def _weights(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Ten
 def _layer_state(value: Any, prefix: str) -> dict[str, Any]:
     if isinstance(value, Call) and str(value.function) == MODULE_DICT:
         if not isinstance(value.state, dict):
-            raise PickleRefused(f"{prefix}: a ModuleDict must have a state")
+            raise PickleError(f"{prefix}: a ModuleDict must have a state")
         return value.state
     return _record(value)[2]
 
@@ -132,17 +133,17 @@ def _entries(state: Mapping[str, Any], kind: str, prefix: str) -> dict[str, Any]
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and name and "." not in name for name in found
     ):
-        raise PickleRefused(f"{prefix}{kind} must be a dictionary of plain names")
+        raise PickleError(f"{prefix}{kind} must be a dictionary of plain names")
     return found
 
 
 def _arguments(state: Mapping[str, Any]) -> dict[str, Value]:
     """The arguments that the network was made with."""
     if state.get("_init_args", ()) not in ((), []):
-        raise PickleRefused("a network's arguments must all be named")
+        raise PickleError("a network's arguments must all be named")
     given = state.get("_init_kwargs")
     if not isinstance(given, dict):
-        raise PickleRefused("a network must say with which arguments it was made (_init_kwargs)")
+        raise PickleError("a network must say with which arguments it was made (_init_kwargs)")
     return {str(name): _plain(value) for name, value in given.items() if value is not None}
 
 
@@ -165,4 +166,4 @@ def _plain_scalar(value: Any) -> str | int | float | bool:
                 if len(raw) == kind.itemsize:
                     number: int | float | bool = np.frombuffer(raw, kind)[0].item()
                     return number
-    raise PickleRefused("an argument of a network must be a plain number, name or list of them")
+    raise PickleError("an argument of a network must be a plain number, name or list of them")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from dgray.errors import PickleError
+
 LITERALS = frozenset(
     {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
     | {"STRING", "BINSTRING", "SHORT_BINSTRING"}
@@ -30,10 +32,6 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
 GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 IGNORED = frozenset({"PROTO", "FRAME"})
-
-
-class PickleRefused(ValueError):
-    """A pickle that is damaged, or asks for something that is not on the list."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def read_inert(file: BinaryIO, *, allowed: Collection[str], with_persistent: boo
         with_persistent: references to the outside may occur.
 
     Raises:
-        PickleRefused: damaged; an opcode that no plain data needs; a name that is not allowed (all
+        PickleError: damaged; an opcode that no plain data needs; a name that is not allowed (all
             of them are told).
     """
     machine = _Machine(allowed, with_persistent)
@@ -89,15 +87,15 @@ def read_inert(file: BinaryIO, *, allowed: Collection[str], with_persistent: boo
         machine.run(file)
     except (ValueError, LookupError, TypeError, OverflowError) as error:
         if not machine.refused:
-            raise PickleRefused(f"the pickle is damaged or cut short: {error}") from error
+            raise PickleError(f"the pickle is damaged or cut short: {error}") from error
     if machine.refused:
-        raise PickleRefused(
+        raise PickleError(
             "only names that such a file needs may occur in it, but it refers to "
             f"{', '.join(sorted(machine.refused))}; nothing was executed. If you trust the "
             "source, have the names reviewed"
         )
     if len(machine.stack) != 1 or machine.marked:
-        raise PickleRefused("a pickle must leave exactly one value")
+        raise PickleError("a pickle must leave exactly one value")
     return machine.stack[0]
 
 

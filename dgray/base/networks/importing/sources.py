@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from dgray.credentials import without_credentials
+from dgray.errors import SourceError
 from dgray.files import sha256_of, write_atomically
 
 ADDRESS = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
@@ -41,10 +42,6 @@ LICENCE = (
 )
 RECORD_SUFFIX = ".sha256"
 TIMEOUT = 60  # seconds without an answer
-
-
-class SourceRefused(ValueError):
-    """A network that is not there, or is not what it was."""
 
 
 class Response(Protocol):
@@ -106,19 +103,19 @@ def locate(
         open_url: asks for an address.
 
     Raises:
-        SourceRefused: there is no such file, it could not be downloaded, or it is another one.
+        SourceError: there is no such file, it could not be downloaded, or it is another one.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise SourceRefused(f"sha256 must be 64 hexadecimal digits, not {sha256!r}")
+        raise SourceError(f"sha256 must be 64 hexadecimal digits, not {sha256!r}")
     url = ADDRESS + source + ".pkl" if source in SHORT_NAMES else source
     if "://" not in url:
         path = Path(source).expanduser()
         if not path.is_file():
-            raise SourceRefused(_missing(source))
+            raise SourceError(_missing(source))
         _check(path, sha256_of(path), sha256, tell)
         return path
     if urlsplit(url).scheme != "https" and open_url is open_https:
-        raise SourceRefused(f"an address must begin with https://, not {without_credentials(url)}")
+        raise SourceError(f"an address must begin with https://, not {without_credentials(url)}")
     path = (default_cache() if cache is None else cache) / _file_name(url)
     if not path.is_file():
         if source in SHORT_NAMES:
@@ -153,7 +150,7 @@ def _download(url: str, path: Path, open_url: OpenUrl, pinned: str | None) -> No
     try:
         write_atomically(path, write)
     except (OSError, http.client.HTTPException) as error:
-        raise SourceRefused(
+        raise SourceError(
             f"{without_credentials(url)} could not be downloaded ({error}); without a network, "
             f"download it elsewhere and name the file instead, or put it at {path}"
         ) from error
@@ -170,9 +167,9 @@ def _check(path: Path, found: str, pinned: str | None, tell: Callable[[str], Non
         _record(record, path, found, tell)
         return
     except (IndexError, UnicodeDecodeError) as error:
-        raise SourceRefused(f"{record} must hold a sha256, but does not; remove it") from error
+        raise SourceError(f"{record} must hold a sha256, but does not; remove it") from error
     if recorded.lower() != found:
-        raise SourceRefused(
+        raise SourceError(
             f"{path} must stay as it was at first use: sha256 {recorded} is recorded in {record}, "
             f"but it has {found}. If it was replaced on purpose, remove {record}"
         )
@@ -190,7 +187,7 @@ def _record(record: Path, path: Path, found: str, tell: Callable[[str], None]) -
 
 def _compare(what: object, found: str, pinned: str) -> None:
     if found != pinned.lower():
-        raise SourceRefused(
+        raise SourceError(
             f"{what} must have the pinned sha256 {pinned.lower()}, but it has {found}; get the "
             "right file, or pin this one if you trust it"
         )

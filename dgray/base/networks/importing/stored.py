@@ -21,14 +21,11 @@ from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.edm_pickle import read_edm_pickle
 from dgray.base.networks.preconditioning import Preconditioned
+from dgray.errors import NetworkFileError
 from dgray.files import sha256_of, write_atomically
 
 PICKLE, SAFETENSORS, DESCRIPTION = ".pkl", ".safetensors", ".json"
 SHOWN = 3  # differences told in an error
-
-
-class NetworkRefused(ValueError):
-    """A file that is no network of ours."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def read_network(path: Path) -> StoredNetwork:
         }
         return StoredNetwork(imported.architecture, imported.state, {"source": origin})
     if path.suffix != SAFETENSORS:
-        raise NetworkRefused(
+        raise NetworkFileError(
             f"a network must be a {SAFETENSORS} file with a {DESCRIPTION} file beside it, or a "
             f"{PICKLE} file of EDM, not {path}"
         )
@@ -74,7 +71,7 @@ def read_network(path: Path) -> StoredNetwork:
         record = json.loads(description.read_text(encoding="utf-8"))
         state = safetensors.torch.load_file(path)
     except (json.JSONDecodeError, UnicodeDecodeError, safetensors.SafetensorError) as error:
-        raise NetworkRefused(f"{path} or {description} is damaged: {error}") from error
+        raise NetworkFileError(f"{path} or {description} is damaged: {error}") from error
     architecture = EdmArchitecture.from_json(record)
     own = ("preconditioning", "init_kwargs", "num_parameters")
     rest = {name: value for name, value in record.items() if name not in own}
@@ -85,10 +82,10 @@ def write_network(path: Path, network: StoredNetwork) -> None:
     """Write ``path`` (.safetensors) and the JSON file beside it, each whole or not at all.
 
     Raises:
-        NetworkRefused: another kind of path, or weights that are not those of the architecture.
+        NetworkFileError: another kind of path, or weights that are not those of the architecture.
     """
     if path.suffix != SAFETENSORS:
-        raise NetworkRefused(f"the file to write must end in {SAFETENSORS}, not {path.name}")
+        raise NetworkFileError(f"the file to write must end in {SAFETENSORS}, not {path.name}")
     module = build_module(network)
     record = {
         **network.architecture.to_json(),
@@ -106,7 +103,7 @@ def build_module(network: StoredNetwork) -> Preconditioned:
     """The module with these weights, in float32, on the CPU.
 
     Raises:
-        NetworkRefused: names, shapes or kinds of weights are not those of the architecture.
+        NetworkFileError: names, shapes or kinds of weights are not those of the architecture.
     """
     module = _blank(network)
     expected = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
@@ -117,7 +114,7 @@ def build_module(network: StoredNetwork) -> Preconditioned:
         if found.get(name) != expected.get(name)
     ] + [name for name, weight in network.state.items() if not weight.is_floating_point()]
     if wrong:
-        raise NetworkRefused(
+        raise NetworkFileError(
             "weights must have the names and shapes of the architecture and be floating-point, "
             f"but {len(wrong)} differ: {'; '.join(wrong[:SHOWN])}"
         )
@@ -130,7 +127,7 @@ def build_denoiser(network: StoredNetwork, device: torch.device | str = "cpu") -
     """Build the denoiser of a network: in evaluation mode, its weights frozen, float32.
 
     Raises:
-        NetworkRefused: as ``build_module``.
+        NetworkFileError: as ``build_module``.
     """
     module = build_module(network).to(device).eval().requires_grad_(False)
     architecture = network.architecture
@@ -141,9 +138,11 @@ def _blank(network: StoredNetwork) -> Preconditioned:
     """The module without weights, if its description is in proportion to the weights there are."""
     blocks, weights = network.architecture.num_blocks, len(network.state)
     if blocks > weights:
-        raise NetworkRefused(f"{blocks} blocks must have as many weights, but there are {weights}")
+        raise NetworkFileError(
+            f"{blocks} blocks must have as many weights, but there are {weights}"
+        )
     try:
         with torch.device("meta"):  # neither memory nor time for initial weights
             return network.architecture.build()
     except (RuntimeError, ArithmeticError, LookupError) as error:  # of sizes that cannot be
-        raise NetworkRefused(f"no network has such an architecture: {error}") from error
+        raise NetworkFileError(f"no network has such an architecture: {error}") from error

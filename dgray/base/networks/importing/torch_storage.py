@@ -18,13 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgray.base.networks.importing.inert_pickle import (
-    Call,
-    Global,
-    Persistent,
-    PickleRefused,
-    read_inert,
-)
+from dgray.base.networks.importing.inert_pickle import Call, Global, Persistent, read_inert
+from dgray.errors import PickleError
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of torch.save
 PROTOCOL_VERSION = 1001
@@ -54,34 +49,34 @@ def read_storage(blob: bytes) -> Tensor:
     """The numbers of a storage, as a vector on the CPU wherever they were before.
 
     Raises:
-        PickleRefused: not such a blob, or one that asks for more than a plain storage.
+        PickleError: not such a blob, or one that asks for more than a plain storage.
     """
     file = io.BytesIO(blob)
     if read_inert(file, allowed=()) != MAGIC_NUMBER:
-        raise PickleRefused("a storage must begin with torch's magic number; it does not")
+        raise PickleError("a storage must begin with torch's magic number; it does not")
     version = read_inert(file, allowed=())
     machine = read_inert(file, allowed=())
     if version != PROTOCOL_VERSION or not isinstance(machine, dict):
-        raise PickleRefused(f"a storage must be of version {PROTOCOL_VERSION}; it is not")
+        raise PickleError(f"a storage must be of version {PROTOCOL_VERSION}; it is not")
     if machine.get("little_endian") is not True:
-        raise PickleRefused("a storage must be little-endian")
+        raise PickleError("a storage must be little-endian")
     reference = read_inert(file, allowed=STORAGES, with_persistent=True)
     dtype, key, count = _reference(reference)
     if read_inert(file, allowed=()) != [key]:
-        raise PickleRefused("a storage must list its own key and no other")
+        raise PickleError("a storage must list its own key and no other")
     start = file.tell()
     if len(blob) < start + COUNT.size or COUNT.unpack_from(blob, start) != (count,):
-        raise PickleRefused(f"a storage must repeat its count of {count} numbers before them")
+        raise PickleError(f"a storage must repeat its count of {count} numbers before them")
     data = memoryview(blob)[start + COUNT.size :]
     if len(data) != count * dtype.itemsize:
-        raise PickleRefused(
+        raise PickleError(
             f"a storage of {count} numbers of {dtype} must have {count * dtype.itemsize} bytes, "
             f"but {len(data)} follow"
         )
     if dtype == torch.bool and not set(bytes(data)) <= {0, 1}:
-        raise PickleRefused("truth values must be 0 or 1")
+        raise PickleError("truth values must be 0 or 1")
     if not count:
-        raise PickleRefused("a storage must not be empty")
+        raise PickleError("a storage must not be empty")
     return torch.frombuffer(bytearray(data), dtype=dtype)
 
 
@@ -90,26 +85,26 @@ def _reference(reference: Any) -> tuple[torch.dtype, str, int]:
     match reference:
         case Persistent(identity=("storage", Global() as kind, str(key), str(), int(count), None)):
             return STORAGES[str(kind)], key, count
-    raise PickleRefused("a storage must be one plain storage of torch, and no view of one")
+    raise PickleError("a storage must be one plain storage of torch, and no view of one")
 
 
 def read_tensor(call: Any) -> Tensor:
     """The tensor, or parameter, that ``call`` would rebuild; it covers its whole storage.
 
     Raises:
-        PickleRefused: no tensor, or one of other strides, offset or size than its storage.
+        PickleError: no tensor, or one of other strides, offset or size than its storage.
     """
     if _is(call, REBUILD_PARAMETER) and call.arguments:
         call = call.arguments[0]
     if not _is(call, REBUILD_TENSOR):
-        raise PickleRefused(f"a weight must be a tensor, not {_words(call)}")
+        raise PickleError(f"a weight must be a tensor, not {_words(call)}")
     match call.arguments[:4]:
         case (Call(arguments=(bytes(blob),)) as storage, int(offset), tuple(size), tuple(stride)):
             if _is(storage, LOAD_FROM_BYTES):
                 values = read_storage(blob)
                 _check_view(len(values), offset, size, stride)
                 return values.reshape(size)
-    raise PickleRefused("a tensor must have a storage, an offset, a size and strides")
+    raise PickleError("a tensor must have a storage, an offset, a size and strides")
 
 
 def _check_view(count: int, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> None:
@@ -119,7 +114,7 @@ def _check_view(count: int, offset: int, size: tuple[Any, ...], stride: tuple[An
     """
     plain = all(type(n) is int and 0 <= n < 2**63 for n in (*size, *stride, abs(offset)))
     if len(size) != len(stride) or len(size) > MOST_DIMENSIONS or not plain:
-        raise PickleRefused(
+        raise PickleError(
             f"a tensor must have as many sizes as strides, at most {MOST_DIMENSIONS}, all of them "
             "whole numbers that are not negative; this one has not"
         )
@@ -130,7 +125,7 @@ def _check_view(count: int, offset: int, size: tuple[Any, ...], stride: tuple[An
         for length, step, whole in zip(size, stride, expected, strict=True)
     )
     if offset != 0 or math.prod(size) != count or not fits:
-        raise PickleRefused(
+        raise PickleError(
             f"a tensor must be its whole storage in row-major order, but one of size {size}, "
             f"strides {stride} and offset {offset} was asked of {count} numbers"[:400]
         )

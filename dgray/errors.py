@@ -1,0 +1,94 @@
+"""All exceptions that dgray raises for errors a user can cause or has to know of.
+
+Each class has the exit status with which the command line ends (``dgray.cli.command``): 2 for a
+request that is refused before anything is computed, 1 for work that could not be completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from dgray.config.reading.problem import Problem
+
+INTERRUPTED = 130  # exit status after Ctrl-C or SIGTERM, as of a shell
+
+
+class DgrayError(Exception):
+    """Base class of all errors of dgray; the message states the rule, the value and the fix."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class StudyError(DgrayError):
+    """Raised when a study file is invalid; holds every problem that was found in it."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+class RunRefusedError(DgrayError):
+    """Raised when a run folder or the requested resources cannot be used for this command."""
+
+
+class NotARunError(DgrayError):
+    """Raised when a folder that should be reported holds no run of a study."""
+
+
+class NoRowsError(DgrayError):
+    """Raised when a run has no rows yet."""
+
+
+class NoSuchModelError(DgrayError):
+    """Raised when a run has no such trial, replicate, guidance weight or checkpoint to sample."""
+
+
+class NetworkError(DgrayError, ValueError):
+    """Base class of the errors of pretrained networks."""
+
+
+class ArchitectureError(NetworkError):
+    """Raised when a file describes a network that dgray cannot build."""
+
+
+class DiffusersError(NetworkError):
+    """Raised when a folder is not a supported model of the diffusers library."""
+
+
+class NetworkFileError(NetworkError):
+    """Raised when a stored network is damaged or does not match its architecture."""
+
+
+class PickleError(NetworkError):
+    """Raised when a pickle is damaged or holds anything but plain data and tensors."""
+
+
+class SourceError(NetworkError):
+    """Raised when a network cannot be downloaded, or its checksum is not the expected one."""
+
+
+class StoreError(DgrayError, OSError):
+    """Raised when a disk or an object store cannot be read or written; ends the study."""
+
+    exit_status = 1
+
+
+class DiskFullError(StoreError):
+    """Raised when no space is left for a file; nothing of that file has been written."""
+
+
+class ArtifactError(DgrayError):
+    """Raised when an artifact that all trials share cannot be computed; ends the study."""
+
+    exit_status = 1
+
+
+class EngineError(DgrayError):
+    """Raised when the engine cannot start, or when it ended while a study was running."""
+
+    exit_status = 1
