@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -23,7 +22,7 @@ from dgray.base.fit_data import BaseData
 from dgray.base.fit_network import BaseArchitecture, as_denoiser, build_network, denoise
 from dgray.base.fit_state import BaseState, read_metadata, to_safetensors
 from dgray.diffusion.denoiser import Denoiser
-from dgray.diffusion.noise import named_generator
+from dgray.diffusion.noise import global_seed, named_generator
 from dgray.diffusion.preconditioned import denoising_loss
 from dgray.diffusion.sigmas import log_normal
 
@@ -113,7 +112,7 @@ def fit_base(
     """
     _check(data, architecture)
     definition = _definition(data, architecture, schedule, seed)
-    with _global_generators(device, named_generator(seed, "base", "initial").initial_seed()):
+    with global_seed(named_generator(seed, "base", "initial").initial_seed(), device):
         network = build_network(architecture)
     state = BaseState.start(network.to(device).train())
     if resume is not None:
@@ -168,17 +167,9 @@ def _loss(
         is_dropped = torch.rand(size, generator=generator) < LABEL_DROPOUT
         labels = torch.where(is_dropped, -1, data.labels[chosen]).to(device)
     clean, noisy, sigma = clean.to(device), noisy.to(device), sigma.to(device)
-    with _global_generators(device, generator.initial_seed()):
+    with global_seed(generator.initial_seed(), device):
         denoised = denoise(state.network, architecture, noisy, sigma, labels)
     return denoising_loss(denoised, clean, sigma, architecture.sigma_data)
-
-
-@contextmanager
-def _global_generators(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's global generators, from which layers draw; as they were afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _check(data: BaseData, architecture: BaseArchitecture) -> None:

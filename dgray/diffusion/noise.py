@@ -7,7 +7,8 @@ The noise of sample seed i is the same however samples are split over batches, w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,15 @@ def named_generator(*names: int | str) -> torch.Generator:
     """A CPU generator seeded by a hash of the names, e.g. (seed, "fit", replicate, epoch)."""
     digest = hashlib.sha256(repr(names).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@contextmanager
+def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators, from which layers draw, and restore them afterwards."""
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def seeded_noise(

@@ -1,4 +1,4 @@
-r"""What a discriminator is, and the controls whose answer is known.
+r"""Interfaces of discriminators, and the controls whose answer is known.
 
 A discriminator gives a logit d(x; sigma), its estimate of log p_data - log p_model at x and sigma.
 Guidance uses its gradient, likelihoods its Laplacian.
@@ -12,145 +12,173 @@ from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from dgray.diffusion.mixture import GaussianMixture
 
 
 class Differentiable(Protocol):
-    """What an objective asks of a discriminator: see ``Discriminator``."""
+    """Scalar field with a gradient, all that objectives need of a discriminator.
+
+    x has shape (..., d) and sigma, > 0, shape (...).
+    """
 
     def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """d(x; sigma), shape (...)."""
+        """Return d(x; sigma) in nats, shape (...)."""
         ...
 
     def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """grad_x d, shape (..., d)."""
+        """Return grad_x d, shape (..., d), differentiable by the trained tensors."""
         ...
 
 
 class Discriminator(Differentiable, Protocol):
-    """A scalar field and its derivatives; x of shape (..., d), sigma of shape (...), > 0."""
-
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """d(x; sigma) in nats, shape (...)."""
-        ...
-
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """grad_x d, shape (..., d)."""
-        ...
+    """Scalar field with gradient and Laplacian."""
 
     def gradient_and_laplacian(
         self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """grad_x d, shape (..., d), and sum_i d2d/dx_i^2, shape (...).
+        """Return grad_x d, shape (..., d), and sum_i d2d/dx_i^2, shape (...), without a graph.
 
-        ``probes``: see ``Denoiser``; may be used where the exact sum is dear.
+        Args:
+            x: shape (..., d).
+            sigma: shape (...), > 0.
+            probes: vectors of +-1, shape (P, ..., d), for Hutchinson's estimate of the Laplacian;
+                ignored where the exact one is cheap.
         """
         ...
 
 
 class Ensemble(Discriminator, Protocol):
-    """R discriminators of one kind, whose tensors carry a leading dimension R.
+    """R discriminators of one architecture, whose tensors carry a leading dimension R.
 
-    As a discriminator it takes x of shape (R, N, d) and sigma of shape (R, N), or (1, N, d) and
-    (1, N) for all; every member equals the member alone up to rounding.
+    It takes x of shape (R, N, d) and sigma of shape (R, N), or (1, N, d) and (1, N) for rows that
+    all members share. Every member equals the member alone up to rounding.
     """
 
     @property
     def num_parameters(self) -> int:
-        """Trained parameters of one member."""
+        """Number of trained parameters of one member."""
         ...
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Everything that is trained, always in the same order."""
+        """All trained tensors, always in the same order."""
         ...
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
-        """The same ensemble with other ``tensors``."""
+        """Return the same ensemble with other ``tensors``."""
         ...
 
     def member(self, index: int) -> Discriminator:
-        """One of the R."""
+        """Return one of the R discriminators, bound to no labels."""
         ...
 
     def dropped(
         self, probability: float, generators: Sequence[torch.Generator], num_rows: int
     ) -> Differentiable:
-        """With units of each of N rows dropped; masks of member r from generators[r] alone."""
+        """Return the ensemble with dropout on each of N rows.
+
+        Args:
+            probability: of a unit to be dropped, in [0, 1).
+            generators: on the CPU; generators[r] alone draws the masks of member r.
+            num_rows: N.
+        """
         ...
 
 
+def draw_dropout_masks(
+    probability: float,
+    generators: Sequence[torch.Generator],
+    shapes: Sequence[tuple[int, ...]],
+    like: Tensor,
+) -> tuple[Tensor, ...]:
+    """Draw inverted dropout masks, 0 or 1 / (1 - probability).
+
+    Args:
+        probability: of a unit to be dropped, in [0, 1).
+        generators: R of them, on the CPU.
+        shapes: of the mask of one member.
+        like: tensor of the dtype and device of the masks.
+
+    Returns:
+        One mask of shape (R, *shape) for each of the shapes.
+    """
+    masks = []
+    for shape in shapes:
+        uniform = torch.stack([torch.rand(shape, generator=g) for g in generators])
+        masks.append((uniform >= probability).to(like) / (1 - probability))
+    return tuple(masks)
+
+
 @dataclass(frozen=True)
-class ZeroDiscriminator:
+class ZeroDiscriminator(Discriminator):
     """The uninformed discriminator, logit 0: guidance by it is the base."""
 
+    @override
     def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Discriminator``."""
-        del x
         return torch.zeros_like(sigma)
 
+    @override
     def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Discriminator``."""
-        del sigma
         return torch.zeros_like(x)
 
+    @override
     def gradient_and_laplacian(
         self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See ``Discriminator``."""
         return torch.zeros_like(x), torch.zeros_like(sigma)
 
 
 @dataclass(frozen=True)
-class Oracle:
-    """The exact log-ratio of two mixtures: what a perfect discriminator would say."""
+class Oracle(Discriminator):
+    """The exact log-ratio of two mixtures: the logit of a perfect discriminator."""
 
     data: GaussianMixture
     model: GaussianMixture
 
+    @override
     def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Discriminator``."""
         return self.data.log_prob(x, sigma) - self.model.log_prob(x, sigma)
 
+    @override
     def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Discriminator``."""
         return self.data.score(x, sigma) - self.model.score(x, sigma)
 
+    @override
     def gradient_and_laplacian(
         self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See ``Discriminator``."""
         laplacian = self.data.laplacian(x, sigma) - self.model.laplacian(x, sigma)
         return self.gradient(x, sigma), laplacian
 
 
 @dataclass(frozen=True)
-class Oscillating:
+class Oscillating(Discriminator):
     """Another discriminator + amplitude sin(frequency x_1), at every sigma.
 
     The counter-example of Verine et al. 2025 (arXiv 2503.16117, Section 4 and App. A.2): the
-    cross-entropy rises by about amplitude^2 / 8 whatever the frequency, the squared gradient error
-    by about (amplitude frequency)^2 / 2.
+    cross-entropy rises by about amplitude^2 / 8 at every frequency, the squared gradient error by
+    about (amplitude frequency)^2 / 2.
     """
 
     inner: Discriminator
     amplitude: float
     frequency: float
 
+    @override
     def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Discriminator``."""
         wave = torch.sin(self.frequency * x[..., 0])
         return self.inner.logit(x, sigma) + self.amplitude * wave
 
+    @override
     def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Discriminator``."""
         return self._add_slope(self.inner.gradient(x, sigma), x)
 
+    @override
     def gradient_and_laplacian(
         self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See ``Discriminator``."""
         gradient, laplacian = self.inner.gradient_and_laplacian(x, sigma, probes)
         curvature = self.amplitude * self.frequency**2 * torch.sin(self.frequency * x[..., 0])
         return self._add_slope(gradient, x), laplacian - curvature

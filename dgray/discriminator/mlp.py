@@ -1,10 +1,10 @@
-r"""A multilayer perceptron on (x, ln sigma) with one logit; many of them as one batched ensemble.
+r"""Ensembles of multilayer perceptrons on (x, ln sigma) with one logit.
 
-Its input is (x / sqrt(sigma^2 + sigma_data^2), ln(sigma) / 4, sin and cos of ln sigma), EDM's
-scaling (Karras et al. 2022, Table 1). Gradient and Laplacian in x are written out instead of asked
-from automatic differentiation: the gradient is then an ordinary differentiable expression (the
-KL objective needs its derivative by the weights), and value, d first derivatives and the Laplacian
-travel forward together (Li et al. 2024, arXiv 2307.08214) at the cost of d + 2 passes.
+The input is (x / sqrt(sigma^2 + sigma_data^2), ln(sigma) / 4, sin and cos of ln sigma), with EDM's
+input scaling (Karras et al. 2022, arXiv 2206.00364, Table 1). Gradient and Laplacian in x are
+written out: the gradient is then an ordinary differentiable expression (the KL objective needs
+its derivative by the weights), and value, d first derivatives and the Laplacian travel forward
+together (Li et al. 2024, arXiv 2307.08214) at the cost of d + 2 passes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+from typing_extensions import override
+
+from dgray.discriminator.discriminator import Ensemble, draw_dropout_masks
 
 NOISE_FEATURES = 3  # ln(sigma) / 4, sin(ln sigma), cos(ln sigma)
 
-Derivatives = Callable[[Tensor, int], tuple[Tensor, ...]]
+Activation = Callable[[Tensor, int], tuple[Tensor, ...]]
 """(h, order) -> (phi(h), phi'(h), ...) up to that order, 0 to 2, each of the shape of h."""
 
 
-def silu(h: Tensor, order: int) -> tuple[Tensor, ...]:
-    """The function h sigmoid(h)."""
+def _silu(h: Tensor, order: int) -> tuple[Tensor, ...]:
     s = torch.sigmoid(h)
     value = h * s
     if order == 0:
@@ -33,105 +35,103 @@ def silu(h: Tensor, order: int) -> tuple[Tensor, ...]:
     first = torch.addcmul(s, value, 1 - s)  # s + h s (1 - s)
     if order == 1:
         return value, first
-    # second = s (1 - s) (2 + h - 2 value), written to reuse what is there
+    # second = s (1 - s) (2 + h - 2 value), in place to save memory
     return value, first, (s - s * s).mul_(2 + h - 2 * value)
 
 
-def softplus_(h: Tensor, order: int) -> tuple[Tensor, ...]:
-    """log(1 + exp h)."""
+def _softplus(h: Tensor, order: int) -> tuple[Tensor, ...]:
     s = torch.sigmoid(h)
     return (softplus(h), s, s * (1 - s))[: order + 1]
 
 
-def tanh(h: Tensor, order: int) -> tuple[Tensor, ...]:
-    """Hyperbolic tangent."""
+def _tanh(h: Tensor, order: int) -> tuple[Tensor, ...]:
     t = torch.tanh(h)
     first = 1 - t**2
     return (t, first, -2 * t * first)[: order + 1]
 
 
-ACTIVATIONS: Mapping[str, Derivatives] = {"silu": silu, "softplus": softplus_, "tanh": tanh}
+ACTIVATIONS: Mapping[str, Activation] = {"silu": _silu, "softplus": _softplus, "tanh": _tanh}
+"""Smooth activations with two derivatives: guidance is a gradient, likelihood a Laplacian."""
 
 
 @dataclass(frozen=True)
-class Mlp:
+class Mlp(Ensemble):
     """One network, or R networks whose tensors carry a leading dimension R.
 
+    An ensemble takes x of shape (R, N, d) and sigma of shape (R, N), a single network (N, d) and
+    (N,). Outputs have the dtype of x; the arithmetic is in the dtype of the weights.
+
     Attributes:
-        weights: per layer (in, out), or (R, in, out); the last has out = 1.
-        biases: per layer (1, out), or (R, 1, out).
+        weights: of each layer, (in, out) or (R, in, out); the last has out = 1.
+        biases: of each layer, (1, out) or (R, 1, out).
         sigma_data: scale of the data, > 0.
         activation: a name of ``ACTIVATIONS``.
-
-    An ensemble takes x of shape (R, N, d) and sigma of shape (R, N), a single network (N, d) and
-    (N,). Outputs have the dtype of x; the arithmetic is in that of the weights.
+        masks: dropout masks of the hidden layers, (R, N, width) each; empty: no dropout.
     """
 
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
     sigma_data: float
     activation: str = "silu"
+    masks: tuple[Tensor, ...] = ()
 
     @property
     def dimension(self) -> int:
-        """d, the dimension of x."""
+        """Dimension d of x."""
         return self.weights[0].shape[-2] - NOISE_FEATURES
 
     @property
+    @override
     def num_parameters(self) -> int:
-        """Parameters of one network."""
         return sum(t.shape[-2] * t.shape[-1] for t in self.tensors)
 
     @property
-    def hidden_widths(self) -> tuple[int, ...]:
-        """Units of each hidden layer."""
-        return tuple(w.shape[-1] for w in self.weights[:-1])
-
-    @property
+    @override
     def tensors(self) -> tuple[Tensor, ...]:
         """All weights, then all biases."""
         return (*self.weights, *self.biases)
 
+    @override
     def with_tensors(self, tensors: Sequence[Tensor]) -> Mlp:
-        """The same network with other ``tensors``."""
         count = len(self.weights)
         return replace(self, weights=tuple(tensors[:count]), biases=tuple(tensors[count:]))
 
+    @override
     def member(self, index: int) -> Mlp:
-        """One network of an ensemble."""
-        return self.with_tensors([t[index] for t in self.tensors])
+        return replace(self.with_tensors([t[index] for t in self.tensors]), masks=())
 
+    @override
     def dropped(
         self, probability: float, generators: Sequence[torch.Generator], num_rows: int
-    ) -> DroppedMlp:
-        """See ``Ensemble``."""
-        return DroppedMlp.draw(self, probability, generators, num_rows)
+    ) -> Mlp:
+        """Drop hidden units of each row."""
+        shapes = [(num_rows, weight.shape[-1]) for weight in self.weights[:-1]]
+        masks = draw_dropout_masks(probability, generators, shapes, self.weights[0])
+        return replace(self, masks=masks)
 
-    def logit(self, x: Tensor, sigma: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
-        """d(x; sigma), shape (N,) or (R, N); ``masks``: dropout, one per hidden layer or none."""
+    @override
+    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
         a, _ = self._input(x, sigma)
         for layer in range(len(self.weights) - 1):
-            (a,) = ACTIVATIONS[self.activation](self._affine(layer, a), 0)
-            a = a * masks[layer] if masks else a
+            (a,) = self._activate(layer, self._affine(layer, a), 0)
         return self._affine(-1, a)[..., 0].to(x.dtype)
 
-    def gradient(self, x: Tensor, sigma: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
-        """grad_x d, shape of x; differentiable by the weights."""
+    @override
+    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
         a, scale = self._input(x, sigma)
         slopes = []
         for layer in range(len(self.weights) - 1):
-            a, slope = ACTIVATIONS[self.activation](self._affine(layer, a), 1)
-            a, slope = (a * masks[layer], slope * masks[layer]) if masks else (a, slope)
+            a, slope = self._activate(layer, self._affine(layer, a), 1)
             slopes.append(slope)
         back = self.weights[-1].mT  # (1, width): d logit / d a of the last hidden layer
         for layer in range(len(slopes) - 1, -1, -1):
             back = (back * slopes[layer]) @ self._x_rows(layer).mT
         return (back * scale).to(x.dtype)
 
+    @override
     def gradient_and_laplacian(
         self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """grad_x d, shape of x, and the sum of second derivatives, shape of sigma."""
         a, scale = self._input(x, sigma)
         d = self.dimension
         hidden = self._affine(0, a)
@@ -140,7 +140,7 @@ class Mlp:
         rows = rows.reshape(d, *rows.shape[1:-1], *[1] * (scale.ndim + 1 - rows.ndim), -1)
         tangents, laplacian = scale * rows, torch.zeros_like(hidden)
         for layer in range(1, len(self.weights)):
-            a, first, second = ACTIVATIONS[self.activation](hidden, 2)
+            a, first, second = self._activate(layer - 1, hidden, 2)
             curvature = second.mul_((tangents**2).sum(0)).addcmul_(first, laplacian)
             jets = torch.cat([a[None], tangents * first, curvature[None]])
             jets = jets @ self.weights[layer]
@@ -149,7 +149,7 @@ class Mlp:
         return tangents[..., 0].movedim(0, -1).to(x.dtype), laplacian[..., 0].to(x.dtype)
 
     def _input(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """The first layer's input, and the factor that scaled x, shape (..., N, 1)."""
+        """Return the input of the first layer, and the factor that scaled x, (..., N, 1)."""
         sigma = sigma.to(self.weights[0].dtype)[..., None]
         scale = (sigma**2 + self.sigma_data**2).rsqrt()
         log_sigma = sigma.log()
@@ -159,43 +159,27 @@ class Mlp:
     def _affine(self, layer: int, a: Tensor) -> Tensor:
         return a @ self.weights[layer] + self.biases[layer]
 
+    def _activate(self, layer: int, h: Tensor, order: int) -> tuple[Tensor, ...]:
+        """Return the activation of a hidden layer and its derivatives, with dropout."""
+        values = ACTIVATIONS[self.activation](h, order)
+        return tuple(value * self.masks[layer] for value in values) if self.masks else values
+
     def _x_rows(self, layer: int) -> Tensor:
-        """Weights by which a layer's input reaches it; of the first layer only x's rows."""
+        """Return the weights of a layer; of the first only those of x."""
         weight = self.weights[layer]
         return weight[..., : self.dimension, :] if layer == 0 else weight
 
 
-@dataclass(frozen=True)
-class DroppedMlp:
-    """An ensemble in training with dropout: given masks drop hidden units of each row."""
-
-    mlp: Mlp
-    masks: tuple[Tensor, ...]  # per hidden layer (R, N, width): 0 or 1 / (1 - probability)
-
-    @staticmethod
-    def draw(
-        mlp: Mlp, probability: float, generators: Sequence[torch.Generator], num_rows: int
-    ) -> DroppedMlp:
-        """Fresh masks, those of member r from generators[r] alone."""
-        masks = []
-        for width in mlp.hidden_widths:
-            uniform = [torch.rand(num_rows, width, generator=g) for g in generators]
-            kept = (torch.stack(uniform) >= probability).to(mlp.weights[0])
-            masks.append(kept / (1 - probability))
-        return DroppedMlp(mlp, tuple(masks))
-
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Mlp.logit``."""
-        return self.mlp.logit(x, sigma, self.masks)
-
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Mlp.gradient``."""
-        return self.mlp.gradient(x, sigma, self.masks)
-
-
 @dataclass(frozen=True, kw_only=True)
 class MlpShape:
-    """Size of a network: x's dimension, hidden units per layer, hidden layers."""
+    """Size of a perceptron.
+
+    Attributes:
+        dimension: d of x.
+        width: units of a hidden layer.
+        depth: number of hidden layers.
+        activation: a name of ``ACTIVATIONS``.
+    """
 
     dimension: int
     width: int
@@ -204,7 +188,7 @@ class MlpShape:
 
 
 def initialise(shape: MlpShape, sigma_data: float, generators: Sequence[torch.Generator]) -> Mlp:
-    """A fresh float32 ensemble, member r drawn from generators[r] alone.
+    """Return a float32 ensemble with initial weights; generators[r] alone draws member r.
 
     Hidden layers follow He et al. 2015 (arXiv 1502.01852); the last layer starts at zero, so that
     guidance starts at zero.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import dgray.discriminator.conv as conv_module
+from dgray.discriminator import autograd_ensemble
 from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
 from dgray.discriminator.objective import (
@@ -202,7 +202,7 @@ def test_blocks_of_rows_change_nothing(
     net: ConvNet, points: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = net.logit(*points), *net.gradient_and_laplacian(*points)
-    monkeypatch.setattr(conv_module, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(autograd_ensemble, "BLOCK_ELEMENTS", 1)
     with torch.no_grad():
         torch.testing.assert_close(net.logit(*points), expected[0])
         torch.testing.assert_close(net.gradient(*points), expected[1])

@@ -10,6 +10,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,12 +213,8 @@ def test_fault_7_guidance_costs_one_backward_pass_and_no_weight_gradients() -> N
 def test_a_confident_discriminator_still_guides() -> None:
     """There probabilities were clipped to [1e-5, 1 - 1e-5]: no gradient past a logit of 11.5."""
     net = classifier_head().member(0)
-    sure = ConvNet(
-        net.shape,
-        {**net.parameters, "out.bias": net.parameters["out.bias"] + 50},
-        net.sigma_data,
-        net.trunk,
-    )
+    bias = net.parameters["out.bias"]
+    sure = replace(net, parameters={**net.parameters, "out.bias": bias + 50})
     x, sigma = (t[0] for t in noisy(4))
     assert sure.logit(x, sigma).detach().min() > 40
     torch.testing.assert_close(sure.gradient(x, sigma), net.gradient(x, sigma))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgray.discriminator.mlp import ACTIVATIONS, DroppedMlp, Mlp, MlpShape, initialise
+from dgray.discriminator.mlp import ACTIVATIONS, Mlp, MlpShape, initialise
 
 Points = tuple[Tensor, Tensor]
 
@@ -82,7 +82,7 @@ def test_dropout_gradient_is_that_of_the_dropped_logit(
 ) -> None:
     x, sigma = noisy_points[0].requires_grad_(), noisy_points[1]
     generators = [torch.Generator().manual_seed(i) for i in range(3)]
-    dropped = DroppedMlp.draw(ensemble, 0.4, generators, 11)
+    dropped = ensemble.dropped(0.4, generators, 11)
     (expected,) = torch.autograd.grad(dropped.logit(x, sigma).sum(), x)
     torch.testing.assert_close(dropped.gradient(x, sigma), expected)
     assert not torch.allclose(dropped.logit(x, sigma), ensemble.logit(x, sigma))
@@ -90,6 +90,6 @@ def test_dropout_gradient_is_that_of_the_dropped_logit(
 
 def test_dropout_keeps_the_mean() -> None:
     mlp = initialise(MlpShape(dimension=2, width=4000, depth=1), 1.0, [torch.Generator()])
-    (mask,) = DroppedMlp.draw(mlp, 0.25, [torch.Generator().manual_seed(0)], 10).masks
+    (mask,) = mlp.dropped(0.25, [torch.Generator().manual_seed(0)], 10).masks
     assert float(mask.mean()) == pytest.approx(1, abs=0.02)
     assert float((mask == 0).float().mean()) == pytest.approx(0.25, abs=0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -98,7 +98,7 @@ def test_the_head_is_a_network_on_the_features() -> None:
     x, sigma = noisy_images(3, 4, 36)
     # no trunk: maps that are already scaled, so undo the scale of an image
     features = trunk(x.flatten(0, 1), sigma.flatten()).reshape(3, 4, -1)
-    alone = ConvNet(net.shape, net.parameters, net.sigma_data)
+    alone = replace(net, trunk=None)
     undone = features * torch.sqrt(sigma**2 + net.sigma_data**2)[..., None]
     torch.testing.assert_close(net.logit(x, sigma), alone.logit(undone, sigma))
 
@@ -152,7 +152,7 @@ def test_the_kl_objective_trains_the_head_and_leaves_the_trunk() -> None:
     name, step = "block.0.conv.1.weight", 1e-6
     direction = torch.randn_like(net.parameters[name])
     moved = [
-        loss(ConvNet(net.shape, {**net.parameters, name: t}, 0.5, trunk)).detach()
+        loss(replace(net, parameters={**net.parameters, name: t})).detach()
         for t in (net.parameters[name] + s * step * direction for s in (1, -1))
     ]
     expected = float((moved[0] - moved[1]) / (2 * step))
