@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
+import jaxtyping
 import pytest
 
+from tests import typechecker
 from tests.engine import namespaces
+
+# Check the annotated shapes of every call and dataclass; before anything of dgray is imported.
+SHAPED = ("dgray.diffusion", "dgray.discriminator", "dgray.metrics")
+jaxtyping.install_import_hook(SHAPED, f"{typechecker.__name__}.check")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -50,3 +57,11 @@ def browser() -> str:
             f"{', '.join(BROWSERS)} is on PATH; install one (Debian: apt-get install chromium)"
         )
     return found
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """Turn the check of annotated shapes off, for tests of the package's own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

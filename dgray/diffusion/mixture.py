@@ -11,7 +11,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+from dgray.diffusion.shapes import Probes, Scalars, Vectors
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class GaussianMixture:
         weights: w, shape (K,), > 0, summing to 1.
     """
 
-    means: Tensor
-    stds: Tensor
-    weights: Tensor
+    means: Float[Tensor, "K d"]
+    stds: Float[Tensor, "K d"]
+    weights: Float[Tensor, "K"]
 
     def __post_init__(self) -> None:
         """Check shapes and signs, where a wrong one would broadcast silently."""
@@ -58,17 +61,17 @@ class GaussianMixture:
         """The same mixture elsewhere."""
         return GaussianMixture(*(t.to(device, dtype) for t in self._tensors()))
 
-    def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def log_prob(self, x: Vectors, sigma: Scalars) -> Scalars:
         """Log-density p(x; sigma) in nats for x of shape (..., d), sigma of shape (...), >= 0."""
         return torch.logsumexp(self._log_joint(x, sigma)[0], dim=-1)
 
-    def score(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def score(self, x: Vectors, sigma: Scalars) -> Vectors:
         """grad_x log p(x; sigma), shape (..., d); also at sigma = 0."""
         log_joint, variance = self._log_joint(x, sigma)
         posterior = torch.softmax(log_joint, dim=-1)
         return torch.einsum("...k,...kd->...d", posterior, self._offset(x) / variance)
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
         """E[x0 | x], the exact denoiser; shape (..., d)."""
         log_joint, variance = self._log_joint(x, sigma)
         posterior = torch.softmax(log_joint, dim=-1)
@@ -77,8 +80,8 @@ class GaussianMixture:
         )
 
     def with_divergence(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
         r"""The denoiser and its divergence.
 
         With responsibilities r_k and component means m_k, div D = sum_k r_k sum_i s_ki^2 / v_ki
@@ -92,7 +95,7 @@ class GaussianMixture:
         terms = ((self.stds**2 + spread) / variance).sum(-1)  # (..., K)
         return denoised, (posterior * terms).sum(-1)
 
-    def laplacian(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def laplacian(self, x: Vectors, sigma: Scalars) -> Scalars:
         """Sum of second derivatives of log p(x; sigma), shape (...), sigma >= 0."""
         log_joint, variance = self._log_joint(x, sigma)
         posterior = torch.softmax(log_joint, dim=-1)

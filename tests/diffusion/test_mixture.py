@@ -110,6 +110,7 @@ def test_named_mixtures_are_what_their_names_say() -> None:
     assert NAMED["five_gaussians_1d"]().means.flatten().tolist() == [-4, -2, 0, 2, 4]
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
