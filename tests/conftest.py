@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import jaxtyping
 import pytest
 
-from tests import typechecker
+from tests import ray_processes, typechecker
 from tests.engine import namespaces
 
 # Check the annotated shapes of every call and dataclass; before anything of dgray is imported.
@@ -32,10 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--torture-log", help="file that the torture's log is appended to")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    ray_processes.register(config, ("--kills", "--torture-seed", "--torture-log"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray") is not None:
-            # Its own warnings are not ours to fix.
+            # Warnings that Ray itself causes cannot be fixed here.
             item.add_marker(pytest.mark.filterwarnings("default"))
     if os.environ.get("CI") == "true":
         return

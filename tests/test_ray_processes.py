@@ -1,0 +1,126 @@
+"""The plugin that runs tests marked ``ray`` in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+CONFTEST = """
+from tests import ray_processes
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=5)
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "ray: ")
+    ray_processes.register(config, ["--kills"])
+"""
+MODULE = """
+import os, signal
+import pytest
+
+PARENT = os.environ["PARENT"]
+
+def test_here():
+    assert os.environ.get("DGRAY_TEST_REPORTS") is None
+
+@pytest.mark.ray
+class TestRay:
+    def test_passes(self, request):
+        assert "DGRAY_TEST_REPORTS" in os.environ
+        assert request.config.getoption("--kills") == 7
+
+    def test_fails(self):
+        print("some output")
+        assert 1 == 2
+
+    @pytest.mark.skip(reason="not today")
+    def test_is_skipped(self):
+        pass
+
+    @pytest.mark.parametrize("number", ["4 [x]"])
+    def test_dies(self, number):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def test_leaves(self):
+        os._exit(0)
+
+    def test_passes_afterwards(self):
+        pass
+
+@pytest.fixture
+def fatal():
+    yield
+    os._exit(3)
+
+@pytest.mark.ray
+def test_dies_in_teardown(fatal):
+    pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_module.py").write_text(MODULE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {n: v for n, v in os.environ.items() if n != "DGRAY_TEST_REPORTS"}
+    root = str(Path(__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        env={**environment, "PYTHONPATH": root, "PARENT": str(os.getpid())},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_each_outcome_is_reported_and_a_crash_fails_one_test_with_the_reason(
+    folder: Path,
+) -> None:
+    done = run(folder, "--kills=7", "--junitxml=junit.xml", "--durations=0", "-vv")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (suite,) = ElementTree.parse(folder / "junit.xml").getroot()
+    cases = {str(case.get("name")): case for case in suite}
+    failures = {
+        name: child.get("message", "") + (child.text or "")
+        for name, case in cases.items()
+        for child in case
+        if child.tag in ("failure", "error")
+    }
+    assert set(cases) - set(failures) == {
+        "test_here",
+        "test_passes",
+        "test_is_skipped",
+        "test_passes_afterwards",
+    }
+    assert "assert 1 == 2" in failures["test_fails"]
+    process = "the process of test_module.py ended with"
+    assert (
+        f"{process} signal 9 (SIGKILL) while TestRay::test_dies[4 [x]] ran"
+        in (failures["test_dies[4 [x]]"])
+    )
+    assert f"{process} status 0 while TestRay::test_leaves ran" in failures["test_leaves"]
+    assert f"{process} status 3 while" in failures["test_dies_in_teardown"]
+    assert "some output" in done.stdout
+    assert "slowest durations" in done.stdout
+    assert "4 failed, 4 passed, 1 skipped" in done.stdout
+
+
+def test_a_module_that_cannot_be_imported_in_the_child_says_why(folder: Path) -> None:
+    with (folder / "test_module.py").open("a") as file:
+        file.write("if 'DGRAY_TEST_REPORTS' in os.environ: raise RuntimeError('no module')\n")
+    done = run(folder, "-k", "test_passes_afterwards")
+    assert "ended with status 4 before TestRay::test_passes_afterwards started" in done.stdout
+    assert "no module" in done.stdout
