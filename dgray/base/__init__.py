@@ -1,1 +1,4 @@
-"""Pretrained denoisers (bases): networks, importers and their training. Takes no configuration."""
+"""Bases (pretrained denoisers): networks, importers and their training.
+
+May import ``data`` and ``diffusion``; takes no configuration.
+"""

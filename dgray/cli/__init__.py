@@ -1,1 +1,1 @@
-"""Command line: arguments, progress and summaries. May import every other package."""
+"""Command lines, progress and summaries. May import every other package."""

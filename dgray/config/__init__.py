@@ -1,1 +1,4 @@
-"""Models of the study file: frozen, strict pydantic models. Needs no torch."""
+"""Models of the study file and its reader.
+
+May import ``catalogue``; imports no torch.
+"""

@@ -1,4 +1,4 @@
-"""Where trials run: in this process (``local``) or in Ray Tune (``tune``).
+"""Engines that run trials: in this process (``local``) or in Ray Tune (``tune``).
 
-The only package that imports Ray. May import everything except ``cli``.
+The only package that imports Ray; may import every package except ``cli``.
 """

@@ -1,4 +1,4 @@
 """Divergences and other scores, each with its standard error.
 
-May import ``diffusion`` and ``discriminator``; takes no configuration.
+May import ``discriminator``, ``data`` and ``diffusion``; takes no configuration.
 """

@@ -1,1 +1,4 @@
-"""The plan of a study: trials, their identifiers and their estimated cost. Needs no torch."""
+"""The plan of a study: its trials, their identifiers and their estimated cost.
+
+May import ``config`` and ``catalogue``; imports no torch.
+"""

@@ -1,4 +1,4 @@
-"""Data, base and their samples as objects, built from a configuration.
+"""Data, base and their samples, built from a configuration, and artifacts that trials share.
 
-May import ``config`` and the packages of the mathematics; the only place where the two meet.
+The builders: may import ``config`` and ``plan`` as well as the packages of the mathematics.
 """

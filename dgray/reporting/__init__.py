@@ -1,1 +1,4 @@
-"""Reports from rows: tables, statements, figures, page and TensorBoard. Needs no torch."""
+"""Reports from rows: tables, statements, figures, page and TensorBoard files.
+
+May import ``record``; imports neither ``config``, ``plan`` nor torch.
+"""

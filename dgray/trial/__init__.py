@@ -1,4 +1,4 @@
-"""One trial: train a discriminator ensemble and score its checkpoints.
+"""One trial: training of a discriminator ensemble and evaluation of its checkpoints.
 
-May import ``problem`` and everything below it; neither files nor Ray.
+May import ``problem`` and all packages below it; imports no Ray.
 """
