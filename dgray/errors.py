@@ -48,6 +48,10 @@ class NoSuchModelError(DgrayError):
     """Raised when a run has no such trial, replicate, guidance weight or checkpoint to sample."""
 
 
+class DiscriminatorError(DgrayError, ValueError):
+    """Raised when a user's module cannot be a discriminator or the trunk of one."""
+
+
 class NetworkError(DgrayError, ValueError):
     """Base class of the errors of pretrained networks."""
 

@@ -1,4 +1,4 @@
-r"""The convolutional encoder of one logit, written for R networks at once.
+r"""Convolutional encoder from an image to one logit, R networks at once.
 
 A stem, then residual blocks of group normalisation (Wu and He 2018, arXiv 1803.08494), SiLU and
 3x3 convolutions, with average pooling between levels until no side is longer than 4; a mean over
@@ -6,8 +6,8 @@ the pixels and one linear unit. The noise level enters every block as scale and 
 second normalisation, through an embedding of ln(sigma) / 4 (Dhariwal and Nichol 2021, arXiv
 2105.05233); a class label is added to that embedding.
 
-No operation looks at another sample, and all are smooth: guidance is a gradient, the KL objective
-differentiates it by the weights, likelihoods differentiate it by x.
+Every sample is treated alone, and all operations are smooth: guidance is a gradient, the KL
+objective differentiates it by the weights, likelihoods differentiate it by x.
 
 R networks run as one, by convolutions in R groups: maps have shape (N, R C, H, W).
 """
@@ -27,7 +27,7 @@ from torch.nn.functional import avg_pool2d, conv2d, group_norm, silu, softmax
 NOISE_FEATURES = 3  # ln(sigma) / 4, sin(ln sigma), cos(ln sigma)
 EMBEDDING_FACTOR = 4  # units of the embedding per base channel
 LOWEST_SIDE = 4
-CHANNELS_PER_GROUP = 4  # at least: alone in its group, a channel would lose its mean
+CHANNELS_PER_GROUP = 4  # at least: a channel alone in its group would lose its mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class ConvShape:
     """Size of a network.
 
     Attributes:
-        image: (C, H, W) of what it looks at: an image, or the feature map of a trunk.
+        image: (C, H, W) of the input, an image or the feature map of a trunk.
         width: channels of the first level; the others have twice as many.
         depth: residual blocks per level.
         attention: self-attention over the pixels of the last level.
-        num_classes: labels it can be told; 0: none.
+        num_classes: number of classes; 0: unconditional.
     """
 
     image: tuple[int, int, int]
@@ -57,7 +57,7 @@ class ConvShape:
 
     @cached_property
     def sides(self) -> tuple[tuple[int, int], ...]:
-        """(H, W) of every level."""
+        """Height and width of every level."""
         sides = [self.image[1:]]
         while max(sides[-1]) > LOWEST_SIDE:
             height, width = sides[-1]
@@ -66,13 +66,13 @@ class ConvShape:
 
     @cached_property
     def channels(self) -> tuple[int, ...]:
-        """Channels of every block, level by level."""
+        """Channels of every block, the finest level first."""
         last = len(self.sides) - 1
         return (self.width,) * self.depth + (2 * self.width,) * (self.depth * last)
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Every parameter's name and shape; weights are (out, in, ...), so fan-in is clear."""
+        """Shape of every parameter by name; weights are (out, in, ...)."""
         embedding = EMBEDDING_FACTOR * self.width
         sizes: dict[str, tuple[int, ...]] = {
             "embed.0.weight": (embedding, NOISE_FEATURES),
@@ -89,7 +89,7 @@ class ConvShape:
         last = self.channels[-1]
         if self.attention:
             sizes |= {f"attention.norm.{kind}": (last,) for kind in ("weight", "bias")}
-            # no bias: one of the keys would cancel in the softmax
+            # without bias: that of the keys would cancel in the softmax
             sizes["attention.qkv.weight"] = (3 * last, last, 1, 1)
             sizes["attention.out.weight"] = (last, last, 1, 1)
             sizes["attention.out.bias"] = (last,)
@@ -113,26 +113,31 @@ def _block_sizes(name: str, old: int, new: int, embedding: int) -> dict[str, tup
 
 @dataclass(frozen=True)
 class Forward:
-    """The encoders of R networks on maps; ``parameters`` carry a leading dimension R."""
+    """Forward pass of R networks on maps.
+
+    Attributes:
+        shape: size of a network.
+        parameters: by the names of ``shape.sizes``, with a leading dimension R.
+    """
 
     shape: ConvShape
     parameters: Mapping[str, Tensor]
 
     @property
     def count(self) -> int:
-        """R."""
+        """Number R of networks."""
         return len(self.parameters["stem.weight"])
 
     def __call__(
         self, maps: Tensor, sigma: Tensor, labels: Tensor | None, masks: Sequence[Tensor]
     ) -> Tensor:
-        """Logits, shape (R, N).
+        """Return the logits, shape (R, N).
 
         Args:
             maps: shape (R, N, C, H, W).
             sigma: shape (R, N).
-            labels: int64, shape (R, N), -1 without one; None: nowhere.
-            masks: dropout of the channels of every block, shape (R, N, channels), or none.
+            labels: classes, int64, shape (R, N), -1 for no class; None: no row has one.
+            masks: of the channels of every block, shape (R, N, channels) each; empty: no dropout.
         """
         embedding = self._embed(sigma, labels)
         h = self._conv("stem", maps.transpose(0, 1).flatten(1, 2))
@@ -151,7 +156,7 @@ class Forward:
         embedding = self._linear("embed.1", silu(self._linear("embed.0", features)))
         if labels is not None:
             columns = torch.arange(self.shape.num_classes, device=labels.device)
-            one_hot = (labels[..., None] == columns).to(embedding)  # none for -1
+            one_hot = (labels[..., None] == columns).to(embedding)  # zeros for -1
             embedding = embedding + one_hot @ self.parameters["label.weight"].mT
         return silu(embedding)
 
@@ -167,7 +172,7 @@ class Forward:
         return (skip + branch) * math.sqrt(0.5)
 
     def _attend(self, h: Tensor) -> Tensor:
-        """Plain attention (Vaswani et al. 2017), one head, over the pixels."""
+        """Apply self-attention (Vaswani et al. 2017) over the pixels, with one head."""
         qkv = self._conv("attention.qkv", self._norm("attention.norm", h)).flatten(2)
         q, k, v = qkv.unflatten(1, (self.count, 3, -1)).unbind(2)  # (N, R, channels, pixels)
         weights = softmax(q.mT @ k / math.sqrt(q.shape[2]), -1)  # (N, R, pixels, pixels)
@@ -187,7 +192,7 @@ class Forward:
         return out
 
     def _linear(self, name: str, a: Tensor) -> Tensor:
-        """(R, N, in) -> (R, N, out)."""
+        """Apply a linear layer, (R, N, in) -> (R, N, out)."""
         bias = self.parameters[f"{name}.bias"][:, None]
         return torch.baddbmm(bias, a, self.parameters[f"{name}.weight"].mT)
 
@@ -202,7 +207,7 @@ class Forward:
 
 
 def _per_pixel(a: Tensor) -> Tensor:
-    """(R, N, channels) -> (N, R channels, 1, 1)."""
+    """Reshape (R, N, channels) to (N, R channels, 1, 1)."""
     return a.transpose(0, 1).flatten(1)[..., None, None]
 
 

@@ -1,8 +1,8 @@
-"""Training of a discriminator ensemble: a generator of checkpoints.
+"""Training of a discriminator ensemble, as a generator of checkpoints.
 
-All randomness of an epoch comes from generators named (seed, replicate, epoch), so a training
-resumed at a checkpoint draws what an undisturbed one would, and replicates trained together draw
-what each would draw alone. Printing, files and Ray belong to the caller.
+All randomness of an epoch comes from generators named (seed, replicate, epoch), so a resumed
+training draws the same numbers as an uninterrupted one, and replicates trained together draw the
+same numbers as each alone. Printing, files and Ray belong to the caller.
 """
 
 from __future__ import annotations
@@ -58,21 +58,22 @@ class TrainingSchedule:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned, all replicates at once; tensors on the training device, float32.
+    """Samples, base and loss of a training of R replicates.
 
-    Samples may be images in bytes, uint8: a batch at a time is brought to [-1, 1].
+    Tensors are float32 and on the training device. Images may be uint8 instead; they are scaled to
+    [-1, 1] a batch at a time.
 
     Attributes:
         real: training samples, shape (R, n, d).
-        generated: the base's samples, shape (R, m, d); None if the objective needs none.
+        generated: samples of the base, shape (R, m, d); None if the objective needs none.
         base: the denoiser to be guided.
         objective: per-sample loss.
-        draw_sigma: a generator and a count -> that many noise levels.
-        weigh: factor on the loss at each noise level.
-        validation: a fixed batch for early stopping, shape (1, N, d); None without.
+        draw_sigma: maps a generator and a count to that many noise levels, shape (count,).
+        weigh: maps noise levels to factors on the loss, of the same shape.
+        validation: fixed batch for early stopping, shape (1, N, d); None: no early stopping.
         seed: of the study.
-        real_labels: classes, int64 (R, n); None where no model asks for them.
-        generated_labels: those that the base's samples were drawn for, int64 (R, m).
+        real_labels: classes, int64, shape (R, n); None if no model is conditional.
+        generated_labels: classes for which the base's samples were drawn, int64, shape (R, m).
     """
 
     real: Tensor
@@ -89,14 +90,14 @@ class Task:
 
 @dataclass(frozen=True)
 class FitCheckpoint:
-    """The ensemble at one of the epochs asked for.
+    """Ensemble at one of the checkpoint epochs.
 
     Attributes:
         epoch: passes over the real samples so far.
         discriminator: the weights to evaluate (averaged, or early-stopped, if so configured).
-        losses: (epoch, mean training loss since the last entry, shape (R,); nan once a replicate
-            was stopped early).
-        stopped_epochs: epoch whose weights early stopping kept, per replicate; None where none.
+        losses: (epoch, mean training loss since the last entry, shape (R,)); nan for a replicate
+            that early stopping has ended.
+        stopped_epochs: epoch whose weights early stopping kept, per replicate; None before one.
         seconds: wall time since the last checkpoint.
     """
 
@@ -108,10 +109,10 @@ class FitCheckpoint:
 
 
 def fit(task: Task, schedule: TrainingSchedule, state: TrainingState) -> Iterator[FitCheckpoint]:
-    """Train from ``state`` (which it advances) and yield at every checkpoint still ahead.
+    """Train from ``state``, which is changed in place, and yield at every later checkpoint.
 
     Raises:
-        FloatingPointError: when the loss of a replicate is no longer finite.
+        FloatingPointError: the loss of a replicate is no longer finite.
     """
     checkpoints = [e for e in schedule.checkpoints if e > state.epoch]
     points = _loss_epochs(schedule)
@@ -136,7 +137,7 @@ def fit(task: Task, schedule: TrainingSchedule, state: TrainingState) -> Iterato
 def _run_epoch(
     task: Task, schedule: TrainingSchedule, state: TrainingState, epoch: int
 ) -> list[Tensor]:
-    """One pass over the real samples; the loss of each step, shape (R,)."""
+    """Make one pass over the real samples; return the loss of each step, shape (R,)."""
     generators = [
         named_generator(task.seed, "fit", replicate, epoch) for replicate in state.replicates
     ]
@@ -158,9 +159,9 @@ def _run_epoch(
 
 @torch.no_grad()
 def _draw_epoch(task: Task, generators: list[torch.Generator], size: int) -> Iterator[Batch]:
-    """The batches of an epoch: samples in random order, noised afresh, shape (R, size, d).
+    """Yield the batches of an epoch: samples in random order with new noise, (R, size, d).
 
-    Many batches are drawn at once, which is faster: a whole epoch, or as much as fits in memory.
+    Many batches are drawn at once, which is faster: a whole epoch, or as many as fit in memory.
     """
     replicates, count, dimension = task.real.shape
     order = torch.stack([torch.randperm(count, generator=g) for g in generators])
@@ -173,14 +174,14 @@ def _draw_epoch(task: Task, generators: list[torch.Generator], size: int) -> Ite
 
 
 def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) -> Batch:
-    """The real samples ``order`` (R, k) noised, and as many generated ones; shape (R, k, d)."""
+    """Return the real samples ``order`` (R, k) noised, and as many generated ones, (R, k, d)."""
     count, dimension = order.shape[1], task.real.shape[2]
     device = task.real.device
     sigma = torch.stack([task.draw_sigma(g, count) for g in generators]).to(device)
     noise = _normal(generators, (count, dimension)).to(device)
     clean, labels = _gather(task.real, order), _labels_at(task.real_labels, order)
     real = Noised.of(clean, noise, sigma, labels)
-    # x - D cancels at low sigma
+    # in double precision, since x - D cancels at low sigma
     exact = Noised.of(clean.double(), noise.double(), sigma.double(), labels)
     residual = denoising_residual(task.base, exact).to(noise)
     if task.generated is None:
@@ -199,7 +200,7 @@ def _normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor
 
 
 def _gather(points: Tensor, order: Tensor) -> Tensor:
-    """Take points (R, n, d) in the order (R, k) of each replicate; shape (R, k, d)."""
+    """Return points (R, n, d) in the order (R, k) of each replicate, shape (R, k, d)."""
     taken = points.gather(1, order[..., None].expand(*order.shape, points.shape[-1]))
     return to_unit(taken) if taken.dtype == torch.uint8 else taken
 
@@ -210,27 +211,27 @@ def _labels_at(labels: Tensor | None, order: Tensor) -> Tensor | None:
 
 @torch.no_grad()
 def _validation_loss(task: Task, state: TrainingState) -> Tensor:
-    """Loss of the weights that would be evaluated now, shape (R,)."""
+    """Return the loss of the current weights (averaged, if so configured), shape (R,)."""
     assert task.validation is not None
     loss = task.objective(Outputs(state.averaged(), task.validation))
     return (loss * task.weigh(task.validation.real.sigma)).mean(-1)
 
 
 def _learning_rate(schedule: TrainingSchedule, progress: float) -> float:
-    """Learning rate after a share of all steps, in [0, 1)."""
+    """Return the learning rate after a share of all steps, in [0, 1)."""
     if not schedule.is_cosine:
         return schedule.learning_rate
     return schedule.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def _loss_epochs(schedule: TrainingSchedule, per_decade: int = 12) -> set[int]:
-    """Epochs at which the loss curve has a point: all the first ones, then a geometric series."""
+    """Return the epochs of the loss curve: the first few, then a geometric series."""
     count = math.ceil(math.log10(schedule.epochs) * per_decade) + 1
     return {round(10 ** (i / per_decade)) for i in range(count)}
 
 
 def _finite_mean(losses: list[Tensor], state: TrainingState) -> Tensor:
-    """Mean over steps, of each replicate those before it was stopped; must be finite."""
+    """Return the mean over steps, shape (R,), without those after a replicate was stopped."""
     values = torch.stack(losses)
     if not torch.isfinite(values[:, ~state.stopped]).all():
         bad = torch.nonzero(~torch.isfinite(values).all(0)).flatten().tolist()

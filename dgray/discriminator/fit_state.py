@@ -1,4 +1,4 @@
-"""Everything a training carries from step to step, and its safetensors form.
+"""State of a training between two steps, and its safetensors form.
 
 Generators are not part of it: they are named by (seed, replicate, epoch), see ``fit.py``.
 """
@@ -17,13 +17,13 @@ from dgray.discriminator.discriminator import Ensemble
 
 @dataclass
 class Best:
-    """Early stopping: the best weights so far, per replicate.
+    """Best weights so far of each replicate, for early stopping.
 
     Attributes:
         tensors: as ``Ensemble.tensors``, leading dimension R.
-        loss: validation loss they had, shape (R,).
-        epoch: epoch they are from, shape (R,), int64.
-        stopped: replicates that are out of patience, shape (R,), bool.
+        loss: their validation loss, shape (R,).
+        epoch: their epoch, int64, shape (R,).
+        stopped: replicates whose training has ended, bool, shape (R,).
     """
 
     tensors: list[Tensor]
@@ -37,13 +37,13 @@ class TrainingState:
     """Weights, optimiser, weight average and early stopping of R replicates.
 
     Attributes:
-        ensemble: in training; its tensors require gradients and change in place.
+        ensemble: its tensors require gradients and change in place.
         optimizer: AdamW over them.
-        ema_decay: per step; 0: no average is kept.
-        average: the averaged tensors, or None.
-        best: early stopping, or None.
+        ema_decay: of the weight average, per step; 0: no average is kept.
+        average: the averaged tensors; None: no average.
+        best: None: no early stopping.
         replicates: indices of the replicates in the study.
-        epoch: passes done.
+        epoch: passes over the real samples so far.
     """
 
     ensemble: Ensemble
@@ -63,7 +63,7 @@ class TrainingState:
         ema_decay: float = 0.0,
         patience: int = 0,
     ) -> TrainingState:
-        """A training that has not begun."""
+        """Return the state before the first step."""
         tensors = [t.detach().clone().requires_grad_() for t in ensemble.tensors]
         ensemble = ensemble.with_tensors(tensors)
         optimizer = torch.optim.AdamW(tensors, weight_decay=weight_decay, fused=True)
@@ -80,7 +80,7 @@ class TrainingState:
         return TrainingState(ensemble, optimizer, ema_decay, average, best, replicates)
 
     def step(self, loss: Tensor, learning_rate: float) -> None:
-        """One optimiser step, and one of the average."""
+        """Make one step of the optimiser and of the weight average."""
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -91,7 +91,7 @@ class TrainingState:
 
     @property
     def stopped(self) -> Tensor:
-        """Replicates that early stopping has ended, shape (R,), bool."""
+        """Replicates that early stopping has ended, bool, shape (R,)."""
         if self.best is not None:
             return self.best.stopped
         tensor = self.ensemble.tensors[0]
@@ -99,18 +99,18 @@ class TrainingState:
 
     @property
     def stopped_epochs(self) -> tuple[int | None, ...]:
-        """Epoch whose weights early stopping keeps, per replicate; None before there is one."""
+        """Epoch whose weights early stopping keeps, per replicate; None before one."""
         if self.best is None:
             return (None,) * len(self.replicates)
         return tuple(epoch or None for epoch in self.best.epoch.tolist())
 
     def averaged(self) -> Ensemble:
-        """The averaged weights, or the plain ones."""
+        """Return the ensemble with averaged weights, or with plain ones if none are averaged."""
         tensors = self.ensemble.tensors if self.average is None else self.average
         return self.ensemble.with_tensors([t.detach() for t in tensors])
 
     def evaluated(self) -> Ensemble:
-        """A copy of the weights that a checkpoint stands for."""
+        """Return the ensemble to evaluate: a copy of the averaged or early-stopped weights."""
         tensors = [t.detach().clone() for t in self.averaged().tensors]
         if self.best is not None:
             pairs = zip(self.best.tensors, tensors, strict=True)
@@ -118,7 +118,7 @@ class TrainingState:
         return self.ensemble.with_tensors(tensors)
 
     def keep_best(self, loss: Tensor, patience: int) -> None:
-        """Note a validation loss, shape (R,): keep the better, stop what is out of patience."""
+        """Keep the weights of a lower validation loss (R,); stop replicates without patience."""
         best = self.best
         assert best is not None
         better = (loss < best.loss) & ~best.stopped
@@ -129,7 +129,7 @@ class TrainingState:
         best.stopped |= self.epoch - best.epoch >= patience
 
     def to_bytes(self) -> bytes:
-        """All of it as safetensors."""
+        """Return the state as safetensors."""
         named = {"epoch": torch.tensor(self.epoch)}
         for i, tensor in enumerate(self.ensemble.tensors):
             named[f"weight.{i}"] = tensor.detach()
@@ -144,7 +144,7 @@ class TrainingState:
         return safetensors.torch.save({k: v.contiguous() for k, v in named.items()})
 
     def load_bytes(self, data: bytes) -> None:
-        """Continue where ``to_bytes`` of an equally configured training was."""
+        """Restore the state that ``to_bytes`` of an equally configured training returned."""
         named = safetensors.torch.load(data)
         self.epoch = int(named["epoch"])
         for i, tensor in enumerate(self.ensemble.tensors):
@@ -168,7 +168,7 @@ class TrainingState:
 
 
 def _choose(condition: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
-    """Per replicate one of two tensors (R, ...), by a condition (R,)."""
+    """Return one of two tensors (R, ...) for each replicate, by a condition (R,)."""
     return torch.where(condition.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, other)
 
 

@@ -26,6 +26,7 @@ from typing_extensions import override
 from dgray.diffusion.noise import global_seed
 from dgray.discriminator.autograd_ensemble import AutogradEnsemble
 from dgray.discriminator.discriminator import draw_dropout_masks
+from dgray.errors import DiscriminatorError
 
 _ROW_TOLERANCE = 1e-3  # float32 results of one row alone and among others, relative
 _CHANNEL_DROPOUT = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -113,10 +114,10 @@ class ModuleEnsemble(AutogradEnsemble):
         """Drop units at every ``torch.nn.Dropout`` layer.
 
         Raises:
-            ValueError: the module has no such layer.
+            DiscriminatorError: the module has no such layer.
         """
         if not self.traits.mask_shapes:
-            raise ValueError(
+            raise DiscriminatorError(
                 f"fit.dropout must be 0 for a discriminator without torch.nn.Dropout layers, but "
                 f"it is {probability:g}; set it to 0 or add such layers to the module"
             )
@@ -167,7 +168,7 @@ def build_module_ensemble(
         num_classes: 0: unconditional.
 
     Raises:
-        ValueError: the factory does not return a module that can be a discriminator.
+        DiscriminatorError: the factory does not return a module that can be a discriminator.
     """
     modules = []
     for generator in generators:
@@ -207,13 +208,13 @@ def _mask_dropout(module: nn.Module) -> None:
 
 def _check_module(module: object) -> None:
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
-        raise ValueError(
+        raise DiscriminatorError(
             "the factory of a discriminator must return a torch.nn.Module that is not "
             f"TorchScript, but returned {type(module).__name__}"
         )
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            raise ValueError(
+            raise DiscriminatorError(
                 f"a discriminator must treat every row alone, but its layer {name!r} is a "
                 f"{type(layer).__name__}; use torch.nn.GroupNorm or torch.nn.LayerNorm"
             )
@@ -224,7 +225,7 @@ def _stack(modules: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, T
     states = [{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in modules]
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
     if any(other != shapes[0] for other in shapes):
-        raise ValueError(
+        raise DiscriminatorError(
             "the factory of a discriminator must return modules of one architecture, but names or "
             "shapes of their parameters differ"
         )
@@ -238,7 +239,7 @@ def _stack(modules: Sequence[nn.Module]) -> tuple[dict[str, Tensor], dict[str, T
         else:
             constants[name] = torch.stack(tensors)
     if not parameters:
-        raise ValueError("a discriminator must have parameters that require gradients")
+        raise DiscriminatorError("a discriminator must have parameters that require gradients")
     return parameters, constants
 
 
@@ -273,7 +274,7 @@ def _probe(
             logit = module(*arguments)
     except (RuntimeError, TypeError) as error:
         names = "x, sigma, labels" if num_classes else "x, sigma"
-        raise ValueError(
+        raise DiscriminatorError(
             f"a discriminator must accept ({names}) with x of shape {tuple(x.shape)} and sigma of "
             f"shape (2,), but its call failed: {error}"
         ) from error
@@ -287,7 +288,7 @@ def _probe(
 def _check_logit(module: nn.Module, arguments: Sequence[Tensor], logit: object) -> None:
     if not isinstance(logit, Tensor) or logit.shape != (2,):
         result = tuple(logit.shape) if isinstance(logit, Tensor) else type(logit).__name__
-        raise ValueError(
+        raise DiscriminatorError(
             f"a discriminator must return one logit per row, shape (N,), but for two rows it "
             f"returned {result}; squeeze the last dimension"
         )
@@ -295,7 +296,7 @@ def _check_logit(module: nn.Module, arguments: Sequence[Tensor], logit: object) 
         alone = module(*(argument[:1] for argument in arguments))
     first, first_alone = float(logit[0].detach()), float(alone[0])
     if not abs(first - first_alone) <= _ROW_TOLERANCE * max(1.0, abs(first)):
-        raise ValueError(
+        raise DiscriminatorError(
             f"a discriminator must treat every row alone and be deterministic, but the logit of a "
             f"row is {first:g} beside another row and {first_alone:g} alone"
         )
@@ -304,11 +305,10 @@ def _check_logit(module: nn.Module, arguments: Sequence[Tensor], logit: object) 
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(logit.sum(), x, create_graph=True)
             if gradient.requires_grad:  # else the logit is linear in x
-                (
-                    gradient**2
-                ).sum().backward()  # reaches operations that can be differentiated once
+                # unlike grad(), this reaches operations that can be differentiated only once
+                (gradient**2).sum().backward()
     except RuntimeError as error:
-        raise ValueError(
+        raise DiscriminatorError(
             "a discriminator must be twice differentiable in x, since guidance is a gradient and "
             f"the KL objective differentiates it, but torch reports: {error}"
         ) from error

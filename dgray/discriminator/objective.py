@@ -1,4 +1,4 @@
-r"""The objectives: what a discriminator is trained to minimise.
+r"""Training objectives of discriminators.
 
 All are integrands over ln sigma, per sample, in units in which no weighting is the ``likelihood``
 weighting: for the KL objective that is the integrand of the path KL up to a constant, and for the
@@ -12,12 +12,13 @@ E|sigma (grad log p_data - s - grad d)|^2 plus a constant that depends on no dis
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from torch import Tensor
 from torch.nn.functional import softplus
+from typing_extensions import override
 
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.discriminator.discriminator import Differentiable
@@ -25,13 +26,13 @@ from dgray.discriminator.discriminator import Differentiable
 
 @dataclass(frozen=True)
 class Noised:
-    """Samples of one law, noised: x = x0 + sigma noise.
+    """Noised samples of one distribution, x = x0 + sigma n.
 
     Attributes:
         noise: n, standard normal, shape (..., N, d).
-        sigma: shape (..., N), > 0.
+        sigma: noise levels, shape (..., N), > 0.
         x: shape (..., N, d).
-        labels: classes, int64, of the shape of sigma; None where no model asks for them.
+        labels: classes, int64, of the shape of sigma; None if no model is conditional.
     """
 
     noise: Tensor
@@ -41,24 +42,27 @@ class Noised:
 
     @staticmethod
     def of(clean: Tensor, noise: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Noised:
-        """Noise clean samples, shape (..., N, d)."""
+        """Add noise to clean samples of shape (..., N, d)."""
         return Noised(noise, sigma, clean + sigma[..., None] * noise, labels)
 
     def rows(self, start: int, stop: int) -> Noised:
-        """Some of the N samples."""
-        cut = slice(start, stop)
-        labels = None if self.labels is None else self.labels[..., cut]
-        return Noised(self.noise[..., cut, :], self.sigma[..., cut], self.x[..., cut, :], labels)
+        """Return samples ``start`` to ``stop`` of the N."""
+        rows = slice(start, stop)
+        labels = None if self.labels is None else self.labels[..., rows]
+        return Noised(
+            self.noise[..., rows, :], self.sigma[..., rows], self.x[..., rows, :], labels
+        )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What every objective may look at; the base enters only through its residual.
+    """Samples on which an objective is evaluated; the base enters only through its residual.
 
     Attributes:
         real: noised data.
-        residual: n + sigma s(x; sigma) = (D - x0) / sigma of the base on them, shape (..., N, d).
-        generated: the base's own samples noised again; None where no objective needs them.
+        residual: n + sigma s(x; sigma) = (D - x0) / sigma of the base on the real samples, shape
+            (..., N, d).
+        generated: samples of the base, noised again; None if the objective needs none.
     """
 
     real: Noised
@@ -67,71 +71,94 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """N."""
+        """Number N of samples."""
         return self.real.sigma.shape[-1]
 
     def rows(self, start: int, stop: int) -> Batch:
-        """Some of the N samples."""
+        """Return samples ``start`` to ``stop`` of the N."""
         generated = None if self.generated is None else self.generated.rows(start, stop)
         return Batch(self.real.rows(start, stop), self.residual[..., start:stop, :], generated)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """A discriminator on a batch; each quantity is computed once, when first asked for."""
+    """Outputs of a discriminator on a batch, each computed at most once and only if it is read.
+
+    Attributes:
+        discriminator: an ensemble in training: the leading dimension is that of its members.
+        batch: its samples, all of shape (..., N, d).
+    """
 
     discriminator: Differentiable
     batch: Batch
 
     @cached_property
     def real_logit(self) -> Tensor:
-        """The logit on the real samples, shape (..., N)."""
+        """Logit d on the real samples, shape (..., N)."""
         real = self.batch.real
         return with_labels(self.discriminator, real.labels).logit(real.x, real.sigma)
 
     @cached_property
     def generated_logit(self) -> Tensor:
-        """The logit on the generated samples, shape (..., N)."""
+        """Logit d on the generated samples, shape (..., N).
+
+        Raises:
+            ValueError: the batch has no generated samples.
+        """
         generated = self.batch.generated
         if generated is None:
             raise ValueError(
-                "cross-entropy needs generated samples, but the batch has none; set "
+                "this objective needs generated samples, but the batch has none; set "
                 "base.num_generated > 0"
             )
-        return with_labels(self.discriminator, generated.labels).logit(
-            generated.x, generated.sigma
-        )
+        discriminator = with_labels(self.discriminator, generated.labels)
+        return discriminator.logit(generated.x, generated.sigma)
 
     @cached_property
     def scaled_gradient(self) -> Tensor:
-        """Logit gradient times sigma on the real samples, shape (..., N, d)."""
+        """Gradient of the logit times sigma on the real samples, shape (..., N, d)."""
         real = self.batch.real
         gradient = with_labels(self.discriminator, real.labels).gradient(real.x, real.sigma)
         return real.sigma[..., None] * gradient
 
 
-Objective = Callable[[Outputs], Tensor]
-"""A discriminator's loss on each of a batch's N samples, shape (..., N), in nats."""
+class Objective(Protocol):
+    """Loss of a discriminator on every sample of a batch.
+
+    A user's objective is a callable of this form. The catalogue builds it by calling its factory
+    with the options of its specification as keyword arguments.
+    """
+
+    def __call__(self, outputs: Outputs, /) -> Tensor:
+        """Return the loss of each of the N samples, shape (..., N), in nats.
+
+        It must be differentiable by the tensors of ``outputs.discriminator``. Means over samples
+        and noise levels, and the weighting of noise levels, are applied by the training.
+        """
+        ...
 
 
 def denoising_residual(base: Denoiser, real: Noised) -> Tensor:
-    """The residual n + sigma s(x; sigma) = (D(x; sigma) - x0) / sigma, shape (..., N, d)."""
+    """Return n + sigma s(x; sigma) = (D(x; sigma) - x0) / sigma, shape (..., N, d)."""
     denoised = with_labels(base, real.labels)(real.x, real.sigma)
     return real.noise + (denoised - real.x) / real.sigma[..., None]
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Objective):
     """softplus(-d) on real plus softplus(d) on generated samples; ln 4 where d = 0.
 
-    The two sets are paired row by row only to share a noise level. ``gradient_penalty`` adds its
-    value times |sigma grad d|^2 on the real samples: the very quantity that guidance applies.
+    Rows of the two sets share a noise level and nothing else.
+
+    Attributes:
+        gradient_penalty: factor of an additional term |sigma grad d|^2 on the real samples, the
+            squared correction by guidance; >= 0.
     """
 
     gradient_penalty: float = 0.0
 
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """See ``Objective``."""
+    @override
+    def __call__(self, outputs: Outputs, /) -> Tensor:
         loss = softplus(-outputs.real_logit) + softplus(outputs.generated_logit)
         if self.gradient_penalty == 0:
             return loss
@@ -139,31 +166,35 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
-class Kl:
+class Kl(Objective):
     """|n + sigma s + sigma grad d|^2 on real samples.
 
     Since grad log p(x | x0) = -n / sigma this is sigma^2 times the squared error of the guided
     score, equivalently |D_1(x; sigma) - x0|^2 / sigma^2.
     """
 
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """See ``Objective``."""
+    @override
+    def __call__(self, outputs: Outputs, /) -> Tensor:
         return ((outputs.batch.residual + outputs.scaled_gradient) ** 2).sum(-1)
 
 
 @dataclass(frozen=True)
-class Mixed:
-    """kl + gamma cross_entropy (Verine et al. 2025, Eq. 17; the place of gamma is ours)."""
+class Mixed(Objective):
+    """kl + gamma cross_entropy (after Verine et al. 2025, Eq. 17; the place of gamma is ours).
+
+    Attributes:
+        gamma: weight of the cross-entropy, >= 0.
+    """
 
     gamma: float
 
-    def __call__(self, outputs: Outputs) -> Tensor:
-        """See ``Objective``."""
+    @override
+    def __call__(self, outputs: Outputs, /) -> Tensor:
         return Kl()(outputs) + self.gamma * CrossEntropy()(outputs)
 
 
 def edm_weighting(sigma: Tensor, sigma_data: float) -> Tensor:
-    """EDM's loss weighting relative to the likelihood's: 1 + sigma^2 / sigma_data^2, shape (...).
+    """Return EDM's loss weighting relative to the likelihood's, 1 + sigma^2 / sigma_data^2.
 
     Karras et al. 2022 weigh |D - x0|^2 by (sigma^2 + sigma_data^2) / (sigma sigma_data)^2; here
     losses are in units of |D - x0|^2 / sigma^2.

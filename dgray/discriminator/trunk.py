@@ -1,13 +1,12 @@
-r"""Frozen trunks: networks whose feature maps a small trained head looks at.
+r"""Frozen trunks: networks whose feature maps are the input of a small trained head.
 
 Kim et al. 2023 (arXiv 2211.17091) guide by a head on the features of a classifier. The gradient
-in x runs through the trunk, so a trunk must be twice differentiable in x; its own weights need no
-gradient, and none is computed.
+in x runs through the trunk, so a trunk must be twice differentiable in x. No gradient of its own
+weights is computed.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
 from dataclasses import dataclass
@@ -16,51 +15,55 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
+
+from dgray.catalogue import load_object
+from dgray.errors import DiscriminatorError
 
 TYPICAL_CHANNELS = 128  # at full resolution: EDM's CIFAR-10 networks, DG's classifier
 
 
 class Trunk(Protocol):
-    """A fixed, smooth map from noisy samples to feature maps; no sample sees another."""
+    """Fixed, smooth map from noisy samples to feature maps that treats every sample alone."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(F, h, w) of a feature map."""
+        """Shape (F, h, w) of a feature map."""
         ...
 
     @property
     def activation_size(self) -> int:
-        """Numbers in the largest activation of one sample; bounds how many go at once."""
+        """Numbers in the largest activation of one sample; bounds the samples of a block."""
         ...
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Feature maps of x of shape (N, d) and sigma of shape (N,), shape (N, F, h, w)."""
+        """Return feature maps (N, F, h, w) of x (N, d) at noise levels sigma (N,)."""
         ...
 
 
 @dataclass(frozen=True)
-class ModuleTrunk:
-    """A torch module as a trunk: called with noisy images (N, C, H, W) and sigma (N,).
+class ModuleTrunk(Trunk):
+    """Trunk that is a torch module, called with noisy images (N, C, H, W) and sigma (N,).
 
-    The module is told the noise level and decides itself what to make of it: the images are
-    x0 + sigma n, unscaled. It returns features (N, F, h, w), or (N, F) for maps of one pixel.
+    The images are x0 + sigma n, unscaled; scaling them by the noise level is up to the module. It
+    returns features (N, F, h, w), or (N, F) for maps of one pixel.
 
     Attributes:
         module: frozen, in evaluation mode.
         image: (C, H, W) of its input.
-        shape: of its feature maps.
+        feature_shape: (F, h, w) of its feature maps.
     """
 
     module: nn.Module
     image: tuple[int, int, int]
-    shape: tuple[int, int, int]
+    feature_shape: tuple[int, int, int]
 
     @staticmethod
     def of(module: nn.Module, image: tuple[int, int, int]) -> ModuleTrunk:
-        """Freeze a module and find out what it returns.
+        """Freeze a module and determine the shape of its feature maps by a call.
 
         Raises:
-            ValueError: if it does not return feature maps, or not differentiable ones.
+            DiscriminatorError: it does not return feature maps, or they are not differentiable.
         """
         module = module.eval()
         for weight in module.parameters():  # TorchScript refuses module.requires_grad_
@@ -70,13 +73,13 @@ class ModuleTrunk:
         with torch.enable_grad():
             features = module(images, torch.ones(2, device=device))
         if not isinstance(features, Tensor) or features.ndim not in (2, 4) or len(features) != 2:
-            found = tuple(features.shape) if isinstance(features, Tensor) else type(features)
-            raise ValueError(
+            result = tuple(features.shape) if isinstance(features, Tensor) else type(features)
+            raise DiscriminatorError(
                 "a trunk must return features (N, F, h, w) or (N, F), but for images "
-                f"{tuple(images.shape)} it returned {found}"
+                f"{tuple(images.shape)} it returned {result}"
             )
         if not features.requires_grad:
-            raise ValueError(
+            raise DiscriminatorError(
                 "a trunk must be differentiable by its images, since guidance is a gradient, but "
                 "its features are not; do not use torch.no_grad or detach in it"
             )
@@ -84,61 +87,66 @@ class ModuleTrunk:
         return ModuleTrunk(module, image, (channels, height, width))
 
     @property
+    @override
+    def shape(self) -> tuple[int, int, int]:
+        return self.feature_shape
+
+    @property
+    @override
     def activation_size(self) -> int:
-        """See ``Trunk``; a guess, since a module does not tell."""
+        """Estimate, since a module does not state it."""
         return TYPICAL_CHANNELS * math.prod(self.image[1:])
 
+    @override
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Trunk``."""
         features: Tensor = self.module(x.unflatten(-1, self.image), sigma)
         return features[..., None, None] if features.ndim == 2 else features
 
 
-def load_trunk(where: str, image: tuple[int, int, int], device: torch.device) -> ModuleTrunk:
-    """A user's network as a trunk.
+def load_trunk(source: str, image: tuple[int, int, int], device: torch.device) -> ModuleTrunk:
+    """Load a user's network as a trunk.
 
     Args:
-        where: path of a TorchScript file (``.pt``, ``.ts``), or ``module:function``, a function
+        source: path of a TorchScript file (``.pt``, ``.ts``), or ``module:function``, a function
             without arguments that returns a module.
         image: (C, H, W).
-        device: where it shall run.
+        device: of the trunk.
 
     Raises:
-        ValueError: if there is no such thing, or it is no trunk.
+        DiscriminatorError: the source does not exist, or cannot be a trunk.
     """
-    if Path(where).is_file():
-        module = _load_torchscript(where, device)
-    elif ":" in where:
-        module = _call(where)
+    if Path(source).is_file():
+        module = _load_torchscript(source, device)
+    elif ":" in source:
+        module = _build(source)
     else:
-        raise ValueError(
+        raise DiscriminatorError(
             f"discriminator.trunk must be none, base, a TorchScript file or module:function, but "
-            f"there is no file {where}"
+            f"there is no file {source}"
         )
     return ModuleTrunk.of(module.to(device), image)
 
 
 def _load_torchscript(path: str, device: torch.device) -> nn.Module:
-    with warnings.catch_warnings():  # torch has deprecated the format, not the files out there
+    with warnings.catch_warnings():  # torch deprecated the format, but its files are in use
         for category in (DeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
         module: nn.Module = torch.jit.load(path, map_location=device)
     return module
 
 
-def _call(where: str) -> nn.Module:
-    name, _, attribute = where.rpartition(":")
+def _build(source: str) -> nn.Module:
     try:
-        function = getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"discriminator.trunk: {where} cannot be imported ({error}); it must be "
+        function = load_object(source)
+    except ImportError as error:
+        raise DiscriminatorError(
+            f"discriminator.trunk: {source} cannot be imported ({error}); it must be "
             f"module:function with the module on PYTHONPATH"
         ) from error
     module = function()
     if not isinstance(module, nn.Module):
-        raise ValueError(
-            f"discriminator.trunk: {where}() must return a torch.nn.Module, but returned "
+        raise DiscriminatorError(
+            f"discriminator.trunk: {source}() must return a torch.nn.Module, but returned "
             f"{type(module).__name__}"
         )
     return module
