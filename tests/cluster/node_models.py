@@ -1,9 +1,9 @@
-"""The parts of a launcher file that Ray's schema lets pass unread, as strict models.
+"""Strict models of the parts of a launcher file that Ray's schema does not check.
 
-``provider`` and ``node_config`` go to a cloud's API as they are, so a misspelt field shows only
-when machines are started. These models have the fields that our files use, those that their
-comments name, and no other: a field that is new to them needs a line here, after a look into the
-cloud's reference:
+Ray passes ``provider`` and ``node_config`` to the API of the cloud unchanged, so a misspelt field
+causes an error only when machines are started. These models contain the fields that the files in
+cluster/ use or mention in comments, and no others. To use a further field, add it here after
+checking the cloud's reference:
 
 - AWS: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html
 - Google: https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert
@@ -142,5 +142,5 @@ NODES: dict[str, type[Strict]] = {"aws": AwsNode, "gcp": GcpNode}
 
 
 def provider_model(config: dict[str, Any]) -> type[Strict]:
-    """The model of a file's ``provider``; raises KeyError for one that we have no file for."""
+    """Return the model of ``provider``; KeyError for a type that no file in cluster/ uses."""
     return PROVIDERS[config["provider"]["type"]]

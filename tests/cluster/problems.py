@@ -1,7 +1,7 @@
-"""What is wrong with a file for `ray up`, as sentences: Ray's own schema and what that misses.
+"""Checks of a file for `ray up`: Ray's own schema, and requirements beyond it.
 
-Every check is a function from the file as Ray reads it to sentences that say what to change; no
-sentence, no problem. No cloud SDK is needed and nothing is asked of a network.
+Every check is a function from the parsed file to messages that state what to change. The checks
+need neither a cloud SDK nor a network.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tests.cluster.versions import Versions
 Config = dict[str, Any]
 SSH = 22
 LONGEST_IDLE_MINUTES = 60
-# Local paths outside of the repository that the documents tell a user to make.
+# Local paths outside the repository that the documentation tells users to create.
 USER_PATHS = {"~/.ray/auth_token"}
 NEEDED_BY_PIP = {"dgray", "pyproject.toml", "README.md", "LICENSE"}
 _PIN = re.compile(r"ray\[[\w,]+\]==(\d+\.\d+\.\d+)")
 
 
 def all_problems(config: Config, root: Path, versions: Versions) -> list[str]:
-    """Everything that is wrong with ``config``; its local paths are relative to ``root``."""
+    """Return the messages of all checks; local paths in ``config`` are relative to ``root``."""
     checks: tuple[Callable[[Config], Iterator[str]], ...] = (
         ray_schema,
         cloud_fields,
@@ -45,7 +45,7 @@ def all_problems(config: Config, root: Path, versions: Versions) -> list[str]:
 
 
 def ray_schema(config: Config) -> Iterator[str]:
-    """What `ray up` itself would say before it starts anything."""
+    """Check against the schema that `ray up` uses before it starts anything."""
     try:
         validate_config(prepare_config(config))
     except (jsonschema.ValidationError, ValueError, AssertionError) as error:
@@ -53,24 +53,24 @@ def ray_schema(config: Config) -> Iterator[str]:
 
 
 def cloud_fields(config: Config) -> Iterator[str]:
-    """Fields and values of ``provider`` and of every ``node_config``."""
-    yield from _misfits(provider_model(config), config["provider"], "provider")
+    """Check fields and values of ``provider`` and of every ``node_config``."""
+    yield from _model_errors(provider_model(config), config["provider"], "provider")
     for name, node in config.get("available_node_types", {}).items():
         model = NODES[config["provider"]["type"]]
-        yield from _misfits(model, node["node_config"], f"{name}.node_config")
+        yield from _model_errors(model, node["node_config"], f"{name}.node_config")
 
 
-def _misfits(model: type[Strict], value: Any, where: str) -> Iterator[str]:
+def _model_errors(model: type[Strict], value: Any, where: str) -> Iterator[str]:
     try:
         model.model_validate(value)
     except ValidationError as error:
         for details in error.errors():
             path = ".".join(map(str, (where, *details["loc"])))
-            yield f"{path}: {details['msg']} (the fields are in tests/cluster/node_models.py)"
+            yield f"{path}: {details['msg']} (known fields: tests/cluster/node_models.py)"
 
 
 def file_mounts(config: Config, root: Path) -> Iterator[str]:
-    """Local paths must be in the repository, or be among those that users are told to make."""
+    """Check that local paths are in the repository, or among those that users create."""
     for remote, local in config.get("file_mounts", {}).items():
         is_remote_absolute = remote.startswith(("/", "~/"))
         if not is_remote_absolute:
@@ -80,48 +80,48 @@ def file_mounts(config: Config, root: Path) -> Iterator[str]:
 
 
 def pinned_versions(config: Config, versions: Versions) -> Iterator[str]:
-    """Images and pip must give the Ray and Python that the tests run with."""
+    """Check that images and pip use the versions of Ray and Python of the tests."""
     docker = config.get("docker", {})
     images = {key: value for key, value in docker.items() if key.endswith("image")}
     for key, image in images.items():
         yield from versions.image_problems(f"docker.{key}", image)
     pins = [pin for command in _commands(config) for pin in _PIN.findall(command)]
     if not pins:
-        yield "setup_commands: must pin Ray (ray[default,tune]==...), or pip may replace it"
+        yield "setup_commands: must pin Ray (ray[default,tune]==...), since pip may replace it"
     for pin in pins:
         yield from versions.ray_problems("setup_commands", pin)
     if not images and f"python{versions.python} -m venv" not in " ".join(_commands(config)):
-        yield f"setup_commands: must make the environment with python{versions.python}"
+        yield f"setup_commands: must create the environment with python{versions.python}"
 
 
 def token(config: Config) -> Iterator[str]:
-    """Token authentication on every node, with the token from a file that is mounted there."""
+    """Check that every node uses token authentication with a token from a mounted file."""
     for name in ("head_start_ray_commands", "worker_start_ray_commands"):
         starts = [command for command in config.get(name, []) if "ray start" in command]
         if not starts:
             yield f"{name}: there is no `ray start`"
         for command in starts:
-            found = _exported(command)
-            if found.get("RAY_AUTH_MODE") != "token":
+            variables = _exported(command)
+            if variables.get("RAY_AUTH_MODE") != "token":
                 yield f"{name}: must export RAY_AUTH_MODE=token before `ray start`"
-            if found.get("RAY_AUTH_TOKEN_PATH") not in config.get("file_mounts", {}):
+            if variables.get("RAY_AUTH_TOKEN_PATH") not in config.get("file_mounts", {}):
                 yield f"{name}: must export RAY_AUTH_TOKEN_PATH, one of the file_mounts"
     if "docker" in config:
         options = " ".join(config["docker"].get("run_options", []))
         for variable in ("RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN_PATH="):
             if f"-e {variable}" not in options:
-                yield f"docker.run_options: must have -e {variable}, or `ray exec` is refused"
+                yield f"docker.run_options: must have -e {variable}, required by `ray exec`"
     for text in _texts(config):
         if re.search(r"RAY_AUTH_TOKEN=|\b[0-9a-f]{32,}\b", text):
-            yield f"a token must not be in the file itself, but it seems to be: {text[:20]}..."
+            yield f"the file must not contain a token, but has {text[:20]}..."
 
 
 def open_ports(config: Config) -> Iterator[str]:
-    """Nothing but ssh may be reached from outside, and the dashboard through ssh only."""
+    """Check that only ssh is open to the outside, and the dashboard reachable only through ssh."""
     if config["provider"]["type"] == "aws":
         group = config["provider"].get("security_group", {})
         if "GroupName" not in group:
-            yield "provider.security_group: must have a GroupName, or another cluster's is used"
+            yield "provider.security_group: must have a GroupName, else another cluster's is used"
         for rule in group.get("IpPermissions", []):
             if (rule.get("FromPort"), rule.get("ToPort")) != (SSH, SSH):
                 yield (
@@ -138,31 +138,31 @@ def open_ports(config: Config) -> Iterator[str]:
 
 
 def idle_timeout(config: Config) -> Iterator[str]:
-    """Rented machines must go when nothing runs on them. One's own need not."""
+    """Check that rented machines are terminated when idle."""
     if config["provider"]["type"] == "local":
         return
     minutes = config.get("idle_timeout_minutes")
     if minutes is None or not 0 < minutes <= LONGEST_IDLE_MINUTES:
         yield (
-            f"idle_timeout_minutes: must be there and at most {LONGEST_IDLE_MINUTES}, or idle "
-            f"machines cost money; it is {minutes}"
+            f"idle_timeout_minutes: must be set to at most {LONGEST_IDLE_MINUTES}, since idle "
+            f"machines cost money, but is {minutes}"
         )
     for name, node in config["available_node_types"].items():
         if node.get("min_workers", 0):
-            yield f"{name}.min_workers: must be 0: such workers never go"
+            yield f"{name}.min_workers: must be 0: such workers are never terminated"
 
 
 def installation(config: Config) -> Iterator[str]:
-    """All of dgray must be mounted, and installed from there."""
+    """Check that all of dgray is mounted and installed from there."""
     sources = set(config.get("file_mounts", {}).values())
     for missing in sorted(NEEDED_BY_PIP - sources):
-        yield f"file_mounts: {missing} is missing, without which pip cannot install dgray"
+        yield f"file_mounts: {missing} is missing, but pip needs it to install dgray"
     if not any(re.search(r"pip install .*dgray-src", c) for c in config.get("setup_commands", [])):
         yield "setup_commands: must install dgray (pip install ... dgray-src)"
 
 
 def _exported(command: str) -> dict[str, str]:
-    """The variables that a command exports before `ray start`."""
+    """Return the variables that a command exports before `ray start`."""
     before, _, _ = command.partition("ray start")
     return dict(re.findall(r"(\w+)=([^\s;]+)", before)) if "export" in before else {}
 

@@ -1,9 +1,9 @@
-"""The part of KubeRay's RayJob that our file uses, as strict models, and what we ask of it.
+"""Strict models of the part of KubeRay's RayJob that cluster/kuberay.yaml uses, and its checks.
 
-Written by hand from https://docs.ray.io/en/master/kuberay/references/api.html (v1.7.1) and from
-the reference of Kubernetes: the operator's own OpenAPI schema could not be had where this was
-written. So a field that is right but new needs a line here; and `kubectl apply --dry-run=server`
-against a cluster with the operator is the test that this one cannot replace.
+Written by hand from https://docs.ray.io/en/master/kuberay/references/api.html (v1.7.1) and the
+reference of Kubernetes, because the operator's OpenAPI schema was not available. A further field
+must be added here. `kubectl apply --dry-run=server` against a cluster with the operator remains
+the decisive test.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class RayJobSpec(Strict):
 
 
 class Metadata(Strict):
-    name: Annotated[Name, Field(max_length=47)]  # the operator adds to it, and 63 is the limit
+    name: Annotated[Name, Field(max_length=47)]  # the operator appends to it; the limit is 63
 
 
 class RayJob(Strict):
@@ -118,13 +118,13 @@ class RayJob(Strict):
 
 
 def rayjob_problems(document: Any, versions: Versions) -> list[str]:
-    """Everything that is wrong with a RayJob, as sentences that say what to change."""
+    """Return the messages of all checks of a RayJob; each states what to change."""
     try:
         job = RayJob.model_validate(document)
     except ValidationError as error:
         return [
             f"{'.'.join(map(str, details['loc']))}: {details['msg']} "
-            "(the fields are in tests/cluster/rayjob_model.py)"
+            "(known fields: tests/cluster/rayjob_model.py)"
             for details in error.errors()
         ]
     return [*_version_problems(job, versions), *_pod_problems(job), *_entrypoint_problems(job)]
@@ -142,14 +142,14 @@ def _pod_problems(job: RayJob) -> Iterator[str]:
     for group in job.spec.rayClusterSpec.workerGroupSpecs:
         spec = group.template.spec
         if group.minReplicas:
-            yield f"{group.groupName}.minReplicas: must be 0: such workers never go"
+            yield f"{group.groupName}.minReplicas: must be 0: such workers are never terminated"
         names = {volume.name for volume in spec.volumes}
         for container in spec.containers:
             if container.resources.limits.gpu != container.resources.requests.gpu:
-                yield f"{container.name}: Kubernetes wants as many GPUs as limit as are requested"
+                yield f"{container.name}: the GPU limit must equal the GPU request"
             for mount in container.volumeMounts:
                 if mount.name not in names:
-                    yield f"{container.name}: mounts {mount.name}, which is not among the volumes"
+                    yield f"{container.name}: mounts {mount.name}, which is no volume of the pod"
 
 
 def _entrypoint_problems(job: RayJob) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""The files for `ray up` are right as far as can be told without a cloud; the checks can fail.
+"""Test the files for `ray up` as far as possible without a cloud, and that each check can fail.
 
-No cloud's machine was ever started with them; docs/clusters.md says what was tried.
+No cloud machine was ever started with them; docs/clusters.md lists what was tested.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import yaml
 
 from dgray.config.reading.load import load_study
 from tests.cluster.problems import all_problems
+from tests.cluster.versions import FILES as VERSIONED_FILES
 from tests.cluster.versions import ROOT, Versions
 
 Config = dict[str, Any]
@@ -23,7 +24,7 @@ FILES = ("gpu", "gcp", "on_premise")
 
 
 def read(name: str) -> Config:
-    """As `ray up` reads it."""
+    """Parse a file as `ray up` does."""
     config: Config = yaml.safe_load((ROOT / "cluster" / f"{name}.yaml").read_text("utf-8"))
     return config
 
@@ -33,7 +34,7 @@ def problems(config: Config) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_right(name: str) -> None:
+def test_files_pass_all_checks(name: str) -> None:
     assert problems(read(name)) == []
 
 
@@ -64,7 +65,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Config], Any], str]] = {
         lambda c: _worker(c)["BlockDeviceMappings"][0]["Ebs"].update(VolumSize=3),
         r"gpu_worker.node_config.BlockDeviceMappings.0.Ebs.VolumSize: Extra",
     ),
-    "a list where Google wants an object": (
+    "a list instead of an object": (
         "gcp",
         lambda c: _worker(c).update(scheduling=[{"preemptible": True}]),
         r"gpu_worker.node_config.scheduling: Input should be a valid dict",
@@ -84,7 +85,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Config], Any], str]] = {
         lambda c: c["provider"].update(cache_stopped_nodes=True),
         r"provider.cache_stopped_nodes: Input should be False",
     ),
-    "a local path that is not there": (
+    "a local path that does not exist": (
         "gpu",
         lambda c: c["file_mounts"].update({"/home/ray/x": "scripts/x.sh"}),
         r"file_mounts: scripts/x.sh is neither",
@@ -111,7 +112,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Config], Any], str]] = {
         lambda c: c["docker"].update(head_image="rayproject/ray:latest"),
         r"docker.head_image: rayproject/ray:latest must have a tag",
     ),
-    "another Ray of pip": (
+    "another Ray pinned for pip": (
         "on_premise",
         lambda c: c["setup_commands"].append("pip install 'ray[default]==2.9.0'"),
         r"setup_commands: has Ray 2.9.0",
@@ -124,7 +125,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Config], Any], str]] = {
     "another Python of venv": (
         "on_premise",
         lambda c: c["setup_commands"].__setitem__(0, "python3.9 -m venv ~/dgray-venv"),
-        r"setup_commands: must make the environment with python3",
+        r"setup_commands: must create the environment with python3",
     ),
     "no token mode on the head": (
         "gpu",
@@ -149,7 +150,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Config], Any], str]] = {
     "a token in the file": (
         "gpu",
         lambda c: _start(c, "worker", "RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN=abc"),
-        r"a token must not be in the file itself",
+        r"the file must not contain a token",
     ),
     "no start": (
         "gpu",
@@ -186,14 +187,14 @@ MISTAKES: dict[str, tuple[str, Callable[[Config], Any], str]] = {
     "no idle timeout": (
         "gpu",
         lambda c: c.pop("idle_timeout_minutes"),
-        r"idle_timeout_minutes: must be there",
+        r"idle_timeout_minutes: must be set",
     ),
-    "a day of idleness": (
+    "an idle timeout of a day": (
         "gcp",
         lambda c: c.update(idle_timeout_minutes=1440),
-        r"idle_timeout_minutes: .* it is 1440",
+        r"idle_timeout_minutes: .* is 1440",
     ),
-    "workers that never go": (
+    "workers that are never terminated": (
         "gpu",
         lambda c: c["available_node_types"]["gpu_worker"].update(min_workers=1),
         r"gpu_worker.min_workers: must be 0",
@@ -212,27 +213,26 @@ MISTAKES: dict[str, tuple[str, Callable[[Config], Any], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(mistake: str) -> None:
-    name, make_mistake, sentence = MISTAKES[mistake]
+def test_mistakes_are_reported(mistake: str) -> None:
+    name, make_mistake, pattern = MISTAKES[mistake]
     config = copy.deepcopy(read(name))
     make_mistake(config)
-    found = problems(config)
-    assert any(re.match(sentence, problem) for problem in found), found
+    messages = problems(config)
+    assert any(re.match(pattern, message) for message in messages), messages
 
 
-def test_a_new_ray_is_told_with_its_remedy() -> None:
+def test_a_new_version_of_ray_is_reported_with_the_command_to_adopt_it() -> None:
     config = read("gpu")
     (pinned,) = set(re.findall(r"\d+\.\d+\.\d+", config["docker"]["worker_image"]))
     newer = Versions(ray="99.1.0", python="3.11")
-    found = all_problems(config, ROOT, newer)
-    assert found
-    assert all(f"s/{re.escape(pinned)}/99.1.0/g" in problem for problem in found)
+    messages = all_problems(config, ROOT, newer)
+    assert messages
+    assert all(f"s/{re.escape(pinned)}/99.1.0/g" in message for message in messages)
 
 
-def test_that_remedy_names_every_file_with_a_version() -> None:
-    """The sed of the message reaches whatever names the Ray of the images."""
+def test_this_command_covers_every_file_that_names_the_version() -> None:
     ray = Versions.of_the_project().ray
-    named = {path for glob in _globs() for path in ROOT.glob(glob)}
+    named = {path for glob in VERSIONED_FILES.split() for path in ROOT.glob(glob)}
     holding = {
         path
         for folder in ("cluster", "docs")
@@ -243,13 +243,7 @@ def test_that_remedy_names_every_file_with_a_version() -> None:
     assert holding <= named
 
 
-def _globs() -> list[str]:
-    from tests.cluster.versions import FILES
-
-    return FILES.split()
-
-
-def test_workers_hold_a_trial_of_the_shipped_gpu_study() -> None:
+def test_a_worker_has_the_resources_of_a_trial_of_the_shipped_gpu_study() -> None:
     resources = load_study(ROOT / "studies" / "cifar10.yaml").configs[0].config.resources
     for name in ("gpu", "gcp"):
         worker = read(name)["available_node_types"]["gpu_worker"]["resources"]
@@ -257,7 +251,7 @@ def test_workers_hold_a_trial_of_the_shipped_gpu_study() -> None:
         assert worker["GPU"] >= resources.gpus_per_trial
 
 
-def test_the_image_of_kubernetes_has_what_pip_needs() -> None:
+def test_the_image_for_kubernetes_contains_what_pip_needs() -> None:
     text = (ROOT / "cluster" / "Dockerfile").read_text("utf-8")
     copied = " ".join(re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", text, re.MULTILINE)).split()
     assert {"dgray", "pyproject.toml", "README.md", "LICENSE", "studies"} <= set(copied)

@@ -1,4 +1,4 @@
-"""The RayJob is right as far as that can be told without Kubernetes, and the checks can fail."""
+"""Test the RayJob as far as possible without Kubernetes, and that each check can fail."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def problems(document: Document) -> list[str]:
     return rayjob_problems(document, Versions.of_the_project())
 
 
-def test_the_file_is_right() -> None:
+def test_the_file_passes_all_checks() -> None:
     assert problems(read()) == []
 
 
-def test_its_study_is_in_the_image() -> None:
+def test_its_study_is_part_of_the_image() -> None:
     (study,) = re.findall(r"/home/ray/dgray/(\S+\.yaml)", read()["spec"]["entrypoint"])
     assert (ROOT / study).is_file()
 
@@ -56,7 +56,7 @@ MISTAKES: dict[str, tuple[Callable[[Document], Any], str]] = {
         lambda d: _cluster(d)["authOptions"].update(mode="disabled"),
         r"spec.rayClusterSpec.authOptions.mode: Input should be 'token'",
     ),
-    "no word of authentication": (
+    "authentication not set": (
         lambda d: _cluster(d).pop("authOptions"),
         r"spec.rayClusterSpec.authOptions: Field required",
     ),
@@ -64,7 +64,7 @@ MISTAKES: dict[str, tuple[Callable[[Document], Any], str]] = {
         lambda d: _cluster(d)["autoscalerOptions"].pop("idleTimeoutSeconds"),
         r"spec.rayClusterSpec.autoscalerOptions.idleTimeoutSeconds: Field required",
     ),
-    "a cluster that stays": (
+    "a cluster that is not deleted": (
         lambda d: d["spec"].update(shutdownAfterJobFinishes=False),
         r"spec.shutdownAfterJobFinishes: Input should be True",
     ),
@@ -86,18 +86,18 @@ MISTAKES: dict[str, tuple[Callable[[Document], Any], str]] = {
         ),
         r"ray-worker: .* has Python 3.12, but",
     ),
-    "workers that never go": (
+    "workers that are never terminated": (
         lambda d: _cluster(d)["workerGroupSpecs"][0].update(minReplicas=1),
         r"gpu.minReplicas: must be 0",
     ),
-    "half a GPU": (
+    "different limit and request of GPUs": (
         lambda d: _worker(d)["containers"][0]["resources"]["limits"].update(
             {"nvidia.com/gpu": "2"}
         ),
-        r"ray-worker: Kubernetes wants as many GPUs",
+        r"ray-worker: the GPU limit must equal",
     ),
     "no such volume": (lambda d: _worker(d).pop("volumes"), r"ray-worker: mounts shm, which"),
-    "rows that end with the cluster": (
+    "rows deleted with the cluster": (
         lambda d: d["spec"].update(entrypoint="python -m dgray.study studies/cifar10.yaml"),
         r"entrypoint: must run a study with --out",
     ),
@@ -105,9 +105,9 @@ MISTAKES: dict[str, tuple[Callable[[Document], Any], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(mistake: str) -> None:
-    make_mistake, sentence = MISTAKES[mistake]
+def test_mistakes_are_reported(mistake: str) -> None:
+    make_mistake, pattern = MISTAKES[mistake]
     document = read()
     make_mistake(document)
-    found = problems(document)
-    assert any(re.match(sentence, problem) for problem in found), found
+    messages = problems(document)
+    assert any(re.match(pattern, message) for message in messages), messages

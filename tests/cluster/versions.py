@@ -1,8 +1,8 @@
-"""The Ray and the Python that the cluster files must give: those that the project is tested with.
+"""Versions of Ray and Python that the cluster files must use: those of the tests.
 
-Ray of the environment that runs the tests: so a new release of Ray that CI installs fails here,
-with the command that mends it, instead of leaving clusters on a Ray that no test sees any more.
-Python is the oldest that ``pyproject.toml`` admits.
+The version of Ray is that of the environment that runs the tests. When CI installs a new release,
+these tests fail and print the command that updates all files, so that clusters never use a version
+that is no longer tested. Python is the oldest version that ``pyproject.toml`` permits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TAG = re.compile(r".+:(?P<ray>\d+\.\d+\.\d+)-py(?P<major>\d)(?P<minor>\d+)-(cpu
 
 @dataclass(frozen=True)
 class Versions:
-    """What an image, and a pin of pip, must have."""
+    """Versions required of images and of pins of pip."""
 
     ray: str
     python: str  # major.minor
@@ -34,27 +34,29 @@ class Versions:
     def of_the_project(cls) -> Versions:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
         match = re.fullmatch(r">=(\d+\.\d+)(,.*)?", project["requires-python"])
-        assert match is not None, "requires-python must begin with its lower bound, like >=3.11"
+        assert match is not None, "requires-python must start with its lower bound, like >=3.11"
         return cls(ray=version("ray"), python=match[1])
 
-    def ray_problems(self, where: str, found: str) -> Iterator[str]:
-        if found != self.ray:
+    def ray_problems(self, where: str, ray: str) -> Iterator[str]:
+        if ray != self.ray:
             yield (
-                f"{where}: has Ray {found}, but the tests ran with Ray {self.ray}. If there are "
-                f"images rayproject/ray:{self._tag}-cpu and -gpu, change it in all files at once "
-                f"(sed -i 's/{re.escape(found)}/{self.ray}/g' {FILES}); to stay with it, install "
-                "that Ray where the tests run"
+                f"{where}: has Ray {ray}, but the tests ran with Ray {self.ray}. If the images "
+                f"rayproject/ray:{self._tag}-cpu and -gpu exist, change it in all files at once "
+                f"(sed -i 's/{re.escape(ray)}/{self.ray}/g' {FILES}); otherwise install Ray {ray} "
+                "where the tests run"
             )
 
     def image_problems(self, where: str, image: str) -> Iterator[str]:
         match = _TAG.fullmatch(image)
         if match is None:
-            yield (f"{where}: {image} must have a tag of Ray's form, like {self._tag}-gpu")
+            yield (
+                f"{where}: {image} must have a tag of the form of Ray's images, like {self._tag}-gpu"
+            )
             return
         yield from self.ray_problems(where, match["ray"])
-        found = f"{match['major']}.{match['minor']}"
-        if found != self.python:
+        python = f"{match['major']}.{match['minor']}"
+        if python != self.python:
             yield (
-                f"{where}: {image} has Python {found}, but requires-python of pyproject.toml "
-                f"begins at {self.python}; use {self._tag}, or change both"
+                f"{where}: {image} has Python {python}, but requires-python of pyproject.toml "
+                f"starts at {self.python}; use {self._tag}, or change both"
             )

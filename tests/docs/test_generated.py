@@ -1,4 +1,4 @@
-"""The generated documents are those that the models give, and what they show is true."""
+"""Test that the generated documents are current and that their examples are correct."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_committed_documents_are_current(tmp_path: Path) -> None:
         assert (DOCS / name).read_text() == (tmp_path / name).read_text(), REGENERATE
 
 
-def test_every_field_has_a_line_with_a_meaning() -> None:
+def test_every_field_has_a_line_with_its_meaning() -> None:
     rows = re.findall(
         r"^\| `([^`]+)` \| (.+?) \| (.+?) \| (.+) \|$", document.study_file_text(), re.M
     )
@@ -66,20 +66,20 @@ def test_every_column_has_its_unit_and_meaning() -> None:
 
 
 def example() -> str:
-    """The study that docs/study_file.md opens with."""
+    """Return the example study at the beginning of docs/study_file.md."""
     match = re.search(r"```yaml\n(.*?)```", document.study_file_text(), re.S)
     assert match is not None
     return match[1]
 
 
-def test_the_example_has_as_many_trials_as_it_says(tmp_path: Path) -> None:
+def test_the_example_has_the_stated_number_of_trials(tmp_path: Path) -> None:
     path = tmp_path / "widths.yaml"
     path.write_text(example())
     plan = make_plan(load_study(path))
     assert sum(trial.is_trained for trial in plan.trials) == 2 * 3 * 2
 
 
-def test_the_errors_shown_are_those_of_the_example_mistaken(
+def test_the_errors_shown_are_those_of_the_example_with_mistakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mistakes = {"width:": "widht:", "cross_entropy": "cross_entropi", "80, 400]": "80, 800]"}

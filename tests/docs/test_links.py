@@ -1,4 +1,4 @@
-"""Documents stay true: links lead somewhere, named files exist, modules and layers are listed."""
+"""Test that links in documents resolve, named files exist, and the layers shown are current."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_OF_A_MACHINE = {"runs", "build", "dist"}  # and whatever is hidden: .venv, .git, caches
+_IGNORED_FOLDERS = {"runs", "build", "dist"}  # besides hidden ones: .venv, .git, caches
 _FENCE = re.compile(r"^ *(```|~~~).*?^ *\1", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]*`")
 _TARGETS = re.compile(
@@ -19,42 +19,42 @@ _TARGETS = re.compile(
       | <(?:a|img)\s[^>]*?(?:href|src)="([^"]+)" """,
     re.VERBOSE | re.MULTILINE,
 )
-_OUTSIDE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
+_EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 _NAMED_FILE = re.compile(r"`((?:dgray|tests|benchmarks)/[^`\s]*?\.py)(?:::(\w+))?`")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#* *$", re.MULTILINE)
 
 
 def documents(folder: Path = ROOT) -> list[Path]:
-    """Every Markdown file of the repository."""
+    """Return every Markdown file of the repository."""
     return [
         path
         for path in sorted(folder.rglob("*.md"))
         if not any(
-            part.startswith(".") or part in _OF_A_MACHINE
+            part.startswith(".") or part in _IGNORED_FOLDERS
             for part in path.relative_to(folder).parts[:-1]
         )
     ]
 
 
 def anchors(document: Path) -> set[str]:
-    """The fragments that GitHub makes of a document's headings."""
-    found: dict[str, int] = {}
+    """Return the fragments that GitHub generates from the headings of a document."""
+    counts: dict[str, int] = {}
     for heading in _HEADING.findall(_FENCE.sub("", document.read_text("utf-8"))):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
         name = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
-        count = found.get(name, 0)
-        found[name] = count + 1
+        count = counts.get(name, 0)
+        counts[name] = count + 1
         if count:
-            found[f"{name}-{count}"] = 1
-    return set(found)
+            counts[f"{name}-{count}"] = 1
+    return set(counts)
 
 
 def broken_links(document: Path) -> Iterator[str]:
-    """Relative links to what is not there, and fragments that no heading has."""
+    """Yield relative links to files or headings that do not exist."""
     text = _CODE.sub("", _FENCE.sub("", document.read_text("utf-8")))
     for groups in _TARGETS.findall(text):
         target = next(group for group in groups if group)
-        if _OUTSIDE.match(target):
+        if _EXTERNAL.match(target):
             continue
         name, _, fragment = target.partition("#")
         path = (document.parent / name) if name else document
@@ -64,7 +64,7 @@ def broken_links(document: Path) -> Iterator[str]:
 
 
 def missing_files(document: Path, root: Path = ROOT) -> Iterator[str]:
-    """Python files, and tests in them, that a document names and that are not there."""
+    """Yield Python files, and tests in them, that a document names and that do not exist."""
     for name, test in _NAMED_FILE.findall(document.read_text("utf-8")):
         path = root / name
         if not path.is_file():
@@ -73,13 +73,13 @@ def missing_files(document: Path, root: Path = ROOT) -> Iterator[str]:
             yield f"{name}::{test}"
 
 
-def test_there_are_documents() -> None:
+def test_the_main_documents_are_checked() -> None:
     names = {str(path.relative_to(ROOT)) for path in documents()}
     assert {"docs/theory.md", "docs/architecture.md", "docs/study_file.md"} <= names
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(document: Path) -> None:
+def test_relative_links_resolve(document: Path) -> None:
     assert list(broken_links(document)) == []
 
 
@@ -88,7 +88,7 @@ def test_named_files_exist(document: Path) -> None:
     assert list(missing_files(document)) == []
 
 
-def test_what_leads_nowhere_is_found(tmp_path: Path) -> None:
+def test_broken_links_and_missing_files_are_reported(tmp_path: Path) -> None:
     document = tmp_path / "a.md"
     document.write_text(
         "# A heading, `with code`\n[good](a.md#a-heading-with-code) [bad](b.md) ![bad](c.png)\n"
@@ -96,17 +96,17 @@ def test_what_leads_nowhere_is_found(tmp_path: Path) -> None:
         "[out](https://example.org/f.md) [mail](mailto:a@b.c)\n\n[ref]: g.md\n"
         "```\n[fenced](h.md)\n```\n"
         "`tests/none.py` `dgray/record/row.py`\n"
-        "`tests/docs/test_links.py::test_there_are_documents`\n"
-        "`tests/docs/test_links.py::test_of_nothing`\n"
+        "`tests/docs/test_links.py::test_the_main_documents_are_checked`\n"
+        "`tests/docs/test_links.py::test_that_does_not_exist`\n"
     )
     assert list(broken_links(document)) == ["b.md", "c.png", "#no-heading", "d.svg", "g.md"]
     assert list(missing_files(document)) == [
         "tests/none.py",
-        "tests/docs/test_links.py::test_of_nothing",
+        "tests/docs/test_links.py::test_that_does_not_exist",
     ]
 
 
-def test_the_layers_shown_are_those_of_the_contract() -> None:
+def test_the_layers_shown_are_those_of_the_import_contract() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     (shown,) = re.findall(r"^```layers\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
