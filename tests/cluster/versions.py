@@ -49,9 +49,7 @@ class Versions:
     def image_problems(self, where: str, image: str) -> Iterator[str]:
         match = _TAG.fullmatch(image)
         if match is None:
-            yield (
-                f"{where}: {image} must have a tag of the form of Ray's images, like {self._tag}-gpu"
-            )
+            yield (f"{where}: {image} must have a tag as Ray's images do, like {self._tag}-gpu")
             return
         yield from self.ray_problems(where, match["ray"])
         python = f"{match['major']}.{match['minor']}"
