@@ -1,21 +1,14 @@
-"""``diffusion``, ``data`` and ``base``: the noise range, the data, and the model to be refined."""
+"""``diffusion`` and ``data``: noise levels, and where samples come from."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dgray.config.image_base import DiffusersBase, EdmBase
-from dgray.config.image_data import (
-    Cifar10Data,
-    DigitsData,
-    FolderData,
-    GlyphsData,
-    NpzData,
-    ZipData,
-)
-from dgray.config.model import FiniteFloat, Model, NonNegativeInt, PositiveFloat, PositiveInt
+from dgray.catalogue import DATA, DataSpec, Kind
+from dgray.config.model import FiniteFloat, Model, PositiveFloat, PositiveInt
+from dgray.config.parts import Arguments, ImportPath, inline_spec, section_union
 
 MixtureName = Literal["ring8", "grid25", "five_gaussians_1d", "axes16"]
 MIXTURE_DIMENSIONS = {"ring8": 2, "grid25": 2, "five_gaussians_1d": 1, "axes16": 16}
@@ -26,7 +19,7 @@ class Diffusion(Model):
 
     sigma_min: PositiveFloat = Field(0.002, description="lowest noise level")
     sigma_max: PositiveFloat = Field(80.0, description="highest noise level")
-    rho: PositiveFloat = Field(7.0, description="spacing of a sampler's steps")
+    rho: PositiveFloat = Field(7.0, description="exponent of the spacing of a sampler's steps")
     sigma_data: PositiveFloat | None = Field(
         None, description="scale of the data in preconditioning; null: its standard deviation"
     )
@@ -43,8 +36,36 @@ class Diffusion(Model):
         return self
 
 
+class DataSection(Model):
+    """Data set with the sizes of its splits."""
+
+    kind: str
+    num_real: PositiveInt = Field(
+        1000, description="training samples of each replicate, drawn independently"
+    )
+    num_validation: PositiveInt = Field(
+        1000, description="samples for calibration, early stopping and selection"
+    )
+    num_held_out: PositiveInt = Field(2000, description="samples on which metrics are reported")
+
+    @property
+    def spec(self) -> DataSpec:
+        """Its specification."""
+        return DATA[self.kind]
+
+    @property
+    def sample_kind(self) -> Kind:
+        """Whether its samples are points or images."""
+        return self.spec.kinds[0]
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of a sample, (d,) or (C, H, W); None if it is not known before it is read."""
+        return None
+
+
 class Components(Model):
-    """A Gaussian mixture written out: K components in d dimensions, diagonal covariances."""
+    """Gaussian mixture written out: K components in d dimensions, isotropic covariances."""
 
     means: tuple[tuple[FiniteFloat, ...], ...] = Field(description="K means of d numbers")
     stds: tuple[PositiveFloat, ...] = Field(description="K standard deviations")
@@ -66,19 +87,19 @@ class Components(Model):
         return self
 
 
-class MixtureData(Model):
-    """Data with a known density: a Gaussian mixture, exact at every noise level."""
+def mixture_dimension(name: str | None, components: Components | None) -> int | None:
+    """Return the dimension of a named or written-out mixture; None if neither is given."""
+    if components is not None:
+        return len(components.means[0])
+    return MIXTURE_DIMENSIONS[name] if name is not None else None
+
+
+class MixtureData(DataSection):
+    """Points of a Gaussian mixture, whose density is exact at every noise level."""
 
     kind: Literal["mixture"]
-    name: MixtureName | None = Field(None, description="a named mixture")
-    components: Components | None = Field(None, description="or one written out")
-    num_real: PositiveInt = Field(
-        1000, description="real training samples of each replicate (its own draw)"
-    )
-    num_validation: PositiveInt = Field(
-        1000, description="samples for calibration, early stopping and selection"
-    )
-    num_held_out: PositiveInt = Field(2000, description="samples on which metrics are reported")
+    name: MixtureName | None = Field(None, description="name of a mixture")
+    components: Components | None = Field(None, description="mixture written out, without name")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -86,105 +107,151 @@ class MixtureData(Model):
             raise ValueError("name or components must be given, and not both")
         return self
 
-
-class WrongMixture(Model):
-    """A base that is wrong by a known amount: exact score, exact log-ratio to the data."""
-
-    kind: Literal["wrong_mixture"]
-    of: MixtureName | None = Field(
-        None, description="the mixture to distort; null: the data's own"
-    )
-    mean_shift: tuple[FiniteFloat, ...] | FiniteFloat = Field(
-        0.0, description="added to every mean (a number, or one per dimension)"
-    )
-    mean_scale: PositiveFloat = Field(1.0, description="every mean is multiplied by this")
-    std_scale: PositiveFloat = Field(1.0, description="every standard deviation, likewise")
-    weight_slope: Annotated[float, Field(gt=-1, lt=1)] = Field(
-        0.0, description="weights times 1 + slope u, u from -1 (first component) to 1 (last)"
-    )
-    components: Components | None = Field(
-        None, description="or the whole wrong mixture written out; then no other error is given"
-    )
-    num_generated: NonNegativeInt = Field(
-        10_000, description="generated training samples of each replicate (for cross-entropy)"
-    )
-
-    @model_validator(mode="after")
-    def _one_definition(self) -> Self:
-        errors = ("of", "mean_shift", "mean_scale", "std_scale", "weight_slope")
-        fields = type(self).model_fields
-        given = [name for name in errors if getattr(self, name) != fields[name].default]
-        if self.components is not None and given:
-            raise ValueError(f"components replaces {', '.join(given)}; give one or the other")
-        return self
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a point, (d,)."""
+        dimension = mixture_dimension(self.name, self.components)
+        assert dimension is not None  # one of the two is given
+        return (dimension,)
 
 
-class TrainedBase(Model):
-    """An EDM-preconditioned denoiser fitted by dgray to samples of the data.
+class ImageData(DataSection):
+    """Images of one size."""
 
-    The defaults suit points. On one core, ``width: 256, steps: 3000, batch_size: 128,
-    learning_rate: 2e-3`` learns the digits in half a minute, and ``width: 16, depth: 1,
-    steps: 1200, batch_size: 64, learning_rate: 2e-3`` glyphs of 16 pixels in eight.
-    """
-
-    kind: Literal["trained"]
-    network: Literal["mlp", "unet"] | None = Field(
-        None,
-        description="a multilayer perceptron, or a DDPM++ U-Net (square images); null: mlp for "
-        "points and for images of at most 64 values, else unet",
+    num_validation: PositiveInt = Field(
+        500, description="images for calibration, early stopping and selection"
     )
-    width: PositiveInt = Field(
-        64,
-        description="mlp: hidden units per layer; unet: channels at full resolution, twice "
-        "as many at every coarser level, down to 4 pixels",
-    )
-    depth: PositiveInt = Field(
-        3, description="mlp: hidden layers; unet: residual blocks per level"
-    )
-    attention: bool = Field(
-        False,
-        description="unet: self-attention at 16 x 16 pixels, as in EDM's; the coarsest level "
-        "has it anyway",
-    )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="share of hidden activations dropped in training"
-    )
-    conditional: bool = Field(
-        False,
-        description="one denoiser for every class of the data; a tenth of its training samples "
-        "come without their class",
-    )
-    num_real: PositiveInt = Field(2000, description="data samples it is fitted to (its own draw)")
-    steps: PositiveInt = Field(2000, description="optimiser steps")
-    batch_size: PositiveInt = Field(256, description="samples per step")
-    learning_rate: PositiveFloat = Field(1e-3, description="Adam's, at its highest")
-    learning_rate_decay: Literal["constant", "cosine"] = Field(
-        "cosine", description="over the whole training"
-    )
-    warmup: NonNegativeInt = Field(
-        100, description="first steps, over which the learning rate rises linearly"
-    )
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.999,
-        description="weight average that is used, per step; its half-life is at most 5 % of the "
-        "steps so far (Karras et al. 2022); 0: the last weights",
-    )
-    generation_steps: PositiveInt = Field(32, description="Heun steps that draw its samples")
-    num_generated: NonNegativeInt = Field(
-        10_000, description="generated training samples of each replicate (for cross-entropy)"
+    num_held_out: PositiveInt = Field(1000, description="images on which metrics are reported")
+    flip: bool = Field(
+        False, description="also train on every training image mirrored left to right"
     )
 
-    @model_validator(mode="after")
-    def _attention_of_unet(self) -> Self:
-        if self.attention and self.network == "mlp":
-            raise ValueError(
-                "attention is a part of network: unet, but network is mlp; set attention: false"
-            )
-        return self
+
+class DigitsData(ImageData):
+    """1,797 handwritten digits of 8 x 8 pixels, ten classes, in scikit-learn."""
+
+    kind: Literal["digits"]
+    num_validation: PositiveInt = Field(
+        297, description="images for calibration, early stopping and selection"
+    )
+    num_held_out: PositiveInt = Field(500, description="images on which metrics are reported")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(1, 8, 8)."""
+        return (1, 8, 8)
 
 
-Data = Annotated[
-    MixtureData | DigitsData | GlyphsData | Cifar10Data | FolderData | ZipData | NpzData,
-    Field(discriminator="kind"),
-]
-Base = Annotated[WrongMixture | TrainedBase | EdmBase | DiffusersBase, Field(discriminator="kind")]
+class GlyphsData(ImageData):
+    """About 22,700 letters of the DejaVu fonts, one channel; the class is one of twelve faces."""
+
+    kind: Literal["glyphs"]
+    size: Literal[16, 28, 32] = Field(16, description="height and width in pixels")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(1, size, size)."""
+        return (1, self.size, self.size)
+
+
+class Cifar10Data(ImageData):
+    """CIFAR-10; training images are of its 50,000, validation and held-out ones of its 10,000."""
+
+    kind: Literal["cifar10"]
+    root: str | None = Field(
+        None, description="folder of cifar-10-batches-py; null: data/ in the cache of dgray"
+    )
+    download: bool = Field(True, description="fetch it (163 MB) if it is missing")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(3, 32, 32)."""
+        return (3, 32, 32)
+
+
+class FileData(ImageData):
+    """Images in files of the user."""
+
+    path: str = Field(description="folder or file; ~ is the home folder")
+
+
+class ImageFiles(FileData):
+    """Image files in a folder or a zip file."""
+
+    resize: PositiveInt | None = Field(
+        None, description="height and width that square images are resized to; null: unchanged"
+    )
+    labels: Literal["auto", "dataset.json", "directories", "none"] = Field(
+        "auto",
+        description="source of the classes: EDM's dataset.json, the directories at the top, "
+        "none, or (auto) the first of these that exists",
+    )
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(3, resize, resize), or None."""
+        return None if self.resize is None else (3, self.resize, self.resize)
+
+
+class FolderData(ImageFiles):
+    """PNG, JPEG and WebP files below a folder, all of one size."""
+
+    kind: Literal["folder"]
+
+
+class ZipData(ImageFiles):
+    """PNG, JPEG and WebP files in a zip file, as written by dataset_tool of EDM."""
+
+    kind: Literal["zip"]
+
+
+class NpzData(FileData):
+    """Npz file: uint8 images (N, H, W, C) in arr_0 or samples, labels in arr_1 or label."""
+
+    kind: Literal["npz"]
+
+
+class RegisteredPoints(DataSection):
+    """Points registered by another package."""
+
+    arguments: Arguments = Field({}, description="keyword arguments of the factory")
+
+
+class RegisteredImages(ImageData):
+    """Images registered by another package."""
+
+    arguments: Arguments = Field({}, description="keyword arguments of the factory")
+
+
+def _registered(spec: DataSpec) -> type[DataSection]:
+    return RegisteredPoints if spec.kinds == ("points",) else RegisteredImages
+
+
+class _CustomData(DataSection):
+    factory: ImportPath = Field(description="module:function that builds the data")
+    arguments: Arguments = Field({}, description="keyword arguments of the function")
+
+    @property
+    def spec(self) -> DataSpec:
+        """Its specification."""
+        name = self.factory.rpartition(":")[2]
+        kind: Any = self.kind
+        return inline_spec(DataSpec, name, self.factory, kinds=(kind,))
+
+
+class CustomPoints(_CustomData):
+    """Points built by a function of yours."""
+
+    kind: Literal["points"]
+
+
+class CustomImages(_CustomData, ImageData):
+    """Images built by a function of yours."""
+
+    kind: Literal["images"]
+
+
+if TYPE_CHECKING:
+    Data = DataSection
+else:
+    Data: Any = section_union(DATA, _registered, CustomPoints, CustomImages)

@@ -1,4 +1,4 @@
-"""What every model of the study file shares: frozen, strict, unknown fields refused."""
+"""Base class and field types of the models of the study file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def as_tuple(value: object) -> object:
-    """A scalar where a list of settings is expected is a list of one."""
+    """Return ``value`` as a tuple; one that is not a list becomes a tuple of length one."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
@@ -22,7 +22,7 @@ OneOrMore = BeforeValidator(as_tuple)
 
 
 class Model(BaseModel):
-    """A part of the study file. Instances are frozen; a typing error in YAML is an error here."""
+    """Section of the study file: frozen, strictly typed, without unknown fields."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_default=True, protected_namespaces=()

@@ -1,13 +1,14 @@
-"""``search``: how the training axes are covered, and what a search may be asked to optimise."""
+"""``search``: how trials are chosen, and what a search optimises."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from dgray.catalogue import METRICS, ColumnSpec, Kind, MetricSpec
 from dgray.config.model import (
     FiniteFloat,
     Model,
@@ -18,21 +19,33 @@ from dgray.config.model import (
 
 Direction = Literal["minimize", "maximize"]
 SamplerKind = Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random", "brute_force"]
-# Of each metric the column of the validation split, which alone a search may look at; metrics of
-# cost have no split.
-VALIDATED = {
-    "path_kl_change": "validation_change",
-    "kl": "validation_kl",
-    "kl_change": "validation_kl_change",
-    "nll": "validation_nll",
-    "kl_sde": "validation_kl_sde",
-    "fid": "validation_fid",
-    "fd": "validation_fd",
+# Columns that a search can optimise, each with the column of the validation split that it reads:
+# those of metrics that are always computed come first.
+SEARCHABLE: Mapping[str, ColumnSpec] = {
+    column.name: column
+    for metric in sorted(METRICS, key=lambda metric: not metric.is_always_computed)
+    for column in metric.columns
+    if column.validation is not None
 }
-FLOW = ("kl", "kl_change", "nll")  # of the probability-flow ODE
-COSTS = ("fit_seconds", "num_parameters")
-METRICS = (*VALIDATED, *COSTS)
-# Arguments of Optuna's samplers that a study file can state; ``seed`` is a field of its own.
+COSTS = ("fit_seconds", "num_parameters")  # the same on every split
+
+
+def measured_by(name: str, kind: Kind | None = None) -> MetricSpec:
+    """Return the metric that has the column ``name``, of the metrics of this kind of data."""
+    return next(
+        metric
+        for metric in METRICS
+        if any(column.name == name for column in metric.columns)
+        and (kind is None or kind in metric.kinds)
+    )
+
+
+def validation_column(name: str) -> str | None:
+    """Return the column of the validation split that a search reads; None for costs."""
+    return None if name in COSTS else SEARCHABLE[name].validation
+
+
+# Arguments of the samplers of Optuna; ``seed`` is a field of its own.
 ARGUMENTS: Mapping[str, Mapping[str, type]] = {
     "tpe": {
         "n_startup_trials": int,
@@ -72,107 +85,108 @@ ARGUMENTS: Mapping[str, Mapping[str, type]] = {
 
 
 def _named(value: object) -> object:
-    """A sampler that is given by its name alone has its own defaults."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def _by_method(value: object) -> object:
-    """Likewise a method of early stopping."""
     return {"method": value} if isinstance(value, str) else value
 
 
-class SearchSampler(Model):
-    """A sampler of Optuna, by name, with its arguments and seed."""
+def _check_name(field: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"{field} must be of: {', '.join(names) or 'none'}, but got {name!r}{hint}"
+        )
 
-    name: SamplerKind = Field("tpe", description="Optuna's sampler")
-    seed: NonNegativeInt | None = Field(None, description="null: the study's")
+
+class SearchSampler(Model):
+    """Sampler of Optuna, by name or with its arguments and seed."""
+
+    name: SamplerKind = Field("tpe", description="sampler of Optuna")
+    seed: NonNegativeInt | None = Field(None, description="null: the seed of the study")
     arguments: dict[str, bool | int | float | str] = Field(
-        {}, description="of the sampler, by Optuna's names"
+        {}, description="arguments of the sampler, as Optuna names them"
     )
 
     @model_validator(mode="after")
     def _known_arguments(self) -> Self:
-        known = ARGUMENTS[self.name]
+        types = ARGUMENTS[self.name]
         for name, value in self.arguments.items():
-            if name not in known:
-                names, near = (
-                    ", ".join(known) or "none",
-                    difflib.get_close_matches(name, known, n=1),
-                )
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"arguments of {self.name} must be of: {names}, but got {name!r}{hint}"
-                )
-            wanted = known[name]
-            is_number = wanted is float and type(value) is int
-            if type(value) is not wanted and not is_number:
-                raise ValueError(f"arguments: {name} must be {wanted.__name__}, but got {value!r}")
+            _check_name(f"arguments of {self.name}", name, types)
+            is_number = types[name] is float and type(value) is int
+            if type(value) is not types[name] and not is_number:
+                type_name = types[name].__name__
+                raise ValueError(f"arguments: {name} must be {type_name}, but got {value!r}")
         return self
 
 
 class EarlyStopping(Model):
-    """Stops trials between checkpoints by the search's metric on the validation split."""
+    """Stopping of trials between checkpoints, by the metric on the validation split."""
 
     method: Literal["asha", "median", "hyperband"] = Field(
         "median",
-        description="asha: successive halving (Li et al. 2020); median: below the median of "
-        "earlier trials; hyperband: several brackets of halving",
+        description="asha: successive halving (Li et al. 2020); median: stop trials that are worse "
+        "than the median of earlier ones; hyperband: several brackets of halving",
     )
     reduction_factor: Annotated[int, Field(ge=2)] = Field(
-        3, description="asha, hyperband: one in so many goes on"
+        3, description="asha, hyperband: one in this many trials continues"
     )
     num_startup_trials: NonNegativeInt = Field(
-        5, description="median: finished trials before any is stopped"
+        5, description="median: trials that finish before any is stopped"
     )
 
 
 class GridSearch(Model):
-    """Every combination of the lists."""
+    """Grid of all combinations of the lists."""
 
     method: Literal["grid"] = Field(description="the default")
 
     @property
     def validated(self) -> tuple[str, ...]:
-        """Metrics that are needed on the validation split: none but those always there."""
+        """Columns that are read on the validation split besides those always computed: none."""
         return ()
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether it reads a metric of the probability-flow ODE."""
+        return False
 
 
 class OptunaSearch(Model):
-    """A search over the fields that are domains, one for each combination of the lists."""
+    """Search over the fields that are domains, one for each combination of the lists."""
 
-    method: Literal["optuna"] = Field(description="fields that are domains are searched")
+    method: Literal["optuna"] = Field(description="search the fields that are domains")
     metrics: dict[str, Direction] = Field(
         {"path_kl_change": "minimize"},
-        description="what is optimised, always on the validation split; several: a Pareto front. "
-        "Of path_kl_change, kl, kl_change, nll, kl_sde, fid, fd, fit_seconds, num_parameters",
+        description="metrics to optimise, on the validation split; several: a Pareto front. "
+        f"Of {', '.join((*SEARCHABLE, *COSTS))}",
     )
     constraints: dict[str, FiniteFloat] = Field(
-        {}, description="metrics that must be <= a value, on validation"
+        {}, description="metrics that must be <= a value, on the validation split"
     )
     sampler: Annotated[SearchSampler, BeforeValidator(_named)] = SearchSampler()
     num_trials: PositiveInt | None = Field(
-        None, description="points of each search; null: until time_budget is used"
+        None, description="points of each search; null: as many as time_budget allows"
     )
     time_budget: PositiveFloat | None = Field(
-        None, description="seconds after which no new point is begun; null: no limit"
+        None, description="seconds after which no new point is started; null: no limit"
     )
     rounds: PositiveInt | None = Field(
         None,
-        description="ask so many points, wait for all of them, and so on: the sequence of points "
-        "then depends on no timing; null: ask whenever a worker is free",
+        description="points per round; a round starts when the one before has finished, so that "
+        "the points do not depend on timing; null: a point starts whenever a worker is free",
     )
     early_stopping: Annotated[EarlyStopping | None, BeforeValidator(_by_method)] = Field(
-        None, description="null: every trial trains to its last checkpoint"
+        None, description="null: every trial is trained to its last checkpoint"
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for section in ("metrics", "constraints"):
             for name in getattr(self, section):
-                if name not in METRICS:
-                    known, near = ", ".join(METRICS), difflib.get_close_matches(name, METRICS, n=1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    raise ValueError(f"{section} must be of: {known}, but got {name!r}{hint}")
+                _check_name(section, name, (*SEARCHABLE, *COSTS))
         if not self.metrics:
             raise ValueError("metrics must name something to optimise, but got {}")
         if self.num_trials is None and self.time_budget is None:
@@ -197,13 +211,21 @@ class OptunaSearch(Model):
 
     @property
     def validated(self) -> tuple[str, ...]:
-        """Metrics that are needed on the validation split beside those always there."""
+        """Columns that are read on the validation split besides those always computed."""
         names = dict.fromkeys([*self.metrics, *self.constraints])
-        return tuple(n for n in names if n not in COSTS and n != "path_kl_change")
+        return tuple(
+            name
+            for name in names
+            if name not in COSTS and not measured_by(name).is_always_computed
+        )
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether it reads a metric of the probability-flow ODE."""
+        return any(measured_by(name).source == "flow" for name in self.validated)
 
 
 def _with_method(value: object) -> object:
-    """A search whose method is not said is a grid, as every study is by default."""
     if isinstance(value, dict) and "method" not in value:
         return {"method": "grid", **value}
     return value

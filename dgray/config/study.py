@@ -1,4 +1,4 @@
-"""The whole study with every axis resolved: what one trial is run from."""
+"""Configuration of a trial: the whole study with one value on every training axis."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dgray.config.conv_discriminator import ConvDiscriminator
-from dgray.config.data import Base, Data, Diffusion
+from dgray.catalogue import METRICS, POINTS_AND_IMAGES
+from dgray.config.base import Base
+from dgray.config.data import Data, Diffusion
 from dgray.config.model import (
     Model,
     NonNegativeFloat,
@@ -17,8 +18,9 @@ from dgray.config.model import (
     PositiveFloat,
     PositiveInt,
 )
+from dgray.config.parts import Metric, Sampler, SamplerPart, unique_names
 from dgray.config.search import GridSearch, Search
-from dgray.config.training import Fit, MlpDiscriminator
+from dgray.config.training import Discriminator, Fit, MlpDiscriminator
 
 Weight = NonNegativeFloat | Literal["calibrated"]
 FEATURES = (
@@ -26,26 +28,10 @@ FEATURES = (
     r"|efficientnet_lite0|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 )
 Interval = tuple[PositiveFloat, PositiveFloat] | None
-Metric = Literal[
-    "kl",
-    "path_kl",
-    "kl_sde",
-    "kl_sampler",
-    "memorisation",
-    "nll",
-    "fid",
-    "fd",
-    "kid",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-]
-SamplerName = Literal["ode", "churn", "sde"]
 
 
 def _as_intervals(value: object) -> object:
-    """``null`` or one pair where a list of intervals is expected is a list of one."""
+    """Return ``value`` as a tuple; null or one pair becomes a tuple of length one."""
     if not isinstance(value, list | tuple):
         return (value,)
     if value and isinstance(value[0], int | float):
@@ -53,19 +39,17 @@ def _as_intervals(value: object) -> object:
     return tuple(tuple(pair) if isinstance(pair, list) else pair for pair in value)
 
 
-def _with_kind(value: object) -> object:
-    """A discriminator whose kind is not said is a perceptron."""
-    return {"kind": "mlp", **value} if isinstance(value, dict) else value
-
-
-Discriminator = Annotated[
-    Annotated[MlpDiscriminator | ConvDiscriminator, Field(discriminator="kind")],
-    BeforeValidator(_with_kind),
-]
+def _metric_names() -> str:
+    """Return the metrics of points and those of images, for the documentation of the field."""
+    names = {
+        kind: ", ".join(metric.name for metric in METRICS.built_in if kind in metric.kinds)
+        for kind in POINTS_AND_IMAGES
+    }
+    return ". ".join(f"Of {kind}: {text}" for kind, text in names.items())
 
 
 class Churn(Model):
-    """EDM's stochastic sampler (Karras et al. 2022, Algorithm 2, Table 5 for CIFAR-10)."""
+    """Stochastic sampler of EDM (Karras et al. 2022, Algorithm 2, Table 5 for CIFAR-10)."""
 
     S_churn: NonNegativeFloat = Field(30.0, description="total amount of noise added back")
     S_min: NonNegativeFloat = Field(0.01, description="lowest sigma with churn")
@@ -74,73 +58,99 @@ class Churn(Model):
 
 
 class Evaluate(Model):
-    """What is read off a checkpoint; the first five fields are evaluation axes (lists)."""
+    """Evaluation of checkpoints; the first five fields are evaluation axes (lists)."""
 
     guidance_weight: Annotated[tuple[Weight, ...], OneOrMore] = Field(
         (1.0, "calibrated"), description="0 = off, 1 = exact correction; the base is always added"
     )
-    sampler: Annotated[tuple[SamplerName, ...], OneOrMore] = Field(
-        ("ode",), description="ode: Heun; churn: EDM's stochastic; sde: reverse SDE"
+    sampler: Annotated[tuple[Sampler, ...], OneOrMore] = Field(
+        ("ode",), description="ode: Heun; churn: stochastic sampler of EDM; sde: reverse SDE"
     )
     num_steps: Annotated[tuple[PositiveInt, ...], OneOrMore] = Field(
         (32,), description="steps of the sampler"
     )
     guidance_interval: Annotated[tuple[Interval, ...], BeforeValidator(_as_intervals)] = Field(
-        (None,), description="[low, high]: guidance acts at these sigma only; null: everywhere"
+        (None,), description="[low, high]: range of sigma in which guidance acts; null: everywhere"
     )
     guided_stage: Annotated[tuple[Literal["both", "predictor"], ...], OneOrMore] = Field(
-        ("both",), description="predictor: only Heun's first stage (Kim et al. 2023's setting)"
+        ("both",), description="predictor: only the first stage of Heun, as in Kim et al. 2023"
     )
     metrics: tuple[Metric, ...] = Field(
         ("kl", "path_kl"),
-        description="what to compute; path_kl (of images its change), losses and score error are "
-        "always computed. Of points: kl, kl_sde, kl_sampler, memorisation. Of images: nll, and of "
-        "their features fid or fd, kid, precision, recall, density, coverage, memorisation",
+        description="metrics to compute; path_kl (its change for images), losses and score error "
+        "are always computed. " + _metric_names(),
     )
     num_points: PositiveInt = Field(
         500, description="held-out points for kl and nll (an ODE is solved from each)"
     )
     num_samples: PositiveInt = Field(
-        1000, description="samples drawn for the metrics of samples and the pictures"
+        1000, description="samples drawn for metrics of samples and for pictures"
     )
     sampling_seeds: PositiveInt = Field(
         1,
-        description="of images: sets of num_samples that are drawn and scored apart; from two on, "
-        "errors are the spread between them",
+        description="images: sets of num_samples that are drawn and scored separately; with two or "
+        "more, standard errors are the spread between them",
     )
     tolerance: PositiveFloat = Field(
-        1e-4, description="kl: local error of log-density (nats) and of x / sigma per step"
+        1e-4, description="kl: local error per step of the log-density (nats) and of x / sigma"
     )
     max_steps: PositiveInt = Field(
-        1000, description="kl: steps of a point, after which it counts as not converged"
+        1000, description="kl: steps after which a point counts as not converged"
     )
-    num_bins: PositiveInt = Field(12, description="noise-level bins, equal in log sigma")
+    num_bins: PositiveInt = Field(12, description="noise-level bins, of equal width in log sigma")
     sigmas_per_bin: PositiveInt = Field(4, description="noise levels per bin in every average")
     num_noised: PositiveInt | None = Field(
-        None, description="validation and held-out samples that are noised; null: all of them"
+        None, description="validation and held-out samples that noise is added to; null: all"
     )
     num_probes: PositiveInt = Field(
-        8, description="nll of more than 64 dimensions: probes of Hutchinson's divergence"
+        8, description="nll in more than 64 dimensions: probes of the Hutchinson estimator"
     )
     features: Annotated[str, Field(pattern=FEATURES)] = Field(
         "cnn",
-        description="of images, for fid, fd, kid and the others: cnn (trained by dgray on the "
-        "labels), inception_clean, inception_legacy_pytorch, inception_legacy_tensorflow, "
+        description="images: features for fid, fd, kid and similar metrics: cnn (trained by dgray "
+        "on the labels), inception_clean, inception_legacy_pytorch, inception_legacy_tensorflow, "
         "efficientnet_lite0, or your own as module:function",
     )
     inception_weights: str | None = Field(
         None,
-        description="file of Inception's weights, read once on the driver's machine; null: "
-        "DGRAY_INCEPTION there, or clean-fid's place",
+        description="file of the weights of Inception, read once on the machine of the driver; "
+        "null: DGRAY_INCEPTION, or where clean-fid stores it",
     )
     reference: str = Field(
         "held_out",
-        description="images that features are compared with: held_out, training, or an npz with "
-        "mu and sigma (EDM's), which gives fid or fd alone",
+        description="images that features are compared with: held_out, training, or an npz file "
+        "with mu and sigma (as of EDM), for fid or fd only",
     )
-    batch_size: PositiveInt = Field(128, description="images a network sees at a time")
-    shard_size: PositiveInt = Field(250, description="images drawn and scored at a time")
+    batch_size: PositiveInt = Field(128, description="images per call of a network")
+    shard_size: PositiveInt = Field(250, description="images per shard, the unit of drawing and scoring")
     churn: Churn = Churn()
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics to compute."""
+        return tuple(metric.name for metric in self.metrics)
+
+    def has_metric(self, **properties: object) -> bool:
+        """True if the specification of some metric has these properties."""
+        return any(
+            all(getattr(metric.spec, name) == value for name, value in properties.items())
+            for metric in self.metrics
+        )
+
+    @property
+    def sampler_names(self) -> tuple[str, ...]:
+        """Names of the samplers."""
+        return tuple(sampler.name for sampler in self.sampler)
+
+    def sampler_named(self, name: str) -> SamplerPart:
+        """Return the sampler of this name."""
+        return next(sampler for sampler in self.sampler if sampler.name == name)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        unique_names("metrics", self.metrics)
+        unique_names("sampler", self.sampler)
+        return self
 
     @model_validator(mode="after")
     def _intervals_ordered(self) -> Self:
@@ -150,15 +160,15 @@ class Evaluate(Model):
         return self
 
 
-_GPU_STEPS = 10_000  # of one GPU: the finest that Ray counts
+_GPU_STEPS = 10_000  # Ray counts GPUs in units of 1 / 10,000
 
 
 class Resources(Model):
-    """What a trial may use."""
+    """Resources of trials."""
 
     cpus_per_trial: PositiveInt = Field(1, description="also the number of torch threads")
     gpus_per_trial: NonNegativeFloat = Field(
-        0.0, description="a whole number, or a fraction below 1 of one that trials share"
+        0.0, description="a whole number, or a fraction below 1 of a GPU that trials share"
     )
     max_concurrent_trials: PositiveInt | None = Field(None, description="null: as many as fit")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -166,26 +176,26 @@ class Resources(Model):
     )
     sampling_actors: NonNegativeInt = Field(
         0,
-        description="of images: processes that draw and score samples for each trial, beside it; "
-        "0: the trial itself",
+        description="images: additional processes per trial that draw and score its samples; 0: "
+        "the process of the trial does",
     )
-    cpus_per_actor: PositiveInt = Field(1, description="of each of them")
-    gpus_per_actor: NonNegativeFloat = Field(0.0, description="of each of them, likewise")
+    cpus_per_actor: PositiveInt = Field(1, description="of each sampling actor")
+    gpus_per_actor: NonNegativeFloat = Field(0.0, description="of each sampling actor")
     max_failures: NonNegativeInt = Field(
         1,
-        description="times a trial, an artifact or a sampling actor's shard is tried again after "
-        "its process died; then the trial fails",
+        description="retries of a trial, an artifact or a shard of samples whose process died; "
+        "after them the trial fails",
     )
     trial_time_limit: PositiveFloat | None = Field(
         None,
-        description="seconds after which a trial that was started or tried again is ended and "
-        "failed; the next session goes on with it. Under ray a hung trial is killed; the local "
-        "engine looks at the clock between checkpoints only. null: none",
+        description="seconds from its start or retry after which a trial is stopped and recorded "
+        "as failed; the next session resumes it. The ray engine kills a hung trial; the local "
+        "engine checks the time between checkpoints only. null: no limit",
     )
     result_cache: str | None = Field(
         None,
-        description="folder of results that studies share: a trial that was run before, with the "
-        "same data and code, is copied from there, and new ones are kept there; null: none",
+        description="folder of results shared by studies: a trial that was run before with the "
+        "same data and code is copied from it, and new results are added to it; null: none",
     )
 
     @model_validator(mode="after")
@@ -207,14 +217,14 @@ class Resources(Model):
 
 
 class StudyConfig(Model):
-    """A study whose training axes all have one value; evaluation axes stay tuples."""
+    """Study whose training axes all have one value; evaluation axes are tuples."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = Field(
-        description="names the run folder: letters, digits, _ and -"
+        description="name of the run folder: letters, digits, _ and -"
     )
-    description: str = Field("", description="the question it answers, printed in the report")
-    seed: NonNegativeInt = Field(0, description="of everything random")
-    replicates: PositiveInt = Field(3, description="seeds per trial, trained as one ensemble")
+    description: str = Field("", description="question that the study answers, printed in the report")
+    seed: NonNegativeInt = Field(0, description="seed of all random numbers")
+    replicates: PositiveInt = Field(3, description="seeds per trial, trained together")
     diffusion: Diffusion = Diffusion()
     data: Data
     base: Base

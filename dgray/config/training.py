@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dgray.catalogue import DISCRIMINATORS, DiscriminatorSpec
 from dgray.config.model import (
     FiniteFloat,
     Model,
@@ -14,13 +15,22 @@ from dgray.config.model import (
     PositiveFloat,
     PositiveInt,
 )
-
-Objective = Literal["cross_entropy", "kl", "mixed", "oracle", "oscillating"]
-TRAINED_OBJECTIVES = ("cross_entropy", "kl", "mixed")
+from dgray.config.parts import Arguments, ImportPath, Objective, inline_spec, section_union
 
 
-class MlpDiscriminator(Model):
-    """A multilayer perceptron on (x, log sigma) with one logit."""
+class DiscriminatorSection(Model):
+    """Network of the discriminator."""
+
+    kind: str
+
+    @property
+    def spec(self) -> DiscriminatorSpec:
+        """Its specification."""
+        return DISCRIMINATORS[self.kind]
+
+
+class MlpDiscriminator(DiscriminatorSection):
+    """Multilayer perceptron on (x, log sigma) with one logit."""
 
     kind: Literal["mlp"] = "mlp"
     width: PositiveInt = Field(64, description="hidden units per layer")
@@ -30,16 +40,61 @@ class MlpDiscriminator(Model):
     )
 
 
+class ConvDiscriminator(DiscriminatorSection):
+    """Convolutional encoder of (x, sigma) with one logit, or a head on a frozen trunk."""
+
+    kind: Literal["conv"]
+    width: PositiveInt = Field(
+        16, description="channels of the first level; the others have twice as many"
+    )
+    depth: PositiveInt = Field(1, description="residual blocks per level")
+    attention: bool = Field(False, description="self-attention over the pixels of the last level")
+    conditional: bool = Field(False, description="conditions the logit on the class")
+    trunk: str = Field(
+        "none",
+        description="none; or a frozen network that supplies feature maps: base (the encoder of a "
+        "base that is a U-Net), a TorchScript file that workers can read, or module:function that "
+        "returns a torch.nn.Module",
+    )
+
+
+class RegisteredDiscriminator(DiscriminatorSection):
+    """Discriminator registered by another package."""
+
+    arguments: Arguments = Field({}, description="keyword arguments of the factory")
+
+
+class CustomDiscriminator(DiscriminatorSection):
+    """Discriminator built by a function of yours."""
+
+    kind: Literal["custom"]
+    factory: ImportPath = Field(description="module:function that builds it")
+    arguments: Arguments = Field({}, description="keyword arguments of the function")
+
+    @property
+    def spec(self) -> DiscriminatorSpec:
+        """Its specification."""
+        return inline_spec(DiscriminatorSpec, self.factory.rpartition(":")[2], self.factory)
+
+
+if TYPE_CHECKING:
+    Discriminator = DiscriminatorSection
+else:
+    Discriminator: Any = section_union(
+        DISCRIMINATORS, lambda spec: RegisteredDiscriminator, CustomDiscriminator, default="mlp"
+    )
+
+
 class Noise(Model):
-    """The law of the noise levels in training."""
+    """Distribution of the noise levels in training."""
 
     law: Literal["log_uniform", "log_normal"] = Field(
-        "log_uniform", description="log_uniform over [low, high]; log_normal: EDM's"
+        "log_uniform", description="log_uniform over [low, high], or log_normal, as in EDM"
     )
-    low: PositiveFloat | None = Field(None, description="null: diffusion.sigma_min")
-    high: PositiveFloat | None = Field(None, description="null: diffusion.sigma_max")
-    log_mean: FiniteFloat = Field(-1.2, description="of ln sigma, for log_normal")
-    log_std: PositiveFloat = Field(1.2, description="of ln sigma, for log_normal")
+    low: PositiveFloat | None = Field(None, description="log_uniform: lowest; null: diffusion.sigma_min")
+    high: PositiveFloat | None = Field(None, description="log_uniform: highest; null: diffusion.sigma_max")
+    log_mean: FiniteFloat = Field(-1.2, description="log_normal: mean of ln sigma")
+    log_std: PositiveFloat = Field(1.2, description="log_normal: standard deviation of ln sigma")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -49,27 +104,27 @@ class Noise(Model):
 
 
 class Oscillation(Model):
-    """The control ``oscillating``: exact log-ratio + amplitude * sin(frequency * x_1)."""
+    """Control ``oscillating``: exact log-ratio + amplitude * sin(frequency * x_1)."""
 
-    amplitude: NonNegativeFloat = Field(0.1, description="a")
-    frequency: NonNegativeFloat = Field(3.0, description="k, along the first coordinate")
+    amplitude: NonNegativeFloat = Field(0.1, description="amplitude of the oscillation")
+    frequency: NonNegativeFloat = Field(3.0, description="frequency along the first coordinate")
 
 
 class Fit(Model):
-    """Training of the discriminator. Regularisers are off unless asked for."""
+    """Training of the discriminator. Regularisers are off by default."""
 
     objective: Objective = Field(
-        "cross_entropy", description="what is minimised; oracle and oscillating are controls"
+        "cross_entropy", description="training objective; oracle and oscillating are controls"
     )
     gamma: NonNegativeFloat = Field(1.0, description="mixed: kl + gamma * cross_entropy")
     epochs: PositiveInt = Field(100, description="passes over the real training samples")
     checkpoints: tuple[PositiveInt, ...] | None = Field(
-        None, description="epochs at which rows are reported, increasing; null: the last"
+        None, description="epochs at which rows are reported, increasing; null: the last one"
     )
     batch_size: PositiveInt = Field(
         256, description="real samples per step (and as many generated), at most num_real"
     )
-    learning_rate: PositiveFloat = Field(1e-3, description="Adam's")
+    learning_rate: PositiveFloat = Field(1e-3, description="of Adam")
     learning_rate_decay: Literal["constant", "cosine"] = Field(
         "constant", description="cosine: to zero at the last epoch"
     )
@@ -78,7 +133,7 @@ class Fit(Model):
         0.0, description="probability that a hidden unit is dropped in training"
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="per step, of the averaged weights that are evaluated; 0: none"
+        0.0, description="decay per step of the weight average that is evaluated; 0: the last weights"
     )
     gradient_penalty: NonNegativeFloat = Field(
         0.0, description="cross_entropy + penalty * E|sigma grad logit|^2"
@@ -90,7 +145,7 @@ class Fit(Model):
         10, description="early stopping: epochs between validation losses"
     )
     weighting: Literal["likelihood", "edm"] = Field(
-        "likelihood", description="of the noise levels; likelihood: the path KL's"
+        "likelihood", description="of noise levels in the loss; likelihood: as in the path KL"
     )
     noise: Noise = Noise()
     oscillation: Oscillation = Oscillation()
@@ -107,6 +162,12 @@ class Fit(Model):
                 f"checkpoints must be <= epochs, but got {points[-1]} > {self.epochs}"
             )
         return self
+
+    @property
+    def objective_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the objective: its options of ``fit``, and its ``arguments``."""
+        options = {name: getattr(self, name) for name in self.objective.spec.options}
+        return options | self.objective.arguments
 
     @property
     def checkpoint_epochs(self) -> tuple[int, ...]:

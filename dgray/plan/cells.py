@@ -61,7 +61,7 @@ def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
         ValueError: the point's values do not go together.
     """
     config = configure_point(study, cell.assignment, point)
-    objective = config.fit.objective
+    objective = config.fit.objective.name
     irrelevant = irrelevant_fields(config, objective)
     axes = dict(cell.assignment.axes) | {dotted(path): value for path, value in point.items()}
     own = {path: v for path, v in axes.items() if matters(tuple(path.split(".")), irrelevant)}
@@ -93,13 +93,13 @@ def _matters_to(study: Study, assignment: Assignment, domain: Domain, point: Poi
     for name, values in wanted.items():
         if value_at(config, tuple(name.split("."))) not in values:
             return False
-    return matters(domain.path, irrelevant_fields(config, config.fit.objective))
+    return matters(domain.path, irrelevant_fields(config, config.fit.objective.name))
 
 
 def _cell(study: Study, assignment: Assignment, varying: Collection[str]) -> Cell:
     search = assignment.config.search
     assert isinstance(search, OptunaSearch)  # a rule of the study file: domains need a search
-    objective = assignment.config.fit.objective
+    objective = assignment.config.fit.objective.name
     is_fixed = OBJECTIVE not in study.domains
     irrelevant = irrelevant_fields(assignment.config, objective) if is_fixed else set()
     axes = {

@@ -15,12 +15,11 @@ from typing import Any
 
 from dgray.config.reading.load import Assignment, Study
 from dgray.config.reading.problem import Place, Problem
-from dgray.config.reading.relevance import BASE, irrelevant_fields, matters, relevant_config
+from dgray.config.parts import BASE
+from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
 from dgray.config.study import Evaluate, StudyConfig
-from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.errors import StudyError
 
-TWO_STAGE_SAMPLERS = ("ode", "churn")  # Heun steps: a predictor and a corrector
 MAX_DIGITS = 8  # of a number in a label; searched ones have sixteen
 
 
@@ -56,7 +55,7 @@ class Trial:
     @property
     def is_trained(self) -> bool:
         """Whether a discriminator is trained; base and controls have none."""
-        return self.objective in TRAINED_OBJECTIVES
+        return self.objective != BASE and self.config.fit.objective.spec.is_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +120,7 @@ def searched_assignments(study: Study) -> list[Assignment]:
     return [
         assignment
         for assignment in study.configs
-        if searched or assignment.config.fit.objective in TRAINED_OBJECTIVES
+        if searched or assignment.config.fit.objective.spec.is_trained
     ]
 
 
@@ -132,15 +131,15 @@ def _ordered(study: Study) -> Iterator[tuple[str, Assignment]]:
     for is_trained in (False, True):
         for assignment in study.configs:
             objective = assignment.config.fit.objective
-            if assignment not in searched and (objective in TRAINED_OBJECTIVES) == is_trained:
-                yield objective, assignment
+            if assignment not in searched and objective.spec.is_trained == is_trained:
+                yield objective.name, assignment
 
 
 def build_trial(
     objective: str, axes: Mapping[str, Any], config: StudyConfig, identity: str
 ) -> Trial:
     """A trial with its checkpoints and settings; ``identity``: all that matters to its rows."""
-    is_trained = objective in TRAINED_OBJECTIVES
+    is_trained = objective != BASE and config.fit.objective.spec.is_trained
     evaluate = config.evaluate
     return Trial(
         id=f"{objective}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
@@ -190,7 +189,7 @@ def _base_settings(evaluate: Evaluate) -> tuple[Setting, ...]:
             interval=None,
             guided_stage="both",
         )
-        for sampler, num_steps in itertools.product(evaluate.sampler, evaluate.num_steps)
+        for sampler, num_steps in itertools.product(evaluate.sampler_names, evaluate.num_steps)
     )
 
 
@@ -209,10 +208,10 @@ def _settings(evaluate: Evaluate) -> tuple[Setting, ...]:
     settings = (
         Setting(
             guidance_weight=None if weight == "calibrated" else weight,
-            sampler=sampler,
+            sampler=sampler.name,
             num_steps=num_steps,
             interval=interval,
-            guided_stage=stage if sampler in TWO_STAGE_SAMPLERS else "both",
+            guided_stage=stage if sampler.spec.is_two_stage else "both",
         )
         for sampler, num_steps, interval, stage, weight in cells
         if weight != 0

@@ -6,7 +6,6 @@ import hashlib
 import json
 from typing import Any
 
-from dgray.config.data import MixtureData
 from dgray.config.study import StudyConfig
 
 
@@ -29,7 +28,7 @@ def generated_key(config: StudyConfig) -> str:
         "num_validation": config.data.num_validation,
         "num_held_out": config.data.num_held_out,
     }
-    if not isinstance(config.data, MixtureData):  # batches of other sizes round differently
+    if config.data.sample_kind == "images":  # batches of other sizes round differently
         sizes |= config.evaluate.model_dump(include={"batch_size", "shard_size"})
     return _key("generated", {**_defining(config), **sizes})
 

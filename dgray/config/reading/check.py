@@ -1,144 +1,209 @@
-"""Rules between fields that no single section can state: impossible combinations and fixes."""
+"""Rules between sections of the study: combinations that are impossible, each with its fix."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from dgray.config.data import MIXTURE_DIMENSIONS, Components, MixtureData, WrongMixture
-from dgray.config.image_data import DigitsData, GlyphsData, ImageFiles
-from dgray.config.reading.check_kinds import check_kinds
+from dgray.catalogue import (
+    BASES,
+    DATA,
+    DISCRIMINATORS,
+    METRICS,
+    SAMPLERS,
+    Kind,
+    MetricSpec,
+    Registry,
+    SamplerSpec,
+    Spec,
+)
+from dgray.config.base import WrongMixture
+from dgray.config.data import MixtureData, mixture_dimension
 from dgray.config.reading.check_search import check_search
-from dgray.config.reading.finding import Finding
-from dgray.config.reading.problem import FieldPath
-from dgray.config.reading.relevance import WITH_GENERATED
+from dgray.config.reading.problem import FieldPath, Finding
 from dgray.config.study import StudyConfig
 from dgray.credentials import has_credentials
-
-MAX_KL_SDE_DIMENSION = 4  # nearest-neighbour divergences are biased beyond
-MAX_MEMORISATION_DIMENSION = 2
-STOCHASTIC_SAMPLERS = ("churn", "sde")
-_METRICS_OF_FLOW = ("kl", "kl_sampler")  # of the probability-flow ODE and its discretisation
-
 
 _DATA: tuple[FieldPath, ...] = (("data", "name"), ("data", "components"))
 _METRICS: FieldPath = ("evaluate", "metrics")
 _SAMPLER: FieldPath = ("evaluate", "sampler")
 _OBJECTIVE: FieldPath = ("fit", "objective")
-
-
-def mixture_dimension(name: str | None, components: Components | None) -> int | None:
-    """Dimension d of a named or written-out mixture; ``None`` when neither is given."""
-    if components is not None:
-        return len(components.means[0])
-    return MIXTURE_DIMENSIONS[name] if name is not None else None
-
-
-def data_dimension(config: StudyConfig) -> int:
-    """Dimension d of the data; of files of unknown size that of CIFAR-10."""
-    data = config.data
-    if isinstance(data, MixtureData):
-        dimension = mixture_dimension(data.name, data.components)
-        assert dimension is not None  # one of the two is given: a rule of MixtureData
-        return dimension
-    match data:
-        case DigitsData():
-            return 8 * 8
-        case GlyphsData():
-            return data.size**2
-        case ImageFiles() if data.resize is not None:
-            return 3 * data.resize**2
-        case _:
-            return 3 * 32 * 32
+_KIND: FieldPath = ("data", "kind")
+_OTHER_KIND: dict[Kind, Kind] = {"points": "images", "images": "points"}
 
 
 def check(config: StudyConfig) -> Iterator[Finding]:
-    """Every impossible combination of one trial's configuration."""
+    """Yield every impossible combination of the configuration of one trial."""
     for rule in _RULES:
         yield from rule(config)
 
 
-def _generated_samples(config: StudyConfig) -> Iterator[Finding]:
-    objective = config.fit.objective
-    if objective in WITH_GENERATED and config.base.num_generated == 0:
+def listed(names: Iterable[str]) -> str:
+    """Return quoted names, as in ``'a', 'b' or 'c'``."""
+    *first, last = map(repr, names)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _kinds(config: StudyConfig) -> Iterator[Finding]:
+    """Bases, discriminators and metrics that do not apply to the kind of the data."""
+    kind = config.data.sample_kind
+    named: list[tuple[FieldPath, Spec, Registry[Any]]] = [
+        (("base", "kind"), config.base.spec, BASES),
+        (("discriminator", "kind"), config.discriminator.spec, DISCRIMINATORS),
+        *((_METRICS, metric.spec, METRICS) for metric in config.evaluate.metrics),
+    ]
+    for path, spec, registry in named:
+        if kind not in spec.kinds:
+            others = [other.name for other in registry if kind in other.kinds]
+            yield Finding(
+                path=path,
+                reads=(_KIND,),
+                rule=f"'{spec.name}' needs {_OTHER_KIND[kind]}, but the data are {kind}; use "
+                f"{listed(others)}",
+            )
+
+
+def _applicable_metrics(config: StudyConfig) -> list[MetricSpec]:
+    specs = (metric.spec for metric in config.evaluate.metrics)
+    return [spec for spec in specs if config.data.sample_kind in spec.kinds]
+
+
+def _densities(config: StudyConfig) -> Iterator[Finding]:
+    """Objectives, metrics and bases that need a known density of the data or the base."""
+    objective, base, data = config.fit.objective.spec, config.base.spec, config.data.spec
+    exact = listed(spec.name for spec in DATA if spec.has_density)
+    if objective.needs_density and not data.has_density:
         yield Finding(
-            path=("base", "num_generated"),
-            reads=(_OBJECTIVE,),
-            rule=f"must be > 0 for objective '{objective}', which compares real with generated "
-            "samples, but got 0; raise it or use objective 'kl'",
+            path=_OBJECTIVE,
+            reads=(_KIND,),
+            rule=f"'{objective.name}' needs the exact log-ratio, and data of kind "
+            f"'{config.data.kind}' have no known density; remove it, or use data.kind {exact}",
         )
-
-
-def _controls(config: StudyConfig) -> Iterator[Finding]:
-    objective = config.fit.objective
-    if objective in ("oracle", "oscillating") and config.base.kind == "trained":
+    elif objective.needs_density and not base.has_density and "points" in base.kinds:
+        exact_bases = listed(spec.name for spec in BASES if spec.has_density)
         yield Finding(
             path=_OBJECTIVE,
             reads=(("base", "kind"),),
-            rule=f"'{objective}' needs the exact log-ratio, and a base of kind 'trained' has no "
-            "known density; use base.kind 'wrong_mixture' or another objective",
+            rule=f"'{objective.name}' needs the exact log-ratio, and a base of kind "
+            f"'{config.base.kind}' has no known density; use base.kind {exact_bases} or another "
+            "objective",
+        )
+    if data.has_density or config.data.sample_kind == "images":
+        return
+    for metric in _applicable_metrics(config):
+        if metric.needs_density:
+            yield Finding(
+                path=_METRICS,
+                reads=(_KIND,),
+                rule=f"'{metric.name}' needs data of known density, which data of kind "
+                f"'{config.data.kind}' are not; remove it, or use data.kind {exact}",
+            )
+    if base.has_density:
+        yield Finding(
+            path=("base", "kind"),
+            reads=(_KIND,),
+            rule=f"'{config.base.kind}' needs data of known density; use data.kind {exact}, or "
+            "another base",
         )
 
 
-MIN_NEIGHBOURS = 20  # points, so that each block of the jackknife leaves enough
+def _generated_samples(config: StudyConfig) -> Iterator[Finding]:
+    objective = config.fit.objective
+    if objective.spec.needs_generated and config.base.num_generated == 0:
+        yield Finding(
+            path=("base", "num_generated"),
+            reads=(_OBJECTIVE,),
+            rule=f"must be > 0 for objective '{objective.name}', which compares real with "
+            "generated samples, but got 0; raise it or use objective 'kl'",
+        )
 
 
 def _metrics(config: StudyConfig) -> Iterator[Finding]:
-    evaluate, dimension = config.evaluate, data_dimension(config)
-    if not isinstance(config.data, MixtureData):
-        return
-    for metric, limit in (
-        ("kl_sde", MAX_KL_SDE_DIMENSION),
-        ("memorisation", MAX_MEMORISATION_DIMENSION),
-    ):
-        if metric in evaluate.metrics and dimension > limit:
-            yield Finding(
-                path=_METRICS,
-                reads=_DATA,
-                rule=f"'{metric}' needs data of at most {limit} dimensions, but the data has "
-                f"{dimension}; remove it",
-            )
-    if "kl_sde" in evaluate.metrics and not set(STOCHASTIC_SAMPLERS) & set(evaluate.sampler):
-        yield Finding(
-            path=_METRICS,
-            reads=(_SAMPLER,),
-            rule="'kl_sde' needs a stochastic sampler; add 'sde' or 'churn' to evaluate.sampler, "
-            f"which is {list(evaluate.sampler)}",
-        )
-    if "kl_sde" in evaluate.metrics:
+    """Metrics that are not defined for the samplers, the dimension or the number of samples."""
+    evaluate, data = config.evaluate, config.data
+    for spec in _applicable_metrics(config):
+        limit = spec.max_dimension
+        if data.sample_kind == "points":
+            if limit is not None and data.shape is not None and data.shape[0] > limit:
+                yield Finding(
+                    path=_METRICS,
+                    reads=_DATA,
+                    rule=f"'{spec.name}' needs data of at most {limit} dimensions, but the data "
+                    f"has {data.shape[0]}; remove it",
+                )
+            if spec.needs_training and data.num_held_out < data.num_real:
+                yield Finding(
+                    path=("data", "num_held_out"),
+                    reads=(("data", "num_real"), _METRICS),
+                    rule=f"must be >= data.num_real for '{spec.name}', which compares as many of "
+                    f"either, but got {data.num_held_out} < {data.num_real}",
+                )
         for path, size in (
             (("evaluate", "num_samples"), evaluate.num_samples),
-            (("data", "num_held_out"), config.data.num_held_out),
+            (("data", "num_held_out"), data.num_held_out),
         ):
-            if size < MIN_NEIGHBOURS:
+            if size < spec.min_samples:
                 yield Finding(
                     path=path,
                     reads=(_METRICS,),
-                    rule=f"must be >= {MIN_NEIGHBOURS} for 'kl_sde', which looks at neighbours, "
-                    f"but got {size}",
+                    rule=f"must be >= {spec.min_samples} for '{spec.name}', but got {size}",
                 )
-    if "memorisation" in evaluate.metrics and config.data.num_held_out < config.data.num_real:
+    yield from _samplers_of_metrics(config)
+
+
+def _samplers_of_metrics(config: StudyConfig) -> Iterator[Finding]:
+    suits: dict[str, tuple[str, Callable[[SamplerSpec], bool]]] = {
+        "stochastic": ("a stochastic sampler", lambda sampler: sampler.is_stochastic),
+        "flow": ("the deterministic sampler", lambda sampler: sampler.is_flow),
+    }
+    evaluate, metrics = config.evaluate, _applicable_metrics(config)
+    for need, (title, is_suited) in suits.items():
+        names = [repr(spec.name) for spec in metrics if spec.needs_sampler == need]
+        if names and not any(is_suited(sampler.spec) for sampler in evaluate.sampler):
+            suited = listed(spec.name for spec in SAMPLERS if is_suited(spec))
+            together = " and ".join(names)
+            yield Finding(
+                path=_METRICS,
+                reads=(_SAMPLER,),
+                rule=f"{together} need{'s' if len(names) == 1 else ''} {title}; add {suited} to "
+                f"evaluate.sampler, which is {list(evaluate.sampler_names)}, or give "
+                f"evaluate.metrics without {together}",
+            )
+
+
+def _features(config: StudyConfig) -> Iterator[Finding]:
+    """Metrics of features that do not fit the features or their reference."""
+    evaluate = config.evaluate
+    metrics = [spec for spec in _applicable_metrics(config) if spec.source == "features"]
+    is_inception = evaluate.features.startswith("inception")
+    for spec in metrics:
+        if spec.needs_inception not in (None, is_inception):
+            others = [
+                other.name
+                for other in METRICS
+                if other.needs_moments_only and other.needs_inception is is_inception
+            ]
+            scope = "Inception" if spec.needs_inception else "features other than Inception"
+            end = f"use {listed(others)}" + ("" if is_inception else ", or 'inception_clean'")
+            yield Finding(
+                path=_METRICS,
+                reads=(("evaluate", "features"),),
+                rule=f"'{spec.name}' is defined for {scope} only, but evaluate.features is "
+                f"'{evaluate.features}'; {end}",
+            )
+    needs_images = [spec.name for spec in metrics if not spec.needs_moments_only]
+    if needs_images and evaluate.reference not in ("held_out", "training"):
         yield Finding(
-            path=("data", "num_held_out"),
-            reads=(("data", "num_real"), _METRICS),
-            rule="must be >= data.num_real for 'memorisation', which compares as many of either, "
-            f"but got {config.data.num_held_out} < {config.data.num_real}",
-        )
-    of_flow = [repr(metric) for metric in _METRICS_OF_FLOW if metric in evaluate.metrics]
-    if of_flow and "ode" not in evaluate.sampler:
-        yield Finding(
-            path=_METRICS,
-            reads=(_SAMPLER,),
-            rule=f"{' and '.join(of_flow)} need{'s' if len(of_flow) == 1 else ''} the "
-            "deterministic sampler; add 'ode' to evaluate.sampler, which is "
-            f"{list(evaluate.sampler)}, or give evaluate.metrics without {' and '.join(of_flow)}",
+            path=("evaluate", "reference"),
+            reads=(_METRICS,),
+            rule=f"must be held_out or training for {', '.join(needs_images)}, which compare "
+            f"image with image, but got '{evaluate.reference}'",
         )
 
 
 def _evaluation(config: StudyConfig) -> Iterator[Finding]:
     evaluate, diffusion = config.evaluate, config.diffusion
-    has_points = {"kl", "nll"} & set(evaluate.metrics)
-    if has_points and evaluate.num_points > config.data.num_held_out:
+    if evaluate.has_metric(source="flow") and evaluate.num_points > config.data.num_held_out:
         yield Finding(
             path=("evaluate", "num_points"),
             reads=(("data", "num_held_out"),),
@@ -170,9 +235,10 @@ def _evaluation(config: StudyConfig) -> Iterator[Finding]:
 
 
 def _base_dimension(config: StudyConfig) -> Iterator[Finding]:
-    base, dimension = config.base, data_dimension(config)
-    if not isinstance(base, WrongMixture) or not isinstance(config.data, MixtureData):
+    base, data = config.base, config.data
+    if not isinstance(base, WrongMixture) or not isinstance(data, MixtureData):
         return
+    (dimension,) = data.shape
     own = mixture_dimension(base.of, base.components) or dimension
     if own != dimension:
         field = "components" if base.components is not None else "of"
@@ -206,7 +272,7 @@ def _noise(config: StudyConfig) -> Iterator[Finding]:
 def _resources(config: StudyConfig) -> Iterator[Finding]:
     resources = config.resources
     fields = [("gpus_per_trial", resources.gpus_per_trial)]
-    if resources.sampling_actors and not isinstance(config.data, MixtureData):
+    if resources.sampling_actors and config.data.sample_kind == "images":
         fields.append(("gpus_per_actor", resources.gpus_per_actor))
     for name, gpus in fields:
         if resources.device == "cpu" and gpus > 0:
@@ -228,7 +294,7 @@ def _result_cache(config: StudyConfig) -> Iterator[Finding]:
 
 
 def _credentials(config: StudyConfig) -> Iterator[Finding]:
-    """The study is copied into the run folder, and what is there is made to be passed on."""
+    """Addresses with credentials, because the study is copied into the run folder."""
     for path, text in _texts(config.model_dump(mode="json"), ()):
         if has_credentials(text):
             yield Finding(
@@ -252,11 +318,12 @@ def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
 
 
 _RULES: tuple[Callable[[StudyConfig], Iterator[Finding]], ...] = (
-    check_kinds,
+    _kinds,
+    _densities,
     check_search,
     _generated_samples,
-    _controls,
     _metrics,
+    _features,
     _evaluation,
     _base_dimension,
     _noise,

@@ -1,17 +1,15 @@
-"""Rules on what a search may look at, and on the conditions of its domains."""
+"""Rules on the metrics of a search, and on the conditions of its domains."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from dgray.config.data import MixtureData
-from dgray.config.reading.check_kinds import METRICS_OF_IMAGES, METRICS_OF_POINTS
+from dgray.catalogue import METRICS
 from dgray.config.reading.domains import Domain, Value
-from dgray.config.reading.finding import Finding
-from dgray.config.reading.problem import FieldPath, Problem, dotted
+from dgray.config.reading.problem import FieldPath, Finding, Problem, dotted
 from dgray.config.reading.schema import all_fields, nearest
 from dgray.config.reading.yaml_source import Document
-from dgray.config.search import COSTS, FLOW, OptunaSearch
+from dgray.config.search import COSTS, SEARCHABLE, OptunaSearch, measured_by
 from dgray.config.study import StudyConfig
 
 _METRICS: FieldPath = ("evaluate", "metrics")
@@ -19,42 +17,61 @@ _KIND: FieldPath = ("data", "kind")
 
 
 def check_search(config: StudyConfig) -> Iterator[Finding]:
-    """Metrics that this study does not measure, so that no point would have them."""
+    """Yield metrics of the search that this study does not measure."""
     search = config.search
     if not isinstance(search, OptunaSearch):
         return
-    is_of_points = isinstance(config.data, MixtureData)
-    wanted = [("metrics", name) for name in search.metrics]
-    wanted += [("constraints", name) for name in search.constraints]
-    for part, name in wanted:
-        if name in COSTS or name == "path_kl_change":
+    kind = config.data.sample_kind
+    parts: tuple[tuple[str, Collection[str]], ...] = (
+        ("metrics", search.metrics),
+        ("constraints", search.constraints),
+    )
+    for part, name in ((part, name) for part, names in parts for name in names):
+        if name in COSTS or measured_by(name).is_always_computed:
             continue
         path: FieldPath = ("search", part)
-        if name in (METRICS_OF_IMAGES if is_of_points else METRICS_OF_POINTS):
-            rule = (
-                f"'{name}' needs images, and this study's are points; use path_kl_change, kl or "
-                "kl_sde"
-                if is_of_points
-                else f"'{name}' needs data of known density, which images are not; use "
-                "path_kl_change, nll, fid or fd"
+        if not _applies(name, kind):
+            others = [other for other in SEARCHABLE if _applies(other, kind)]
+            needs = "images" if kind == "points" else "points"
+            yield Finding(
+                path=path,
+                reads=(_KIND,),
+                rule=f"'{name}' needs {needs}, but the data are {kind}; use {', '.join(others)}",
             )
-            yield Finding(path=path, reads=(_KIND,), rule=rule)
             continue
-        measured = ("kl" if is_of_points else "nll") if name == "kl_change" else name
-        if measured not in config.evaluate.metrics:
+        measured = measured_by(name, kind).name
+        if measured not in config.evaluate.metric_names:
             rule = (
-                f"'{name}' must be measured on held-out data too, to see what choosing by it "
+                f"'{name}' must be measured on held-out data too, to see how much selection by it "
                 f"flatters; add '{measured}' to evaluate.metrics, which is "
-                f"{list(config.evaluate.metrics)}"
+                f"{list(config.evaluate.metric_names)}"
             )
             yield Finding(path=path, reads=(_METRICS,), rule=rule)
-    names = {name for _, name in wanted}
-    if "kl_sde" in names and (of_flow := sorted(names & set(FLOW))):
+    yield from _one_setting(search)
+
+
+def _applies(name: str, kind: str) -> bool:
+    """True if some metric of this kind of data has the column ``name``."""
+    return any(
+        kind in metric.kinds and any(column.name == name for column in metric.columns)
+        for metric in METRICS
+    )
+
+
+def _one_setting(search: OptunaSearch) -> Iterator[Finding]:
+    """Metrics of deterministic and of stochastic samplers, which no setting has together."""
+    needs = {name: measured_by(name).needs_sampler for name in search.validated}
+    stochastic, flow = (
+        sorted(name for name, need in needs.items() if need == sampler)
+        for sampler in ("stochastic", "flow")
+    )
+    if stochastic and flow:
         yield Finding(
             path=("search", "metrics"),
             reads=(),
-            rule=f"'kl_sde' is of a stochastic sampler and {', '.join(of_flow)} of the "
-            "deterministic one, and all values of a point are of one setting; leave one out",
+            rule=f"{', '.join(map(repr, stochastic))} is of a stochastic sampler and "
+            f"{', '.join(flow)} of the deterministic one, and all values of a point are of one "
+            "setting; leave one out",
         )
 
 

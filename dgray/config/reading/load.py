@@ -10,6 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from dgray.config.parts import Part
 from dgray.config.reading.axes import resolve, section_at
 from dgray.config.reading.check import check
 from dgray.config.reading.check_search import impossible_conditions, unknown_conditions
@@ -69,7 +70,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         description=first.description,
         source=path,
         raw=raw,
-        axes={dotted(at): values for at, values in axes.items()},
+        axes={
+            dotted(path): tuple(v.name if isinstance(v, Part) else v for v in values)
+            for path, values in axes.items()
+        },
         configs=tuple(
             Assignment(
                 axes={dotted(at): value_at(config, at) for at in taken},
@@ -163,10 +167,15 @@ def lock_text(study: Study) -> str:
 
 
 def value_at(config: StudyConfig, path: FieldPath) -> Any:
-    """The value of one field."""
+    """Return the value of one field; that of a part is its name."""
+    value = _field_at(config, path)
+    return value.name if isinstance(value, Part) else value
+
+
+def _field_at(config: StudyConfig, path: FieldPath) -> Any:
     value: Any = config
-    for part in path:
-        value = getattr(value, str(part))
+    for name in path:
+        value = getattr(value, str(name))
     return value
 
 
@@ -175,9 +184,11 @@ def _axis_values(combinations: Sequence[Combination]) -> dict[FieldPath, tuple[A
     found: dict[FieldPath, dict[int, Any]] = {}
     for taken, config in combinations:
         for path, index in taken.items():
-            found.setdefault(path, {}).setdefault(index, value_at(config, path))
+            found.setdefault(path, {}).setdefault(index, _field_at(config, path))
     return {path: tuple(values[i] for i in sorted(values)) for path, values in found.items()}
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, Part):
+        return value.model_dump(mode="json")
     return list(value) if isinstance(value, tuple) else value

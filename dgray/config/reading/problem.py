@@ -1,4 +1,4 @@
-"""What is wrong with a study: one line a problem, all of them at once. Knows no YAML, pydantic."""
+"""Problems of a study: place, field and rule, one line each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FieldPath = tuple[str | int, ...]
 
 
 def dotted(path: FieldPath) -> str:
-    """``('fit', 'checkpoints', 1)`` as ``fit.checkpoints[1]``."""
+    """Return ``('fit', 'checkpoints', 1)`` as ``fit.checkpoints[1]``."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
@@ -17,7 +17,7 @@ def dotted(path: FieldPath) -> str:
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a value was written: a line and column of a file, or a ``--set`` of the command."""
+    """Place of a value: line and column of a file, or a ``--set`` of the command line."""
 
     rank: int  # files before the command line
     line: int  # 1-based; 0: the file as a whole
@@ -26,12 +26,12 @@ class Place:
 
     @classmethod
     def in_file(cls, name: str, line: int = 0, column: int = 0) -> Place:
-        """A place in the study file."""
+        """Return a place in the study file."""
         return cls(0, line, column, name)
 
     @classmethod
     def in_override(cls, text: str) -> Place:
-        """A place on the command line."""
+        """Return a place on the command line."""
         return cls(1, 0, 0, f"--set {text}")
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One broken rule: where, which field, and the rule with the value and the fix."""
+    """Broken rule: its place, the field, and the rule with value and fix."""
 
     place: Place
     field: str
@@ -48,3 +48,18 @@ class Problem:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.place), self.field, self.rule) if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Impossible combination of fields, found by a rule between sections.
+
+    Attributes:
+        path: the field to change.
+        reads: the other fields of the combination.
+        rule: the rule with the values and the fix.
+    """
+
+    path: FieldPath
+    reads: tuple[FieldPath, ...]
+    rule: str

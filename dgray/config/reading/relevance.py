@@ -1,4 +1,4 @@
-"""Which fields matter to which trial: what its id is made of, and which axes tell it from others.
+"""Fields that matter to a trial: its id is made of them, and axes over them distinguish trials.
 
 A field that cannot change the rows of a trial must not make two trials of it.
 """
@@ -7,40 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dgray.config.data import MixtureData
+from dgray.catalogue import OBJECTIVES, SAMPLERS
+from dgray.config.parts import BASE
 from dgray.config.reading.problem import FieldPath
 from dgray.config.study import StudyConfig
-from dgray.config.training import TRAINED_OBJECTIVES, Fit
-
-BASE = "base"  # the objective of the trial that has no discriminator
-WITH_GENERATED = ("cross_entropy", "mixed")  # objectives that train on generated samples
-
-
-def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
-    """Fields and sections that cannot change the rows of the trial of ``config``."""
-    fields: set[FieldPath] = {("name",), ("description",), ("search",), ("resources",)}
-    if "churn" not in config.evaluate.sampler:
-        fields.add(("evaluate", "churn"))
-    if isinstance(config.data, MixtureData):
-        fields |= {("evaluate", name) for name in _OF_IMAGES}
-    if objective in TRAINED_OBJECTIVES:
-        return fields | _irrelevant_to_trained(config)
-    fields |= {
-        ("replicates",),
-        ("discriminator",),
-        ("base", "num_generated"),
-        ("data", "num_real"),
-    }
-    fields |= {("fit", name) for name in Fit.model_fields} - {
-        ("fit", "objective"),
-        ("fit", "oscillation"),
-    }
-    if objective != "oscillating":
-        fields.add(("fit", "oscillation"))
-    if objective == BASE:
-        fields |= {("fit", "objective"), *_GUIDANCE}
-    return fields
-
+from dgray.config.training import Fit
 
 _OF_IMAGES = (
     "num_probes",
@@ -51,21 +22,43 @@ _OF_IMAGES = (
     "batch_size",
     "shard_size",
 )
-_GUIDANCE: set[FieldPath] = {
-    ("evaluate", "guidance_weight"),
-    ("evaluate", "guidance_interval"),
-    ("evaluate", "guided_stage"),
-}
+_GUIDANCE = ("guidance_weight", "guidance_interval", "guided_stage")
+
+
+def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
+    """Return fields and sections that cannot change the rows of the trial of ``config``.
+
+    Args:
+        config: configuration of the trial.
+        objective: ``BASE`` for the trial without a discriminator, else the name of the objective.
+    """
+    fields: set[FieldPath] = {("name",), ("description",), ("search",), ("resources",)}
+    used = {option for sampler in config.evaluate.sampler for option in sampler.spec.options}
+    options = {option for sampler in SAMPLERS for option in sampler.options}
+    fields |= {("evaluate", option) for option in options - used}
+    if config.data.sample_kind == "points":
+        fields |= {("evaluate", name) for name in _OF_IMAGES}
+    spec = config.fit.objective.spec
+    if objective != BASE and spec.is_trained:
+        return fields | _irrelevant_to_trained(config)
+    fields |= {
+        ("replicates",),
+        ("discriminator",),
+        ("base", "num_generated"),
+        ("data", "num_real"),
+    }
+    kept = () if objective == BASE else ("objective", *spec.options)
+    fields |= {("fit", name) for name in Fit.model_fields if name not in kept}
+    if objective == BASE:
+        fields |= {("evaluate", name) for name in _GUIDANCE}
+    return fields
 
 
 def _irrelevant_to_trained(config: StudyConfig) -> set[FieldPath]:
-    fit = config.fit
-    fields: set[FieldPath] = {("fit", "oscillation")}
-    if fit.objective != "mixed":
-        fields.add(("fit", "gamma"))
-    if fit.objective != "cross_entropy":
-        fields.add(("fit", "gradient_penalty"))
-    if fit.objective not in WITH_GENERATED:
+    fit, spec = config.fit, config.fit.objective.spec
+    options = {option for objective in OBJECTIVES for option in objective.options}
+    fields: set[FieldPath] = {("fit", option) for option in options - set(spec.options)}
+    if not spec.needs_generated:
         fields.add(("base", "num_generated"))
     is_normal = fit.noise.law == "log_normal"
     unused = ("low", "high") if is_normal else ("log_mean", "log_std")
@@ -76,16 +69,16 @@ def _irrelevant_to_trained(config: StudyConfig) -> set[FieldPath]:
 
 
 def matters(path: FieldPath, irrelevant: set[FieldPath]) -> bool:
-    """Whether neither the field nor a section around it is irrelevant."""
+    """True if the field and all enclosing sections are relevant."""
     return not any(path[:end] in irrelevant for end in range(1, len(path) + 1))
 
 
 def relevant_config(config: StudyConfig, objective: str) -> dict[str, Any]:
-    """The resolved configuration as JSON values, without what cannot change the rows."""
+    """Return the resolved configuration as JSON values, without irrelevant fields."""
     irrelevant = irrelevant_fields(config, objective)
     values = config.model_dump(mode="json")
     values["fit"]["checkpoints"] = list(config.fit.checkpoint_epochs)
-    if config.search.validated:  # more columns; a grid's trials keep their ids
+    if config.search.validated:  # these add columns; trials of a grid have none of them
         values["evaluate"]["validated"] = list(config.search.validated)
     return _pruned(values, (), irrelevant)
 

@@ -1,4 +1,4 @@
-"""Questions about the study file's models: which fields, which types, which can be axes."""
+"""Fields of the models of the study file: their types, names, and whether they can be axes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from dgray.config.parts import CUSTOM, Part
 from dgray.config.reading.problem import FieldPath, dotted
 from dgray.config.study import StudyConfig
 
-# Fields that say what a run is, not what is computed; different values would give the same trials.
+# Fields that do not change what is computed: different values would give the same trials.
 NEVER_AXES = ("name", "description", "search", "resources")
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a type, flattened, without what ``Annotated`` adds."""
+    """Return the alternatives of a type, flattened, without annotations."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return members(get_args(annotation)[0])
@@ -28,42 +29,47 @@ def members(annotation: Any) -> tuple[Any, ...]:
 
 
 def models_of(annotation: Any) -> tuple[type[BaseModel], ...]:
-    """The models among the alternatives of a type."""
+    """Return the models among the alternatives of a type."""
     classes = (m for m in members(annotation) if isinstance(m, type))
     return tuple(m for m in classes if issubclass(m, BaseModel))
 
 
+def sections_of(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Return the models that are sections of fields; a ``Part`` is a single value."""
+    return tuple(model for model in models_of(annotation) if not issubclass(model, Part))
+
+
 def choices(annotation: Any) -> tuple[str, ...]:
-    """The texts a type allows by name."""
-    found = (get_args(m) for m in members(annotation) if get_origin(m) is Literal)
-    return tuple(value for values in found for value in values if isinstance(value, str))
+    """Return the texts among the literals of a type."""
+    literals = (get_args(m) for m in members(annotation) if get_origin(m) is Literal)
+    return tuple(value for values in literals for value in values if isinstance(value, str))
 
 
 def kind_of(model: type[BaseModel]) -> str | None:
-    """The value of ``kind`` that selects a model, if it has one."""
+    """Return the ``kind`` that selects a model, if it has one."""
     field = model.model_fields.get("kind")
-    return choices(field.annotation)[0] if field is not None else None
+    return next(iter(choices(field.annotation)), None) if field is not None else None
 
 
 def selected(annotation: Any, value: object) -> type[BaseModel] | None:
-    """The model that ``value`` is an attempt at, or ``None`` when that cannot be told."""
+    """Return the model that ``value`` is meant for, or None if it is unclear."""
     candidates = models_of(annotation)
     if not isinstance(value, dict) or not candidates:
         return None
     if len(candidates) == 1:
         return candidates[0]
-    kind = value.get("kind", _default_kind(candidates))
+    kind = value.get("kind", CUSTOM if "factory" in value else _default_kind(candidates))
     return next((m for m in candidates if kind_of(m) == kind), None)
 
 
 def _default_kind(candidates: Iterable[type[BaseModel]]) -> str | None:
-    """The kind of a section that does not say it, if it need not."""
+    """Return the kind of a section that states none, if it is optional."""
     fields = (model.model_fields.get("kind") for model in candidates)
     return next((f.default for f in fields if f is not None and not f.is_required()), None)
 
 
 def list_depth(annotation: Any) -> int:
-    """How deeply lists are nested in a value that is not an axis: 0 scalar, 1 vector, 2 matrix."""
+    """Return the depth of lists in a value that is not an axis: 0 scalar, 1 vector, 2 matrix."""
     depth = 0
     for member in members(annotation):
         if get_origin(member) is tuple:
@@ -73,49 +79,49 @@ def list_depth(annotation: Any) -> int:
 
 
 def value_depth(value: object) -> int:
-    """How deeply lists are nested in a value."""
+    """Return the depth of the lists in a value."""
     if not isinstance(value, list):
         return 0
     return 1 + max((value_depth(item) for item in value), default=0)
 
 
 def takes_axis(annotation: Any) -> bool:
-    """Whether a field may hold a scalar, so that a list of them is a training axis."""
+    """True if a field can hold a single value, so that a list of them is a training axis."""
     return any(
         get_origin(m) is not tuple and m is not type(None) for m in members(annotation)
-    ) and not models_of(annotation)
+    ) and not sections_of(annotation)
 
 
 def walk(
     values: dict[str, Any], model: type[BaseModel] = StudyConfig, prefix: FieldPath = ()
 ) -> Iterator[tuple[FieldPath, FieldInfo, Any]]:
-    """Every known field that is given, in the order of the models (not of the file)."""
+    """Yield path, field and value of every valid field, in the order of the models."""
     for name, field in model.model_fields.items():
         if name not in values:
             continue
         value = values[name]
         yield (*prefix, name), field, value
         section = selected(field.annotation, value)
-        if section is not None:
+        if section is not None and not issubclass(section, Part):
             yield from walk(value, section, (*prefix, name))
 
 
 def fields_at(values: dict[str, Any], path: FieldPath) -> tuple[str, ...]:
-    """Names of the fields of the section at ``path``; of every kind it might be of."""
+    """Return names of the fields of the section at ``path``, of all kinds if its kind is unclear."""
     candidates: tuple[type[BaseModel], ...] = (StudyConfig,)
     current: Any = values
     for part in path:
-        found = [m.model_fields[part] for m in candidates if part in m.model_fields]
+        fields = [m.model_fields[part] for m in candidates if part in m.model_fields]
         current = current.get(part) if isinstance(current, dict) else None
-        chosen = [selected(field.annotation, current) for field in found]
+        chosen = [selected(field.annotation, current) for field in fields]
         candidates = tuple(m for m in chosen if m is not None) or tuple(
-            m for field in found for m in models_of(field.annotation)
+            m for field in fields for m in models_of(field.annotation)
         )
     return tuple(dict.fromkeys(name for m in candidates for name in m.model_fields))
 
 
 def kinds_at(path: FieldPath) -> tuple[str, ...]:
-    """The values that the ``kind`` at ``path`` may have."""
+    """Return the possible values of the ``kind`` at ``path``."""
     candidates: tuple[type[BaseModel], ...] = (StudyConfig,)
     for part in path[:-1]:
         candidates = tuple(
@@ -128,17 +134,17 @@ def kinds_at(path: FieldPath) -> tuple[str, ...]:
 
 
 def all_fields(model: type[BaseModel] = StudyConfig, prefix: FieldPath = ()) -> Iterator[str]:
-    """Dotted names of every field there is."""
+    """Yield the dotted names of all fields."""
     for name, field in model.model_fields.items():
         yield dotted((*prefix, name))
-        for section in models_of(field.annotation):
+        for section in sections_of(field.annotation):
             yield from all_fields(section, (*prefix, name))
 
 
-def nearest(word: object, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
-    """The known word that ``word`` most likely stands for, if there is one."""
+def nearest(word: object, names: Iterable[str], *, cutoff: float = 0.7) -> str | None:
+    """Return the name that ``word`` most likely stands for, if there is one."""
     if not isinstance(word, str):
         return None
-    by_case = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower(), by_case, n=1, cutoff=cutoff)
-    return by_case[found[0]] if found else None
+    by_case = {name.lower(): name for name in names}
+    matches = difflib.get_close_matches(word.lower(), by_case, n=1, cutoff=cutoff)
+    return by_case[matches[0]] if matches else None

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 
 from dgray.config.reading.axes import find_axes, number_of_trials, probed, resolve
 from dgray.config.reading.check import check
-from dgray.config.reading.finding import Finding
+from dgray.config.reading.problem import Finding
 from dgray.config.reading.mend import Inquiry, configure, mend
 from dgray.config.reading.problem import FieldPath, Problem, dotted
-from dgray.config.reading.relevance import BASE, irrelevant_fields, matters
+from dgray.config.parts import BASE, unique_names
+from dgray.config.reading.relevance import irrelevant_fields, matters
 from dgray.config.reading.yaml_source import Document
 from dgray.config.study import StudyConfig
 from dgray.errors import StudyError
@@ -31,6 +32,7 @@ def validate(
     combinations: list[Combination] = []
     if mend(inquiry) and _is_feasible(inquiry, domains):
         combinations = list(_combinations(inquiry, domains))
+        _check_objective_names(inquiry, [config for _, config in combinations])
         _check_axes_matter(inquiry, [config for _, config in combinations], domains)
     if inquiry.problems:
         raise StudyError(inquiry.problems)
@@ -72,6 +74,13 @@ def _report(inquiry: Inquiry, finding: Finding, taken: Mapping[FieldPath, int]) 
     inquiry.report(finding.path, finding.rule, at=at)
 
 
+def _check_objective_names(inquiry: Inquiry, configs: list[StudyConfig]) -> None:
+    try:
+        unique_names("objectives", (config.fit.objective for config in configs))
+    except ValueError as error:
+        inquiry.report(("fit", "objective"), str(error))
+
+
 def _check_axes_matter(
     inquiry: Inquiry, configs: list[StudyConfig], domains: Collection[FieldPath]
 ) -> None:
@@ -79,11 +88,11 @@ def _check_axes_matter(
     irrelevant = [
         irrelevant_fields(config, objective)
         for config in configs
-        for objective in (BASE, config.fit.objective)
+        for objective in (BASE, config.fit.objective.name)
     ]
     for path, values in find_axes(inquiry.document.values).items():
         if len(values) > 1 and irrelevant and not any(matters(path, no) for no in irrelevant):
-            objectives = sorted({config.fit.objective for config in configs})
+            objectives = sorted({config.fit.objective.name for config in configs})
             what, end = (
                 ("a domain", "remove it, or add an objective that it matters to")
                 if path in domains
