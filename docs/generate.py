@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 
+from dgray.config.parts import Part
 from dgray.config.reading.axes import EVALUATION_AXES
 from dgray.config.reading.problem import FieldPath, dotted
-from dgray.config.reading.schema import NEVER_AXES, kind_of, members, models_of, takes_axis
+from dgray.config.reading.schema import NEVER_AXES, kind_of, members, sections_of, takes_axis
 from dgray.config.study import StudyConfig
 from dgray.record.row import Row
 
@@ -71,6 +73,27 @@ may be domains instead, which Optuna searches: `{uniform: [0, 1]}`, `{log_unifor
 `{int: [4, 64], log: true}`, `{choice: [0, 0.99]}`; with `step`, and with `when` for a field that
 matters only where others have given values. Every combination of the axes has a search of its own.
 See [search.md](search.md).
+
+## Parts of your own
+
+Objectives, metrics, samplers, data, bases and discriminators can come from your own code, without
+a change of dgray. A part is named by the import path of a function, with its arguments:
+
+```yaml
+fit: {objective: {factory: "my_package.parts:hinge", arguments: {margin: 1}}}
+evaluate:
+  metrics: [path_kl, {factory: "my_package.parts:wasserstein"}]
+  sampler: [ode, {factory: "my_package.parts:euler_maruyama"}]
+data: {kind: points, factory: "my_package.parts:spiral", num_real: 500}
+base: {factory: "my_package.parts:load_denoiser", arguments: {path: weights.pt}}
+discriminator: {factory: "my_package.parts:residual_network"}
+```
+
+The name of such a part in rows and reports is that of the function, unless `name` gives another
+one. An objective is trained and compares real with generated samples; a metric compares samples
+with held-out data, and lower is better; a sampler is stochastic and has one stage. A package that
+registers its parts can state other properties and is named like the parts of dgray, with
+`{name: hinge, arguments: {margin: 1}}` if it takes arguments.
 
 ## From the command line
 
@@ -141,14 +164,13 @@ def _section(model: type[BaseModel], path: FieldPath, title: str) -> Iterator[st
     yield f"### {title}"
     yield ""
     if path:
-        yield from (*textwrap.wrap(model.__doc__ or "", width=99), "")
+        yield from (*textwrap.wrap(inspect.getdoc(model) or "", width=99), "")
     yield "| field | type | default | meaning |"
     yield "|---|---|---|---|"
     sections: list[tuple[FieldPath, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
         here = (*path, name)
-        if found := models_of(field.annotation):
-            sections += [(here, section) for section in found]
+        sections += [(here, section) for section in sections_of(field.annotation)]
         meaning = _meaning(here, field)
         yield _row(f"`{dotted(here)}`", _field_type(field), _default(field), meaning)
     yield ""
@@ -159,7 +181,7 @@ def _section(model: type[BaseModel], path: FieldPath, title: str) -> Iterator[st
 
 def _meaning(path: FieldPath, field: FieldInfo) -> str:
     text = field.description or ""
-    if models_of(field.annotation):
+    if sections_of(field.annotation):
         return text or "a section, below"
     if path[-1] == "kind":
         return "which kind of section this is"
@@ -173,9 +195,9 @@ def _meaning(path: FieldPath, field: FieldInfo) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if isinstance(field.default, BaseModel):
+    if sections_of(field.annotation) and field.default is not None:
         return "its defaults"
-    return f"`{json.dumps(field.default)}`"
+    return f"`{json.dumps(field.default, default=lambda part: part.name)}`"
 
 
 def _field_type(field: FieldInfo) -> str:
@@ -201,7 +223,10 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return "null"
     if get_origin(annotation) is dict:
         _, value = get_args(annotation)
-        return f"mapping of names to ({_type(value)})"
+        return f"mapping of names to {'values' if value is JsonValue else f'({_type(value)})'}"
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        names = [f"`{spec.name}`" for spec in annotation.registry.built_in]
+        return " or ".join([*names, "a part of your own"])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     bounds = [_bound(item) for item in _flat(metadata)]

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dgray.config.image_base import EdmBase
+from dgray.config.base import EdmBase
 from dgray.config.reading.load import load_study
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.guidance import SplineWeight

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dgray.config.reading.relevance import BASE
+from dgray.config.parts import BASE
 from dgray.plan.cost import Estimate
 from dgray.plan.plan import Plan, Setting, Trial, counts_of
 

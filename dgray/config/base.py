@@ -128,9 +128,7 @@ class EdmBase(NetworkBase):
     """Network of Karras et al. 2022: published pickle, or the output of dgray.checkpoint."""
 
     kind: Literal["edm"]
-    network: str = Field(
-        description="file, https address, or short name of a published network"
-    )
+    network: str = Field(description="file, https address, or short name of a published network")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="of that file; null: recorded at first use, checked from then on"
     )

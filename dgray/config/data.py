@@ -245,7 +245,7 @@ class CustomPoints(_CustomData):
     kind: Literal["points"]
 
 
-class CustomImages(_CustomData, ImageData):
+class CustomImages(ImageData, _CustomData):
     """Images built by a function of yours."""
 
     kind: Literal["images"]

@@ -6,9 +6,11 @@ and ``arguments``. Data, bases and discriminators are sections whose ``kind`` is
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BeforeValidator,
@@ -37,6 +39,7 @@ from dgray.config.model import Model
 
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Arguments = dict[str, JsonValue]
+CUSTOM = "custom"  # kind of a base or discriminator that is named by its import path
 BASE = "base"  # the objective of the trial that has no discriminator
 AnySpec = TypeVar("AnySpec", bound=Spec)
 
@@ -56,7 +59,7 @@ class Part(Model):
         None, description="module:function that builds it; null: name is a registered one"
     )
     name: Annotated[str, Field(validate_default=True)] = Field(
-        "", description="registered name; with factory: its name in rows, by default the function's"
+        "", description="registered name; with factory: its name in rows; null: of the function"
     )
     arguments: Arguments = Field({}, description="keyword arguments of the factory")
 
@@ -166,7 +169,6 @@ def section_union(
     registry: Registry[Any],
     registered: Callable[[Any], type[Model]],
     *more: type[Model],
-    default: str = "",
 ) -> Any:
     """Return the type of a section that is one of the models of a registry, told by its ``kind``.
 
@@ -174,25 +176,13 @@ def section_union(
         registry: parts that the section may be.
         registered: returns the model, with ``arguments``, of a part without settings of its own.
         more: models of parts that are named by their import path.
-        default: kind of a section that states none.
     """
-    models: list[Any] = [
-        load_object(spec.settings)
-        if spec.settings is not None
-        else create_model(
-            spec.name, __base__=registered(spec), __doc__=spec.title, kind=(Literal[spec.name], ...)
-        )
-        for spec in registry
-    ]
-    union = Annotated[Union[*models, *more], Field(discriminator="kind")]
-
-    def with_kind(value: object) -> object:
-        if not isinstance(value, dict) or "kind" in value:
-            return value
-        kind = CUSTOM if "factory" in value else default
-        return {"kind": kind, **value} if kind else value
-
-    return Annotated[union, BeforeValidator(with_kind)]
-
-
-CUSTOM = "custom"  # the kind of a base or discriminator that is named by its import path
+    models: list[Any] = list(more)
+    for index, spec in enumerate(registry):
+        if spec.settings is not None:
+            model = load_object(spec.settings)
+        else:
+            kind: Any = (Literal[spec.name], ...)
+            model = create_model(spec.name, __base__=registered(spec), kind=kind)
+        models.insert(index, model)
+    return Annotated[functools.reduce(operator.or_, models), Field(discriminator="kind")]

@@ -127,8 +127,8 @@ class EarlyStopping(Model):
 
     method: Literal["asha", "median", "hyperband"] = Field(
         "median",
-        description="asha: successive halving (Li et al. 2020); median: stop trials that are worse "
-        "than the median of earlier ones; hyperband: several brackets of halving",
+        description="asha: successive halving (Li et al. 2020); median: stop trials worse than "
+        "the median of earlier ones; hyperband: several brackets of halving",
     )
     reduction_factor: Annotated[int, Field(ge=2)] = Field(
         3, description="asha, hyperband: one in this many trials continues"

@@ -18,7 +18,7 @@ from dgray.config.model import (
     PositiveFloat,
     PositiveInt,
 )
-from dgray.config.parts import Metric, Sampler, SamplerPart, unique_names
+from dgray.config.parts import Metric, MetricPart, Sampler, SamplerPart, unique_names
 from dgray.config.search import GridSearch, Search
 from dgray.config.training import Discriminator, Fit, MlpDiscriminator
 
@@ -64,7 +64,8 @@ class Evaluate(Model):
         (1.0, "calibrated"), description="0 = off, 1 = exact correction; the base is always added"
     )
     sampler: Annotated[tuple[Sampler, ...], OneOrMore] = Field(
-        ("ode",), description="ode: Heun; churn: stochastic sampler of EDM; sde: reverse SDE"
+        (SamplerPart(name="ode"),),
+        description="ode: Heun; churn: stochastic sampler of EDM; sde: reverse SDE",
     )
     num_steps: Annotated[tuple[PositiveInt, ...], OneOrMore] = Field(
         (32,), description="steps of the sampler"
@@ -76,7 +77,7 @@ class Evaluate(Model):
         ("both",), description="predictor: only the first stage of Heun, as in Kim et al. 2023"
     )
     metrics: tuple[Metric, ...] = Field(
-        ("kl", "path_kl"),
+        (MetricPart(name="kl"), MetricPart(name="path_kl")),
         description="metrics to compute; path_kl (its change for images), losses and score error "
         "are always computed. " + _metric_names(),
     )
@@ -88,8 +89,8 @@ class Evaluate(Model):
     )
     sampling_seeds: PositiveInt = Field(
         1,
-        description="images: sets of num_samples that are drawn and scored separately; with two or "
-        "more, standard errors are the spread between them",
+        description="images: sets of num_samples that are drawn and scored separately; with two "
+        "or more, standard errors are the spread between them",
     )
     tolerance: PositiveFloat = Field(
         1e-4, description="kl: local error per step of the log-density (nats) and of x / sigma"
@@ -122,7 +123,7 @@ class Evaluate(Model):
         "with mu and sigma (as of EDM), for fid or fd only",
     )
     batch_size: PositiveInt = Field(128, description="images per call of a network")
-    shard_size: PositiveInt = Field(250, description="images per shard, the unit of drawing and scoring")
+    shard_size: PositiveInt = Field(250, description="images that are drawn and scored together")
     churn: Churn = Churn()
 
     @property
@@ -222,7 +223,7 @@ class StudyConfig(Model):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = Field(
         description="name of the run folder: letters, digits, _ and -"
     )
-    description: str = Field("", description="question that the study answers, printed in the report")
+    description: str = Field("", description="question of the study, printed in the report")
     seed: NonNegativeInt = Field(0, description="seed of all random numbers")
     replicates: PositiveInt = Field(3, description="seeds per trial, trained together")
     diffusion: Diffusion = Diffusion()

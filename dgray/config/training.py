@@ -15,7 +15,14 @@ from dgray.config.model import (
     PositiveFloat,
     PositiveInt,
 )
-from dgray.config.parts import Arguments, ImportPath, Objective, inline_spec, section_union
+from dgray.config.parts import (
+    Arguments,
+    ImportPath,
+    Objective,
+    ObjectivePart,
+    inline_spec,
+    section_union,
+)
 
 
 class DiscriminatorSection(Model):
@@ -81,7 +88,7 @@ if TYPE_CHECKING:
     Discriminator = DiscriminatorSection
 else:
     Discriminator: Any = section_union(
-        DISCRIMINATORS, lambda spec: RegisteredDiscriminator, CustomDiscriminator, default="mlp"
+        DISCRIMINATORS, lambda spec: RegisteredDiscriminator, CustomDiscriminator
     )
 
 
@@ -91,8 +98,12 @@ class Noise(Model):
     law: Literal["log_uniform", "log_normal"] = Field(
         "log_uniform", description="log_uniform over [low, high], or log_normal, as in EDM"
     )
-    low: PositiveFloat | None = Field(None, description="log_uniform: lowest; null: diffusion.sigma_min")
-    high: PositiveFloat | None = Field(None, description="log_uniform: highest; null: diffusion.sigma_max")
+    low: PositiveFloat | None = Field(
+        None, description="log_uniform: lowest; null: diffusion.sigma_min"
+    )
+    high: PositiveFloat | None = Field(
+        None, description="log_uniform: highest; null: diffusion.sigma_max"
+    )
     log_mean: FiniteFloat = Field(-1.2, description="log_normal: mean of ln sigma")
     log_std: PositiveFloat = Field(1.2, description="log_normal: standard deviation of ln sigma")
 
@@ -114,7 +125,8 @@ class Fit(Model):
     """Training of the discriminator. Regularisers are off by default."""
 
     objective: Objective = Field(
-        "cross_entropy", description="training objective; oracle and oscillating are controls"
+        ObjectivePart(name="cross_entropy"),
+        description="training objective; oracle and oscillating are controls",
     )
     gamma: NonNegativeFloat = Field(1.0, description="mixed: kl + gamma * cross_entropy")
     epochs: PositiveInt = Field(100, description="passes over the real training samples")
@@ -133,7 +145,7 @@ class Fit(Model):
         0.0, description="probability that a hidden unit is dropped in training"
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="decay per step of the weight average that is evaluated; 0: the last weights"
+        0.0, description="decay per step of the evaluated weight average; 0: the last weights"
     )
     gradient_penalty: NonNegativeFloat = Field(
         0.0, description="cross_entropy + penalty * E|sigma grad logit|^2"

@@ -13,13 +13,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dgray.config.data import MixtureData, TrainedBase, WrongMixture
-from dgray.config.image_base import DiffusersBase, EdmBase
-from dgray.config.image_data import DigitsData, GlyphsData
-from dgray.config.reading.check import data_dimension
-from dgray.config.reading.relevance import WITH_GENERATED
+from dgray.config.base import NetworkBase, TrainedBase, WrongMixture
+from dgray.config.training import ConvDiscriminator, MlpDiscriminator
 from dgray.plan.cells import cells_of, typical_trial
-from dgray.plan.plan import TWO_STAGE_SAMPLERS, Plan, Setting, Trial, counts_of
+from dgray.plan.plan import Plan, Setting, Trial, counts_of
 from dgray.plan.shared_keys import generated_key
 
 # Speed of one CPU thread.
@@ -61,6 +58,9 @@ START_SECONDS = 10.0  # imports, Ray
 TRIAL_SECONDS = 3.0  # a worker process: imports, data
 REPORT_SECONDS = 15.0  # figures in three formats, the page
 CHECKPOINT_REPORT_SECONDS = 0.15  # its event files, with a picture of every sample cloud
+
+# Shapes of samples that are known only when the data are read.
+ASSUMED_SHAPES = {"points": (2,), "images": (3, 32, 32)}
 
 # Stored bytes.
 ROW_BYTES = 2_000
@@ -182,7 +182,7 @@ def report_seconds(plan: Plan, points: Sequence[Trial] = ()) -> float:
 
 def _base_work(trial: Trial) -> float:
     config, base = trial.config, trial.config.base
-    assert not isinstance(base, WrongMixture)  # selected by the caller
+    assert isinstance(base, NetworkBase)  # selected by the caller
     one_call, calls = _base_flops(trial), 2 * base.generation_steps
     samples = base.num_generated * config.replicates
     samples += config.data.num_validation + config.data.num_held_out
@@ -208,36 +208,45 @@ def _discriminator_macs(trial: Trial) -> int:
     if not trial.is_trained:
         return 0
     network = trial.config.discriminator
-    if network.kind == "conv":
+    if isinstance(network, ConvDiscriminator):
         return _convolution_macs(CONV_MACS, network.width, network.depth, trial)
-    return _macs(data_dimension(trial.config), network.width, network.depth)
+    if not isinstance(network, MlpDiscriminator):
+        network = MlpDiscriminator()  # a guess at the size of a user's network
+    return _macs(_dimension(trial), network.width, network.depth)
 
 
 def _discriminator_weights(trial: Trial) -> int:
     network = trial.config.discriminator
-    if trial.is_trained and network.kind == "conv":
+    if trial.is_trained and isinstance(network, ConvDiscriminator):
         return CONV_WEIGHTS * network.width**2 * network.depth
     return _discriminator_macs(trial)  # every weight of a perceptron is used once
 
 
 def _convolution_macs(constant: int, width: int, depth: int, trial: Trial) -> int:
-    channels = 1 if isinstance(trial.config.data, DigitsData | GlyphsData) else 3
-    return constant * width**2 * depth * data_dimension(trial.config) // channels
+    _, *pixels = _shape(trial)
+    return constant * width**2 * depth * math.prod(pixels)
+
+
+def _shape(trial: Trial) -> tuple[int, ...]:
+    data = trial.config.data
+    return data.shape or ASSUMED_SHAPES[data.sample_kind]
+
+
+def _dimension(trial: Trial) -> int:
+    return math.prod(_shape(trial))
 
 
 def _base_flops(trial: Trial) -> int:
     """One call of the unguided denoiser at one point; controls call the exact mixtures as well."""
-    base, dimension = trial.config.base, data_dimension(trial.config)
-    if isinstance(base, EdmBase | DiffusersBase):
-        return int(2 * EDM_MACS * dimension)
+    base, dimension = trial.config.base, _dimension(trial)
+    is_image = trial.config.data.sample_kind == "images"
     if isinstance(base, TrainedBase):
-        is_image = not isinstance(trial.config.data, MixtureData)
         if base.network == "unet" or (
             base.network is None and is_image and dimension > MLP_VALUES
         ):
             return 2 * _convolution_macs(UNET_MACS, base.width, base.depth, trial)
         return 2 * _macs(dimension, base.width, base.depth)
-    return MIXTURE_FLOPS * dimension
+    return int(2 * EDM_MACS * dimension) if is_image else MIXTURE_FLOPS * dimension
 
 
 def _fit_work(trial: Trial) -> float:
@@ -248,10 +257,12 @@ def _fit_work(trial: Trial) -> float:
     points = batch * trial.replicates * steps
     macs = _discriminator_macs(trial)
     flops, operations = 0.0, 0.0
-    if fit.objective in WITH_GENERATED:
+    objective = fit.objective.spec
+    if objective.needs_generated:
         flops += CROSS_ENTROPY_FLOPS * macs * 2 * points
         operations += CROSS_ENTROPY_OPERATIONS * steps
-    if fit.objective != "cross_entropy" or fit.gradient_penalty > 0:
+    has_penalty = "gradient_penalty" in objective.options and fit.gradient_penalty > 0
+    if objective.needs_gradient or has_penalty:
         flops += (KL_FLOPS * macs + _base_flops(trial)) * points
         operations += KL_OPERATIONS * steps
     drawing = SECONDS_PER_DRAW * trial.epochs[-1] * trial.replicates
@@ -263,15 +274,15 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
     """Seconds of each metric, for one replicate at one checkpoint."""
     config, evaluate = trial.config, trial.config.evaluate
     threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
-    dimension, base = data_dimension(config), _base_flops(trial)
+    dimension, base = _dimension(trial), _base_flops(trial)
     macs = _discriminator_macs(trial)
     call = GUIDED_CALL_FLOPS * macs + base
-    if "kl" in evaluate.metrics:
+    if "kl" in evaluate.metric_names:
         fields = {(s.guidance_weight, s.interval) for s in trial.settings}
         calls = len(fields) * _likelihood_calls(trial)
         flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
         yield _seconds(flops * calls, CALL_OPERATIONS * calls, threads=threads, gpus=gpus)
-    if "nll" in evaluate.metrics:
+    if "nll" in evaluate.metric_names:
         is_exact = dimension <= MLP_VALUES
         directions = dimension if is_exact else evaluate.num_probes
         fields = {(s.guidance_weight, s.interval) for s in trial.settings}
@@ -284,7 +295,7 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
     sigmas = evaluate.num_bins * evaluate.sigmas_per_bin
     points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
     yield _seconds(call * points, CALL_OPERATIONS * sigmas, threads=threads, gpus=gpus)
-    calls = sum(_sampler_calls(setting) for setting in trial.settings)
+    calls = sum(_sampler_calls(trial, setting) for setting in trial.settings)
     samples = evaluate.num_samples * evaluate.sampling_seeds
     work = call * samples * calls, CALL_OPERATIONS * calls
     yield _seconds(*work, threads=threads, gpus=gpus)
@@ -296,9 +307,9 @@ def _likelihood_calls(trial: Trial) -> float:
     return LIKELIHOOD_CALLS * math.exp(-math.log(ratio) / 5)
 
 
-def _sampler_calls(setting: Setting) -> int:
-    """Denoiser calls of one sample."""
-    if setting.sampler in TWO_STAGE_SAMPLERS:
+def _sampler_calls(trial: Trial, setting: Setting) -> int:
+    """Return the denoiser calls of one sample."""
+    if trial.config.evaluate.sampler_named(setting.sampler).spec.is_two_stage:
         return 2 * setting.num_steps - 1
     return setting.num_steps
 
@@ -315,9 +326,9 @@ def _trial_bytes(trial: Trial) -> int:
     config, checkpoints = trial.config, len(trial.epochs)
     rows = len(trial.settings) * trial.replicates
     shown = config.evaluate.num_samples
-    if not isinstance(config.data, MixtureData):
+    if config.data.sample_kind == "images":
         shown = 2 * min(shown, SHOWN_IMAGES)  # each with its nearest training image
-    clouds = len(trial.settings) * shown * data_dimension(config)
+    clouds = len(trial.settings) * shown * _dimension(trial)
     state = STATE_COPIES * _discriminator_weights(trial) * trial.replicates
     floats = (clouds + state) * FLOAT_BYTES
     return checkpoints * (PART_BYTES + rows * ROW_BYTES + floats)

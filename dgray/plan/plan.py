@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dgray.config.parts import BASE
 from dgray.config.reading.load import Assignment, Study
 from dgray.config.reading.problem import Place, Problem
-from dgray.config.parts import BASE
 from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
 from dgray.config.study import Evaluate, StudyConfig
 from dgray.errors import StudyError

@@ -18,8 +18,7 @@ from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.sources import locate
 from dgray.base.networks.importing.stored import StoredNetwork, build_denoiser, read_network
-from dgray.config.data import TrainedBase
-from dgray.config.image_base import DiffusersBase, EdmBase
+from dgray.config.base import DiffusersBase, EdmBase, TrainedBase
 from dgray.config.study import StudyConfig
 from dgray.data.images import Shape
 from dgray.diffusion.denoiser import Denoiser

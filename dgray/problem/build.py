@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from dgray.base.fit import load_base
-from dgray.config.data import Components, MixtureData, WrongMixture
+from dgray.config.base import WrongMixture
+from dgray.config.data import Components, MixtureData
 from dgray.config.study import StudyConfig
-from dgray.config.training import Fit, MlpDiscriminator, Noise
+from dgray.config.training import ConvDiscriminator, Fit, MlpDiscriminator, Noise
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
@@ -134,6 +135,7 @@ def build_discriminator(problem: Problem, replicates: Sequence[int]) -> Ensemble
             generators,
         )
     else:
+        assert isinstance(network, ConvDiscriminator)
         ensemble = build_conv(problem, network, generators)
     return ensemble.with_tensors([t.to(problem.device) for t in ensemble.tensors])
 
@@ -154,9 +156,9 @@ def build_training_schedule(fit: Fit) -> TrainingSchedule:
 
 def build_objective(fit: Fit) -> Objective:
     """What is minimised in training."""
-    if fit.objective == "kl":
+    if fit.objective.name == "kl":
         return Kl()
-    if fit.objective == "mixed":
+    if fit.objective.name == "mixed":
         return Mixed(fit.gamma)
     return CrossEntropy(fit.gradient_penalty)
 

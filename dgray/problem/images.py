@@ -8,9 +8,7 @@ from pathlib import Path
 import torch
 
 from dgray.base.networks.preconditioning import EncoderFeatures, Preconditioned
-from dgray.config.conv_discriminator import ConvDiscriminator
-from dgray.config.data import MixtureData
-from dgray.config.image_data import (
+from dgray.config.data import (
     Cifar10Data,
     DigitsData,
     FolderData,
@@ -20,6 +18,7 @@ from dgray.config.image_data import (
     ZipData,
 )
 from dgray.config.study import StudyConfig
+from dgray.config.training import ConvDiscriminator
 from dgray.data.cifar10 import cifar10
 from dgray.data.digits import digits
 from dgray.data.glyphs import glyphs
@@ -67,7 +66,7 @@ def build_image_set(config: ImageData) -> ImageSet:
 def build_images(config: StudyConfig) -> StoredImages:
     """The images of a study with the splits of its replicates and its base."""
     data = config.data
-    assert not isinstance(data, MixtureData)
+    assert isinstance(data, ImageData)
     images = build_image_set(data)
     sizes = {"validation": data.num_validation, "held_out": data.num_held_out}
     sizes |= {training_split(r): data.num_real for r in range(config.replicates)}

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from dgray.base.fit import BaseFit
 from dgray.base.fit_data import BaseData
-from dgray.config.data import MixtureData, TrainedBase, WrongMixture
-from dgray.config.image_base import EdmBase
+from dgray.config.base import EdmBase, NetworkBase, TrainedBase
+from dgray.config.data import MixtureData
 from dgray.config.study import StudyConfig
 from dgray.data.images import to_uint8
 from dgray.diffusion.denoiser import with_labels
@@ -296,7 +296,7 @@ def generated_counts(config: StudyConfig) -> dict[str, int]:
 def _drawn(problem: Problem, noise: Tensor, labels: Tensor | None) -> Tensor:
     """Heun samples of the base from standard normal noise, shape (n, d)."""
     base, diffusion = problem.config.base, problem.config.diffusion
-    assert not isinstance(base, WrongMixture)
+    assert isinstance(base, NetworkBase)
     sigmas = karras_sigmas(
         base.generation_steps, diffusion.sigma_min, diffusion.sigma_max, diffusion.rho
     )

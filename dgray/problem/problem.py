@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dgray.config.data import MixtureData
+from dgray.config.data import ImageData
 from dgray.config.study import StudyConfig
 from dgray.data.images import Shape, to_unit
 from dgray.diffusion.denoiser import Denoiser
@@ -159,7 +159,7 @@ class Problem:
     def num_real(self) -> int:
         """Training samples of a replicate, mirror images included."""
         data = self.config.data
-        return data.num_real * (1 if isinstance(data, MixtureData) or not data.flip else 2)
+        return data.num_real * (2 if isinstance(data, ImageData) and data.flip else 1)
 
     @property
     def span(self) -> tuple[float, float]:

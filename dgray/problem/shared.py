@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from dgray.config.data import MixtureData, TrainedBase, WrongMixture
-from dgray.config.image_base import EdmBase
-from dgray.config.reading.check_kinds import METRICS_OF_FEATURES
-from dgray.config.search import FLOW
+from dgray.config.base import EdmBase, TrainedBase, WrongMixture
+from dgray.config.data import MixtureData
 from dgray.config.study import StudyConfig
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial
@@ -138,7 +136,7 @@ def _needed(config: StudyConfig) -> Iterator[Job]:
     if not isinstance(config.base, WrongMixture):
         how = make_generated_images if is_image else make_generated_points
         yield Job(generated_key(config), how, config)
-    if set(METRICS_OF_FEATURES) & set(config.evaluate.metrics):
+    if config.evaluate.has_metric(source="features"):
         if config.evaluate.features == "cnn":
             yield Job(cnn_key(config), make_extractor, config)
         elif config.evaluate.features.startswith("inception"):
@@ -146,9 +144,9 @@ def _needed(config: StudyConfig) -> Iterator[Job]:
         yield Job(features_key(config), make_features, config)
         if config.evaluate.reference not in SPLITS:
             yield Job(statistics_key(config), make_statistics, config, is_here=True)
-    if {"kl", "nll"} & set(config.evaluate.metrics):
+    if config.evaluate.has_metric(source="flow"):
         yield Job(likelihood_key(config), make_base_likelihood, config)
-    if set(FLOW) & set(config.search.validated):
+    if config.search.needs_flow:
         points = Part("validation", 0, config.evaluate.num_points)
         key = likelihood_key(config, points.split)
         yield Job(key, make_base_likelihood, config, points)

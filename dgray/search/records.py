@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from dgray.config.reading.domains import Domain
-from dgray.config.search import VALIDATED, OptunaSearch
+from dgray.config.search import OptunaSearch, validation_column
 from dgray.record.run_folder import RunFolder
 
 FOLDER = "search"
@@ -79,7 +79,7 @@ def write_about(
     about = {
         "label": label,
         "metrics": search.metrics,
-        "columns": {name: VALIDATED.get(name) for name in search.metrics},  # None: no split
+        "columns": {name: validation_column(name) for name in search.metrics},  # None: no split
         "constraints": search.constraints,
         "domains": {domain.name: _about_domain(domain) for domain in domains},
     }

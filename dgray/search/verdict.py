@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dgray.config.search import VALIDATED, OptunaSearch
+from dgray.config.search import OptunaSearch, validation_column
 
 SETTING = (
     "epoch",
@@ -73,7 +73,7 @@ def _mean(name: str, group: pd.DataFrame, rows: pd.DataFrame) -> float:
     if name == "fit_seconds":  # of all replicates together, up to this checkpoint
         until = rows[rows["epoch"] <= group["epoch"].iloc[0]]
         return float(until.drop_duplicates("epoch")["seconds_fit"].sum())
-    values = group[VALIDATED.get(name, name)].astype(float)
+    values = group[validation_column(name) or name].astype(float)
     return math.nan if values.isna().any() else float(values.mean())
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from dgray.config.reading.relevance import WITH_GENERATED
-from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.fit import Task, fit
 from dgray.discriminator.fit_state import TrainingState
@@ -54,7 +52,7 @@ def run_trial(
     torch.set_num_threads(trial.config.resources.cpus_per_trial)
     problem = build_problem(trial.config, artifacts, build_device(trial.config))
     scoring = Scoring.build(trial, problem, artifacts, run_shards)
-    if trial.objective in TRAINED_OBJECTIVES:
+    if trial.is_trained:
         yield from _train(trial, scoring, resume)
     elif resume is None:
         control = build_control(trial.objective, problem)
@@ -105,7 +103,7 @@ def build_task(problem: Problem, replicates: range) -> Task:
     splits = [training_split(r) for r in replicates]
     real, real_labels = stacked(problem.real_samples, splits, problem.num_real)
     generated, labels = None, None
-    if config.fit.objective in WITH_GENERATED:
+    if config.fit.objective.spec.needs_generated:
         source = problem.generated_samples
         assert source is not None  # artifacts hold them where an objective needs them
         generated, labels = stacked(source, splits, config.base.num_generated)

@@ -65,7 +65,7 @@ class SampleReference:
     def build(problem: Problem, settings: Sequence[Setting]) -> SampleReference:
         """Compute it once for a trial."""
         evaluate = problem.config.evaluate
-        if "kl_sde" not in evaluate.metrics:
+        if "kl_sde" not in evaluate.metric_names:
             return SampleReference(None, None, {})
         held_out = problem.real("held_out", problem.config.data.num_held_out)
         data = NeighbourReference.of(held_out[: evaluate.num_samples])
@@ -110,7 +110,7 @@ def _draw(
     stack = StackedGuidance(problem.base, discriminator, weights, owner, repeated)
     guided = stack.select(torch.arange(len(owner), device=problem.device))
     corrector = with_labels(problem.base, repeated) if way.guided_stage == "predictor" else None
-    if way.sampler == "ode" and "kl_sampler" in problem.config.evaluate.metrics:
+    if way.sampler == "ode" and "kl_sampler" in problem.config.evaluate.metric_names:
         density = heun_log_density(
             guided,
             start[0],

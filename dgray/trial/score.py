@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgray.config.reading.check_kinds import METRICS_OF_FEATURES
-from dgray.config.training import TRAINED_OBJECTIVES
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight
 from dgray.discriminator.objective import Batch, Objective, Outputs
@@ -70,7 +68,7 @@ class Scoring:
             None if problem.shape is None else ImageScoring.build(problem, artifacts, run_shards)
         )
         validation = Validation.build(problem, artifacts)
-        if not {"kl", "nll"} & set(trial.config.evaluate.metrics):
+        if not trial.config.evaluate.has_metric(source="flow"):
             return Scoring(problem, sets, samples, images, None, validation)
         reference = Reference.read(problem, artifacts[likelihood_key(trial.config)])
         return Scoring(problem, sets, samples, images, reference, validation)
@@ -162,7 +160,7 @@ def _evaluate_replicate(
     for setting, samples in draw(scoring.problem, member, calibrated, wanted).items():
         columns[setting] |= score_samples(scoring.problem, setting, samples, scoring.samples)
         columns[setting] |= scoring.validation.of_samples(setting, samples.samples)
-        if training is not None and "memorisation" in trial.config.evaluate.metrics:
+        if training is not None and "memorisation" in trial.config.evaluate.metric_names:
             columns[setting] |= score_memorisation(scoring.problem, samples, replicate)
         shown[setting] = samples.samples
     return columns, shown
@@ -188,8 +186,8 @@ def _flows(
 
 
 def _has_sample_metric(trial: Trial, setting: Setting) -> bool:
-    metrics = trial.config.evaluate.metrics
-    if set(METRICS_OF_FEATURES) & set(metrics):
+    metrics = trial.config.evaluate.metric_names
+    if trial.config.evaluate.has_metric(source="features"):
         return True
     needed = "kl_sampler" if setting.sampler == "ode" else "kl_sde"
     return needed in metrics or (trial.is_trained and "memorisation" in metrics)
@@ -244,7 +242,7 @@ def _clouds(
     if trial.objective == "base":
         data = _real(problem, "held_out", trial.config.data.num_held_out)
         clouds.append(_cloud(of, "data", data))
-    elif trial.objective in TRAINED_OBJECTIVES:
+    elif trial.is_trained:
         real = _real(problem, training_split(0), problem.num_real)
         clouds.append(_cloud(of, "real", real))
     source = "base" if trial.objective == "base" else "guided"

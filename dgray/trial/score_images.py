@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgray.config.reading.check_kinds import METRICS_OF_FEATURES
 from dgray.config.study import StudyConfig
 from dgray.data.images import to_uint8
 from dgray.discriminator.discriminator import Discriminator
@@ -63,7 +62,7 @@ def needs_features(config: StudyConfig) -> bool:
     than the error has groups.
     """
     evaluate = config.evaluate
-    if set(METRICS_OF_FEATURES) & set(evaluate.metrics) - {"fid", "fd"}:
+    if evaluate.has_metric(source="features", needs_moments_only=False):
         return True
     return evaluate.sampling_seeds == 1 and len(_shards_of_a_set(config)) < GROUPS
 
@@ -103,7 +102,7 @@ class ShardWorker:
     def build(problem: Problem, artifacts: Mapping[str, bytes]) -> ShardWorker:
         """With an extractor if some metric needs features."""
         config = problem.config
-        needs = set(METRICS_OF_FEATURES) & set(config.evaluate.metrics)
+        needs = config.evaluate.has_metric(source="features")
         extractor = build_extractor(config, artifacts, problem.device) if needs else None
         return ShardWorker(problem, extractor)
 
@@ -131,7 +130,7 @@ class ShardWorker:
             if not needs_features(self.problem.config):
                 features = FeatureStatistics.of(features.cpu().numpy(), self.extractor.source)
         repeats = None
-        if "memorisation" in evaluate.metrics and replicate is not None:
+        if "memorisation" in evaluate.metric_names and replicate is not None:
             training = self.problem.real_bytes(training_split(replicate), self.problem.num_real)
             held_out = self.problem.real_bytes("held_out", self.problem.config.data.num_held_out)
             points = (t.float() for t in (pixels.to(training.device), training, held_out))
@@ -227,7 +226,7 @@ class ImageScoring:
         """Read it from the artifacts; without ``run_shards`` this process draws."""
         run_shards = run_shards or ShardWorker.build(problem, artifacts).run_shards
         config, reference = problem.config, None
-        if set(METRICS_OF_FEATURES) & set(config.evaluate.metrics):
+        if config.evaluate.has_metric(source="features"):
             reference = ImageReference.read(config, artifacts)
         return ImageScoring(problem, run_shards, reference)
 
@@ -307,7 +306,7 @@ class ImageScoring:
         else:
             sets = images.features.split(config.evaluate.num_samples)
             scores = [self._scores(each, reference, distance, len(sets) == 1) for each in sets]
-        for name in set(scores[0]) & set(config.evaluate.metrics):
+        for name in set(scores[0]) & set(config.evaluate.metric_names):
             columns |= estimate_columns(name, between([each[name] for each in scores]))
         return columns
 
@@ -319,7 +318,7 @@ class ImageScoring:
             groups = in_groups(features, reference.source, has_error)
             return {distance: frechet_estimate(groups, reference.moments)}
         config = self.problem.config
-        wanted = ["frechet" if name == distance else name for name in config.evaluate.metrics]
+        wanted = ["frechet" if name == distance else name for name in config.evaluate.metric_names]
         scores = score_features(
             reference.features,
             features,

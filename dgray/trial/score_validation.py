@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dgray.config.search import FLOW
 from dgray.metrics.neighbours import NeighbourReference, jackknife
 from dgray.plan.plan import Setting
 from dgray.plan.shared_keys import likelihood_key
@@ -40,7 +39,7 @@ class Validation:
         config = problem.config
         wanted = config.search.validated
         reference = neighbours = None
-        if set(FLOW) & set(wanted):
+        if config.search.needs_flow:
             key = likelihood_key(config, "validation")
             reference = Reference.read(problem, artifacts[key], "validation")
         if "kl_sde" in wanted:

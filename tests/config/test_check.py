@@ -60,15 +60,15 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
             RING,
             WRONG,
             "evaluate: {metrics: [kl_sde], sampler: sde, num_samples: 5}",
-            "study.yaml:4:45: evaluate.num_samples: must be >= 20 for 'kl_sde', which looks at "
-            "neighbours, but got 5",
+            "study.yaml:4:45: evaluate.num_samples: must be >= 20 for 'kl_sde', but got 5",
         ),
         (
             RING,
             WRONG,
             "evaluate: {metrics: [kl_sde]}",
-            "study.yaml:4:12: evaluate.metrics: 'kl_sde' needs a stochastic sampler; add 'sde' or "
-            "'churn' to evaluate.sampler, which is ['ode']",
+            "study.yaml:4:12: evaluate.metrics: 'kl_sde' needs a stochastic sampler; add 'churn' "
+            "or 'sde' to evaluate.sampler, which is ['ode'], or give evaluate.metrics without "
+            "'kl_sde'",
         ),
         (
             RING,

@@ -98,17 +98,17 @@ def test_a_broken_value_is_named_with_its_rule(refuse: Refuse, line: str, proble
         (
             "name: a\ndata: {kind: mixture, name: ring8}\nbase: {kind: wrong_mixtur}\n",
             "study.yaml:3:8: base.kind: must be one of 'wrong_mixture', 'trained', 'edm', "
-            "'diffusers', but got 'wrong_mixtur'; did you mean 'wrong_mixture'?",
+            "'diffusers', 'custom', but got 'wrong_mixtur'; did you mean 'wrong_mixture'?",
         ),
         (
             "name: a\ndata: {kind: mixture, name: ring8}\nbase: {std_scale: 2}\n",
             "study.yaml:3:1: base.kind: required field is missing: 'wrong_mixture', 'trained', "
-            "'edm', 'diffusers'",
+            "'edm', 'diffusers', 'custom'",
         ),
         (
             "name: a\ndata: {name: ring8}\nbase: {kind: trained}\n",
             "study.yaml:2:1: data.kind: required field is missing: 'mixture', 'digits', 'glyphs', "
-            "'cifar10', 'folder', 'zip', 'npz'",
+            "'cifar10', 'folder', 'zip', 'npz', 'points', 'images'",
         ),
         (
             "name: a b\ndata: {kind: mixture, name: ring8}\nbase: {kind: trained}\n",
@@ -132,7 +132,7 @@ def test_required_fields_and_kinds(refuse: Refuse, text: str, problem: str) -> N
 def test_the_kind_selects_the_known_fields(refuse: Refuse) -> None:
     text = "name: a\ndata: {kind: mixture, name: ring8}\nbase: {kind: trained, std_scale: 2}\n"
     assert problem_of(refuse(text)).startswith(
-        "study.yaml:3:23: base.std_scale: unknown field; the fields here are kind, network, width"
+        "study.yaml:3:23: base.std_scale: unknown field; the fields here are kind, num_generated"
     )
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from dgray.config.data import Data
-from dgray.config.image_data import DigitsData, ImageData
+from dgray.config.data import Data, DigitsData, ImageData
 from dgray.data.digits import digits
 from dgray.data.glyphs import SIZES
 from dgray.data.splits import split

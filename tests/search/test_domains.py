@@ -84,8 +84,8 @@ def test_a_search_needs_something_to_vary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "rule"),
     [
-        (("search.metrics={nll: minimize}",), "'nll' needs images, and this study's are points"),
-        (("search.constraints={fd: 3}",), "'fd' needs images, and this study's are points"),
+        (("search.metrics={nll: minimize}",), "'nll' needs images, but the data are points"),
+        (("search.constraints={fd: 3}",), "'fd' needs images, but the data are points"),
         (
             ("search.metrics={kl: minimize}",),
             r"add 'kl' to evaluate.metrics, which is \['path_kl'",
@@ -115,7 +115,7 @@ def test_a_search_needs_something_to_vary(tmp_path: Path) -> None:
                 "evaluate.metrics=[fd]",
                 "search.metrics={kl: minimize}",
             ),
-            "'kl' needs data of known density, which images are not",
+            "'kl' needs points, but the data are images",
         ),
     ],
 )

@@ -263,8 +263,8 @@ def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Pa
 @pytest.mark.parametrize(
     ("override", "rule"),
     [
-        ("evaluate.metrics=[kl]", "'kl' needs data of known density"),
-        ("evaluate.metrics=[fid]", "'fid' is said of Inception's features only"),
+        ("evaluate.metrics=[kl]", "'kl' needs points, but the data are images"),
+        ("evaluate.metrics=[fid]", "'fid' is defined for Inception only"),
         ("fit.objective=oracle", "images have no known density"),
         ("base.kind=wrong_mixture", "is of points"),
     ],

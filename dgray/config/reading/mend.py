@@ -26,6 +26,7 @@ from dgray.config.reading.axes import (
 )
 from dgray.config.reading.problem import FieldPath, Problem, dotted
 from dgray.config.reading.rules import Broken, explain, merge
+from dgray.config.reading.schema import kind_of, selected
 from dgray.config.reading.yaml_source import Document
 from dgray.config.study import StudyConfig
 
@@ -71,9 +72,21 @@ class Inquiry:
 def configure(values: dict[str, Any]) -> StudyConfig | list[Broken]:
     """The configuration of ``values`` (which have no axes), or everything pydantic refuses."""
     try:
-        return StudyConfig.model_validate_json(json.dumps(values))
+        return StudyConfig.model_validate_json(json.dumps(_with_kinds(values)))
     except ValidationError as error:
         return merge([explain(details, values) for details in error.errors()])
+
+
+def _with_kinds(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with the ``kind`` of sections that state none but have one."""
+    filled = dict(values)
+    for name, info in StudyConfig.model_fields.items():
+        section = values.get(name)
+        model = selected(info.annotation, section)
+        kind = None if model is None else kind_of(model)
+        if isinstance(section, dict) and kind is not None:
+            filled[name] = {"kind": kind, **section}
+    return filled
 
 
 def mend(inquiry: Inquiry) -> bool:
@@ -179,5 +192,7 @@ def _blamed(broken: Broken, values: dict[str, Any]) -> FieldPath | None:
     section: Any = values
     for part in broken.path:
         section = section[part]
+    if not isinstance(section, dict):
+        return broken.path
     names = [word for word in re.findall(r"\w+", broken.rule) if word in section]
     return (*broken.path, names[0]) if names else None

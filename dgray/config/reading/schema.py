@@ -107,7 +107,7 @@ def walk(
 
 
 def fields_at(values: dict[str, Any], path: FieldPath) -> tuple[str, ...]:
-    """Return names of the fields of the section at ``path``, of all kinds if its kind is unclear."""
+    """Return the names of the fields of the section at ``path``, or of all its kinds."""
     candidates: tuple[type[BaseModel], ...] = (StudyConfig,)
     current: Any = values
     for part in path:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from dgray.config.parts import BASE, unique_names
 from dgray.config.reading.axes import find_axes, number_of_trials, probed, resolve
 from dgray.config.reading.check import check
-from dgray.config.reading.problem import Finding
 from dgray.config.reading.mend import Inquiry, configure, mend
-from dgray.config.reading.problem import FieldPath, Problem, dotted
-from dgray.config.parts import BASE, unique_names
+from dgray.config.reading.problem import FieldPath, Finding, Problem, dotted
 from dgray.config.reading.relevance import irrelevant_fields, matters
 from dgray.config.reading.yaml_source import Document
 from dgray.config.study import StudyConfig
