@@ -161,7 +161,7 @@ from dgray.catalogue import *
 HINGE = ObjectiveSpec(
     name="hinge", title="hinge", factory="mine:hinge", needs_generated=False, options=("gamma",)
 )
-W1 = MetricSpec(name="w1", title="W1", doc="distance", factory="mine:w1", validation="validation_w1")
+W1 = MetricSpec(name="w1", title="W1", doc="distance", factory="mine:w1")
 EULER = SamplerSpec(name="euler", title="Euler", factory="mine:euler", is_stochastic=False)
 SPIRAL = DataSpec(name="spiral", title="spiral", factory="mine:spiral", kinds=("points",))
 MINE = BaseSpec(name="mine", title="mine", factory="mine:base")
