@@ -1,38 +1,33 @@
-"""The Frechet distance at Inception's 2048 dimensions: dgray's and clean-fid's, turn by turn.
+"""Compare the Fréchet distances of dgray and clean-fid at the 2048 dimensions of Inception.
 
     python benchmarks/frechet.py
 
-Both get the same means and covariances, which neither computes here. They take turns in one run,
-and which goes first alternates. The table gives the ratio of a pair of turns, and how far the two
-values are apart.
+Both functions receive the same means and covariances and are called in turn. The table gives the
+ratio of a pair of calls and the relative difference of the two values.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
-import statistics
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import scipy
 from cleanfid.fid import frechet_distance as cleanfid_distance
+from turns import machine, measure_in_turns
 
 from dgray.metrics.frechet import frechet_distance
 
 DIMENSION = 2048
 COUNTS = (10_000, 1000)  # images: more and fewer than dimensions
 Arguments = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-Distance = Callable[..., float]
 
 
 def gaussians(count: int) -> Arguments:
-    """Moments of two sets of features whose spreads fall off, as Inception's do."""
+    """Return moments of two sets of features whose spectra decay as those of Inception do."""
     rng = np.random.default_rng(0)
     spread = np.geomspace(1, 0.02, DIMENSION)
     one, two = (
@@ -46,52 +41,35 @@ def _rotation(rng: np.random.Generator) -> np.ndarray:
     return np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0]
 
 
-def timed(distance: Distance, arguments: Arguments) -> tuple[float, float]:
-    """Seconds, and the value."""
-    started = time.perf_counter()
-    value = distance(*arguments)
-    return time.perf_counter() - started, float(value)
-
-
 def measure(count: int, repeats: int) -> str:
-    """A line of the table."""
+    """Return one line of the table."""
     arguments = gaussians(count)
-    ways = (frechet_distance, cleanfid_distance)
-    seconds: dict[Distance, list[float]] = {way: [] for way in ways}
-    values: dict[Distance, float] = {}
-    for turn in range(repeats):
-        for way in ways if turn % 2 == 0 else ways[::-1]:
-            took, values[way] = timed(way, arguments)
-            seconds[way].append(took)
-    own, theirs = (seconds[way] for way in ways)
-    ratios = [b / a for a, b in zip(own, theirs, strict=True)]
-    apart = abs(values[ways[0]] / values[ways[1]] - 1)
-    spread = f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
-    medians = f"{statistics.median(own):.2f} | {statistics.median(theirs):.1f}"
-    return f"| {count:,} | {medians} | {spread} | {apart:.0e} |"
+    values: dict[str, float] = {}
 
+    def timed(name: str, distance: Callable[..., float]) -> float:
+        started = time.perf_counter()
+        values[name] = float(distance(*arguments))
+        return time.perf_counter() - started
 
-def machine() -> str:
-    """Date, processor, load and versions, in one line."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor()
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    date = datetime.date.today().isoformat()
-    versions = f"numpy {np.__version__}, scipy {scipy.__version__}"
-    return f"{date}, {name}, {os.cpu_count()} CPUs{load}, {versions}"
+    seconds = measure_in_turns(
+        (lambda: timed("dgray", frechet_distance), lambda: timed("clean-fid", cleanfid_distance)),
+        repeats,
+    )
+    difference = abs(values["dgray"] / values["clean-fid"] - 1)
+    dgray, cleanfid = seconds.medians()
+    return f"| {count:,} | {dgray:.2f} | {cleanfid:.1f} | {seconds.ratios(1)} | {difference:.0e} |"
 
 
 def main() -> None:
     """Measure with more and with fewer images than dimensions."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="pairs of turns per case")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs of calls per case")
     repeats = parser.parse_args().repeats
     warnings.simplefilter("ignore", DeprecationWarning)  # clean-fid's sqrtm(disp=False)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
-    print(f"{machine()}; {repeats} pairs of turns, threads: {threads}\n")
-    print("| images | dgray, s | clean-fid, s | clean-fid / dgray | values apart |")
+    versions = f"numpy {np.__version__}, scipy {scipy.__version__}"
+    print(f"{machine()}, {versions}; {repeats} pairs of calls, threads: {threads}\n")
+    print("| images | dgray, s | clean-fid, s | clean-fid / dgray | relative difference |")
     print("|---:|---:|---:|---:|---:|")
     for count in COUNTS:
         print(measure(count, repeats))
