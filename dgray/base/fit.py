@@ -21,9 +21,9 @@ from torch import Tensor
 from dgray.base.fit_data import BaseData
 from dgray.base.fit_network import BaseArchitecture, as_denoiser, build_network, denoise
 from dgray.base.fit_state import BaseState, read_metadata, to_safetensors
+from dgray.base.networks.mlp_denoiser import denoising_loss
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import global_seed, named_generator
-from dgray.diffusion.preconditioned import denoising_loss
 from dgray.diffusion.sigmas import log_normal
 
 EDM_SIGMA_DATA = 0.5  # the scale to which EDM's law of noise levels belongs

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from dgray.base.networks.image_denoiser import NetworkDenoiser
+from dgray.base.networks.mlp_denoiser import ClassDenoiser, MlpDenoiser, one_hot
 from dgray.base.networks.preconditioning import EDMPrecond, Preconditioned
 from dgray.base.networks.unets.song import SongUNet
 from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser
-from dgray.diffusion.preconditioned import ClassDenoiser, MlpDenoiser, one_hot
 
 NetworkName = Literal["mlp", "unet"]
 Network = MlpDenoiser | Preconditioned

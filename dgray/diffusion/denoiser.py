@@ -1,62 +1,64 @@
-r"""What a denoiser is, and the divergence of one that does not know its own.
+r"""Denoisers: their interface, and two that are built from others.
 
 A denoiser maps a noisy sample x = x0 + sigma n to E[x0 | x] (Karras et al. 2022, arXiv
-2206.00364). Its score is (D(x; sigma) - x) / sigma^2. Likelihoods along the probability-flow ODE
-need div_x D too, so a denoiser gives both in one call; it usually can do so far cheaper than
-automatic differentiation.
+2206.00364); the score of the noised density is (D(x; sigma) - x) / sigma^2. Likelihoods along the
+probability-flow ODE also need div_x D, which a denoiser can often compute far more cheaply than
+automatic differentiation; hence ``with_divergence``.
 
-An image is a vector here: its d = C H W values in that order, in [-1, 1]. A network knows its own
-shape and reshapes inside, so that samplers, guidance and likelihoods are the same for points and
-images.
+An image is a vector here: its d = C H W values in that order, in [-1, 1]. Networks reshape
+internally, so that samplers, guidance and likelihoods are the same for points and images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
+
+from dgray.diffusion.shapes import Labels, Probes, Scalars, Vectors
 
 
 class Denoiser(Protocol):
-    """D(x; sigma) and its divergence, row by row: no sample sees another."""
+    """D(x; sigma) and its divergence; no sample of a batch affects another."""
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """E[x0 | x] for x of shape (..., d) and sigma of shape (...), > 0; shape (..., d)."""
+    def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
+        """Return E[x0 | x]."""
         ...
 
     def with_divergence(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The same, and sum_i dD_i/dx_i of shape (...).
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
+        """Return E[x0 | x] and its divergence, sum_i dD_i/dx_i.
 
-        With ``probes``, vectors of +-1 of shape (P, ..., d), a denoiser that has no cheap exact
-        divergence may give Hutchinson's estimate instead, the mean of v . (dD/dx) v over them.
+        With ``probes``, a denoiser without a cheap exact divergence may return Hutchinson's
+        estimate, the mean of v . (dD/dx) v over the probes v.
         """
         ...
 
 
 @runtime_checkable
 class Conditional(Protocol):
-    """A model of each class of the data: bound to labels, it is a model like any other."""
+    """Class-conditional model, which becomes an ordinary one when it is bound to labels."""
 
     @property
     def num_classes(self) -> int:
-        """How many classes it knows; 0: it has no use for labels."""
+        """Number of classes; 0 for a model that does not use labels."""
         ...
 
-    def with_labels(self, labels: Tensor) -> Self:
-        """The same model of rows with these labels, int64 of the shape of sigma."""
+    def with_labels(self, labels: Labels) -> Self:
+        """Return the model bound to the labels of the samples, which have the shape of sigma."""
         ...
 
 
 Model = TypeVar("Model", bound=Any)
 
 
-def with_labels(model: Model, labels: Tensor | None) -> Model:
-    """``model`` bound to labels; itself where there are none, or where it asks for none."""
+def with_labels(model: Model, labels: Labels | None) -> Model:
+    """Bind ``model`` to labels if there are any and the model uses them."""
     if labels is None or not isinstance(model, Conditional) or not model.num_classes:
         return model
     bound: Model = model.with_labels(labels)
@@ -64,40 +66,105 @@ def with_labels(model: Model, labels: Tensor | None) -> Model:
 
 
 @dataclass(frozen=True)
-class AutogradDenoiser:
-    """A differentiable function (x, sigma) -> D as a denoiser.
+class AutogradDenoiser(Denoiser):
+    """Denoiser built from a differentiable function (x, sigma) -> D.
 
-    A divergence costs a backward pass for each of the d dimensions, or for each probe.
+    The divergence costs one backward pass per dimension, or per probe.
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Denoiser``."""
+    @override
+    def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
         return self.function(x, sigma)
 
+    @override
     def with_divergence(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """See ``Denoiser``."""
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             denoised = self.function(x, sigma)
         return denoised.detach(), _divergence(denoised, x, probes)
 
 
-def _divergence(value: Tensor, x: Tensor, probes: Tensor | None) -> Tensor:
-    """sum_i dvalue_i/dx_i, or its estimate from probes; the graph of ``value`` is used up."""
+def _divergence(value: Vectors, x: Vectors, probes: Probes | None) -> Scalars:
+    """Return sum_i dvalue_i/dx_i, or its estimate from probes; frees the graph of ``value``."""
     directions = torch.eye(x.shape[-1]).to(x) if probes is None else probes.to(x)
     total = torch.zeros_like(x[..., 0])
     for i, direction in enumerate(directions):
-        last = i == len(directions) - 1
-        along = direction.expand_as(x)
-        (row,) = torch.autograd.grad(value, x, along, retain_graph=not last)
-        total = total + torch.linalg.vecdot(row, along)
+        is_last = i == len(directions) - 1
+        direction = direction.expand_as(x)
+        (product,) = torch.autograd.grad(value, x, direction, retain_graph=not is_last)
+        total = total + torch.linalg.vecdot(product, direction)
     return total if probes is None else total / len(directions)
 
 
-def score(denoise: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
-    """grad_x log p(x; sigma) of the density whose denoiser this is; shape of x."""
-    return (denoise(x, sigma) - x) / sigma[..., None] ** 2
+Rows = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # x, sigma, labels, probes
+
+
+@dataclass(frozen=True)
+class ChunkedDenoiser(Denoiser, Conditional):
+    """Denoiser that calls another on at most ``size`` samples at a time, without gradients.
+
+    Bounds the memory of large batches. Results differ from those of one batch by rounding only.
+    """
+
+    inner: Denoiser
+    size: int
+    labels: Tensor | None = None
+
+    @property
+    @override
+    def num_classes(self) -> int:
+        return self.inner.num_classes if isinstance(self.inner, Conditional) else 0
+
+    @override
+    def with_labels(self, labels: Labels) -> ChunkedDenoiser:
+        return replace(self, labels=labels)
+
+    @override
+    @torch.no_grad()
+    def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
+        (denoised,) = _by_chunk(
+            lambda rows: (with_labels(self.inner, rows[2])(rows[0], rows[1]),),
+            (x, sigma, self.labels, None),
+            self.size,
+        )
+        return denoised
+
+    @override
+    def with_divergence(
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
+        denoised, divergence = _by_chunk(
+            lambda rows: with_labels(self.inner, rows[2]).with_divergence(
+                rows[0], rows[1], rows[3]
+            ),
+            (x, sigma, self.labels, probes),
+            self.size,
+        )
+        return denoised, divergence
+
+
+def _by_chunk(
+    function: Callable[[Rows], tuple[Tensor, ...]], rows: Rows, size: int
+) -> tuple[Tensor, ...]:
+    """Apply ``function`` chunk by chunk; outputs (..., d) or (...), like x or sigma."""
+    x, sigma, labels, probes = rows
+    leading = sigma.shape
+    flat_x, flat_sigma = x.reshape(-1, x.shape[-1]), sigma.reshape(-1)
+    flat_labels = None if labels is None else labels.expand(leading).reshape(-1)
+    flat_probes = None if probes is None else probes.reshape(len(probes), -1, x.shape[-1])
+    parts = []
+    for start in range(0, max(len(flat_sigma), 1), size):
+        cut = slice(start, start + size)
+        chunk = (
+            flat_x[cut],
+            flat_sigma[cut],
+            None if flat_labels is None else flat_labels[cut],
+            None if flat_probes is None else flat_probes[:, cut],
+        )
+        parts.append([part.detach() for part in function(chunk)])
+    joined = (torch.cat(part) for part in zip(*parts, strict=True))
+    return tuple(part.reshape(*leading, *part.shape[1:]) for part in joined)

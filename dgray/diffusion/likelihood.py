@@ -1,12 +1,13 @@
-r"""Log-likelihood of the model that the probability-flow ODE generates.
+r"""Log-likelihood of a model sampled by its probability-flow ODE.
 
 Along dx/dt = x - D(x; e^t), t = ln sigma, the log-density changes by -(d - div D) per unit of t
 (Chen et al. 2018, arXiv 1806.07366; Song et al. 2021, arXiv 2011.13456), so
 log q(x; sigma_min) = log N(x_T; 0, prior_std^2 I) + int (d - div D) dt.
 
-An overfitted discriminator's field is stiff for some samples and smooth for most. So every sample
-has its own step size (Dormand and Prince 1980, order 5(4)), finished samples leave the batch, and
-a sample that used up its steps crosses the rest in forced ones and is reported, not hidden.
+The field of an overfitted discriminator is stiff for some samples and smooth for most. Each sample
+therefore has its own step size (Dormand and Prince 1980, order 5(4)), which solvers with one step
+size per batch (scipy, torchdiffeq) do not offer. Finished samples leave the batch; a sample that
+exhausts its steps completes the integral in forced steps and is reported as not converged.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 Field = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(x (n, d), sigma (n,), index (n,)) -> D (n, d) and div D (n,); index: rows at hand."""
+"""(x (n, d), sigma (n,), index (n,)) -> D (n, d) and div D (n,); ``index``: rows of the batch."""
 
 # Dormand-Prince 5(4): nodes, stages (row i feeds stage i + 1; the last row is the 5th-order step)
 # and 5th- minus 4th-order weights.
@@ -34,53 +36,50 @@ _STAGES = (
 )
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
-
 FORCED_STEPS = 32
 
 
 @dataclass(frozen=True)
 class OdeLikelihood:
-    """Log-densities of N samples and what is known of their accuracy.
+    """Log-densities of N samples and their convergence.
 
     Attributes:
-        log_prob: log q(x; sigma_min) in nats, shape (N,), float64; -inf where the flow diverged.
-        converged: whether every step met the tolerance, shape (N,).
-        num_evaluations: field evaluations, summed over samples.
+        log_prob: log q(x; sigma_min) in nats; -inf where the flow diverged.
+        converged: True where every step met the tolerance.
     """
 
-    log_prob: Tensor
-    converged: Tensor
-    num_evaluations: int
+    log_prob: Float64[Tensor, "N"]
+    converged: Bool[Tensor, "N"]
 
 
 def ode_log_likelihood(
     field: Field,
-    x: Tensor,
+    x: Float[Tensor, "N d"],
     sigmas: tuple[float, float],
     *,
     prior_std: float,
     tolerance: float = 1e-4,
     max_steps: int = 1000,
 ) -> OdeLikelihood:
-    """Adaptive integration of the log-likelihood, each sample with its own steps.
+    """Integrate the log-likelihood, each sample with its own adaptive steps.
 
     Args:
         field: the denoiser and its divergence.
-        x: samples at sigma_min, shape (N, d).
+        x: samples at sigma_min.
         sigmas: (sigma_min, sigma_max), 0 < sigma_min < sigma_max.
         prior_std: standard deviation of the prior at sigma_max.
         tolerance: largest local error of a step, in nats of log-density and in x / sigma.
-        max_steps: step attempts of a sample, after which it counts as not converged and crosses
-            what remains in FORCED_STEPS equal steps whatever their error.
+        max_steps: step attempts of a sample, after which it counts as not converged and completes
+            the integral in FORCED_STEPS equal steps whatever their error.
     """
     start, end = math.log(sigmas[0]), math.log(sigmas[1])
     y = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)
     index = torch.arange(len(x), device=x.device)
     t, h = torch.full_like(y[:, 0], start), torch.full_like(y[:, 0], 0.05)
     final, converged = y.clone(), torch.ones_like(index, dtype=torch.bool)
-    forced = torch.zeros_like(t)  # length of forced steps, once there is no other way
+    forced = torch.zeros_like(t)  # length of forced steps; 0 before max_steps
     slope = _derivative(field, t, y, index)
-    evaluations, attempts = len(x), 0
+    attempts = 0
     while len(index):
         if attempts == max_steps:
             forced = (end - t) / FORCED_STEPS
@@ -88,7 +87,6 @@ def ode_log_likelihood(
         attempts += 1
         h = torch.minimum(torch.maximum(h, forced), end - t)
         proposal, slopes, error = _dormand_prince(field, t, y, h, (slope, index))
-        evaluations += 6 * len(index)
         ratio = _error_ratio(error, torch.exp(t + h), tolerance)
         accepted = (ratio <= 1) | (forced > 0)
         t = torch.where(accepted, t + h, t)
@@ -102,35 +100,11 @@ def ode_log_likelihood(
         forced = forced[keep]
     log_prob = _gaussian_log_prob(final[:, :-1], prior_std) + final[:, -1]
     diverged = ~torch.isfinite(log_prob)
-    return OdeLikelihood(
-        log_prob.masked_fill(diverged, -math.inf), converged & ~diverged, evaluations
-    )
-
-
-def rk4_log_likelihood(
-    field: Field, x: Tensor, sigmas: tuple[float, float], *, prior_std: float, num_steps: int
-) -> Tensor:
-    """The same by the classical fourth-order Runge-Kutta method with fixed steps in ln sigma.
-
-    Four evaluations a step for every sample alike, so its cost is known beforehand; its error is
-    not: compare with half the steps. Returns log q(x; sigma_min) in nats, shape (N,), float64.
-    """
-    start, end = math.log(sigmas[0]), math.log(sigmas[1])
-    h = (end - start) / num_steps
-    y = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)
-    index = torch.arange(len(x), device=x.device)
-    for i in range(num_steps):
-        t = torch.full_like(y[:, 0], start + i * h)
-        k1 = _derivative(field, t, y, index)
-        k2 = _derivative(field, t + h / 2, y + h / 2 * k1, index)
-        k3 = _derivative(field, t + h / 2, y + h / 2 * k2, index)
-        k4 = _derivative(field, t + h, y + h * k3, index)
-        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return _gaussian_log_prob(y[:, :-1], prior_std) + y[:, -1]
+    return OdeLikelihood(log_prob.masked_fill(diverged, -math.inf), converged & ~diverged)
 
 
 def _derivative(field: Field, t: Tensor, y: Tensor, index: Tensor) -> Tensor:
-    """d(x, log-density change)/dt, shape (n, d + 1)."""
+    """Return d(x, log-density change)/dt, shape (n, d + 1)."""
     x = y[:, :-1]
     denoised, divergence = field(x, torch.exp(t), index)
     return torch.cat([x - denoised, (x.shape[1] - divergence)[:, None]], dim=1).double()
@@ -139,7 +113,7 @@ def _derivative(field: Field, t: Tensor, y: Tensor, index: Tensor) -> Tensor:
 def _dormand_prince(
     field: Field, t: Tensor, y: Tensor, h: Tensor, start: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    """One trial step: the 5th-order value, the seven slopes and the error estimate."""
+    """Attempt a step; return the 5th-order value, the seven slopes and the error estimate."""
     slope, index = start
     slopes = [slope]
     for node, coefficients in zip(_NODES[1:], _STAGES, strict=True):
@@ -155,7 +129,7 @@ def _combine(coefficients: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
 
 
 def _error_ratio(error: Tensor, sigma: Tensor, tolerance: float) -> Tensor:
-    """Error over tolerance: of x in units of sigma (the flow's scale), of log-density in nats."""
+    """Return error / tolerance: of x in units of sigma (scale of the flow), of density in nats."""
     of_x = error[:, :-1].abs().amax(1) / sigma
     ratio = torch.maximum(of_x, error[:, -1].abs()) / tolerance
     return torch.nan_to_num(ratio, nan=torch.inf)

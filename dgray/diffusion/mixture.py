@@ -1,8 +1,7 @@
-r"""Gaussian mixtures, exact at every noise level.
+r"""Gaussian mixtures, whose noised densities are known exactly.
 
-p(x; sigma) = sum_k w_k N(x; mu_k, diag(s_k^2) + sigma^2 I): adding noise only widens the
-components, so density, score, denoiser and the denoiser's divergence are closed forms at every
-sigma >= 0.
+p(x; sigma) = sum_k w_k N(x; mu_k, diag(s_k^2) + sigma^2 I): noise only widens the components, so
+the density, the score, the denoiser and its divergence have closed forms at every sigma >= 0.
 """
 
 from __future__ import annotations
@@ -13,13 +12,15 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
+from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.shapes import Probes, Scalars, Vectors
 
 
 @dataclass(frozen=True)
-class GaussianMixture:
-    """A mixture of K Gaussians in d dimensions with diagonal covariances; also its exact denoiser.
+class GaussianMixture(Denoiser):
+    """Mixture of K Gaussians in d dimensions with diagonal covariances, and its exact denoiser.
 
     Attributes:
         means: mu, shape (K, d).
@@ -32,7 +33,7 @@ class GaussianMixture:
     weights: Float[Tensor, "K"]
 
     def __post_init__(self) -> None:
-        """Check shapes and signs, where a wrong one would broadcast silently."""
+        """Check shapes and signs, since a wrong shape would broadcast silently."""
         if self.means.ndim != 2 or self.stds.shape != self.means.shape:
             raise ValueError(
                 "means and stds must both have shape (K, d), but got "
@@ -47,42 +48,43 @@ class GaussianMixture:
 
     @property
     def dimension(self) -> int:
-        """The d of the samples' shape."""
+        """Number of dimensions d."""
         return self.means.shape[1]
 
     @property
     def std(self) -> float:
-        """Root mean variance per coordinate: the sigma_data of preconditioning."""
+        """Root of the mean variance of a coordinate: sigma_data of preconditioning."""
         mean = self.weights @ self.means
         second = self.weights @ (self.stds**2 + self.means**2)
         return math.sqrt(float((second - mean**2).mean()))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> GaussianMixture:
-        """The same mixture elsewhere."""
+        """Return the mixture on a device, in a dtype."""
         return GaussianMixture(*(t.to(device, dtype) for t in self._tensors()))
 
     def log_prob(self, x: Vectors, sigma: Scalars) -> Scalars:
-        """Log-density p(x; sigma) in nats for x of shape (..., d), sigma of shape (...), >= 0."""
+        """Return log p(x; sigma) in nats, sigma >= 0."""
         return torch.logsumexp(self._log_joint(x, sigma)[0], dim=-1)
 
     def score(self, x: Vectors, sigma: Scalars) -> Vectors:
-        """grad_x log p(x; sigma), shape (..., d); also at sigma = 0."""
+        """Return grad_x log p(x; sigma), sigma >= 0."""
         log_joint, variance = self._log_joint(x, sigma)
         posterior = torch.softmax(log_joint, dim=-1)
         return torch.einsum("...k,...kd->...d", posterior, self._offset(x) / variance)
 
+    @override
     def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
-        """E[x0 | x], the exact denoiser; shape (..., d)."""
         log_joint, variance = self._log_joint(x, sigma)
         posterior = torch.softmax(log_joint, dim=-1)
         return torch.einsum(
             "...k,...kd->...d", posterior, self._component_means(x, sigma, variance)
         )
 
+    @override
     def with_divergence(
         self, x: Vectors, sigma: Scalars, probes: Probes | None = None
     ) -> tuple[Vectors, Scalars]:
-        r"""The denoiser and its divergence.
+        r"""Return E[x0 | x] and its exact divergence; ``probes`` are not used.
 
         With responsibilities r_k and component means m_k, div D = sum_k r_k sum_i s_ki^2 / v_ki
         + sum_k r_k (m_k - D) . (mu_k - x) / v_k, since grad r_k = r_k (score_k - score).
@@ -96,7 +98,7 @@ class GaussianMixture:
         return denoised, (posterior * terms).sum(-1)
 
     def laplacian(self, x: Vectors, sigma: Scalars) -> Scalars:
-        """Sum of second derivatives of log p(x; sigma), shape (...), sigma >= 0."""
+        """Return sum_i d2/dx_i^2 log p(x; sigma), sigma >= 0."""
         log_joint, variance = self._log_joint(x, sigma)
         posterior = torch.softmax(log_joint, dim=-1)
         scores = self._offset(x) / variance  # (..., K, d)
@@ -104,8 +106,10 @@ class GaussianMixture:
         terms = (scores**2).sum(-1) - (1 / variance).sum(-1)
         return (posterior * terms).sum(-1) - (mean**2).sum(-1)
 
-    def sample(self, num_samples: int, generator: torch.Generator) -> Tensor:
-        """Independent samples at sigma = 0, shape (num_samples, d); drawn on the CPU."""
+    def sample(
+        self, num_samples: int, generator: torch.Generator
+    ) -> Float[Tensor, "num_samples d"]:
+        """Draw independent samples at sigma = 0, on the CPU."""
         component = torch.multinomial(
             self.weights.double().cpu(), num_samples, replacement=True, generator=generator
         )
@@ -122,11 +126,11 @@ class GaussianMixture:
         return self.means - x[..., None, :]  # (..., K, d)
 
     def _component_means(self, x: Tensor, sigma: Tensor, variance: Tensor) -> Tensor:
-        """E[x0 | x, component], written so that no large terms cancel at small sigma."""
+        """Return E[x0 | x, component], in a form in which no large terms cancel at small sigma."""
         return x[..., None, :] + sigma[..., None, None] ** 2 / variance * self._offset(x)
 
     def _log_joint(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Logarithms of w_k N(x; mu_k, v_k), shape (..., K), and v_k, shape (..., K, d)."""
+        """Return ln w_k N(x; mu_k, v_k), shape (..., K), and v_k, shape (..., K, d)."""
         variance = self.stds**2 + sigma[..., None, None] ** 2
         quadratic = (self._offset(x) ** 2 / variance + variance.log()).sum(-1)
         constant = self.weights.log() - 0.5 * self.dimension * math.log(2 * math.pi)

@@ -1,7 +1,7 @@
-"""Random numbers as a function of names: (study seed, what for, which) and nothing else.
+"""Random numbers that depend on the study seed, a purpose and an index, and on nothing else.
 
 The noise of sample seed i is the same however samples are split over batches, workers or trials
-(EDM's rule of one generator per sample). Drawn on the CPU, so every device sees the same numbers.
+(one generator per sample, as in EDM). It is drawn on the CPU and so the same on every device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 def named_generator(*names: int | str) -> torch.Generator:
-    """A CPU generator seeded by a hash of the names, e.g. (seed, "fit", replicate, epoch)."""
+    """Return a CPU generator seeded by a hash of names, e.g. (seed, "fit", replicate, epoch)."""
     digest = hashlib.sha256(repr(names).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
@@ -34,10 +34,13 @@ def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
 def seeded_noise(
     seed: int, sample_seeds: Iterable[int], shape: tuple[int, ...], purpose: str = "start"
 ) -> Tensor:
-    """Standard normal numbers, one generator per sample seed and purpose, float64.
+    """Draw standard normal numbers, one generator per sample seed and purpose.
 
-    Shape (num_samples, *shape). A sampler's start and its steps are purposes of their own, so that
-    a sample starts at the same place whatever the number of steps.
+    A sampler's start and its steps are two purposes, so that a sample has the same start whatever
+    the number of steps.
+
+    Returns:
+        float64, shape (num_samples, *shape).
     """
     return _seeded_noise(seed, tuple(sample_seeds), shape, purpose).clone()
 
@@ -53,11 +56,11 @@ def _seeded_noise(
 def philox_noise(
     seed: int, sample_seeds: Iterable[int], shape: tuple[int, ...], purpose: str = "start"
 ) -> Tensor:
-    """The same for any number of samples: a counter-based stream for each sample seed.
+    """Draw as ``seeded_noise`` does, with one counter-based stream per sample seed.
 
-    torch's CPU generator keeps 32 bits of its seed, so that among 50,000 samples two would share
-    their noise with a probability of a quarter. Philox (Salmon et al. 2011) takes the sample seed
-    as part of its counter, where no two can meet.
+    For any number of samples: the CPU generator of torch keeps 32 bits of its seed, so that among
+    50,000 samples two share their noise with a probability of 1/4. Philox (Salmon et al. 2011,
+    doi:10.1145/2063384.2063405) takes the sample seed as part of its counter, which is unique.
     """
     digest = hashlib.sha256(repr((seed, "sample", purpose)).encode()).digest()
     key = int.from_bytes(digest[:16], "little")

@@ -1,8 +1,8 @@
-"""Samplers: each the algorithm of a paper, from noise at sigmas[0] to samples at sigmas[-1].
+"""Samplers: each is the algorithm of a paper, from noise at sigmas[0] to samples at sigmas[-1].
 
-None knows that guidance exists; ``corrector`` is a second denoiser for Heun's second stage, so
-that guidance of the predictor alone (Kim et al. 2023's published setting) is two denoisers, not a
-flag.
+All implement ``Sampler``. Guidance enters through the denoiser alone. Samplers with two stages
+per step take a second denoiser, ``corrector``, for the second stage; guidance of the first stage
+only (the published setting of Kim et al. 2023, arXiv 2211.17091) is then an unguided corrector.
 """
 
 from __future__ import annotations
@@ -10,34 +10,57 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from dgray.diffusion.shapes import Sigmas, StepNoise, Vectors
+
 Denoise = Callable[[Tensor, Tensor], Tensor]
+"""D(x; sigma): from x (*batch, d) and sigma (*batch) to (*batch, d)."""
 
 
-def euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
-    """First order, the probability-flow ODE dx/dsigma = (x - D) / sigma from x (..., d)."""
-    for sigma, next_sigma in _steps(sigmas):
-        x = x + (next_sigma - sigma) * _slope(denoise, x, sigma)
-    return x
+class Sampler(Protocol):
+    """Sampler of the catalogue, or of a user's package."""
+
+    def __call__(
+        self, denoise: Denoise, x: Vectors, sigmas: Sigmas, noise: StepNoise, /, **options: Any
+    ) -> Vectors:
+        """Return samples at sigmas[-1].
+
+        Args:
+            denoise: D(x; sigma), guided or not.
+            x: noise at sigmas[0].
+            sigmas: decreasing noise levels, >= 0.
+            noise: standard normal, for each of the steps; empty (num_steps 0) for a deterministic
+                sampler.
+            options: ``corrector`` if the sampler has two stages (``SamplerSpec.is_two_stage``),
+                and its own fields of the study (``SamplerSpec.options``).
+        """
+        ...
 
 
 def heun(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, corrector: Denoise | None = None
-) -> Tensor:
-    """Second order, EDM's deterministic sampler (Karras et al. 2022, Algorithm 1).
+    denoise: Denoise,
+    x: Vectors,
+    sigmas: Sigmas,
+    noise: StepNoise | None = None,
+    *,
+    corrector: Denoise | None = None,
+) -> Vectors:
+    """Second-order deterministic sampler of EDM (Karras et al. 2022, Algorithm 1).
+
+    Calls the denoiser 2 num_steps - 1 times if sigmas[-1] is 0.
 
     Args:
-        denoise: D(x; sigma).
-        x: noise at sigmas[0], shape (..., d).
-        sigmas: decreasing noise levels, shape (num_steps + 1,), >= 0.
-        corrector: the denoiser of the second stage; None: the same.
-
-    Returns:
-        Samples at sigmas[-1], shape (..., d); 2 num_steps - 1 denoiser calls if that is 0.
+        denoise: see ``Sampler``.
+        x: see ``Sampler``.
+        sigmas: see ``Sampler``.
+        noise: not used.
+        corrector: denoiser of the second stage; None: ``denoise``.
     """
+    del noise
     for sigma, next_sigma in _steps(sigmas):
         x = heun_step(denoise, x, sigma, next_sigma, corrector=corrector)
     return x
@@ -45,39 +68,39 @@ def heun(
 
 def heun_step(
     denoise: Denoise,
-    x: Tensor,
+    x: Vectors,
     sigma: float,
     next_sigma: float,
     *,
     corrector: Denoise | None = None,
-) -> Tensor:
-    """One step of ``heun``; Euler's where it ends at sigma = 0."""
+) -> Vectors:
+    """Return one step of ``heun``; a step to sigma = 0 is Euler's."""
     slope = _slope(denoise, x, sigma)
     step = next_sigma - sigma
     if next_sigma == 0:
         return x + step * slope
-    second = _slope(corrector or denoise, x + step * slope, next_sigma)
-    return x + step * 0.5 * (slope + second)
+    next_slope = _slope(corrector or denoise, x + step * slope, next_sigma)
+    return x + step * 0.5 * (slope + next_slope)
 
 
 def edm_stochastic(
     denoise: Denoise,
-    x: Tensor,
-    sigmas: Tensor,
-    noise: Tensor,
+    x: Vectors,
+    sigmas: Sigmas,
+    noise: StepNoise,
     *,
     churn: tuple[float, float, float, float],
     corrector: Denoise | None = None,
-) -> Tensor:
-    """EDM's stochastic sampler (Karras et al. 2022, Algorithm 2).
+) -> Vectors:
+    """Stochastic sampler of EDM (Karras et al. 2022, Algorithm 2).
 
     Args:
-        denoise: D(x; sigma).
-        x: noise at sigmas[0], shape (..., d).
-        sigmas: decreasing noise levels, shape (num_steps + 1,).
-        noise: standard normal, shape (num_steps, ..., d).
+        denoise: see ``Sampler``.
+        x: see ``Sampler``.
+        sigmas: see ``Sampler``.
+        noise: see ``Sampler``.
         churn: (S_churn, S_min, S_max, S_noise), EDM Table 5.
-        corrector: the denoiser of the second stage; None: the same.
+        corrector: denoiser of the second stage; None: ``denoise``.
     """
     s_churn, s_min, s_max, s_noise = churn
     num_steps = len(sigmas) - 1
@@ -90,18 +113,12 @@ def edm_stochastic(
     return x
 
 
-def reverse_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
-    r"""The plain reverse SDE, dx = -2 sigma score dsigma + sqrt(2 sigma) dw (Song et al. 2021).
+def reverse_sde(denoise: Denoise, x: Vectors, sigmas: Sigmas, noise: StepNoise) -> Vectors:
+    r"""Reverse SDE, dx = -2 sigma score dsigma + sqrt(2 sigma) dw (Song et al. 2021).
 
     Each step holds D fixed and is then exact: x' = D + (s'/s)^2 (x - D) + s' sqrt(1 - (s'/s)^2) n,
-    the ancestral step of Ho et al. 2020 (arXiv 2006.11239) in EDM's variables. Converges to the
-    SDE with order 1 in law.
-
-    Args:
-        denoise: D(x; sigma).
-        x: noise at sigmas[0], shape (..., d).
-        sigmas: decreasing noise levels, shape (num_steps + 1,).
-        noise: standard normal, shape (num_steps, ..., d).
+    the ancestral step of Ho et al. 2020 (arXiv 2006.11239) in EDM's variables. Its law converges
+    to that of the SDE with order 1. Arguments as of ``Sampler``.
     """
     for i, (sigma, next_sigma) in enumerate(_steps(sigmas)):
         denoised = denoise(x, x.new_full(x.shape[:-1], sigma))
@@ -110,11 +127,10 @@ def reverse_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Tensor) -> T
     return x
 
 
-def _steps(sigmas: Tensor) -> list[tuple[float, float]]:
-    values = sigmas.tolist()
-    return list(pairwise(values))
+def _steps(sigmas: Sigmas) -> list[tuple[float, float]]:
+    return list(pairwise(sigmas.tolist()))
 
 
-def _slope(denoise: Denoise, x: Tensor, sigma: float) -> Tensor:
-    """dx/dsigma of the probability-flow ODE."""
+def _slope(denoise: Denoise, x: Vectors, sigma: float) -> Vectors:
+    """Return dx/dsigma of the probability-flow ODE."""
     return (x - denoise(x, torch.full_like(x[..., 0], sigma))) / sigma

@@ -26,7 +26,7 @@ from dgray.data.image_files import read_folder, read_zip
 from dgray.data.images import ImageSet, flatten
 from dgray.data.npz import read_npz
 from dgray.data.splits import split
-from dgray.diffusion.chunked import ChunkedDenoiser
+from dgray.diffusion.denoiser import ChunkedDenoiser
 from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
 from dgray.discriminator.trunk import ModuleTrunk, load_trunk

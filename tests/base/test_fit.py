@@ -15,9 +15,9 @@ from dgray.base.fit import (
 )
 from dgray.base.fit_data import BaseData
 from dgray.base.fit_network import BaseArchitecture
+from dgray.base.networks.mlp_denoiser import denoising_loss
 from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
-from dgray.diffusion.preconditioned import denoising_loss
 from dgray.diffusion.sigmas import log_normal
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from torch import Tensor
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import seeded_noise
-from dgray.diffusion.sampler import edm_stochastic, euler, heun, reverse_sde
+from dgray.diffusion.sampler import edm_stochastic, heun, reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas, log_normal, log_uniform, stratified
 
 DOUBLE = torch.float64
@@ -25,8 +25,7 @@ def gaussian(mean: float, std: float) -> GaussianMixture:
     return GaussianMixture(means, torch.full_like(means, std), torch.ones(1, dtype=DOUBLE))
 
 
-@pytest.mark.parametrize(("sampler", "order"), [(euler, 1), (heun, 2)])
-def test_order_of_convergence(sampler: Callable[..., Tensor], order: int) -> None:
+def test_heun_converges_with_order_two() -> None:
     """On a Gaussian the flow is x(sigma) = x(T) sqrt((s^2 + sigma^2) / (s^2 + T^2)), exactly."""
     std, start, end = 0.5, 10.0, 0.1
     x = torch.linspace(-20, 20, 11, dtype=DOUBLE)[:, None]
@@ -35,9 +34,9 @@ def test_order_of_convergence(sampler: Callable[..., Tensor], order: int) -> Non
     errors = []
     for n in steps:
         sigmas = karras_sigmas(int(n) + 1, end, start)[:-1]
-        errors.append(float((sampler(gaussian(0.0, std), x, sigmas) - exact).abs().mean()))
+        errors.append(float((heun(gaussian(0.0, std), x, sigmas) - exact).abs().mean()))
     slope = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
-    assert slope == pytest.approx(order, abs=0.1)
+    assert slope == pytest.approx(2, abs=0.1)
 
 
 @pytest.mark.parametrize("kind", ["heun", "churn", "sde"])

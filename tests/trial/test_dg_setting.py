@@ -18,7 +18,7 @@ from dgray.data.mixtures import NAMED
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.sampler import heun
-from dgray.diffusion.sigmas import karras_sigmas, log_uniform, vp_time_to_sigma
+from dgray.diffusion.sigmas import karras_sigmas, log_uniform
 from dgray.discriminator.discriminator import Discriminator, Oracle
 from dgray.discriminator.guidance import GuidedDenoiser
 from dgray.plan.plan import Setting
@@ -27,6 +27,11 @@ from dgray.trial.setting_weight import stage_weight
 TIME_MIN, TIME_MAX = 0.01, 1.0
 DATA = NAMED["ring8"]()
 BASE = GaussianMixture(DATA.means, DATA.stds * 1.5, DATA.weights)
+
+
+def vp_time_to_sigma(time: float, beta_min: float = 0.1, beta_max: float = 20.0) -> float:
+    """Noise over signal of the VP process with linear beta (Song et al. 2021, Eq. 33)."""
+    return math.sqrt(math.expm1(beta_min * time + (beta_max - beta_min) * time**2 / 2))
 
 
 def published_sampler(

@@ -1,7 +1,7 @@
-r"""A small denoiser network in EDM's preconditioning (Karras et al. 2022, Table 1 and Eq. 7).
+r"""Perceptron denoiser with the preconditioning of EDM (Karras et al. 2022, Table 1 and Eq. 7).
 
 D(x; sigma) = c_skip x + c_out F(c_in x; ln(sigma) / 4), trained on the denoising error weighted by
-(sigma^2 + sigma_data^2) / (sigma sigma_data)^2, with which every noise level starts at loss 1.
+(sigma^2 + sigma_data^2) / (sigma sigma_data)^2, so that every noise level starts at loss 1.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from dgray.diffusion.denoiser import AutogradDenoiser
+from dgray.diffusion.denoiser import AutogradDenoiser, Conditional, Denoiser
 
 SIGMA_FEATURES = 3
 
 
 class MlpDenoiser(nn.Module):
-    """A multilayer perceptron as raw network F; call it as a function D(x; sigma).
+    """Denoiser D(x; sigma) whose raw network F is a multilayer perceptron.
 
-    A class enters F as its one-hot vector beside the features of sigma.
+    F takes the one-hot vector of the class, if any, beside the features of sigma.
 
     Args:
         dimension: d.
         width: hidden units per layer.
         depth: hidden layers.
         sigma_data: scale of the data, > 0.
-        num_classes: 0: it knows no classes.
+        num_classes: number of classes; 0: unconditional.
         dropout: share of hidden units dropped in training, in [0, 1).
     """
 
@@ -41,7 +42,7 @@ class MlpDenoiser(nn.Module):
         num_classes: int = 0,
         dropout: float = 0.0,
     ) -> None:
-        """Initialise as torch does; seed the global generator for a reproducible network."""
+        """Initialise from the global generator of torch."""
         super().__init__()
         self.sigma_data = sigma_data
         self.num_classes = num_classes
@@ -52,7 +53,7 @@ class MlpDenoiser(nn.Module):
         self.raw = nn.Sequential(*layers, nn.Linear(sizes[-1], dimension))
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        """E[x0 | x, class], in the dtype of x.
+        """Return E[x0 | x, class], in the dtype of x.
 
         Args:
             x: shape (..., d).
@@ -76,11 +77,11 @@ class MlpDenoiser(nn.Module):
 
 
 @dataclass(frozen=True)
-class ClassDenoiser:
-    """A class-conditional ``MlpDenoiser`` as a denoiser: of the labels it is bound to.
+class ClassDenoiser(Denoiser, Conditional):
+    """Denoiser built from a class-conditional ``MlpDenoiser`` and labels.
 
     Attributes:
-        model: with classes.
+        model: class-conditional network.
         labels: int64, broadcast to the shape of sigma, -1 for no class; None: no class for all.
     """
 
@@ -88,15 +89,16 @@ class ClassDenoiser:
     labels: Tensor | None = None
 
     @property
+    @override
     def num_classes(self) -> int:
-        """See ``Conditional``."""
         return self.model.num_classes
 
+    @override
     def with_labels(self, labels: Tensor) -> ClassDenoiser:
-        """The denoiser of rows with these labels.
+        """Return the denoiser of samples with these labels.
 
         Raises:
-            ValueError: a label is neither a class nor -1.
+            ValueError: if a label is neither a class nor -1.
         """
         low, high = int(labels.min()), int(labels.max())
         if low < -1 or high >= self.model.num_classes:
@@ -106,26 +108,26 @@ class ClassDenoiser:
             )
         return replace(self, labels=labels)
 
+    @override
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Denoiser``."""
         labels = None if self.labels is None else self.labels.expand(sigma.shape)
         denoised: Tensor = self.model(x, sigma, labels)
         return denoised
 
+    @override
     def with_divergence(
         self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See ``Denoiser``."""
         return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels int64 (...) as float32 (..., num_classes); zeros for the label -1, no class."""
+    """Encode labels, int64 (...), as float32 (..., num_classes); zeros for -1, no class."""
     return (labels[..., None] == torch.arange(num_classes, device=labels.device)).float()
 
 
 def denoising_loss(denoised: Tensor, clean: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """EDM's weighted denoising error, mean over samples and dimensions.
+    """Return the weighted denoising error of EDM, a mean over samples and dimensions.
 
     Args:
         denoised: D(clean + sigma n; sigma), shape (N, d).
