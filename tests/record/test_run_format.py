@@ -53,21 +53,21 @@ def rewrite(**changes: object) -> None:
     (RUN / "run.json").write_text(json.dumps(content | changes))
 
 
-def resume_hint(text: str = GRID) -> None:
+def resume(text: str = GRID) -> None:
     open_run(plan(text), None, fresh=False).close()
 
 
 def test_format_and_versions_are_written_and_the_same_ones_go_on() -> None:
     here = {"dgray": dgray.__version__, "torch": version("torch")}
     assert begin() == {"format": RUN_FORMAT, "versions": here}
-    resume_hint()
+    resume()
 
 
 def test_of_a_search_optuna_counts_too() -> None:
     assert begin(SEARCH)["versions"]["optuna"] == version("optuna")
     rewrite(versions={**mark_here(["torch"]).versions, "optuna": "1.2.3"})
     with pytest.raises(RunRefusedError, match=rf"optuna 1.2.3 there, {version('optuna')} here"):
-        resume_hint(SEARCH)
+        resume(SEARCH)
 
 
 @pytest.mark.parametrize("package", ["dgray", "torch"])
@@ -76,7 +76,7 @@ def test_rows_of_another_version_are_refused_untouched(package: str) -> None:
     rewrite(versions=versions | {package: "0.0.7"})
     before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
     with pytest.raises(RunRefusedError) as refused:
-        resume_hint()
+        resume()
     told = str(refused.value)
     assert told.startswith("runs/tiny: rows of different versions are never mixed")
     assert f"{package} 0.0.7 there, {versions[package]} here" in told
@@ -93,7 +93,7 @@ def test_rows_of_another_version_are_refused_untouched(package: str) -> None:
 def test_where_nothing_was_computed_there_is_nothing_to_mix() -> None:
     versions = begin(with_rows=False)["versions"]
     rewrite(versions=versions | {"torch": "0.0.7"})
-    resume_hint()
+    resume()
     assert json.loads((RUN / "run.json").read_text())["versions"] == versions
 
 
@@ -104,7 +104,7 @@ def test_a_later_format_is_neither_gone_on_with_nor_read(
     rewrite(format=RUN_FORMAT + 1, versions={"dgray": "99.0"})
     words = rf"of format {RUN_FORMAT + 1} \(dgray 99.0\).* knows {RUN_FORMAT}; install dgray 99.0"
     with pytest.raises(RunRefusedError, match=words):
-        resume_hint()
+        resume()
     with pytest.raises(RunRefusedError, match=words), reading(RUN):
         pass
     assert report.main([str(RUN)]) == 2
@@ -128,8 +128,8 @@ def test_a_folder_from_before_there_were_formats_is_taken_over_by_its_own_versio
         session = {"versions": {"python": "3.11", **found}}
         (RUN / "provenance.json").write_text(json.dumps({"sessions": [session]}))
         if is_same:
-            resume_hint()
+            resume()
             assert json.loads((RUN / "run.json").read_text())["format"] == RUN_FORMAT
         else:
             with pytest.raises(RunRefusedError, match=r"torch 0\.0\.7 there"):
-                resume_hint()
+                resume()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from dgray.cli import report, study
+from dgray.cli import report, sample, study
 from dgray.engine.events import CheckpointDone, Event
 from dgray.errors import RunRefusedError
 from dgray.record.open_run import open_run
@@ -22,9 +24,18 @@ from tests.record.storage.remote import STUDY, plan_of, rows_of
 pytestmark = pytest.mark.usefixtures("in_a_hurry")
 
 
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
-def test_a_store_that_goes_away_stops_the_study_with_words_and_nothing_half_written(
+@pytest.mark.parametrize(
+    ("engine", "failing"),
+    [
+        ("local", "/artifacts/generated"),
+        ("local", "/rows/cross_entropy"),
+        pytest.param("ray", "/rows/cross_entropy", marks=pytest.mark.ray),
+        ("local", "/report.html"),
+    ],
+)
+def test_a_failing_store_ends_the_study_with_a_message_and_no_partial_files(
     engine: str,
+    failing: str,
     bucket: Bucket,
     proxy: FaultyProxy,
     monkeypatch: pytest.MonkeyPatch,
@@ -32,27 +43,50 @@ def test_a_store_that_goes_away_stops_the_study_with_words_and_nothing_half_writ
 ) -> None:
     monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 1.0)
     monkeypatch.setattr(lease_module, "LEASE_SECONDS", 60.0)  # more than Ray takes to end a trial
-    gone = False
+    Path("tiny.yaml").write_text(STUDY.replace("[2, 300, 800]", "[2]").replace("800", "2"))
+    failed = False
 
     def choose(method: str, path: str) -> Fault | None:
-        nonlocal gone
-        gone |= method == "PUT" and "/rows/cross_entropy" in path
-        return Fault(reset="before") if gone else None
+        nonlocal failed
+        failed |= method == "PUT" and failing in path
+        return Fault(reset="before") if failed else None
 
     proxy.choose = choose
     uri = bucket.uri()
     assert study.main(["tiny.yaml", "--engine", engine, "--out", uri]) == 1
-    told = capfd.readouterr().err
-    assert told.startswith(f"{uri}: the store did not answer as it should for ")
-    assert "whole and kept" in told
-    assert f"To resume: python -m dgray.study tiny.yaml --engine {engine} --out {uri}" in told
-    assert "Traceback" not in told
+    (message,) = capfd.readouterr().err.splitlines()
+    assert f"{uri}: the store did not answer as it should for " in message
+    assert "whole and kept" in message
+    assert message.endswith(
+        f"To resume: python -m dgray.study tiny.yaml --engine {engine} --out {uri}"
+    )
     objects = bucket.objects()
-    rows = [name for name in objects if name.startswith("rows/")]
-    assert not [name for name in rows if "cross_entropy" in name]
-    assert rows or engine == "ray"  # the base's; Ray begins with what takes longest
-    for name in rows:
-        assert len(rows_of({name: objects[name]})) == 4  # two replicates at two weights, whole
+    assert not [name for name in objects if failing in f"/{name}"]
+    for name in [name for name in objects if name.startswith("rows/")]:
+        num_rows = 1 if "base" in name else 4  # two replicates at two weights
+        assert len(rows_of({name: objects[name]})) == num_rows
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda uri: report.main([uri]),
+        lambda uri: sample.main([uri, "--num-samples", "2", "--out", "samples"]),
+    ],
+    ids=["report", "sample"],
+)
+def test_a_failing_store_ends_reports_and_samples_with_a_message(
+    command: Callable[[str], int],
+    bucket: Bucket,
+    proxy: FaultyProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 0.2)
+    proxy.choose = lambda method, path: Fault(reset="before")
+    assert command(bucket.uri()) == 1
+    (message,) = capfd.readouterr().err.splitlines()
+    assert message.startswith(f"{bucket.uri()}: the store did not answer as it should for ")
 
 
 def test_a_second_driver_is_refused_before_it_starts(
