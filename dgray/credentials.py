@@ -1,21 +1,20 @@
-"""Credentials inside addresses: found, and struck out before something is written or printed.
+"""Removes credentials from addresses before text is written or printed.
 
 An address can carry a password before its host (``https://user:password@host``,
 ``s3://key:secret@bucket``), or a signature or token among its parameters
-(``?X-Amz-Signature=...``, ``?sig=...``). A secret that stands alone, without an address around it,
-cannot be told from other text and is not found. Knows the standard library only.
+(``?X-Amz-Signature=...``, ``?sig=...``). A secret outside of an address is not recognised.
 """
 
 from __future__ import annotations
 
 import re
 
-STRUCK_OUT = "***"
+REDACTED = "***"
 
-# Before the @ of Azure's addresses stands a container; with a colon, it would be a password.
+# In Azure's addresses a container stands before the @; with a colon it would be a password.
 _AZURE = r"(?<!\babfs)(?<!\babfss)(?<!\bwasb)(?<!\bwasbs)"
 _USER = re.compile(
-    # Up to the host; or a pair, whose secret may hold a slash (not a port and a path with an @).
+    # Up to the host; or a pair whose secret may hold a slash (but not a port and a path with @).
     rf"""{_AZURE}://[^\s/?\#@'"]+(?:@[^\s/?\#@'"]+)*@
       | ://[^\s/?\#:@'"]*:(?!\d{{1,5}}(?:[/?\#]|$))[^\s?\#'"]+@
     """,
@@ -29,11 +28,11 @@ _PARAMETER = re.compile(rf"""(?P<before>[?&;\#](?:{_NAMES})=)[^\s&;\#'"]+""", re
 
 
 def has_credentials(text: str) -> bool:
-    """Whether an address in ``text`` carries a user, a password, a signature or a token."""
+    """Return whether an address in ``text`` holds a user, a password, a signature or a token."""
     return without_credentials(text) != text
 
 
 def without_credentials(text: str) -> str:
-    """The same text; whatever would let somebody in is replaced by three asterisks."""
-    text = _USER.sub(f"://{STRUCK_OUT}@", text)
-    return _PARAMETER.sub(rf"\g<before>{STRUCK_OUT}", text)
+    """Return ``text`` with the credentials in addresses replaced by three asterisks."""
+    text = _USER.sub(f"://{REDACTED}@", text)
+    return _PARAMETER.sub(rf"\g<before>{REDACTED}", text)

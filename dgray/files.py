@@ -1,7 +1,4 @@
-"""Files that are there whole or not at all: written beside, flushed to disk, renamed.
-
-Knows the file system only.
-"""
+"""Atomic writes: a file is written under another name, flushed to disk, and renamed."""
 
 from __future__ import annotations
 
@@ -22,26 +19,30 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def disk_full(error: OSError, path: Path) -> DiskFullError | None:
-    """The error in words if it means that ``path`` has no space left; else None."""
+    """Return the error to raise if ``error`` means that ``path`` has no space left; else None."""
     if isinstance(error, DiskFullError):
         return error
     if error.errno not in _FULL:
         return None
-    there = _existing(path.absolute())
-    mount = next((p for p in (there, *there.parents) if os.path.ismount(p)), there)
-    usage = shutil.disk_usage(there)
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    mount = next((p for p in (folder, *folder.parents) if os.path.ismount(p)), folder)
+    usage = shutil.disk_usage(folder)
     return DiskFullError(
         f"no space left: {path} cannot be written ({os.strerror(error.errno)}); the file system "
         f"at {mount} has {usage.free / 2**20:,.1f} of {usage.total / 2**20:,.1f} MiB free. "
-        "Nothing half-written was left, and what was finished before is kept; make room there"
+        "No partial file was left, and what was finished before is kept; free some space there"
     )
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let ``write`` fill ``path``; a reader sees the old file or the new one, never a part.
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Args:
+        path: of the file; missing folders are created.
+        write: called with the open file to fill.
 
     Raises:
-        DiskFullError: no space is left for it.
+        DiskFullError: no space is left.
     """
     try:
         _write(path, write)
@@ -67,7 +68,7 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what an interrupted write left under ``folder``."""
+    """Remove partial files that interrupted writes left under ``folder``."""
     for path in folder.rglob(f".*{PARTIAL_SUFFIX}"):
         path.unlink(missing_ok=True)
 
@@ -94,13 +95,8 @@ def safetensors_metadata(content: bytes) -> dict[str, str]:
     return header.get("__metadata__", {})
 
 
-def _existing(path: Path) -> Path:
-    """The nearest folder above that is there."""
-    return next(folder for folder in path.parents if folder.is_dir())
-
-
 def _sync_directory(folder: Path) -> None:
-    # The rename itself must survive a power cut, or rows could outlive the weights they stand for.
+    # The rename must survive a power cut too, or rows could outlive the weights they belong to.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -91,22 +91,20 @@ def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
     from dgray.cli.session import run_study
     from dgray.record.open_run import open_run  # torch, pyarrow: not for --help and --plan
 
-    folder = open_run(plan, out, args.fresh)
-    hint = _resume_hint(args, words, folder.where)
+    run = open_run(plan, out, args.fresh)
+    hint = _resume_hint(args, words, run.folder.where)
     try:
-        is_complete = run_study(
-            plan, folder, engine=args.engine, arguments=words, resume_hint=hint
-        )
+        is_complete = run_study(plan, run, engine=args.engine, arguments=words, resume_hint=hint)
     except RunRefusedError:
         raise
     except BaseException as raised:
-        error = _described(raised, folder)
+        error = _described(raised, run)
         error.add_note(hint)
         if error is raised:
             raise
         raise error from raised
     finally:
-        folder.close()
+        run.close()
     return 0 if is_complete else 1
 
 
@@ -117,12 +115,12 @@ def _resume_hint(args: argparse.Namespace, words: Sequence[str], where: object) 
     return f"To resume: {shlex.join(['python', '-m', 'dgray.study', *kept, *place])}"
 
 
-def _described(error: BaseException, folder: OpenRun) -> BaseException:
+def _described(error: BaseException, run: OpenRun) -> BaseException:
     """Return the error to show to the user: what ended the study, rather than its symptom."""
     if isinstance(error, KeyboardInterrupt):
-        if folder.lost is not None:
-            return StoreError(folder.lost)
+        if run.lost is not None:
+            return StoreError(run.lost)
         return KeyboardInterrupt("interrupted; what was finished is kept")
     if isinstance(error, OSError) and not isinstance(error, DgrayError):
-        return disk_full(error, folder.path) or StoreError(str(error))
+        return disk_full(error, run.folder.path) or StoreError(str(error))
     return error

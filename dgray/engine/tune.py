@@ -115,7 +115,9 @@ def _start_sink(folder: RunFolder) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     # Writing a checkpoint twice writes the same bytes, so a lost call may simply be made again.
     make = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(RunFolder)
-    return make.options(scheduling_strategy=here).remote(folder.path.absolute(), folder.mirror)
+    return make.options(scheduling_strategy=here).remote(
+        folder.path.absolute(), folder.files.mirror
+    )
 
 
 def _fit(

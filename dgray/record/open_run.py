@@ -1,8 +1,7 @@
-"""Which folder a run of a study writes into: a new one, or that of the same study, to be resumed.
+"""Opens the run folder of a study: a new one, or that of the same study, to be resumed.
 
 A run in an object store is driven from a working copy on this machine
-(``dgray.record.storage``). Nothing is ever deleted here but half-written files and old working
-copies. Knows files; neither torch nor Ray.
+(``dgray.record.storage``). Nothing is deleted but half-written files and old working copies.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import _thread
 import itertools
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ from dgray.plan.plan import Plan
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import FORMAT_FILE, mark_here, refuse_other_versions
 from dgray.record.run_lock import RunLock
-from dgray.record.storage.lease import Lease
+from dgray.record.storage.lease import Lease, LeasedStore
 from dgray.record.storage.location import Uri
-from dgray.record.storage.store import Entry, Store
+from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_record, publish_report, remove, working_folder
 
 LOCK_FILE = "study.lock.yaml"
-# Fields that change no metric of any row: a run may be resumed under other values.
+# Fields that do not affect any metric: a run may be resumed with other values.
 FREE_FIELDS = (
     "description",
     "resources.max_concurrent_trials",
@@ -39,182 +39,163 @@ FREE_FIELDS = (
     "resources.result_cache",
     "resources.trial_time_limit",
 )
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
-class OpenRun(RunFolder):
-    """A run folder that this process alone writes, until ``close``."""
+@dataclass(frozen=True)
+class OpenRun:
+    """Run folder that only this process writes, until ``close``.
 
-    def __init__(self, path: Path, lock: RunLock | Lease, *, is_resumed: bool) -> None:
-        """``lock``: of the folder; ``is_resumed``: rows of an earlier session may be there."""
-        super().__init__(path)
-        self.is_resumed = is_resumed
-        self._lock = lock
+    Attributes:
+        folder: of the run; the working copy of a run in an object store.
+        is_resumed: whether the run exists already, perhaps with rows of earlier sessions.
+        lock: keeps other drivers out.
+        store: object store of the run, if it is in one.
+    """
 
-    def close(self) -> None:
-        """Let another driver have the folder."""
-        self._lock.release()
-
-    def publish_report(self) -> None:
-        """Let the report that was just written be seen where the run is."""
-
-    @property
-    def lost(self) -> str | None:
-        """Why the run is no longer this process's; None while it is."""
-        return None
-
-
-class OpenRemoteRun(OpenRun):
-    """A run in an object store, of which ``path`` is this driver's working copy."""
-
-    def __init__(self, store: Store, lease: Lease, *, is_resumed: bool) -> None:
-        """The working copy is there already."""
-        super().__init__(working_folder(store.uri), lease, is_resumed=is_resumed)
-        self.where = str(store.uri)
-        self.mirror = self._store = store
-        self._lease = lease
-
-    def write_file(self, name: str, content: bytes) -> None:
-        """See ``RunFolder``; refused once another driver may have the run."""
-        if self.lost is not None:
-            raise StoreError(self.lost)
-        super().write_file(name, content)
-
-    def close(self) -> None:
-        """Let another driver have the run; what is in the working copy is in the store."""
-        super().close()
-        remove(self.path)
-
-    def publish_report(self) -> None:
-        """Put it into the store."""
-        publish_report(self._store, self.path)
+    folder: RunFolder
+    is_resumed: bool
+    lock: RunLock | Lease
+    store: Store | None = None
 
     @property
     def lost(self) -> str | None:
-        """See ``OpenRun``."""
-        if not self._lease.is_lost:
-            return None
-        return (
-            f"{self.where}: this driver's lease was not renewed in time or was taken over, so "
-            "that the run may be another's by now; what was finished is kept"
-        )
+        """Reason why this process no longer owns the run; None while it does."""
+        return self.lock.lost
+
+    def publish_report(self) -> None:
+        """Copy the report from the working copy to the object store, if there is one."""
+        if self.store is not None:
+            publish_report(self.store, self.folder.path)
+
+    def close(self) -> None:
+        """Release the lock and remove the working copy of a run in an object store."""
+        self.lock.release()
+        if self.store is not None:
+            remove(self.folder.path)
 
 
 def open_run(plan: Plan, out: Path | Uri | None, fresh: bool) -> OpenRun:
-    """The folder for ``plan``, locked: ``out`` or ``runs/NAME``; with ``fresh`` always a new one.
+    """Create or resume the run of a plan, and lock it.
+
+    Args:
+        plan: of the study.
+        out: place of the run; default ``runs/NAME``.
+        fresh: never resume: append -2, -3, ... to the name until it is free.
 
     Raises:
-        RunRefusedError: if the folder holds another study or something else, was made by other
-            versions, is in use, or cannot be reached.
+        RunRefusedError: the place holds another study or other files, was written by other
+            versions, is locked, or cannot be reached.
     """
-    wanted = out or Path("runs") / plan.study.name
-    if isinstance(wanted, Uri):
+    place = out or Path("runs") / plan.study.name
+    if isinstance(place, Uri):
         try:
-            return _opened(plan, _open_remote(wanted, fresh))
+            return _prepared(plan, _open_remote(place, fresh))
         except StoreError as error:
             raise RunRefusedError(f"{error}. Nothing was started") from error
-    path = _new_folder(wanted) if fresh else wanted
+    path = _new_folder(place) if fresh else place
     path.mkdir(parents=True, exist_ok=True)
     is_resumed = (path / LOCK_FILE).exists()
     if not is_resumed:
-        _refuse_something_else(path, _visible(path))
-    return _opened(plan, OpenRun(path, RunLock(path), is_resumed=is_resumed))
+        _refuse_other_files(path, [entry.name for entry in path.iterdir()])
+    return _prepared(plan, OpenRun(RunFolder(path), is_resumed, RunLock(path)))
 
 
-def _opened(plan: Plan, folder: OpenRun) -> OpenRun:
-    """The folder if it is the plan's to write, with its own study in it; else closed again."""
+def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
+    """Check a locked run and write its format and study; close it if it is refused."""
     mark = mark_here(("torch", "optuna") if plan.study.domains else ("torch",))
+    folder = run.folder
     try:
-        if folder.is_resumed:
+        if run.is_resumed:
             _refuse_other_study(plan, folder.path / LOCK_FILE, folder.where)
             refuse_other_versions(folder.path, mark, folder.where)
         remove_partial_files(folder.path)
-        folder.write_file(FORMAT_FILE, mark.to_bytes())
-        folder.write_file(LOCK_FILE, lock_text(plan.study).encode())
+        folder.files.write(FORMAT_FILE, mark.to_bytes())
+        folder.files.write(LOCK_FILE, lock_text(plan.study).encode())
     except BaseException:
-        folder.close()
+        run.close()
         raise
-    return folder
+    return run
 
 
-def _open_remote(wanted: Uri, fresh: bool) -> OpenRemoteRun:
-    """Take the run, waiting for a driver that may have died, and copy its record here."""
-    store = _free_store(wanted) if fresh else Store(wanted)
-    _refuse_something_else(wanted, _strangers(store.entries()))
-    lease = Lease(store, tell=_tell, on_lost=_end_session)
+def _open_remote(uri: Uri, fresh: bool) -> OpenRun:
+    """Take the lease of a run in an object store and copy its record to this machine."""
+    store = _free_store(uri) if fresh else Store(uri)
+    names = store.entries()
+    if LOCK_FILE not in names:
+        _refuse_other_files(uri, names)
+    lease = Lease(store, notify=_print, on_lost=_interrupt)
+    path = working_folder(store.uri)
     try:
         names = store.entries()
-        remove(working_folder(store.uri))  # of a driver that died
-        copy_record(store, names, working_folder(store.uri))
+        remove(path)  # left by a driver that died
+        copy_record(store, names, path)
     except BaseException:
         lease.release()
         raise
-    return OpenRemoteRun(store, lease, is_resumed=LOCK_FILE in names)
+    folder = RunFolder(path, LeasedStore(store, lease), str(store.uri))
+    return OpenRun(folder, LOCK_FILE in names, lease, store)
 
 
-def _free_store(wanted: Uri) -> Store:
-    """``wanted`` if nothing is there, else ``wanted-2``, ``wanted-3``, ..."""
-    names = (f"-{number}" if number > 1 else "" for number in itertools.count(1))
-    stores = (Store(wanted.beside(suffix)) for suffix in names)
+def _free_store(uri: Uri) -> Store:
+    """Return the first of ``uri``, ``uri-2``, ``uri-3``, ... that holds no objects."""
+    stores = (Store(uri.beside(suffix)) for suffix in _suffixes())
     return next(store for store in stores if not store.entries())
 
 
-def _strangers(names: Mapping[str, Entry]) -> list[str]:
-    """What is there if it is no run."""
-    return [] if LOCK_FILE in names else sorted(n for n in names if not n.startswith("."))
-
-
-def _new_folder(wanted: Path) -> Path:
-    """``wanted`` if it is free, else ``wanted-2``, ``wanted-3``, ...: made here, so ours alone."""
-    names = (f"-{number}" if number > 1 else "" for number in itertools.count(1))
-    for path in (wanted.with_name(wanted.name + suffix) for suffix in names):
+def _new_folder(path: Path) -> Path:
+    """Create the first of ``path``, ``path-2``, ``path-3``, ... that does not exist."""
+    for candidate in (path.with_name(path.name + suffix) for suffix in _suffixes()):
         try:
-            path.mkdir(parents=True)
+            candidate.mkdir(parents=True)
         except FileExistsError:
             continue
-        return path
-    raise AssertionError("the names never end")
+        return candidate
+    raise AssertionError("unreachable: there is always another suffix")
 
 
-def _visible(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f"-{number}" for number in itertools.count(2))
 
 
-def _refuse_something_else(where: object, found: list[str]) -> None:
-    if found:
+def _refuse_other_files(where: object, names: Iterable[str]) -> None:
+    visible = sorted(name for name in names if not name.startswith("."))
+    if visible:
         raise RunRefusedError(
-            f"{where}: a run is kept in a folder of its own, but this one holds {found[0]} and no "
+            f"{where}: a run needs a folder of its own, but this one holds {visible[0]} and no "
             f"{LOCK_FILE}; give another folder with --out"
         )
 
 
-def _end_session() -> None:
-    _thread.interrupt_main(signal.SIGTERM)  # as a scheduler would: at a safe point
+def _interrupt() -> None:
+    _thread.interrupt_main(signal.SIGTERM)  # as a scheduler would: stops at a safe point
 
 
-def _tell(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+def _print(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _refuse_other_study(plan: Plan, lock_file: Path, where: object) -> None:
     before = dict(_flat(_parse(lock_file.read_text(encoding="utf-8"))))
     now = dict(_flat(_parse(lock_text(plan.study))))
-    other = [
+    differences = [
         f"{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} here"
         for name in dict.fromkeys([*now, *before])
         if before.get(name, "absent") != now.get(name, "absent") and name not in FREE_FIELDS
     ]
-    if other:
-        more = f"; and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
+    if differences:
+        num_hidden = len(differences) - _MAX_SHOWN
+        more = f"; and {num_hidden} more" if num_hidden > 0 else ""
         raise RunRefusedError(
-            f"{where}: a run is resumed only by the same study, but this one differs "
-            f"in {'; '.join(other[:_SHOWN])}{more}. Start anew beside it with --fresh, or "
-            f"elsewhere with --out DIR"
+            f"{where}: a run can be resumed only with the same study, but this one differs "
+            f"in {'; '.join(differences[:_MAX_SHOWN])}{more}. Start a new run beside it with "
+            "--fresh, or elsewhere with --out DIR"
         )
 
 
 def _parse(text: str) -> Mapping[str, Any]:
-    # Both studies are read from text, so that a number written in two ways is no difference.
+    # Both studies are parsed, so that 1.1 and 1.10 are the same number.
     values: Mapping[str, Any] = YAML(typ="safe", pure=True).load(text)
     return values
 

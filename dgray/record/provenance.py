@@ -1,8 +1,7 @@
-"""Where rows come from: ``provenance.json`` with one entry per session of a run.
+"""Provenance of a run: ``provenance.json`` with an entry for each session.
 
-A session is one start of the driver. Environment variables are never recorded: they hold secrets.
-Credentials inside addresses are struck out of whatever is.
-Knows the standard library only.
+A session is one start of the driver. Environment variables are never recorded, because they can
+hold secrets; credentials in addresses are removed from everything that is.
 """
 
 from __future__ import annotations
@@ -17,11 +16,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import dgray
 from dgray.credentials import without_credentials
 from dgray.plan.plan import Plan
+from dgray.record.run_folder import RunFiles
 
 PROVENANCE_FILE = "provenance.json"
 PACKAGES = (
@@ -37,26 +37,19 @@ PACKAGES = (
 )
 
 
-class Folder(Protocol):
-    """The part of a run folder that provenance needs."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-        ...
-
-    def write_file(self, name: str, content: bytes) -> None:
-        """Write ``name`` whole or not at all."""
-        ...
-
-
 class Session:
-    """The entry of this session in ``provenance.json``; written at once and again at its end."""
+    """Entry of this session in ``provenance.json``, written at once and after every change.
 
-    def __init__(self, folder: Folder, plan: Plan, arguments: Sequence[str], engine: str) -> None:
-        """``arguments``: of ``python -m dgray.study``."""
-        self._folder = folder
-        self._record = _read(folder.path) | _study(plan)
+    Args:
+        files: of the run.
+        plan: of the study.
+        arguments: of ``python -m dgray.study``.
+        engine: ``ray`` or ``local``.
+    """
+
+    def __init__(self, files: RunFiles, plan: Plan, arguments: Sequence[str], engine: str) -> None:
+        self._files = files
+        self._record = json.loads(files.read(PROVENANCE_FILE) or b"{}") | _study(plan)
         self._entry: dict[str, Any] = {
             "started_at": _now(),
             "finished_at": None,
@@ -76,19 +69,24 @@ class Session:
         self._write()
 
     def engine_started(self, *, where: str, num_workers: int) -> None:
-        """What the trials run on."""
+        """Record what the trials run on."""
         self._entry |= {"where": where, "num_workers": num_workers}
         self._write()
 
     def worker_lost(self, what: str, times: int) -> None:
-        """Processes that died; what they were at (a trial's id, say) was done again."""
+        """Record processes that died; ``what``: their task, such as a trial, which is repeated."""
         losses = self._entry["worker_losses"]
         losses[what] = losses.get(what, 0) + times
         self._entry["retries"] += times
         self._write()
 
     def end(self, outcome: str, failures: Mapping[str, str]) -> None:
-        """``outcome``: complete, incomplete or interrupted; ``failures``: trial -> reason."""
+        """Record the end of the session.
+
+        Args:
+            outcome: complete, incomplete, interrupted or crashed.
+            failures: reason of each failed trial, by id.
+        """
         self._entry |= {
             "finished_at": _now(),
             "outcome": outcome,
@@ -97,12 +95,12 @@ class Session:
         self._write()
 
     def _write(self) -> None:
-        text = json.dumps(_struck_out(self._record), indent=2, ensure_ascii=False)
-        self._folder.write_file(PROVENANCE_FILE, text.encode() + b"\n")
+        text = json.dumps(_redacted(self._record), indent=2, ensure_ascii=False)
+        self._files.write(PROVENANCE_FILE, text.encode() + b"\n")
 
 
 def _study(plan: Plan) -> dict[str, Any]:
-    """What all sessions have in common."""
+    """Return the entries that all sessions share."""
     config = plan.trials[0].config
     return {
         "study": plan.study.name,
@@ -114,21 +112,15 @@ def _study(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / PROVENANCE_FILE
-    record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return record
-
-
-def _struck_out(value: Any) -> Any:
-    """The same record without credentials, which commands and reasons of failures may hold."""
+def _redacted(value: Any) -> Any:
+    """Return a copy without credentials, which commands and reasons of failures may hold."""
     match value:
         case str():
             return without_credentials(value)
         case list():
-            return [_struck_out(entry) for entry in value]
+            return [_redacted(entry) for entry in value]
         case dict():
-            return {name: _struck_out(entry) for name, entry in value.items()}
+            return {name: _redacted(entry) for name, entry in value.items()}
     return value
 
 
@@ -137,17 +129,17 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "dgray": dgray.__version__}
+    versions = {"python": platform.python_version(), "dgray": dgray.__version__}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the checkout that dgray was imported from, or None if it is no checkout."""
+    """Return the commit of the checkout that dgray was imported from, or None if installed."""
     checkout = Path(dgray.__file__).parent.parent
     if not (checkout / ".git").exists():
         return None
@@ -174,7 +166,7 @@ def _cpu_model() -> str:
 
 
 def _gpus() -> list[str]:
-    """Names of NVIDIA devices, from the driver: asking torch would take memory on each."""
+    """Return the names of NVIDIA devices from the driver; torch would allocate memory on each."""
     files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
     return [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]

@@ -1,14 +1,12 @@
-"""The folder of one run of a study: the record from which it is resumed and reported.
+"""Folder of one run of a study: the record from which the run is resumed and reported.
 
-    RUN/rows/TRIAL-EPOCH.parquet       what was measured; its presence means the checkpoint is done
-    RUN/rows/TRIAL-failed.parquet      the cells that a failed trial owes, with the reason
-    RUN/samples/, RUN/losses/          sample clouds and training losses, one part a checkpoint
+    RUN/rows/TRIAL-EPOCH.parquet       results of a checkpoint; the file marks it as complete
+    RUN/rows/TRIAL-failed.parquet      failed rows of the checkpoints a trial did not complete
+    RUN/samples/, RUN/losses/          sample clouds and training losses, one file per checkpoint
     RUN/checkpoints/TRIAL-EPOCH.safetensors
-    RUN/artifacts/KEY                  what trials share
+    RUN/artifacts/KEY                  artifacts that trials share
 
-Every file is written beside and renamed, the rows of a checkpoint last. With a mirror, an object
-store that is the record, every file is put there first: what is here is there. Knows pyarrow
-(pandas when read); neither torch nor Ray.
+Every file is written atomically, the rows of a checkpoint last.
 """
 
 from __future__ import annotations
@@ -38,183 +36,225 @@ _PART = re.compile(r"(?P<trial>.+)-(?P<epoch>\d{6,})\.parquet")
 
 
 class Mirror(Protocol):
-    """Where every file of a run folder is too, by the same name (``dgray.record.storage``)."""
+    """Second copy of every file of a run folder, by the same name (``record.storage``)."""
 
     def read(self, name: str) -> bytes | None:
-        """A file's content, or None."""
+        """Return the content of a file, or None if it does not exist."""
         ...
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a file there, whole or not at all."""
+        """Write a file atomically."""
         ...
 
     def delete(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Delete a file if it exists."""
         ...
 
 
-class RunFolder:
-    """Reads and writes a run folder; ``open_run`` makes or resumes one for a driver."""
+class RunFiles:
+    """Files of a run: a local folder, and the object store it is a working copy of, if any.
+
+    Args:
+        path: local folder; it need not exist before the first write.
+        mirror: object store that holds the record. Files are written to it first, so that every
+            file of the folder is in the store; large files may be in the store alone.
+    """
 
     def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
-        """``path``: the folder, which need not exist before the first write.
+        self.path, self.mirror = path, mirror
 
-        ``mirror``: holds the record; the folder is a copy, perhaps without checkpoints and
-        artifacts.
-        """
-        self.path = path
-        self.where: Path | str = path  # as the user knows it: a URI where there is a mirror
-        self.mirror = mirror
+    def read(self, name: str) -> bytes | None:
+        """Return the content of ``RUN/name``, or None if it does not exist."""
+        path = self.path / name
+        if path.exists():
+            return path.read_bytes()
+        return None if self.mirror is None else self.mirror.read(name)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write ``RUN/name`` atomically."""
+        if self.mirror is not None:
+            self.mirror.write(name, content)
+        write_atomically(self.path / name, lambda file: file.write(content))
+
+    def delete(self, name: str) -> None:
+        """Delete ``RUN/name`` if it exists."""
+        (self.path / name).unlink(missing_ok=True)
+        if self.mirror is not None:
+            self.mirror.delete(name)
+
+
+class Tables:
+    """Parquet files of one record type in one folder of a run, a part per checkpoint."""
+
+    def __init__(self, files: RunFiles, folder: str, record: type[Record]) -> None:
+        self._files, self._folder, self._record = files, folder, record
+
+    def name(self, part: str) -> str:
+        """Return the name of a part relative to the run folder."""
+        return f"{self._folder}/{part}.parquet"
+
+    def has(self, part: str) -> bool:
+        """Return whether a part exists."""
+        return (self._files.path / self.name(part)).exists()
+
+    def paths(self) -> list[Path]:
+        """Return the files of all parts, sorted by name."""
+        return sorted((self._files.path / self._folder).glob("*.parquet"))
+
+    def write(self, part: str, records: Sequence[Record]) -> None:
+        """Write the records of a part; without records nothing is written."""
+        if not records:
+            return
+        content = io.BytesIO()
+        pq.write_table(to_table(records, self._record), content, compression="zstd")
+        self._files.write(self.name(part), content.getvalue())
+
+    def read(self, part: str) -> pa.Table:
+        """Return a part; an empty table if it does not exist."""
+        if not self.has(part):
+            return arrow_schema(self._record).empty_table()
+        return pq.read_table(self._files.path / self.name(part), partitioning=None)
+
+    def concatenated(self, tables: Iterable[pa.Table] | None = None) -> pa.Table:
+        """Return these tables, or all parts, as one; older parts may lack newer columns."""
+        if tables is None:
+            tables = (self.read(path.stem) for path in self.paths())
+        return pa.concat_tables(
+            [*tables] or [arrow_schema(self._record).empty_table()], promote_options="default"
+        )
+
+
+class RunFolder:
+    """Reads and writes the record of a run; ``open_run`` creates or resumes one for a driver.
+
+    Args:
+        path: local folder of the run.
+        mirror: see ``RunFiles``.
+        where: place to show to the user, if it is not ``path``.
+    """
+
+    def __init__(
+        self, path: Path, mirror: Mirror | None = None, where: Path | str | None = None
+    ) -> None:
+        self.path, self.where = path, path if where is None else where
+        self.files = RunFiles(path, mirror)
+        self._rows = Tables(self.files, "rows", Row)
+        self._clouds = Tables(self.files, "samples", Cloud)
+        self._losses = Tables(self.files, "losses", LossPoint)
 
     def write_result(self, result: CheckpointResult) -> None:
-        """Store one checkpoint; afterwards it is never computed again."""
-        part = f"{result.trial}-{result.epoch:06d}"
-        if result.clouds:
-            self._write_table("samples", part, to_table(result.clouds, Cloud))
-        if result.losses:
-            self._write_table("losses", part, to_table(result.losses, LossPoint))
+        """Store one checkpoint, which marks it as complete."""
+        part = _part(result.trial, result.epoch)
+        self._clouds.write(part, result.clouds)
+        self._losses.write(part, result.losses)
         if result.state is not None:
-            self.write_file(f"checkpoints/{part}.safetensors", result.state)
-        self._write_table("rows", part, to_table(result.rows, Row))
-        self._forget_failure_if_complete(result.trial)
+            self.files.write(_state_name(part), result.state)
+        self._rows.write(part, result.rows)
+        self._delete_failure_if_complete(result.trial)
 
     def read_result(self, trial_id: str, epoch: int) -> CheckpointResult:
-        """One checkpoint as it was written; it must be there."""
-        part = f"{trial_id}-{epoch:06d}"
-        rows = self._read_table("rows", part, Row).to_pylist()
-        clouds = self._read_table("samples", part, Cloud).to_pylist()
-        losses = self._read_table("losses", part, LossPoint).to_pylist()
+        """Return one checkpoint as it was written; it must exist."""
+        part = _part(trial_id, epoch)
         return CheckpointResult(
             trial=trial_id,
             epoch=epoch,
-            rows=tuple(Row(**row) for row in rows),
-            clouds=tuple(Cloud(**cloud) for cloud in clouds),
-            losses=tuple(LossPoint(**point) for point in losses),
-            state=self._read_file(f"checkpoints/{part}.safetensors"),
+            rows=tuple(Row(**row) for row in self._rows.read(part).to_pylist()),
+            clouds=tuple(Cloud(**cloud) for cloud in self._clouds.read(part).to_pylist()),
+            losses=tuple(LossPoint(**point) for point in self._losses.read(part).to_pylist()),
+            state=self.files.read(_state_name(part)),
         )
 
     def completed_epochs(self, trial_id: str) -> set[int]:
-        """Checkpoints of this trial whose rows are there."""
-        matches = (_PART.fullmatch(p.name) for p in (self.path / "rows").glob("*.parquet"))
+        """Return the epochs of the complete checkpoints of a trial."""
+        matches = (_PART.fullmatch(path.name) for path in self._rows.paths())
         return {int(m["epoch"]) for m in matches if m and m["trial"] == trial_id}
 
     def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
-        """Newest state from which no row is missing; ``epochs``: the trial's, increasing."""
-        done = itertools.takewhile(lambda epoch: self._is_done(trial_id, epoch), epochs)
+        """Return the last training state before which no checkpoint is missing, with its epoch.
+
+        Args:
+            trial_id: id of the trial.
+            epochs: checkpoints of the trial, increasing.
+        """
+        done = itertools.takewhile(lambda e: self._rows.has(_part(trial_id, e)), epochs)
         for epoch in reversed(list(done)):
-            state = self._read_file(f"checkpoints/{trial_id}-{epoch:06d}.safetensors")
+            state = self.files.read(_state_name(_part(trial_id, epoch)))
             if state is not None:
                 return epoch, state
         return None
 
     def write_failure(self, trial: Trial, reason: str) -> None:
-        """Put a failed row where each of the trial's missing cells would be."""
+        """Write a failed row for each row that the trial has not completed."""
         rows = _failed_rows(trial, reason, missing=self.missing_epochs(trial))
-        if rows:
-            self._write_table("rows", f"{trial.id}-failed", to_table(rows, Row))
+        self._rows.write(f"{trial.id}-failed", rows)
 
     def missing_epochs(self, trial: Trial) -> list[int]:
-        """Checkpoints that the trial still owes."""
-        return [epoch for epoch in trial.epochs if not self._is_done(trial.id, epoch)]
+        """Return the checkpoints of the trial that are not complete."""
+        return [epoch for epoch in trial.epochs if not self._rows.has(_part(trial.id, epoch))]
 
     def missing_rows(self, trials: Iterable[Trial]) -> int:
-        """How many rows these trials still owe (a failed row is owed)."""
+        """Return the number of rows these trials have not completed (failed rows included)."""
         return sum(
             len(self.missing_epochs(trial)) * trial.replicates * len(trial.settings)
             for trial in trials
         )
 
     def rows(self) -> pd.DataFrame:
-        """All rows, those of failed trials included; failed rows of done checkpoints are not."""
-        return self._read("rows", Row).to_pandas()
+        """Return all rows; failed rows only of checkpoints that are not complete."""
+        tables = []
+        for path in self._rows.paths():
+            table = self._rows.read(path.stem)
+            tables.append(table if _PART.fullmatch(path.name) else self._incomplete(table))
+        return self._rows.concatenated(tables).to_pandas()
 
     def clouds(self) -> pd.DataFrame:
-        """All sample clouds."""
-        return self._read("samples", Cloud).to_pandas()
+        """Return all sample clouds."""
+        return self._clouds.concatenated().to_pandas()
 
     def losses(self) -> pd.DataFrame:
-        """All training losses."""
-        return self._read("losses", LossPoint).to_pandas()
+        """Return all training losses."""
+        return self._losses.concatenated().to_pandas()
 
     def checkpoint(
         self, trial_id: str, epoch: int
     ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Rows, sample clouds and training losses of one checkpoint."""
-        part = f"{trial_id}-{epoch:06d}"
-        return (
-            self._read_table("rows", part, Row).to_pandas(),
-            self._read_table("samples", part, Cloud).to_pandas(),
-            self._read_table("losses", part, LossPoint).to_pandas(),
+        """Return the rows, sample clouds and training losses of one checkpoint."""
+        part = _part(trial_id, epoch)
+        rows, clouds, losses = (
+            tables.read(part).to_pandas() for tables in (self._rows, self._clouds, self._losses)
         )
+        return rows, clouds, losses
 
     def read_artifact(self, key: str) -> bytes | None:
-        """The artifact of this key, or None if it is not there yet."""
-        return self._read_file(f"artifacts/{key}")
+        """Return a shared artifact, or None if it does not exist."""
+        return self.files.read(f"artifacts/{key}")
 
     def write_artifact(self, key: str, content: bytes) -> None:
-        """Store the artifact of this key."""
-        self.write_file(f"artifacts/{key}", content)
+        """Store a shared artifact."""
+        self.files.write(f"artifacts/{key}", content)
 
     def delete_artifact(self, key: str) -> None:
-        """Forget the artifact of this key, if it is there."""
-        self._delete_file(f"artifacts/{key}")
+        """Delete a shared artifact if it exists."""
+        self.files.delete(f"artifacts/{key}")
 
-    def write_file(self, name: str, content: bytes) -> None:
-        """Write ``RUN/name`` whole or not at all."""
-        if self.mirror is not None:
-            self.mirror.write(name, content)  # first: what is in the folder counts as done
-        write_atomically(self.path / name, lambda file: file.write(content))
-
-    def _read_file(self, name: str) -> bytes | None:
-        path = self.path / name
-        if path.exists():
-            return path.read_bytes()
-        return None if self.mirror is None else self.mirror.read(name)
-
-    def _delete_file(self, name: str) -> None:
-        (self.path / name).unlink(missing_ok=True)
-        if self.mirror is not None:
-            self.mirror.delete(name)
-
-    def _is_done(self, trial_id: str, epoch: int) -> bool:
-        return (self.path / "rows" / f"{trial_id}-{epoch:06d}.parquet").exists()
-
-    def _write_table(self, folder: str, part: str, table: pa.Table) -> None:
-        content = io.BytesIO()
-        pq.write_table(table, content, compression="zstd")
-        self.write_file(f"{folder}/{part}.parquet", content.getvalue())
-
-    def _read_table(self, folder: str, part: str, record: type[Record]) -> pa.Table:
-        path = self.path / folder / f"{part}.parquet"
-        if not path.exists():  # a checkpoint without clouds or losses
-            return arrow_schema(record).empty_table()
-        return pq.read_table(path, partitioning=None)
-
-    def _read(self, folder: str, record: type[Record]) -> pa.Table:
-        tables = []
-        for path in sorted((self.path / folder).glob("*.parquet")):
-            table = pq.read_table(path, partitioning=None)
-            if folder == "rows" and not _PART.fullmatch(path.name):
-                table = self._without_done(table)
-            tables.append(table)
-        schema = arrow_schema(record)
-        return (
-            pa.concat_tables(tables, promote_options="default")  # columns came with versions
-            if tables
-            else schema.empty_table()
-        )
-
-    def _without_done(self, failed: pa.Table) -> pa.Table:
-        """Failed rows minus the checkpoints that a later session completed."""
+    def _incomplete(self, failed: pa.Table) -> pa.Table:
+        """Return the failed rows of a trial without checkpoints that were completed later."""
         trial_id = failed["trial"][0].as_py()
         done = pa.array(sorted(self.completed_epochs(trial_id)), type=pa.int64())
         return failed.filter(pc.invert(pc.is_in(failed["epoch"], value_set=done)))
 
-    def _forget_failure_if_complete(self, trial_id: str) -> None:
-        name = f"rows/{trial_id}-failed.parquet"
-        path = self.path / name
-        if path.exists() and not self._without_done(pq.read_table(path)).num_rows:
-            self._delete_file(name)
+    def _delete_failure_if_complete(self, trial_id: str) -> None:
+        part = f"{trial_id}-failed"
+        if self._rows.has(part) and not self._incomplete(self._rows.read(part)).num_rows:
+            self.files.delete(self._rows.name(part))
+
+
+def _part(trial_id: str, epoch: int) -> str:
+    return f"{trial_id}-{epoch:06d}"
+
+
+def _state_name(part: str) -> str:
+    return f"checkpoints/{part}.safetensors"
 
 
 def _failed_rows(trial: Trial, reason: str, *, missing: Collection[int]) -> list[Row]:

@@ -1,8 +1,8 @@
-"""Which dgray wrote a run folder, and with what: rows of different versions are never mixed.
+"""Format of a run folder and the versions that wrote it; rows of two versions are never mixed.
 
-``RUN/run.json`` holds the format of the folder and the versions on which the bits of its rows
-depend. Folders of format 0, before that file was, are taken over if their provenance names no
-other versions. Knows files and what is installed; not what a study is.
+``RUN/run.json`` holds the format of the folder and the versions of the packages that affect the
+bits of its rows. Folders of format 0 have no such file; they are resumed if the versions in their
+provenance are the installed ones.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ import dgray
 from dgray.errors import RunRefusedError
 
 FORMAT_FILE = "run.json"
-RUN_FORMAT = 1  # raised when a folder of the one before cannot be gone on with as it is
-_PROVENANCE = "provenance.json"  # what format 0 has instead
-_RESULTS = ("rows", "artifacts", "search")  # folders of what versions matter to
+RUN_FORMAT = 1  # incremented when folders of the previous format can no longer be resumed
+_PROVENANCE = "provenance.json"  # holds the versions in format 0
+_RESULTS = ("rows", "artifacts", "search")  # folders whose content depends on the versions
 
 
 @dataclass(frozen=True)
 class RunMark:
-    """What ``run.json`` holds: the format, and version by package."""
+    """Content of ``run.json``: the format, and the version of each package."""
 
     format: int
     versions: Mapping[str, str]
 
     def to_bytes(self) -> bytes:
-        """As JSON."""
+        """Return the content of ``run.json``."""
         content = {"format": self.format, "versions": dict(self.versions)}
         return json.dumps(content, indent=2).encode() + b"\n"
 
 
 def mark_here(packages: Sequence[str]) -> RunMark:
-    """The mark of a folder that is written now.
+    """Return the mark of the installed versions.
 
-    ``packages``: those beside dgray on which bits depend.
+    Args:
+        packages: packages besides dgray that affect the bits of rows.
     """
     versions = {"dgray": dgray.__version__}
     return RunMark(
@@ -47,31 +48,32 @@ def mark_here(packages: Sequence[str]) -> RunMark:
 
 
 def refuse_other_format(folder: Path, where: object) -> None:
-    """Of a run that is only read: it must be of a format that this dgray knows.
+    """Check the format of a run before it is read.
 
     Raises:
-        RunRefusedError: it is of a later one.
+        RunRefusedError: a later version of dgray wrote it in a format unknown to this one.
     """
     path = folder / FORMAT_FILE
     mark = _parse(path.read_bytes(), where) if path.exists() else None
     if mark is not None and mark.format > RUN_FORMAT:
-        by = mark.versions.get("dgray", "a later one")
+        writer = mark.versions.get("dgray", "a later version")
         raise RunRefusedError(
-            f"{where}: a run is read by the dgray that wrote it or a later one, but this one is "
-            f"of format {mark.format} (dgray {by}), and dgray {dgray.__version__} knows "
-            f"{RUN_FORMAT}; install dgray {by}, or start anew beside it with --fresh"
+            f"{where}: a run can be read by the version of dgray that wrote it and by later ones, "
+            f"but this run has format {mark.format} (dgray {writer}), and dgray "
+            f"{dgray.__version__} reads formats up to {RUN_FORMAT}; install dgray {writer}, or "
+            "start a new run beside it with --fresh"
         )
 
 
 def refuse_other_versions(folder: Path, here: RunMark, where: object) -> None:
-    """Of a run that is gone on with: its rows must be of the versions that are installed.
+    """Check the format and versions of a run before it is resumed.
 
     Raises:
-        RunRefusedError: names the versions, there and here.
+        RunRefusedError: the rows were written by other versions; the message names them.
     """
     refuse_other_format(folder, where)
     if not any((folder / name).is_dir() for name in _RESULTS):
-        return  # nothing that could be mixed
+        return  # nothing was computed yet
     path = folder / FORMAT_FILE
     if path.exists():
         marks: Sequence[Mapping[str, str]] = [_parse(path.read_bytes(), where).versions]
@@ -81,17 +83,17 @@ def refuse_other_versions(folder: Path, here: RunMark, where: object) -> None:
         name: sorted({mark[name] for mark in marks if name in mark} - {version})
         for name, version in here.versions.items()
     }
-    other = {name: versions for name, versions in there.items() if versions}
-    if other:
-        differs = "; ".join(
+    different = {name: versions for name, versions in there.items() if versions}
+    if different:
+        differences = "; ".join(
             f"{name} {' and '.join(versions)} there, {here.versions[name]} here"
-            for name, versions in other.items()
+            for name, versions in different.items()
         )
-        install = " ".join(f"{name}=={versions[-1]}" for name, versions in other.items())
+        install = " ".join(f"{name}=={versions[-1]}" for name, versions in different.items())
         raise RunRefusedError(
             f"{where}: rows of different versions are never mixed, because they may round "
-            f"differently, but this run was made by {differs}. Install {install}, or start anew "
-            f"beside it with --fresh"
+            f"differently, but this run was written by {differences}. Install {install}, or start "
+            "a new run beside it with --fresh"
         )
 
 
@@ -102,7 +104,7 @@ def _parse(content: bytes, where: object) -> RunMark:
     except (ValueError, KeyError, TypeError) as error:
         raise RunRefusedError(
             f"{where}: {FORMAT_FILE} must hold a format and versions, but it does not "
-            f"({error!r}); start anew beside it with --fresh"
+            f"({error!r}); start a new run beside it with --fresh"
         ) from error
 
 

@@ -1,7 +1,4 @@
-"""One driver a run folder: an exclusive lock that ends with the process that holds it.
-
-Knows the file system only.
-"""
+"""Exclusive lock of a run folder, released when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -18,10 +15,18 @@ LOCK_NAME = ".lock"
 
 
 class RunLock:
-    """Holds ``RUN/.lock`` from construction to ``release`` or the end of the process."""
+    """Lock on ``RUN/.lock``, held from construction to ``release`` or the end of the process.
+
+    The file holds the name of its owner for the message to other drivers. ``filelock`` would
+    truncate it before the lock is taken, and falls back to a lock that outlives a killed process.
+
+    Raises:
+        RunRefusedError: another process holds the lock; the message names it.
+    """
+
+    lost = None  # it cannot be lost, unlike a ``Lease``
 
     def __init__(self, folder: Path) -> None:
-        """Take the lock of ``folder``, or raise RunRefusedError naming who has it."""
         # Not closed by a `with`: the lock lives as long as the open file.
         self._file: TextIO = open(folder / LOCK_NAME, "a+", encoding="utf-8")  # noqa: SIM115
         try:
@@ -31,8 +36,8 @@ class RunLock:
             holder = self._file.read().strip() or "another process"
             self._file.close()
             raise RunRefusedError(
-                f"{folder}: one driver at a time may write a run folder, and {holder} is at it; "
-                f"wait for it, end it, or give another folder with --out"
+                f"{folder}: a run folder can be written by one driver at a time, and this one is "
+                f"locked by {holder}; wait for it, stop it, or give another folder with --out"
             ) from error
         self._file.seek(0)
         self._file.truncate()
@@ -40,7 +45,7 @@ class RunLock:
         self._file.flush()
 
     def release(self) -> None:
-        """Let another driver have the folder."""
-        with contextlib.suppress(ValueError):  # closed already
+        """Release the lock."""
+        with contextlib.suppress(ValueError):  # already closed
             self._file.truncate(0)
             self._file.close()

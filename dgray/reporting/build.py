@@ -56,17 +56,17 @@ def build_report(folder: Path) -> ReportPaths:
     found = replace(found, statements=(*search_statements(searches), *found.statements))
     drawn = [*search_pictures(searches), *pictures(shown)]
     if searches:
-        run.write_file("search.parquet", points_table(searches).to_parquet(index=False))
+        run.files.write("search.parquet", points_table(searches).to_parquet(index=False))
     files = {
         f"figures/{picture.kind.name}.{ending}": content
         for picture in drawn
         for ending, content in picture.formats.items()
     }
     for name, content in files.items():
-        run.write_file(name, content)
+        run.files.write(name, content)
     _remove_outdated(folder / "figures", keep={Path(name).name for name in files})
     page = report_page(table, found, drawn, _source(folder), search_lines(searches))
-    run.write_file("report.html", page.encode())
+    run.files.write("report.html", page.encode())
     rebuild(table, folder / "tensorboard", searches=searches)
     return ReportPaths(
         page=folder / "report.html",

@@ -84,7 +84,7 @@ def write_about(
         "domains": {domain.name: _about_domain(domain) for domain in domains},
     }
     text = json.dumps(about, indent=1)
-    folder.write_file(f"{FOLDER}/{cell_id}/cell.json", text.encode() + b"\n")
+    folder.files.write(f"{FOLDER}/{cell_id}/cell.json", text.encode() + b"\n")
 
 
 def _about_domain(domain: Domain) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def write_event(folder: RunFolder, cell_id: str, event: Asked | Told) -> None:
     """Keep it, whole or not at all."""
     kind = "asked" if isinstance(event, Asked) else "told"
     text = json.dumps(asdict(event), indent=1)
-    folder.write_file(f"{FOLDER}/{cell_id}/{event.number:06d}-{kind}.json", text.encode() + b"\n")
+    folder.files.write(f"{FOLDER}/{cell_id}/{event.number:06d}-{kind}.json", text.encode() + b"\n")
 
 
 def read_events(folder: RunFolder, cell_id: str) -> list[Asked | Told]:

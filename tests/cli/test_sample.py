@@ -20,14 +20,9 @@ from dgray.base.networks.importing.stored import (
 )
 from dgray.cli.find_model import run_recipe
 from dgray.cli.sample import main
-from dgray.config.reading.load import load_study
 from dgray.data.images import to_uint8
-from dgray.engine import local
-from dgray.plan.plan import make_plan
-from dgray.problem.shared import build_artifacts
-from dgray.record.open_run import open_run
 from dgray.record.run_folder import RunFolder
-from dgray.search.build import build_schedule
+from tests.record.local_runs import run_study_text
 
 IMAGES = """\
 name: tiny
@@ -51,24 +46,9 @@ evaluate: {guidance_weight: 1, num_steps: 4, metrics: [path_kl], num_samples: 8}
 """
 
 
-def run_of(folder: Path, text: str) -> Path:
-    (folder / "tiny.yaml").write_text(text)
-    plan = make_plan(load_study(folder / "tiny.yaml"))
-    run = open_run(plan, folder / "run", fresh=False)
-    schedule = build_schedule(plan, run)
-    local.run(
-        schedule,
-        run,
-        lambda workers: build_artifacts(schedule.examples, run),
-        lambda event: None,
-    )
-    run.close()
-    return folder / "run"
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_of(tmp_path_factory.mktemp("images"), IMAGES)
+    return run_study_text(tmp_path_factory.mktemp("images"), IMAGES)
 
 
 def sample(source: Path, out: Path, *arguments: str) -> int:
@@ -140,7 +120,7 @@ def test_the_best_row_of_the_study_is_the_default(run: Path) -> None:
 
 
 def test_points_of_a_mixture_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = run_of(tmp_path, POINTS)
+    run = run_study_text(tmp_path, POINTS)
     assert sample(run, tmp_path / "points.npz", "--num-samples", "5") == 0
     points = np.load(tmp_path / "points.npz")["arr_0"]
     assert points.shape == (5, 2)
@@ -152,7 +132,7 @@ def test_points_of_a_mixture_study(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_trials_of_a_search_are_models_too(tmp_path: Path) -> None:
     searched = POINTS.replace("width: 8", "width: {int: [4, 8]}")
     search = "search: {method: optuna, metrics: {path_kl_change: minimize}, num_trials: 2}\n"
-    run = run_of(tmp_path, searched + search)
+    run = run_study_text(tmp_path, searched + search)
     rows = RunFolder(run).rows()
     trials = set(rows[rows["objective"] == "kl"]["trial"])
     assert trials
@@ -168,7 +148,7 @@ def test_the_best_of_a_search_is_what_it_chose(direction: str, tmp_path: Path) -
         f"search: {{method: optuna, metrics: {{num_parameters: {direction}}}, "
         "num_trials: 8, sampler: {name: random, seed: 0}}\n"
     )
-    run = RunFolder(run_of(tmp_path, searched + search))
+    run = RunFolder(run_study_text(tmp_path, searched + search))
     model = run_recipe(run, trial="best", replicate=0, weight=None)
     assert f"width {4 if direction == 'minimize' else 16}," in model.name
     by_change = run.rows().query("objective == 'kl'")

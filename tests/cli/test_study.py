@@ -17,13 +17,11 @@ from matplotlib.figure import Figure
 
 from dgray.cli.study import main
 from dgray.config.reading.load import load_study
-from dgray.engine import local
 from dgray.plan.plan import Plan, make_plan
-from dgray.problem.shared import build_artifacts
 from dgray.record.open_run import open_run
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
-from dgray.search.schedule import GridSchedule
+from tests.record.local_runs import complete
 
 ROOT = Path(__file__).parents[2]
 STUDY = """\
@@ -74,14 +72,6 @@ def metric_columns(folder: Path) -> pd.DataFrame:
 def plan_of(tmp_path: Path, *overrides: str) -> Plan:
     command(tmp_path)
     return make_plan(load_study(tmp_path / "tiny.yaml", overrides))
-
-
-def complete(plan: Plan, folder: RunFolder) -> None:
-    """What the command line does, without its report."""
-    schedule = GridSchedule(plan.trials, folder)
-    local.run(
-        schedule, folder, lambda workers: build_artifacts(plan.trials, folder), lambda event: None
-    )
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +288,7 @@ def test_a_study_that_is_interrupted_while_its_report_is_drawn_draws_it_next_tim
     run = Path("runs/tiny")
     rows = {path: path.read_bytes() for path in (run / "rows").iterdir()}
     assert main(arguments) == 0
-    assert "nothing is left to run; the report is made anew" in capsys.readouterr().out
+    assert "nothing is left to run; rebuilding the report" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (run / "rows").iterdir()} == rows
     assert files(run) == files(Path("undisturbed"))
 

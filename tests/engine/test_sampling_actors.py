@@ -124,12 +124,12 @@ def test_a_study_with_actors_has_the_rows_of_one_without(tmp_path: Path) -> None
         )
         run = open_run(plan, tmp_path / name, fresh=False)
         engine.run(
-            GridSchedule(plan.trials, run),
-            run,
-            partial(build_artifacts, plan.trials, run),
+            GridSchedule(plan.trials, run.folder),
+            run.folder,
+            partial(build_artifacts, plan.trials, run.folder),
             lambda event: None,
         )
-        rows = run.rows().sort_values(["trial", "replicate", "guidance_weight"])
+        rows = run.folder.rows().sort_values(["trial", "replicate", "guidance_weight"])
         tables.append(rows[list(column_names("metric"))].map(str).reset_index(drop=True))
         run.close()
         assert set(rows["status"]) == {"ok"}, set(rows["reason"])

@@ -34,24 +34,24 @@ def plan(*overrides: str) -> Plan:
 
 
 def test_the_default_folder_is_named_after_the_study() -> None:
-    folder = open_run(plan(), None, fresh=False)
-    assert folder.path == Path("runs/tiny")
-    assert not folder.is_resumed
-    folder.close()
+    run = open_run(plan(), None, fresh=False)
+    assert run.folder.path == Path("runs/tiny")
+    assert not run.is_resumed
+    run.close()
     lock = load_study(Path("runs/tiny/study.lock.yaml"))
     assert [t.id for t in make_plan(lock).trials] == [t.id for t in plan().trials]
 
 
 def test_the_same_study_is_resumed_even_if_it_is_written_otherwise() -> None:
     open_run(plan(), None, fresh=False).close()
-    folder = open_run(
+    run = open_run(
         plan("base.mean_scale=1.10", "description=again", "resources.max_failures=7"),
         None,
         fresh=False,
     )
-    assert folder.is_resumed
-    folder.close()
-    assert "max_failures: 7" in (folder.path / "study.lock.yaml").read_text()
+    assert run.is_resumed
+    run.close()
+    assert "max_failures: 7" in (run.folder.path / "study.lock.yaml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_fresh_takes_a_new_folder_and_leaves_the_old_one() -> None:
     keep.write_bytes(b"rows")
     names = []
     for overrides in ((), ("seed=1",)):
-        folder = open_run(plan(*overrides), None, fresh=True)
-        assert not folder.is_resumed
-        names.append(folder.path.name)
-        folder.close()
+        run = open_run(plan(*overrides), None, fresh=True)
+        assert not run.is_resumed
+        names.append(run.folder.path.name)
+        run.close()
     assert names == ["tiny-2", "tiny-3"]
     assert keep.read_bytes() == b"rows"
-    folder = open_run(plan(), Path("elsewhere"), fresh=True)
-    assert folder.path == Path("elsewhere")
-    folder.close()
+    run = open_run(plan(), Path("elsewhere"), fresh=True)
+    assert run.folder.path == Path("elsewhere")
+    run.close()
 
 
 def test_a_folder_of_something_else_is_refused_untouched() -> None:

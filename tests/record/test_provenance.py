@@ -35,7 +35,7 @@ def record(folder: RunFolder) -> dict[str, Any]:
 
 def test_a_session_is_recorded_from_its_start(plan: Plan, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    session = Session(folder, plan, ["a study.yaml", "--set", "seed=7"], "ray")
+    session = Session(folder.files, plan, ["a study.yaml", "--set", "seed=7"], "ray")
     found = record(folder)
     assert {
         name: found[name] for name in ("study", "seed", "replicates", "threads_per_trial")
@@ -66,9 +66,9 @@ def test_a_session_is_recorded_from_its_start(plan: Plan, tmp_path: Path) -> Non
 
 def test_sessions_add_up_and_keep_their_failures(plan: Plan, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    Session(folder, plan, [], "ray").end("interrupted", {})
-    Session(folder, plan, [], "local").end("incomplete", {"kl-1": "ValueError: no"})
-    Session(folder, plan, [], "local").end("complete", {})
+    Session(folder.files, plan, [], "ray").end("interrupted", {})
+    Session(folder.files, plan, [], "local").end("incomplete", {"kl-1": "ValueError: no"})
+    Session(folder.files, plan, [], "local").end("complete", {})
     sessions = record(folder)["sessions"]
     assert [(s["engine"], s["outcome"]) for s in sessions] == [
         ("ray", "interrupted"),
@@ -84,7 +84,7 @@ def test_no_environment_variable_is_recorded(
 ) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "hunter2-is-my-secret")
     folder = RunFolder(tmp_path / "run")
-    Session(folder, plan, [], "local").end("complete", {})
+    Session(folder.files, plan, [], "local").end("complete", {})
     text = (folder.path / "provenance.json").read_text()
     assert "hunter2" not in text
     assert "SECRET_TOKEN" not in text
@@ -93,7 +93,7 @@ def test_no_environment_variable_is_recorded(
 def test_credentials_in_addresses_are_struck_out(plan: Plan, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     arguments = ["a.yaml", "--out", "s3://me:hunter2@bucket/run"]
-    session = Session(folder, plan, arguments, "ray")
+    session = Session(folder.files, plan, arguments, "ray")
     assert "hunter2" not in (folder.path / "provenance.json").read_text()
     session.engine_started(where="the Ray cluster at http://me:hunter2@10.0.0.1", num_workers=1)
     session.end("incomplete", {"kl-1": "OSError: https://host/a?X-Amz-Signature=hunter2 is gone"})

@@ -80,13 +80,13 @@ def test_rows_of_another_version_are_refused_untouched(package: str) -> None:
     told = str(refused.value)
     assert told.startswith("runs/tiny: rows of different versions are never mixed")
     assert f"{package} 0.0.7 there, {versions[package]} here" in told
-    assert f"Install {package}==0.0.7, or start anew beside it with --fresh" in told
+    assert f"Install {package}==0.0.7, or start a new run beside it with --fresh" in told
     after = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
     assert {p: c for p, c in after.items() if p.name != ".lock"} == {
         p: c for p, c in before.items() if p.name != ".lock"
     }
     fresh = open_run(plan(), None, fresh=True)
-    assert fresh.path == Path("runs/tiny-2")
+    assert fresh.folder.path == Path("runs/tiny-2")
     fresh.close()
 
 
@@ -102,7 +102,7 @@ def test_a_later_format_is_neither_gone_on_with_nor_read(
 ) -> None:
     begin()
     rewrite(format=RUN_FORMAT + 1, versions={"dgray": "99.0"})
-    words = rf"of format {RUN_FORMAT + 1} \(dgray 99.0\).* knows {RUN_FORMAT}; install dgray 99.0"
+    words = rf"of format {RUN_FORMAT + 1} \(dgray 99.0\).* formats up to {RUN_FORMAT}; install dgray 99.0"
     with pytest.raises(RunRefusedError, match=words):
         resume()
     with pytest.raises(RunRefusedError, match=words), reading(RUN):

@@ -127,8 +127,8 @@ def write_run(folder: Path, parts: Iterator[CheckpointResult]) -> Path:
     run = RunFolder(folder)
     for part in parts:
         run.write_result(part)
-    run.write_file("study.lock.yaml", LOCK.encode())
-    run.write_file("provenance.json", json.dumps(PROVENANCE).encode())
+    run.files.write("study.lock.yaml", LOCK.encode())
+    run.files.write("provenance.json", json.dumps(PROVENANCE).encode())
     return folder
 
 

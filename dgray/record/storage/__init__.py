@@ -1,1 +1,1 @@
-"""Runs in object stores: locations, transfers and leases. Needs no torch."""
+"""Runs in object stores: objects, the lease of a driver, and its working copy."""

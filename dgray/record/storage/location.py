@@ -1,7 +1,4 @@
-"""Where a run is: a folder of this machine, or a URI of an object store.
-
-Knows words only; nothing is looked up.
-"""
+"""Place of a run: a local folder, or the URI of an object store."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ _FORMS = "a folder, s3://BUCKET/PATH or gs://BUCKET/PATH"
 
 @dataclass(frozen=True)
 class Uri:
-    """A run in an object store.
+    """URI of a run in an object store.
 
     Attributes:
         scheme: s3 or gs.
         bucket: its name.
-        path: of the run in the bucket, without slashes at its ends; never empty.
+        path: of the run in the bucket; not empty, without leading and trailing slashes.
     """
 
     scheme: str
@@ -37,19 +34,19 @@ class Uri:
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """Last part of the path."""
         return self.path.rpartition("/")[2]
 
     def beside(self, suffix: str) -> Uri:
-        """The same with ``suffix`` after its name."""
+        """Return the URI with ``suffix`` appended to its name."""
         return replace(self, path=self.path + suffix)
 
 
 def location(text: str) -> Path | Uri:
-    """What a user means by the place of a run.
+    """Parse the place of a run as a user gives it.
 
     Raises:
-        RunRefusedError: a URI that dgray cannot use. The message repeats no credentials.
+        RunRefusedError: the URI is not supported; the message does not repeat credentials.
     """
     if not _HAS_SCHEME.match(text):
         return Path(text)
@@ -57,14 +54,14 @@ def location(text: str) -> Path | Uri:
     shown = f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
     if "@" in split.netloc or split.query or split.fragment:
         raise RunRefusedError(
-            f"{shown}: a URI is a bucket and a path and nothing else, but this one has a user, a "
+            f"{shown}: a URI must consist of a bucket and a path, but this one has a user, a "
             "query or a fragment; credentials, region and endpoint come from the environment "
             "(AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, ...)"
         )
     if split.scheme == "file" and split.netloc in ("", "localhost"):
         return Path(unquote(split.path))
     if split.scheme not in SCHEMES:
-        raise RunRefusedError(f"{shown}: a run is kept in {_FORMS}, but not in {split.scheme}://")
+        raise RunRefusedError(f"{shown}: a run can be in {_FORMS}, but not in {split.scheme}://")
     path = split.path.strip("/")
     if not _BUCKET.fullmatch(split.netloc) or {"", ".", ".."} & set(path.split("/")):
         raise RunRefusedError(

@@ -1,10 +1,10 @@
-"""The files of one run as objects: each is there whole or not at all, and every call ends.
+"""Objects of one run in an object store: written atomically, with retries that end.
 
-Writing is one PUT, or a multipart upload that is completed only when every part is there. What is
-transient (no answer, a reset connection, a 500) is tried again with growing pauses for as long as
-the store's patience; then, and at once when the store refuses, a StoreError says what happened.
-Credentials, region and endpoint are the environment's and the cloud libraries' business. Knows
-pyarrow's file systems.
+An object is written with one PUT, or with a multipart upload that is completed only when every
+part has arrived. Transient errors (no answer, a reset connection, status 500) are retried with
+growing pauses for a limited time; then, and at once if the store refuses, StoreError is raised.
+Credentials, region and endpoint come from the environment and the cloud libraries. Built on
+pyarrow's file systems, which need no further packages (fsspec would need s3fs and gcsfs).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from pyarrow import fs
 from dgray.errors import StoreError
 from dgray.record.storage.location import Uri
 
-PATIENCE_SECONDS = 60.0  # less than a lease: a driver ends before another may take over
+PATIENCE_SECONDS = 60.0  # shorter than a lease: a driver stops before another may take over
 CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 10.0  # without a byte a request has failed
-_ATTEMPTS = 2  # of the library itself, before a pause of ours
+SILENCE_SECONDS = 10.0  # a request that transfers nothing for so long has failed
+_ATTEMPTS = 2  # of the library, for each of ours
 _LONGEST_PAUSE = 10.0
 _NO_PERMISSION = (
-    "the store refuses: these credentials may not do this, are missing or have expired; set those "
+    "the store refuses: the credentials are missing, have expired or lack permission; set those "
     "of an account that may list, read, write and delete there (for s3 AWS_PROFILE, or "
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's role; for gs "
     "GOOGLE_APPLICATION_CREDENTIALS)"
 )
 _VARIABLE = re.compile(r"AWS_|GOOGLE_|STORAGE_EMULATOR_HOST$")
-_NO_BUCKET = "there is no such bucket; make it, or correct the URI"
-# What no waiting mends, by the words of the cloud libraries' messages.
+_NO_BUCKET = "there is no such bucket; create it, or correct the URI"
+# Errors that must not be retried, by patterns in the messages of the cloud libraries.
 _REFUSALS = {
     r"NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist|Bucket '.*' not found": _NO_BUCKET,
     r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|SIGNATURE_DOES_NOT_MATCH|"
@@ -54,11 +54,11 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Entry:
-    """An object.
+    """Size and time of an object.
 
     Attributes:
         size: in bytes.
-        modified: when it was last written, by the store's clock, in nanoseconds since 1970.
+        modified: time of the last write by the store's clock, in nanoseconds since 1970.
     """
 
     size: int
@@ -66,14 +66,17 @@ class Entry:
 
 
 class Store:
-    """The objects under one URI, by their names relative to it.
+    """Objects under one URI, by their names relative to it.
 
-    Pickles as URI, patience and the environment that says how to reach it: Ray's writer of rows is
-    a child of Ray's, not of the driver, and may have another. So a pickle may hold a secret.
+    Connects at the first call. Pickles with the environment variables that configure the cloud
+    libraries, because a process of Ray may have others; so a pickle may hold credentials.
+
+    Args:
+        uri: common prefix of the objects.
+        patience: seconds for which a call is retried; default ``PATIENCE_SECONDS``.
     """
 
     def __init__(self, uri: Uri, patience: float | None = None) -> None:
-        """``patience``: seconds for which a call is tried again. Nothing is connected yet."""
         self.uri = uri
         self._patience = PATIENCE_SECONDS if patience is None else patience
         self._has_given_up = False
@@ -84,13 +87,13 @@ class Store:
         return _in_environment, (self.uri, self._patience, _environment())
 
     def once(self) -> Store:
-        """The same without patience."""
+        """Return the same store without retries."""
         return Store(self.uri, 0.0)
 
     def entries(self, folder: str = "") -> dict[str, Entry]:
-        """All objects, or those under a folder, by name; empty if there are none."""
-        at = f"{self._root}/{folder}".rstrip("/")
-        selector = fs.FileSelector(at, recursive=True)
+        """Return all objects, or those in a folder, by name."""
+        prefix = f"{self._root}/{folder}".rstrip("/")
+        selector = fs.FileSelector(prefix, recursive=True)
         try:
             infos = self._call(lambda files: files.get_file_info(selector))
         except FileNotFoundError:
@@ -99,22 +102,22 @@ class Store:
         return {
             info.path[start:]: Entry(info.size, info.mtime_ns or 0)
             for info in infos
-            if info.type == fs.FileType.File  # the others are what a console shows as folders
+            if info.type == fs.FileType.File  # not the folders
         }
 
     def entry(self, name: str) -> Entry | None:
-        """One object, or None."""
+        """Return one object, or None if it does not exist."""
         info = self._call(lambda files: files.get_file_info(f"{self._root}/{name}"))
         return Entry(info.size, info.mtime_ns or 0) if info.type == fs.FileType.File else None
 
     def read(self, name: str) -> bytes | None:
-        """The content of an object, or None."""
+        """Return the content of an object, or None if it does not exist."""
 
         def get(files: fs.FileSystem) -> bytes:
             with files.open_input_file(f"{self._root}/{name}") as file:
                 content: bytes = file.read()
                 if len(content) != file.size():
-                    raise OSError(f"{name}: {len(content)} bytes came of {file.size()}")
+                    raise OSError(f"{name}: received {len(content)} of {file.size()} bytes")
             return content
 
         try:
@@ -123,7 +126,7 @@ class Store:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Put an object in place, whole or not at all."""
+        """Write an object atomically."""
 
         def put(files: fs.FileSystem) -> None:
             with files.open_output_stream(f"{self._root}/{name}") as file:
@@ -135,7 +138,7 @@ class Store:
             raise self._error(_NO_BUCKET) from error
 
     def delete(self, name: str) -> None:
-        """Remove an object, if it is there."""
+        """Delete an object if it exists."""
         try:
             self._call(lambda files: files.delete_file(f"{self._root}/{name}"))
         except FileNotFoundError:
@@ -146,7 +149,10 @@ class Store:
         return f"{self.uri.bucket}/{self.uri.path}"
 
     def _call(self, operation: Callable[[fs.FileSystem], _Answer]) -> _Answer:
-        """Try until it works, is refused, or patience ends: once only, until it works again."""
+        """Retry until the call succeeds, is refused, or the patience ends.
+
+        After that, calls are not retried until one succeeds.
+        """
         start = time.monotonic()
         patience = 0.0 if self._has_given_up else self._patience
         for attempt in itertools.count():
@@ -161,7 +167,7 @@ class Store:
             except StoreError as error:
                 raise self._error(str(error)) from error
             except OSError as error:
-                if str(error).startswith("No such file"):  # so pyarrow lists an empty gs:// folder
+                if str(error).startswith("No such file"):  # pyarrow, for an empty gs:// folder
                     raise FileNotFoundError(str(error)) from error
                 if (refusal := _refusal(str(error))) is not None:
                     raise self._error(refusal) from error
@@ -170,23 +176,23 @@ class Store:
                 if waited + pause > patience:
                     self._has_given_up = True
                     raise self._error(
-                        f"the store did not answer as it should for {waited:.0f} s "
-                        f"({_short(str(error))}); what is there is whole and kept"
+                        f"the store has failed for {waited:.0f} s ({_short(str(error))}); what "
+                        "was written is complete and kept"
                     ) from error
                 time.sleep(pause)
-        raise AssertionError("the attempts never end")
+        raise AssertionError("unreachable: attempts are not limited")
 
-    def _error(self, words: str) -> StoreError:
-        return StoreError(f"{self.uri}: {words}")
+    def _error(self, message: str) -> StoreError:
+        return StoreError(f"{self.uri}: {message}")
 
 
 def _environment() -> dict[str, str]:
-    """The variables that the cloud libraries look at."""
+    """Return the variables that the cloud libraries read."""
     return {name: value for name, value in os.environ.items() if _VARIABLE.match(name)}
 
 
 def _in_environment(uri: Uri, patience: float, environment: Mapping[str, str]) -> Store:
-    """A store in another process, reached as it was in the one that pickled it."""
+    """Return an unpickled store, after setting the variables of the process that pickled it."""
     for name in _environment().keys() - environment.keys():
         del os.environ[name]
     os.environ.update(environment)
@@ -194,19 +200,19 @@ def _in_environment(uri: Uri, patience: float, environment: Mapping[str, str]) -
 
 
 def _connect(uri: Uri, patience: float) -> fs.FileSystem:
-    """The file system of a URI's bucket.
+    """Return the file system of the URI's bucket.
 
     Raises:
-        StoreError: this pyarrow has none.
-        OSError: the region cannot be found out.
+        StoreError: this build of pyarrow does not support the scheme.
+        OSError: the region of the bucket cannot be determined.
     """
     make: Any
     try:
         make = fs.S3FileSystem if uri.scheme == "s3" else fs.GcsFileSystem
     except ImportError as error:
         raise StoreError(
-            f"the pyarrow that is installed here was built without {uri.scheme}://; install the "
-            "one of PyPI: pip install --force-reinstall pyarrow"
+            f"the installed pyarrow was built without {uri.scheme}://; install the one from "
+            "PyPI: pip install --force-reinstall pyarrow"
         ) from error
     if uri.scheme == "gs":
         scheme, _, host = os.environ.get("STORAGE_EMULATOR_HOST", "").rpartition("://")
@@ -229,20 +235,20 @@ def _connect(uri: Uri, patience: float) -> fs.FileSystem:
         request_timeout=SILENCE_SECONDS,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
         allow_delayed_open=True,  # a small object is one PUT
-        background_writes=False,  # what failed is known when the write returns
+        background_writes=False,  # errors are raised by the write itself
     )
 
 
 def s3_endpoint() -> str | None:
-    """What speaks S3's protocol other than Amazon, as the environment says; None: Amazon."""
-    # pyarrow looks at these variables too, but then takes the bucket's name for a host's.
+    """Return the endpoint of an S3-compatible store from the environment; None for Amazon S3."""
+    # pyarrow reads these variables too, but then uses the bucket as part of the host name.
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def _refusal(message: str) -> str | None:
-    return next((words for text, words in _REFUSALS.items() if re.search(text, message)), None)
+    return next((rule for pattern, rule in _REFUSALS.items() if re.search(pattern, message)), None)
 
 
 def _short(message: str) -> str:
-    """Without the request's id and the like."""
+    """Return the message without the request id."""
     return " ".join(message.split()).partition(" (Request ID")[0][:300]

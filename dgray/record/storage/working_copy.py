@@ -1,8 +1,7 @@
-"""A run of an object store on this machine: the record copied, what is large read when asked for.
+"""Local working copy of a run in an object store, for drivers and for readers of the run.
 
-The store is the record. A working copy is made anew from it and removed in the end; a file is in
-it only if it is in the store, since it is put there first (``RunFolder`` with the store as its
-mirror). Knows the store and files.
+The store is the record. A working copy is downloaded when a run is opened and removed when it is
+closed; checkpoints and artifacts are read from the store when they are needed.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ from dgray.record.run_format import refuse_other_format
 from dgray.record.storage.location import Uri
 from dgray.record.storage.store import Store, s3_endpoint
 
-# Checkpoints and artifacts are fetched by name; a report is made from the record.
-_RECORD = re.compile(
+# What a report is made from. Checkpoints and artifacts are read from the store by name.
+_COPIED = re.compile(
     r"(rows|samples|losses)/[^/]+\.parquet|search/[^/]+/[^/]+\.json|[^/]+\.(yaml|json)"
 )
-_OF_REPORT = ("report.html", "report.parquet", "search.parquet", "optuna.journal")
-_FOLDERS_OF_REPORT = ("figures", "tensorboard")
-_AT_A_TIME = 16  # requests; they wait for the network, not for the processor
+_REPORT_FILES = ("optuna.journal", "search.parquet", "report.parquet", "report.html")  # in order
+_REPORT_FOLDERS = ("figures", "tensorboard")
+_MAX_REQUESTS = 16  # at a time; bound by the network
 
 
 def working_folder(uri: Uri) -> Path:
-    """Where a driver on this machine keeps its working copy of a run."""
+    """Return the folder of the working copy of a run on this machine."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    identity = f"{uri} at {s3_endpoint()}"  # stores may have buckets of the same name
+    identity = f"{uri} at {s3_endpoint()}"  # buckets of two stores may share a name
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     return cache / "dgray" / "runs" / f"{uri.name}-{digest}"
 
 
 def copy_record(store: Store, names: Iterable[str], folder: Path) -> None:
-    """Fill ``folder`` with what these names hold of rows, clouds, losses and searches."""
+    """Copy rows, clouds, losses, searches and metadata to ``folder``, given all names."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(name: str) -> None:
@@ -50,47 +49,47 @@ def copy_record(store: Store, names: Iterable[str], folder: Path) -> None:
         if content is not None:
             write_atomically(folder / name, lambda file: file.write(content))
 
-    wanted = [name for name in names if _RECORD.fullmatch(name) and not name.startswith(".")]
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        list(pool.map(fetch, wanted))
+    copied = [name for name in names if _COPIED.fullmatch(name) and not name.startswith(".")]
+    with ThreadPoolExecutor(_MAX_REQUESTS) as pool:
+        list(pool.map(fetch, copied))
 
 
 def remove(folder: Path) -> None:
-    """Of an earlier driver, or one's own in the end."""
+    """Remove a working copy."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish_report(store: Store, folder: Path) -> None:
-    """Put the report's files into the store, the page last, and remove those of an earlier one."""
-    files = [folder / name for name in _OF_REPORT]
-    for kept in _FOLDERS_OF_REPORT:
-        files += sorted((folder / kept).rglob("*"))
+    """Upload the files of a report, the page last, and delete files of earlier reports."""
+    files = [folder / name for name in _REPORT_FILES]
+    for name in _REPORT_FOLDERS:
+        files += sorted((folder / name).rglob("*"))
     names = [str(p.relative_to(folder)) for p in files if p.is_file()]
-    names.sort(key=_OF_REPORT.__contains__)
-    there = [n for kept in _FOLDERS_OF_REPORT for n in store.entries(kept)]
+    names.sort(key=_REPORT_FILES.__contains__)
+    earlier = {name for subfolder in _REPORT_FOLDERS for name in store.entries(subfolder)}
 
     def put(name: str) -> None:
         store.write(name, (folder / name).read_bytes())
 
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(_MAX_REQUESTS) as pool:
         list(pool.map(put, names[:-1]))
-        list(pool.map(store.delete, set(there) - set(names)))
+        list(pool.map(store.delete, earlier - set(names)))
     for name in names[-1:]:
         put(name)
 
 
 def copy_to_read(store: Store, folder: Path) -> None:
-    """Fill ``folder`` with the record of a run that is there.
+    """Copy the record of a run to ``folder``.
 
     Raises:
-        RunRefusedError: none is.
-        StoreError: it cannot be read.
+        RunRefusedError: there is no run, or it has another format.
+        StoreError: the store cannot be read.
     """
     names = store.entries()
     if not any(name.startswith("rows/") for name in names):
         raise RunRefusedError(
-            f"{store.uri}: a run has rows/, and nothing of that name is there; give the URI that "
-            "python -m dgray.study was given with --out"
+            f"{store.uri}: there is no run here, because there is no rows/; give the URI that was "
+            "given to python -m dgray.study with --out"
         )
     copy_record(store, names, folder)
     refuse_other_format(folder, store.uri)
@@ -98,11 +97,11 @@ def copy_to_read(store: Store, folder: Path) -> None:
 
 @contextlib.contextmanager
 def reading(place: Path | Uri) -> Iterator[RunFolder]:
-    """A run to read; of a URI a copy that is removed in the end.
+    """Open a run for reading; of a run in an object store, a temporary copy.
 
     Raises:
-        RunRefusedError: there is none, or it is of another format.
-        StoreError: it cannot be read.
+        RunRefusedError: there is no run, or it has another format.
+        StoreError: the store cannot be read.
     """
     if isinstance(place, Path):
         refuse_other_format(place, place)
@@ -111,4 +110,4 @@ def reading(place: Path | Uri) -> Iterator[RunFolder]:
     store = Store(place)
     with tempfile.TemporaryDirectory(prefix="dgray-run-", ignore_cleanup_errors=True) as folder:
         copy_to_read(store, Path(folder) / place.name)
-        yield RunFolder(Path(folder) / place.name, store)
+        yield RunFolder(Path(folder) / place.name, store, str(place))

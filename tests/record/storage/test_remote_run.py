@@ -16,18 +16,15 @@ import pandas as pd
 import pytest
 
 from dgray.cli import report, sample, study
-from dgray.config.reading.load import load_study
 from dgray.engine import local
 from dgray.engine.events import CheckpointDone, Event
-from dgray.plan.plan import make_plan
-from dgray.problem.shared import build_artifacts
 from dgray.record.open_run import open_run
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import working_folder
 from dgray.search.build import build_schedule
-from dgray.search.schedule import GridSchedule
+from tests.record.local_runs import run_study_text
 from tests.record.storage.conftest import ENVIRONMENT, Bucket
 from tests.record.storage.faulty_proxy import Fault, FaultyProxy
 from tests.record.storage.remote import STUDY, plan_of, rows_of
@@ -58,17 +55,7 @@ def without_time(name: str) -> str:
 def in_a_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same study, undisturbed, in a folder."""
     path = tmp_path_factory.mktemp("in-a-folder")
-    (path / "tiny.yaml").write_text(STUDY)
-    plan = make_plan(load_study(path / "tiny.yaml"))
-    run = open_run(plan, path / "run", fresh=False)
-    local.run(
-        GridSchedule(plan.trials, run),
-        run,
-        lambda workers: build_artifacts(plan.trials, run),
-        lambda event: None,
-    )
-    run.close()
-    return path / "run"
+    return run_study_text(path, STUDY)
 
 
 @contextlib.contextmanager
@@ -185,9 +172,11 @@ def test_the_store_wins_over_what_a_dead_driver_left_here(bucket: Bucket) -> Non
     bucket.put("../outside.json", b"{}")
     run = open_run(plan, uri, fresh=False)
     assert not left.exists()
-    assert (run.path / "study.lock.yaml").read_bytes() == bucket.objects()["study.lock.yaml"]
+    assert (run.folder.path / "study.lock.yaml").read_bytes() == bucket.objects()[
+        "study.lock.yaml"
+    ]
     run.close()
-    assert not run.path.exists()
+    assert not run.folder.path.exists()
 
 
 def test_a_search_is_resumed_from_its_events_in_the_store(
@@ -205,8 +194,8 @@ def test_a_search_is_resumed_from_its_events_in_the_store(
 
         with contextlib.suppress(KeyboardInterrupt):
             local.run(
-                build_schedule(plan, run),
-                run,
+                build_schedule(plan, run.folder),
+                run.folder,
                 lambda workers: {},
                 observe,
                 run_trial=analytic_trial,

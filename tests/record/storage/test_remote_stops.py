@@ -55,8 +55,8 @@ def test_a_failing_store_ends_the_study_with_a_message_and_no_partial_files(
     uri = bucket.uri()
     assert study.main(["tiny.yaml", "--engine", engine, "--out", uri]) == 1
     (message,) = capfd.readouterr().err.splitlines()
-    assert f"{uri}: the store did not answer as it should for " in message
-    assert "whole and kept" in message
+    assert f"{uri}: the store has failed for " in message
+    assert "complete and kept" in message
     assert message.endswith(
         f"To resume: python -m dgray.study tiny.yaml --engine {engine} --out {uri}"
     )
@@ -86,7 +86,7 @@ def test_a_failing_store_ends_reports_and_samples_with_a_message(
     proxy.choose = lambda method, path: Fault(reset="before")
     assert command(bucket.uri()) == 1
     (message,) = capfd.readouterr().err.splitlines()
-    assert message.startswith(f"{bucket.uri()}: the store did not answer as it should for ")
+    assert message.startswith(f"{bucket.uri()}: the store has failed for ")
 
 
 def test_a_second_driver_is_refused_before_it_starts(
@@ -95,7 +95,7 @@ def test_a_second_driver_is_refused_before_it_starts(
     first = open_run(plan_of(STUDY), location(bucket.uri()), fresh=False)
     assert study.main(["tiny.yaml", "--engine", "local", "--out", bucket.uri()]) == 2
     told = capfd.readouterr().err
-    assert f"one driver at a time may write a run, and process {os.getpid()} on " in told
+    assert f"one driver at a time, and this one is locked by process {os.getpid()} on " in told
     assert first.lost is None
     first.close()
 
@@ -125,7 +125,7 @@ def test_a_driver_whose_lease_is_taken_stops_and_writes_no_more(
     [
         ("s3://no-such-bucket-at-all/x", None, "there is no such bucket"),
         ("BUCKET", Fault(status=403, code="AccessDenied"), "the store refuses"),
-        ("BUCKET", Fault(reset="before"), "did not answer as it should"),
+        ("BUCKET", Fault(reset="before"), "the store has failed"),
         ("hdfs://node/x", None, "not in hdfs://"),
         ("s3://an-id:hunter2-is-my-secret@bucket/x", None, "the environment (AWS_"),
     ],
@@ -155,10 +155,10 @@ def test_what_cannot_be_reached_is_refused_before_anything_is_started(
 def test_fresh_and_other_studies_and_other_things(bucket: Bucket) -> None:
     plan, uri = plan_of(STUDY), location(bucket.uri())
     first = open_run(plan, uri, fresh=True)
-    assert str(first.where) == bucket.uri()
+    assert str(first.folder.where) == bucket.uri()
     assert not first.is_resumed
     second = open_run(plan, uri, fresh=True)
-    assert str(second.where) == bucket.uri("a/tiny-2")
+    assert str(second.folder.where) == bucket.uri("a/tiny-2")
     first.close()
     second.close()
     again = open_run(plan, uri, fresh=False)
