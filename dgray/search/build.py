@@ -1,4 +1,4 @@
-"""The schedule of a plan: a grid's, or searches with Optuna's storage beside the rows."""
+"""Builds the schedule of a plan: its grid, and the searches with their journal for dashboards."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dgray.search.schedule import (
     no_recall,
 )
 
-JOURNAL = "optuna.journal"  # of the run folder; optuna-dashboard opens it
+JOURNAL = "optuna.journal"  # in the run folder; for optuna-dashboard
 
 
 def build_schedule(plan: Plan, folder: RunFolder, recall: Recall = no_recall) -> Schedule:
-    """What is left to run of a plan; ``recall``: see ``Recall``."""
-    fixed = GridSchedule(plan.trials, folder, recall)
+    """Return the schedule of the trials that are missing in ``folder``."""
+    grid = GridSchedule(plan.trials, folder, recall)
     cells = cells_of(plan.study)
     if not cells:
-        return fixed
+        return grid
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_journal(folder.path / JOURNAL)
     return SearchSchedule(
-        fixed, [CellSearch(plan.study, cell, folder, storage, recall) for cell in cells]
+        grid, [CellSearch(plan.study, cell, folder, storage, recall) for cell in cells]
     )

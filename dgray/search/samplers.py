@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners from a study's fields. Knows Optuna; nothing of trials."""
+"""Builds Optuna's samplers and pruners from the fields of a study."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _SAMPLERS: dict[str, type[BaseSampler]] = {
 
 
 def build_sampler(config: SearchSampler, seed: int, number: int) -> BaseSampler:
-    """A fresh sampler for the point of one number.
+    """Return a new sampler for the point with this number.
 
-    Its generator is a function of the study's seed and that number, so that the next point after a
-    restart is the one that would have come without. A quasi-random sequence is one sequence, whose
-    position Optuna keeps in its study, so its seed is the same for all points.
+    Its generator is a function of the seed and the number, so that a resumed search suggests the
+    same points. A quasi-random sampler has the same seed for all points, because they form one
+    sequence whose position Optuna keeps in its study.
     """
     kind = _SAMPLERS[config.name]
-    of_point = () if config.name == "qmc" else (number,)
-    digest = hashlib.sha256(repr((seed, config.name, *of_point)).encode()).digest()
+    salt = () if config.name == "qmc" else (number,)
+    digest = hashlib.sha256(repr((seed, config.name, *salt)).encode()).digest()
     arguments: dict[str, Any] = dict(config.arguments)
     arguments["seed"] = int.from_bytes(digest[:4], "little") >> 1
     if config.name == "qmc":
-        arguments["warn_asynchronous_seeding"] = False  # its seed is given
+        arguments["warn_asynchronous_seeding"] = False  # it has a seed
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # half of them are
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return kind(**arguments)
 
 
 def build_pruner(config: EarlyStopping | None, first: int, last: int) -> BasePruner:
-    """What stops trials; ``first`` and ``last``: epochs of their checkpoints."""
+    """Return the pruner; ``first`` and ``last``: epochs of the checkpoints of a trial."""
     if config is None:
         return optuna.pruners.NopPruner()
     if config.method == "asha":

@@ -1,196 +1,210 @@
-"""What an engine is told to run: trials one after the other, and when to stop one.
-
-Knows plans and run folders; neither Ray nor how a trial is computed.
-"""
+"""Order in which an engine runs the trials of a plan, and when it stops one early."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Protocol
+
+from typing_extensions import override
 
 from dgray.plan.cost import trial_seconds
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
 
-# Copies known results of a trial into the run folder (``dgray.engine.result_cache``).
+# Copies cached results of a trial into the run folder (``dgray.engine.result_cache``).
 Recall = Callable[[Trial], None]
 
 
 class Schedule(Protocol):
-    """Asked by an engine from one thread."""
+    """Trials of a study in the order in which they are run; used from one thread."""
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """All that are known so far, as far as they are to be trained."""
+        """Trials suggested so far, up to the epoch at which they are to end."""
         ...
 
     @property
     def examples(self) -> tuple[Trial, ...]:
-        """Trials whose artifacts are all that any trial to come needs; none if none comes."""
+        """Trials that need every artifact that any trial to come needs; empty if none comes."""
         ...
 
     @property
     def num_to_come(self) -> int:
-        """Trials that are not known yet, as far as their number is."""
+        """Number of trials that are not in ``trials`` yet, as far as it is known."""
         ...
 
     def next(self) -> Trial | None:
-        """A trial to be started now; None: none at the moment."""
+        """Return a trial to start now; None if there is none at the moment."""
         ...
 
     def is_over(self) -> bool:
-        """Whether no more will come, whatever the running ones give."""
+        """Return whether no further trial will be started."""
         ...
 
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
-        """The rows of a checkpoint are there; whether the trial is to stop at it."""
+        """Report the rows of a checkpoint; return whether the trial should stop at it."""
         ...
 
     def finished(self, trial_id: str, failure: str | None) -> None:
-        """A trial ended; ``failure``: why it has not all its checkpoints."""
+        """Report the end of a trial; ``failure``: reason why checkpoints are missing."""
         ...
 
 
 def no_recall(trial: Trial) -> None:
-    """Where there is no cache, nothing is recalled."""
+    """Recall nothing: there is no cache."""
 
 
-class GridSchedule:
-    """Every trial of a plan that owes rows, costly ones first, so that workers end together."""
+class GridSchedule(Schedule):
+    """Incomplete trials of a plan, the longest first so that workers end at the same time.
+
+    Args:
+        trials: of the plan.
+        folder: its complete trials are not run again.
+        recall: copies cached results into the folder.
+    """
 
     def __init__(
         self, trials: Iterable[Trial], folder: RunFolder, recall: Recall = no_recall
     ) -> None:
-        """``folder``: what it holds is not run again; ``recall``: fills it with what is known."""
         self._folder, self._recall = folder, recall
-        self.trials = tuple(trials)
-        owed = [trial for trial in self.trials if folder.missing_epochs(trial)]
-        self.examples = tuple(owed)
-        self.num_to_come = 0
-        self._owed = deque(sorted(owed, key=trial_seconds, reverse=True))
+        self._trials = tuple(trials)
+        self._examples = tuple(trial for trial in self._trials if folder.missing_epochs(trial))
+        self._queue = deque(sorted(self._examples, key=trial_seconds, reverse=True))
 
+    @property
+    @override
+    def trials(self) -> tuple[Trial, ...]:
+        return self._trials
+
+    @property
+    @override
+    def examples(self) -> tuple[Trial, ...]:
+        return self._examples
+
+    @property
+    @override
+    def num_to_come(self) -> int:
+        return 0
+
+    @override
     def next(self) -> Trial | None:
-        """See ``Schedule``."""
-        while self._owed:
-            trial = self._owed.popleft()
+        while self._queue:
+            trial = self._queue.popleft()
             self._recall(trial)
             if self._folder.missing_epochs(trial):
                 return trial
         return None
 
+    @override
     def is_over(self) -> bool:
-        """See ``Schedule``."""
-        return not self._owed
+        return not self._queue
 
+    @override
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
-        """See ``Schedule``: every trial of a grid trains to its end."""
         return False
 
+    @override
     def finished(self, trial_id: str, failure: str | None) -> None:
-        """See ``Schedule``."""
+        return None
 
 
 class Search(Protocol):
-    """The search of one cell (``dgray.search.cell_search``), as a schedule sees it."""
+    """Search of one cell (``dgray.search.cell_search``) as a schedule uses it."""
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """Of all points so far."""
+        """Trials of all points so far."""
         ...
 
     @property
     def example(self) -> Trial:
-        """A trial whose artifacts are those of all."""
+        """Trial that needs the artifacts of all trials of the search."""
         ...
 
     @property
     def num_asked(self) -> int:
-        """Points so far."""
+        """Number of points suggested so far."""
         ...
 
     @property
     def num_to_come(self) -> int:
-        """Points that will still be asked for; 0 where only time limits them."""
+        """Number of points that will still be suggested; 0 if only time limits them."""
         ...
 
     def ask(self) -> Trial | None:
-        """A point to be run now; None: none at the moment."""
+        """Return a trial to start now; None if there is none at the moment."""
         ...
 
     def is_over(self) -> bool:
-        """Whether no further point will be asked for."""
+        """Return whether no further trial will be started."""
         ...
 
     def owns(self, trial_id: str) -> bool:
-        """Whether the trial is one of its points."""
+        """Return whether a running point has this trial."""
         ...
 
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
-        """See ``Schedule``."""
+        """Report the rows of a checkpoint; return whether the trial should stop at it."""
         ...
 
     def finished(self, trial_id: str, failure: str | None) -> None:
-        """See ``Schedule``."""
+        """Report the end of a trial; ``failure``: reason why checkpoints are missing."""
         ...
 
 
-class SearchSchedule:
-    """The base and the controls, then the searches of all cells, fewest asked first."""
+class SearchSchedule(Schedule):
+    """Trials outside of the searches, then those of all searches, fewest points first.
 
-    def __init__(self, fixed: GridSchedule, searches: Iterable[Search]) -> None:
-        """``fixed``: trials that no search asks for."""
-        self._fixed = fixed
+    Args:
+        grid: base and controls.
+        searches: one per cell.
+    """
+
+    def __init__(self, grid: GridSchedule, searches: Iterable[Search]) -> None:
+        self._grid = grid
         self._searches = list(searches)
 
     @property
+    @override
     def trials(self) -> tuple[Trial, ...]:
-        """See ``Schedule``."""
-        found = [t for search in self._searches for t in search.trials]
-        return tuple({trial.id: trial for trial in (*self._fixed.trials, *found)}.values())
+        searched = (trial for search in self._searches for trial in search.trials)
+        return tuple({trial.id: trial for trial in (*self._grid.trials, *searched)}.values())
 
     @property
+    @override
     def examples(self) -> tuple[Trial, ...]:
-        """See ``Schedule``."""
         open_searches = [search for search in self._searches if not search.is_over()]
-        return (*self._fixed.examples, *(search.example for search in open_searches))
+        return (*self._grid.examples, *(search.example for search in open_searches))
 
     @property
+    @override
     def num_to_come(self) -> int:
-        """See ``Schedule``."""
         return sum(search.num_to_come for search in self._searches)
 
+    @override
     def next(self) -> Trial | None:
-        """See ``Schedule``."""
-        fixed = self._fixed.next()
-        if fixed is not None:
-            return fixed
+        trial = self._grid.next()
+        if trial is not None:
+            return trial
         for search in sorted(self._searches, key=lambda search: search.num_asked):
             trial = search.ask()
             if trial is not None:
                 return trial
         return None
 
+    @override
     def is_over(self) -> bool:
-        """See ``Schedule``."""
-        return self._fixed.is_over() and all(search.is_over() for search in self._searches)
+        return self._grid.is_over() and all(search.is_over() for search in self._searches)
 
+    @override
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
-        """See ``Schedule``."""
-        return any(
-            search.checkpoint(trial_id, epoch)
-            for search in self._searches
-            if search.owns(trial_id)
-        )
+        return any(search.checkpoint(trial_id, epoch) for search in self._owners(trial_id))
 
+    @override
     def finished(self, trial_id: str, failure: str | None) -> None:
-        """See ``Schedule``."""
-        for search in self._searches:
-            if search.owns(trial_id):
-                search.finished(trial_id, failure)
+        for search in self._owners(trial_id):
+            search.finished(trial_id, failure)
 
-
-def trained_until(trial: Trial, epoch: int) -> Trial:
-    """The trial as if an epoch were its last: one that was stopped there owes no more."""
-    return replace(trial, epochs=tuple(each for each in trial.epochs if each <= epoch))
+    def _owners(self, trial_id: str) -> list[Search]:
+        return [search for search in self._searches if search.owns(trial_id)]

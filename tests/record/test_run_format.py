@@ -102,7 +102,7 @@ def test_a_later_format_is_neither_gone_on_with_nor_read(
 ) -> None:
     begin()
     rewrite(format=RUN_FORMAT + 1, versions={"dgray": "99.0"})
-    words = rf"of format {RUN_FORMAT + 1} \(dgray 99.0\).* formats up to {RUN_FORMAT}; install dgray 99.0"
+    words = rf"has format {RUN_FORMAT + 1} \(dgray 99.0\).* up to {RUN_FORMAT}; install dgray 99.0"
     with pytest.raises(RunRefusedError, match=words):
         resume()
     with pytest.raises(RunRefusedError, match=words), reading(RUN):

@@ -19,7 +19,7 @@ from dgray.plan.cells import cells_of
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
-from dgray.search.early_stopping import Judge
+from dgray.search.early_stopping import RoundPruner
 from dgray.search.records import Asked, Told, read_events
 from dgray.search.samplers import _SAMPLERS
 from tests.search.analytic import finish, load, result
@@ -136,7 +136,7 @@ def test_a_resumed_search_repeats_nothing_and_leaves_nothing_running(
         complete(second, run, trial)
     rest = run_all(second, run)
     assert len(rest) == 4
-    states = [t.state for t in second._optuna.get_trials()]
+    states = [t.state for t in second._optuna.optuna_study.get_trials()]
     assert states == [TrialState.COMPLETE] * 10
     assert len({str(point) for point in points(study, tmp_path / "run")}) == 10
 
@@ -183,7 +183,7 @@ def test_nan_and_failures_are_failures(tmp_path: Path) -> None:
     outcomes = told(study, tmp_path / "run")
     assert [o.state for o in outcomes] == ["FAIL"] * 3
     assert outcomes[1].reason == "its worker was lost"
-    assert outcomes[0].reason == "no setting has every number that the search asks for"
+    assert outcomes[0].reason == "no setting has a finite value of each metric of the search"
     assert search.is_over()
 
 
@@ -192,7 +192,7 @@ def test_constraints_choose_among_settings_and_reach_optuna(tmp_path: Path) -> N
     search, run = start(study, tmp_path / "run")
     run_all(search, run)
     assert [o.excess for o in told(study, tmp_path / "run")] == [{"num_parameters": 50.0}] * 2
-    assert search._optuna.get_trials()[0].constraints == {"num_parameters": 50.0}
+    assert search._optuna.optuna_study.get_trials()[0].constraints == {"num_parameters": 50.0}
 
 
 def test_several_metrics_come_from_one_setting(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_several_metrics_come_from_one_setting(tmp_path: Path) -> None:
         change, kl, seconds = outcome.values
         assert kl == pytest.approx(-(change - 0.005))
         assert seconds == 4.0  # of both checkpoints
-    assert len(search._optuna.best_trials) >= 1
+    assert len(search._optuna.optuna_study.best_trials) >= 1
 
 
 @pytest.mark.parametrize("rounds", ["null", "4"])
@@ -225,7 +225,7 @@ def test_a_bad_trial_is_stopped_and_its_rows_stay(
                 if search.checkpoint(trial.id, epoch):
                     break
             search.finished(trial.id, None)
-        states.append([t.state for t in search._optuna.get_trials()])
+        states.append([t.state for t in search._optuna.optuna_study.get_trials()])
     assert states[0] == states[1]
     pruned = [o for o in told(study, tmp_path / "run") if o.state == "PRUNED"]
     assert pruned
@@ -280,9 +280,9 @@ def test_a_point_of_the_same_round_that_was_told_of_judges_no_other(tmp_path: Pa
     (cell,) = cells_of(load(tmp_path, "search.rounds=2"))
     verdicts = []
     for known in ({0: 1.0, 1: 3.0}, {0: 1.0, 1: 3.0, 2: 10.0}):
-        judge = Judge(cell.search, optuna.pruners.MedianPruner(n_startup_trials=1))
+        pruner = RoundPruner(cell.search, optuna.pruners.MedianPruner(n_startup_trials=1))
         for number, value in known.items():
-            judge.learn(
+            pruner.add(
                 Told(
                     event=number,
                     number=number,
@@ -291,8 +291,8 @@ def test_a_point_of_the_same_round_that_was_told_of_judges_no_other(tmp_path: Pa
                     intermediate={"10": value, "20": value},
                 )
             )
-        verdicts.append([judge.stops(3, {10: value}) for value in (1.5, 2.5)])
-        assert judge.stops(4, {10: 2.5}) == (len(known) == 2)  # the next round does look at it
+        verdicts.append([pruner.should_stop(3, {10: value}) for value in (1.5, 2.5)])
+        assert pruner.should_stop(4, {10: 2.5}) == (len(known) == 2)  # the next round
     assert verdicts == [[False, True]] * 2
 
 

@@ -67,7 +67,7 @@ def test_a_driver_that_died_is_waited_for_until_its_lease_ends(bucket: Bucket) -
     lease = take(bucket, told.append)
     assert time.monotonic() - died > LEASE - 1.5
     (words,) = told
-    assert words.startswith(f"{bucket.uri()}: process 4321 on node7 (since 2026-01-01")
+    assert words.startswith(f"{bucket.uri()}: locked by process 4321 on node7 (since 2026-01-01")
     assert ".lock/dead.json" not in claims(bucket)
     lease.release()
 
