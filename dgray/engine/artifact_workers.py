@@ -1,7 +1,7 @@
-"""What trials share, made on Ray's workers: where the GPUs are, many parts at a time.
+"""Shared artifacts computed by Ray tasks, as many at a time as the cluster holds.
 
-Each computation is a task that streams its steps back; the driver keeps states and results. One
-whose worker is lost is begun again from its last state. Knows Ray; torch only in the workers.
+Each computation is a task that streams its steps to the driver, which stores states and results. A
+computation whose worker is lost is restarted from its last state.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dgray.engine.nodes import num_fitting
 if TYPE_CHECKING:
     from dgray.problem.make_shared import Job, Making, Step
 
-_POLL_SECONDS = 1.0  # a cluster may have grown since the last look
+_POLL_SECONDS = 1.0  # after which the size of the cluster is read again
 
 
 class ArtifactWorkers:
-    """See ``dgray.problem.shared.Workers``."""
+    """Workers (``dgray.problem.shared.Workers``) that are Ray tasks."""
 
     def __init__(
         self,
@@ -31,7 +31,13 @@ class ArtifactWorkers:
         max_failures: int,
         observe: Observe = lambda event: None,
     ) -> None:
-        """``request``: CPU and GPU of one computation; ``max_failures``: of its workers."""
+        """Configure the workers.
+
+        Args:
+            request: CPUs and GPUs of one computation.
+            max_failures: lost workers of one computation after which it fails.
+            observe: called with an event for each lost worker.
+        """
         self._request = dict(request)
         self._max_failures = max_failures
         self._observe = observe
@@ -42,7 +48,7 @@ class ArtifactWorkers:
         made: Mapping[str, bytes],
         state: Callable[[str], bytes | None],
     ) -> Iterator[tuple[Job, Step | bytes]]:
-        """See ``Workers``; as many at a time as fit on the cluster.
+        """Yield steps and results of independent jobs in the order in which they arrive.
 
         Raises:
             RuntimeError: the workers of a computation were lost too often.
@@ -62,22 +68,26 @@ class ArtifactWorkers:
                     list(running), timeout=_POLL_SECONDS, fetch_local=False
                 )[0]
                 for stream in ready:
+                    job = running[stream]
                     try:
-                        yield running[stream], ray.get(next(stream))
+                        yield job, ray.get(next(stream))
                     except StopIteration:
                         del running[stream]
                     except RayTaskError as error:
+                        del running[stream]
                         raise error.cause from None
                     except RayError as error:
-                        job = running.pop(stream)
+                        del running[stream]
                         failures[job.key] = failures.get(job.key, 0) + 1
                         self._observe(WorkerLost(what=job.role))
                         if failures[job.key] > self._max_failures:
                             raise RuntimeError(_lost(failures[job.key], error)) from None
                         waiting.appendleft(job)
         finally:
+            # Without force, which raises KeyboardInterrupt in the task. With force Ray kills the
+            # worker process, which by then may run another task, and a raylet has died of it.
             for stream in running:
-                ray.cancel(stream, force=True)
+                ray.cancel(stream)
 
     def _start(self, job: Job, made: Any, state: bytes | None) -> Any:
         make = ray.remote(num_returns="streaming", max_retries=0)(_make)
@@ -89,7 +99,7 @@ class ArtifactWorkers:
 
 
 def _make(job: Job, made: Mapping[str, bytes], state: bytes | None) -> Making:
-    """Runs on a worker."""
+    """Run a job; executed by a worker."""
     yield from job.run(made, state)
 
 

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: the first ends a study at a safe point, the second ends the process at once.
+"""SIGINT and SIGTERM: the first signal ends a study at a safe point, the second one at once.
 
-At once loses no more than the first would: every file is there whole or not at all, and Ray's
-processes end with the driver. Knows signals, and that there is a guard that might speak instead.
+Ending at once loses no more than ending at a safe point: files are written atomically, and Ray's
+processes end with the driver.
 """
 
 from __future__ import annotations
@@ -13,64 +13,61 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from dgray.engine import guard_line
-from dgray.engine.orphan_guard import SAID
+from dgray.engine import process_guard
 from dgray.errors import INTERRUPTED
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_AT_ONCE = "stopped at once; what was finished is kept, and the same command goes on from there\n"
-_SHOW_CURSOR = "\x1b[?25h"  # a live view hides it
+_AT_ONCE = "stopped at once; what was finished is kept, and the same command resumes the study\n"
 
 
-class _Interrupts:
-    """What the signals of one block do."""
+class _SignalHandler:
+    """Handler of both signals inside one block."""
 
     def __init__(self) -> None:
-        self.pressed = threading.Event()
+        self.received = threading.Event()
         self.is_deferred = False
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """A signal arrived."""
-        if self.pressed.is_set():
-            text = (_SHOW_CURSOR if os.isatty(2) else "") + _AT_ONCE
-            os.write(2, text.encode())  # sys.stderr may be in the middle of a line of its own
-            guard_line.tell(SAID)
+        if self.received.is_set():
+            cursor = process_guard.SHOW_CURSOR if os.isatty(2) else ""
+            os.write(2, (cursor + _AT_ONCE).encode())  # sys.stderr may be in the middle of a write
+            process_guard.send(process_guard.REPORTED)
             os._exit(INTERRUPTED)
-        self.pressed.set()
+        self.received.set()
         if not self.is_deferred:
             raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[_Interrupts]:
-    """The first SIGINT or SIGTERM inside the block is a KeyboardInterrupt.
+def interruptible() -> Iterator[_SignalHandler]:
+    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM inside the block.
 
-    So a scheduler that ends the job gets a clean folder too. In a thread that is not the main one
-    nothing changes: only the main thread gets signals.
+    SIGTERM is included because job schedulers send it. Does nothing outside the main thread, which
+    alone receives signals.
     """
-    interrupts = _Interrupts()
+    handler = _SignalHandler()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupts
+        yield handler
         return
-    before = {number: signal.signal(number, interrupts) for number in _SIGNALS}
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
-        yield interrupts
+        yield handler
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[threading.Event]:
-    """The first SIGINT or SIGTERM inside the block sets the event, and nothing else."""
+    """Set the returned event at the first SIGINT or SIGTERM inside the block, and do no more."""
     current = signal.getsignal(signal.SIGINT)
-    if isinstance(current, _Interrupts):
+    if isinstance(current, _SignalHandler):
         current.is_deferred = True
         try:
-            yield current.pressed
+            yield current.received
         finally:
             current.is_deferred = False
         return
-    with interruptible() as interrupts:
-        interrupts.is_deferred = True
-        yield interrupts.pressed
+    with interruptible() as handler:
+        handler.is_deferred = True
+        yield handler.received

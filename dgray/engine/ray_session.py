@@ -1,6 +1,6 @@
-"""The Ray a study runs on: the one that is there already, or one of its own, bound to loopback.
+"""The Ray on which a study runs: one that exists, or a new one that listens on loopback only.
 
-A Ray that was there is left as it was found. Knows Ray; not what a trial is.
+A Ray that existed before is left as it was.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import ray
-from ray._private import ray_constants
-from ray._private import utils as ray_utils
-from ray._private import worker as ray_worker
 
 import dgray
+from dgray.engine import ray_internals
 from dgray.errors import EngineError, RunRefusedError
 
-_REASON = 300  # characters of Ray's own words
+_REASON = 300  # characters of Ray's own error message
 _PACKAGE = Path(dgray.__file__).parent
 
 
 @contextlib.contextmanager
 def ray_session() -> Iterator[str]:
-    """Be connected to Ray inside the block; the value says in words to which."""
+    """Be connected to Ray inside the block; the value describes that Ray.
+
+    Raises:
+        RunRefusedError: ``RAY_ADDRESS`` is that of a Ray client.
+        EngineError: Ray cannot be started or reached.
+    """
     if ray.is_initialized():
         yield "the Ray of this process"
         return
@@ -42,18 +43,18 @@ def ray_session() -> Iterator[str]:
         )
     token = Path.home() / ".ray" / "auth_token"
     had_token = token.exists()
-    with _signals_kept(), _without_raylet_messages():
+    with _keep_signal_handlers(), ray_internals.without_raylet_messages():
         try:
             if address:
                 _connect(address)
             else:
                 _start()
-        except Exception as error:  # Ray has no class of its own for what may go wrong here
+        except Exception as error:  # Ray has no common class for these errors
             why = " ".join(str(error).split())[:_REASON] or type(error).__name__
             what = f"cannot connect to Ray at {address}" if address else "Ray did not start"
             raise EngineError(f"{what} ({why}); what was finished is kept") from error
     if not had_token and token.exists():
-        token.chmod(0o600)  # Ray 2.60 leaves it readable to everybody
+        token.chmod(0o600)  # Ray 2.60 leaves it readable by everybody
     try:
         yield f"the Ray cluster at {address}" if address else "a Ray of its own on this machine"
     finally:
@@ -61,7 +62,7 @@ def ray_session() -> Iterator[str]:
 
 
 def _connect(address: str) -> None:
-    # The package travels with the job: workers run the driver's dgray, not one installed there.
+    # The package is sent along: workers run the driver's dgray, not one that is installed there.
     ray.init(
         address=address,
         runtime_env={"py_modules": [str(_PACKAGE)], "excludes": ["__pycache__"]},
@@ -71,12 +72,11 @@ def _connect(address: str) -> None:
 
 
 def _start() -> None:
-    # PYTHONPATH: workers find this checkout's dgray before an installed one. The other variable is
-    # how Ray is told that one machine is all there is: only then do its servers bind to loopback
-    # (node_ip_address=127.0.0.1 alone is replaced by the machine's outer address).
+    # PYTHONPATH: workers import this checkout's dgray before an installed one. The other variable
+    # is what Ray's servers read in place of the constant that ``single_machine`` replaces.
     path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
-    alone = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": path}
-    with environment(alone), patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False):
+    variables = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": path}
+    with environment(variables), ray_internals.single_machine():
         ray.init(
             address="local",
             include_dashboard=False,
@@ -88,7 +88,7 @@ def _start() -> None:
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables that are set inside the block; Ray and Tune read some settings from there only."""
+    """Set environment variables inside the block, the only way to some settings of Ray."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -102,26 +102,17 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Undo what ``ray.init`` does to SIGTERM: it would end the driver without a word.
+def _keep_signal_handlers() -> Iterator[None]:
+    """Undo what ``ray.init`` does to SIGTERM, so that the signal never ends the driver silently.
 
-    While Ray's servers start, its handler in Python is kept away; that of its C++ part, which
-    comes when the driver connects, is replaced as soon as that is done.
+    Ray's handler in Python is not installed; that of its C++ part is replaced afterwards.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with patch.object(ray_utils, "set_sigterm_handler", new=lambda handler: None):
+        with ray_internals.without_sigterm_handler():
             yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _without_raylet_messages() -> contextlib.AbstractContextManager[Any]:
-    """Start no thread that prints coloured lines into stdout when a worker dies.
-
-    ``log_to_driver=False`` does not stop it; the reason of a lost worker is in its failed rows.
-    """
-    return patch.object(ray_worker, "listen_error_messages", new=lambda worker, stopped: None)

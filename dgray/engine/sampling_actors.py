@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import ray
-from ray._private.state import actors as actor_table
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dgray.config.data import MixtureData
 from dgray.config.study import StudyConfig
+from dgray.engine.ray_internals import num_restarts
 from dgray.plan.plan import Setting
 
 if TYPE_CHECKING:
@@ -37,14 +37,6 @@ IN_FLIGHT = 2  # shards an actor has at most: one at work, one waiting
 def num_actors(config: StudyConfig) -> int:
     """How many a trial has: none for points."""
     return 0 if isinstance(config.data, MixtureData) else config.resources.sampling_actors
-
-
-def times_restarted(actor: Any) -> int:
-    """How often Ray has started an actor anew; 0 where it cannot say."""
-    try:
-        return int(actor_table(actor._actor_id.hex()).get("NumRestarts", 0))
-    except Exception:  # a count for the record must not end what went well
-        return 0
 
 
 def in_order(
@@ -99,7 +91,7 @@ class SamplingActors:
 
     def times_lost(self) -> int:
         """How often one of them died and was started anew, so far."""
-        return sum(times_restarted(actor) for actor in self._actors)
+        return sum(num_restarts(actor) for actor in self._actors)
 
     def run_shards(
         self,

@@ -26,9 +26,10 @@ from dgray.engine.attempt import Prepare, RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe, PlacesChanged, WorkerLost
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.nodes import NodeWatch, Places
-from dgray.engine.own_processes import no_orphans, watched_ray
+from dgray.engine.ray_internals import num_restarts
+from dgray.engine.ray_lifetime import guarded, watched_ray
 from dgray.engine.ray_session import environment, ray_session
-from dgray.engine.sampling_actors import SamplingActors, num_actors, times_restarted
+from dgray.engine.sampling_actors import SamplingActors, num_actors
 from dgray.engine.tune_callback import InterruptedInTune, Narrator, store_failed, to_metrics
 from dgray.engine.tune_folder import tune_folder
 from dgray.engine.tune_schedule import tune_config
@@ -67,7 +68,7 @@ def run(
         return
     config = schedule.examples[0].config
     resources, bundles = config.resources, _bundles(config)
-    with _quiet_tune(), no_orphans(resume_hint), ray_session() as where, watched_ray(observe):
+    with _quiet_tune(), guarded(resume_hint), ray_session() as where, watched_ray(observe):
         places = Places(bundles, resources.max_concurrent_trials or math.inf)
         places.refuse_impossible()
         if not places.num_fitting():
@@ -91,7 +92,7 @@ def run(
             except InterruptedInTune:
                 raise KeyboardInterrupt from None
             finally:
-                if times := times_restarted(sink):
+                if times := num_restarts(sink):
                     observe(WorkerLost(what="the writer of rows", times=times))
                 ray.kill(sink)
                 if times:

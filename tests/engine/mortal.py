@@ -1,16 +1,17 @@
-"""A computation that kills its own process, where workers can import it."""
+"""Computations that kill their process, never end or fail; workers import them from here."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 
 from dgray.config.study import StudyConfig
-from dgray.problem.make_shared import Making, Part, make_base_of_images
+from dgray.problem.make_shared import Making, Part, Step, make_base_of_images
 
 
 class Mortal:
-    """The training of a base that ends its process after its first state, unless resumed."""
+    """Training of a base that ends its process after its first state, unless it is resumed."""
 
     def __init__(self, always: bool) -> None:
         self.always = always
@@ -26,3 +27,21 @@ class Mortal:
             yield step
             if (resume is None or self.always) and getattr(step, "state", None) is not None:
                 os._exit(1)
+
+
+def endless(
+    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
+) -> Making:
+    """Yield steps for ever."""
+    for step in range(10**9):
+        yield Step(step, 10**9)
+        time.sleep(0.01)
+
+
+def failing(
+    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
+) -> Making:
+    """Raise an error after the first step."""
+    yield Step(0, 1)
+    time.sleep(0.5)
+    raise ValueError("this computation fails")

@@ -16,12 +16,11 @@ pytestmark = pytest.mark.ray  # which is imported, not started
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import os, signal, subprocess, sys
-from dgray.engine import guard_line
 from dgray.engine.interrupt import interruptible
-from dgray.engine.orphan_guard import also_children_of
-from dgray.engine.own_processes import no_orphans
+from dgray.engine.process_guard import also_children_of, send
+from dgray.engine.ray_lifetime import guarded
 
-with interruptible(), no_orphans("To resume: like this"):
+with interruptible(), guarded("To resume: like this"):
     child = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(1e5)"],
         stdout=subprocess.DEVNULL,
@@ -31,7 +30,7 @@ with interruptible(), no_orphans("To resume: like this"):
     )
     print(child.pid, flush=True)
     if "unmarked" in sys.argv[1]:
-        guard_line.tell(also_children_of(os.getpid()))
+        send(also_children_of(os.getpid()))
     if sys.argv[1].startswith("killed"):
         os.kill(os.getpid(), 9)
     if sys.argv[1] == "ended by a library":
