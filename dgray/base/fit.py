@@ -1,8 +1,8 @@
-"""The ``trained`` base: a denoiser fitted to samples of the data, a generator of its progress.
+"""Training of a base, a denoiser fitted to samples of the data, as a generator of its progress.
 
 All randomness of a step comes from a generator named (seed, step) and is drawn on the CPU, so a
-training resumed at a checkpoint draws what an undisturbed one would, on every device the same.
-Printing, files and Ray belong to the caller.
+resumed training draws the same numbers as an uninterrupted one, on every device. Printing, files
+and Ray belong to the caller.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import global_seed, named_generator
 from dgray.diffusion.sigmas import log_normal
 
-EDM_SIGMA_DATA = 0.5  # the scale to which EDM's law of noise levels belongs
-LABEL_DROPOUT = 0.1  # so that no class is a class too: Ho & Salimans 2022 (arXiv 2207.12598)
+EDM_SIGMA_DATA = 0.5  # scale of the data for which EDM chose its distribution of noise levels
+LABEL_DROPOUT = 0.1  # trains the unconditional case, Ho & Salimans 2022 (arXiv 2207.12598)
 
 
 @dataclass(frozen=True)
 class BaseSchedule:
-    """How a base is trained.
+    """Length of a training and its optimisation settings.
 
     Attributes:
         steps: of the optimiser.
-        batch_size: samples a step, drawn with replacement; at most the number there are.
-        learning_rate: Adam's, at its highest.
-        warmup: first steps, over which the learning rate rises linearly.
+        batch_size: samples per step, drawn with replacement; limited to the number of samples.
+        learning_rate: of Adam, at its maximum.
+        warmup: number of first steps over which the learning rate rises linearly.
         learning_rate_decay: ``cosine``: it falls to 0 at the last step.
-        ema_decay: of the weight average, per step, once ramped up; 0: no average.
+        ema_decay: of the weight average, per step, after its ramp-up; 0: no average.
         report_every: steps between reports.
         checkpoint_every: steps between resumable states.
     """
@@ -55,27 +55,27 @@ class BaseSchedule:
     checkpoint_every: int = 250
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         rate = self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1))
         if self.learning_rate_decay == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return rate
 
     def is_due(self, step: int) -> bool:
-        """Whether to report after so many steps."""
+        """Return whether a report is due after this number of steps."""
         periods = (self.report_every, self.checkpoint_every, self.steps)
         return any(step % period == 0 for period in periods)
 
 
 @dataclass(frozen=True)
 class BaseProgress:
-    """How far a training is.
+    """Progress of a training.
 
     Attributes:
-        step: steps done.
+        step: number of finished steps.
         loss: mean of EDM's weighted loss since the last report; 1 for a network that is zero.
         seconds: wall time since the last report.
-        state: at a checkpoint, what ``fit_base`` resumes from; else None.
+        state: state from which ``fit_base`` can resume, at a checkpoint; else None.
     """
 
     step: int
@@ -96,18 +96,18 @@ def fit_base(
     device: torch.device,
     resume: bytes | None = None,
 ) -> BaseFit:
-    """Train; yield progress, return the artifact that ``load_base`` reads.
+    """Train a base: yield its progress, return the artifact that ``load_base`` reads.
 
     Args:
-        data: what it is fitted to.
+        data: samples of the data.
         architecture: of the network; with classes if and only if the data has labels.
-        schedule: how it is trained.
+        schedule: length and optimisation settings.
         seed: of the study.
-        device: where it is trained.
-        resume: the last ``BaseProgress.state`` of the same training.
+        device: of the training.
+        resume: last ``BaseProgress.state`` of the same training.
 
     Raises:
-        ValueError: data and architecture do not fit, or ``resume`` is of another training.
+        ValueError: data and architecture do not match, or ``resume`` is of another training.
         FloatingPointError: the loss is no longer finite.
     """
     _check(data, architecture)
@@ -133,13 +133,13 @@ def fit_base(
 
 
 def load_base(artifact: bytes, device: torch.device) -> Denoiser:
-    """The denoiser whose averaged weights ``fit_base`` returned; has ``given`` if it has classes.
+    """Load the denoiser that ``fit_base`` returned; it is ``Conditional`` if it has classes.
 
     Raises:
         ValueError: the bytes are not such an artifact.
     """
     architecture = BaseArchitecture.from_json(read_metadata(artifact))
-    with torch.random.fork_rng(devices=[]):  # initial weights, overwritten at once
+    with torch.random.fork_rng(devices=[]):  # initial weights, overwritten below
         network = build_network(architecture)
     network.load_state_dict(safetensors.torch.load(artifact))
     return as_denoiser(network.to(device), architecture)
@@ -152,7 +152,7 @@ def _loss(
     batch_size: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """The loss of one batch."""
+    """Return the loss of one batch, drawn by the generator."""
     device = next(state.network.parameters()).device
     count = len(data.samples)
     size = min(batch_size, count)
@@ -181,22 +181,25 @@ def _check(data: BaseData, architecture: BaseArchitecture) -> None:
     classes = architecture.num_classes
     if (data.labels is None) != (classes == 0):
         raise ValueError(
-            f"a base with {classes} classes was asked for, but the data comes "
+            f"a base with {classes} classes must match its data, but the data comes "
             f"{'without' if data.labels is None else 'with'} labels; "
-            "set base.conditional to fit the data"
+            "set base.conditional to match the data"
         )
     if data.labels is not None and not 0 <= data.labels.min() <= data.labels.max() < classes:
-        raise ValueError(f"labels must be from 0 to {classes - 1}, but some are not")
+        raise ValueError(
+            f"labels must be from 0 to {classes - 1}, but they range from "
+            f"{int(data.labels.min())} to {int(data.labels.max())}; correct the labels"
+        )
 
 
 def _definition(
     data: BaseData, architecture: BaseArchitecture, schedule: BaseSchedule, seed: int
 ) -> str:
-    """What is being trained, as text: all that its weights depend on."""
-    how = asdict(schedule)
-    del how["report_every"], how["checkpoint_every"]
+    """Return everything that determines the trained weights, as text."""
+    defining = asdict(schedule)
+    del defining["report_every"], defining["checkpoint_every"]
     parts = {"data": [data.sha256, data.flip], "network": asdict(architecture), "seed": seed}
-    return json.dumps({**parts, "schedule": how}, sort_keys=True)
+    return json.dumps({**parts, "schedule": defining}, sort_keys=True)
 
 
 def _finite_mean(losses: list[Tensor], step: int) -> float:

@@ -1,7 +1,4 @@
-"""What a base is fitted to: points or images, turned into numbers a batch at a time.
-
-Knows torch; not where the samples come from, nor how a base is trained.
-"""
+"""Training data of a base: points or images, converted to floats a batch at a time."""
 
 from __future__ import annotations
 
@@ -16,15 +13,15 @@ from dgray.data.images import flatten, to_unit
 
 @dataclass(frozen=True, eq=False)
 class BaseData:
-    """What a base is fitted to, on the CPU.
+    """Samples to which a base is fitted, on the CPU.
 
     Attributes:
         samples: points, float of shape (n, d); or images, uint8 of shape (n, C, H, W).
-        labels: int64, shape (n,), for a class-conditional base; else None.
-        flip: every drawn image is mirrored left to right with probability 1/2.
+        labels: classes, int64, shape (n,), for a class-conditional base; else None.
+        flip: whether every drawn image is mirrored left to right with probability 1/2.
 
     Raises:
-        ValueError: shapes or types do not fit together.
+        ValueError: shapes or types do not match.
     """
 
     samples: Tensor
@@ -36,8 +33,8 @@ class BaseData:
         is_point = self.samples.is_floating_point() and self.samples.ndim == 2
         if not (is_image or is_point) or not self.samples.numel():
             raise ValueError(
-                "a base is fitted to float points (n, d) or uint8 images (n, C, H, W), none of "
-                f"them 0, but got {self.samples.dtype} of shape {tuple(self.samples.shape)}"
+                "a base is fitted to float points (n, d) or uint8 images (n, C, H, W), at least "
+                f"one, but got {self.samples.dtype} of shape {tuple(self.samples.shape)}"
             )
         if self.flip and not is_image:
             raise ValueError("only images can be mirrored; set flip: false for points")
@@ -50,19 +47,27 @@ class BaseData:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(d,) or (C, H, W)."""
+        """Shape of a sample, (d,) or (C, H, W)."""
         return tuple(self.samples.shape[1:])
 
     @property
     def sha256(self) -> str:
-        """Of samples and labels."""
+        """SHA-256 of samples and labels."""
         digest = hashlib.sha256()
         for values in (self.samples, self.labels):
             digest.update(b"none" if values is None else values.contiguous().numpy().data)
         return digest.hexdigest()
 
     def clean(self, chosen: Tensor, is_mirrored: Tensor | None) -> Tensor:
-        """Some samples as the mathematics sees them, float32 (N, d)."""
+        """Return some samples as float32 vectors, images in [-1, 1].
+
+        Args:
+            chosen: rows, int64, shape (N,).
+            is_mirrored: images to mirror, bool, shape (N,); None: none.
+
+        Returns:
+            Shape (N, d).
+        """
         samples = self.samples[chosen]
         if samples.ndim == 2:
             return samples.float()

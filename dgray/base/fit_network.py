@@ -1,7 +1,4 @@
-"""The networks of a trained base, from a description that is stored beside their weights.
-
-Knows the networks and how images are flattened; not how they are trained, nor the study.
-"""
+"""Networks that dgray trains as a base, and the description stored with their weights."""
 
 from __future__ import annotations
 
@@ -21,24 +18,24 @@ from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser
 
 NetworkName = Literal["mlp", "unet"]
 Network = MlpDenoiser | Preconditioned
-MLP_MAX_VALUES = 64  # of an image: 8 x 8 grey digits; beyond, a perceptron learns no strokes
-COARSEST = 4  # pixels of a U-Net's coarsest level, at least
-ATTENTION_RESOLUTION = 16  # EDM, Table 7
+MLP_MAX_VALUES = 64  # of an image, 8 x 8 grey digits; a perceptron learns no larger strokes
+COARSEST = 4  # smallest side of a U-Net's coarsest level, in pixels
+ATTENTION_RESOLUTION = 16  # Karras et al. 2022, Table 7
 
 
 @dataclass(frozen=True)
 class BaseArchitecture:
-    """All that the weights of a trained base need besides themselves.
+    """Description of a network from which it is built.
 
     Attributes:
         network: ``mlp``, or ``unet``: the DDPM++ U-Net (Song et al. 2021, arXiv 2011.13456).
         shape: (d,) of points, (C, H, W) of images.
-        width: hidden units of a layer; channels of the finest level (twice as many on others).
-        depth: hidden layers; residual blocks of a level.
+        width: units of a hidden layer; channels of the finest level (twice as many on others).
+        depth: number of hidden layers; residual blocks of a level.
         sigma_data: scale of the data, > 0.
         num_classes: 0: unconditional.
-        dropout: share of activations dropped in training, in [0, 1).
-        attention: self-attention at 16 x 16 too; on the coarsest level there always is.
+        dropout: probability of an activation to be dropped in training, in [0, 1).
+        attention: whether the 16 x 16 level has self-attention; the coarsest always has.
 
     Raises:
         ValueError: a U-Net for points, or for images that are not square.
@@ -62,31 +59,31 @@ class BaseArchitecture:
 
     @property
     def dimension(self) -> int:
-        """d: numbers of a sample."""
+        """Dimension d of a sample."""
         return math.prod(self.shape)
 
     def to_json(self) -> str:
-        """The description as text."""
+        """Return the description as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> BaseArchitecture:
-        """Undoes ``to_json``."""
+        """Read the description that ``to_json`` returned."""
         fields = json.loads(text)
         return BaseArchitecture(**{**fields, "shape": tuple(fields["shape"])})
 
 
 def default_network(shape: tuple[int, ...]) -> NetworkName:
-    """A perceptron for points and the smallest images, else a U-Net."""
+    """Return ``mlp`` for points and images of at most 64 values, else ``unet``."""
     is_large = len(shape) == 3 and math.prod(shape) > MLP_MAX_VALUES
     return "unet" if is_large else "mlp"
 
 
 def channel_multipliers(resolution: int) -> tuple[int, ...]:
-    """1 on the finest level, 2 on each that halves it, down to 4 pixels but not below.
+    """Return a U-Net's channel multiplier of each level: 1 on the finest, 2 on all others.
 
-    EDM's networks of 32 and 64 pixels end at 8. These are small, and the coarse levels, where an
-    image becomes a whole, are the cheap ones.
+    Every level halves the one before it, down to at least 4 pixels. EDM's networks for 32 and 64
+    pixels end at 8; these networks are smaller, and their coarse levels cost little.
     """
     halvings = 0
     while resolution % 2 == 0 and resolution // 2 >= COARSEST:
@@ -96,30 +93,29 @@ def channel_multipliers(resolution: int) -> tuple[int, ...]:
 
 
 def build_network(architecture: BaseArchitecture) -> Network:
-    """The network with initial weights; seed the global generator for reproducible ones."""
-    it = architecture
-    if it.network == "mlp":
+    """Build the network; its initial weights come from torch's global generator."""
+    if architecture.network == "mlp":
         return MlpDenoiser(
-            it.dimension,
-            it.width,
-            it.depth,
-            it.sigma_data,
-            num_classes=it.num_classes,
-            dropout=it.dropout,
+            architecture.dimension,
+            architecture.width,
+            architecture.depth,
+            architecture.sigma_data,
+            num_classes=architecture.num_classes,
+            dropout=architecture.dropout,
         )
-    channels, resolution, _ = it.shape
+    channels, resolution, _ = architecture.shape
     unet = SongUNet(
         img_resolution=resolution,
         in_channels=channels,
         out_channels=channels,
-        label_dim=it.num_classes,
-        model_channels=it.width,
+        label_dim=architecture.num_classes,
+        model_channels=architecture.width,
         channel_mult=channel_multipliers(resolution),
-        num_blocks=it.depth,
-        attn_resolutions=(ATTENTION_RESOLUTION,) if it.attention else (),
-        dropout=it.dropout,
+        num_blocks=architecture.depth,
+        attn_resolutions=(ATTENTION_RESOLUTION,) if architecture.attention else (),
+        dropout=architecture.dropout,
     )
-    return EDMPrecond(unet, label_dim=it.num_classes, sigma_data=it.sigma_data)
+    return EDMPrecond(unet, label_dim=architecture.num_classes, sigma_data=architecture.sigma_data)
 
 
 def denoise(
@@ -129,9 +125,14 @@ def denoise(
     sigma: Tensor,
     labels: Tensor | None,
 ) -> Tensor:
-    """D(x; sigma) with the graph of the weights; x (N, d), sigma (N,).
+    """Return D(x; sigma), shape (N, d), with the graph of the weights.
 
-    Labels are int64 (N,), -1 for no class; None: a network without classes.
+    Args:
+        network: of the architecture.
+        architecture: its description.
+        x: shape (N, d).
+        sigma: shape (N,), > 0.
+        labels: classes, int64, shape (N,), -1 for no class; None: an unconditional network.
     """
     if isinstance(network, MlpDenoiser):
         denoised: Tensor = network(x, sigma, labels)
@@ -142,7 +143,7 @@ def denoise(
 
 
 def as_denoiser(network: Network, architecture: BaseArchitecture) -> Denoiser:
-    """A network whose weights are fixed, as samplers want it."""
+    """Freeze a network and return it as a denoiser."""
     network.eval().requires_grad_(False)
     if isinstance(network, MlpDenoiser):
         return ClassDenoiser(network) if architecture.num_classes else AutogradDenoiser(network)

@@ -1,4 +1,4 @@
-"""Everything the training of a base carries from step to step, and its safetensors form.
+"""State of the training of a base between two steps, and its safetensors form.
 
 Generators are not part of it: they are named by (seed, step), see ``dgray.base.fit``.
 """
@@ -17,10 +17,10 @@ from torch import Tensor
 from dgray.base.fit_network import Network
 from dgray.files import safetensors_metadata
 
-ADAM = ("exp_avg", "exp_avg_sq", "step")  # torch's names of its state
+ADAM = ("exp_avg", "exp_avg_sq", "step")  # names of its state in torch
 FUSED_DEVICES = ("cpu", "cuda")
-METADATA = "dgray"  # one key only: the order of several is not fixed
-EMA_RAMP = 0.05  # half-life at most this share of the steps so far: EDM's training default
+METADATA = "dgray"  # a single key, since safetensors does not fix the order of several
+EMA_RAMP = 0.05  # largest half-life as a share of the steps so far, EDM's default
 
 
 @dataclass
@@ -30,8 +30,8 @@ class BaseState:
     Attributes:
         network: its parameters change in place.
         optimizer: Adam over them.
-        average: by name of the parameter.
-        step: optimiser steps done.
+        average: averaged parameters by name.
+        step: number of finished steps.
     """
 
     network: Network
@@ -41,14 +41,14 @@ class BaseState:
 
     @staticmethod
     def start(network: Network) -> BaseState:
-        """A training that has not begun."""
+        """Return the state before the first step."""
         average = {name: p.detach().clone() for name, p in network.named_parameters()}
         is_fused = next(network.parameters()).device.type in FUSED_DEVICES
         adam = torch.optim.Adam(network.parameters(), fused=is_fused)
         return BaseState(network, adam, average)
 
     def advance(self, loss: Tensor, learning_rate: float, ema_decay: float) -> None:
-        """One optimiser step, and one of the average."""
+        """Make one step of the optimiser and of the weight average."""
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -59,11 +59,11 @@ class BaseState:
         torch._foreach_lerp_(list(self.average.values()), tensors, 1 - decay)
 
     def averaged(self) -> dict[str, Tensor]:
-        """The state dict of the network with averaged parameters."""
+        """Return the state dict of the network with averaged parameters."""
         return {**self.network.state_dict(), **self.average}
 
     def to_bytes(self, definition: str) -> bytes:
-        """All of it as safetensors, marked by what is being trained."""
+        """Return the state as safetensors, with the definition of the training."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.network.named_parameters():
             tensors[f"weight.{name}"] = parameter.detach()
@@ -74,17 +74,17 @@ class BaseState:
         return to_safetensors(tensors, metadata)
 
     def load_bytes(self, content: bytes, definition: str) -> None:
-        """Continue where ``to_bytes`` of the same training was.
+        """Restore the state that ``to_bytes`` of the same training returned.
 
         Raises:
-            ValueError: it was another training.
+            ValueError: the definition of that training was another one.
         """
         metadata = json.loads(read_metadata(content))
         if metadata.get("definition") != definition:
             raise ValueError(
-                "a base must be resumed with the data, seed, network and schedule it was begun "
-                f"with, which were {metadata.get('definition')}, but now they are {definition}; "
-                "start it anew or undo the change"
+                "a base must be resumed with the data, seed, network and schedule of its first "
+                f"part, {metadata.get('definition')}, but now they are {definition}; undo the "
+                "change, or use another run folder to train from the beginning"
             )
         self.step = metadata["step"]
         tensors = safetensors.torch.load(content)
@@ -98,26 +98,26 @@ class BaseState:
 
 
 def ramped_decay(decay: float, step: int) -> float:
-    """Decay of the average at a step, counted from 1; 0: the average is the weights themselves.
+    """Return the decay of the weight average at a step, counted from 1; 0: no averaging.
 
-    Early weights are forgotten sooner: the half-life is that of ``decay``, but at most 5 % of the
-    steps so far, as in the training of Karras et al. 2022 (arXiv 2206.00364).
+    Its half-life is that of ``decay``, but at most 5 % of the steps so far, as in the training of
+    Karras et al. 2022 (arXiv 2206.00364), so that initial weights are forgotten early.
     """
     return min(decay, math.exp(-math.log(2) / (EMA_RAMP * step)))
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], metadata: str) -> bytes:
-    """Tensors of any device with a text beside them; equal content gives equal bytes."""
+    """Return tensors and a text as safetensors; equal content gives equal bytes."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content: bytes = safetensors.torch.save(on_cpu, metadata={METADATA: metadata})
     return content
 
 
 def read_metadata(content: bytes) -> str:
-    """The text beside the tensors.
+    """Return the text stored by ``to_safetensors``.
 
     Raises:
-        ValueError: there is none, so dgray did not write this.
+        ValueError: the bytes have none, so dgray did not write them.
     """
     try:
         return safetensors_metadata(content)[METADATA]

@@ -1,10 +1,10 @@
-r"""A ``UNet2DModel`` of Hugging Face's diffusers as a denoiser in EDM's variables.
+r"""Denoiser around a ``UNet2DModel`` of Hugging Face's diffusers (extra ``diffusers``).
 
-Such a model sees x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n at whole times t. With
+The input of such a model is x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n at whole times t. With
 sigma_t = sqrt(1 / abar_t - 1), x = x_t / sqrt(abar_t) is x0 + sigma n. Between two levels the
-time is interpolated linearly in ln(sigma), beyond the ends it is the end's. What it predicts is n,
-x0, or v = sqrt(abar) n - sqrt(1 - abar) x0 (Salimans & Ho 2022, arXiv 2202.00512). Knows torch
-and, once a model is loaded, diffusers (the extra ``diffusers``).
+time is interpolated linearly in ln(sigma); beyond the first and last level it is constant. The
+model predicts n, x0, or v = sqrt(abar) n - sqrt(1 - abar) x0 (Salimans & Ho 2022, arXiv
+2202.00512).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from dgray.diffusion.denoiser import AutogradDenoiser
+from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser
 from dgray.errors import DiffusersError
 
 Prediction = Literal["epsilon", "sample", "v_prediction"]
@@ -25,17 +26,17 @@ SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
 
 
 @dataclass(frozen=True)
-class DiffusersDenoiser:
-    """D(x; sigma), computed in float32 and returned in the dtype of x; see ``Denoiser``.
+class DiffusersDenoiser(Denoiser):
+    """Denoiser computed in float32 and returned in the dtype of x.
 
     Attributes:
         module: the ``UNet2DModel``, in evaluation mode.
         shape: (C, H, W), d = C H W.
-        log_sigmas: ln(sigma_t) of t = 0, 1, ..., rising, shape (T,), T >= 2.
-        prediction: what the module predicts.
+        log_sigmas: ln(sigma_t) of t = 0, 1, ..., increasing, shape (T,), T >= 2.
+        prediction: output of the module.
         num_classes: 0: unconditional.
-        labels: the class of each row, int64 in [0, num_classes), broadcast to the shape of sigma;
-            a conditional model of diffusers needs them.
+        labels: class of each row, int64 in [0, num_classes), of a shape that broadcasts to that of
+            sigma; required if the model is conditional.
     """
 
     module: nn.Module
@@ -46,23 +47,23 @@ class DiffusersDenoiser:
     labels: Tensor | None = None
 
     def with_labels(self, labels: Tensor) -> DiffusersDenoiser:
-        """See ``Conditional``; an unconditional model has no use for labels and ignores them.
+        """Return the denoiser bound to labels, which an unconditional model ignores.
 
         Raises:
-            ValueError: a label that is no class.
+            ValueError: a label is outside [0, num_classes).
         """
         if not self.num_classes:
             return self
         outside = (labels < 0) | (labels >= self.num_classes)
         if bool(outside.any()):
             raise ValueError(
-                f"labels must lie in [0, {self.num_classes}), the classes of the network, but "
-                f"there is {labels[outside][0].item()}"
+                f"labels must lie in [0, {self.num_classes}), but one is "
+                f"{labels[outside][0].item()}; choose a class of the network"
             )
         return replace(self, labels=labels)
 
+    @override
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """See ``Denoiser``."""
         sigma = sigma.expand(x.shape[:-1])
         s = sigma.reshape(-1, 1, 1, 1).to(torch.float32)
         images = x.reshape(-1, *self.shape).to(torch.float32)
@@ -70,7 +71,10 @@ class DiffusersDenoiser:
         labels = None
         if self.num_classes:
             if self.labels is None:
-                raise ValueError("this network must be given labels, one for each row")
+                raise ValueError(
+                    "a conditional network of diffusers must be given labels, one for each row, "
+                    "but got none"
+                )
             labels = self.labels.to(x.device).expand(sigma.shape).reshape(-1)
         predicted = self.module(alpha * images, self.times(sigma.reshape(-1)), labels).sample
         output: Tensor = predicted[:, : self.shape[0]]  # a variance may follow
@@ -83,14 +87,15 @@ class DiffusersDenoiser:
                 denoised = alpha**2 * images - s * alpha * output
         return denoised.reshape(x.shape).to(x.dtype)
 
+    @override
     def with_divergence(
         self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See ``Denoiser``: one forward pass and a backward pass per dimension, or per probe."""
+        """Take one forward pass, and a backward pass per dimension or per probe."""
         return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
 
     def times(self, sigma: Tensor) -> Tensor:
-        """The time t, in [0, T - 1] and not always whole, of each sigma; float32."""
+        """Return the time t in [0, T - 1] of each noise level, float32."""
         levels = self.log_sigmas.to(sigma.device, torch.float64)
         log_sigma = sigma.to(torch.float64).log()
         above = torch.searchsorted(levels, log_sigma).clamp(1, len(levels) - 1)
@@ -100,9 +105,12 @@ class DiffusersDenoiser:
 
 
 def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> DiffusersDenoiser:
-    """A local model: a pipeline's folder (unet/, scheduler/), or one that holds both configs.
+    """Load a model from a local folder and freeze it; nothing is downloaded.
 
-    Nothing is downloaded, and weights must be safetensors. The weights are frozen.
+    Args:
+        folder: of a pipeline (with unet/ and scheduler/), or one that holds config.json and
+            scheduler_config.json; weights must be safetensors.
+        device: of the model.
 
     Raises:
         ImportError: diffusers is not installed.
@@ -114,8 +122,8 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
     schedule = _config(scheduler / "scheduler_config.json", *SCHEDULERS)
     prediction = schedule.get("prediction_type", "epsilon")
     if prediction not in get_args(Prediction):
-        known = ", ".join(get_args(Prediction))
-        raise DiffusersError(f"prediction_type must be one of {known}, not {prediction!r}")
+        names = ", ".join(get_args(Prediction))
+        raise DiffusersError(f"prediction_type must be one of {names}, not {prediction!r}")
     try:
         module = diffusers.UNet2DModel.from_pretrained(
             model, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
@@ -124,7 +132,7 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
         raise DiffusersError(f"{model} holds no weights as safetensors: {error}") from error
     attention = diffusers.models.attention_processor
     for layer in module.modules():
-        if isinstance(layer, attention.Attention):  # the default is fused: no second derivative
+        if isinstance(layer, attention.Attention):  # the default has no second derivative
             layer.set_processor(attention.AttnProcessor())
     module = module.to(device, torch.float32).eval().requires_grad_(False)
     alphas: Tensor = diffusers.DDPMScheduler.from_config(schedule).alphas_cumprod.to(torch.float64)
@@ -142,7 +150,7 @@ def _import_diffusers() -> Any:
         import diffusers
     except ImportError as error:
         raise ImportError(
-            "a model of diffusers needs a package that is not installed: pip install "
+            "a model of diffusers needs a package that is not installed; pip install "
             "'dgray[diffusers]'"
         ) from error
     return diffusers
@@ -159,14 +167,14 @@ def _config(path: Path, *classes: str) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DiffusersError(f"a model of diffusers must have {path}: {error}") from error
-    found = config.get("_class_name") if isinstance(config, dict) else None
-    if found not in classes:
-        raise DiffusersError(f"{path} must describe a {' or a '.join(classes)}, not {found!r}")
+    name = config.get("_class_name") if isinstance(config, dict) else None
+    if name not in classes:
+        raise DiffusersError(f"{path} must describe a {' or a '.join(classes)}, not {name!r}")
     embedding = config.get("time_embedding_type", "positional")
     if embedding != "positional":
         raise DiffusersError(
-            f"{path}: time_embedding_type must be positional, the only one that takes times that "
-            f"are not whole and knows them as times, not {embedding!r}"
+            f"{path}: time_embedding_type must be positional, the only one defined for fractional "
+            f"times, but it is {embedding!r}"
         )
     return dict(config)
 
@@ -175,11 +183,11 @@ def _shape(config: dict[str, Any]) -> tuple[int, int, int]:
     size = config.get("sample_size")
     height, width = size if isinstance(size, list) else (size, size)
     if not isinstance(height, int) or not isinstance(width, int):
-        raise DiffusersError(f"sample_size must say the size of an image, but is {size!r}")
+        raise DiffusersError(f"sample_size must be the size of an image, but is {size!r}")
     return int(config["in_channels"]), height, width
 
 
 def _log_sigmas(alphas: Tensor) -> Tensor:
-    """Of the levels that have a finite sigma; a schedule may end in pure noise."""
+    """Return ln(sigma) of the levels with a finite sigma; a schedule may end in pure noise."""
     alphas = alphas[alphas > 0]
     return 0.5 * (1 / alphas - 1).log()

@@ -1,8 +1,8 @@
-r"""From a raw network F to a denoiser D(x; sigma) = c_skip x + c_out F(c_in x; c_noise).
+r"""Denoisers of images D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) around a raw network F.
 
-Karras et al. 2022 (arXiv 2206.00364), Table 1, whose four columns are the classes here. The raw
-network is the sub-module ``model``. Images in [-1, 1]. Everything is computed in float32, the raw
-network in float16 if asked to and on CUDA. Knows torch.
+The four classes are the four columns of Table 1 of Karras et al. 2022 (arXiv 2206.00364). The raw
+network is the sub-module ``model``. Images are in [-1, 1]. The arithmetic is in float32; with
+``use_fp16`` the raw network runs in float16 on CUDA.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from dgray.base.networks.unets.dhariwal import DhariwalUNet
 from dgray.base.networks.unets.song import SongUNet
@@ -21,7 +22,7 @@ RawNetwork = SongUNet | DhariwalUNet
 
 @dataclass(frozen=True)
 class Coefficients:
-    """c_skip, c_out, c_in and c_noise of each image, shape (N,)."""
+    """Coefficients c_skip, c_out, c_in and c_noise of each image, shape (N,)."""
 
     skip: Tensor
     out: Tensor
@@ -30,12 +31,12 @@ class Coefficients:
 
 
 class Preconditioned(nn.Module):
-    """A denoiser of images around a raw network; one class for each law of the coefficients.
+    """Denoiser of images around a raw network; a subclass defines the coefficients.
 
     Args:
         model: F(x, noise labels, class labels, augment labels).
-        label_dim: classes; 0: unconditional.
-        use_fp16: run the raw network in float16; on CUDA only.
+        label_dim: number of classes; 0: unconditional.
+        use_fp16: whether the raw network runs in float16 on CUDA.
     """
 
     sigma_min: float
@@ -47,7 +48,7 @@ class Preconditioned(nn.Module):
         self.model = model
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        """Of noise levels of shape (N,), float32."""
+        """Return the coefficients for noise levels of shape (N,), float32."""
         raise NotImplementedError
 
     def forward(
@@ -57,10 +58,13 @@ class Preconditioned(nn.Module):
         class_labels: Tensor | None = None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
-        """E[x0 | x], float32, of images x (N, C, H, W) and sigma (N,), > 0.
+        """Return the denoised images E[x0 | x], float32, shape (N, C, H, W).
 
-        Class labels are one-hot, (N, label_dim), or zero for no class, which is also what None
-        means to a conditional network; augmentation labels (N, augment_dim).
+        Args:
+            x: noisy images, shape (N, C, H, W).
+            sigma: noise levels, shape (N,), > 0.
+            class_labels: one-hot, shape (N, label_dim), zeros for no class; None: no classes.
+            augment_labels: shape (N, augment_dim); None: no augmentation.
         """
         x = x.to(torch.float32)
         c = self.coefficients(sigma.to(torch.float32).flatten())
@@ -70,7 +74,7 @@ class Preconditioned(nn.Module):
         return _per_image(c.skip) * x + _per_image(c.out) * mean
 
     def features(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """What the last encoder layer returns, (N, F, h, w), float32; of no class."""
+        """Return the output of the last encoder layer without class, (N, F, h, w), float32."""
         x = x.to(torch.float32)
         c = self.coefficients(sigma.to(torch.float32).flatten())
         emb = self.model.embed(c.noise, self._labels(None, x))
@@ -80,20 +84,20 @@ class Preconditioned(nn.Module):
         dtype = torch.float16 if self.use_fp16 and x.is_cuda else torch.float32
         return (_per_image(c.scale) * x).to(dtype)
 
-    def _labels(self, given: Tensor | None, x: Tensor) -> Tensor | None:
+    def _labels(self, class_labels: Tensor | None, x: Tensor) -> Tensor | None:
         if not self.label_dim:
             return None
-        if given is None:
+        if class_labels is None:
             return x.new_zeros(len(x), self.label_dim)
-        return given.to(torch.float32).reshape(-1, self.label_dim)
+        return class_labels.to(torch.float32).reshape(-1, self.label_dim)
 
 
 class EDMPrecond(Preconditioned):
-    """Karras et al. 2022: input and target of F have unit variance at every noise level.
+    """Preconditioning of Karras et al. 2022: input and target of F have unit variance.
 
     Args:
         model, label_dim, use_fp16: see ``Preconditioned``.
-        sigma_min, sigma_max: the range of noise levels it is meant for.
+        sigma_min, sigma_max: intended range of noise levels.
         sigma_data: scale of the data, > 0.
     """
 
@@ -110,8 +114,8 @@ class EDMPrecond(Preconditioned):
         super().__init__(model, label_dim=label_dim, use_fp16=use_fp16)
         self.sigma_min, self.sigma_max, self.sigma_data = sigma_min, sigma_max, sigma_data
 
+    @override
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        """See ``Preconditioned``."""
         total = sigma**2 + self.sigma_data**2
         return Coefficients(
             skip=self.sigma_data**2 / total,
@@ -122,13 +126,13 @@ class EDMPrecond(Preconditioned):
 
 
 class VPPrecond(Preconditioned):
-    """Song et al. 2021 (arXiv 2011.13456), variance preserving, with noise prediction.
+    """Variance-preserving process of Song et al. 2021 (arXiv 2011.13456), noise prediction.
 
     Args:
         model, label_dim, use_fp16: see ``Preconditioned``.
-        beta_d, beta_min: slope and start of beta(t).
-        M: number of steps of its time.
-        epsilon_t: the time of ``sigma_min``.
+        beta_d, beta_min: slope of beta(t), and its value at t = 0.
+        M: number of time steps.
+        epsilon_t: time of ``sigma_min``.
     """
 
     def __init__(
@@ -149,8 +153,8 @@ class VPPrecond(Preconditioned):
     def _sigma(self, t: float) -> float:
         return math.sqrt(math.expm1(0.5 * self.beta_d * t**2 + self.beta_min * t))
 
+    @override
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        """See ``Preconditioned``."""
         variance = 1 + sigma**2
         root = (self.beta_min**2 + 2 * self.beta_d * variance.log()).sqrt()
         time = (root - self.beta_min) / self.beta_d
@@ -163,11 +167,11 @@ class VPPrecond(Preconditioned):
 
 
 class VEPrecond(Preconditioned):
-    """Song et al. 2021 (arXiv 2011.13456), variance exploding.
+    """Variance-exploding process of Song et al. 2021 (arXiv 2011.13456).
 
     Args:
         model, label_dim, use_fp16: see ``Preconditioned``.
-        sigma_min, sigma_max: the range of noise levels it is meant for.
+        sigma_min, sigma_max: intended range of noise levels.
     """
 
     def __init__(
@@ -182,21 +186,21 @@ class VEPrecond(Preconditioned):
         super().__init__(model, label_dim=label_dim, use_fp16=use_fp16)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
+    @override
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        """See ``Preconditioned``."""
         one = torch.ones_like(sigma)
         return Coefficients(skip=one, out=sigma, scale=one, noise=(0.5 * sigma).log())
 
 
 class iDDPMPrecond(Preconditioned):
-    """Nichol & Dhariwal 2021 (arXiv 2102.09672): M noise levels, the nearest of which counts.
+    """Process of Nichol & Dhariwal 2021 (arXiv 2102.09672), on the nearest of M noise levels.
 
     The raw network has twice the channels of an image; the second half, its variances, is unused.
 
     Args:
         model, label_dim, use_fp16: see ``Preconditioned``.
         C_1: smallest ratio of two successive alpha-bars.
-        C_2: the offset of the cosine schedule.
+        C_2: offset of the cosine schedule.
         M: number of noise levels.
     """
 
@@ -221,8 +225,8 @@ class iDDPMPrecond(Preconditioned):
         self.register_buffer("u", torch.tensor(levels, dtype=torch.float32))
         self.sigma_min, self.sigma_max = levels[M - 1], levels[0]
 
+    @override
     def coefficients(self, sigma: Tensor) -> Coefficients:
-        """See ``Preconditioned``."""
         index = (sigma[:, None] - self.u).abs().argmin(1)
         return Coefficients(
             skip=torch.ones_like(sigma),

@@ -1,7 +1,6 @@
 """The residual block of EDM's U-Nets, with optional resampling and self-attention.
 
-Karras et al. 2022 (arXiv 2206.00364), Appendix F.2, Figure 4 of its code's description; see
-``dgray.base.networks.unets.layers``. Knows torch only.
+See Karras et al. 2022 (arXiv 2206.00364), Appendix F.2.
 """
 
 from __future__ import annotations
@@ -18,19 +17,21 @@ from dgray.base.networks.unets.layers import Conv2d, GroupNorm, Init, Linear
 
 @dataclass(frozen=True)
 class BlockStyle:
-    """What all blocks of an architecture have in common.
+    """Settings that all blocks of an architecture share.
 
     Attributes:
         emb_channels: width of the embedding of noise level and labels.
-        init, init_zero, init_attn: of most layers; of those that start near zero; of qkv.
+        init, init_zero, init_attn: initialisation of most layers, of those that start near zero,
+            and of qkv.
         dropout: probability, in [0, 1).
-        channels_per_head: None: one head.
-        skip_scale: factor on every sum of a branch and its skip.
+        channels_per_head: of self-attention; None: one head.
+        skip_scale: factor on every sum of a branch and its skip connection.
         eps: of group normalisation.
-        resample_filter: of doubling and halving.
-        resample_proj: a 1x1 convolution on the skip of a resampling block even if the number of
-            channels stays.
-        adaptive_scale: the embedding scales and shifts; else it only shifts, before normalisation.
+        resample_filter: 1-D weights of doubling and halving.
+        resample_proj: whether a resampling block has a 1x1 convolution on its skip connection
+            even if the number of channels stays.
+        adaptive_scale: whether the embedding scales and shifts after the second normalisation;
+            else it only shifts, before it.
     """
 
     emb_channels: int
@@ -47,7 +48,7 @@ class BlockStyle:
 
 
 class UNetBlock(nn.Module):
-    """Two normalised 3x3 convolutions around the embedding, a skip, and maybe attention."""
+    """Residual block of two 3x3 convolutions with the embedding between them."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class UNetBlock(nn.Module):
             self.proj = Conv2d(out_channels, out_channels, 1, style.init_zero)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """X of shape (N, in_channels, H, W), emb of shape (N, emb_channels)."""
+        """Return features (N, out_channels, H, W) of x (N, in_channels, H, W) and emb (N, C)."""
         skipped = x if self.skip is None else self.skip(x)
         x = self.conv0(functional.silu(self.norm0(x)))
         modulation = self.affine(emb)[:, :, None, None].to(x.dtype)
@@ -102,9 +103,9 @@ class UNetBlock(nn.Module):
         return x
 
     def _attend(self, x: Tensor) -> Tensor:
-        """Self-attention over pixels, plainly, since PyTorch's fused one has no second derivative.
+        """Apply self-attention over pixels; PyTorch's fused version has no second derivative.
 
-        The channels of ``qkv`` are (head, channel, which of q, k, v): q, k and v alternate.
+        The channels of ``qkv`` are (head, channel, q or k or v): q, k and v alternate.
         """
         n, channels, height, width = x.shape
         split = self.qkv(self.norm2(x)).reshape(

@@ -1,7 +1,7 @@
 r"""The U-Net of Dhariwal & Nichol 2021 (arXiv 2105.05233, "ADM") as in Karras et al. 2022.
 
 Weights have the names of EDM's ImageNet-64 network (Karras et al. 2022, arXiv 2206.00364,
-Table 7). Knows torch.
+Table 7).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from dgray.base.networks.unets.block import BlockStyle, UNetBlock
 from dgray.base.networks.unets.layers import Conv2d, GroupNorm, Init, Linear, PositionalEmbedding
+from dgray.base.networks.unets.plan import UNetPlan
 
 EPS = 1e-5
 CHANNELS_PER_HEAD = 64
@@ -23,21 +24,21 @@ INIT_ZERO = Init("kaiming_uniform", weight=0)
 
 
 class DhariwalUNet(nn.Module):
-    """F(x; noise label, class label): a raw network, to be preconditioned.
+    """Raw network F(x; noise label, class label), to be preconditioned.
 
     Args:
         img_resolution: height and width, divisible by 2^(levels - 1).
         in_channels: of the input.
         out_channels: of the output.
-        label_dim: classes; 0: unconditional.
+        label_dim: number of classes; 0: unconditional.
         augment_dim: length of augmentation labels; 0: none.
         model_channels: channels at multiplier 1.
         channel_mult: multiplier of each level, the finest first.
         channel_mult_emb: multiplier of the embedding.
         num_blocks: residual blocks of a level.
-        attn_resolutions: resolutions with self-attention, of 64 channels a head.
-        dropout: probability, of activations.
-        label_dropout: probability, of class labels, in training mode.
+        attn_resolutions: resolutions with self-attention, of 64 channels per head.
+        dropout: probability of an activation to be dropped in training mode.
+        label_dropout: probability of a class label to be dropped in training mode.
     """
 
     def __init__(
@@ -75,66 +76,21 @@ class DhariwalUNet(nn.Module):
         self.map_layer1 = Linear(width, width, INIT)
         label_init = Init("kaiming_normal", weight=math.sqrt(label_dim))
         self.map_label = Linear(label_dim, width, label_init, bias=False) if label_dim else None
-        levels = [
-            (img_resolution >> level, model_channels * multiplier)
-            for level, multiplier in enumerate(channel_mult)
-        ]
-        self.enc = nn.ModuleDict()
-        self.dec = nn.ModuleDict()
-        skips = self._add_encoder(levels, num_blocks, frozenset(attn_resolutions), in_channels)
-        self._add_decoder(levels, num_blocks, frozenset(attn_resolutions), skips)
-        self.out_norm = GroupNorm(levels[0][1], EPS)
-        self.out_conv = Conv2d(levels[0][1], out_channels, 3, INIT_ZERO)
-
-    def _add_encoder(
-        self,
-        levels: Sequence[tuple[int, int]],
-        num_blocks: int,
-        attended: frozenset[int],
-        in_channels: int,
-    ) -> list[int]:
-        """The channels after each layer."""
-        skips: list[int] = []
-        for level, (resolution, width) in enumerate(levels):
-            name = f"{resolution}x{resolution}"
-            if level == 0:
-                self.enc[f"{name}_conv"] = Conv2d(in_channels, width, 3, INIT)
-                skips.append(width)
-            else:
-                self.enc[f"{name}_down"] = UNetBlock(skips[-1], skips[-1], self._style, down=True)
-                skips.append(skips[-1])
-            for index in range(num_blocks):
-                self.enc[f"{name}_block{index}"] = UNetBlock(
-                    skips[-1], width, self._style, attention=resolution in attended
-                )
-                skips.append(width)
-        return skips
-
-    def _add_decoder(
-        self,
-        levels: Sequence[tuple[int, int]],
-        num_blocks: int,
-        attended: frozenset[int],
-        skips: list[int],
-    ) -> None:
-        channels = skips[-1]
-        for level, (resolution, width) in reversed(list(enumerate(levels))):
-            name = f"{resolution}x{resolution}"
-            if level == len(levels) - 1:
-                self.dec[f"{name}_in0"] = UNetBlock(
-                    channels, channels, self._style, attention=True
-                )
-                self.dec[f"{name}_in1"] = UNetBlock(channels, channels, self._style)
-            else:
-                self.dec[f"{name}_up"] = UNetBlock(channels, channels, self._style, up=True)
-            for index in range(num_blocks + 1):
-                self.dec[f"{name}_block{index}"] = UNetBlock(
-                    channels + skips.pop(),
-                    width,
-                    self._style,
-                    attention=resolution in attended,
-                )
-                channels = width
+        plan = UNetPlan(
+            levels=tuple(
+                (img_resolution >> level, model_channels * multiplier)
+                for level, multiplier in enumerate(channel_mult)
+            ),
+            num_blocks=num_blocks,
+            attended=frozenset(attn_resolutions),
+            style=self._style,
+            attends_every_block=True,
+        )
+        channels = plan.levels[0][1]
+        self.enc = plan.build_encoder(in_channels, channels)
+        self.dec = plan.build_decoder(self.enc, out_channels)
+        self.out_norm = GroupNorm(channels, EPS)
+        self.out_conv = Conv2d(channels, out_channels, 3, INIT_ZERO)
 
     def forward(
         self,
@@ -143,10 +99,13 @@ class DhariwalUNet(nn.Module):
         class_labels: Tensor | None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
-        """F of x (N, in_channels, H, W), noise labels (N,), class labels (N, label_dim) or None.
+        """Return F, shape (N, out_channels, H, W).
 
-        Class labels are one-hot, or zero for no class; augmentation labels have shape
-        (N, augment_dim), None means an image that was not augmented.
+        Args:
+            x: shape (N, in_channels, H, W).
+            noise_labels: shape (N,).
+            class_labels: one-hot, shape (N, label_dim), zeros for no class; None: no classes.
+            augment_labels: shape (N, augment_dim); None: images that were not augmented.
         """
         emb = self.embed(noise_labels, class_labels, augment_labels)
         return self.decode(self.encode(x, emb), emb)
@@ -157,7 +116,7 @@ class DhariwalUNet(nn.Module):
         class_labels: Tensor | None = None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
-        """The embedding of noise level and labels that every block sees, (N, emb_channels)."""
+        """Return the embedding of noise level and labels for the blocks, (N, emb_channels)."""
         emb = self.map_noise(noise_labels)
         if self.map_augment is not None and augment_labels is not None:
             emb = emb + self.map_augment(augment_labels)
@@ -170,7 +129,7 @@ class DhariwalUNet(nn.Module):
         return functional.silu(emb)
 
     def encode(self, x: Tensor, emb: Tensor) -> list[Tensor]:
-        """Features after every encoder layer, the finest first; the last is the deepest."""
+        """Return the features after every encoder layer, the finest first, the deepest last."""
         skips: list[Tensor] = []
         for layer in self.enc.values():
             x = layer(x, emb) if isinstance(layer, UNetBlock) else layer(x)
@@ -178,7 +137,7 @@ class DhariwalUNet(nn.Module):
         return skips
 
     def decode(self, skips: Sequence[Tensor], emb: Tensor) -> Tensor:
-        """The output of the network, from what ``encode`` returned."""
+        """Return the output of the network, given the features that ``encode`` returned."""
         rest = list(skips)
         x = rest[-1]
         for name, layer in self.dec.items():

@@ -1,10 +1,10 @@
-r"""The layers of EDM's U-Nets, with EDM's names of weights.
+r"""Layers of EDM's U-Nets, with EDM's names of weights.
 
-Karras et al. 2022 (arXiv 2206.00364), Appendix F.2; the architectures themselves are those of Song
-et al. 2021 (arXiv 2011.13456) and Dhariwal & Nichol 2021 (arXiv 2105.05233). Written from their
-description. Everything is twice differentiable. Weights are cast to the dtype of the input: a
-network of float32 weights also runs in float16 or float64. Initial weights come from torch's
-global generator: seed it for a reproducible network. Knows torch only.
+They are written from their description in Karras et al. 2022 (arXiv 2206.00364), Appendix F.2; the
+architectures are those of Song et al. 2021 (arXiv 2011.13456) and Dhariwal & Nichol 2021 (arXiv
+2105.05233). All layers are twice differentiable. Weights are cast to the dtype of the input, so
+that a network of float32 weights also runs in float16 or float64. Initial weights come from
+torch's global generator.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MIN_CHANNELS_PER_GROUP = 4
 
 @dataclass(frozen=True)
 class Init:
-    """A law of initial weights (Glorot & Bengio 2010; He et al. 2015) and factors on it.
+    """Distribution of initial weights (Glorot & Bengio 2010; He et al. 2015), with factors.
 
     Attributes:
-        mode: the law.
+        mode: the distribution.
         weight: factor on weights.
-        bias: factor on biases, which follow the same law; 0: biases start at zero.
+        bias: factor on biases, drawn from the same distribution; 0: biases start at zero.
     """
 
     mode: InitMode
@@ -38,7 +38,7 @@ class Init:
     bias: float = 0.0
 
     def draw(self, shape: Sequence[int], fan_in: int, fan_out: int) -> Tensor:
-        """Values of ``shape`` with factor 1."""
+        """Draw values of ``shape``, without a factor."""
         if self.mode == "xavier_uniform":
             return math.sqrt(6 / (fan_in + fan_out)) * (2 * torch.rand(*shape) - 1)
         if self.mode == "kaiming_uniform":
@@ -47,7 +47,7 @@ class Init:
 
 
 class Linear(nn.Module):
-    """x -> W x + b on the last dimension."""
+    """Linear layer, x -> W x + b on the last dimension."""
 
     bias: Tensor | None
 
@@ -59,26 +59,26 @@ class Linear(nn.Module):
         self.register_parameter("bias", drawn)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X of shape (..., fan_in); shape (..., fan_out)."""
+        """Map x of shape (..., fan_in) to shape (..., fan_out)."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return functional.linear(x, self.weight.to(x.dtype), bias)
 
 
 class Conv2d(nn.Module):
-    """A convolution that keeps the size, after doubling or before or after halving it.
+    """Convolution that keeps the size of an image, with optional doubling or halving.
 
-    Resampling is a convolution of every channel with the outer product of a 1-D filter of unit sum
-    (times 2 in each direction when doubling, which inserts zeros).
+    Resampling convolves every channel with the outer product of a 1-D filter of unit sum (times 2
+    in each direction when doubling, which inserts zeros).
 
     Args:
         in_channels: of the input.
         out_channels: of the output.
-        kernel: odd; 0: resample only, no weights.
+        kernel: size of the kernel, odd; 0: only resampling, without weights.
         init: of the weights.
-        up: double height and width, then convolve.
-        down: halve height and width, then convolve.
-        resample_filter: weights of the 1-D filter, even in number.
-        convolve_first: with ``down``: convolve on a border wide enough for both, then halve.
+        up: whether to double height and width, then convolve.
+        down: whether to halve height and width, then convolve.
+        resample_filter: weights of the 1-D filter, an even number of them.
+        convolve_first: with ``down``: whether to convolve first, with padding for both steps.
     """
 
     weight: Tensor | None
@@ -113,7 +113,7 @@ class Conv2d(nn.Module):
         self.register_buffer("resample_filter", plane if up or down else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X of shape (N, in_channels, H, W)."""
+        """Convolve, and resample, images of shape (N, in_channels, H, W)."""
         if self.up:
             x = self._double(x)
         if self.down and not self.convolve_first:
@@ -146,10 +146,10 @@ class Conv2d(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation of at most 32 groups with at least 4 channels each.
+    """Group normalisation with at most 32 groups of at least 4 channels each.
 
     Raises:
-        ValueError: if the channels do not make whole groups.
+        ValueError: the channels cannot be divided into whole groups.
     """
 
     def __init__(self, channels: int, eps: float) -> None:
@@ -166,18 +166,18 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """X of shape (N, channels, H, W)."""
+        """Normalise features of shape (N, channels, H, W)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         return functional.group_norm(x, self.groups, weight, bias, self.eps)
 
 
 class PositionalEmbedding(nn.Module):
-    """Cosines, then sines, of a number at frequencies that fall geometrically from 1.
+    """Embedding by cosines, then sines, at frequencies that fall geometrically from 1.
 
     Args:
-        channels: even.
-        endpoint: the last frequency is 1 / max_positions itself (Song et al. 2021), not the one
-            before it (Dhariwal & Nichol 2021).
+        channels: of the embedding, even.
+        endpoint: whether the last frequency is 1 / max_positions (Song et al. 2021) or the one
+            before it in the series (Dhariwal & Nichol 2021).
         max_positions: as in Vaswani et al. 2017.
     """
 
@@ -186,7 +186,7 @@ class PositionalEmbedding(nn.Module):
         self.channels, self.endpoint, self.max_positions = channels, endpoint, max_positions
 
     def forward(self, number: Tensor) -> Tensor:
-        """Numbers of shape (N,); shape (N, channels)."""
+        """Embed numbers of shape (N,) as vectors of shape (N, channels)."""
         half = self.channels // 2
         steps = torch.arange(half, dtype=torch.float32, device=number.device)
         exponents = steps / (half - 1 if self.endpoint else half)
@@ -195,7 +195,7 @@ class PositionalEmbedding(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """Cosines, then sines, of a number at random frequencies (Tancik et al. 2020)."""
+    """Embedding by cosines, then sines, at random frequencies (Tancik et al. 2020)."""
 
     freqs: Tensor
 
@@ -204,7 +204,7 @@ class FourierEmbedding(nn.Module):
         self.register_buffer("freqs", scale * torch.randn(channels // 2))
 
     def forward(self, number: Tensor) -> Tensor:
-        """Numbers of shape (N,); shape (N, channels)."""
+        """Embed numbers of shape (N,) as vectors of shape (N, channels)."""
         return _cosines_and_sines(number[:, None] * (2 * math.pi * self.freqs).to(number.dtype))
 
 

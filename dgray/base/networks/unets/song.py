@@ -2,7 +2,7 @@ r"""The U-Nets of Song et al. 2021 (arXiv 2011.13456) as reimplemented by Karras
 
 DDPM++ is embedding ``positional``, encoder and decoder ``standard``, filter (1, 1); NCSN++ is
 embedding ``fourier``, encoder ``residual``, noise multiplier 2, filter (1, 3, 3, 1) (Karras et al.
-2022, arXiv 2206.00364, Table 7). Weights have the names of EDM's published networks. Knows torch.
+2022, arXiv 2206.00364, Table 7). Weights have the names of EDM's published networks.
 """
 
 from __future__ import annotations
@@ -16,44 +16,40 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dgray.base.networks.unets.block import BlockStyle
-from dgray.base.networks.unets.layers import FourierEmbedding, Linear, PositionalEmbedding
-from dgray.base.networks.unets.song_levels import (
-    EPS,
-    INIT,
-    INIT_ATTENTION,
-    INIT_ZERO,
-    Decoder,
-    Encoder,
-    SongPlan,
-)
+from dgray.base.networks.unets.layers import FourierEmbedding, Init, Linear, PositionalEmbedding
+from dgray.base.networks.unets.plan import Decoder, Encoder, UNetPlan
+
+EPS = 1e-6
+INIT = Init("xavier_uniform")
+INIT_ZERO = Init("xavier_uniform", weight=1e-5)
+INIT_ATTENTION = Init("xavier_uniform", weight=math.sqrt(0.2))
 
 Embedding = Literal["positional", "fourier"]
 
 
 class SongUNet(nn.Module):
-    """F(x; noise label, class label): a raw network, to be preconditioned.
+    """Raw network F(x; noise label, class label), to be preconditioned.
 
     Args:
         img_resolution: height and width, divisible by 2^(levels - 1).
         in_channels: of the input.
         out_channels: of the output.
-        label_dim: classes; 0: unconditional.
+        label_dim: number of classes; 0: unconditional.
         augment_dim: length of augmentation labels; 0: none.
         model_channels: channels at multiplier 1.
         channel_mult: multiplier of each level, the finest first.
         channel_mult_emb: multiplier of the embedding.
         num_blocks: residual blocks of a level.
         attn_resolutions: resolutions with self-attention.
-        dropout: probability, of activations.
-        label_dropout: probability, of class labels, in training mode.
+        dropout: probability of an activation to be dropped in training mode.
+        label_dropout: probability of a class label to be dropped in training mode.
         embedding_type: of the noise label.
         channel_mult_noise: multiplier of the noise embedding.
-        encoder_type: how the downsampled input enters.
-        decoder_type: ``skip``: the output is a sum over levels.
+        encoder_type, decoder_type: see ``UNetPlan``.
         resample_filter: 1-D weights of doubling and halving.
 
     Raises:
-        ValueError: if a type is not one of those named.
+        ValueError: a type has another value than those of its annotation.
     """
 
     def __init__(
@@ -96,7 +92,7 @@ class SongUNet(nn.Module):
         self._add_mapping(
             model_channels * channel_mult_noise, label_dim, augment_dim, embedding_type
         )
-        plan = SongPlan(
+        plan = UNetPlan(
             levels=tuple(
                 (img_resolution >> level, model_channels * multiplier)
                 for level, multiplier in enumerate(channel_mult)
@@ -132,10 +128,13 @@ class SongUNet(nn.Module):
         class_labels: Tensor | None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
-        """F of x (N, in_channels, H, W), noise labels (N,), class labels (N, label_dim) or None.
+        """Return F, shape (N, out_channels, H, W).
 
-        Class labels are one-hot, or zero for no class; augmentation labels have shape
-        (N, augment_dim), None means an image that was not augmented.
+        Args:
+            x: shape (N, in_channels, H, W).
+            noise_labels: shape (N,).
+            class_labels: one-hot, shape (N, label_dim), zeros for no class; None: no classes.
+            augment_labels: shape (N, augment_dim); None: images that were not augmented.
         """
         emb = self.embed(noise_labels, class_labels, augment_labels)
         return self.decode(self.encode(x, emb), emb)
@@ -146,9 +145,9 @@ class SongUNet(nn.Module):
         class_labels: Tensor | None = None,
         augment_labels: Tensor | None = None,
     ) -> Tensor:
-        """The embedding of noise level and labels that every block sees, (N, emb_channels)."""
+        """Return the embedding of noise level and labels for the blocks, (N, emb_channels)."""
         cosines, sines = self.map_noise(noise_labels).chunk(2, dim=1)
-        emb = torch.cat([sines, cosines], 1)  # in Song's order, which the published weights expect
+        emb = torch.cat([sines, cosines], 1)  # the order of Song et al.'s weights
         if self.map_label is not None and class_labels is not None:
             if self.training and self.label_dropout:
                 kept = torch.rand_like(class_labels[:, :1]) >= self.label_dropout
@@ -161,7 +160,7 @@ class SongUNet(nn.Module):
         return functional.silu(self.map_layer1(hidden))
 
     def encode(self, x: Tensor, emb: Tensor) -> list[Tensor]:
-        """Features after every encoder layer, the finest first; the last is the deepest."""
+        """Return the features after every encoder layer, the finest first, the deepest last."""
         skips: list[Tensor] = []
         auxiliary = x
         for name, layer in self.enc.items():
@@ -181,7 +180,7 @@ class SongUNet(nn.Module):
         return skips
 
     def decode(self, skips: Sequence[Tensor], emb: Tensor) -> Tensor:
-        """The output of the network, from what ``encode`` returned."""
+        """Return the output of the network, given the features that ``encode`` returned."""
         rest = list(skips)
         x = rest[-1]
         output: Tensor | None = None
@@ -203,6 +202,6 @@ class SongUNet(nn.Module):
         return output
 
 
-def _check(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+def _check(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

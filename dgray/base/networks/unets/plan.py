@@ -1,57 +1,58 @@
-"""Encoder and decoder of the network in ``song.py``, level by level, with EDM's names.
+"""Encoder and decoder of EDM's U-Nets, level by level, with EDM's names of layers.
 
-A layer is named RESOLUTIONxRESOLUTION_ROLE; the network's forward pass goes by the role. Knows
-torch.
+A layer is named RESOLUTIONxRESOLUTION_ROLE; the forward pass of a network goes by the role.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
 
 from dgray.base.networks.unets.block import BlockStyle, UNetBlock
-from dgray.base.networks.unets.layers import Conv2d, GroupNorm, Init
-
-EPS = 1e-6
-INIT = Init("xavier_uniform")
-INIT_ZERO = Init("xavier_uniform", weight=1e-5)
-INIT_ATTENTION = Init("xavier_uniform", weight=math.sqrt(0.2))
+from dgray.base.networks.unets.layers import Conv2d, GroupNorm
 
 Encoder = Literal["standard", "skip", "residual"]
 Decoder = Literal["standard", "skip"]
 
 
 @dataclass(frozen=True)
-class SongPlan:
-    """What the two halves of the network share.
+class UNetPlan:
+    """Levels of a U-Net, from which its encoder and decoder are built.
 
     Attributes:
-        levels: (resolution, channels) of each, the finest first.
+        levels: (resolution, channels) of each level, the finest first.
         num_blocks: residual blocks of an encoder level; a decoder level has one more.
         attended: resolutions with self-attention.
-        encoder: how the downsampled input enters.
-        decoder: ``skip``: the output is a sum over levels.
         style: of all blocks.
+        encoder: how the downsampled input enters the coarser levels; ``standard``: it does not.
+        decoder: ``skip``: the output is a sum over levels; ``standard``: it is that of the finest
+            level; None: the decoder ends with features.
+        attends_every_block: whether all blocks of a decoder level have self-attention, or the last.
     """
 
     levels: tuple[tuple[int, int], ...]
     num_blocks: int
     attended: frozenset[int]
-    encoder: Encoder
-    decoder: Decoder
     style: BlockStyle
+    encoder: Encoder = "standard"
+    decoder: Decoder | None = None
+    attends_every_block: bool = False
 
     def build_encoder(self, in_channels: int, channels: int) -> nn.ModuleDict:
-        """The encoder; ``channels``: of its first convolution."""
+        """Build the encoder.
+
+        Args:
+            in_channels: of the images.
+            channels: of the first convolution.
+        """
         layers = nn.ModuleDict()
         auxiliary = in_channels
         for level, (resolution, width) in enumerate(self.levels):
             name = f"{resolution}x{resolution}"
             if level == 0:
-                layers[f"{name}_conv"] = Conv2d(in_channels, channels, 3, INIT)
+                layers[f"{name}_conv"] = Conv2d(in_channels, channels, 3, self.style.init)
             else:
                 layers[f"{name}_down"] = UNetBlock(channels, channels, self.style, down=True)
                 self._add_auxiliary_input(layers, name, auxiliary, channels)
@@ -69,22 +70,22 @@ class SongPlan:
         resample = self.style.resample_filter
         if self.encoder == "skip":
             layers[f"{name}_aux_down"] = Conv2d(
-                auxiliary, auxiliary, 0, INIT, down=True, resample_filter=resample
+                auxiliary, auxiliary, 0, self.style.init, down=True, resample_filter=resample
             )
-            layers[f"{name}_aux_skip"] = Conv2d(auxiliary, channels, 1, INIT)
+            layers[f"{name}_aux_skip"] = Conv2d(auxiliary, channels, 1, self.style.init)
         elif self.encoder == "residual":
             layers[f"{name}_aux_residual"] = Conv2d(
                 auxiliary,
                 channels,
                 3,
-                INIT,
+                self.style.init,
                 down=True,
                 resample_filter=resample,
                 convolve_first=True,
             )
 
     def build_decoder(self, encoder: nn.ModuleDict, out_channels: int) -> nn.ModuleDict:
-        """The decoder, whose blocks also see what each layer of ``encoder`` returned."""
+        """Build the decoder, whose blocks also take the outputs of the layers of ``encoder``."""
         layers = nn.ModuleDict()
         skips = [
             int(layer.out_channels)
@@ -100,7 +101,8 @@ class SongPlan:
             else:
                 layers[f"{name}_up"] = UNetBlock(channels, channels, self.style, up=True)
             for index in range(self.num_blocks + 1):
-                attention = index == self.num_blocks and resolution in self.attended
+                is_attended = self.attends_every_block or index == self.num_blocks
+                attention = is_attended and resolution in self.attended
                 layers[f"{name}_block{index}"] = UNetBlock(
                     channels + skips.pop(), width, self.style, attention=attention
                 )
@@ -110,11 +112,13 @@ class SongPlan:
                     out_channels,
                     out_channels,
                     0,
-                    INIT,
+                    self.style.init,
                     up=True,
                     resample_filter=self.style.resample_filter,
                 )
-            if self.decoder == "skip" or level == 0:
-                layers[f"{name}_aux_norm"] = GroupNorm(channels, EPS)
-                layers[f"{name}_aux_conv"] = Conv2d(channels, out_channels, 3, INIT_ZERO)
+            if self.decoder == "skip" or (self.decoder == "standard" and level == 0):
+                layers[f"{name}_aux_norm"] = GroupNorm(channels, self.style.eps)
+                layers[f"{name}_aux_conv"] = Conv2d(
+                    channels, out_channels, 3, self.style.init_zero
+                )
         return layers
