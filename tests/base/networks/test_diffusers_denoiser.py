@@ -131,7 +131,7 @@ def test_a_schedule_that_ends_in_noise(tmp_path: Path) -> None:
     [
         ("config.json", {"_class_name": "UNet2DConditionModel"}, "must describe a UNet2DModel"),
         ("config.json", {"time_embedding_type": "fourier"}, "must be positional"),
-        ("config.json", {"sample_size": None}, "sample_size must say"),
+        ("config.json", {"sample_size": None}, "sample_size must be"),
         ("scheduler_config.json", {"prediction_type": "flow"}, "must be one of epsilon, sample"),
         ("scheduler_config.json", {"_class_name": "ScoreSdeVeScheduler"}, "or a DDIMScheduler"),
     ],

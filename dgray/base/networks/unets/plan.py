@@ -29,7 +29,7 @@ class UNetPlan:
         encoder: how the downsampled input enters the coarser levels; ``standard``: it does not.
         decoder: ``skip``: the output is a sum over levels; ``standard``: it is that of the finest
             level; None: the decoder ends with features.
-        attends_every_block: whether all blocks of a decoder level have self-attention, or the last.
+        attends_every_block: whether all blocks of a decoder level are attended, or the last one.
     """
 
     levels: tuple[tuple[int, int], ...]
