@@ -43,7 +43,7 @@ OBJECTIVES = Registry[ObjectiveSpec](
         name="oracle",
         title="oracle",
         subject="The oracle",
-        factory="dgray.discriminator.discriminator:Oracle",
+        factory="dgray.discriminator.discriminator:exact_log_ratio",
         kinds=("points",),
         colour="#009E73",
         is_trained=False,
@@ -93,6 +93,7 @@ DATA = Registry[DataSpec](
     DataSpec(
         name="mixture",
         title="Gaussian mixture",
+        factory="dgray.data.mixtures:build_mixture",
         kinds=("points",),
         has_density=True,
         settings="dgray.config.data:MixtureData",
@@ -146,6 +147,7 @@ BASES = Registry[BaseSpec](
     BaseSpec(
         name="wrong_mixture",
         title="distorted mixture",
+        factory="dgray.data.mixtures:distorted_mixture",
         kinds=("points",),
         has_density=True,
         settings="dgray.config.base:WrongMixture",

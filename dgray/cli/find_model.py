@@ -12,13 +12,13 @@ from torch import Tensor
 
 from dgray.config.base import EdmBase
 from dgray.config.reading.load import load_study
-from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.guidance import SplineWeight
 from dgray.errors import NetworkError, NoSuchModelError
 from dgray.plan.cells import Point, cells_of, point_trial
 from dgray.plan.plan import Setting, Trial, make_plan
 from dgray.problem.base_model import import_edm
-from dgray.problem.build import build_discriminator, build_problem
+from dgray.problem.build import build_problem, build_training
+from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import artifact_keys
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.aggregate import SETTING
@@ -165,15 +165,7 @@ def _weights(
             f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is not there; run the "
             "study again to complete it"
         )
-    replicates = range(trial.replicates)
-    fit = trial.config.fit
-    problem = build_problem(trial.config, artifacts, torch.device("cpu"))
-    state = TrainingState.start(
-        build_discriminator(problem, replicates),
-        replicates=replicates,
-        weight_decay=fit.weight_decay,
-        ema_decay=fit.ema_decay,
-        patience=fit.patience,
-    )
-    state.load_bytes(saved[1])
+    config = trial.config
+    problem = build_problem(config, shared_of(config, artifacts), torch.device("cpu"))
+    state = build_training(config, problem, range(trial.replicates), saved[1])
     return [tensor[replicate] for tensor in state.evaluated().tensors]

@@ -18,12 +18,13 @@ from torch import Tensor
 from dgray.cli.command import exit_status
 from dgray.cli.find_model import base_recipe, run_recipe
 from dgray.cli.sample_output import SampleOutput
-from dgray.data.images import to_uint8
 from dgray.files import write_atomically
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import reading
 from dgray.reporting.figures.image_grid import grid_png
 from dgray.trial.guided_model import Recipe
+
+NUM_SHOWN = 64  # images of the grid
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,16 +58,12 @@ def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> P
         progress.update(task, completed=len(output.seeds) - owed)
         for seeds, samples in _drawn(recipe, missing, args):
             for seed, sample in zip(seeds, samples, strict=True):
-                if recipe.shape is None:
-                    output.write(seed, sample.float().numpy())
-                else:
-                    pixels = to_uint8(sample).unflatten(0, recipe.shape)
-                    output.write(seed, pixels.permute(1, 2, 0).contiguous().numpy())
+                output.write(seed, sample.contiguous().numpy())
             progress.advance(task, len(seeds))
-    if recipe.shape is not None:
-        first = [output.read(seed) for seed in output.seeds[:64]]
-        flat = np.stack([pixels.transpose(2, 0, 1).ravel() for pixels in first])
-        picture, _ = grid_png(flat, recipe.shape)
+    first = np.stack([output.read(seed) for seed in output.seeds[:NUM_SHOWN]])
+    if first.dtype == np.uint8:  # images, (n, H, W, C)
+        pixels = first.transpose(0, 3, 1, 2)
+        picture, _ = grid_png(pixels.reshape(len(pixels), -1), pixels.shape[1:])
         target = output.path.with_name(output.path.stem + "-grid.png")
         write_atomically(target, lambda file: file.write(picture))
     return output.finish()

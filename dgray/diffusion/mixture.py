@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,53 @@ from typing_extensions import override
 
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.shapes import Probes, Scalars, Vectors
+
+
+class ExactLaw(Protocol):
+    """Law of points that is known at every noise level; also its exact denoiser.
+
+    x has shape (..., d), sigma shape (...), >= 0; p(x; sigma) is the density of x0 + sigma n.
+    """
+
+    @property
+    def dimension(self) -> int:
+        """The number d of coordinates."""
+        ...
+
+    @property
+    def std(self) -> float:
+        """Root mean variance per coordinate."""
+        ...
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
+        """Return the law with its tensors on a device, in a floating-point type."""
+        ...
+
+    def sample(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        """Return independent samples at sigma = 0, shape (num_samples, d)."""
+        ...
+
+    def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return log p(x; sigma) in nats, shape (...)."""
+        ...
+
+    def score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return grad_x log p(x; sigma), shape (..., d)."""
+        ...
+
+    def laplacian(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return the sum of second derivatives of log p(x; sigma), shape (...)."""
+        ...
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return E[x0 | x], shape (..., d)."""
+        ...
+
+    def with_divergence(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return E[x0 | x] and its divergence, shapes (..., d) and (...)."""
+        ...
 
 
 @dataclass(frozen=True)

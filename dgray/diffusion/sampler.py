@@ -89,7 +89,10 @@ def edm_stochastic(
     sigmas: Sigmas,
     noise: StepNoise,
     *,
-    churn: tuple[float, float, float, float],
+    S_churn: float,
+    S_min: float,
+    S_max: float,
+    S_noise: float,
     corrector: Denoise | None = None,
 ) -> Vectors:
     """Stochastic sampler of EDM (Karras et al. 2022, Algorithm 2).
@@ -99,16 +102,18 @@ def edm_stochastic(
         x: see ``Sampler``.
         sigmas: see ``Sampler``.
         noise: see ``Sampler``.
-        churn: (S_churn, S_min, S_max, S_noise), EDM Table 5.
+        S_churn: total amount of noise added back (EDM, Table 5), >= 0.
+        S_min: lowest noise level with churn.
+        S_max: highest noise level with churn.
+        S_noise: inflation of the added noise, > 0.
         corrector: denoiser of the second stage; None: ``denoise``.
     """
-    s_churn, s_min, s_max, s_noise = churn
     num_steps = len(sigmas) - 1
-    gamma_active = min(s_churn / num_steps, math.sqrt(2) - 1)
+    gamma_active = min(S_churn / num_steps, math.sqrt(2) - 1)
     for i, (sigma, next_sigma) in enumerate(_steps(sigmas)):
-        gamma = gamma_active if s_min <= sigma <= s_max else 0.0
+        gamma = gamma_active if S_min <= sigma <= S_max else 0.0
         raised = sigma * (1 + gamma)
-        x = x + math.sqrt(raised**2 - sigma**2) * s_noise * noise[i]
+        x = x + math.sqrt(raised**2 - sigma**2) * S_noise * noise[i]
         x = heun_step(denoise, x, raised, next_sigma, corrector=corrector)
     return x
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.diffusion.mixture import GaussianMixture
+from dgray.diffusion.mixture import ExactLaw
 
 
 class Differentiable(Protocol):
@@ -132,10 +132,10 @@ class ZeroDiscriminator(Discriminator):
 
 @dataclass(frozen=True)
 class Oracle(Discriminator):
-    """The exact log-ratio of two mixtures: the logit of a perfect discriminator."""
+    """Exact log-ratio of two laws: the logit of a perfect discriminator."""
 
-    data: GaussianMixture
-    model: GaussianMixture
+    data: ExactLaw
+    model: ExactLaw
 
     @override
     def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -151,6 +151,11 @@ class Oracle(Discriminator):
     ) -> tuple[Tensor, Tensor]:
         laplacian = self.data.laplacian(x, sigma) - self.model.laplacian(x, sigma)
         return self.gradient(x, sigma), laplacian
+
+
+def exact_log_ratio(log_ratio: Discriminator) -> Discriminator:
+    """Return the exact log-ratio itself: the control ``oracle``."""
+    return log_ratio
 
 
 @dataclass(frozen=True)

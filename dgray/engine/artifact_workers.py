@@ -17,7 +17,7 @@ from dgray.engine.events import Observe, WorkerLost
 from dgray.engine.nodes import num_fitting
 
 if TYPE_CHECKING:
-    from dgray.problem.make_shared import Job, Making, Step
+    from dgray.problem.make_shared import ArtifactStream, Job, Step
 
 _POLL_SECONDS = 1.0  # after which the size of the cluster is read again
 
@@ -53,9 +53,9 @@ class ArtifactWorkers:
         Raises:
             RuntimeError: the workers of a computation were lost too often.
         """
-        for job in (job for job in jobs if job.is_here):
+        for job in (job for job in jobs if job.needs_driver_files):
             yield from ((job, step) for step in job.run(made, state(job.key)))
-        waiting = deque(job for job in jobs if not job.is_here)
+        waiting = deque(job for job in jobs if not job.needs_driver_files)
         shared = ray.put(dict(made)) if waiting else None
         running: dict[Any, Job] = {}
         failures: dict[str, int] = {}
@@ -98,7 +98,7 @@ class ArtifactWorkers:
         return make.options(**options).remote(job, made, state)
 
 
-def _make(job: Job, made: Mapping[str, bytes], state: bytes | None) -> Making:
+def _make(job: Job, made: Mapping[str, bytes], state: bytes | None) -> ArtifactStream:
     """Run a job; executed by a worker."""
     yield from job.run(made, state)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -20,14 +21,13 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from dgray.config.data import MixtureData
 from dgray.config.study import StudyConfig
 from dgray.engine.ray_internals import num_restarts
-from dgray.plan.plan import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dgray.discriminator.discriminator import Discriminator
-    from dgray.trial.score_discriminator import Calibrated
-    from dgray.trial.score_images import ImageShard
+    from dgray.problem.images import ImageProblem
+    from dgray.trial.sampling import DrawRequest
+    from dgray.trial.shards import ImageShard
 
 Item = TypeVar("Item")
 
@@ -94,21 +94,14 @@ class SamplingActors:
         return sum(num_restarts(actor) for actor in self._actors)
 
     def run_shards(
-        self,
-        discriminator: Discriminator,
-        calibrated: Calibrated,
-        settings: Sequence[Setting],
-        shards: Sequence[range],
-        replicate: int | None,
+        self, request: DrawRequest, shards: Sequence[range]
     ) -> Iterator[list[ImageShard]]:
-        """See ``RunShards``: by all actors, at most ``IN_FLIGHT`` shards each."""
-        weights = getattr(discriminator, "tensors", None)  # the unguided base has none
+        """Draw the shards by all actors, at most ``IN_FLIGHT`` each (see ``RunShards``)."""
+        weights = getattr(request.discriminator, "tensors", None)  # the unguided base has none
         on_cpu = None if weights is None else [tensor.detach().cpu() for tensor in weights]
-        request = ray.put((on_cpu, calibrated, tuple(settings), replicate))
+        sent = ray.put((on_cpu, request.without_discriminator()))
         try:
-            yield from in_order(
-                self._actors, lambda actor, s: actor.draw.remote(request, s), shards
-            )
+            yield from in_order(self._actors, lambda actor, s: actor.draw.remote(sent, s), shards)
         except RayTaskError as error:
             raise error.cause from None
         except RayActorError as error:
@@ -123,30 +116,25 @@ class _Sampler:
         import torch
 
         from dgray.problem.build import build_problem
-        from dgray.trial.score_images import ShardWorker
+        from dgray.problem.make_shared import shared_of
+        from dgray.trial.shards import build_shard_worker
 
         torch.set_num_threads(config.resources.cpus_per_trial)  # the bits of the trial itself
         device = config.resources.device
         if device == "auto":
             device = "cuda" if config.resources.gpus_per_actor > 0 else "cpu"
-        self._problem = build_problem(config, artifacts, torch.device(device))
-        self._worker = ShardWorker.build(self._problem, artifacts)
+        shared = shared_of(config, artifacts)
+        self._config = config
+        problem = build_problem(config, shared, torch.device(device))
+        self._problem = cast("ImageProblem", problem)  # trials of points have no actors
+        self._worker = build_shard_worker(config, self._problem, shared)
 
     def draw(
-        self,
-        request: tuple[list[Tensor] | None, Calibrated, Sequence[Setting], int | None],
-        seeds: range,
+        self, sent: tuple[list[Tensor] | None, DrawRequest], seeds: range
     ) -> list[ImageShard]:
-        """One shard at every setting."""
-        weights, calibrated, settings, replicate = request
-        discriminator = self._discriminator(weights)
-        return self._worker.draw(discriminator, calibrated, settings, seeds, replicate)
+        """Draw one shard at every setting."""
+        from dgray.problem.build import build_member
 
-    def _discriminator(self, weights: list[Tensor] | None) -> Discriminator:
-        from dgray.problem.build import build_control, build_discriminator
-
-        if weights is None:
-            return build_control("base", self._problem)
-        fresh = build_discriminator(self._problem, [0])
-        stacked = [weight[None].to(self._problem.device) for weight in weights]
-        return fresh.with_tensors(stacked).member(0)
+        weights, request = sent
+        member = build_member(self._config, self._problem, "base", weights)
+        return self._worker.draw(replace(request, discriminator=member, seeds=seeds))

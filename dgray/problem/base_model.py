@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -18,76 +18,70 @@ from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.sources import locate
 from dgray.base.networks.importing.stored import StoredNetwork, build_denoiser, read_network
-from dgray.config.base import DiffusersBase, EdmBase, TrainedBase
+from dgray.config.base import DiffusersBase, EdmBase, NetworkBase, TrainedBase
 from dgray.config.study import StudyConfig
-from dgray.data.images import Shape
 from dgray.diffusion.denoiser import Denoiser
 from dgray.files import safetensors_metadata
-from dgray.plan.shared_keys import base_key
+from dgray.problem.arguments import section_arguments
+from dgray.problem.artifacts import Shared
 
-_NETWORK = "network"  # of the artifact's header
+_NETWORK = "network"  # key in the artifact's header
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Samples that a base is trained on, their scale, and the number of their classes."""
+
+    samples: BaseData
+    sigma_data: float
+    num_classes: int = 0
 
 
 def build_base_fit(
     config: TrainedBase,
-    data: BaseData,
+    data: TrainingData,
     *,
-    sigma_data: float,
     seed: int,
-    num_classes: int = 0,
     device: torch.device | None = None,
     resume: bytes | None = None,
 ) -> BaseFit:
-    """The training of a base, not begun; arguments as of ``fit_base``.
+    """Return the training of a base, not yet started.
 
     Args:
-        config: of the base.
-        data: what it is fitted to; labels are used if ``config.conditional``.
-        sigma_data: scale of the data.
-        seed: of the study.
-        num_classes: of the data; 0 without labels.
-        device: where it is trained; None: the CPU.
-        resume: a state to continue from.
+        config: section ``base`` of the study file.
+        data: training samples; their labels are used if ``config.conditional``.
+        seed: seed of the study.
+        device: device of the training; None: the CPU.
+        resume: state to continue from.
 
     Raises:
-        ValueError: a class-conditional base of data without labels.
+        ValueError: if the base is class-conditional and the data has no labels.
     """
-    if config.conditional and data.labels is None:
+    samples, num_classes = data.samples, data.num_classes
+    if config.conditional and samples.labels is None:
         raise ValueError(
             "a class-conditional base needs labels, but the data has none; set "
             "base.conditional: false"
         )
     if not config.conditional:
-        data, num_classes = replace(data, labels=None), 0
-    device = device or torch.device("cpu")
-    return fit_base(
-        data,
-        build_architecture(config, data.shape, sigma_data=sigma_data, num_classes=num_classes),
-        build_schedule(config),
-        seed=seed,
-        device=device,
-        resume=resume,
-    )
-
-
-def build_architecture(
-    config: TrainedBase, shape: tuple[int, ...], *, sigma_data: float, num_classes: int = 0
-) -> BaseArchitecture:
-    """The network for samples of a shape, (d,) or (C, H, W)."""
-    return BaseArchitecture(
-        network=config.network or default_network(shape),
-        shape=shape,
+        samples, num_classes = replace(samples, labels=None), 0
+    architecture = BaseArchitecture(
+        network=config.network or default_network(samples.shape),
+        shape=samples.shape,
         width=config.width,
         depth=config.depth,
-        sigma_data=sigma_data,
+        sigma_data=data.sigma_data,
         num_classes=num_classes,
         dropout=config.dropout,
         attention=config.attention,
     )
+    device = device or torch.device("cpu")
+    schedule = build_schedule(config)
+    return fit_base(samples, architecture, schedule, seed=seed, device=device, resume=resume)
 
 
 def build_schedule(config: TrainedBase) -> BaseSchedule:
-    """How it is trained."""
+    """Return the training schedule of a base."""
     return BaseSchedule(
         steps=config.steps,
         batch_size=config.batch_size,
@@ -99,11 +93,11 @@ def build_schedule(config: TrainedBase) -> BaseSchedule:
 
 
 def import_edm(config: EdmBase, tell: Callable[[str], None]) -> bytes:
-    """A stored network as an artifact: its weights, and in the header what it is.
+    """Return a stored network as an artifact: its weights, with its architecture in the header.
 
     Raises:
-        ValueError: the file is refused (see ``dgray.base.networks``).
-        OSError: it cannot be fetched or read.
+        ValueError: if the file is refused (see ``dgray.base.networks``).
+        OSError: if it cannot be fetched or read.
     """
     path = locate(config.network, cache=None, sha256=config.sha256, tell=tell)
     stored = read_network(path)
@@ -113,35 +107,44 @@ def import_edm(config: EdmBase, tell: Callable[[str], None]) -> bytes:
 
 
 def edm_architecture(artifact: bytes) -> EdmArchitecture:
-    """What the network is that ``import_edm`` stored."""
+    """Return the architecture of a network that ``import_edm`` stored."""
     return EdmArchitecture.from_json(json.loads(safetensors_metadata(artifact)[_NETWORK]))
 
 
 def load_edm(artifact: bytes, device: torch.device) -> NetworkDenoiser:
-    """The denoiser that ``import_edm`` stored, its weights fixed."""
+    """Return the denoiser that ``import_edm`` stored, its weights fixed."""
     architecture = edm_architecture(artifact)
     return build_denoiser(StoredNetwork(architecture, safetensors.torch.load(artifact)), device)
 
 
-def build_image_base(
-    config: StudyConfig, artifacts: Mapping[str, bytes], shape: Shape, device: torch.device
+def build_base(
+    config: StudyConfig, shared: Shared, shape: tuple[int, ...], device: torch.device
 ) -> Denoiser:
-    """The denoiser of images that a study guides.
+    """Return the denoiser to be guided, if it is a network.
+
+    Args:
+        config: the study.
+        shared: artifacts with the network's weights.
+        shape: shape of a sample of the data, (d,) or (C, H, W).
+        device: device of the network.
 
     Raises:
-        ValueError: it is of images of another shape than the data.
+        ValueError: if the base generates samples of another shape.
     """
     base: Denoiser
-    if isinstance(config.base, DiffusersBase):
+    spec = config.base.spec
+    if spec.factory is not None:
+        base = spec.load()(shape, device, **section_arguments(config.base, NetworkBase))
+    elif isinstance(config.base, DiffusersBase):
         base = load_diffusers(Path(config.base.path).expanduser(), device)
     elif isinstance(config.base, EdmBase):
-        base = load_edm(artifacts[base_key(config)], device)
+        base = load_edm(shared["base"], device)
     else:
-        base = load_base(artifacts[base_key(config)], device)
-    own = getattr(base, "shape", shape)
-    if tuple(own) != tuple(shape):
+        base = load_base(shared["base"], device)
+    own = tuple(getattr(base, "shape", shape))
+    if own != tuple(shape):
         raise ValueError(
-            f"base and data must have images of one shape, but the base makes {tuple(own)} and "
+            f"base and data must have samples of one shape, but the base generates {own} and "
             f"the data has {tuple(shape)}; choose another base, or resize the data"
         )
     return base

@@ -1,127 +1,207 @@
-"""From configuration to objects: the only table from names in a study file to code."""
+"""Builders: from configuration to objects. Below them no object carries a configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.base.fit import load_base
-from dgray.config.base import WrongMixture
-from dgray.config.data import Components, MixtureData
+from dgray.base.networks.preconditioning import EncoderFeatures, Preconditioned
+from dgray.catalogue import Kind
+from dgray.config.parts import BASE
 from dgray.config.study import StudyConfig
-from dgray.config.training import ConvDiscriminator, Fit, MlpDiscriminator, Noise
-from dgray.data.mixtures import NAMED
-from dgray.diffusion.mixture import GaussianMixture
+from dgray.config.training import (
+    ConvDiscriminator,
+    DiscriminatorSection,
+    Fit,
+    MlpDiscriminator,
+    Noise,
+)
+from dgray.diffusion.denoiser import ChunkedDenoiser
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_normal, log_uniform
-from dgray.discriminator.discriminator import (
-    Discriminator,
-    Ensemble,
-    Oracle,
-    Oscillating,
-    ZeroDiscriminator,
-)
-from dgray.discriminator.fit import TrainingSchedule
+from dgray.discriminator.conv import ConvNet, initialise_conv
+from dgray.discriminator.conv_network import ConvShape
+from dgray.discriminator.discriminator import Discriminator, Ensemble, ZeroDiscriminator
+from dgray.discriminator.fit import Task, TrainingSchedule
+from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.mlp import MlpShape, initialise
-from dgray.discriminator.objective import CrossEntropy, Kl, Mixed, Objective, edm_weighting
-from dgray.plan.shared_keys import base_key, generated_key
-from dgray.problem.images import build_conv, build_image_problem
-from dgray.problem.problem import Drawn, Pool, Problem, Samples
+from dgray.discriminator.module_ensemble import build_module_ensemble
+from dgray.discriminator.objective import (
+    Batch,
+    Noised,
+    Objective,
+    denoising_residual,
+    edm_weighting,
+)
+from dgray.discriminator.trunk import ModuleTrunk, load_trunk
+from dgray.problem.arguments import option_arguments, section_arguments
+from dgray.problem.artifacts import Shared
+from dgray.problem.base_model import TrainingData
+from dgray.problem.images import (
+    build_image_problem,
+    image_part_size,
+    image_training_data,
+    pack_generated_images,
+)
+from dgray.problem.points import (
+    build_point_problem,
+    pack_generated_points,
+    point_part_size,
+    point_training_data,
+)
+from dgray.problem.problem import Labelled, Problem, Samples, training_split
+from dgray.problem.settings import (
+    EvaluationSettings,
+    FlowSettings,
+    MetricFunction,
+    NoisingSettings,
+    SamplingSettings,
+    SplitSizes,
+    StudySampler,
+)
 
 
 def build_device(config: StudyConfig) -> torch.device:
-    """The device a trial computes on."""
+    """Return the device that a trial computes on."""
     resources = config.resources
     if resources.device != "auto":
         return torch.device(resources.device)
     return torch.device("cuda" if resources.gpus_per_trial > 0 else "cpu")
 
 
-def build_problem(
-    config: StudyConfig, artifacts: Mapping[str, bytes], device: torch.device
-) -> Problem:
-    """Data, base and their samples; ``artifacts`` must hold those of images and trained bases."""
-    if not isinstance(config.data, MixtureData):
-        return build_image_problem(config, artifacts, device)
-    law = build_data(config.data)
-    sigma_data = config.diffusion.sigma_data or law.std
-    law = law.to(device, torch.float64)
-    prior_std = config.diffusion.prior_std or config.diffusion.sigma_max
-    wrong: GaussianMixture | None = None
-    generated: Samples | None = None
-    if isinstance(config.base, WrongMixture):
-        wrong = build_wrong_mixture(config.base, config.data).to(device, torch.float64)
-        generated = Drawn(wrong, config.seed, "generated")
-    elif generated_key(config) in artifacts:
-        pool = safetensors.torch.load(artifacts[generated_key(config)])
-        generated = Pool({split: points.to(device) for split, points in pool.items()})
-    return Problem(
-        config=config,
-        law=law,
-        base=wrong or load_base(artifacts[base_key(config)], device),
-        base_mixture=wrong,
-        sigma_data=sigma_data,
-        prior_std=prior_std,
-        real_samples=Drawn(law, config.seed, "real"),
-        generated_samples=generated,
-        device=device,
-        dimension=law.dimension,
+@dataclass(frozen=True, kw_only=True)
+class KindBuilders:
+    """Builders that differ between points and images.
+
+    Attributes:
+        problem: the problem, given the fields that all problems share.
+        training_data: samples that a base is trained on.
+        part_size: generated samples of a split that are one part; None: all of them.
+        pack_generated: artifact of the samples that a base generated, by split.
+    """
+
+    problem: Callable[[StudyConfig, Shared, torch.device, Mapping[str, Any]], Problem]
+    training_data: Callable[[StudyConfig, Shared], TrainingData]
+    part_size: Callable[[StudyConfig], int | None]
+    pack_generated: Callable[[Shared, Mapping[str, Labelled]], bytes]
+
+
+_BUILDERS: Mapping[Kind, KindBuilders] = {
+    "points": KindBuilders(
+        problem=build_point_problem,
+        training_data=point_training_data,
+        part_size=point_part_size,
+        pack_generated=pack_generated_points,
+    ),
+    "images": KindBuilders(
+        problem=build_image_problem,
+        training_data=image_training_data,
+        part_size=image_part_size,
+        pack_generated=pack_generated_images,
+    ),
+}
+
+
+def builders_of(config: StudyConfig) -> KindBuilders:
+    """Return the builders for the kind of a study's data."""
+    return _BUILDERS[config.data.sample_kind]
+
+
+def build_problem(config: StudyConfig, shared: Shared, device: torch.device) -> Problem:
+    """Build data, base and their samples from the shared artifacts of a trial."""
+    data, diffusion = config.data, config.diffusion
+    values: dict[str, Any] = {
+        "seed": config.seed,
+        "span": (diffusion.sigma_min, diffusion.sigma_max),
+        "prior_std": diffusion.prior_std or diffusion.sigma_max,
+        "sizes": SplitSizes(
+            num_real=data.num_real * (2 if getattr(data, "flip", False) else 1),
+            num_generated=config.base.num_generated,
+            num_validation=data.num_validation,
+            num_held_out=data.num_held_out,
+        ),
+        "evaluation": build_evaluation_settings(config),
+    }
+    return builders_of(config).problem(config, shared, device, values)
+
+
+def build_evaluation_settings(config: StudyConfig) -> EvaluationSettings:
+    """Return the settings of scoring and sampling."""
+    evaluate = config.evaluate
+    functions = [
+        MetricFunction(spec=part.spec, function=partial(part.spec.load(), **part.arguments))
+        for part in evaluate.metrics
+        if part.spec.factory is not None
+    ]
+    return EvaluationSettings(
+        metrics=tuple(part.spec for part in evaluate.metrics),
+        metric_functions=tuple(functions),
+        validated=config.search.validated,
+        noising=NoisingSettings(
+            num_bins=evaluate.num_bins,
+            sigmas_per_bin=evaluate.sigmas_per_bin,
+            num_noised=evaluate.num_noised,
+        ),
+        flow=FlowSettings(
+            num_points=evaluate.num_points,
+            num_probes=evaluate.num_probes,
+            tolerance=evaluate.tolerance,
+            max_steps=evaluate.max_steps,
+        ),
+        sampling=SamplingSettings(
+            samplers=build_samplers(config),
+            num_samples=evaluate.num_samples,
+            num_sets=evaluate.sampling_seeds if config.data.sample_kind == "images" else 1,
+            shard_size=evaluate.shard_size,
+            batch_size=evaluate.batch_size,
+            rho=config.diffusion.rho,
+        ),
+        reference=evaluate.reference,
     )
 
 
-def build_data(config: MixtureData) -> GaussianMixture:
-    """The data's law, float64 on the CPU."""
-    if config.components is not None:
-        return build_components(config.components)
-    assert config.name is not None
-    return NAMED[config.name]()
+def build_samplers(config: StudyConfig) -> dict[str, StudySampler]:
+    """Return the samplers of a study by name."""
+    samplers: dict[str, StudySampler] = {}
+    for part in config.evaluate.sampler:
+        spec = part.spec
+        samplers[part.name] = StudySampler(
+            function=spec.load(),
+            options=option_arguments(config.evaluate, spec.options) | part.arguments,
+            is_stochastic=spec.is_stochastic,
+            is_flow=spec.is_flow,
+        )
+    return samplers
 
 
-def build_components(config: Components) -> GaussianMixture:
-    """A mixture that was written out."""
-    means = torch.tensor(config.means, dtype=torch.float64)
-    stds = torch.tensor(config.stds, dtype=torch.float64)[:, None].expand_as(means).clone()
-    weights = torch.tensor(config.weights or (1.0,) * len(means), dtype=torch.float64)
-    return GaussianMixture(means, stds, weights / weights.sum())
+def build_control(config: StudyConfig, objective: str, problem: Problem) -> Discriminator:
+    """Return a discriminator that is not trained: the zero discriminator, or a control.
 
-
-def build_wrong_mixture(config: WrongMixture, data: MixtureData) -> GaussianMixture:
-    """The base's law: a mixture with the stated errors."""
-    if config.components is not None:
-        return build_components(config.components)
-    right = NAMED[config.of]() if config.of is not None else build_data(data)
-    shift = torch.tensor(config.mean_shift, dtype=torch.float64)
-    count = len(right.weights)
-    slope = torch.linspace(-1, 1, count, dtype=torch.float64) if count > 1 else torch.zeros(1)
-    weights = right.weights * (1 + config.weight_slope * slope)
-    return GaussianMixture(
-        right.means * config.mean_scale + shift,
-        right.stds * config.std_scale,
-        weights / weights.sum(),
-    )
-
-
-def build_control(objective: str, problem: Problem) -> Discriminator:
-    """A discriminator that is not trained: base (silent), oracle or oscillating."""
-    if objective == "base":
+    Raises:
+        ValueError: if a control needs the exact log-ratio, but the base is a network.
+    """
+    if objective == BASE:
         return ZeroDiscriminator()
-    if problem.base_mixture is None:
-        raise ValueError(f"{objective} needs a base of known density, but this one was trained")
-    assert problem.law is not None
-    oracle = Oracle(problem.law, problem.base_mixture)
-    if objective == "oracle":
-        return oracle
-    oscillation = problem.config.fit.oscillation
-    return Oscillating(oracle, oscillation.amplitude, oscillation.frequency)
+    log_ratio = problem.log_ratio()
+    if log_ratio is None:
+        raise ValueError(f"{objective} needs a base of known density, but this one is a network")
+    control: Discriminator = config.fit.objective.spec.load()(
+        log_ratio, **_objective_arguments(config.fit)
+    )
+    return control
 
 
-def build_discriminator(problem: Problem, replicates: Sequence[int]) -> Ensemble:
-    """A fresh ensemble on the problem's device, one member a replicate."""
-    seed, network = problem.config.seed, problem.config.discriminator
-    generators = [named_generator(seed, "initial", r) for r in replicates]
+def build_discriminator(
+    config: StudyConfig, problem: Problem, replicates: Sequence[int]
+) -> Ensemble:
+    """Return an untrained ensemble on the problem's device, one member per replicate."""
+    network = config.discriminator
+    generators = [named_generator(config.seed, "initial", r) for r in replicates]
     ensemble: Ensemble
     if isinstance(network, MlpDiscriminator):
         ensemble = initialise(
@@ -134,10 +214,75 @@ def build_discriminator(problem: Problem, replicates: Sequence[int]) -> Ensemble
             problem.sigma_data,
             generators,
         )
-    else:
-        assert isinstance(network, ConvDiscriminator)
+    elif isinstance(network, ConvDiscriminator):
         ensemble = build_conv(problem, network, generators)
+    else:
+        arguments = section_arguments(network, DiscriminatorSection)
+        ensemble = build_module_ensemble(
+            partial(network.spec.load(), **arguments),
+            generators,
+            shape=problem.shape or (problem.dimension,),
+            sigma_data=problem.sigma_data,
+        )
     return ensemble.with_tensors([t.to(problem.device) for t in ensemble.tensors])
+
+
+def build_member(
+    config: StudyConfig, problem: Problem, objective: str, weights: Sequence[Tensor] | None
+) -> Discriminator:
+    """Return a trained discriminator from its tensors, or without them a control."""
+    if weights is None:
+        return build_control(config, objective, problem)
+    stacked = [weight[None].to(problem.device) for weight in weights]
+    return build_discriminator(config, problem, [0]).with_tensors(stacked).member(0)
+
+
+def build_conv(
+    problem: Problem, network: ConvDiscriminator, generators: Sequence[torch.Generator]
+) -> ConvNet:
+    """Return an untrained convolutional ensemble on the CPU; its trunk is on the device."""
+    assert problem.shape is not None  # a rule of the study file
+    trunk = None
+    if network.trunk == "base":
+        trunk = ModuleTrunk.of(EncoderFeatures(_base_module(problem)), problem.shape)
+    elif network.trunk != "none":
+        trunk = load_trunk(network.trunk, problem.shape, problem.device)
+    shape = ConvShape(
+        image=problem.shape if trunk is None else trunk.shape,
+        width=network.width,
+        depth=network.depth,
+        attention=network.attention,
+        num_classes=problem.num_classes if network.conditional else 0,
+    )
+    return initialise_conv(shape, problem.sigma_data, generators, trunk=trunk)
+
+
+def _base_module(problem: Problem) -> Preconditioned:
+    """Return the network of the base, whose encoder is to be the discriminator's trunk."""
+    base = problem.base.inner if isinstance(problem.base, ChunkedDenoiser) else problem.base
+    module = getattr(base, "module", None)
+    if not isinstance(module, Preconditioned):
+        raise ValueError(
+            "discriminator.trunk 'base' needs a base with an encoder, a U-Net; use base.network "
+            "'unet', base.kind 'edm', or trunk: none"
+        )
+    return module
+
+
+def build_training(
+    config: StudyConfig, problem: Problem, replicates: Sequence[int], state: bytes | None = None
+) -> TrainingState:
+    """Return the training of a trial's ensemble: not begun, or at a stored state."""
+    training = TrainingState.start(
+        build_discriminator(config, problem, replicates),
+        replicates=replicates,
+        weight_decay=config.fit.weight_decay,
+        ema_decay=config.fit.ema_decay,
+        patience=config.fit.patience,
+    )
+    if state is not None:
+        training.load_bytes(state)
+    return training
 
 
 def build_training_schedule(fit: Fit) -> TrainingSchedule:
@@ -154,19 +299,78 @@ def build_training_schedule(fit: Fit) -> TrainingSchedule:
     )
 
 
+def build_task(config: StudyConfig, problem: Problem, replicates: Sequence[int]) -> Task:
+    """Return the learning task of a trial's ensemble, float32 on the problem's device."""
+    has_labels = problem.num_classes > 0
+    real, real_labels = _stacked(
+        problem.real_samples, replicates, problem.sizes.num_real, has_labels=has_labels
+    )
+    generated, generated_labels = None, None
+    if config.fit.objective.spec.needs_generated:
+        assert problem.generated_samples is not None  # artifacts that the objective needs
+        generated, generated_labels = _stacked(
+            problem.generated_samples,
+            replicates,
+            problem.sizes.num_generated,
+            has_labels=has_labels,
+        )
+    return Task(
+        real=real,
+        real_labels=real_labels,
+        generated=generated,
+        generated_labels=generated_labels,
+        base=problem.base,
+        objective=build_objective(config.fit),
+        draw_sigma=build_noise_law(config.fit.noise, problem.span),
+        weigh=build_weighting(config.fit, problem.sigma_data),
+        validation=_validation_batch(config, problem) if config.fit.patience else None,
+        seed=config.seed,
+    )
+
+
+def _stacked(
+    samples: Samples, replicates: Sequence[int], count: int, *, has_labels: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the training samples of all replicates, (R, count, d), and their classes."""
+    splits = [training_split(replicate) for replicate in replicates]
+    stacked = torch.stack([samples.stored(split, count) for split in splits])
+    labels = [samples.labels(split, count) for split in splits] if has_labels else []
+    classes = [of_split for of_split in labels if of_split is not None]
+    return stacked, torch.stack(classes) if classes else None
+
+
+@torch.no_grad()
+def _validation_batch(config: StudyConfig, problem: Problem) -> Batch:
+    """Return the validation split, one noise level per sample, for early stopping; (1, N, d)."""
+    generator = named_generator(problem.seed, "noise", "early stopping")
+    count = problem.sizes.num_validation
+    sigma = build_noise_law(config.fit.noise, problem.span)(generator, count)
+    noised = []
+    for clean, labels in (
+        problem.real_labelled("validation"),
+        problem.generated_labelled("validation"),
+    ):
+        noise = torch.randn(clean.shape, generator=generator)
+        x, n, s = (t.to(problem.device, torch.float32)[None] for t in (clean, noise, sigma))
+        noised.append(Noised.of(x, n, s, None if labels is None else labels[None]))
+    residual = denoising_residual(problem.base, noised[0]).float()
+    return Batch(noised[0], residual, noised[1])
+
+
 def build_objective(fit: Fit) -> Objective:
-    """What is minimised in training."""
-    if fit.objective.name == "kl":
-        return Kl()
-    if fit.objective.name == "mixed":
-        return Mixed(fit.gamma)
-    return CrossEntropy(fit.gradient_penalty)
+    """Return the loss that is minimised in training."""
+    objective: Objective = fit.objective.spec.load()(**_objective_arguments(fit))
+    return objective
+
+
+def _objective_arguments(fit: Fit) -> dict[str, Any]:
+    return option_arguments(fit, fit.objective.spec.options) | fit.objective.arguments
 
 
 def build_noise_law(
     noise: Noise, span: tuple[float, float]
 ) -> Callable[[torch.Generator, int], Tensor]:
-    """Draws of training noise levels, shape (count,), float32 on the CPU."""
+    """Return a function that draws training noise levels, float32 (count,) on the CPU."""
     if noise.law == "log_normal":
         return lambda g, n: log_normal(torch.randn(n, generator=g), noise.log_mean, noise.log_std)
     low, high = noise.low or span[0], noise.high or span[1]
@@ -174,7 +378,7 @@ def build_noise_law(
 
 
 def build_weighting(fit: Fit, sigma_data: float) -> Callable[[Tensor], Tensor]:
-    """Factor on the loss at each noise level."""
+    """Return the factor on the loss at each noise level."""
     if fit.weighting == "edm":
         return lambda sigma: edm_weighting(sigma, sigma_data)
     return torch.ones_like

@@ -1,70 +1,188 @@
-"""Builders for images: data sets, image denoisers, feature extractors and the problem."""
+"""Images: samples, likelihoods and the builders of a problem of images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
+from typing_extensions import override
 
-from dgray.base.networks.preconditioning import EncoderFeatures, Preconditioned
-from dgray.config.data import (
-    Cifar10Data,
-    DigitsData,
-    FolderData,
-    GlyphsData,
-    ImageData,
-    NpzData,
-    ZipData,
-)
+from dgray.base.fit_data import BaseData
+from dgray.config.data import ImageData
 from dgray.config.study import StudyConfig
-from dgray.config.training import ConvDiscriminator
-from dgray.data.cifar10 import cifar10
-from dgray.data.digits import digits
-from dgray.data.glyphs import glyphs
-from dgray.data.image_files import read_folder, read_zip
-from dgray.data.images import ImageSet, flatten
-from dgray.data.npz import read_npz
+from dgray.data.images import ImageSet, Shape, flatten, to_uint8, unflatten
 from dgray.data.splits import split
 from dgray.diffusion.denoiser import ChunkedDenoiser
-from dgray.discriminator.conv import ConvNet, initialise_conv
-from dgray.discriminator.conv_network import ConvShape
-from dgray.discriminator.trunk import ModuleTrunk, load_trunk
-from dgray.metrics.features.cnn import fit_cnn, load_cnn
-from dgray.metrics.features.custom import load_custom
-from dgray.metrics.features.efficientnet import load_efficientnet
-from dgray.metrics.features.extractor import FeatureExtractor
-from dgray.metrics.features.inception import InceptionMode, load_inception, weights_file
-from dgray.metrics.features.inception_file import find_weights
-from dgray.plan.shared_keys import cnn_key, generated_key, images_key, inception_key
-from dgray.problem.base_model import build_image_base
-from dgray.problem.image_store import StoredImages, unpack_images
-from dgray.problem.problem import Images, Problem, training_split
+from dgray.diffusion.noise import named_generator, philox_noise
+from dgray.discriminator.objective import Batch
+from dgray.metrics.estimate import Estimate
+from dgray.problem.arguments import section_arguments
+from dgray.problem.artifacts import Shared
+from dgray.problem.base_model import TrainingData, build_base
+from dgray.problem.image_store import ImageSamples, StoredImages, pack_images, unpack_images
+from dgray.problem.problem import Labelled, Problem, training_split
 
 SIGMA_DATA = 0.5  # of images in [-1, 1] (Karras et al. 2022, Table 1)
 BASE_SPLIT = "base"
+MAX_EXACT_DIMENSION = 64  # above, the divergence is estimated with probes
+SHARDS_PER_PART = 4
+NUM_SHOWN = 64  # images of a setting that the report shows
 
 
-def build_image_set(config: ImageData) -> ImageSet:
-    """The whole data set that a study names."""
-    match config:
-        case DigitsData():
-            return digits()
-        case GlyphsData():
-            return glyphs(config.size)
-        case Cifar10Data():
-            return cifar10(config.root, download=config.download)
-        case FolderData():
-            return read_folder(config.path, resize=config.resize, labels=config.labels)
-        case ZipData():
-            return read_zip(config.path, resize=config.resize, labels=config.labels)
-        case NpzData():
-            return read_npz(config.path)
-    raise TypeError(f"no such kind of images: {config.kind}")
+@dataclass(frozen=True, kw_only=True)
+class ImageProblem(Problem):
+    """Problem of images.
+
+    Attributes:
+        image_shape: (C, H, W).
+    """
+
+    image_shape: Shape
+
+    @property
+    @override
+    def shape(self) -> Shape:
+        return self.image_shape
+
+    @override
+    def sample_noise(self, seeds: range, shape: tuple[int, ...], purpose: str) -> Tensor:
+        return philox_noise(self.seed, seeds, shape, purpose)
+
+    @override
+    def likelihood_points(self, split: str) -> Tensor:
+        """Return images dequantised uniformly (Theis et al. 2016, arXiv 1511.01844).
+
+        Their bits per dimension are those of the literature.
+        """
+        clean = self.real(split, self.evaluation.flow.num_points)
+        names = () if split == "held_out" else (split,)
+        generator = named_generator(self.seed, "noise", "likelihood", *names)
+        within = torch.rand(clean.shape, generator=generator, dtype=torch.float64).to(clean)
+        return clean + (within - 0.5) / 127.5
+
+    @override
+    def likelihood_probes(self, split: str) -> Tensor | None:
+        """Return the same probes of a point along its path and in every model.
+
+        Differences between models are then paired.
+        """
+        if self.dimension <= MAX_EXACT_DIMENSION:
+            return None
+        flow = self.evaluation.flow
+        count = min(flow.num_points, self.sizes.real(split))
+        shape = (flow.num_probes, count, self.dimension)
+        generator = named_generator(self.seed, "probes")
+        signs = torch.randint(2, shape, generator=generator, dtype=torch.int8)
+        return (2 * signs - 1).to(self.device, torch.float32)
+
+    @override
+    def likelihood_estimates(self, points: Tensor, log_prob: Tensor) -> dict[str, Estimate]:
+        nll = Estimate.of(-log_prob)
+        bits = nll.scaled(1 / (self.dimension * math.log(2)))
+        # A pixel's 256 bytes are 2 / 255 = 1 / 127.5 apart: density per unit -> mass per byte.
+        per_byte = Estimate(bits.value + math.log2(127.5), bits.se)
+        return {"nll": nll, "bits_per_dim": per_byte}
+
+    @override
+    def score_gap(self, held_out: Batch) -> Tensor:
+        """Return the gap of the score of each noised sample given its clean one (Vincent 2011).
+
+        The score of the data is unknown. The mean of this one is the same, so changes are
+        unbiased, but levels are not.
+        """
+        return -held_out.residual
+
+    @override
+    def prior_gap(self, clean: Tensor) -> None:
+        return None
+
+    @override
+    def log_ratio(self) -> None:
+        return None
+
+    @override
+    def shown(self, split: str) -> Tensor:
+        return self.real_stored(split)[:NUM_SHOWN]
+
+    @override
+    def generation_batches(self, start: int, stop: int) -> list[range]:
+        size = self.evaluation.sampling.shard_size
+        return [range(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+    @override
+    def generation_noise(self, split: str, seeds: range) -> Tensor:
+        return philox_noise(self.seed, seeds, (self.dimension,), f"generated {split}")
+
+    @override
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return to_uint8(samples)
+
+    @override
+    def to_output(self, samples: Tensor) -> Tensor:
+        return unflatten(to_uint8(samples), self.image_shape).movedim(1, -1)
+
+
+def build_image_problem(
+    config: StudyConfig, shared: Shared, device: torch.device, values: Mapping[str, Any]
+) -> ImageProblem:
+    """Build a problem of images; ``values``: the fields that all problems share."""
+    stored, generated = shared.images, None
+    if (content := shared.get("generated")) is not None:
+        generated = unpack_images(content).images.to(device)
+    base = build_base(config, shared, stored.shape, device)
+    is_conditional = any(
+        getattr(part, "conditional", False) for part in (config.base, config.discriminator)
+    )
+    return ImageProblem(
+        image_shape=stored.shape,
+        base=ChunkedDenoiser(base, config.evaluate.batch_size),
+        sigma_data=config.diffusion.sigma_data or SIGMA_DATA,
+        real_samples=stored.images.to(device),
+        generated_samples=generated,
+        device=device,
+        dimension=math.prod(stored.shape),
+        num_classes=stored.num_classes if is_conditional else 0,
+        **values,
+    )
+
+
+def image_training_data(config: StudyConfig, shared: Shared) -> TrainingData:
+    """Return the images that a base is trained on: a split of its own."""
+    stored = shared.images
+    rows = stored.images.rows[BASE_SPLIT]
+    classes = stored.images.classes
+    labels = None if classes is None else classes[rows]
+    sigma_data = config.diffusion.sigma_data or SIGMA_DATA
+    return TrainingData(BaseData(stored.pixels(rows), labels), sigma_data, stored.num_classes)
+
+
+def image_part_size(config: StudyConfig) -> int:
+    """Return the number of generated images that a worker draws before it returns them."""
+    return SHARDS_PER_PART * config.evaluate.shard_size
+
+
+def pack_generated_images(shared: Shared, by_split: Mapping[str, Labelled]) -> bytes:
+    """Return the artifact of the images that a base generated."""
+    rows, start = {}, 0
+    for name, (pixels, _) in by_split.items():
+        rows[name] = torch.arange(start, start + len(pixels))
+        start += len(pixels)
+    labels = [labels for _, labels in by_split.values() if labels is not None]
+    images = ImageSamples(
+        torch.cat([pixels for pixels, _ in by_split.values()]),
+        rows,
+        torch.cat(labels) if labels else None,
+    )
+    data, source = shared.images, {"name": "generated by the base", "sha256": ""}
+    return pack_images(StoredImages(images, data.shape, data.num_classes, source))
 
 
 def build_images(config: StudyConfig) -> StoredImages:
-    """The images of a study with the splits of its replicates and its base."""
+    """Return the images of a study with the splits of its replicates and its base."""
     data = config.data
     assert isinstance(data, ImageData)
     images = build_image_set(data)
@@ -72,132 +190,24 @@ def build_images(config: StudyConfig) -> StoredImages:
     sizes |= {training_split(r): data.num_real for r in range(config.replicates)}
     sizes[BASE_SPLIT] = getattr(config.base, "num_real", 0)
     rows = split(images, sizes, config.seed, flip=data.flip)
-    pixels = images.pixels
+    pixels, labels = images.pixels, images.labels
     if data.flip:  # a mirror image is a row of its own, after all the others
         pixels = torch.cat([pixels, pixels.flip(-1)])
+        labels = None if labels is None else torch.cat([labels, labels])
         for name in set(rows) - {"validation", "held_out"}:
             rows[name] = torch.stack([rows[name], rows[name] + len(images)], dim=1).flatten()
-    labels = images.labels
-    if labels is not None and data.flip:
-        labels = torch.cat([labels, labels])
     source = {"name": images.name, "sha256": images.sha256}
     return StoredImages(
-        Images(flatten(pixels), rows, labels), images.shape, images.num_classes, source
+        ImageSamples(flatten(pixels), rows, labels), images.shape, images.num_classes, source
     )
 
 
-def fit_extractor(config: StudyConfig, artifacts: Mapping[str, bytes]) -> bytes:
-    """The CNN of ``evaluate.features: cnn``, trained on every image that training may use.
-
-    So it is the same in all trials of a study, however few images their discriminators see.
-
-    Raises:
-        ValueError: the images have no labels.
-    """
-    stored = unpack_images(artifacts[images_key(config)])
-    if stored.images.classes is None:
-        raise ValueError(
-            "evaluate.features 'cnn' is trained on labels, but the images have none; use "
-            "'efficientnet_lite0', an inception, or your own extractor"
+def build_image_set(config: ImageData) -> ImageSet:
+    """Return the whole data set that a study file names."""
+    images = config.spec.load()(**section_arguments(config, ImageData))
+    if not isinstance(images, ImageSet):
+        raise TypeError(
+            f"the factory of data of images must return an ImageSet, but {config.spec.factory} "
+            f"returned {type(images).__name__}"
         )
-    rows = stored.pool
-    pixels = stored.images.pixels[rows].unflatten(1, stored.shape)
-    return fit_cnn(pixels, stored.images.classes[rows], stored.num_classes, seed=config.seed)
-
-
-def build_extractor(
-    config: StudyConfig, artifacts: Mapping[str, bytes], device: torch.device
-) -> FeatureExtractor:
-    """The network in whose features images are compared."""
-    features = config.evaluate.features
-    match features:
-        case "cnn":
-            return load_cnn(artifacts[cnn_key(config)], device)
-        case "efficientnet_lite0":
-            return load_efficientnet(device)
-        case "inception_clean" | "inception_legacy_pytorch" | "inception_legacy_tensorflow":
-            weights = artifacts[inception_key(config)]
-            return load_inception(_INCEPTION_MODES[features], device, weights)
-    shape = unpack_images(artifacts[images_key(config)]).shape
-    return load_custom(features, shape, device)
-
-
-def import_inception(config: StudyConfig) -> bytes:
-    """The file of Inception's weights, found on this machine and tried.
-
-    Raises:
-        FileNotFoundError: it is not there; says where to put which.
-        ValueError: it is not what its name says.
-    """
-    mode, given = _INCEPTION_MODES[config.evaluate.features], config.evaluate.inception_weights
-    path = find_weights(weights_file(mode), None if given is None else Path(given).expanduser())
-    load_inception(mode, weights=path)
-    return path.read_bytes()
-
-
-_INCEPTION_MODES: Mapping[str, InceptionMode] = {
-    "inception_clean": "clean",
-    "inception_legacy_pytorch": "legacy_pytorch",
-    "inception_legacy_tensorflow": "legacy_tensorflow",
-}
-
-
-def build_image_problem(
-    config: StudyConfig, artifacts: Mapping[str, bytes], device: torch.device
-) -> Problem:
-    """Images, the network that is wrong about them, and what it generated if that is there."""
-    stored = unpack_images(artifacts[images_key(config)])
-    key = generated_key(config)
-    generated = unpack_images(artifacts[key]).to(device) if key in artifacts else None
-    base = build_image_base(config, artifacts, stored.shape, device)
-    return Problem(
-        config=config,
-        law=None,
-        base=ChunkedDenoiser(base, config.evaluate.batch_size),
-        base_mixture=None,
-        sigma_data=config.diffusion.sigma_data or SIGMA_DATA,
-        prior_std=config.diffusion.prior_std or config.diffusion.sigma_max,
-        real_samples=stored.to(device),
-        generated_samples=generated,
-        device=device,
-        dimension=stored.images.pixels.shape[1],
-        shape=stored.shape,
-        num_classes=stored.num_classes if _asks_for_classes(config) else 0,
-    )
-
-
-def build_conv(
-    problem: Problem, network: ConvDiscriminator, generators: Sequence[torch.Generator]
-) -> ConvNet:
-    """A fresh convolutional ensemble, one member a generator, on the CPU but for its trunk."""
-    assert problem.shape is not None  # a rule of the study file
-    trunk = None
-    if network.trunk == "base":
-        trunk = ModuleTrunk.of(EncoderFeatures(_base_module(problem)), problem.shape)
-    elif network.trunk != "none":
-        trunk = load_trunk(network.trunk, problem.shape, problem.device)
-    shape = ConvShape(
-        image=problem.shape if trunk is None else trunk.shape,
-        width=network.width,
-        depth=network.depth,
-        attention=network.attention,
-        num_classes=problem.num_classes if network.conditional else 0,
-    )
-    return initialise_conv(shape, problem.sigma_data, generators, trunk=trunk)
-
-
-def _base_module(problem: Problem) -> Preconditioned:
-    """The network of the base, whose encoder a discriminator is to stand on."""
-    base = problem.base.inner if isinstance(problem.base, ChunkedDenoiser) else problem.base
-    module = getattr(base, "module", None)
-    if not isinstance(module, Preconditioned):
-        raise ValueError(
-            "discriminator.trunk 'base' needs a base with an encoder, a U-Net; use base.network "
-            "'unet', base.kind 'edm', or trunk: none"
-        )
-    return module
-
-
-def _asks_for_classes(config: StudyConfig) -> bool:
-    """Whether base or discriminator are class-conditional."""
-    return any(getattr(part, "conditional", False) for part in (config.base, config.discriminator))
+    return images

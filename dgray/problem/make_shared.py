@@ -1,58 +1,59 @@
-"""How each thing that trials share is computed: generators that do not know where they run.
+"""Computation of the shared artifacts: one table, and a generator for each of its entries.
 
-Each yields how far it is, with a state to go on from where there is one, and at last its bytes.
+A computation yields its progress, with a state to resume from where there is one, and then its
+bytes. It does not depend on the process that runs it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.base.fit import BaseFit
-from dgray.base.fit_data import BaseData
 from dgray.config.base import EdmBase, NetworkBase, TrainedBase
-from dgray.config.data import MixtureData
 from dgray.config.study import StudyConfig
-from dgray.data.images import to_uint8
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import ode_log_likelihood
-from dgray.diffusion.noise import named_generator, philox_noise
+from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
-from dgray.plan.shared_keys import images_key
+from dgray.plan.shared_keys import (
+    base_key,
+    cnn_key,
+    features_key,
+    generated_key,
+    images_key,
+    inception_key,
+    likelihood_key,
+    statistics_key,
+)
+from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import build_base_fit, import_edm
-from dgray.problem.build import build_data, build_device, build_problem
-from dgray.problem.image_store import StoredImages, pack_images, unpack_images
-from dgray.problem.images import (
-    BASE_SPLIT,
-    SIGMA_DATA,
+from dgray.problem.build import build_device, build_problem, builders_of
+from dgray.problem.image_store import pack_images
+from dgray.problem.images import build_images
+from dgray.problem.problem import Labelled, Problem, training_split
+from dgray.problem.reference import (
+    SPLITS,
     build_extractor,
-    build_images,
     fit_extractor,
     import_inception,
+    import_statistics,
+    reference_features,
 )
-from dgray.problem.problem import (
-    Images,
-    Problem,
-    likelihood_labels,
-    likelihood_points,
-    likelihood_probes,
-    training_split,
-)
-from dgray.problem.reference import import_statistics, reference_features
 
-SHARDS_PER_PART = 4  # what one worker draws of generated images before it hands them over
+_SAMPLES = "pixels"  # tensor of generated samples in a part
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some of an artifact's samples: those of seeds ``start`` to ``stop - 1`` of a split."""
+    """Samples ``start`` to ``stop - 1`` of a split: a part of an artifact."""
 
     split: str
     start: int
@@ -61,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Step:
-    """How far a computation is: ``done`` of ``total``, and what it would be resumed from."""
+    """Progress of a computation: ``done`` of ``total``, and a state to resume it from."""
 
     done: int
     total: int
@@ -69,257 +70,240 @@ class Step:
     state: bytes | None = None
 
 
-Making = Iterator[Step | bytes]
+ArtifactStream = Iterator[Step | bytes]
 
 
 class Compute(Protocol):
-    """A computation; ``made``: the artifacts it needs; ``resume``: a ``Step.state`` of it."""
+    """Computation of an artifact, or of a part of one; ``resume``: a ``Step.state`` of it."""
 
     def __call__(
-        self,
-        config: StudyConfig,
-        made: Mapping[str, bytes],
-        part: Part | None,
-        resume: bytes | None,
-    ) -> Making:
-        """Steps, then the bytes."""
+        self, config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+    ) -> ArtifactStream:
+        """Yield progress, then the bytes."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """Entry of the table of shared artifacts.
+
+    Attributes:
+        role: name in ``Shared``.
+        key: name of the artifact of a study, a hash of all that it depends on.
+        is_needed: whether the trials of a study need it.
+        compute: computation of the artifact, or of one of its parts.
+        needs_driver_files: whether it reads files that only the driver's machine has.
+        parts: parts that are computed independently of each other; None: it has no parts.
+        join: the artifact from its parts.
+    """
+
+    role: str
+    key: Callable[[StudyConfig], str]
+    is_needed: Callable[[StudyConfig], bool]
+    compute: Compute
+    needs_driver_files: bool = False
+    parts: Callable[[StudyConfig], list[Part]] | None = None
+    join: Callable[[StudyConfig, Shared, Mapping[Part, bytes]], bytes] | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """One computation, ready to be sent to whoever makes it.
+    """One computation, ready to be sent to a worker.
 
     Attributes:
-        key: of what it makes.
-        compute: how.
-        config: of a trial that needs it.
-        part: which part of an artifact that is made in parts.
-        is_here: it needs files of the driver's machine.
+        key: name of its result.
+        compute: the computation.
+        config: configuration of a trial that needs it.
+        part: part of an artifact that has parts.
+        needs_driver_files: whether it reads files that only the driver's machine has.
     """
 
     key: str
     compute: Compute
     config: StudyConfig
     part: Part | None = None
-    is_here: bool = False
+    needs_driver_files: bool = False
 
     @property
     def role(self) -> str:
-        """What it makes, in a word."""
+        """Role of its result, for messages."""
         return self.key.partition("-")[0]
 
-    def run(self, made: Mapping[str, bytes], resume: bytes | None) -> Making:
-        """Make it with the trials' own thread setting, so that it matters not who does."""
+    def run(self, made: Mapping[str, bytes], resume: bytes | None) -> ArtifactStream:
+        """Compute with the trials' own number of threads, so the bits depend on no worker."""
         torch.set_num_threads(self.config.resources.cpus_per_trial)
-        yield from self.compute(self.config, made, self.part, resume)
+        yield from self.compute(self.config, shared_of(self.config, made), self.part, resume)
+
+
+def needed_artifacts(config: StudyConfig) -> Iterator[Artifact]:
+    """Yield the artifacts of a study, each after those that it depends on."""
+    return (artifact for artifact in ARTIFACTS if artifact.is_needed(config))
+
+
+def shared_of(config: StudyConfig, made: Mapping[str, bytes]) -> Shared:
+    """Return the artifacts of a study by role; those not yet made are left out."""
+    keys = {artifact.role: artifact.key(config) for artifact in needed_artifacts(config)}
+    return Shared({role: made[key] for role, key in keys.items() if key in made})
 
 
 def make_images(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """The images with their splits."""
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """Make the images with their splits."""
     yield pack_images(build_images(config))
 
 
-def make_base_of_points(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """A trained base, fitted to its own draw of the data."""
+def make_trained_base(
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """Train a base on a draw, or a split, of its own."""
     assert isinstance(config.base, TrainedBase)
-    assert isinstance(config.data, MixtureData)
-    data = build_data(config.data)
-    real = data.sample(config.base.num_real, named_generator(config.seed, "real", "base"))
     fit = build_base_fit(
         config.base,
-        BaseData(real),
-        sigma_data=config.diffusion.sigma_data or data.std,
+        builders_of(config).training_data(config, shared),
         seed=config.seed,
         device=build_device(config),
         resume=resume,
     )
-    yield from _training(fit, config.base.steps)
-
-
-def make_base_of_images(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """A trained base, fitted to its own split of the images."""
-    assert isinstance(config.base, TrainedBase)
-    stored = unpack_images(made[images_key(config)])
-    rows = stored.images.rows[BASE_SPLIT]
-    pixels = stored.images.pixels[rows].unflatten(1, stored.shape)
-    labels = None
-    if config.base.conditional and stored.images.classes is not None:
-        labels = stored.images.classes[rows]
-    fit = build_base_fit(
-        config.base,
-        BaseData(pixels, labels),
-        sigma_data=config.diffusion.sigma_data or SIGMA_DATA,
-        seed=config.seed,
-        num_classes=stored.num_classes,
-        device=build_device(config),
-        resume=resume,
-    )
-    yield from _training(fit, config.base.steps)
-
-
-def _training(fit: BaseFit, total: int) -> Making:
     while True:
         try:
-            at = next(fit)
+            step = next(fit)
         except StopIteration as end:
             yield end.value
             return
-        yield Step(at.step, total, f"steps, loss {at.loss:.3g}", at.state)
+        yield Step(step.step, config.base.steps, f"steps, loss {step.loss:.3g}", step.state)
 
 
 def make_edm_base(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """A stored network, fetched if need be."""
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """Import a stored network, downloaded if necessary."""
     assert isinstance(config.base, EdmBase)
     yield import_edm(config.base, tell=lambda text: print(text, file=sys.stderr))
 
 
 def make_extractor(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """The classifier of ``evaluate.features: cnn``."""
-    yield fit_extractor(config, made)
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """Train the classifier of ``evaluate.features: cnn``."""
+    yield fit_extractor(config, shared)
 
 
 def make_inception(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """Inception's weights: the driver finds them; workers need neither file nor variable."""
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """Import Inception's weights; workers then need neither the file nor its variable."""
     yield import_inception(config)
 
 
 def make_statistics(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """The mean and covariance that ``evaluate.reference`` names, likewise."""
-    yield import_statistics(config, made)
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """Import the mean and covariance that ``evaluate.reference`` names."""
+    yield import_statistics(config, shared)
 
 
 def make_features(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """Features of the real images."""
-    extractor = build_extractor(config, made, build_device(config))
-    yield reference_features(config, unpack_images(made[images_key(config)]), extractor)
-
-
-def make_generated_points(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """Samples of a trained base."""
-    problem = build_problem(config, made, build_device(config))
-    drawn = {}
-    for split, count in generated_counts(config).items():
-        generator = named_generator(config.seed, "generated", split)
-        noise = torch.randn((count, problem.dimension), generator=generator, dtype=torch.float64)
-        drawn[split] = _drawn(problem, noise, None).cpu()
-    yield safetensors.torch.save(drawn)
-
-
-def make_generated_images(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """A part of the base's samples, in bytes as saved images are; each of its own seed alone."""
-    assert part is not None
-    problem = build_problem(config, made, build_device(config))
-    count = generated_counts(config)[part.split]
-    labels = _drawn_labels(problem, count, part.split)
-    pixels = []
-    for start in range(part.start, part.stop, config.evaluate.shard_size):
-        seeds = range(start, min(start + config.evaluate.shard_size, part.stop))
-        shape, purpose = (problem.dimension,), f"generated {part.split}"
-        noise = philox_noise(config.seed, seeds, shape, purpose)
-        asked = None if labels is None else labels[seeds.start : seeds.stop]
-        pixels.append(to_uint8(_drawn(problem, noise, asked)).cpu())
-        yield Step(seeds.stop - part.start, part.stop - part.start, "images")
-    tensors = {"pixels": torch.cat(pixels)}
-    if labels is not None:
-        tensors["labels"] = labels[part.start : part.stop]
-    yield safetensors.torch.save(tensors)
-
-
-def generated_parts(config: StudyConfig) -> list[Part]:
-    """The parts of the base's images."""
-    size = SHARDS_PER_PART * config.evaluate.shard_size
-    return [
-        Part(split, start, min(start + size, count))
-        for split, count in generated_counts(config).items()
-        for start in range(0, count, size)
-    ]
-
-
-def join_generated(
-    config: StudyConfig, made: Mapping[str, bytes], parts: Mapping[Part, bytes]
-) -> bytes:
-    """All images that the base drew, from their parts.
-
-    Raises:
-        RuntimeError: a part has fewer or more images than it was asked for.
-    """
-    stored = unpack_images(made[images_key(config)])
-    rows: dict[str, list[int]] = {split: [] for split in generated_counts(config)}
-    pixels, labels, start = [], list[Tensor](), 0
-    for part, content in parts.items():
-        tensors = safetensors.torch.load(content)
-        count = part.stop - part.start
-        if len(tensors["pixels"]) != count:
-            raise RuntimeError(
-                f"{part} must have {count} images, but {len(tensors['pixels'])} were drawn"
-            )
-        pixels.append(tensors["pixels"])
-        labels += [tensors["labels"]] if "labels" in tensors else []
-        rows[part.split].extend(range(start, start + count))
-        start += count
-    of_split = {split: torch.tensor(where, dtype=torch.int64) for split, where in rows.items()}
-    images = Images(torch.cat(pixels), of_split, torch.cat(labels) if labels else None)
-    source = {"name": "generated by the base", "sha256": ""}
-    return pack_images(StoredImages(images, stored.shape, stored.num_classes, source))
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """Extract features of the real images."""
+    extractor = build_extractor(config, shared, build_device(config))
+    yield reference_features(config, shared.images, extractor)
 
 
 def generated_counts(config: StudyConfig) -> dict[str, int]:
-    """Samples of the base in each split."""
+    """Return the number of samples of the base in each split."""
     counts = {"validation": config.data.num_validation, "held_out": config.data.num_held_out}
     for replicate in range(config.replicates):
         counts[training_split(replicate)] = config.base.num_generated
     return counts
 
 
+def generated_parts(config: StudyConfig) -> list[Part]:
+    """Return the parts of the base's samples; a split without samples is one part."""
+    parts, most = [], builders_of(config).part_size(config)
+    for split, count in generated_counts(config).items():
+        size = most or max(count, 1)
+        parts += [Part(split, s, min(s + size, count)) for s in range(0, max(count, 1), size)]
+    return parts
+
+
+def make_generated(
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """Generate a part of the base's samples; an image depends on its own seed alone."""
+    assert part is not None
+    problem = build_problem(config, shared, build_device(config))
+    labels = _generated_labels(problem, generated_counts(config)[part.split], part.split)
+    samples = [problem.to_stored(torch.zeros(0, problem.dimension, dtype=torch.float64))]
+    for seeds in problem.generation_batches(part.start, part.stop):
+        noise = problem.generation_noise(part.split, seeds)
+        classes = None if labels is None else labels[seeds.start : seeds.stop]
+        drawn = _unguided_samples(config, problem, noise, classes)
+        samples.append(problem.to_stored(drawn).cpu())
+        yield Step(seeds.stop - part.start, part.stop - part.start, "samples")
+    tensors = {_SAMPLES: torch.cat(samples)}
+    if labels is not None:
+        tensors["labels"] = labels[part.start : part.stop]
+    yield safetensors.torch.save(tensors)
+
+
 @torch.no_grad()
-def _drawn(problem: Problem, noise: Tensor, labels: Tensor | None) -> Tensor:
-    """Heun samples of the base from standard normal noise, shape (n, d)."""
-    base, diffusion = problem.config.base, problem.config.diffusion
-    assert isinstance(base, NetworkBase)
-    sigmas = karras_sigmas(
-        base.generation_steps, diffusion.sigma_min, diffusion.sigma_max, diffusion.rho
-    )
-    asked = None if labels is None else labels.to(problem.device)
+def _unguided_samples(
+    config: StudyConfig, problem: Problem, noise: Tensor, labels: Tensor | None
+) -> Tensor:
+    """Return Heun samples of the base from standard normal noise, shape (n, d)."""
+    assert isinstance(config.base, NetworkBase)
+    sigmas = karras_sigmas(config.base.generation_steps, *problem.span, config.diffusion.rho)
+    classes = None if labels is None else labels.to(problem.device)
     start = problem.prior_std * noise.to(problem.device)
-    return heun(with_labels(problem.base, asked), start, sigmas)
+    return heun(with_labels(problem.base, classes), start, sigmas)
 
 
-def _drawn_labels(problem: Problem, count: int, split: str) -> Tensor | None:
-    """Classes, all as likely, for which the base draws samples."""
+def _generated_labels(problem: Problem, count: int, split: str) -> Tensor | None:
+    """Return classes, uniformly distributed, for which the base generates samples."""
     if not problem.num_classes:
         return None
-    generator = named_generator(problem.config.seed, "labels", split)
+    generator = named_generator(problem.seed, "labels", split)
     return torch.randint(problem.num_classes, (count,), generator=generator)
 
 
+def join_generated(config: StudyConfig, shared: Shared, parts: Mapping[Part, bytes]) -> bytes:
+    """Join all samples that the base generated from their parts.
+
+    Raises:
+        RuntimeError: if a part does not have the expected number of samples.
+    """
+    by_split: dict[str, list[dict[str, Tensor]]] = {s: [] for s in generated_counts(config)}
+    for part, content in parts.items():
+        tensors = safetensors.torch.load(content)
+        count = part.stop - part.start
+        if len(tensors[_SAMPLES]) != count:
+            raise RuntimeError(
+                f"{part} must have {count} samples, but {len(tensors[_SAMPLES])} were drawn"
+            )
+        by_split[part.split].append(tensors)
+    joined = {split: _joined(of_split) for split, of_split in by_split.items()}
+    return builders_of(config).pack_generated(shared, joined)
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> Labelled:
+    samples = torch.cat([part[_SAMPLES] for part in parts])
+    labels = [part["labels"] for part in parts if "labels" in part]
+    return samples, torch.cat(labels) if labels else None
+
+
 def make_base_likelihood(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
-    """Log-likelihoods of the unguided base at held-out points, or at those of the part's split."""
-    problem = build_problem(config, made, build_device(config))
-    split = "held_out" if part is None else part.split
-    labels, probes = likelihood_labels(problem, split), likelihood_probes(problem, split)
+    config: StudyConfig,
+    shared: Shared,
+    part: Part | None,
+    resume: bytes | None,
+    *,
+    split: str = "held_out",
+) -> ArtifactStream:
+    """Compute log-likelihoods of the unguided base at points of a split."""
+    problem = build_problem(config, shared, build_device(config))
+    labels, probes = problem.likelihood_labels(split), problem.likelihood_probes(split)
 
     def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         base = with_labels(problem.base, None if labels is None else labels[index])
@@ -327,11 +311,84 @@ def make_base_likelihood(
 
     flow = ode_log_likelihood(
         field,
-        likelihood_points(problem, split),
+        problem.likelihood_points(split),
         problem.span,
         prior_std=problem.prior_std,
         tolerance=config.evaluate.tolerance,
         max_steps=config.evaluate.max_steps,
     )
-    found = {"log_prob": flow.log_prob.cpu(), "converged": flow.converged.cpu()}
-    yield safetensors.torch.save(found)
+    tensors = {"log_prob": flow.log_prob.cpu(), "converged": flow.converged.cpu()}
+    yield safetensors.torch.save(tensors)
+
+
+def _needs_features(config: StudyConfig) -> bool:
+    return config.evaluate.has_metric(source="features")
+
+
+ARTIFACTS: tuple[Artifact, ...] = (
+    Artifact(
+        role="images",
+        key=images_key,
+        is_needed=lambda config: config.data.sample_kind == "images",
+        compute=make_images,
+        needs_driver_files=True,
+    ),
+    Artifact(
+        role="base",
+        key=base_key,
+        is_needed=lambda config: isinstance(config.base, TrainedBase),
+        compute=make_trained_base,
+    ),
+    Artifact(
+        role="base",
+        key=base_key,
+        is_needed=lambda config: isinstance(config.base, EdmBase),
+        compute=make_edm_base,
+        needs_driver_files=True,
+    ),
+    Artifact(
+        role="generated",
+        key=generated_key,
+        is_needed=lambda config: isinstance(config.base, NetworkBase),
+        compute=make_generated,
+        parts=generated_parts,
+        join=join_generated,
+    ),
+    Artifact(
+        role="cnn",
+        key=cnn_key,
+        is_needed=lambda config: _needs_features(config) and config.evaluate.features == "cnn",
+        compute=make_extractor,
+    ),
+    Artifact(
+        role="inception",
+        key=inception_key,
+        is_needed=lambda config: (
+            _needs_features(config) and config.evaluate.features.startswith("inception")
+        ),
+        compute=make_inception,
+        needs_driver_files=True,
+    ),
+    Artifact(role="features", key=features_key, is_needed=_needs_features, compute=make_features),
+    Artifact(
+        role="statistics",
+        key=statistics_key,
+        is_needed=lambda config: (
+            _needs_features(config) and config.evaluate.reference not in SPLITS
+        ),
+        compute=make_statistics,
+        needs_driver_files=True,
+    ),
+    Artifact(
+        role="likelihood",
+        key=likelihood_key,
+        is_needed=lambda config: config.evaluate.has_metric(source="flow"),
+        compute=make_base_likelihood,
+    ),
+    Artifact(
+        role="likelihood-validation",
+        key=partial(likelihood_key, split="validation"),
+        is_needed=lambda config: config.search.needs_flow,
+        compute=partial(make_base_likelihood, split="validation"),
+    ),
+)

@@ -1,4 +1,4 @@
-"""The reference that generated images are compared with in features, as an artifact."""
+"""Features: the extractor of a study, and the reference of generated images."""
 
 from __future__ import annotations
 
@@ -14,25 +14,35 @@ from torch import Tensor
 from dgray.config.study import StudyConfig
 from dgray.files import safetensors_metadata
 from dgray.metrics.feature_statistics import FeatureStatistics, Moments
+from dgray.metrics.features.cnn import fit_cnn, load_cnn
+from dgray.metrics.features.custom import load_custom
+from dgray.metrics.features.efficientnet import load_efficientnet
 from dgray.metrics.features.extractor import FeatureExtractor, FeatureSource, extract
+from dgray.metrics.features.inception import InceptionMode, load_inception, weights_file
+from dgray.metrics.features.inception_file import find_weights
 from dgray.metrics.frechet import frechet_distance
-from dgray.plan.shared_keys import features_key, statistics_key
+from dgray.problem.artifacts import Shared
 from dgray.problem.image_store import StoredImages
 
 SPLITS = ("held_out", "training")
+_INCEPTION_MODES: Mapping[str, InceptionMode] = {
+    "inception_clean": "clean",
+    "inception_legacy_pytorch": "legacy_pytorch",
+    "inception_legacy_tensorflow": "legacy_tensorflow",
+}
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """Images that are not generated, in features.
+    """Features of images that are not generated.
 
     Attributes:
-        source: which features.
+        source: identity of the features.
         moments: mean and covariance.
-        features: of each image, float32 (n, F); None where only their moments are known.
+        features: features of each image, float32 (n, F); None if only their moments are known.
         count: n; None if unknown.
-        floor: the Frechet distance of training images to them; None if they are those.
-        validation: mean and covariance of the validation split.
+        floor: Frechet distance of the training images to the reference; None if they are it.
+        validation: features of the validation split, float32 (m, F).
     """
 
     source: FeatureSource
@@ -40,41 +50,45 @@ class ImageReference:
     features: Tensor | None
     count: int | None
     floor: float | None
-    validation: Moments
+    validation: Tensor
+
+    @property
+    def validation_moments(self) -> Moments:
+        """Mean and covariance of the features of the validation split."""
+        return FeatureStatistics.of(self.validation.numpy(), self.source).moments
 
     @staticmethod
-    def read(config: StudyConfig, artifacts: Mapping[str, bytes]) -> ImageReference:
-        """From the artifact that ``reference_features`` made, and the user's statistics if any."""
-        content = artifacts[features_key(config)]
-        tensors: dict[str, Tensor] = safetensors.torch.load(content)
-        source = _source(content)
+    def read(reference: str, shared: Shared) -> ImageReference:
+        """Read the reference from the artifacts of ``make_features`` and ``make_statistics``.
+
+        ``reference``: ``held_out``, ``training``, or anything else for the user's statistics.
+        """
+        tensors, source = shared.tensors("features"), _source(shared["features"])
         training = FeatureStatistics.of(tensors["training"].numpy(), source).moments
-        validation = FeatureStatistics.of(tensors["validation"].numpy(), source).moments
-        reference = config.evaluate.reference
+        validation = tensors["validation"]
+        features = tensors.get(reference)
+        count = None if features is None else len(features)
         if reference == "training":
-            features = tensors["training"]
-            return ImageReference(source, training, features, len(features), None, validation)
-        known = tensors.get(reference)
-        if known is not None:
-            moments = FeatureStatistics.of(known.numpy(), source).moments
+            return ImageReference(source, training, features, count, None, validation)
+        if features is None:
+            moments = Moments.from_npz(shared["statistics"], source)
         else:
-            moments = Moments.from_npz(artifacts[statistics_key(config)], source)
+            moments = FeatureStatistics.of(features.numpy(), source).moments
         floor = frechet_distance(
             training.mean, training.covariance, moments.mean, moments.covariance
         )
-        count = None if known is None else len(known)
-        return ImageReference(source, moments, known, count, floor, validation)
+        return ImageReference(source, moments, features, count, floor, validation)
 
 
-def import_statistics(config: StudyConfig, artifacts: Mapping[str, bytes]) -> bytes:
-    """The npz file of ``evaluate.reference``, for the features of the study.
+def import_statistics(config: StudyConfig, shared: Shared) -> bytes:
+    """Return the content of the npz file that ``evaluate.reference`` names.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such file, or of features of another dimension.
+        OSError: if it cannot be read.
+        ValueError: if it is not such a file, or its features have another dimension.
     """
     content = Path(config.evaluate.reference).expanduser().read_bytes()
-    source = _source(artifacts[features_key(config)])
+    source = _source(shared["features"])
     dimension = len(Moments.from_npz(content, source).mean)
     if dimension != source.dimension:
         raise ValueError(
@@ -84,30 +98,70 @@ def import_statistics(config: StudyConfig, artifacts: Mapping[str, bytes]) -> by
     return content
 
 
-def _source(features: bytes) -> FeatureSource:
-    """What the artifact of ``reference_features`` holds features of."""
-    return FeatureSource(**json.loads(safetensors_metadata(features)["source"]))
-
-
 def reference_features(
     config: StudyConfig, stored: StoredImages, extractor: FeatureExtractor
 ) -> bytes:
-    """Features of the held-out images and of all that training may use, whatever it does use."""
+    """Return features of the held-out, the validation and all other images, as safetensors.
+
+    Of the other images all are used, so that the artifact does not depend on training splits.
+    """
     rows = {
         "held_out": stored.images.rows["held_out"],
         "validation": stored.images.rows["validation"],
         "training": stored.pool,
     }
-    tensors = {
-        name: _features(stored, chosen, extractor, config.evaluate.batch_size)
-        for name, chosen in rows.items()
-    }
+    with torch.no_grad():
+        tensors = {
+            name: extract(extractor, stored.pixels(chosen), config.evaluate.batch_size)
+            for name, chosen in rows.items()
+        }
     return safetensors.torch.save(tensors, {"source": json.dumps(asdict(extractor.source))})
 
 
-@torch.no_grad()
-def _features(
-    stored: StoredImages, rows: Tensor, extractor: FeatureExtractor, batch_size: int
-) -> Tensor:
-    images = stored.images.pixels[rows].unflatten(1, stored.shape)
-    return extract(extractor, images, batch_size)
+def _source(features: bytes) -> FeatureSource:
+    """Return the identity of the features in an artifact of ``reference_features``."""
+    return FeatureSource(**json.loads(safetensors_metadata(features)["source"]))
+
+
+def build_extractor(config: StudyConfig, shared: Shared, device: torch.device) -> FeatureExtractor:
+    """Return the network in whose features images are compared."""
+    features = config.evaluate.features
+    if features == "cnn":
+        return load_cnn(shared["cnn"], device)
+    if features == "efficientnet_lite0":
+        return load_efficientnet(device)
+    if features in _INCEPTION_MODES:
+        return load_inception(_INCEPTION_MODES[features], device, shared["inception"])
+    return load_custom(features, shared.images.shape, device)
+
+
+def fit_extractor(config: StudyConfig, shared: Shared) -> bytes:
+    """Return the CNN of ``evaluate.features: cnn``, trained on all images of the training pool.
+
+    It is the same in all trials of a study, however few images their discriminators are given.
+
+    Raises:
+        ValueError: if the images have no labels.
+    """
+    stored = shared.images
+    if stored.images.classes is None:
+        raise ValueError(
+            "evaluate.features 'cnn' is trained on labels, but the images have none; use "
+            "'efficientnet_lite0', an inception, or your own extractor"
+        )
+    rows = stored.pool
+    labels = stored.images.classes[rows]
+    return fit_cnn(stored.pixels(rows), labels, stored.num_classes, seed=config.seed)
+
+
+def import_inception(config: StudyConfig) -> bytes:
+    """Return the file of Inception's weights, located on this machine and loaded once as a test.
+
+    Raises:
+        FileNotFoundError: if it is absent; the message names the file and where to put it.
+        ValueError: if its content is not what its name states.
+    """
+    mode, path = _INCEPTION_MODES[config.evaluate.features], config.evaluate.inception_weights
+    weights = find_weights(weights_file(mode), None if path is None else Path(path).expanduser())
+    load_inception(mode, weights=weights)
+    return weights.read_bytes()

@@ -1,7 +1,7 @@
-"""What every checkpoint of a trial is scored against: noised splits and what is known on them.
+"""Noised splits, on which every checkpoint of a trial is scored.
 
-Computed once a trial. Noise is named by split, so every trial, weight and checkpoint of a study is
-compared on the same points and noise, and differences are paired.
+They are computed once per trial. Noise is named by split, so every trial, weight and checkpoint of
+a study is compared on the same samples and noise, and differences are paired.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ from dgray.discriminator.objective import (
     denoising_residual,
 )
 from dgray.metrics.path import NoiseRange, PathMoments, squared_norm
-from dgray.problem.build import build_control
-from dgray.problem.problem import Problem, training_split
+from dgray.problem.problem import Labelled, Problem, training_split
 
-TRAINING_POINTS = 1000  # at least so many noised training samples for loss_train
-
-Labelled = tuple[Tensor, Tensor | None]  # samples (N, d) and their classes (N,)
+TRAINING_POINTS = 1000  # least number of noised training samples for loss_train
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,14 @@ class EvaluationSet:
     """Noised splits at stratified noise levels; tensors are (N, S) or (N, S, d), float64.
 
     Attributes:
-        problem: what is evaluated.
+        problem: data and base.
         held_out: real and generated held-out samples.
         validation: real and generated validation samples.
-        score_gap: sigma (score of the data - score of the base) on held_out.real, (N, S, d). Where
-            the score of the data is unknown it is that of each noised sample given its clean one
-            (Vincent 2011): its mean is the same, so changes are unbiased, but levels are not.
-        prior_gap: log p(x_T; sigma_max) - log prior(x_T), (N,); None where p is unknown.
-        optimal_cross_entropy: that of the exact log-ratio on held_out, (N,); None if unknown.
+        score_gap: sigma (score of the data - score of the base) on held_out.real, (N, S, d), as
+            far as it is known (see ``Problem.score_gap``).
+        prior_gap: log p(x_T; sigma_max) - log prior(x_T), (N,); None if p is unknown.
+        optimal_cross_entropy: cross-entropy of the exact log-ratio on held_out, (N,); None if the
+            log-ratio is unknown.
     """
 
     problem: Problem
@@ -53,17 +50,17 @@ class EvaluationSet:
 
     @property
     def span(self) -> NoiseRange:
-        """The noise levels and their bins."""
-        return NoiseRange(*self.problem.span, self.problem.config.evaluate.num_bins)
+        """Noise levels and their bins."""
+        return NoiseRange(*self.problem.span, self.problem.evaluation.noising.num_bins)
 
     @property
     def sigma_edges(self) -> list[float]:
         """Edges of the bins."""
-        values = log_edges(*self.problem.span, self.problem.config.evaluate.num_bins).tolist()
-        return [float(value) for value in values]
+        edges = log_edges(*self.problem.span, self.problem.evaluation.noising.num_bins)
+        return [float(edge) for edge in edges.tolist()]
 
     def path_moments(self, scaled_gradient: Tensor) -> PathMoments:
-        """From sigma grad d on held_out.real, shape (N, S, d)."""
+        """Return the moments of a path KL from sigma grad d on held_out.real, (N, S, d)."""
         return PathMoments(
             self.held_out.real.sigma,
             squared_norm(self.score_gap),
@@ -76,70 +73,53 @@ class EvaluationSet:
 @torch.no_grad()
 def build_evaluation_set(problem: Problem) -> EvaluationSet:
     """Noise the validation and held-out splits."""
-    sizes = problem.config.data
-    held_out = _noised_split(problem, "held_out", sizes.num_held_out)
-    validation = _noised_split(problem, "validation", sizes.num_validation)
-    if problem.law is None:
-        return EvaluationSet(problem, held_out, validation, -held_out.residual, None, None)
-    x, sigma = held_out.real.x, held_out.real.sigma
-    gap = (problem.law(x, sigma) - problem.base(x, sigma)) / sigma[..., None]
-    optimum = None
-    if problem.base_mixture is not None:
-        oracle = Outputs(build_control("oracle", problem), held_out)
-        optimum = CrossEntropy()(oracle).mean(1)
-    return EvaluationSet(problem, held_out, validation, gap, _prior_gap(problem), optimum)
+    held_out, validation = (_noised_split(problem, s) for s in ("held_out", "validation"))
+    log_ratio, optimum = problem.log_ratio(), None
+    if log_ratio is not None:
+        optimum = CrossEntropy()(Outputs(log_ratio, held_out)).mean(1)
+    return EvaluationSet(
+        problem,
+        held_out,
+        validation,
+        problem.score_gap(held_out),
+        problem.prior_gap(problem.real("held_out", problem.evaluation.noising.num_noised)),
+        optimum,
+    )
 
 
 @torch.no_grad()
 def training_batch(problem: Problem, replicate: int) -> Batch:
-    """A replicate's training samples, noised as the held-out ones are; repeated if too few."""
+    """Noise a replicate's training samples like the held-out ones, repeated if there are few."""
     split = training_split(replicate)
-    data, base = problem.config.data, problem.config.base
-    most = _most(problem, data.num_held_out)
-    num_real = problem.num_real
-    rows = torch.arange(min(max(num_real, TRAINING_POINTS), most), device=problem.device)
+    sizes, num_held_out = problem.sizes, problem.sizes.num_held_out
+    most = min(num_held_out, problem.evaluation.noising.num_noised or num_held_out)
+    count = min(max(sizes.num_real, TRAINING_POINTS), most)
+    rows = torch.arange(count, device=problem.device)
+    real = _repeated(problem.real_labelled(split, count), rows)
     generated = None
-    if base.num_generated:
-        pool = _generated(problem, split, base.num_generated, len(rows))
-        generated = _repeated(pool, rows)
-    real = _repeated(_real(problem, split, num_real, len(rows)), rows)
+    if sizes.num_generated:
+        generated = _repeated(problem.generated_labelled(split, count), rows)
     return _noised(problem, (real, generated), f"loss-{split}")
 
 
 def _repeated(samples: Labelled, rows: Tensor) -> Labelled:
-    """The samples over and over, as many as there are rows."""
+    """Repeat the samples until there is one for each row."""
     points, labels = samples
     chosen = rows % len(points)
     return points[chosen], None if labels is None else labels[chosen]
 
 
-def _noised_split(problem: Problem, split: str, count: int) -> Batch:
-    first = _most(problem, count)
-    pairs = _real(problem, split, count, first), _generated(problem, split, count, first)
+def _noised_split(problem: Problem, split: str) -> Batch:
+    first = problem.evaluation.noising.num_noised
+    pairs = problem.real_labelled(split, first), problem.generated_labelled(split, first)
     return _noised(problem, pairs, split)
 
 
-def _most(problem: Problem, count: int) -> int:
-    """How many of ``count`` samples are noised."""
-    return min(count, problem.config.evaluate.num_noised or count)
-
-
-def _real(problem: Problem, split: str, count: int, first: int) -> Labelled:
-    labels = problem.real_labels(split, count)
-    return problem.real(split, count, first), None if labels is None else labels[:first]
-
-
-def _generated(problem: Problem, split: str, count: int, first: int) -> Labelled:
-    labels = problem.generated_labels(split, count)
-    return problem.generated(split, count, first), None if labels is None else labels[:first]
-
-
 def _noised(problem: Problem, pairs: tuple[Labelled, Labelled | None], purpose: str) -> Batch:
-    """Real and, if any, generated samples at the same stratified noise levels."""
-    settings = problem.config.evaluate
-    generator = named_generator(problem.config.seed, "noise", purpose)
-    strata = settings.num_bins * settings.sigmas_per_bin
-    shape = (len(pairs[0][0]), strata)
+    """Noise real and, if any, generated samples at the same stratified noise levels."""
+    noising = problem.evaluation.noising
+    generator = named_generator(problem.seed, "noise", purpose)
+    shape = (len(pairs[0][0]), noising.num_bins * noising.sigmas_per_bin)
     uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
     sigma = stratified(uniform.to(problem.device), *problem.span)
     full = (*shape, problem.dimension)
@@ -147,23 +127,9 @@ def _noised(problem: Problem, pairs: tuple[Labelled, Labelled | None], purpose: 
     def noised(samples: Labelled) -> Noised:
         clean, labels = samples
         noise = torch.randn(full, generator=generator, dtype=torch.float64).to(problem.device)
-        each = None if labels is None else labels[:, None].expand(shape)
-        return Noised.of(clean[:, None, :].expand(full), noise, sigma, each)
+        classes = None if labels is None else labels[:, None].expand(shape)
+        return Noised.of(clean[:, None, :].expand(full), noise, sigma, classes)
 
     real = noised(pairs[0])
     generated = None if pairs[1] is None else noised(pairs[1])
     return Batch(real, denoising_residual(problem.base, real), generated)
-
-
-def _prior_gap(problem: Problem) -> Tensor:
-    """Held-out samples at sigma_max: log-density of the data minus that of the prior, (N,)."""
-    assert problem.law is not None
-    count = problem.config.data.num_held_out
-    clean = problem.real("held_out", count, _most(problem, count))
-    generator = named_generator(problem.config.seed, "noise", "prior")
-    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64).to(clean)
-    sigma_max = problem.span[1]
-    x = clean + sigma_max * noise
-    law = torch.distributions.Normal(0.0, problem.prior_std)
-    prior: Tensor = law.log_prob(x).sum(1)
-    return problem.law.log_prob(x, torch.full_like(x[:, 0], sigma_max)) - prior

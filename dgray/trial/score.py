@@ -1,4 +1,4 @@
-"""From a discriminator ensemble at a checkpoint to the rows and pictures of it."""
+"""Rows and sample clouds of a discriminator ensemble at a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,82 +12,83 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dgray.config.parts import BASE
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight
 from dgray.discriminator.objective import Batch, Objective, Outputs
-from dgray.metrics.distances import nearest_index
 from dgray.plan.plan import Setting, Trial
-from dgray.plan.shared_keys import likelihood_key
+from dgray.problem.artifacts import Shared
+from dgray.problem.images import ImageProblem
+from dgray.problem.points import NUM_SHOWN, PointProblem
 from dgray.problem.problem import Problem, training_split
+from dgray.problem.settings import applies_to
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.trial.noised_splits import EvaluationSet, build_evaluation_set
 from dgray.trial.sampling import (
-    SampleReference,
-    draw,
-    score_memorisation,
-    score_samples,
-)
-from dgray.trial.score_discriminator import (
     Calibrated,
     Columns,
-    Reference,
+    DrawRequest,
+    SampleScoring,
+    ScoredSamples,
+    acting_weight,
+)
+from dgray.trial.score_discriminator import (
+    LikelihoodReference,
     calibrated_weights,
     score_discriminator,
     score_flow,
     score_path,
 )
-from dgray.trial.score_images import SHOWN, ImageScoring, RunShards
-from dgray.trial.score_validation import Validation
-from dgray.trial.setting_weight import acting_weight
-
-CLOUD_POINTS = 1000
+from dgray.trial.score_images import build_image_scoring
+from dgray.trial.score_points import PointScoring
+from dgray.trial.shards import RunShards
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What each checkpoint of a trial is scored against; ``reference`` only for kl and nll."""
+    """Everything that the checkpoints of a trial are scored against.
+
+    Attributes:
+        problem: data and base.
+        sets: noised splits.
+        samples: drawing and scoring of samples.
+        likelihoods: points of the splits on which likelihoods are computed.
+    """
 
     problem: Problem
     sets: EvaluationSet
-    samples: SampleReference
-    images: ImageScoring | None
-    reference: Reference | None
-    validation: Validation
+    samples: SampleScoring
+    likelihoods: Sequence[LikelihoodReference]
 
     @staticmethod
     def build(
-        trial: Trial,
-        problem: Problem,
-        artifacts: Mapping[str, bytes],
-        run_shards: RunShards | None = None,
+        trial: Trial, problem: Problem, shared: Shared, run_shards: RunShards | None = None
     ) -> Scoring:
-        """Compute it once for a trial; ``run_shards`` draws images, if not this process."""
-        sets = build_evaluation_set(problem)
-        samples = SampleReference.build(problem, trial.settings)
-        images = (
-            None if problem.shape is None else ImageScoring.build(problem, artifacts, run_shards)
-        )
-        validation = Validation.build(problem, artifacts)
-        if not trial.config.evaluate.has_metric(source="flow"):
-            return Scoring(problem, sets, samples, images, None, validation)
-        reference = Reference.read(problem, artifacts[likelihood_key(trial.config)])
-        return Scoring(problem, sets, samples, images, reference, validation)
+        """Compute it once per trial; ``run_shards`` draws images, None: in this process."""
+        samples: SampleScoring
+        if isinstance(problem, ImageProblem):
+            samples = build_image_scoring(trial.config, problem, shared, run_shards)
+        else:
+            assert isinstance(problem, PointProblem)
+            samples = PointScoring.build(problem, trial.settings)
+        likelihoods = LikelihoodReference.read_all(problem, shared)
+        return Scoring(problem, build_evaluation_set(problem), samples, likelihoods)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An ensemble at one epoch, and what is known of its training.
+    """Ensemble at one epoch, and facts of its training.
 
     Attributes:
         epoch: passes over the real samples.
-        members: one discriminator a replicate.
-        objective: the loss that is reported.
+        members: one discriminator per replicate.
+        objective: loss that is reported.
         training: noised training samples of each replicate; None for controls.
         stopped_epochs: see ``FitCheckpoint``.
-        num_parameters: of one member.
+        num_parameters: parameters of one member.
         seconds_fit: training time since the last checkpoint.
-        losses: the loss curve since the last checkpoint.
-        state: resumes the training.
+        losses: loss curve since the last checkpoint.
+        state: state to resume the training from.
     """
 
     epoch: int
@@ -105,17 +106,17 @@ class Checkpoint:
 def evaluate_checkpoint(
     trial: Trial, scoring: Scoring, checkpoint: Checkpoint
 ) -> CheckpointResult:
-    """Every replicate at every setting, and the samples of the first replicate."""
+    """Score every replicate at every setting, and keep samples of the first replicate."""
     started = time.monotonic()
     rows: list[Row] = []
     clouds: list[Cloud] = []
     for replicate in range(len(checkpoint.members)):
-        columns, drawn = _evaluate_replicate(trial, scoring, checkpoint, replicate)
+        columns, samples = _evaluate_replicate(trial, scoring, checkpoint, replicate)
         rows += [
             _row(trial, scoring, checkpoint, (replicate, s), columns[s]) for s in trial.settings
         ]
         if replicate == 0:
-            clouds = _clouds(trial, scoring.problem, checkpoint.epoch, drawn)
+            clouds = _clouds(trial, scoring.problem, checkpoint.epoch, samples)
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     seconds = time.monotonic() - started
     return CheckpointResult(
@@ -130,40 +131,34 @@ def evaluate_checkpoint(
 
 def _evaluate_replicate(
     trial: Trial, scoring: Scoring, checkpoint: Checkpoint, replicate: int
-) -> tuple[dict[Setting, Columns], dict[Setting, Tensor]]:
-    """Columns of every setting of one replicate, and the samples that were drawn."""
+) -> tuple[dict[Setting, Columns], dict[Setting, ScoredSamples]]:
+    """Return the columns of every setting of one replicate, and its scored samples."""
     member, training = checkpoint.members[replicate], checkpoint.training[replicate]
     intervals = {setting.interval for setting in trial.settings}
     calibrated, moments = calibrated_weights(member, scoring.sets, intervals)
     held_out = Outputs(member, scoring.sets.held_out)
     trained = None if training is None else Outputs(member, training)
-    shared = score_discriminator(held_out, trained, scoring.sets, checkpoint.objective)
+    of_member = score_discriminator(held_out, trained, scoring.sets, checkpoint.objective)
     weights = [acting_weight(setting, calibrated) for setting in trial.settings]
     paths = score_path(held_out, scoring.sets, weights, moments)
     columns: dict[Setting, Columns] = {}
     for setting, path in zip(trial.settings, paths, strict=True):
         knots = _knots(calibrated[setting.interval]) if setting.is_calibrated else {}
-        columns[setting] = {**shared, **path, **knots}
-    for reference in (scoring.reference, scoring.validation.reference):
+        columns[setting] = {**of_member, **path, **knots}
+    for reference in scoring.likelihoods:
         for setting, flow in _flows(trial, scoring, member, calibrated, reference).items():
             columns[setting] |= flow
-    wanted = [s for s in trial.settings if replicate == 0 or _has_sample_metric(trial, s)]
-    shown: dict[Setting, Tensor] = {}
-    if scoring.images is not None:
-        of_training = None if training is None else replicate
-        found = scoring.images.draw(member, calibrated, wanted, of_training)
-        for setting, images in found.items():
-            columns[setting] |= scoring.images.score(images)
-            columns[setting] |= scoring.validation.of_images(scoring.images, images)
-            shown[setting] = images.shown
-        return columns, shown
-    for setting, samples in draw(scoring.problem, member, calibrated, wanted).items():
-        columns[setting] |= score_samples(scoring.problem, setting, samples, scoring.samples)
-        columns[setting] |= scoring.validation.of_samples(setting, samples.samples)
-        if training is not None and "memorisation" in trial.config.evaluate.metric_names:
-            columns[setting] |= score_memorisation(scoring.problem, samples, replicate)
-        shown[setting] = samples.samples
-    return columns, shown
+    request = DrawRequest(
+        discriminator=member,
+        calibrated=calibrated,
+        settings=[s for s in trial.settings if replicate == 0 or _has_metric(trial, scoring, s)],
+        seeds=scoring.problem.evaluation.sampling.seeds,
+        replicate=None if training is None else replicate,
+    )
+    samples = scoring.samples.score(request)
+    for setting, scored in samples.items():
+        columns[setting] |= scored.columns
+    return columns, samples
 
 
 def _flows(
@@ -171,26 +166,33 @@ def _flows(
     scoring: Scoring,
     member: Discriminator,
     calibrated: Calibrated,
-    reference: Reference | None,
+    reference: LikelihoodReference,
 ) -> dict[Setting, Columns]:
-    """``kl`` of each deterministic setting; those of the same acting weight share one integral."""
-    acting = {s: acting_weight(s, calibrated) for s in trial.settings if s.sampler == "ode"}
+    """Score the flow of each setting; settings with the same acting weight share one integral."""
+    evaluation = scoring.problem.evaluation
+    samplers = evaluation.sampling.samplers
+    acting = {
+        s: acting_weight(s, calibrated) for s in trial.settings if samplers[s.sampler].is_flow
+    }
     distinct = list(dict.fromkeys(acting.values()))
-    if reference is None or not distinct:
+    if not distinct:
         return {}
     scores = score_flow(member, scoring.sets, distinct, reference)
     if reference.split == "validation":
-        scores = [scoring.validation.of_flow(columns) for columns in scores]
+        names = [name for metric in evaluation.validated for name in (metric, f"{metric}_se")]
+        scores = [{f"validation_{n}": c[n] for n in names if n in c} for c in scores]
     by_weight = dict(zip(distinct, scores, strict=True))
     return {setting: by_weight[weight] for setting, weight in acting.items()}
 
 
-def _has_sample_metric(trial: Trial, setting: Setting) -> bool:
-    metrics = trial.config.evaluate.metric_names
-    if trial.config.evaluate.has_metric(source="features"):
-        return True
-    needed = "kl_sampler" if setting.sampler == "ode" else "kl_sde"
-    return needed in metrics or (trial.is_trained and "memorisation" in metrics)
+def _has_metric(trial: Trial, scoring: Scoring, setting: Setting) -> bool:
+    """Return whether a requested metric is computed from the samples of a setting."""
+    evaluation = scoring.problem.evaluation
+    sampler = evaluation.sampling.samplers[setting.sampler]
+    return any(
+        applies_to(metric, sampler) and (trial.is_trained or not metric.needs_training)
+        for metric in (*evaluation.of_source("samples"), *evaluation.of_source("features"))
+    )
 
 
 def _knots(calibrated: SplineWeight) -> Columns:
@@ -235,48 +237,30 @@ def _row(
 
 
 def _clouds(
-    trial: Trial, problem: Problem, epoch: int, drawn: Mapping[Setting, Tensor]
+    trial: Trial, problem: Problem, epoch: int, samples: Mapping[Setting, ScoredSamples]
 ) -> list[Cloud]:
-    """The first samples of the first replicate; of the base trial the data too."""
-    clouds, of = [], (trial, problem, epoch)
-    if trial.objective == "base":
-        data = _real(problem, "held_out", trial.config.data.num_held_out)
-        clouds.append(_cloud(of, "data", data))
+    """Return the first samples of the first replicate, and data: held-out or training samples."""
+
+    def cloud(source: str, points: Tensor, setting: Setting | None = None) -> Cloud:
+        return Cloud(
+            source=source,
+            trial=trial.id,
+            epoch=epoch,
+            is_calibrated=setting is not None and setting.is_calibrated,
+            guidance_weight=None if setting is None else setting.guidance_weight,
+            sampler="" if setting is None else setting.sampler,
+            points=points[:NUM_SHOWN].tolist(),
+            shape=None if problem.shape is None else list(problem.shape),
+        )
+
+    clouds = []
+    is_base = trial.objective == BASE
+    if is_base:
+        clouds.append(cloud("data", problem.shown("held_out")))
     elif trial.is_trained:
-        real = _real(problem, training_split(0), problem.num_real)
-        clouds.append(_cloud(of, "real", real))
-    source = "base" if trial.objective == "base" else "guided"
-    for setting, samples in drawn.items():
-        clouds.append(_cloud(of, source, samples, setting))
-        if problem.shape is not None and trial.is_trained:
-            clouds.append(_cloud(of, "nearest", _nearest_training(problem, samples), setting))
+        clouds.append(cloud("real", problem.shown(training_split(0))))
+    for setting, scored in samples.items():
+        clouds.append(cloud("base" if is_base else "guided", scored.shown, setting))
+        if scored.nearest is not None:
+            clouds.append(cloud("nearest", scored.nearest, setting))
     return clouds
-
-
-def _nearest_training(problem: Problem, shown: Tensor) -> Tensor:
-    """Of each image that is shown the nearest training image of the first replicate, uint8."""
-    training = problem.real_bytes(training_split(0), problem.num_real)
-    return training[nearest_index(shown.to(training.device).float(), training.float())]
-
-
-def _real(problem: Problem, split: str, count: int) -> Tensor:
-    """Samples of the data to look at; images in bytes."""
-    if problem.shape is None:
-        return problem.real(split, count, CLOUD_POINTS)
-    return problem.real_bytes(split, count)[:SHOWN]
-
-
-def _cloud(
-    of: tuple[Trial, Problem, int], source: str, points: Tensor, setting: Setting | None = None
-) -> Cloud:
-    trial, problem, epoch = of
-    return Cloud(
-        source=source,
-        trial=trial.id,
-        epoch=epoch,
-        is_calibrated=setting is not None and setting.is_calibrated,
-        guidance_weight=None if setting is None else setting.guidance_weight,
-        sampler="" if setting is None else setting.sampler,
-        points=points[:CLOUD_POINTS].tolist(),
-        shape=None if problem.shape is None else list(problem.shape),
-    )

@@ -1,16 +1,14 @@
-"""Scoring of one discriminator at one checkpoint: every guidance weight and sampler at once.
+"""Scores of one discriminator at one checkpoint: all guidance weights and samplers at once.
 
-Each function here returns columns of ``dgray.record.row.Row`` by name.
+Each function returns columns of a row by name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -18,58 +16,53 @@ from dgray.config.study import Interval
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.discriminator.calibration import GuidanceMoments, calibrate
 from dgray.discriminator.discriminator import Discriminator
-from dgray.discriminator.guidance import SplineWeight, StackedGuidance, Weight
+from dgray.discriminator.guidance import StackedGuidance, Weight
 from dgray.discriminator.objective import CrossEntropy, Objective, Outputs
 from dgray.metrics.classification import accuracy, calibration_error
 from dgray.metrics.estimate import Estimate
 from dgray.metrics.path import PathLevel, path_divergence, squared_norm
-from dgray.problem.problem import Problem, likelihood_labels, likelihood_points, likelihood_probes
+from dgray.problem.artifacts import Shared
+from dgray.problem.problem import Problem
 from dgray.trial.noised_splits import EvaluationSet
-
-Columns = dict[str, Any]
+from dgray.trial.sampling import Calibrated, Columns
 
 
 @dataclass(frozen=True)
-class Reference:
+class LikelihoodReference:
     """Points of a split at which log-likelihoods are compared.
 
     Attributes:
-        points: at sigma_min, shape (P, d).
-        data_log_prob: exact log-density of the data's law there, shape (P,); None if unknown.
-        base_log_prob: that of the unguided base's flow, shape (P,).
+        split: ``held_out`` or ``validation``.
+        points: points at sigma_min, shape (P, d).
+        base_log_prob: log-density of the unguided base's flow, shape (P,).
         converged: whether the base's own integration met the tolerance, shape (P,).
-        split: of the points.
     """
 
+    split: str
     points: Tensor
-    data_log_prob: Tensor | None
     base_log_prob: Tensor
     converged: Tensor
-    split: str = "held_out"
 
     @staticmethod
-    def read(problem: Problem, artifact: bytes, split: str = "held_out") -> Reference:
-        """With the base's log-likelihoods from the artifact of the same split."""
-        points = likelihood_points(problem, split)
-        known = None
-        if problem.law is not None:
-            known = problem.law.log_prob(points, torch.full_like(points[:, 0], problem.span[0]))
-        stored = safetensors.torch.load(artifact)
-        log_prob, converged = (stored[n].to(problem.device) for n in ("log_prob", "converged"))
-        return Reference(points, known, log_prob, converged, split)
-
-
-Calibrated = Mapping[Interval, SplineWeight]
-"""The calibrated weight of each guidance interval of a study."""
+    def read_all(problem: Problem, shared: Shared) -> list[LikelihoodReference]:
+        """Read the base's log-likelihoods of all splits that have an artifact."""
+        references = []
+        for split, role in (("held_out", "likelihood"), ("validation", "likelihood-validation")):
+            if shared.get(role) is not None:
+                stored = shared.tensors(role)
+                values = (stored[name].to(problem.device) for name in ("log_prob", "converged"))
+                points = problem.likelihood_points(split)
+                references.append(LikelihoodReference(split, points, *values))
+        return references
 
 
 def calibrated_weights(
     discriminator: Discriminator, sets: EvaluationSet, intervals: Iterable[Interval]
 ) -> tuple[Calibrated, GuidanceMoments]:
-    """The weights that the validation split asks for, and that split's moments.
+    """Return the weights that minimise the path KL on the validation split, and its moments.
 
     Raises:
-        FloatingPointError: when the discriminator has diverged.
+        FloatingPointError: if the discriminator has diverged.
     """
     pull = Outputs(discriminator, sets.validation).scaled_gradient
     gain = -torch.linalg.vecdot(sets.validation.residual, pull)
@@ -80,7 +73,7 @@ def calibrated_weights(
             "lower fit.learning_rate"
         )
     edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
-    return {each: calibrate(moments.within(each), edges) for each in intervals}, moments
+    return {i: calibrate(moments.within(i), edges) for i in intervals}, moments
 
 
 def score_path(
@@ -89,7 +82,7 @@ def score_path(
     weights: Sequence[Weight],
     validation: GuidanceMoments,
 ) -> list[Columns]:
-    """Path KL, score error and the validation split's verdict, for each weight."""
+    """Return path KL, score error and change on the validation split, for each weight."""
     moments = sets.path_moments(held_out.scaled_gradient)
     rows = []
     for weight in weights:
@@ -121,14 +114,14 @@ def score_flow(
     discriminator: Discriminator,
     sets: EvaluationSet,
     weights: Sequence[Weight],
-    reference: Reference,
+    reference: LikelihoodReference,
 ) -> list[Columns]:
-    """KL(data, model of the probability-flow ODE) for each weight, integrated together."""
-    problem, settings = sets.problem, sets.problem.config.evaluate
+    """Return scores of the probability-flow ODE for each weight, integrated together."""
+    problem, settings = sets.problem, sets.problem.evaluation.flow
     count = len(reference.points)
     owner = torch.arange(len(weights), device=problem.device).repeat_interleave(count)
-    split = reference.split
-    labels, probes = likelihood_labels(problem, split), likelihood_probes(problem, split)
+    labels = problem.likelihood_labels(reference.split)
+    probes = problem.likelihood_probes(reference.split)
     repeated = None if labels is None else labels.repeat(len(weights))
     stack = StackedGuidance(problem.base, discriminator, weights, owner, repeated)
 
@@ -148,48 +141,37 @@ def score_flow(
     for log_prob, converged in zip(
         flow.log_prob.view(-1, count), flow.converged.view(-1, count), strict=True
     ):
-        rows.append(
-            {
-                **_level_of_flow(log_prob, reference),
-                **estimate_columns("kl_change", Estimate.of(reference.base_log_prob - log_prob)),
-                "kl_unconverged": 1 - float((converged & reference.converged).double().mean()),
-            }
-        )
+        columns: Columns = {
+            **estimate_columns("kl_change", Estimate.of(reference.base_log_prob - log_prob)),
+            "kl_unconverged": 1 - float((converged & reference.converged).double().mean()),
+        }
+        levels = problem.likelihood_estimates(reference.points, log_prob)
+        for name, estimate in levels.items():
+            columns |= estimate_columns(name, estimate)
+        rows.append(columns)
     return rows
-
-
-def _level_of_flow(log_prob: Tensor, reference: Reference) -> Columns:
-    """The KL where the law of the data is known, else the negative log-likelihood of images."""
-    if reference.data_log_prob is not None:
-        return estimate_columns("kl", Estimate.of(reference.data_log_prob - log_prob))
-    nll = Estimate.of(-log_prob)
-    dimension = reference.points.shape[1]
-    bits = nll.scaled(1 / (dimension * math.log(2)))
-    # A pixel's 256 bytes are 2 / 255 = 1 / 127.5 apart: density per unit -> mass per byte.
-    per_byte = Estimate(bits.value + math.log2(127.5), bits.se)
-    return {**estimate_columns("nll", nll), **estimate_columns("bits_per_dim", per_byte)}
 
 
 def score_discriminator(
     held_out: Outputs, training: Outputs | None, sets: EvaluationSet, objective: Objective
 ) -> Columns:
-    """Losses, accuracy and calibration of the discriminator itself."""
+    """Return losses, accuracy and calibration of the discriminator itself."""
     loss = objective(held_out).double()
     columns = {
         **estimate_columns("loss_held_out", Estimate.of(loss.mean(1))),
-        "loss_held_out_bins": [each.value for each in sets.span.by_bin(loss)],
+        "loss_held_out_bins": [mean.value for mean in sets.span.by_bin(loss)],
         **_as_classifier(held_out, sets),
     }
     if training is None:
         return columns
     on_training = objective(training).double()
-    there, here = Estimate.of(on_training.mean(1)), Estimate.of(loss.mean(1))
-    gap = Estimate(here.value - there.value, math.hypot(here.se, there.se))
+    train, held_out_loss = Estimate.of(on_training.mean(1)), Estimate.of(loss.mean(1))
+    gap = Estimate(held_out_loss.value - train.value, math.hypot(held_out_loss.se, train.se))
     return {
         **columns,
-        **estimate_columns("loss_train", there),
+        **estimate_columns("loss_train", train),
         **estimate_columns("overfit_gap", gap),
-        "loss_train_bins": [each.value for each in sets.span.by_bin(on_training)],
+        "loss_train_bins": [mean.value for mean in sets.span.by_bin(on_training)],
     }
 
 
@@ -208,10 +190,10 @@ def _as_classifier(held_out: Outputs, sets: EvaluationSet) -> Columns:
 
 
 def estimate_columns(name: str, estimate: Estimate) -> Columns:
-    """An estimate as the columns ``name`` and ``name_se``; what is not a number is missing."""
+    """Return an estimate as the columns ``name`` and ``name_se``; NaN becomes None."""
     values = {name: estimate.value, f"{name}_se": estimate.se}
     return {key: None if math.isnan(value) else value for key, value in values.items()}
 
 
 def _bin_columns(name: str, bins: Sequence[Estimate]) -> Columns:
-    return {name: [each.value for each in bins], f"{name}_se": [each.se for each in bins]}
+    return {name: [mean.value for mean in bins], f"{name}_se": [mean.se for mean in bins]}

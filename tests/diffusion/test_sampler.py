@@ -17,7 +17,7 @@ from dgray.diffusion.sampler import edm_stochastic, heun, reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas, log_normal, log_uniform, stratified
 
 DOUBLE = torch.float64
-CHURN = (10.0, 0.05, 50.0, 1.0)
+CHURN = {"S_churn": 10.0, "S_min": 0.05, "S_max": 50.0, "S_noise": 1.0}
 
 
 def gaussian(mean: float, std: float) -> GaussianMixture:
@@ -48,7 +48,7 @@ def test_samples_follow_the_law_of_the_denoiser(kind: str) -> None:
     if kind == "heun":
         samples = heun(mixture, x, sigmas)
     elif kind == "churn":
-        samples = edm_stochastic(mixture, x, sigmas, noise[1:], churn=CHURN)
+        samples = edm_stochastic(mixture, x, sigmas, noise[1:], **CHURN)
     else:
         samples = reverse_sde(mixture, x, sigmas, noise[1:])
 
@@ -63,7 +63,9 @@ def test_no_churn_is_heun() -> None:
     sigmas = karras_sigmas(10, 0.01, 20.0)
     noise = seeded_noise(0, range(5), (11, 2)).transpose(0, 1)
     plain = heun(mixture, noise[0], sigmas)
-    churned = edm_stochastic(mixture, noise[0], sigmas, noise[1:], churn=(0.0, 0.0, 99.0, 1.0))
+    churned = edm_stochastic(
+        mixture, noise[0], sigmas, noise[1:], S_churn=0.0, S_min=0.0, S_max=99.0, S_noise=1.0
+    )
     assert torch.equal(plain, churned)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 
 from dgray.config.study import StudyConfig
-from dgray.problem.make_shared import Making, Part, Step, make_base_of_images
+from dgray.problem.artifacts import Shared
+from dgray.problem.make_shared import ArtifactStream, Part, Step, make_trained_base
 
 
 class Mortal:
@@ -19,19 +19,19 @@ class Mortal:
     def __call__(
         self,
         config: StudyConfig,
-        made: Mapping[str, bytes],
+        shared: Shared,
         part: Part | None,
         resume: bytes | None,
-    ) -> Making:
-        for step in make_base_of_images(config, made, part, resume):
+    ) -> ArtifactStream:
+        for step in make_trained_base(config, shared, part, resume):
             yield step
             if (resume is None or self.always) and getattr(step, "state", None) is not None:
                 os._exit(1)
 
 
 def endless(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
     """Yield steps for ever."""
     for step in range(10**9):
         yield Step(step, 10**9)
@@ -39,8 +39,8 @@ def endless(
 
 
 def failing(
-    config: StudyConfig, made: Mapping[str, bytes], part: Part | None, resume: bytes | None
-) -> Making:
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
     """Raise an error after the first step."""
     yield Step(0, 1)
     time.sleep(0.5)

@@ -13,7 +13,7 @@ from dgray.engine.events import Event, WorkerLost
 from dgray.engine.ray_internals import server_processes
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial
-from dgray.problem import shared as dgray_artifacts
+from dgray.problem import make_shared
 from dgray.problem.make_shared import Job
 from dgray.problem.shared import build_artifacts
 from tests.engine.mortal import Mortal, endless, failing
@@ -24,15 +24,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_running")]
 
 
 def mortal_trials(folder: Path, monkeypatch: pytest.MonkeyPatch, always: bool) -> list[Trial]:
-    needed = dgray_artifacts._needed
-    monkeypatch.setattr(
-        dgray_artifacts,
-        "_needed",
-        lambda config: [
-            replace(job, compute=Mortal(always)) if job.role == "base" else job
-            for job in needed(config)
-        ],
-    )
+    changed = [
+        replace(artifact, compute=Mortal(always)) if artifact.role == "base" else artifact
+        for artifact in make_shared.ARTIFACTS
+    ]
+    monkeypatch.setattr(make_shared, "ARTIFACTS", changed)
     return list(trials_of(folder, "base.steps=300"))
 
 

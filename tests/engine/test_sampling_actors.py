@@ -17,12 +17,16 @@ from dgray.engine import local, tune
 from dgray.engine.sampling_actors import SamplingActors
 from dgray.plan.plan import Plan, Setting, make_plan
 from dgray.problem.build import build_discriminator, build_problem
+from dgray.problem.images import ImageProblem
+from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import build_artifacts
 from dgray.record.open_run import open_run
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
-from dgray.trial.score_images import DrawnImages, ImageScoring, ImageShard
+from dgray.trial.sampling import DrawRequest
+from dgray.trial.score_images import ImageScoring, build_image_scoring
+from dgray.trial.shards import DrawnImages, ImageShard
 
 STUDY = """\
 name: tiny
@@ -44,7 +48,11 @@ def plan_of(folder: Path, *overrides: str) -> Plan:
 
 
 def drawn(scoring: ImageScoring, member: Discriminator, setting: Setting) -> DrawnImages:
-    (images,) = scoring.draw(member, {}, [setting], 0).values()
+    seeds = scoring.problem.evaluation.sampling.seeds
+    request = DrawRequest(
+        discriminator=member, calibrated={}, settings=[setting], seeds=seeds, replicate=0
+    )
+    (images,) = scoring.draw(request).values()
     return images
 
 
@@ -66,8 +74,8 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
     (tmp_path / "run").mkdir()
     artifacts = build_artifacts(plan.trials, RunFolder(tmp_path / "run"))
     trial = next(t for t in plan.trials if t.is_trained)
-    problem = build_problem(trial.config, artifacts, torch.device("cpu"))
-    ensemble = build_discriminator(problem, [0])
+    problem = build_problem(trial.config, shared_of(trial.config, artifacts), torch.device("cpu"))
+    ensemble = build_discriminator(trial.config, problem, [0])
     generator = torch.Generator().manual_seed(0)
     moved = [t + 0.1 * torch.randn(t.shape, generator=generator) for t in ensemble.tensors]
     member = ensemble.with_tensors(moved).member(0)
@@ -88,8 +96,11 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
     for metrics in (statistics, features):
         evaluate = trial.config.evaluate.model_copy(update={"metrics": metrics})
         config = trial.config.model_copy(update={"evaluate": evaluate})
-        here_problem = build_problem(config, artifacts, torch.device("cpu"))
-        here = drawn(ImageScoring.build(here_problem, artifacts), member, trial.settings[0])
+        shared = shared_of(config, artifacts)
+        here_problem = build_problem(config, shared, torch.device("cpu"))
+        assert isinstance(here_problem, ImageProblem)
+        scoring = build_image_scoring(config, here_problem, shared)
+        here = drawn(scoring, member, trial.settings[0])
         assert here.memorisation is not None
         assert len(here.memorisation) == 30
         if metrics == statistics:
@@ -97,7 +108,6 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
         else:
             assert here.features is not None
             assert len(here.features) == 30
-        scoring = ImageScoring.build(here_problem, artifacts)
         base = drawn(scoring, ZeroDiscriminator(), trial.settings[0])
         assert not torch.equal(here.shown, base.shown)
         counts = [(1, immortal), (2, Mortal), (8, immortal)]
@@ -108,7 +118,7 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
             resources = config.resources.model_copy(update=update)
             asked = config.model_copy(update={"resources": resources})
             with SamplingActors(asked, artifacts) as actors:
-                scoring = ImageScoring.build(here_problem, artifacts, actors.run_shards)
+                scoring = build_image_scoring(config, here_problem, shared, actors.run_shards)
                 there = drawn(scoring, member, trial.settings[0])
                 assert actors.times_lost() == (kind is Mortal)
             assert content(there) == content(here)

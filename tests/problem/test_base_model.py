@@ -9,7 +9,7 @@ from dgray.base.fit_data import BaseData
 from dgray.base.fit_network import BaseArchitecture
 from dgray.base.fit_state import read_metadata
 from dgray.config.base import TrainedBase
-from dgray.problem.base_model import build_base_fit, build_schedule
+from dgray.problem.base_model import TrainingData, build_base_fit, build_schedule
 from tests.base.test_fit import run_to_end
 
 DATA = BaseData(torch.zeros(6, 1, 16, 16, dtype=torch.uint8), torch.arange(6) % 3)
@@ -20,7 +20,7 @@ def base(**fields: Any) -> TrainedBase:
 
 
 def fitted(config: TrainedBase, data: BaseData = DATA) -> BaseArchitecture:
-    fit = build_base_fit(config, data, sigma_data=0.7, seed=0, num_classes=3)
+    fit = build_base_fit(config, TrainingData(data, 0.7, 3), seed=0)
     return BaseArchitecture.from_json(read_metadata(run_to_end(fit)))
 
 

@@ -72,10 +72,10 @@ def test_an_image_of_the_base_is_a_function_of_its_seed(tmp_path: Path) -> None:
     first, second = found
     assert first.rows.keys() == second.rows.keys()
     for split in first.rows:
-        a, b = (of.pixels_of(split, 40).int() for of in found)
+        a, b = (of.stored(split, 40).int() for of in found)
         assert (a - b).abs().max() <= 1  # batches of other sizes may round to the next byte
         assert (a != b).float().mean() < 1e-3
-    assert not torch.equal(first.pixels_of("training-0", 20), first.pixels_of("training-1", 20))
+    assert not torch.equal(first.stored("training-0", 20), first.stored("training-1", 20))
 
 
 def test_the_training_of_a_base_goes_on_from_its_last_state(tmp_path: Path) -> None:

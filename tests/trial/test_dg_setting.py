@@ -22,7 +22,7 @@ from dgray.diffusion.sigmas import karras_sigmas, log_uniform
 from dgray.discriminator.discriminator import Discriminator, Oracle
 from dgray.discriminator.guidance import GuidedDenoiser
 from dgray.plan.plan import Setting
-from dgray.trial.setting_weight import stage_weight
+from dgray.trial.sampling import stage_weight
 
 TIME_MIN, TIME_MAX = 0.01, 1.0
 DATA = NAMED["ring8"]()

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,24 @@ import torch
 from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.stored import StoredNetwork, write_network
 from dgray.config.reading.load import load_study
+from dgray.config.study import StudyConfig
 from dgray.data.images import to_uint8
-from dgray.discriminator.discriminator import ZeroDiscriminator
-from dgray.discriminator.fit_state import TrainingState
+from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
 from dgray.errors import ArtifactError, StudyError
 from dgray.metrics.features.inception_file import TORCHSCRIPT, VARIABLE
-from dgray.plan.plan import Trial, make_plan
-from dgray.problem.build import build_device, build_discriminator, build_problem
+from dgray.plan.plan import Setting, Trial, make_plan
+from dgray.problem.build import build_problem, build_task, build_training
+from dgray.problem.images import ImageProblem
+from dgray.problem.make_shared import shared_of
+from dgray.problem.problem import Problem
 from dgray.problem.shared import build_artifacts
 from dgray.record.row import CheckpointResult, Row
 from dgray.record.run_folder import RunFolder
 from dgray.trial.noised_splits import build_evaluation_set
-from dgray.trial.run import build_task, run_trial
-from dgray.trial.score_images import ImageScoring
+from dgray.trial.run import run_trial
+from dgray.trial.sampling import DrawRequest
+from dgray.trial.score_images import ImageScoring, build_image_scoring
+from dgray.trial.shards import DrawnImages
 from tests.metrics.features import conftest as of_features
 
 weights_folder = of_features.weights_folder  # stand-ins for Inception's files
@@ -60,6 +66,31 @@ def trials_of(folder: Path, *overrides: str) -> tuple[Trial, ...]:
     path = folder / "tiny.yaml"
     path.write_text(STUDY.replace("  width: 8, depth: 1", "") if CONV[0] in overrides else STUDY)
     return make_plan(load_study(path, overrides)).trials
+
+
+def problem_of(trial: Trial, artifacts: dict[str, bytes]) -> Problem:
+    return build_problem(trial.config, shared_of(trial.config, artifacts), torch.device("cpu"))
+
+
+def drawn(
+    config: StudyConfig,
+    artifacts: dict[str, bytes],
+    discriminator: Discriminator,
+    settings: Sequence[Setting],
+) -> tuple[ImageScoring, DrawnImages]:
+    """Images of the only setting."""
+    shared = shared_of(config, artifacts)
+    problem = build_problem(config, shared, torch.device("cpu"))
+    assert isinstance(problem, ImageProblem)
+    scoring = build_image_scoring(config, problem, shared)
+    request = DrawRequest(
+        discriminator=discriminator,
+        calibrated={},
+        settings=settings,
+        seeds=problem.evaluation.sampling.seeds,
+    )
+    (images,) = scoring.draw(request).values()
+    return scoring, images
 
 
 def artifacts_of(folder: Path, trials: tuple[Trial, ...]) -> dict[str, bytes]:
@@ -114,11 +145,9 @@ def test_the_path_change_is_the_paired_change_of_the_denoising_error(
     """The denoising error of the guided model minus that of the base, from its definition."""
     trials, artifacts = whole
     (trial,) = [t for t in trials if t.objective == "kl"]
-    problem = build_problem(trial.config, artifacts, build_device(trial.config))
+    problem = problem_of(trial, artifacts)
     (*_, last) = run_trial(trial, artifacts)
-    state = TrainingState.start(build_discriminator(problem, range(2)), replicates=range(2))
-    assert last.state is not None
-    state.load_bytes(last.state)
+    state = build_training(trial.config, problem, range(2), last.state)
     member = state.evaluated().member(1)
     real = build_evaluation_set(problem).held_out.real
     base = problem.base(real.x, real.sigma)
@@ -157,15 +186,13 @@ def test_the_image_of_a_seed_does_not_depend_on_its_shard(
 ) -> None:
     trials, artifacts = whole
     config = trials[0].config
-    drawn = []
+    shown = []
     for size in (7, 40):
         evaluate = config.evaluate.model_copy(update={"shard_size": size})
         other = config.model_copy(update={"evaluate": evaluate})
-        problem = build_problem(other, artifacts, torch.device("cpu"))
-        scoring = ImageScoring.build(problem, artifacts)
-        (images,) = scoring.draw(ZeroDiscriminator(), {}, trials[0].settings).values()
-        drawn.append(images.shown)
-    torch.testing.assert_close(*drawn)
+        images = drawn(other, artifacts, ZeroDiscriminator(), trials[0].settings)[1]
+        shown.append(images.shown)
+    torch.testing.assert_close(*shown)
 
 
 def test_samples_that_are_not_finite_are_not_scored(
@@ -178,22 +205,20 @@ def test_samples_that_are_not_finite_are_not_scored(
     trials, artifacts = whole
     guided = next(t for t in trials if t.is_trained)
     constant = [s for s in guided.settings if not s.is_calibrated]
-    problem = build_problem(guided.config, artifacts, torch.device("cpu"))
-    scoring = ImageScoring.build(problem, artifacts)
-    (images,) = scoring.draw(Wild(), {}, constant).values()
-    assert scoring.score(images) == {"num_scored": 0}
+    scoring, images = drawn(guided.config, artifacts, Wild(), constant)
+    assert scoring.columns(images, constant[0]) == {"num_scored": 0}
 
 
 def test_real_and_generated_images_are_bytes_and_no_image_is_in_two_splits(
     whole: tuple[tuple[Trial, ...], dict[str, bytes]],
 ) -> None:
     trials, artifacts = whole
-    problem = build_problem(trials[0].config, artifacts, torch.device("cpu"))
-    for samples in (problem.real("held_out", 40), problem.generated("held_out", 40)):
+    problem = problem_of(trials[0], artifacts)
+    for samples in (problem.real("held_out"), problem.generated("held_out")):
         assert torch.equal(to_uint8(samples).double() / 127.5 - 1, samples)
     sets = [
-        {tuple(image) for image in problem.real(split, count).tolist()}
-        for split, count in (("held_out", 40), ("validation", 30), ("training-0", 60))
+        {tuple(image) for image in problem.real(split).tolist()}
+        for split in ("held_out", "validation", "training-0")
     ]
     assert not sets[0] & sets[1]
     assert not (sets[0] | sets[1]) & sets[2]
@@ -212,13 +237,13 @@ def test_class_conditional_base_and_discriminator(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, *CONV, *conditional, "evaluate.metrics=[fd]")
     artifacts = artifacts_of(tmp_path, trials)
     trained = next(t for t in trials if t.objective == "cross_entropy")
-    problem = build_problem(trained.config, artifacts, torch.device("cpu"))
-    task = build_task(problem, range(2))
+    problem = problem_of(trained, artifacts)
+    task = build_task(trained.config, problem, range(2))
     assert task.real_labels is not None
     assert task.generated_labels is not None
     assert task.real_labels.shape == (2, 60)
     assert set(task.generated_labels.flatten().tolist()) <= set(range(10))
-    torch.testing.assert_close(task.real_labels[1], problem.real_labels("training-1", 60))
+    torch.testing.assert_close(task.real_labels[1], problem.real_labelled("training-1")[1])
     assert all(math.isfinite(row.fd) for row in run(trials, artifacts))
 
 
@@ -248,14 +273,14 @@ def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Pa
     trials = make_plan(load_study(path, overrides)).trials
     artifacts = artifacts_of(tmp_path, trials)
     assert all(math.isfinite(row.fd) for row in run(trials, artifacts))
-    problem = build_problem(trials[0].config, artifacts, torch.device("cpu"))
+    problem = problem_of(trials[0], artifacts)
     x = torch.randn(3, 64)
     sigma = torch.tensor([0.1, 1.0, 10.0])
     expected = module.eval()(x.view(3, 1, 8, 8), sigma).flatten(1)
     torch.testing.assert_close(problem.base(x, sigma), expected.detach())
     wrong = make_plan(load_study(path, (*overrides, "data.kind=glyphs", "data.size=16"))).trials
     with pytest.raises(
-        ArtifactError, match=r"images of one shape, but the base makes \(1, 8, 8\)"
+        ArtifactError, match=r"samples of one shape, but the base generates \(1, 8, 8\)"
     ):
         artifacts_of(tmp_path, wrong)
 
@@ -282,9 +307,9 @@ def test_features_are_the_same_however_few_images_are_trained_on(tmp_path: Path)
     assert len([key for key in artifacts if key.startswith("features-")]) == 1
     assert len([t for t in trials if t.objective == "base"]) == 1
     (held_out,) = {
-        problem.real("held_out", 40).numpy().tobytes()
+        problem.real("held_out").numpy().tobytes()
         for t in trials
-        for problem in [build_problem(t.config, artifacts, torch.device("cpu"))]
+        for problem in [problem_of(t, artifacts)]
     }
     assert held_out
 

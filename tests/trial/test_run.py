@@ -11,8 +11,8 @@ import torch
 
 from dgray.config.reading.load import load_study
 from dgray.plan.plan import Trial, make_plan
+from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_problem
-from dgray.problem.problem import likelihood_points
 from dgray.problem.shared import build_artifacts
 from dgray.record.row import CheckpointResult, Row, column_names
 from dgray.trial.run import run_trial
@@ -86,12 +86,11 @@ def kl_rows(of_kl: list[CheckpointResult]) -> list[Row]:
 def test_the_bases_kl_is_the_log_ratio_on_the_same_points(tmp_path: Path) -> None:
     trials = plan_of(tmp_path)
     base = next(t for t in trials if t.objective == "base")
-    problem = build_problem(base.config, {}, torch.device("cpu"))
-    points = likelihood_points(problem)
-    sigma = torch.full_like(points[:, 0], 0.01)
-    assert problem.base_mixture is not None
-    assert problem.law is not None
-    exact = problem.law.log_prob(points, sigma) - problem.base_mixture.log_prob(points, sigma)
+    problem = build_problem(base.config, Shared({}), torch.device("cpu"))
+    points = problem.likelihood_points("held_out")
+    log_ratio = problem.log_ratio()
+    assert log_ratio is not None
+    exact = log_ratio.logit(points, torch.full_like(points[:, 0], 0.01))
     rows = rows_of(trials, "base")
     (ode,) = [r for r in rows if r.sampler == "ode"]
     assert ode.kl == pytest.approx(float(exact.mean()), abs=1e-3)

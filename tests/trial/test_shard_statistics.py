@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from dgray.config.reading.load import load_study
 from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.metrics.frechet import frechet_distance
-from dgray.plan.plan import Trial, make_plan
-from dgray.problem.build import build_problem
-from dgray.problem.reference import ImageReference
+from dgray.plan.plan import Setting, Trial, make_plan
+from dgray.problem.build import build_evaluation_settings
 from dgray.problem.shared import build_artifacts
 from dgray.record.run_folder import RunFolder
-from dgray.trial.score_images import DrawnImages, ImageScoring, needs_features
+from dgray.trial.sampling import DrawRequest
+from dgray.trial.score_images import ImageScoring
+from dgray.trial.shards import DrawnImages, needs_single_features
+from tests.trial.test_image_trial import drawn as draw_images
 
 STUDY = """\
 name: tiny
@@ -31,6 +32,9 @@ fit: {epochs: 1, batch_size: 30}
 evaluate: {guidance_weight: 1, num_steps: 4, num_bins: 2, sigmas_per_bin: 1, metrics: [fd],
            num_samples: 46, shard_size: 4}
 """
+SETTING = Setting(
+    guidance_weight=0.0, sampler="ode", num_steps=4, interval=None, guided_stage="both"
+)
 Found = tuple[DrawnImages, ImageScoring]
 
 
@@ -48,8 +52,7 @@ def drawn(study: tuple[Trial, dict[str, bytes]], **changes: Any) -> Found:
     trial, artifacts = study
     evaluate = trial.config.evaluate.model_copy(update=changes)
     config = trial.config.model_copy(update={"evaluate": evaluate})
-    scoring = ImageScoring.build(build_problem(config, artifacts, torch.device("cpu")), artifacts)
-    (images,) = scoring.draw(ZeroDiscriminator(), {}, trial.settings).values()
+    scoring, images = draw_images(config, artifacts, ZeroDiscriminator(), trial.settings)
     return images, scoring
 
 
@@ -77,7 +80,7 @@ def test_statistics_give_the_distance_and_error_of_the_features(
     alone, _ = drawn(study, metrics=("fd", "precision"))
     assert alone.statistics == ()
     features = features_of(alone)
-    columns = scoring.score(images)
+    columns = scoring.columns(images, SETTING)
     assert columns["num_scored"] == 46
     assert columns["fd"] == pytest.approx(distance(features, scoring), rel=1e-9)
     # Twelve shards in ten groups; the last shard has two images.
@@ -95,7 +98,7 @@ def test_several_sets_have_statistics_each_and_their_spread_is_the_error(
     alone, _ = drawn(study, sampling_seeds=3, shard_size=20, metrics=("fd", "precision"))
     features = features_of(alone)
     values = [distance(features[at : at + 46], scoring) for at in (0, 46, 92)]
-    columns = scoring.score(images)
+    columns = scoring.columns(images, SETTING)
     assert columns["num_scored"] == 138
     assert columns["fd"] == pytest.approx(np.mean(values), rel=1e-9)
     assert columns["fd_se"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(3), rel=1e-6)
@@ -107,12 +110,12 @@ def test_a_search_sees_the_same_distance_to_validation(
 ) -> None:
     images, scoring = drawn(study, sampling_seeds=sets)
     alone, of_features = drawn(study, sampling_seeds=sets, metrics=("fd", "kid"))
-    found = scoring.distance_to_validation(images)
-    assert found.value == pytest.approx(of_features.distance_to_validation(alone).value, rel=1e-9)
+    assert scoring.reference is not None
+    found = scoring.distance_to_validation(images, scoring.reference)
+    of_single = of_features.distance_to_validation(alone, scoring.reference)
+    assert found.value == pytest.approx(of_single.value, rel=1e-9)
     assert found.se > 0
-    validation = scoring.reference
-    assert isinstance(validation, ImageReference)
-    assert found.value != scoring.score(images)["fd"]
+    assert found.value != scoring.columns(images, SETTING)["fd"]
 
 
 def test_images_of_few_shards_keep_their_features_for_the_error(
@@ -121,7 +124,7 @@ def test_images_of_few_shards_keep_their_features_for_the_error(
     images, scoring = drawn(study, shard_size=6)  # eight shards
     assert len(features_of(images)) == 46
     features = features_of(images)
-    columns = scoring.score(images)
+    columns = scoring.columns(images, SETTING)
     left_out = [distance(features[np.arange(46) % 10 != group], scoring) for group in range(10)]
     assert columns["fd_se"] == pytest.approx(np.sqrt(9 * np.var(left_out)), rel=1e-6)
 
@@ -143,14 +146,20 @@ def test_when_features_are_needed(
 ) -> None:
     config = study[0].config
     evaluate = config.evaluate.model_copy(update=changes)
-    assert needs_features(config.model_copy(update={"evaluate": evaluate})) == needed
+    changed = config.model_copy(update={"evaluate": evaluate})
+    assert needs_single_features(build_evaluation_settings(changed)) == needed
 
 
 def test_a_shard_with_an_image_too_few_or_none_at_all_is_refused(
     study: tuple[Trial, dict[str, bytes]],
 ) -> None:
     _, scoring = drawn(study)
-    trial = study[0]
+    request = DrawRequest(
+        discriminator=ZeroDiscriminator(),
+        calibrated={},
+        settings=study[0].settings,
+        seeds=range(46),
+    )
 
     def all_but_one(*request: Any) -> Any:
         return list(scoring.run_shards(*request))[:-1]
@@ -161,4 +170,4 @@ def test_a_shard_with_an_image_too_few_or_none_at_all_is_refused(
 
     for run_shards in (all_but_one, one_short):
         with pytest.raises(RuntimeError, match="every shard must have an image of each"):
-            replace(scoring, run_shards=run_shards).draw(ZeroDiscriminator(), {}, trial.settings)
+            replace(scoring, run_shards=run_shards).draw(request)

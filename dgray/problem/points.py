@@ -1,0 +1,209 @@
+"""Points with an exact law: samples, likelihoods and the builders of a problem of points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from dgray.base.fit_data import BaseData
+from dgray.config.base import BaseSection, TrainedBase
+from dgray.config.data import DataSection
+from dgray.config.study import StudyConfig
+from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.mixture import ExactLaw
+from dgray.diffusion.noise import named_generator, seeded_noise
+from dgray.discriminator.discriminator import Oracle
+from dgray.discriminator.objective import Batch
+from dgray.metrics.estimate import Estimate
+from dgray.problem.arguments import section_arguments
+from dgray.problem.artifacts import Shared
+from dgray.problem.base_model import TrainingData, build_base
+from dgray.problem.problem import Labelled, Problem, Samples
+
+NUM_SHOWN = 1000  # points of a sample cloud
+
+
+@dataclass(frozen=True)
+class LawSamples:
+    """Exact samples of a law; ``role`` separates the samples of two laws."""
+
+    law: ExactLaw
+    seed: int
+    role: str
+
+    def take(self, split: str, count: int, first: int | None = None) -> Tensor:
+        """Draw ``count`` samples and return the first; fewer samples would be another draw."""
+        return self.law.sample(count, named_generator(self.seed, self.role, split))[:first]
+
+    def stored(self, split: str, count: int) -> Tensor:
+        """Return the samples in float32."""
+        return self.take(split, count).float()
+
+    def labels(self, split: str, count: int) -> None:
+        """Points have no classes."""
+
+
+@dataclass(frozen=True)
+class PooledPoints:
+    """Stored points, shape (n, d), by split."""
+
+    by_split: Mapping[str, Tensor]
+
+    def take(self, split: str, count: int, first: int | None = None) -> Tensor:
+        """Return the first of the stored points of a split."""
+        return self.by_split[split][:count][:first]
+
+    def stored(self, split: str, count: int) -> Tensor:
+        """Return the points in float32."""
+        return self.take(split, count).float()
+
+    def labels(self, split: str, count: int) -> None:
+        """Points have no classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointProblem(Problem):
+    """Problem of points.
+
+    Attributes:
+        law: exact law of the data.
+        base_law: exact law of the base; None if it is a network.
+    """
+
+    law: ExactLaw
+    base_law: ExactLaw | None
+
+    @property
+    @override
+    def shape(self) -> None:
+        return None
+
+    @override
+    def sample_noise(self, seeds: range, shape: tuple[int, ...], purpose: str) -> Tensor:
+        return seeded_noise(self.seed, seeds, shape, purpose)
+
+    @override
+    def likelihood_points(self, split: str) -> Tensor:
+        """Return samples noised to sigma_min."""
+        clean = self.real(split, self.evaluation.flow.num_points)
+        names = () if split == "held_out" else (split,)
+        return clean + self.span[0] * self.start_noise(
+            "noise", "likelihood", *names, shape=clean.shape
+        )
+
+    @override
+    def likelihood_probes(self, split: str) -> None:
+        return None
+
+    @override
+    def likelihood_estimates(self, points: Tensor, log_prob: Tensor) -> dict[str, Estimate]:
+        exact = self.law.log_prob(points, torch.full_like(points[:, 0], self.span[0]))
+        return {"kl": Estimate.of(exact - log_prob)}
+
+    @override
+    def score_gap(self, held_out: Batch) -> Tensor:
+        x, sigma = held_out.real.x, held_out.real.sigma
+        return (self.law(x, sigma) - self.base(x, sigma)) / sigma[..., None]
+
+    @override
+    def prior_gap(self, clean: Tensor) -> Tensor:
+        sigma_max = self.span[1]
+        x = clean + sigma_max * self.start_noise("noise", "prior", shape=clean.shape)
+        prior: Tensor = torch.distributions.Normal(0.0, self.prior_std).log_prob(x).sum(1)
+        return self.law.log_prob(x, torch.full_like(x[:, 0], sigma_max)) - prior
+
+    @override
+    def log_ratio(self) -> Oracle | None:
+        return None if self.base_law is None else Oracle(self.law, self.base_law)
+
+    @override
+    def shown(self, split: str) -> Tensor:
+        return self.real(split, NUM_SHOWN)
+
+    @override
+    def generation_batches(self, start: int, stop: int) -> list[range]:
+        return [range(start, stop)] if start < stop else []
+
+    @override
+    def generation_noise(self, split: str, seeds: range) -> Tensor:
+        generator = named_generator(self.seed, "generated", split)
+        shape = (seeds.stop, self.dimension)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)[seeds.start :]
+
+    @override
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return samples
+
+    @override
+    def to_output(self, samples: Tensor) -> Tensor:
+        return samples.float()
+
+
+def build_point_problem(
+    config: StudyConfig, shared: Shared, device: torch.device, values: Mapping[str, Any]
+) -> PointProblem:
+    """Build a problem of points; ``values``: the fields that all problems share."""
+    law = build_law(config)
+    sigma_data = config.diffusion.sigma_data or law.std
+    law = law.to(device, torch.float64)
+    base: Denoiser
+    generated: Samples | None = None
+    base_law = build_base_law(config)
+    if base_law is not None:
+        base = base_law = base_law.to(device, torch.float64)
+        generated = LawSamples(base_law, config.seed, "generated")
+    else:
+        base = build_base(config, shared, (law.dimension,), device)
+        if shared.get("generated") is not None:
+            pool = shared.tensors("generated")
+            generated = PooledPoints({split: t.to(device) for split, t in pool.items()})
+    return PointProblem(
+        law=law,
+        base_law=base_law,
+        base=base,
+        sigma_data=sigma_data,
+        real_samples=LawSamples(law, config.seed, "real"),
+        generated_samples=generated,
+        device=device,
+        dimension=law.dimension,
+        **values,
+    )
+
+
+def point_training_data(config: StudyConfig, shared: Shared) -> TrainingData:
+    """Return the samples that a base of points is trained on: a draw of its own."""
+    law = build_law(config)
+    assert isinstance(config.base, TrainedBase)
+    real = law.sample(config.base.num_real, named_generator(config.seed, "real", "base"))
+    return TrainingData(BaseData(real), config.diffusion.sigma_data or law.std)
+
+
+def point_part_size(config: StudyConfig) -> None:
+    """Generated points of a split are one part, since rounding depends on the batch."""
+
+
+def pack_generated_points(shared: Shared, by_split: Mapping[str, Labelled]) -> bytes:
+    """Return the artifact of the points that a base generated."""
+    return safetensors.torch.save({split: points for split, (points, _) in by_split.items()})
+
+
+def build_law(config: StudyConfig) -> ExactLaw:
+    """Return the exact law of the data, float64 on the CPU."""
+    law: ExactLaw = config.data.spec.load()(**section_arguments(config.data, DataSection))
+    return law
+
+
+def build_base_law(config: StudyConfig) -> ExactLaw | None:
+    """Return the exact law of the base, float64 on the CPU; None if it is a network."""
+    if not config.base.spec.has_density:
+        return None
+    law: ExactLaw = config.base.spec.load()(
+        build_law(config), **section_arguments(config.base, BaseSection)
+    )
+    return law

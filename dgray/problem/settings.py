@@ -1,0 +1,192 @@
+"""Plain values that scoring and sampling read, resolved from the study file by the builders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from dgray.catalogue import MetricSpec
+from dgray.diffusion.sampler import Sampler
+from dgray.metrics.estimate import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSizes:
+    """Number of samples in each split.
+
+    Attributes:
+        num_real: real training samples of a replicate, mirror images included.
+        num_generated: generated training samples of a replicate, >= 0.
+        num_validation: real and generated validation samples each.
+        num_held_out: real and generated held-out samples each.
+    """
+
+    num_real: int
+    num_generated: int
+    num_validation: int
+    num_held_out: int
+
+    def real(self, split: str) -> int:
+        """Return the number of real samples of a split."""
+        return self._size(split, self.num_real)
+
+    def generated(self, split: str) -> int:
+        """Return the number of generated samples of a split."""
+        return self._size(split, self.num_generated)
+
+    def _size(self, split: str, training: int) -> int:
+        fixed = {"validation": self.num_validation, "held_out": self.num_held_out}
+        return fixed.get(split, training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisingSettings:
+    """Noise levels at which splits are noised.
+
+    Attributes:
+        num_bins: noise-level bins, equal in log sigma, >= 1.
+        sigmas_per_bin: stratified noise levels per bin, >= 1.
+        num_noised: samples of a split that are noised; None: all of them.
+    """
+
+    num_bins: int
+    sigmas_per_bin: int
+    num_noised: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSettings:
+    """Accuracy of log-likelihoods of the probability-flow ODE.
+
+    Attributes:
+        num_points: points of a split that are integrated, >= 1.
+        num_probes: Hutchinson probes where the exact trace is too expensive, >= 1.
+        tolerance: local error of the log-density and of x / sigma per step, > 0.
+        max_steps: steps of a point after which it counts as not converged, >= 1.
+    """
+
+    num_points: int
+    num_probes: int
+    tolerance: float
+    max_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySampler:
+    """Sampler of a study with its options.
+
+    Attributes:
+        function: the algorithm.
+        options: its keyword arguments.
+        is_stochastic: whether its steps draw noise.
+        is_flow: whether it is Heun's method on the probability-flow ODE.
+    """
+
+    function: Sampler
+    options: Mapping[str, Any]
+    is_stochastic: bool
+    is_flow: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricFunction:
+    """Metric that is a function of generated and of real samples, or of their features.
+
+    Attributes:
+        spec: its specification.
+        function: called with two float tensors, generated (n, d) and real (m, d); it returns an
+            estimate with its standard error.
+    """
+
+    spec: MetricSpec
+    function: Callable[[Tensor, Tensor], Estimate]
+
+    def __call__(self, generated: Tensor, real: Tensor) -> Estimate:
+        """Return the estimate for generated (n, d) and real (m, d) samples."""
+        return self.function(generated, real)
+
+    @property
+    def validation_column(self) -> str:
+        """Column of the estimate for the validation split."""
+        return self.spec.validation or f"validation_{self.spec.name}"
+
+
+def applies_to(metric: MetricSpec, sampler: StudySampler) -> bool:
+    """Return whether a metric is defined for the samples of a sampler."""
+    return {
+        "any": True,
+        "stochastic": sampler.is_stochastic,
+        "flow": sampler.is_flow,
+    }[metric.needs_sampler]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """Number and batching of the samples that are drawn and scored.
+
+    Attributes:
+        samplers: samplers of the study by name.
+        num_samples: samples of a set, >= 1.
+        num_sets: sets of samples that are scored apart, >= 1.
+        shard_size: images that are drawn and scored at a time, >= 1.
+        batch_size: images that a network processes at a time, >= 1.
+        rho: spacing of a sampler's noise levels (Karras et al. 2022, Eq. 5).
+    """
+
+    samplers: Mapping[str, StudySampler]
+    num_samples: int
+    num_sets: int
+    shard_size: int
+    batch_size: int
+    rho: float
+
+    @property
+    def seeds(self) -> range:
+        """Seeds of all sets."""
+        return range(self.num_sets * self.num_samples)
+
+    @property
+    def shards(self) -> list[range]:
+        """Seeds of the first set, shard by shard."""
+        count, size = self.num_samples, self.shard_size
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Everything that scoring a checkpoint reads from the study file.
+
+    Attributes:
+        metrics: specifications of the requested metrics.
+        metric_functions: those of them that are functions of samples or features.
+        validated: names of the metrics that are also computed on the validation split.
+        noising: noise levels of the noised splits.
+        flow: accuracy of log-likelihoods.
+        sampling: number and batching of samples.
+        reference: images that features are compared with: ``held_out``, ``training`` or the path
+            of a file of statistics.
+    """
+
+    metrics: tuple[MetricSpec, ...]
+    metric_functions: tuple[MetricFunction, ...]
+    validated: tuple[str, ...]
+    noising: NoisingSettings
+    flow: FlowSettings
+    sampling: SamplingSettings
+    reference: str
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the requested metrics."""
+        return {metric.name for metric in self.metrics}
+
+    def of_source(self, source: str) -> list[MetricSpec]:
+        """Return the requested metrics that are computed from a source."""
+        return [metric for metric in self.metrics if metric.source == source]
+
+    def functions(self, *sources: str) -> list[MetricFunction]:
+        """Return the metrics that are functions of generated and real samples or features."""
+        return [metric for metric in self.metric_functions if metric.spec.source in sources]

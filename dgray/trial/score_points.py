@@ -1,0 +1,133 @@
+"""Scoring of the samples of a problem of points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from dgray.metrics.estimate import Estimate
+from dgray.metrics.neighbours import NeighbourReference, jackknife, memorisation
+from dgray.metrics.sampler_divergence import SampledDensity
+from dgray.plan.plan import Setting
+from dgray.problem.points import PointProblem
+from dgray.problem.problem import training_split
+from dgray.problem.settings import applies_to
+from dgray.trial.sampling import (
+    Columns,
+    DrawRequest,
+    SamplerSettings,
+    SampleScoring,
+    ScoredSamples,
+    draw,
+    draw_unguided,
+)
+from dgray.trial.score_discriminator import estimate_columns
+
+
+@dataclass(frozen=True)
+class PointScoring(SampleScoring):
+    """Scoring of points against held-out points, and against validation points for a search.
+
+    Attributes:
+        problem: data and base.
+        held_out: held-out points, at most as many as samples; None unless ``kl_sde`` is computed.
+        floor: ``kl_sde`` of as many new samples of the data itself.
+        base: jackknife values of ``kl_sde`` of the base, by stochastic sampler.
+        validation: validation points, likewise; None unless a search reads ``kl_sde``.
+    """
+
+    problem: PointProblem
+    held_out: NeighbourReference | None
+    floor: Estimate | None
+    base: Mapping[SamplerSettings, Tensor]
+    validation: NeighbourReference | None
+
+    @staticmethod
+    def build(problem: PointProblem, settings: Sequence[Setting]) -> PointScoring:
+        """Compute what all checkpoints of a trial are scored against."""
+        evaluation = problem.evaluation
+        count = evaluation.sampling.num_samples
+        validation = None
+        if "kl_sde" in evaluation.validated:
+            validation = NeighbourReference.of(problem.real("validation")[:count])
+        if "kl_sde" not in evaluation.names:
+            return PointScoring(problem, None, None, {}, validation)
+        held_out = NeighbourReference.of(problem.real("held_out")[:count])
+        floor = jackknife(held_out.kl_values(problem.real_samples.take("floor", count)))
+        samplers = evaluation.sampling.samplers
+        stochastic = {
+            SamplerSettings.of(s).unguided for s in settings if samplers[s.sampler].is_stochastic
+        }
+        base = {
+            sampler: held_out.kl_values(draw_unguided(problem, sampler, range(count)))
+            for sampler in stochastic
+        }
+        return PointScoring(problem, held_out, floor, base, validation)
+
+    @override
+    def score(self, request: DrawRequest) -> dict[Setting, ScoredSamples]:
+        scored = {}
+        has_density = "kl_sampler" in self.problem.evaluation.names
+        for setting, drawn in draw(self.problem, request, with_density=has_density).items():
+            columns = {
+                **self._stochastic_columns(setting, drawn.samples),
+                **self._density_columns(drawn.density),
+                **self._custom_columns(setting, drawn.samples),
+            }
+            if request.replicate is not None and "memorisation" in self.problem.evaluation.names:
+                columns |= self._memorisation_columns(drawn.samples, request.replicate)
+            scored[setting] = ScoredSamples(columns, drawn.samples)
+        return scored
+
+    def _stochastic_columns(self, setting: Setting, samples: Tensor) -> Columns:
+        """Nearest-neighbour KLs of a stochastic sampler."""
+        columns: Columns = {}
+        if not self.problem.evaluation.sampling.samplers[setting.sampler].is_stochastic:
+            return columns
+        if self.held_out is not None:
+            assert self.floor is not None
+            values = self.held_out.kl_values(samples)
+            change = values - self.base[SamplerSettings.of(setting).unguided]
+            columns |= estimate_columns("kl_sde", jackknife(values))
+            columns |= estimate_columns("kl_sde_change", jackknife(change))
+            columns |= estimate_columns("kl_sde_floor", self.floor)
+        if self.validation is not None:
+            values = self.validation.kl_values(samples)
+            columns |= estimate_columns("validation_kl_sde", jackknife(values))
+        return columns
+
+    def _density_columns(self, density: SampledDensity | None) -> Columns:
+        """Reverse KL of a deterministic sampler from the density of its law."""
+        if density is None:
+            return {}
+        folded = float(density.folded.double().mean())
+        if folded > 0:
+            return {"kl_sampler_folded": folded}
+        law = density.log_density
+        target = self.problem.law.log_prob(density.samples, torch.zeros_like(law))
+        estimate = Estimate.of(law - target)
+        return {"kl_sampler_folded": folded, **estimate_columns("kl_sampler", estimate)}
+
+    def _memorisation_columns(self, samples: Tensor, replicate: int) -> Columns:
+        """Memorisation of the replicate's training points."""
+        training = self.problem.real(training_split(replicate))
+        held_out = self.problem.real("held_out")
+        return estimate_columns("memorisation", memorisation(samples, training, held_out))
+
+    def _custom_columns(self, setting: Setting, samples: Tensor) -> Columns:
+        """Metrics that are functions of samples and held-out points."""
+        columns: Columns = {}
+        sampler = self.problem.evaluation.sampling.samplers[setting.sampler]
+        for metric in self.problem.evaluation.functions("samples"):
+            if not applies_to(metric.spec, sampler):
+                continue
+            estimate = metric(samples, self.problem.real("held_out"))
+            columns |= estimate_columns(metric.spec.name, estimate)
+            if metric.spec.name in self.problem.evaluation.validated:
+                estimate = metric(samples, self.problem.real("validation"))
+                columns |= estimate_columns(metric.validation_column, estimate)
+        return columns

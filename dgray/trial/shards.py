@@ -1,0 +1,184 @@
+"""Shards of generated images: drawn, reduced to what their metrics read, and joined.
+
+Only statistics and the first few images of a shard are kept: for Frechet distances alone the mean
+and scatter of its features, merged in the order of the shards in float64; where another metric
+compares single images, the features themselves. Images are rounded to bytes first, as saved images
+are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dgray.config.study import StudyConfig
+from dgray.data.images import to_uint8
+from dgray.metrics.feature_statistics import FeatureStatistics
+from dgray.metrics.features.extractor import FeatureExtractor, extract
+from dgray.metrics.image_scores import ShardSum
+from dgray.metrics.jackknife import GROUPS
+from dgray.metrics.memorisation import memorisation_scores
+from dgray.problem.artifacts import Shared
+from dgray.problem.images import NUM_SHOWN, ImageProblem
+from dgray.problem.problem import training_split
+from dgray.problem.reference import build_extractor
+from dgray.problem.settings import EvaluationSettings
+from dgray.trial.sampling import DrawRequest, draw
+
+
+@dataclass(frozen=True)
+class ImageShard:
+    """Images of some seeds at one setting, reduced to what their metrics read.
+
+    Attributes:
+        count: number of seeds.
+        pixels: uint8 (k, d), the images that are shown, or all if a metric reads them.
+        features: mean and scatter of the features if those suffice, else float32 (count, F) (see
+            ``needs_single_features``); None if no metric reads them.
+        memorisation: float64 (count,), score of each image; None if it is not computed.
+        is_finite: whether every value of every sample was finite.
+    """
+
+    count: int
+    pixels: Tensor
+    features: FeatureStatistics | Tensor | None
+    memorisation: Tensor | None
+    is_finite: bool
+
+
+def needs_single_features(evaluation: EvaluationSettings) -> bool:
+    """Return whether a metric reads the features of single images.
+
+    All do but a Frechet distance, for which mean and scatter suffice. Its error needs them if
+    there is one set of images with fewer shards than the error has groups.
+    """
+    if any(not metric.needs_moments_only for metric in evaluation.of_source("features")):
+        return True
+    sampling = evaluation.sampling
+    return sampling.num_sets == 1 and len(sampling.shards) < GROUPS
+
+
+def build_shard_worker(config: StudyConfig, problem: ImageProblem, shared: Shared) -> ShardWorker:
+    """Build the worker of a study, with an extractor if a metric reads features."""
+    extractor = None
+    if problem.evaluation.of_source("features"):
+        extractor = build_extractor(config, shared, problem.device)
+    return ShardWorker(problem, extractor)
+
+
+class RunShards(Protocol):
+    """Drawing of shards: in this process or by actors (``dgray.engine.sampling_actors``)."""
+
+    def __call__(
+        self, request: DrawRequest, shards: Sequence[range]
+    ) -> Iterator[list[ImageShard]]:
+        """Yield for each shard, in order, an ``ImageShard`` of every setting.
+
+        Args:
+            request: what to draw.
+            shards: seeds of the request, shard by shard.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ShardWorker:
+    """Draws and reduces one shard after the other with one copy of base and extractor."""
+
+    problem: ImageProblem
+    extractor: FeatureExtractor | None  # None if no metric reads features
+
+    def run_shards(
+        self, request: DrawRequest, shards: Sequence[range]
+    ) -> Iterator[list[ImageShard]]:
+        """Draw the shards in this process (see ``RunShards``)."""
+        for seeds in shards:
+            yield self.draw(replace(request, seeds=seeds))
+
+    @torch.no_grad()
+    def draw(self, request: DrawRequest) -> list[ImageShard]:
+        """Draw one shard at every setting."""
+        drawn = draw(self.problem, request)
+        return [self._reduced(drawn[setting].samples, request) for setting in request.settings]
+
+    def _reduced(self, samples: Tensor, request: DrawRequest) -> ImageShard:
+        evaluation = self.problem.evaluation
+        pixels = to_uint8(samples.nan_to_num(0.0, 1.0, -1.0))
+        features: FeatureStatistics | Tensor | None = None
+        if self.extractor is not None:
+            images = pixels.unflatten(1, self.problem.shape)
+            features = extract(self.extractor, images, evaluation.sampling.batch_size)
+            if not needs_single_features(evaluation):
+                features = FeatureStatistics.of(features.cpu().numpy(), self.extractor.source)
+        scores = None
+        if "memorisation" in evaluation.names and request.replicate is not None:
+            training = self.problem.real_stored(training_split(request.replicate))
+            held_out = self.problem.real_stored("held_out")
+            points = (t.float() for t in (pixels.to(training.device), training, held_out))
+            scores = memorisation_scores(*points).cpu()
+        is_finite = bool(torch.isfinite(samples).all())
+        num_kept = max(0, NUM_SHOWN - request.seeds.start)
+        if evaluation.functions("samples"):
+            num_kept = len(pixels)
+        return ImageShard(len(pixels), pixels[:num_kept].cpu(), features, scores, is_finite)
+
+
+@dataclass(frozen=True)
+class DrawnImages:
+    """What is kept of the samples of one setting.
+
+    Attributes:
+        pixels: the first images, uint8 (k, d); all of them if a metric reads them.
+        features: float32 (n, F); None if no metric reads those of single images.
+        statistics: statistics of each set, from its shards; empty if there are features, or if no
+            metric reads them.
+        memorisation: float64 (n,), score of each image; None if it is not computed.
+        is_finite: whether every sample was finite; if not, nothing is scored.
+    """
+
+    pixels: Tensor
+    features: Tensor | None
+    statistics: tuple[ShardSum, ...]
+    memorisation: Tensor | None
+    is_finite: bool
+
+    @property
+    def shown(self) -> Tensor:
+        """The images that the report shows, uint8 (k, d)."""
+        return self.pixels[:NUM_SHOWN]
+
+
+class ShardAccumulator:
+    """Joins the shards of one setting, added in their order, into ``DrawnImages``."""
+
+    def __init__(self, num_sets: int, shards_of_a_set: int) -> None:
+        self._num_sets = num_sets
+        self._shards_of_a_set = shards_of_a_set
+        self._shards: list[ImageShard] = []
+        self._statistics: list[ShardSum] = []
+
+    def add(self, shard: ImageShard) -> None:
+        """Add the next shard."""
+        if isinstance(shard.features, FeatureStatistics):
+            if len(self._shards) % self._shards_of_a_set == 0:
+                # The error of several sets is the spread between them.
+                self._statistics.append(ShardSum(has_error=self._num_sets == 1))
+            self._statistics[-1].add(shard.features)
+            shard = replace(shard, features=None)
+        self._shards.append(shard)
+
+    def images(self) -> DrawnImages:
+        """Return what is kept of all images added so far."""
+        features = [s.features for s in self._shards if isinstance(s.features, Tensor)]
+        scores = [s.memorisation for s in self._shards if s.memorisation is not None]
+        return DrawnImages(
+            torch.cat([shard.pixels for shard in self._shards]),
+            torch.cat(features) if features else None,
+            tuple(self._statistics),
+            torch.cat(scores) if scores else None,
+            all(shard.is_finite for shard in self._shards),
+        )
