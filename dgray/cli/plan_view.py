@@ -1,4 +1,4 @@
-"""The plan as tables for a terminal, or plain lines where there is none. Knows rich, not torch."""
+"""Tables of a plan: axes, trials, searches and totals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBERS = ("rows", "trials", "time", "number")
 
 
 def render_plan(plan: Plan, estimate: Estimate) -> RenderableType:
-    """Axes, trials, totals, resources, estimated time and disk."""
+    """Return the tables of a plan with its resources, estimated time and disk space."""
     study = plan.study
     parts: list[RenderableType] = [Text(f"study {study.name}", style="bold")]
     if study.description:
@@ -42,21 +42,21 @@ def _table(title: str, *columns: str) -> Table:
 def _axes_table(plan: Plan, estimate: Estimate) -> Table:
     table = _table("axes", "field", "values", "kind")
     for path, values in plan.study.axes.items():
-        table.add_row(path, _listed(values), "training")
+        table.add_row(path, _joined(values), "training")
     for domain in plan.study.domains.values():
         table.add_row(domain.name, str(domain), "searched")
     guided = [trial for trial in plan.trials if trial.objective != BASE]
     guided += [search.trial for search in estimate.searches]
     epochs = {epoch for trial in guided if trial.is_trained for epoch in trial.epochs}
     if epochs:
-        table.add_row("fit.checkpoints", _listed(sorted(epochs)), "epochs")
+        table.add_row("fit.checkpoints", _joined(sorted(epochs)), "epochs")
     for name, values in _evaluation_axes(guided).items():
-        table.add_row(f"evaluate.{name}", _listed(values), "evaluation")
+        table.add_row(f"evaluate.{name}", _joined(values), "evaluation")
     return table
 
 
 def _evaluation_axes(trials: Iterable[Trial]) -> Mapping[str, tuple[Any, ...]]:
-    """What the settings of the guided trials vary over."""
+    """Return the values of each field over the settings of guided trials."""
     settings = [setting for trial in trials for setting in trial.settings]
     columns: dict[str, list[Any]] = {
         "guidance_weight": [_weight(setting) for setting in settings],
@@ -78,7 +78,7 @@ def _interval(setting: Setting) -> str:
     return f"[{setting.interval[0]:g}, {setting.interval[1]:g}]"
 
 
-def _listed(values: Iterable[Any]) -> str:
+def _joined(values: Iterable[Any]) -> str:
     return ", ".join(str(list(v)) if isinstance(v, tuple) else str(v) for v in values)
 
 
@@ -96,9 +96,9 @@ def _trials_table(plan: Plan, estimate: Estimate) -> Table:
 
 
 def _searches_table(estimate: Estimate) -> Table:
-    table = _table("searches (at most; time of a trial in the middle)", "search", "trials", "time")
+    table = _table("searches (time of a trial with mid-range values)", "search", "trials", "time")
     for search in estimate.searches:
-        number = "until its time is over" if search.num_trials is None else str(search.num_trials)
+        number = "until time_budget ends" if search.num_trials is None else str(search.num_trials)
         table.add_row(search.label, number, f"{duration(search.trial_seconds)} each")
     return table
 
@@ -125,7 +125,7 @@ def _totals_table(plan: Plan, estimate: Estimate) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Return seconds as text: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

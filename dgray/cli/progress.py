@@ -1,6 +1,6 @@
-"""What one sees while a study runs: one live view, or plain lines where there is no terminal.
+"""Progress of a study: a live view on a terminal, otherwise one line per event.
 
-Fed by the engine's events; writes nothing but to the console. Knows rich; neither torch nor Ray.
+Not ``rich.progress``: its time left would count checkpoints instead of their estimated cost.
 """
 
 from __future__ import annotations
@@ -36,29 +36,33 @@ _QUIET_SECONDS = 10.0  # between lines about one artifact
 
 
 class Progress:
-    """Follows one run of a plan. Use it as a context manager, and ``observe`` as the observer."""
+    """Progress view of one session; a context manager whose ``observe`` takes the events.
+
+    Args:
+        schedule: of the study.
+        folder: its complete checkpoints count as done, but not for the speed of this session.
+        console: to print to.
+    """
 
     def __init__(self, schedule: Schedule, folder: RunFolder, console: Console) -> None:
-        """``folder``: what it holds already counts as done, but not towards the time left."""
         self._console = console
         self._schedule, self._folder = schedule, folder
         self._trials: dict[str, Trial] = {}
         self._done: dict[str, set[int]] = {}
-        # Work is measured by the cost estimate, spread evenly over a trial's checkpoints; only its
-        # proportions matter here.
+        # Estimated seconds of each checkpoint; only their proportions matter.
         self._work: dict[str, float] = {}
-        self._learn()
+        self._update_trials()
         self._work_at_start = self._work_done()
         self._running: set[str] = set()
         self._failed: dict[str, str] = {}
         self._best: dict[str, tuple[str, Best]] = {}
         self._where, self._engine = "starting", ""
         self._started = self._engine_started = time.monotonic()
-        self._told = self._started
+        self._artifact_printed = self._started
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
-        """Show the view, if there is a terminal to show it on."""
+        """Show the live view on a terminal."""
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -69,16 +73,16 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave the last state of the view on the screen."""
+        """Stop the live view; its last state stays on the screen."""
         self.stop()
 
     def stop(self) -> None:
-        """No longer show the view."""
+        """Stop the live view."""
         if self._live.is_started:
             self._live.stop()
 
     def observe(self, event: Event) -> None:
-        """Take in what happened; without a terminal, say it in a line."""
+        """Update the view; without a terminal, print a line."""
         match event:
             case ArtifactStep():
                 self._artifact(event)
@@ -87,25 +91,25 @@ class Progress:
                 self._engine = where
                 self._where = f"{num_workers} at a time on {where}"
                 left = self._num_trials_left() + self._schedule.num_to_come
-                self._say(f"trials to run: {left}, {self._where}")
+                self._print(f"trials to run: {left}, {self._where}")
             case PlacesChanged(num_places=num_places, waits_for=waits_for):
                 self._where = waits_for or f"{num_places} at a time on {self._engine}"
-                self._say(waits_for or f"from now on {self._where}")
+                self._print(waits_for or f"now {self._where}")
             case TrialStarted(trial_id=trial_id):
-                self._learn()
+                self._update_trials()
                 self._running.add(trial_id)
             case CheckpointDone():
                 self._checkpoint(event)
             case TrialFailed(trial_id=trial_id, reason=reason):
                 self._running.discard(trial_id)
                 self._failed[trial_id] = reason
-                self._say(f"FAILED {self._trials[trial_id].label}: {reason}")
+                self._print(f"FAILED {self._trials[trial_id].label}: {reason}")
             case TrialFinished(trial_id=trial_id):
-                self._learn()
+                self._update_trials()
                 self._running.discard(trial_id)
 
-    def _learn(self) -> None:
-        """A search makes trials as it goes, and may stop one early."""
+    def _update_trials(self) -> None:
+        """Read the trials of the schedule again: a search adds trials and stops some early."""
         for trial in self._schedule.trials:
             self._trials[trial.id] = trial
             if trial.id not in self._done:
@@ -123,7 +127,7 @@ class Progress:
         return dict(self._failed)
 
     def render(self) -> RenderableType:
-        """The live view."""
+        """Return the live view."""
         done, total = self._num_done(), self._num_checkpoints
         head = Table.grid(padding=(0, 2))
         head.add_row(
@@ -140,14 +144,14 @@ class Progress:
         return Group(*lines, *([self._best_table()] if self._best else []))
 
     def _artifact(self, event: ArtifactStep) -> None:
-        """Said at its end, and on the way not more often than one reads."""
-        line = f"making {event.role}: {event.done}/{event.total} {event.words}"
+        """Print the progress of an artifact, at its end and at most every ``_QUIET_SECONDS``."""
+        line = f"building {event.role}: {event.done}/{event.total} {event.words}"
         now = time.monotonic()
-        is_due = event.done == event.total or now - self._told > _QUIET_SECONDS
+        is_due = event.done == event.total or now - self._artifact_printed > _QUIET_SECONDS
         is_new, self._where = line != self._where, line
         if event.total > 1 and is_due and is_new:
-            self._told = now
-            self._say(self._where)
+            self._artifact_printed = now
+            self._print(self._where)
 
     def _checkpoint(self, event: CheckpointDone) -> None:
         trial = self._trials[event.trial_id]
@@ -156,21 +160,21 @@ class Progress:
             current = self._best.get(trial.objective)
             if current is None or _preferred(event.best, current[1]):
                 self._best[trial.objective] = (f"{trial.label}, epoch {event.epoch}", event.best)
-        best = f": {_in_words(event.best)}" if event.best else ""
-        self._say(
+        best = f": {_best_text(event.best)}" if event.best else ""
+        self._print(
             f"{self._num_done()}/{self._num_checkpoints} {trial.label}, epoch {event.epoch}{best} "
             f"({self._time_left()} left)"
         )
 
     def _best_table(self) -> Table:
         table = Table(box=None, pad_edge=False, title_justify="left")
-        for column in ("objective", "best so far, by the validation split", "setting"):
+        for column in ("objective", "best so far (validation)", "setting"):
             table.add_column(column)
         for objective, (label, best) in self._best.items():
-            table.add_row(objective, _in_words(best), label)
+            table.add_row(objective, _best_text(best), label)
         return table
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self._console.is_terminal:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -188,8 +192,8 @@ class Progress:
 
     def _time_left(self) -> str:
         done = self._work_done()
-        each = [self._work[t.id] * len(t.epochs) for t in self._trials.values()]
-        total = sum(each) + self._schedule.num_to_come * max(each)
+        work = [self._work[t.id] * len(t.epochs) for t in self._trials.values()]
+        total = sum(work) + self._schedule.num_to_come * max(work)
         failed = sum(
             self._work[name] * (len(self._trials[name].epochs) - len(self._done[name]))
             for name in self._failed
@@ -202,11 +206,11 @@ class Progress:
 
 def _preferred(new: Best, old: Best) -> bool:
     if new.validation_change is None or old.validation_change is None:
-        return False  # nothing may be chosen by what is reported
+        return False  # never choose by held-out data
     return new.validation_change < old.validation_change
 
 
-def _in_words(best: Best) -> str:
+def _best_text(best: Best) -> str:
     weight = "calibrated" if best.weight is None else f"w = {best.weight:g}"
-    change = f" ({best.change:+.3g} against the base)" if best.change is not None else ""
+    change = f" ({best.change:+.3g} relative to the base)" if best.change is not None else ""
     return f"{best.metric} {best.value:.3g}{change} at {weight}"

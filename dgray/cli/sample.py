@@ -1,4 +1,4 @@
-"""``python -m dgray.sample``: draw samples of a run's guided model, or of a bare base.
+"""``python -m dgray.sample``: draw samples of the guided model of a run, or of a base alone.
 
 Exit status: 0 all samples are written; 1 a disk or store failed; 2 refused; 130 interrupted (the
 same command draws the missing samples).
@@ -50,12 +50,12 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> Path:
-    """Draw what is missing, a batch at a time, and a grid of the first images beside it."""
+    """Draw the missing samples in batches; write a grid of the first images beside them."""
     missing = list(output.missing(args.batch_size))
     with Progress(transient=True) as progress:
-        owed = sum(map(len, missing))
+        num_missing = sum(map(len, missing))
         task = progress.add_task("samples", total=len(output.seeds))
-        progress.update(task, completed=len(output.seeds) - owed)
+        progress.update(task, completed=len(output.seeds) - num_missing)
         for seeds, samples in _drawn(recipe, missing, args):
             for seed, sample in zip(seeds, samples, strict=True):
                 output.write(seed, sample.contiguous().numpy())
@@ -72,7 +72,7 @@ def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> P
 def _drawn(
     recipe: Recipe, ranges: Sequence[range], args: argparse.Namespace
 ) -> Iterator[tuple[range, Tensor]]:
-    """Here, or on Ray workers."""
+    """Draw ranges of seeds in this process, or on Ray workers."""
     if args.workers and ranges:
         from dgray.engine.sample_workers import draw_on_workers
 
@@ -113,18 +113,30 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dgray.sample", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("run", nargs="?", metavar="RUN", help="folder or URI of a run")
-    source.add_argument("--base", help="or a stored network: file, address or short name")
-    parser.add_argument("--trial", default="best", metavar="ID|best")
-    parser.add_argument("--replicate", type=int, default=0, metavar="R", help="of the trial")
-    parser.add_argument("--guidance-weight", type=float, metavar="W", help="default: the row's")
-    parser.add_argument("--num-samples", type=_count, default=64, metavar="N")
-    parser.add_argument("--seeds", type=_seeds, metavar="A-B", help="instead of the first N")
-    parser.add_argument("--num-steps", type=_count, default=18, help="of a bare base")
-    parser.add_argument("--seed", type=int, default=0, help="of a bare base's noise")
+    source.add_argument("--base", help="base to sample without a run: file, address or short name")
+    parser.add_argument("--trial", default="best", metavar="ID|best", help="default: best")
+    parser.add_argument(
+        "--replicate",
+        type=int,
+        default=0,
+        metavar="R",
+        help="discriminator of the trial to use; default: 0",
+    )
+    parser.add_argument(
+        "--guidance-weight", type=float, metavar="W", help="default: that of the best row"
+    )
+    parser.add_argument("--num-samples", type=_count, default=64, metavar="N", help="default: 64")
+    parser.add_argument("--seeds", type=_seeds, metavar="A-B", help="default: the first N seeds")
+    parser.add_argument("--num-steps", type=_count, default=18, help="sampling steps with --base")
+    parser.add_argument("--seed", type=int, default=0, help="noise seed with --base")
     parser.add_argument("--batch-size", type=_count, default=128)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="Ray workers; 0: this process"
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of Ray workers; 0: none",
     )
     parser.add_argument(
         "--gpus-per-worker", type=_gpus, metavar="G", help="default: 1 unless --device is cpu"
@@ -134,6 +146,6 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR|FILE.zip|FILE.npz",
-        help="points: DIR or npz",
+        help="folder of PNG files, or archive; points: folder or npz",
     )
     return parser

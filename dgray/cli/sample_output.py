@@ -1,7 +1,7 @@
-"""Where samples go: a folder of PNGs, a zip of them (EDM's), or an npz (DG's); resumable.
+"""Sample files: a folder of PNG files, a zip of them (as in EDM), or an npz (as in DG).
 
-Samples are kept by seed in parts, written beside and renamed, so that an interrupted command
-goes on where it was. A zip or npz is put together from its parts at the end.
+Each sample is a part, a file of its own that is written atomically, so that an interrupted command
+can be repeated. A zip or npz is assembled from its parts at the end.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dgray.errors import RunRefusedError
 from dgray.files import write_atomically
 
 Array = NDArray[np.uint8] | NDArray[np.float32]
-_DIGITS = 6  # of a seed in a file's name, at least
+_DIGITS = 6  # of a seed in a file name, at least
 ENDINGS = (".zip", ".npz")
 
 
 class SampleOutput:
-    """The samples of some seeds under one path.
+    """Samples of some seeds under one path.
 
     Args:
         path: a folder, or a file that ends in .zip or .npz.
-        seeds: all that are wanted.
-        name: what is sampled; another model's samples are not mixed with them.
+        seeds: of all samples.
+        name: of the model; samples of two models are never mixed.
 
     Raises:
         RunRefusedError: the path holds samples of another model.
@@ -44,14 +44,14 @@ class SampleOutput:
         label = self.parts / "samples.txt"
         if label.exists() and label.read_text("utf-8") != name:
             raise RunRefusedError(
-                f"{self.parts} holds samples of another model ({label.read_text('utf-8')}), not "
+                f"{self.parts}: holds samples of another model ({label.read_text('utf-8')}), not "
                 f"of {name}; give another --out"
             )
         write_atomically(label, lambda file: file.write(name.encode()))
 
     def missing(self, size: int) -> Iterator[range]:
-        """Ranges of at most ``size`` seeds whose samples are not there, or cannot be read."""
-        absent = [seed for seed in self.seeds if not self._is_there(seed)]
+        """Yield ranges of at most ``size`` seeds whose samples are missing or cannot be read."""
+        absent = [seed for seed in self.seeds if not self._is_readable(seed)]
         start = 0
         while start < len(absent):
             stop = start
@@ -65,12 +65,12 @@ class SampleOutput:
             start = stop
 
     def write(self, seed: int, sample: Array) -> None:
-        """Keep one sample: uint8 (H, W, C) of an image, float32 (d,) of a point."""
+        """Write one sample: an image, uint8 (H, W, C), or a point, float32 (d,)."""
         content = _png(sample) if sample.dtype == np.uint8 else _npy(sample)
         write_atomically(self._part(seed, sample.dtype), lambda file: file.write(content))
 
     def finish(self) -> Path:
-        """Put a zip or npz together; the path of what was asked for."""
+        """Assemble a zip or npz; return the path of the samples."""
         if self.path.suffix == ".zip":
             write_atomically(self.path, lambda file: file.write(self._zip()))
         elif self.path.suffix == ".npz":
@@ -83,7 +83,7 @@ class SampleOutput:
         return self.path
 
     def read(self, seed: int) -> Array:
-        """A sample that is there."""
+        """Return a sample that was written."""
         image = self._part(seed, np.dtype(np.uint8))
         if not image.exists():
             point: Array = np.load(self._part(seed, np.dtype(np.float32)))
@@ -91,10 +91,10 @@ class SampleOutput:
         pixels = np.asarray(Image.open(image))
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
-    def _is_there(self, seed: int) -> bool:
+    def _is_readable(self, seed: int) -> bool:
         try:
             self.read(seed)
-        except (OSError, ValueError, SyntaxError):  # Pillow says SyntaxError of a broken PNG
+        except (OSError, ValueError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG
             return False
         return True
 
@@ -107,7 +107,7 @@ class SampleOutput:
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             for seed in self.seeds:
                 part = self._part(seed, np.dtype(np.uint8))
-                entry = zipfile.ZipInfo(part.name)  # its fixed date: equal samples, equal bytes
+                entry = zipfile.ZipInfo(part.name)  # fixed date: equal bytes
                 archive.writestr(entry, part.read_bytes())
         return buffer.getvalue()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,13 +12,13 @@ from rich.console import Console
 from dgray.cli.live_tensorboard import LiveTensorBoard
 from dgray.cli.progress import Progress
 from dgray.cli.summary_view import render_summary
+from dgray.engine import local
 from dgray.engine.events import (
     ArtifactStep,
     CheckpointDone,
     EngineLost,
     EngineStarted,
     Event,
-    Observe,
     WorkerLost,
     checkpoint_done,
 )
@@ -32,7 +32,7 @@ from dgray.record.row import CheckpointResult
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import build_report
 from dgray.search.build import build_schedule
-from dgray.search.schedule import Schedule, no_recall
+from dgray.search.schedule import no_recall
 
 
 def run_study(
@@ -47,85 +47,104 @@ def run_study(
         arguments: of the command line, for the provenance.
         resume_hint: printed if the engine dies, which ends this process at once.
     """
-    console, folder = Console(), run.folder
-    session = Session(folder.files, plan, arguments, engine)
-    results = _result_cache(plan, folder, lambda result: observe(checkpoint_done(result)))
-    schedule = build_schedule(plan, folder, results.recall if results else no_recall)
-    progress = Progress(schedule, folder, console)
-    live = LiveTensorBoard(
-        plan,
-        folder,
-        examples=schedule.examples,
-        domains=plan.study.domains.values(),
-    )
-
-    def observe(event: Event) -> None:
-        if isinstance(event, EngineStarted):
-            session.engine_started(where=event.where, num_workers=event.num_workers)
-        elif isinstance(event, WorkerLost):
-            session.worker_lost(event.what, event.times)
-        elif isinstance(event, EngineLost):
-            with contextlib.suppress(OSError):  # a full disk must not hide the reason
-                session.end("crashed", progress.failures)
-            progress.stop()
-            print(f"{event.reason}; what was finished is kept. {resume_hint}", file=sys.stderr)
-            return
-        elif results and isinstance(event, CheckpointDone):
-            (trial,) = (t for t in schedule.trials if t.id == event.trial_id)
-            results.keep(trial, event.epoch)
-        live.observe(event)
-        progress.observe(event)
-
+    console = Console()
+    session = Session(run.folder.files, plan, arguments, engine)
+    study_run = _StudyRun(plan, run.folder, session, console, resume_hint)
     try:
-        if schedule.examples:
-            with progress, live:
-                _run_engine(engine, schedule, folder, observe, resume_hint)
-        else:
-            console.print("nothing is left to run; rebuilding the report")
+        study_run.run(engine)
     except BaseException as error:
-        outcome = "interrupted" if isinstance(error, KeyboardInterrupt) else "crashed"
-        with contextlib.suppress(OSError):  # a full disk must not hide the error
-            session.end(outcome, progress.failures)
+        study_run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
         raise
-    if live.failure is not None:
-        console.print(
-            f"TensorBoard was not updated while trials ran: {live.failure!r}", markup=False
-        )
-    missing = folder.missing_rows(schedule.trials)
-    session.end("incomplete" if missing else "complete", progress.failures)
+    trials = study_run.schedule.trials
+    missing = run.folder.missing_rows(trials)
+    session.end("incomplete" if missing else "complete", study_run.progress.failures)
     _show_report(run, console)
     if missing:
         console.print(
-            f"{missing} of {counts_of(schedule.trials).rows} rows are missing; reasons are in the "
-            "report"
+            f"{missing} of {counts_of(trials).rows} rows are missing; the report lists the reasons"
         )
     return missing == 0
 
 
-def _result_cache(
-    plan: Plan, folder: RunFolder, recalled: Callable[[CheckpointResult], None]
-) -> ResultCache | None:
-    root = plan.trials[0].config.resources.result_cache
-    return None if root is None else ResultCache(Path(root).expanduser(), folder, recalled)
+class _StudyRun:
+    """Schedule of a study and the parts that follow its events."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        session: Session,
+        console: Console,
+        resume_hint: str,
+    ) -> None:
+        self._folder, self._session, self._console = folder, session, console
+        self._resume_hint = resume_hint
+        cache = plan.trials[0].config.resources.result_cache
+        self._cache = cache and ResultCache(Path(cache).expanduser(), folder, self._recalled)
+        recall = self._cache.recall if self._cache else no_recall
+        self.schedule = build_schedule(plan, folder, recall)
+        self.progress = Progress(self.schedule, folder, console)
+        self._tensorboard = LiveTensorBoard(
+            plan,
+            folder,
+            examples=self.schedule.examples,
+            domains=plan.study.domains.values(),
+        )
 
-def _run_engine(
-    engine: str, schedule: Schedule, folder: RunFolder, observe: Observe, resume_hint: str
-) -> None:
-    def report(role: str, step: Step) -> None:
-        observe(ArtifactStep(role=role, done=step.done, total=step.total, words=step.words))
+    def run(self, engine: str) -> None:
+        """Run the trials of the schedule."""
+        if not self.schedule.examples:
+            self._console.print("nothing is left to run; rebuilding the report")
+            return
+        with self.progress, self._tensorboard:
+            if engine == "local":
+                local.run(self.schedule, self._folder, self._prepare, self._observe)
+            else:
+                from dgray.engine import tune  # Ray
 
-    def prepare(workers: Workers | None) -> Mapping[str, bytes]:
-        return build_artifacts(schedule.examples, folder, workers, report)
+                tune.run(
+                    self.schedule,
+                    self._folder,
+                    self._prepare,
+                    self._observe,
+                    resume_hint=self._resume_hint,
+                )
+        if (failure := self._tensorboard.failure) is not None:
+            self._console.print(f"TensorBoard was not updated: {failure!r}", markup=False)
 
-    if engine == "local":
-        from dgray.engine import local
+    def end(self, outcome: str) -> None:
+        """Record an early end of the session, unless the disk or store has failed."""
+        with contextlib.suppress(OSError):  # the first error must not be hidden
+            self._session.end(outcome, self.progress.failures)
 
-        local.run(schedule, folder, prepare, observe)
-    else:
-        from dgray.engine import tune
+    def _prepare(self, workers: Workers | None) -> Mapping[str, bytes]:
+        def report(role: str, step: Step) -> None:
+            self._observe(
+                ArtifactStep(role=role, done=step.done, total=step.total, words=step.words)
+            )
 
-        tune.run(schedule, folder, prepare, observe, resume_hint=resume_hint)
+        return build_artifacts(self.schedule.examples, self._folder, workers, report)
+
+    def _recalled(self, result: CheckpointResult) -> None:
+        self._observe(checkpoint_done(result))
+
+    def _observe(self, event: Event) -> None:
+        match event:
+            case EngineStarted(where=where, num_workers=num_workers):
+                self._session.engine_started(where=where, num_workers=num_workers)
+            case WorkerLost(what=what, times=times):
+                self._session.worker_lost(what, times)
+            case EngineLost(reason=reason):
+                self.end("crashed")
+                self.progress.stop()
+                message = f"{reason}; what was finished is kept. {self._resume_hint}"
+                print(message, file=sys.stderr)
+                return
+            case CheckpointDone(trial_id=trial_id, epoch=epoch) if self._cache:
+                (trial,) = (t for t in self.schedule.trials if t.id == trial_id)
+                self._cache.keep(trial, epoch)
+        self._tensorboard.observe(event)
+        self.progress.observe(event)
 
 
 def _show_report(run: OpenRun, console: Console) -> None:

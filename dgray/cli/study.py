@@ -1,8 +1,8 @@
-"""``python -m dgray.study STUDY.yaml``: load -> plan -> artifacts -> engine -> report.
+"""``python -m dgray.study STUDY.yaml``: run a study, or resume it, and write its report.
 
-Exit status: 0 every row is there; 1 some are not, as after a full disk or when Ray died; 2 the
-study or the run folder was refused; 130 interrupted. torch and Ray are imported only when
-something runs.
+Exit status: 0 all rows are complete; 1 rows are missing, as after a full disk or if Ray died; 2
+the study or the run folder was refused; 130 interrupted. torch and Ray are imported only when
+trials run.
 """
 
 from __future__ import annotations
@@ -43,28 +43,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse_credentials(given: Sequence[str]) -> None:
-    """A command is seen by everybody on the machine, and goes into histories, logs and records."""
+    """Refuse credentials in arguments: other users, shell histories and logs can show them."""
     for word in filter(has_credentials, given):
         raise RunRefusedError(
-            f"{without_credentials(word)}: an address on the command line must not carry "
-            "credentials; give them by the environment (AWS_ACCESS_KEY_ID and its like), by a "
-            "file of the storage's own (~/.aws/credentials), or by the role of the machine"
+            f"{without_credentials(word)}: an address on the command line must not hold "
+            "credentials; set them in the environment (AWS_ACCESS_KEY_ID, ...), in the file of "
+            "the storage (~/.aws/credentials), or by the role of the machine"
         )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m dgray.study", description="Run a study, or go on with it."
+        prog="python -m dgray.study",
+        description="Run or resume a study and write its report.",
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
-    parser.add_argument("--plan", action="store_true", help="show what would run, and stop")
+    parser.add_argument("--plan", action="store_true", help="only print the plan and its cost")
     parser.add_argument(
         "--out",
         metavar="DIR|URI",
         help="run folder (default: runs/NAME), or s3://BUCKET/PATH, gs://BUCKET/PATH",
     )
     parser.add_argument(
-        "--engine", choices=("ray", "local"), default="ray", help="local: in this process"
+        "--engine", choices=("ray", "local"), default="ray", help="local: run in this process"
     )
     parser.add_argument(
         "--set",
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         help="override fields of the study",
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="start anew in a new folder; the old one stays"
+        "--fresh", action="store_true", help="start a new run in a new folder beside the old one"
     )
     return parser
 

@@ -92,7 +92,9 @@ def test_the_view_shows_counts_and_the_best_by_validation(tmp_path: Path) -> Non
     shown = screen(progress)
     assert "3/6 checkpoints" in shown
     assert "1/2 trials" in shown
-    assert "path_kl 0.7 (-0.2 against the base) at w = 1" in shown  # not 0.4, the held-out best
+    assert (
+        "path_kl 0.7 (-0.2 relative to the base) at w = 1" in shown
+    )  # not 0.4, the held-out best
     assert "kl-1, epoch 5" in shown
     progress.observe(TrialFailed(trial_id="kl-2", reason="x"))
     assert "1 failed" in screen(progress)
@@ -112,7 +114,7 @@ def test_a_wait_for_nodes_and_their_coming_are_said(tmp_path: Path) -> None:
     assert text_of(console).splitlines() == [
         "waiting for the autoscaler: why",
         "trials to run: 2, 0 at a time on a cluster",
-        "from now on 2 at a time on a cluster",
+        "now 2 at a time on a cluster",
     ]
 
 

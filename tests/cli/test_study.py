@@ -178,7 +178,7 @@ def test_credentials_on_the_command_line_are_refused_with_2_and_not_repeated(
     (tmp_path / "tiny.yaml").write_text(STUDY)
     assert main(["tiny.yaml", *arguments]) == 2
     told = "".join(capfd.readouterr())
-    assert f"{shown}: an address on the command line must not carry credentials" in told
+    assert f"{shown}: an address on the command line must not hold credentials" in told
     assert "hunter2" not in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
 
