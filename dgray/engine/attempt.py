@@ -1,7 +1,6 @@
-"""One attempt at a trial: run it from where its rows end, store each checkpoint, tell of it.
+"""One attempt at a trial: run it from where its rows end and store each checkpoint.
 
-Both engines run exactly this; they differ in where it runs and in what ``store`` is. Knows neither
-torch nor Ray.
+Both engines run this; they differ in where it runs and in what ``store`` is.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from dgray.record.row import CheckpointResult, Row, column_names
 if TYPE_CHECKING:
     from dgray.problem.shared import Workers
 
-# What must be a number or missing; an error bar may be neither, where it cannot be known.
+# Columns that must be a number or missing; an error bar that cannot be estimated may be nan.
 _VALUES = tuple(name for name in column_names("metric") if not name.endswith("_se"))
 
 
@@ -33,15 +32,15 @@ LESS_MEMORY = (
 
 
 class Prepare(Protocol):
-    """What makes the artifacts of the trials to be run, on the engine's workers."""
+    """Computes the shared artifacts of all trials on the engine's workers."""
 
     def __call__(self, workers: Workers | None) -> Mapping[str, bytes]:
-        """All artifacts, by key; None: in this process."""
+        """Return all artifacts by key; ``workers`` None computes them in this process."""
         ...
 
 
 class RunTrial(Protocol):
-    """What ``dgray.trial.run.run_trial`` is to an engine."""
+    """Interface of ``dgray.trial.run.run_trial``."""
 
     def __call__(
         self,
@@ -50,23 +49,23 @@ class RunTrial(Protocol):
         *,
         resume: tuple[int, bytes] | None = None,
     ) -> Iterator[CheckpointResult]:
-        """Yield a result at every checkpoint after the one of ``resume``."""
+        """Yield a result at every checkpoint after that of ``resume`` (epoch and state)."""
         ...
 
 
 class Store(Protocol):
-    """The part of ``RunFolder`` that a trial needs, wherever the folder is."""
+    """The part of ``RunFolder`` that a trial needs; the folder may be on another machine."""
 
     def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
-        """Newest state from which no row is missing."""
+        """Return epoch and state of the last checkpoint up to which no row is missing."""
         ...
 
     def write_result(self, result: CheckpointResult) -> None:
-        """Store one checkpoint; on return its rows are on disk."""
+        """Store one checkpoint; its rows are on disk when this returns."""
         ...
 
     def write_failure(self, trial: Trial, reason: str) -> None:
-        """Put a failed row where each missing cell would be."""
+        """Write a failed row for each row that is missing."""
         ...
 
 
@@ -75,15 +74,19 @@ def attempt(
 ) -> Iterator[CheckpointDone | TrialFailed]:
     """Yield an event for every stored checkpoint, and at most one failure, at the end.
 
-    ``run_trial`` is ``dgray.trial.run.run_trial`` unless a test gives another.
+    An exception in the trial is a failure, and so is a metric that is not a number.
 
-    An exception of the trial becomes a failure, and so does a metric that is not a number.
+    Args:
+        trial: to run.
+        artifacts: shared artifacts by key.
+        store: for results and states.
+        run_trial: None for ``dgray.trial.run.run_trial``; tests replace it.
 
     Raises:
         StoreError: the store cannot be read or written (a full disk).
     """
     if run_trial is None:
-        from dgray.trial import run as trial_run  # torch: for the process that runs trials only
+        from dgray.trial import run as trial_run  # torch, only where trials run
 
         run_trial = trial_run.run_trial
     with _storing():
@@ -113,13 +116,15 @@ def _steps(
     resume: tuple[int, bytes] | None,
     run_trial: RunTrial,
 ) -> Iterator[CheckpointResult | str]:
-    """The trial's results in order; then the reason, if it raised or broke its promise."""
-    owed = [epoch for epoch in trial.epochs if resume is None or epoch > resume[0]]
+    """Yield the trial's results, then the reason if it raised or gave a wrong result."""
+    due_epochs = [epoch for epoch in trial.epochs if resume is None or epoch > resume[0]]
     num_rows = trial.replicates * len(trial.settings)
     try:
         for result in run_trial(trial, artifacts, resume=resume):
-            if owed[:1] != [result.epoch] or len(result.rows) != num_rows:
-                due = f"checkpoint {owed[0]} with {num_rows} rows" if owed else "the end"
+            if due_epochs[:1] != [result.epoch] or len(result.rows) != num_rows:
+                due = (
+                    f"checkpoint {due_epochs[0]} with {num_rows} rows" if due_epochs else "the end"
+                )
                 yield (
                     f"{due} was due, but the trial gave checkpoint {result.epoch} with "
                     f"{len(result.rows)} rows"
@@ -131,25 +136,25 @@ def _steps(
                     f"{result.epoch} {', '.join(names)} is nan; lower fit.learning_rate"
                 )
                 return
-            owed.pop(0)
+            due_epochs.pop(0)
             yield result
-    except Exception as error:  # whatever a trial raises is its result, the others go on
+    except Exception as error:  # any error is the result of this trial; the others go on
         yield describe(error)
         return
-    if owed:
-        yield f"the trial ended without its checkpoints {owed}"
+    if due_epochs:
+        yield f"the trial ended without its checkpoints {due_epochs}"
 
 
 def too_long(limit: float) -> str:
-    """The reason of a trial that was ended for the time it took."""
+    """Return the reason of a trial that exceeded its time limit (seconds)."""
     return (
         f"it took longer than resources.trial_time_limit, {limit:g} s; what it had stored is "
-        "kept, and the same command goes on from there"
+        "kept, and the same command resumes it"
     )
 
 
 def _not_numbers(rows: Sequence[Row]) -> list[str]:
-    """Columns with a nan in these rows."""
+    """Return the columns that hold a nan in these rows."""
     return [name for name in _VALUES if any(_has_nan(getattr(row, name)) for row in rows)]
 
 
@@ -160,9 +165,9 @@ def _has_nan(value: object) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """The reason of a failure in one line: type, message and where it was raised."""
+    """Return a failure's reason in one line: type, message and where it was raised."""
     text = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
-    text = without_credentials(text)  # rows, reports and logs are passed on
+    text = without_credentials(text)  # rows, reports and logs may be published
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         text = f"{text}; {LESS_MEMORY}"
     frames = traceback.extract_tb(error.__traceback__)

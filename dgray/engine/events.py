@@ -1,6 +1,6 @@
-"""What happens while a study runs, told to whoever observes: progress view, provenance, tests.
+"""Events of a running study, for its observers: progress view, TensorBoard, provenance, tests.
 
-Events are small: rows themselves go to the run folder. Knows neither torch nor Ray.
+Events are small: rows themselves are written to the run folder.
 """
 
 from __future__ import annotations
@@ -9,33 +9,43 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dgray.catalogue import METRICS
 from dgray.record.row import CheckpointResult, Row
+
+# Settings are selected by the validation column of the metric that every trial computes.
+_METRIC, _CRITERION = next(
+    (spec.name, column.validation)
+    for spec in METRICS
+    if spec.is_always_computed
+    for column in spec.more_columns
+    if column.validation
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The setting of a checkpoint that its validation split prefers, averaged over replicates."""
+    """Metric of the setting that a checkpoint's validation split selects, mean over replicates."""
 
-    metric: str  # path_kl or kl
+    metric: str  # its name in the catalogue
     value: float  # nats
-    change: float | None  # against the base, nats
+    change: float | None  # relative to the base, nats
     weight: float | None  # guidance weight; None: calibrated
-    validation_change: float | None  # what it was chosen by
+    validation_change: float | None  # the criterion of the selection
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactStep:
-    """How far the making of something that all trials share is."""
+    """Progress of a shared artifact's computation."""
 
     role: str
     done: int
     total: int
-    words: str  # what is counted, and perhaps how it goes
+    words: str  # what is counted, and optionally a loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineStarted:
-    """The engine is ready; ``num_workers`` trials run at a time, as far as is known now."""
+    """The engine is ready; ``num_workers`` trials fit on the nodes of this moment."""
 
     engine: str
     where: str
@@ -44,18 +54,18 @@ class EngineStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacesChanged:
-    """Nodes joined or left, or are waited for: ``num_places`` trials fit now."""
+    """Nodes joined or left, so that ``num_places`` trials fit now."""
 
     num_places: int
-    waits_for: str | None  # what for, in words, if nothing fits
+    waits_for: str | None  # a message, if no trial fits
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted:
-    """A trial began or was taken up again."""
+    """A trial was started or resumed."""
 
     trial_id: str
-    label: str  # the trial in words
+    label: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +88,11 @@ class TrialFailed:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerLost:
-    """A process died, and what it was at is done again: nothing else comes of it.
+    """A worker process died and its work is repeated, which changes no result.
 
     Attributes:
-        what: id of the trial, role of the artifact, or what else it was there for.
-        times: processes that were lost, at least one.
+        what: trial id, role of the artifact, or another description of its work.
+        times: number of lost processes, at least 1.
     """
 
     what: str
@@ -91,7 +101,7 @@ class WorkerLost:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineLost:
-    """The engine itself died; the driver ends now. Told from another thread than all else."""
+    """The engine died and the driver exits; observed from a thread of its own."""
 
     reason: str
 
@@ -118,7 +128,7 @@ Observe = Callable[[Event], None]
 
 
 def checkpoint_done(result: CheckpointResult) -> CheckpointDone:
-    """The event of a checkpoint whose rows have just been written."""
+    """Return the event of a checkpoint whose rows have been written."""
     return CheckpointDone(
         trial_id=result.trial,
         epoch=result.epoch,
@@ -128,40 +138,37 @@ def checkpoint_done(result: CheckpointResult) -> CheckpointDone:
 
 
 def _best(rows: tuple[Row, ...]) -> Best | None:
-    """Chosen by the validation split, so that what is shown is no selection on held-out data."""
-    metric = next(
-        (m for m in ("path_kl", "kl") if any(getattr(r, m) is not None for r in rows)), ""
-    )
+    """Select by the validation split, so that the value shown has no selection bias."""
     settings: dict[object, list[Row]] = {}
     for row in rows:
-        if metric and getattr(row, metric) is not None:
+        if getattr(row, _METRIC) is not None:
             interval = (row.interval_low, row.interval_high)
             key = (row.guidance_weight, row.sampler, row.num_steps, row.guided_stage, interval)
             settings.setdefault(key, []).append(row)
-    candidates = [_average(metric, group) for group in settings.values()]
+    candidates = [_average(group) for group in settings.values()]
     by_validation = [
-        (c.validation_change, index)
-        for index, c in enumerate(candidates)
-        if c.validation_change is not None and math.isfinite(c.validation_change)
+        (candidate.validation_change, index)
+        for index, candidate in enumerate(candidates)
+        if candidate.validation_change is not None and math.isfinite(candidate.validation_change)
     ]
     if by_validation:
         return candidates[min(by_validation)[1]]
-    # The base has one weight only; anything else must not be chosen by what is reported.
+    # Without a criterion only a single guidance weight (the base's) needs no selection.
     return candidates[0] if len({c.weight for c in candidates}) == 1 else None
 
 
-def _average(metric: str, rows: list[Row]) -> Best:
-    value = _mean([getattr(r, metric) for r in rows])
+def _average(rows: list[Row]) -> Best:
+    value = _mean([getattr(row, _METRIC) for row in rows])
     assert value is not None
     return Best(
-        metric=metric,
+        metric=_METRIC,
         value=value,
-        change=_mean([getattr(r, f"{metric}_change") for r in rows]),
+        change=_mean([getattr(row, f"{_METRIC}_change") for row in rows]),
         weight=rows[0].guidance_weight,
-        validation_change=_mean([r.validation_change for r in rows]),
+        validation_change=_mean([getattr(row, _CRITERION) for row in rows]),
     )
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None

@@ -86,7 +86,7 @@ def run(
             narrator = Narrator(schedule, given, folder, observe, interrupted)
             callbacks = [narrator, NodeWatch(places, num_workers, observe)]
             try:
-                settings = tune_config(schedule, given, places.num_wanted)
+                settings = tune_config(schedule, given, places.num_requested)
                 _fit(trainable, settings, resources, callbacks)
                 narrator.check_store()  # of the last trial nothing came after it
             except InterruptedInTune:

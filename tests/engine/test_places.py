@@ -91,12 +91,12 @@ def test_as_much_is_asked_for_as_the_grown_cluster_holds(
 ) -> None:
     launch(tmp_path)
     places = Places(WITH_GPU)
-    assert places.num_wanted() == 3  # the cluster's limit, below that of the kind
+    assert places.num_requested() == 3  # the cluster's limit, below that of the kind
     cluster.alive += [GPU_NODE] * 2
-    assert (places.num_fitting(), places.num_wanted()) == (2, 3)
+    assert (places.num_fitting(), places.num_requested()) == (2, 3)
     cluster.alive += [GPU_NODE] * 2  # one joined by hand
-    assert places.num_wanted() == 4
-    assert Places(WITH_GPU, limit=2).num_wanted() == 2
+    assert places.num_requested() == 4
+    assert Places(WITH_GPU, limit=2).num_requested() == 2
     assert Places(WITH_GPU, limit=2).num_fitting() == 2
 
 
@@ -112,9 +112,9 @@ def test_with_unknown_kinds_of_nodes_demand_grows_with_the_cluster(
     places = Places(WITH_GPU)
     places.refuse_impossible()
     assert "waiting for the autoscaler: a trial asks for 4 CPU, 1 GPU" in places.waits_for()
-    assert places.num_wanted() == 1
+    assert places.num_requested() == 1
     cluster.alive += [GPU_NODE] * 3
-    assert places.num_wanted() == 6
+    assert places.num_requested() == 6
 
 
 def test_a_kuberay_head_with_its_own_monitor_has_no_autoscaler(
@@ -123,7 +123,7 @@ def test_a_kuberay_head_with_its_own_monitor_has_no_autoscaler(
     monkeypatch.setenv("KUBERAY_GEN_RAY_START_CMD", "ray start --head --port=6379")
     with pytest.raises(RunRefusedError, match="there is 1 node of 2 CPU, 0 GPU"):
         Places(WITH_GPU).refuse_impossible()
-    assert Places([{"CPU": 1.0}]).num_wanted() == 2
+    assert Places([{"CPU": 1.0}]).num_requested() == 2
 
 
 def test_nodes_that_come_and_go_are_told_once(

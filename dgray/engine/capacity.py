@@ -1,8 +1,8 @@
-"""How many trials fit on nodes: arithmetic on their CPUs and GPUs, GPU by GPU as Ray counts.
+"""Number of trials that fit on nodes, from their CPUs and GPUs, counted GPU by GPU as Ray does.
 
-A trial is a group of bundles: its own, then one for each of its sampling actors, all alike. A
-bundle lies on one node; a group may span several, but lies on one where it can, as Ray's placement
-groups (strategy PACK) do. Knows numbers; not Ray.
+A trial is a group of bundles: its own, then one for each of its sampling actors, which are equal.
+A bundle is placed on one node; a group is placed on one node if possible and on several otherwise,
+like Ray's placement groups of strategy PACK. Imports no Ray.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-Resources = Mapping[str, float]  # CPU, GPU: amounts of a node or a bundle; others are ignored
+Resources = Mapping[str, float]  # CPUs and GPUs of a node or bundle; other keys are ignored
 _ROUNDING = 1e-6  # Ray counts in steps of 1e-4
 
 
 @dataclass(frozen=True)
 class _Free:
-    """What is left of a node."""
+    """Free resources of a node."""
 
     cpus: float
-    gpus: tuple[float, ...]  # of each GPU, 1: untouched
+    gpus: tuple[float, ...]  # free share of each GPU
 
     @classmethod
     def of(cls, node: Resources) -> _Free:
         return cls(node.get("CPU", 0.0), (1.0,) * int(node.get("GPU", 0.0)))
 
     def after(self, bundle: Resources) -> _Free | None:
-        """What is left with ``bundle`` on it; None: it does not fit."""
+        """Return what is free after ``bundle`` is placed here, or None if it does not fit."""
         cpus = self.cpus - bundle.get("CPU", 0.0)
         gpus = _gpus_after(self.gpus, bundle.get("GPU", 0.0))
         return None if cpus < -_ROUNDING or gpus is None else _Free(cpus, gpus)
 
     def after_all(self, bundles: Iterable[Resources]) -> _Free | None:
-        """Likewise with all of them."""
+        """Return what is free after all ``bundles`` are placed here, or None."""
         left: _Free | None = self
         for bundle in bundles:
             left = left.after(bundle) if left is not None else None
@@ -41,10 +41,14 @@ class _Free:
 
 
 def num_groups(nodes: Iterable[Resources], bundles: Sequence[Resources]) -> int:
-    """How many groups of ``bundles`` empty ``nodes`` hold at a time.
+    """Return how many groups of ``bundles`` fit on empty ``nodes`` at a time.
 
-    0 exactly if there is no place for one. ``bundles``: the first, then others that are all alike;
-    the first asks for some CPU.
+    The value is 0 if and only if no group fits; otherwise it may be below the optimum, since
+    groups are placed greedily.
+
+    Args:
+        nodes: resources of each node.
+        bundles: the first, which needs some CPU, then others that are equal to each other.
     """
     free, count = [_Free.of(node) for node in nodes], 0
     for index, node in enumerate(free):
@@ -57,7 +61,7 @@ def num_groups(nodes: Iterable[Resources], bundles: Sequence[Resources]) -> int:
 
 
 def _spread(free: Sequence[_Free], bundles: Sequence[Resources]) -> list[_Free] | None:
-    """What is left with one group on several nodes; None: no place for it."""
+    """Return what is free after one group is spread over nodes, or None if it does not fit."""
     best: list[_Free] | None = None
     most = -1
     for index, node in enumerate(free):
@@ -71,7 +75,7 @@ def _spread(free: Sequence[_Free], bundles: Sequence[Resources]) -> list[_Free] 
 
 
 def _filled(free: Sequence[_Free], bundles: Sequence[Resources]) -> list[_Free] | None:
-    """What is left with each of these like bundles on the first node that holds it."""
+    """Return what is free after each of these equal bundles is on the first node that fits."""
     left, index = list(free), 0
     for bundle in bundles:
         while index < len(left) and left[index].after(bundle) is None:
@@ -93,7 +97,7 @@ def _num_places(free: Sequence[_Free], bundle: Resources) -> int:
 
 
 def _gpus_after(gpus: tuple[float, ...], amount: float) -> tuple[float, ...] | None:
-    """Ray gives whole GPUs, or a fraction of a single one: the fullest that has room for it."""
+    """Allocate whole GPUs, or a fraction of the fullest single GPU that has room for it."""
     if amount >= 1:
         count = math.ceil(amount - _ROUNDING)
         whole = [index for index, left in enumerate(gpus) if left >= 1][:count]
@@ -109,15 +113,15 @@ def _gpus_after(gpus: tuple[float, ...], amount: float) -> tuple[float, ...] | N
     return tuple(left - amount * (index == chosen) for index, left in enumerate(gpus))
 
 
-def in_words(resources: Resources) -> str:
-    """For example ``4 CPU, 0.5 GPU``."""
+def describe_resources(resources: Resources) -> str:
+    """Return for example ``4 CPU, 0.5 GPU``."""
     return ", ".join(f"{resources.get(name, 0.0):g} {name}" for name in ("CPU", "GPU"))
 
 
-def group_in_words(bundles: Sequence[Resources]) -> str:
-    """What a group asks for."""
-    words = in_words(bundles[0])
-    if len(bundles) > 1:
-        words += f" and, for each of its {len(bundles) - 1} sampling actors, "
-        words += in_words(bundles[1])
-    return words
+def describe_group(bundles: Sequence[Resources]) -> str:
+    """Return a description of a group's request."""
+    own = describe_resources(bundles[0])
+    if len(bundles) == 1:
+        return own
+    actor = describe_resources(bundles[1])
+    return f"{own} and, for each of its {len(bundles) - 1} sampling actors, {actor}"

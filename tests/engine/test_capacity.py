@@ -1,10 +1,10 @@
-"""How many trials fit, counted as Ray counts; what was seen in Ray 2.60 is written beside."""
+"""Number of trials that fit; cases marked "seen" were observed with Ray 2.60."""
 
 from __future__ import annotations
 
 import pytest
 
-from dgray.engine.fitting import num_groups
+from dgray.engine.capacity import num_groups
 
 CPU_NODE = {"CPU": 8.0, "memory": 1e9}
 GPU_NODE = {"CPU": 4.0, "GPU": 1.0}
