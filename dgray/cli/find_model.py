@@ -1,4 +1,4 @@
-"""Which model a user means: of a run's folder, or a stored network. Reads files; draws nothing."""
+"""Finds the model that a user wants to sample from: of a run, or a stored network."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from dgray.trial.guided_model import BaseRecipe, RunRecipe
 
 
 def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
-    """Of a stored network: a file, an https address or a short name.
+    """Return the recipe of a stored network: a file, an https address or a short name.
 
     Raises:
-        NetworkError: it is not a network that dgray can use.
+        NetworkError: there is no such network, or dgray cannot use it.
     """
     try:
         content = import_edm(EdmBase(kind="edm", network=source), tell=print)
@@ -43,24 +43,23 @@ def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
 
 
 def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | None) -> RunRecipe:
-    """Of the guided model of a run.
+    """Return the recipe of a guided model of a run.
 
     Args:
-        run: the run's folder.
-        trial: id of a trial (or the start of it), or ``best``: of all objectives the setting that
-            is best on the validation split, over replicates; of searches the one that they chose.
-        replicate: which of the trial's discriminators.
-        weight: guidance weight; None: that of the chosen row.
+        run: folder of the run.
+        trial: id of a trial (or its beginning), or ``best``: the setting with the best mean over
+            replicates on the validation split, among those chosen by searches if there are any.
+        replicate: of the trial's discriminators.
+        weight: guidance weight; None: that of the best row.
 
     Raises:
-        NoSuchModelError: there is none.
-        OSError: the folder is no run.
+        NoSuchModelError: the run has no such model.
     """
     trials = {t.id: t for t in _trials(run)}
     row = _row(run, trial, replicate)
     if row["trial"] not in trials:
         raise NoSuchModelError(
-            f"{run.path}: the trial {row['trial']} is not one of its study.lock.yaml as this "
+            f"{run.path}: the trial {row['trial']} is not in its study.lock.yaml as this "
             "version of dgray reads it; sample with the version that ran the study"
         )
     of = trials[row["trial"]]
@@ -75,7 +74,7 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
 
 
 def _trials(run: RunFolder) -> Iterator[Trial]:
-    """Those of the run's plan, and those that its searches asked for."""
+    """Yield the trials of the run's plan and of its searches."""
     study = load_study(run.path / "study.lock.yaml")
     yield from make_plan(study).trials
     for cell in cells_of(study):
@@ -88,34 +87,36 @@ def _trials(run: RunFolder) -> Iterator[Trial]:
 
 
 def _row(run: RunFolder, trial: str, replicate: int) -> pd.Series:
-    """The row that is best on validation, of one replicate of the trials that match."""
+    """Return the row of one replicate of the trial that is best on the validation split."""
     rows = run.rows()
     rows = rows[(rows["status"] == "ok") & (rows["replicate"] == replicate)]
     if rows.empty:
-        raise NoSuchModelError(f"--replicate {replicate}: the run has no such finished row")
-    if trial == "best":
-        chosen = _like(rows, _best(run))
-    else:
-        chosen = rows[rows["trial"].str.startswith(trial)]
-        chosen = chosen[chosen["epoch"] == chosen["epoch"].max()]
-    if chosen["trial"].nunique() != 1:
-        known = ", ".join(sorted(set(rows["trial"])))
         raise NoSuchModelError(
-            f"--trial must be best or the id of one trial, but got {trial!r}; there are {known}"
+            f"--replicate {replicate}: the run has no complete row of this replicate"
         )
-    return chosen.loc[_change(chosen).idxmin()]
+    if trial == "best":
+        candidates = _like(rows, _best(run))
+    else:
+        candidates = rows[rows["trial"].str.startswith(trial)]
+        candidates = candidates[candidates["epoch"] == candidates["epoch"].max()]
+    if candidates["trial"].nunique() != 1:
+        names = ", ".join(sorted(set(rows["trial"])))
+        raise NoSuchModelError(
+            f"--trial must be best or the id of one trial, but got {trial!r}; there are {names}"
+        )
+    return candidates.loc[_change(candidates).idxmin()]
 
 
 def _best(run: RunFolder) -> pd.Series:
-    """The setting of a checkpoint that the run's searches chose, or else the best of a grid."""
+    """Return the best checkpoint and setting, chosen by searches if there are any."""
     table = read_table(run.path)
     searches = read_searches(run.path, table)
-    found = [best for search in searches if (best := search.best()) is not None]
+    chosen = [best for search in searches if (best := search.best()) is not None]
     cells = trained(table.aggregated)
-    if found:
-        cells = pd.concat([_like(cells, best) for best in found])
+    if chosen:
+        cells = pd.concat([_like(cells, best) for best in chosen])
     if cells.empty:
-        raise NoSuchModelError(f"{run.path}: no trial of a discriminator has finished")
+        raise NoSuchModelError(f"{run.path}: no trial with a discriminator is complete")
     return cells.loc[_change(cells).idxmin()]
 
 
@@ -124,7 +125,7 @@ def _change(rows: pd.DataFrame) -> pd.Series:
 
 
 def _like(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
-    """Those of the same trial, checkpoint and setting."""
+    """Return the rows of the same trial, checkpoint and setting."""
     for name in ("trial", "epoch", *SETTING):
         same = rows[name].isna() if pd.isna(row[name]) else rows[name] == row[name]
         rows = rows[same]
@@ -134,7 +135,7 @@ def _like(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
 def _setting(
     trial: Trial, row: pd.Series, weight: float | None
 ) -> tuple[Setting, SplineWeight | None]:
-    """The row's setting, or the same at another weight; and its calibrated weight."""
+    """Return the setting of a row, perhaps at another weight, and its calibrated weight."""
     (setting,) = [
         s
         for s in trial.settings
@@ -158,12 +159,12 @@ def _setting(
 def _weights(
     run: RunFolder, trial: Trial, epoch: int, replicate: int, artifacts: Mapping[str, bytes]
 ) -> list[Tensor]:
-    """Those of one discriminator at one checkpoint, on the CPU."""
+    """Return the parameters of one discriminator at one checkpoint, on the CPU."""
     saved = run.load_state(trial.id, [e for e in trial.epochs if e <= epoch])
     if saved is None or saved[0] != epoch:
         raise NoSuchModelError(
-            f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is not there; run the "
-            "study again to complete it"
+            f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is missing; resume the "
+            "study to complete it"
         )
     config = trial.config
     problem = build_problem(config, shared_of(config, artifacts), torch.device("cpu"))

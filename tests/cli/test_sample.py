@@ -177,7 +177,9 @@ def test_replicates_are_different_models(
     )
     assert first != second
     assert sample(run, tmp_path / "2", "--replicate", "2") == 2
-    assert "--replicate 2: the run has no such finished row" in capsys.readouterr().err
+    assert (
+        "--replicate 2: the run has no complete row of this replicate" in capsys.readouterr().err
+    )
 
 
 def test_a_bare_base_needs_no_run(tmp_path: Path) -> None:
