@@ -52,6 +52,10 @@ class DiscriminatorError(DgrayError, ValueError):
     """Raised when a user's module cannot be a discriminator or the trunk of one."""
 
 
+class PartError(DgrayError):
+    """Raised when a part of another package cannot be built, or does not work on two samples."""
+
+
 class NetworkError(DgrayError, ValueError):
     """Base class of the errors of pretrained networks."""
 

@@ -18,7 +18,6 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from dgray.config.data import MixtureData
 from dgray.config.study import StudyConfig
 from dgray.engine.ray_internals import num_restarts
 
@@ -36,7 +35,7 @@ IN_FLIGHT = 2  # shards an actor has at most: one at work, one waiting
 
 def num_actors(config: StudyConfig) -> int:
     """How many a trial has: none for points."""
-    return 0 if isinstance(config.data, MixtureData) else config.resources.sampling_actors
+    return config.resources.sampling_actors if config.data.sample_kind == "images" else 0
 
 
 def in_order(

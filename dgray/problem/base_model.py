@@ -117,6 +117,13 @@ def load_edm(artifact: bytes, device: torch.device) -> NetworkDenoiser:
     return build_denoiser(StoredNetwork(architecture, safetensors.torch.load(artifact)), device)
 
 
+def build_user_base(config: StudyConfig, shape: tuple[int, ...], device: torch.device) -> Denoiser:
+    """Return the denoiser that a factory of another package builds."""
+    arguments = section_arguments(config.base, NetworkBase)
+    base: Denoiser = config.base.spec.load()(shape, device, **arguments)
+    return base
+
+
 def build_base(
     config: StudyConfig, shared: Shared, shape: tuple[int, ...], device: torch.device
 ) -> Denoiser:
@@ -132,9 +139,8 @@ def build_base(
         ValueError: if the base generates samples of another shape.
     """
     base: Denoiser
-    spec = config.base.spec
-    if spec.factory is not None:
-        base = spec.load()(shape, device, **section_arguments(config.base, NetworkBase))
+    if config.base.spec.factory is not None:
+        base = build_user_base(config, shape, device)
     elif isinstance(config.base, DiffusersBase):
         base = load_diffusers(Path(config.base.path).expanduser(), device)
     elif isinstance(config.base, EdmBase):

@@ -30,7 +30,7 @@ from dgray.discriminator.discriminator import Discriminator, Ensemble, ZeroDiscr
 from dgray.discriminator.fit import Task, TrainingSchedule
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.mlp import MlpShape, initialise
-from dgray.discriminator.module_ensemble import build_module_ensemble
+from dgray.discriminator.module_ensemble import ModuleEnsemble, build_module_ensemble
 from dgray.discriminator.objective import (
     Batch,
     Noised,
@@ -133,14 +133,9 @@ def build_problem(config: StudyConfig, shared: Shared, device: torch.device) -> 
 def build_evaluation_settings(config: StudyConfig) -> EvaluationSettings:
     """Return the settings of scoring and sampling."""
     evaluate = config.evaluate
-    functions = [
-        MetricFunction(spec=part.spec, function=partial(part.spec.load(), **part.arguments))
-        for part in evaluate.metrics
-        if part.spec.factory is not None
-    ]
     return EvaluationSettings(
         metrics=tuple(part.spec for part in evaluate.metrics),
-        metric_functions=tuple(functions),
+        metric_functions=build_metric_functions(config),
         validated=config.search.validated,
         noising=NoisingSettings(
             num_bins=evaluate.num_bins,
@@ -162,6 +157,15 @@ def build_evaluation_settings(config: StudyConfig) -> EvaluationSettings:
             rho=config.diffusion.rho,
         ),
         reference=evaluate.reference,
+    )
+
+
+def build_metric_functions(config: StudyConfig) -> tuple[MetricFunction, ...]:
+    """Return the metrics of a study that are functions of samples or features."""
+    return tuple(
+        MetricFunction(spec=part.spec, function=partial(part.spec.load(), **part.arguments))
+        for part in config.evaluate.metrics
+        if part.spec.factory is not None
     )
 
 
@@ -217,14 +221,20 @@ def build_discriminator(
     elif isinstance(network, ConvDiscriminator):
         ensemble = build_conv(problem, network, generators)
     else:
-        arguments = section_arguments(network, DiscriminatorSection)
-        ensemble = build_module_ensemble(
-            partial(network.spec.load(), **arguments),
-            generators,
-            shape=problem.shape or (problem.dimension,),
-            sigma_data=problem.sigma_data,
-        )
+        shape = problem.shape or (problem.dimension,)
+        ensemble = build_user_discriminator(network, shape, problem.sigma_data, generators)
     return ensemble.with_tensors([t.to(problem.device) for t in ensemble.tensors])
+
+
+def build_user_discriminator(
+    network: DiscriminatorSection,
+    shape: tuple[int, ...],
+    sigma_data: float,
+    generators: Sequence[torch.Generator],
+) -> ModuleEnsemble:
+    """Return an untrained ensemble of modules that a factory of another package builds."""
+    factory = partial(network.spec.load(), **section_arguments(network, DiscriminatorSection))
+    return build_module_ensemble(factory, generators, shape=shape, sigma_data=sigma_data)
 
 
 def build_member(

@@ -250,7 +250,7 @@ def _clouds(
             guidance_weight=None if setting is None else setting.guidance_weight,
             sampler="" if setting is None else setting.sampler,
             points=points[:NUM_SHOWN].tolist(),
-            shape=None if problem.shape is None else list(problem.shape),
+            shape=problem.shape and list(problem.shape),
         )
 
     clouds = []

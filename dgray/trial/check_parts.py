@@ -1,0 +1,212 @@
+"""Check of the parts of a study that other packages provide, on two samples each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgray.catalogue import (
+    BASES,
+    DATA,
+    DISCRIMINATORS,
+    METRICS,
+    OBJECTIVES,
+    SAMPLERS,
+    Registry,
+)
+from dgray.config.base import BaseSection
+from dgray.config.data import DataSection, ImageData
+from dgray.config.parts import MetricPart, ObjectivePart, SamplerPart
+from dgray.config.study import StudyConfig
+from dgray.config.training import DiscriminatorSection
+from dgray.diffusion.mixture import GaussianMixture
+from dgray.diffusion.noise import named_generator
+from dgray.diffusion.sigmas import karras_sigmas
+from dgray.discriminator.discriminator import Ensemble
+from dgray.discriminator.mlp import MlpShape, initialise
+from dgray.discriminator.objective import Batch, Noised, Outputs, denoising_residual
+from dgray.errors import PartError
+from dgray.metrics.estimate import Estimate
+from dgray.problem.base_model import build_user_base
+from dgray.problem.build import (
+    build_metric_functions,
+    build_objective,
+    build_samplers,
+    build_user_discriminator,
+)
+from dgray.problem.images import build_image_set
+from dgray.problem.points import build_law
+
+COUNT = 2  # samples of a check
+SIGMA = 1.0
+
+
+def check_parts(configs: Iterable[StudyConfig]) -> list[str]:
+    """Build every part of other packages once, and run it on two samples.
+
+    Args:
+        configs: configurations of a study's trials; a part that several share is checked once.
+
+    Returns:
+        The field and the import path of each part that was checked.
+
+    Raises:
+        PartError: if a part cannot be built, or returns a wrong type or shape, or values or
+            gradients that are not finite.
+    """
+    checked: dict[str, str] = {}
+    for config in configs:
+        for field, registry, part, check in _parts(config):
+            name = f"{field}: {part.spec.factory}"
+            key = name + json.dumps(part.model_dump(mode="json"), sort_keys=True)
+            if part.spec in registry.built_in or key in checked:
+                continue
+            try:
+                check(config, part)
+            except Exception as error:  # of another package: any class is possible
+                raise PartError(f"{name}: {error}") from error
+            checked[key] = name
+    return list(checked.values())
+
+
+def _parts(
+    config: StudyConfig,
+) -> Iterator[tuple[str, Registry[Any], Any, Callable[[StudyConfig, Any], None]]]:
+    """Yield field, registry, content and check of each part of a study."""
+    yield "data", DATA, config.data, _check_data
+    yield "base", BASES, config.base, _check_base
+    yield "discriminator", DISCRIMINATORS, config.discriminator, _check_discriminator
+    yield "fit.objective", OBJECTIVES, config.fit.objective, _check_objective
+    for sampler in config.evaluate.sampler:
+        yield "evaluate.sampler", SAMPLERS, sampler, _check_sampler
+    for metric in config.evaluate.metrics:
+        yield "evaluate.metrics", METRICS, metric, _check_metric
+
+
+def _shape(config: StudyConfig) -> tuple[int, ...]:
+    """Return the shape of a sample of the data, which is built if its shape is not known."""
+    if config.data.shape is not None:
+        return config.data.shape
+    if isinstance(config.data, ImageData):
+        return build_image_set(config.data).shape
+    return (build_law(config).dimension,)
+
+
+def _check_data(config: StudyConfig, part: DataSection) -> None:
+    if isinstance(part, ImageData):
+        images = build_image_set(part)
+        if len(images) < COUNT:
+            raise ValueError(f"there must be at least {COUNT} images, but got {len(images)}")
+        return
+    law = build_law(config)
+    x = law.sample(COUNT, named_generator(0, "check"))
+    _check_tensor("sample", x, (COUNT, law.dimension))
+    sigma = torch.full((COUNT,), SIGMA, dtype=torch.float64)
+    _check_tensor("log_prob", law.log_prob(x, sigma), (COUNT,))
+    _check_tensor("denoiser", law(x, sigma), tuple(x.shape))
+    if not law.std > 0:
+        raise ValueError(f"std must be > 0, but got {law.std}")
+
+
+def _check_base(config: StudyConfig, part: BaseSection) -> None:
+    shape = _shape(config)
+    x, sigma = _noised(math.prod(shape)).x[0], torch.full((COUNT,), SIGMA, dtype=torch.float64)
+    base = build_user_base(config, shape, torch.device("cpu"))
+    _check_tensor("denoiser", base(x, sigma), tuple(x.shape))
+    probes = torch.ones(1, *x.shape)
+    denoised, divergence = base.with_divergence(x, sigma, probes)
+    _check_tensor("denoiser with divergence", denoised, tuple(x.shape))
+    _check_tensor("divergence", divergence, (COUNT,))
+
+
+def _check_discriminator(config: StudyConfig, part: DiscriminatorSection) -> None:
+    shape = _shape(config)
+    ensemble = build_user_discriminator(part, shape, 1.0, _generators())
+    _check_gradient(ensemble, lambda outputs: outputs.real_logit, math.prod(shape))
+
+
+def _check_objective(config: StudyConfig, part: ObjectivePart) -> None:
+    dimension = math.prod(_shape(config))
+    ensemble = initialise(MlpShape(dimension=dimension, width=4, depth=1), 1.0, _generators())
+    _check_gradient(ensemble, build_objective(config.fit), dimension)
+
+
+def _check_sampler(config: StudyConfig, part: SamplerPart) -> None:
+    sampler, num_steps = build_samplers(config)[part.name], 3
+    dimension = math.prod(_shape(config))
+    noise = torch.randn(
+        1 + num_steps, COUNT, dimension, generator=_generators()[0], dtype=torch.float64
+    )
+    steps = noise[1:] if sampler.is_stochastic else noise[:0]
+    diffusion = config.diffusion
+    sigmas = karras_sigmas(num_steps, diffusion.sigma_min, diffusion.sigma_max, diffusion.rho)
+    samples = sampler.function(
+        _standard_normal(dimension),
+        diffusion.sigma_max * noise[0],
+        sigmas,
+        steps,
+        **sampler.options,
+    )
+    _check_tensor("samples", samples, (COUNT, dimension))
+
+
+def _check_metric(config: StudyConfig, part: MetricPart) -> None:
+    (metric,) = [m for m in build_metric_functions(config) if m.spec.name == part.name]
+    dimension = math.prod(_shape(config))
+    count = max(COUNT, metric.spec.min_samples)
+    shape = (2, count, dimension)
+    generated, real = torch.randn(shape, generator=_generators()[0], dtype=torch.float64)
+    estimate = metric(generated, real)
+    if not isinstance(estimate, Estimate):
+        raise TypeError(
+            f"a metric must return a dgray.metrics.estimate.Estimate, but got "
+            f"{type(estimate).__name__}"
+        )
+    if not math.isfinite(estimate.value):
+        raise ValueError(f"the value of a metric must be finite, but got {estimate.value}")
+
+
+def _check_gradient(
+    ensemble: Ensemble, function: Callable[[Outputs], Tensor], dimension: int
+) -> None:
+    """Check a function of an ensemble, and its gradient by the ensemble's tensors."""
+    tensors = [tensor.clone().requires_grad_() for tensor in ensemble.tensors]
+    real = _noised(dimension, torch.float32)
+    residual = denoising_residual(_standard_normal(dimension), real)
+    outputs = Outputs(ensemble.with_tensors(tensors), Batch(real, residual, real))
+    values = function(outputs)
+    _check_tensor("values", values.detach(), (1, COUNT))
+    gradients = torch.autograd.grad(values.sum(), tensors, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
+        raise ValueError("the values must depend on the tensors of the discriminator")
+    for gradient in gradients:
+        if gradient is not None and not bool(torch.isfinite(gradient).all()):
+            raise ValueError("the gradient by the discriminator's tensors must be finite")
+
+
+def _check_tensor(name: str, value: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        actual = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"{name} must have shape {shape}, but got {actual}")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} must be finite, but got {value}")
+
+
+def _noised(dimension: int, dtype: torch.dtype = torch.float64) -> Noised:
+    noise = torch.randn(1, COUNT, dimension, generator=_generators()[0], dtype=torch.float64)
+    sigma = torch.full((1, COUNT), SIGMA, dtype=dtype)
+    return Noised.of(torch.zeros_like(noise, dtype=dtype), noise.to(dtype), sigma)
+
+
+def _generators() -> list[torch.Generator]:
+    return [named_generator(0, "check")]
+
+
+def _standard_normal(dimension: int) -> GaussianMixture:
+    zeros = torch.zeros(1, dimension, dtype=torch.float64)
+    return GaussianMixture(zeros, zeros + 1, torch.ones(1, dtype=torch.float64))
