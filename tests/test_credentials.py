@@ -1,4 +1,4 @@
-"""Credentials in addresses are found and struck out; other text stays as it is."""
+"""Credentials in addresses are removed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRET = "hunter2"
         ),
     ],
 )
-def test_what_would_let_somebody_in_is_struck_out(text: str, shown: str) -> None:
+def test_credentials_are_removed(text: str, shown: str) -> None:
     assert has_credentials(text)
     assert without_credentials(text) == shown
     assert SECRET not in without_credentials(text)
@@ -57,6 +57,6 @@ def test_what_would_let_somebody_in_is_struck_out(text: str, shown: str) -> None
         "the Ray cluster at 10.0.0.1:6379",
     ],
 )
-def test_other_text_stays(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert not has_credentials(text)
     assert without_credentials(text) == text

@@ -1,4 +1,4 @@
-"""The progress view: what it says, to a terminal and to a log."""
+"""Progress view on a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def screen(progress: Progress) -> str:
     return text_of(console)
 
 
-def test_without_a_terminal_a_line_per_checkpoint_and_no_ansi(tmp_path: Path) -> None:
+def test_one_line_per_checkpoint_without_a_terminal(tmp_path: Path) -> None:
     console = plain_console()
     plan = make_plan(make_trial("kl-1"), make_trial("bad [red]", raise_at=EPOCHS[0]))
     progress = run(plan, RunFolder(tmp_path), console)
@@ -67,7 +67,7 @@ def test_without_a_terminal_a_line_per_checkpoint_and_no_ansi(tmp_path: Path) ->
     assert list(progress.failures) == ["bad [red]"]
 
 
-def test_a_resumed_run_counts_what_is_there(tmp_path: Path) -> None:
+def test_a_resumed_run_counts_existing_checkpoints(tmp_path: Path) -> None:
     folder, plan = RunFolder(tmp_path), make_plan(make_trial("kl-1"), make_trial("kl-2"))
     run(make_plan(make_trial("kl-1")), folder, plain_console())
     console = plain_console()
@@ -77,7 +77,7 @@ def test_a_resumed_run_counts_what_is_there(tmp_path: Path) -> None:
     assert lines[1].startswith("4/6 kl-2, epoch 2")
 
 
-def test_the_view_shows_counts_and_the_best_by_validation(tmp_path: Path) -> None:
+def test_the_view_shows_counts_and_the_best_setting_on_validation_data(tmp_path: Path) -> None:
     plan = make_plan(make_trial("kl-1"), make_trial("kl-2"))
     progress = Progress(
         GridSchedule(plan.trials, RunFolder(tmp_path)), RunFolder(tmp_path), plain_console()
@@ -100,7 +100,7 @@ def test_the_view_shows_counts_and_the_best_by_validation(tmp_path: Path) -> Non
     assert "1 failed" in screen(progress)
 
 
-def test_a_wait_for_nodes_and_their_coming_are_said(tmp_path: Path) -> None:
+def test_waiting_for_nodes_is_shown(tmp_path: Path) -> None:
     console = plain_console()
     plan = make_plan(make_trial("kl-1"), make_trial("kl-2"))
     folder = RunFolder(tmp_path)
@@ -118,7 +118,7 @@ def test_a_wait_for_nodes_and_their_coming_are_said(tmp_path: Path) -> None:
     ]
 
 
-def test_time_left_follows_the_pace_of_this_session(
+def test_time_left_follows_the_speed_of_this_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
@@ -135,7 +135,7 @@ def test_time_left_follows_the_pace_of_this_session(
     assert "1 min 30 s left" in screen(progress)  # its other two will not be run
 
 
-def test_on_a_terminal_there_is_one_live_view(tmp_path: Path) -> None:
+def test_a_terminal_shows_one_live_view(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     run(make_plan(make_trial("kl-1")), RunFolder(tmp_path), console)
     last = text_of(console)[text_of(console).rindex("checkpoints") - 5 :]

@@ -1,4 +1,4 @@
-"""``python -m dgray.sample``: which model, which seeds, and going on after an interruption."""
+"""``python -m dgray.sample``: models, seeds, and repeating an interrupted command."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_folder_zip_and_npz_hold_the_same_images(run: Path, tmp_path: Path) -> N
     }  # fmt: skip
 
 
-def test_an_image_is_that_of_its_seed_whatever_else_is_drawn(run: Path, tmp_path: Path) -> None:
+def test_an_image_depends_on_its_seed_only(run: Path, tmp_path: Path) -> None:
     assert sample(run, tmp_path / "a", "--seeds", "0-9") == 0
     assert sample(run, tmp_path / "b", "--seeds", "5-7", "--batch-size", "2") == 0
     for part in (tmp_path / "b").glob("*.png"):
@@ -83,9 +83,7 @@ def test_an_image_is_that_of_its_seed_whatever_else_is_drawn(run: Path, tmp_path
     assert len({p.read_bytes() for p in (tmp_path / "a").glob("*.png")}) == 10
 
 
-def test_what_is_there_is_kept_and_what_is_broken_is_drawn_again(
-    run: Path, tmp_path: Path
-) -> None:
+def test_existing_samples_are_kept_and_broken_ones_drawn_again(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "a"
     assert sample(run, out, "--num-samples", "4") == 0
     whole = (out / "000002.png").read_bytes()
@@ -97,7 +95,7 @@ def test_what_is_there_is_kept_and_what_is_broken_is_drawn_again(
         assert np.asarray(picture).max() == 7  # it was there: not drawn again
 
 
-def test_the_weight_matters_and_models_are_not_mixed(
+def test_the_weight_changes_samples_and_models_are_not_mixed(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sample(run, tmp_path / "a", "--guidance-weight", "0") == 0
@@ -129,7 +127,7 @@ def test_points_of_a_mixture_study(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "--trial must be best or the id of one trial" in capsys.readouterr().err
 
 
-def test_trials_of_a_search_are_models_too(tmp_path: Path) -> None:
+def test_trials_of_a_search_can_be_sampled(tmp_path: Path) -> None:
     searched = POINTS.replace("width: 8", "width: {int: [4, 8]}")
     search = "search: {method: optuna, metrics: {path_kl_change: minimize}, num_trials: 2}\n"
     run = run_study_text(tmp_path, searched + search)
@@ -142,7 +140,7 @@ def test_trials_of_a_search_are_models_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_the_best_of_a_search_is_what_it_chose(direction: str, tmp_path: Path) -> None:
+def test_best_is_the_choice_of_the_search(direction: str, tmp_path: Path) -> None:
     searched = POINTS.replace("width: 8", "width: {choice: [4, 16]}")
     search = (
         f"search: {{method: optuna, metrics: {{num_parameters: {direction}}}, "
@@ -182,7 +180,7 @@ def test_replicates_are_different_models(
     )
 
 
-def test_a_bare_base_needs_no_run(tmp_path: Path) -> None:
+def test_a_base_is_sampled_without_a_run(tmp_path: Path) -> None:
     kwargs = {
         "img_resolution": 8,
         "img_channels": 3,
@@ -230,7 +228,7 @@ def test_a_bare_base_needs_no_run(tmp_path: Path) -> None:
         ("--gpus-per-worker", "-1", "whole number of GPUs, or a fraction of one, but got -1"),
     ],
 )
-def test_numbers_that_cannot_be_are_refused_before_anything_is_read(
+def test_invalid_options_are_refused_before_anything_is_read(
     option: str, value: str, rule: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refused:

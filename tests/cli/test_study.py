@@ -1,4 +1,4 @@
-"""``python -m dgray.study`` as a user meets it: exit status, messages, what it imports."""
+"""``python -m dgray.study``: exit status, messages and imports."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def outcomes(folder: Path) -> list[str]:
     return [session["outcome"] for session in record["sessions"]]
 
 
-def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(
+def test_a_study_writes_rows_and_report_and_is_not_run_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done = study(tmp_path, "--engine", "local")
@@ -115,7 +115,7 @@ def test_a_study_leaves_its_rows_and_its_report_and_is_not_run_twice(
     assert outcomes(run) == ["complete", "complete"]
 
 
-def test_help_and_plan_need_neither_torch_nor_ray_and_start_nothing(tmp_path: Path) -> None:
+def test_help_and_plan_import_no_torch_or_ray_and_start_nothing(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from dgray.study import main\n"
@@ -150,7 +150,7 @@ def test_help_and_plan_need_neither_torch_nor_ray_and_start_nothing(tmp_path: Pa
         (["--engine", "spark"], "invalid choice"),
     ],
 )
-def test_a_bad_study_or_command_is_refused_with_2(
+def test_an_invalid_study_or_command_is_refused_with_status_2(
     arguments: list[str], words: str, tmp_path: Path
 ) -> None:
     done = study(tmp_path, *arguments)
@@ -167,7 +167,7 @@ def test_a_bad_study_or_command_is_refused_with_2(
         (["--set", "base.network=https://h/a?sig=hunter2"], "base.network=https://h/a?sig=***"),
     ],
 )
-def test_credentials_on_the_command_line_are_refused_with_2_and_not_repeated(
+def test_credentials_on_the_command_line_are_refused_and_not_repeated(
     arguments: list[str],
     shown: str,
     tmp_path: Path,
@@ -183,7 +183,7 @@ def test_credentials_on_the_command_line_are_refused_with_2_and_not_repeated(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
 
 
-def test_another_study_in_the_folder_is_refused_with_2(
+def test_a_folder_with_another_study_is_refused_with_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     other = plan_of(tmp_path, "fit.objective=oracle")
@@ -195,7 +195,7 @@ def test_another_study_in_the_folder_is_refused_with_2(
     assert "Traceback" not in told
 
 
-def test_failed_trials_end_with_1_and_are_in_the_rows(
+def test_failed_trials_give_status_1_and_failed_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     diverging = ("--set", "fit.learning_rate=1e30")
@@ -219,7 +219,7 @@ def test_failed_trials_end_with_1_and_are_in_the_rows(
         pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
     ],
 )
-def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
+def test_an_interrupted_study_prints_how_to_resume_and_completes_with_equal_rows(
     engine: str, sent: signal.Signals, tmp_path: Path, uninterrupted: pd.DataFrame
 ) -> None:
     with subprocess.Popen(
@@ -259,7 +259,7 @@ def test_an_interrupted_study_says_how_to_go_on_and_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("figure", [1, 3])
-def test_a_study_that_is_interrupted_while_its_report_is_drawn_draws_it_next_time(
+def test_a_report_that_was_interrupted_is_completed_next_time(
     figure: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Runs a plan in this process, as the command line does, without its report."""
+"""Runs a study in this process, as the command line does, without its report."""
 
 from __future__ import annotations
 

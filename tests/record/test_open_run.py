@@ -1,4 +1,4 @@
-"""Which folder a run goes to, and who may write it."""
+"""Place and lock of a run that is created or resumed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_default_folder_is_named_after_the_study() -> None:
     assert [t.id for t in make_plan(lock).trials] == [t.id for t in plan().trials]
 
 
-def test_the_same_study_is_resumed_even_if_it_is_written_otherwise() -> None:
+def test_a_study_is_resumed_if_it_is_written_differently() -> None:
     open_run(plan(), None, fresh=False).close()
     run = open_run(
         plan("base.mean_scale=1.10", "description=again", "resources.max_failures=7"),
@@ -62,7 +62,7 @@ def test_the_same_study_is_resumed_even_if_it_is_written_otherwise() -> None:
         ("resources.cpus_per_trial=2", "resources.cpus_per_trial: 1 there, 2 here"),
     ],
 )
-def test_another_study_is_refused_with_what_differs(override: str, words: str) -> None:
+def test_another_study_is_refused_with_the_differences(override: str, words: str) -> None:
     open_run(plan(), None, fresh=False).close()
     lock = Path("runs/tiny/study.lock.yaml")
     before = lock.read_bytes()
@@ -75,7 +75,7 @@ def test_another_study_is_refused_with_what_differs(override: str, words: str) -
     open_run(plan(), None, fresh=False).close()  # the refused one did not keep the lock
 
 
-def test_fresh_takes_a_new_folder_and_leaves_the_old_one() -> None:
+def test_fresh_uses_a_new_folder_and_keeps_the_old_one() -> None:
     open_run(plan(), None, fresh=False).close()
     keep = Path("runs/tiny/rows/kept.parquet")
     keep.parent.mkdir()
@@ -93,7 +93,7 @@ def test_fresh_takes_a_new_folder_and_leaves_the_old_one() -> None:
     run.close()
 
 
-def test_a_folder_of_something_else_is_refused_untouched() -> None:
+def test_a_folder_with_other_files_is_refused_and_not_changed() -> None:
     Path("thesis").mkdir()
     Path("thesis/chapter1.tex").write_text("x")
     with pytest.raises(RunRefusedError, match=r"chapter1\.tex"):
@@ -101,7 +101,7 @@ def test_a_folder_of_something_else_is_refused_untouched() -> None:
     assert os.listdir("thesis") == ["chapter1.tex"]
 
 
-def test_half_written_files_are_removed_at_the_start() -> None:
+def test_partial_files_are_removed_when_a_run_is_opened() -> None:
     open_run(plan(), None, fresh=False).close()
     partial = Path("runs/tiny/rows/.x.parquet.00.partial")
     partial.parent.mkdir()
@@ -120,7 +120,7 @@ sys.stdin.read()
 """
 
 
-def test_a_second_driver_is_refused_while_the_first_lives_and_no_longer() -> None:
+def test_a_second_driver_is_refused_until_the_first_ends() -> None:
     open_run(plan(), None, fresh=False).close()
     root = str(Path(__file__).parents[2])
     with subprocess.Popen(

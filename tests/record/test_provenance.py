@@ -1,4 +1,4 @@
-"""provenance.json: what it records, and what it must not."""
+"""Content of provenance.json."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_session_is_recorded_from_its_start(plan: Plan, tmp_path: Path) -> Non
     assert entry["retries"] == 4
 
 
-def test_sessions_add_up_and_keep_their_failures(plan: Plan, tmp_path: Path) -> None:
+def test_every_session_is_kept_with_its_failures(plan: Plan, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     Session(folder.files, plan, [], "ray").end("interrupted", {})
     Session(folder.files, plan, [], "local").end("incomplete", {"kl-1": "ValueError: no"})
@@ -90,7 +90,7 @@ def test_no_environment_variable_is_recorded(
     assert "SECRET_TOKEN" not in text
 
 
-def test_credentials_in_addresses_are_struck_out(plan: Plan, tmp_path: Path) -> None:
+def test_credentials_in_addresses_are_removed(plan: Plan, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     arguments = ["a.yaml", "--out", "s3://me:hunter2@bucket/run"]
     session = Session(folder.files, plan, arguments, "ray")
@@ -104,7 +104,7 @@ def test_credentials_in_addresses_are_struck_out(plan: Plan, tmp_path: Path) -> 
     assert entry["failures"] == {"kl-1": "OSError: https://host/a?X-Amz-Signature=*** is gone"}
 
 
-def test_the_commit_of_a_checkout_and_whether_it_is_changed(
+def test_commit_of_a_checkout_and_whether_it_has_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "checkout" / "dgray" / "__init__.py"

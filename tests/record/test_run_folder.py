@@ -1,4 +1,4 @@
-"""The run folder: whole files, rows last, what is owed."""
+"""Run folder: atomic files, rows last, missing checkpoints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_schema_has_every_column_with_its_type_unit_and_meaning() -> None:
     assert arrow_schema(LossPoint).names == ["trial", "replicate", "epoch", "loss_train"]
 
 
-def test_rows_survive_the_way_through_parquet_bit_for_bit(tmp_path: Path) -> None:
+def test_rows_are_read_back_from_parquet_bit_for_bit(tmp_path: Path) -> None:
     row = results()[0].rows[0]
     odd = [
         dataclasses.replace(row, path_kl=value, path_kl_bins=[value, -0.0])
@@ -50,7 +50,7 @@ def test_rows_survive_the_way_through_parquet_bit_for_bit(tmp_path: Path) -> Non
     assert repr(back) == repr(odd)
 
 
-def test_a_row_without_identity_is_not_written(tmp_path: Path) -> None:
+def test_a_row_without_an_identity_column_is_not_written(tmp_path: Path) -> None:
     result = results()[0]
     row = dataclasses.replace(result.rows[0], sampler=None)  # type: ignore[arg-type]
     with pytest.raises(pa.ArrowInvalid, match="sampler"):
@@ -58,7 +58,7 @@ def test_a_row_without_identity_is_not_written(tmp_path: Path) -> None:
     assert not (tmp_path / "rows").exists()
 
 
-def test_parts_of_a_checkpoint_are_where_they_are_said_to_be(tmp_path: Path) -> None:
+def test_files_of_a_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_result(results()[0])
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
@@ -84,7 +84,7 @@ def test_rows_are_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert written == ["samples", "losses", "checkpoints", "rows"]
 
 
-def test_completed_epochs_tell_trials_apart(tmp_path: Path) -> None:
+def test_completed_epochs_of_trials_with_similar_ids(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.completed_epochs("kl-1") == set()
     for name in ("kl-1", "kl-1-000002", "a-kl-1"):  # ids that begin or end like another
@@ -96,7 +96,7 @@ def test_completed_epochs_tell_trials_apart(tmp_path: Path) -> None:
     assert folder.missing_rows([make_trial("kl-1"), make_trial("kl-2")]) == 4 + 12
 
 
-def test_state_is_the_newest_before_the_first_gap(tmp_path: Path) -> None:
+def test_the_state_is_the_last_one_before_a_missing_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.load_state("kl-1", EPOCHS) is None
     for result in results():
@@ -108,7 +108,7 @@ def test_state_is_the_newest_before_the_first_gap(tmp_path: Path) -> None:
     assert folder.load_state("kl-1", EPOCHS) == (2, results()[0].state)
 
 
-def test_failed_rows_fill_what_is_missing_and_go_when_it_is_there(tmp_path: Path) -> None:
+def test_failed_rows_stand_for_missing_checkpoints_until_they_are_complete(tmp_path: Path) -> None:
     folder, trial = RunFolder(tmp_path), make_trial("kl-1")
     first, second, third = results()
     folder.write_result(first)
@@ -139,7 +139,7 @@ def test_an_empty_folder_reads_as_empty_tables(tmp_path: Path) -> None:
     assert len(folder.rows()) == len(folder.clouds()) == len(folder.losses()) == 0
 
 
-def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, lambda file: file.write(b"old"))
 
@@ -165,7 +165,7 @@ def test_partial_files_of_a_killed_process_are_ignored_and_removed(tmp_path: Pat
     assert len(folder.rows()) == 4
 
 
-def test_artifacts_are_kept_by_key(tmp_path: Path) -> None:
+def test_artifacts_are_stored_by_key(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.read_artifact("base-1") is None
     folder.write_artifact("base-1", b"\x00weights")

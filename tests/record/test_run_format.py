@@ -1,4 +1,4 @@
-"""A run folder of another version or format: taken over or refused, never mixed."""
+"""Run folders of other versions or formats are resumed or refused."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def resume(text: str = GRID) -> None:
     open_run(plan(text), None, fresh=False).close()
 
 
-def test_format_and_versions_are_written_and_the_same_ones_go_on() -> None:
+def test_a_run_with_the_same_format_and_versions_is_resumed() -> None:
     here = {"dgray": dgray.__version__, "torch": version("torch")}
     assert begin() == {"format": RUN_FORMAT, "versions": here}
     resume()
 
 
-def test_of_a_search_optuna_counts_too() -> None:
+def test_a_search_also_needs_the_same_optuna() -> None:
     assert begin(SEARCH)["versions"]["optuna"] == version("optuna")
     rewrite(versions={**mark_here(["torch"]).versions, "optuna": "1.2.3"})
     with pytest.raises(RunRefusedError, match=rf"optuna 1.2.3 there, {version('optuna')} here"):
@@ -71,7 +71,7 @@ def test_of_a_search_optuna_counts_too() -> None:
 
 
 @pytest.mark.parametrize("package", ["dgray", "torch"])
-def test_rows_of_another_version_are_refused_untouched(package: str) -> None:
+def test_rows_of_another_version_are_refused_and_not_changed(package: str) -> None:
     versions = begin()["versions"]
     rewrite(versions=versions | {package: "0.0.7"})
     before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
@@ -90,14 +90,14 @@ def test_rows_of_another_version_are_refused_untouched(package: str) -> None:
     fresh.close()
 
 
-def test_where_nothing_was_computed_there_is_nothing_to_mix() -> None:
+def test_versions_do_not_matter_before_anything_was_computed() -> None:
     versions = begin(with_rows=False)["versions"]
     rewrite(versions=versions | {"torch": "0.0.7"})
     resume()
     assert json.loads((RUN / "run.json").read_text())["versions"] == versions
 
 
-def test_a_later_format_is_neither_gone_on_with_nor_read(
+def test_a_later_format_is_neither_resumed_nor_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     begin()
@@ -114,14 +114,14 @@ def test_a_later_format_is_neither_gone_on_with_nor_read(
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"format": 1}', '{"format": "x", "versions": {}}']
 )
-def test_a_mark_that_says_nothing_is_refused(content: str) -> None:
+def test_an_invalid_run_json_is_refused(content: str) -> None:
     begin()
     (RUN / "run.json").write_text(content)
     with pytest.raises(RunRefusedError, match="must hold a format and versions"):
         refuse_other_format(RUN, RUN)
 
 
-def test_a_folder_from_before_there_were_formats_is_taken_over_by_its_own_versions() -> None:
+def test_a_folder_of_format_0_is_resumed_with_the_versions_of_its_provenance() -> None:
     versions = begin()["versions"]
     for found, is_same in ((versions, True), (versions | {"torch": "0.0.7"}, False)):
         (RUN / "run.json").unlink()

@@ -1,4 +1,4 @@
-"""A trial whose rows are formulas of its configuration: searches without any training."""
+"""A trial whose rows are formulas of its configuration, for searches without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search of one cell: what it asks, is told, keeps, and how it goes on after a restart."""
+"""Search of one cell: points, outcomes, early stopping and resuming."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def points(study: Study, folder: Path) -> list[dict[str, object]]:
     return [dict(e.values) for e in asked]
 
 
-def test_the_best_weight_and_checkpoint_count_and_are_kept(tmp_path: Path) -> None:
+def test_the_outcome_is_that_of_the_best_weight_and_checkpoint(tmp_path: Path) -> None:
     study = load(tmp_path)
     search, run = start(study, tmp_path / "run")
     trials = run_all(search, run)
@@ -80,7 +80,7 @@ def test_the_best_weight_and_checkpoint_count_and_are_kept(tmp_path: Path) -> No
         assert (outcome.setting["epoch"], outcome.setting["guidance_weight"]) == (20, 1.0)
 
 
-def test_a_weight_may_be_searched_itself(tmp_path: Path) -> None:
+def test_the_guidance_weight_can_be_searched(tmp_path: Path) -> None:
     study = load(tmp_path, "evaluate.guidance_weight={choice: [0.5, 1]}")
     search, run = start(study, tmp_path / "run")
     trials = run_all(search, run)
@@ -89,7 +89,7 @@ def test_a_weight_may_be_searched_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_in_rounds_points_depend_on_no_order_and_no_restart(sampler: str, tmp_path: Path) -> None:
+def test_points_in_rounds_do_not_depend_on_order_or_restarts(sampler: str, tmp_path: Path) -> None:
     overrides = ["search.rounds=3", "search.num_trials=9", f"search.sampler={sampler}"]
     if sampler == "brute_force":  # it needs a finite space
         overrides += ["fit.learning_rate={choice: [1e-4, 1e-3, 1e-2]}"]
@@ -118,9 +118,7 @@ def test_in_rounds_points_depend_on_no_order_and_no_restart(sampler: str, tmp_pa
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "qmc"])
-def test_a_resumed_search_repeats_nothing_and_leaves_nothing_running(
-    sampler: str, tmp_path: Path
-) -> None:
+def test_a_resumed_search_continues_its_running_points(sampler: str, tmp_path: Path) -> None:
     study = load(tmp_path, f"search.sampler={sampler}", "search.num_trials=10")
     first, run = start(study, tmp_path / "run")
     for _ in range(4):
@@ -141,7 +139,7 @@ def test_a_resumed_search_repeats_nothing_and_leaves_nothing_running(
     assert len({str(point) for point in points(study, tmp_path / "run")}) == 10
 
 
-def test_a_point_that_was_there_is_answered_from_the_table(tmp_path: Path) -> None:
+def test_a_repeated_point_gets_the_outcome_of_the_first(tmp_path: Path) -> None:
     few = "discriminator.width={choice: [8, 16]}", "discriminator.depth=2"
     study = load(tmp_path, *few, "fit.learning_rate=1e-3", "search.num_trials=6")
     search, run = start(study, tmp_path / "run")
@@ -154,7 +152,7 @@ def test_a_point_that_was_there_is_answered_from_the_table(tmp_path: Path) -> No
     assert len(by_width) == 2
 
 
-def test_a_twin_of_a_running_point_waits_for_it(tmp_path: Path) -> None:
+def test_a_repeat_of_a_running_point_waits_for_it(tmp_path: Path) -> None:
     study = load(
         tmp_path,
         "discriminator.width={choice: [8]}",
@@ -171,7 +169,7 @@ def test_a_twin_of_a_running_point_waits_for_it(tmp_path: Path) -> None:
     assert [t.of for t in told(study, tmp_path / "run")] == [None, 0, 0]
 
 
-def test_nan_and_failures_are_failures(tmp_path: Path) -> None:
+def test_nan_and_failed_trials_are_failed_points(tmp_path: Path) -> None:
     study = load(tmp_path, "search.num_trials=3")
     search, run = start(study, tmp_path / "run")
     for failure in (None, "its worker was lost", None):
@@ -187,7 +185,7 @@ def test_nan_and_failures_are_failures(tmp_path: Path) -> None:
     assert search.is_over()
 
 
-def test_constraints_choose_among_settings_and_reach_optuna(tmp_path: Path) -> None:
+def test_constraints_are_told_to_optuna(tmp_path: Path) -> None:
     study = load(tmp_path, "search.constraints={num_parameters: 50}", "search.num_trials=2")
     search, run = start(study, tmp_path / "run")
     run_all(search, run)
@@ -195,7 +193,7 @@ def test_constraints_choose_among_settings_and_reach_optuna(tmp_path: Path) -> N
     assert search._optuna.optuna_study.get_trials()[0].constraints == {"num_parameters": 50.0}
 
 
-def test_several_metrics_come_from_one_setting(tmp_path: Path) -> None:
+def test_several_metrics_are_of_one_setting(tmp_path: Path) -> None:
     metrics = "search.metrics={path_kl_change: minimize, kl: maximize, fit_seconds: minimize}"
     measured = "evaluate.metrics=[path_kl, kl]"
     study = load(tmp_path, metrics, measured, "search.num_trials=3", "search.sampler=nsga2")
@@ -211,7 +209,7 @@ def test_several_metrics_come_from_one_setting(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rounds", ["null", "4"])
 @pytest.mark.parametrize("method", ["median", "asha", "hyperband"])
-def test_a_bad_trial_is_stopped_and_its_rows_stay(
+def test_a_bad_trial_is_stopped_early_and_keeps_its_rows(
     method: str, rounds: str, tmp_path: Path
 ) -> None:
     stopping = f"search.early_stopping={{method: {method}, num_startup_trials: 2}}"
@@ -238,7 +236,7 @@ def test_a_bad_trial_is_stopped_and_its_rows_stay(
 
 
 @pytest.mark.parametrize("chance_of_death", [0.0, 0.3])
-def test_in_rounds_stopping_depends_on_no_order_and_no_restart(
+def test_early_stopping_in_rounds_does_not_depend_on_order_or_restarts(
     chance_of_death: float, tmp_path: Path
 ) -> None:
     stopping = "search.early_stopping={method: median, num_startup_trials: 2}"
@@ -275,7 +273,7 @@ def test_in_rounds_stopping_depends_on_no_order_and_no_restart(
     assert (deaths > 3) == (chance_of_death > 0)
 
 
-def test_a_point_of_the_same_round_that_was_told_of_judges_no_other(tmp_path: Path) -> None:
+def test_early_stopping_ignores_points_of_the_same_round(tmp_path: Path) -> None:
     # A driver that dies while it writes down how a round ended leaves a part of it told.
     (cell,) = cells_of(load(tmp_path, "search.rounds=2"))
     verdicts = []
@@ -296,7 +294,7 @@ def test_a_point_of_the_same_round_that_was_told_of_judges_no_other(tmp_path: Pa
     assert verdicts == [[False, True]] * 2
 
 
-def test_what_a_cache_knows_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_trials_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dgray.search.cell_search.MAX_REPEATS", 3)
     study = load(tmp_path, "search.num_trials=10", "search.sampler=random")
     (cell,) = cells_of(study)
@@ -321,7 +319,7 @@ def test_what_a_cache_knows_is_not_run(tmp_path: Path, monkeypatch: pytest.Monke
     assert [o.state for o in told(study, run.path)] == ["COMPLETE"] * 10
 
 
-def test_time_is_a_budget_over_all_sessions(tmp_path: Path) -> None:
+def test_the_time_budget_includes_earlier_sessions(tmp_path: Path) -> None:
     study = load(tmp_path, "search.num_trials=null", "search.time_budget=10")
     ticks = itertools.count(0, 1)
     search, run = start(study, tmp_path / "run", lambda: float(next(ticks)))
@@ -332,7 +330,7 @@ def test_time_is_a_budget_over_all_sessions(tmp_path: Path) -> None:
     assert len(run_all(search, run)) <= 1
 
 
-def test_conditional_fields_are_asked_for_where_they_matter(tmp_path: Path) -> None:
+def test_conditional_fields_are_suggested_only_where_they_apply(tmp_path: Path) -> None:
     study = load(
         tmp_path,
         "fit.objective={choice: [kl, mixed]}",
@@ -349,7 +347,7 @@ def test_conditional_fields_are_asked_for_where_they_matter(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_arguments_are_optunas(name: str) -> None:
+def test_sampler_arguments_exist_in_optuna(name: str) -> None:
     known = inspect.signature(_SAMPLERS[name].__init__).parameters
     assert set(ARGUMENTS[name]) <= set(known)
     assert "seed" in known

@@ -1,4 +1,4 @@
-"""optuna-dashboard itself, served on loopback and opened in a browser, over a search's journal."""
+"""optuna-dashboard reads the journal of a search, in a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domains in the study file: what they may be, and what is refused, with its place."""
+"""Domains of a study file, valid and invalid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dgray.plan.plan import make_plan
 from tests.search.analytic import load
 
 
-def test_a_search_for_every_combination_of_the_lists(tmp_path: Path) -> None:
+def test_every_combination_of_axes_has_a_search(tmp_path: Path) -> None:
     study = load(tmp_path, "fit.objective=[cross_entropy, kl, oracle]", "data.num_real=[50, 100]")
     labels = [cell.label for cell in cells_of(study)]
     assert labels == [
@@ -25,7 +25,7 @@ def test_a_search_for_every_combination_of_the_lists(tmp_path: Path) -> None:
     assert [t.objective for t in make_plan(study).trials] == ["base", "oracle"]
 
 
-def test_the_lock_loads_to_the_same_search(tmp_path: Path) -> None:
+def test_the_lock_file_describes_the_same_search(tmp_path: Path) -> None:
     gamma = "fit.gamma={uniform: [0, 1], when: {fit.objective: mixed}}"
     study = load(tmp_path, gamma, "fit.objective=[kl, mixed]")
     (tmp_path / "lock.yaml").write_text(lock_text(study))
@@ -61,13 +61,15 @@ def test_the_lock_loads_to_the_same_search(tmp_path: Path) -> None:
         ("search.early_stopping={method: halving}", "must be one of 'asha'"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_place(tmp_path: Path, override: str, rule: str) -> None:
+def test_invalid_domains_and_searches_are_refused_with_their_place(
+    tmp_path: Path, override: str, rule: str
+) -> None:
     with pytest.raises(StudyError, match=rule) as error:
         load(tmp_path, override)
     assert "--set " in str(error.value) or "s.yaml:6:17" in str(error.value)
 
 
-def test_cmaes_and_stopping_need_one_metric(tmp_path: Path) -> None:
+def test_cmaes_and_early_stopping_need_one_metric(tmp_path: Path) -> None:
     two = "search.metrics={kl: minimize, fit_seconds: minimize}"
     with pytest.raises(StudyError, match="cmaes optimises one metric"):
         load(tmp_path, two, "search.sampler=cmaes")
@@ -75,7 +77,7 @@ def test_cmaes_and_stopping_need_one_metric(tmp_path: Path) -> None:
         load(tmp_path, two, "search.early_stopping={method: median}")
 
 
-def test_a_search_needs_something_to_vary(tmp_path: Path) -> None:
+def test_a_search_needs_a_domain(tmp_path: Path) -> None:
     grid = ("discriminator.width=8", "discriminator.depth=1", "fit.learning_rate=1e-3")
     with pytest.raises(StudyError, match="optuna needs a field that is a domain"):
         load(tmp_path, *grid)
@@ -119,7 +121,7 @@ def test_a_search_needs_something_to_vary(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_search_may_look_at_what_is_measured(
+def test_a_search_needs_metrics_that_are_measured(
     overrides: tuple[str, ...], rule: str, tmp_path: Path
 ) -> None:
     with pytest.raises(StudyError, match=rule):
@@ -141,7 +143,7 @@ def test_a_search_may_look_at_what_is_measured(
     ],
 )
 @pytest.mark.parametrize("domain", ["uniform: [0, 1]", "choice: [0, 0.5]"])
-def test_conditions_name_fields_and_values_that_there_are(
+def test_conditions_refer_to_existing_fields_and_values(
     domain: str, when: str, rule: str, tmp_path: Path
 ) -> None:
     gamma = f"fit.gamma={{{domain}, when: {when}}}"
@@ -151,7 +153,7 @@ def test_conditions_name_fields_and_values_that_there_are(
     assert rule in line
 
 
-def test_a_mistake_in_a_domain_makes_one_message(tmp_path: Path) -> None:
+def test_a_mistake_in_a_domain_gives_one_message(tmp_path: Path) -> None:
     for override, rule in (
         ("fit.learning_rate={log_uniform: [0, 1e-2]}", "must have low > 0"),
         ("fit.learning_rate={loguniform: [1e-4, 1e-2]}", "did you mean 'log_uniform'?"),
@@ -168,7 +170,7 @@ def test_a_mistake_in_a_domain_makes_one_message(tmp_path: Path) -> None:
         load(tmp_path, "fit.gamma={uniform: [0, 1]}")
 
 
-def test_near_misses_are_recognised_and_short_forms_taken(tmp_path: Path) -> None:
+def test_near_misses_are_suggested_and_short_forms_accepted(tmp_path: Path) -> None:
     for override, near in (
         ("search.metrics={path_kl: minimize}", "path_kl_change"),
         ("search.constraints={fit_second: 3}", "fit_seconds"),
@@ -181,7 +183,7 @@ def test_near_misses_are_recognised_and_short_forms_taken(tmp_path: Path) -> Non
     assert search.early_stopping.method == "median"  # type: ignore[union-attr]
 
 
-def test_the_example_of_the_docs_is_a_study(tmp_path: Path) -> None:
+def test_the_example_of_the_docs_is_valid(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "search.md").read_text("utf-8")
     example = text.split("```yaml\n")[1].split("```")[0]
     head = "name: s\ndata: {kind: mixture, name: ring8}\nbase: {kind: wrong_mixture}\n"
@@ -189,7 +191,7 @@ def test_the_example_of_the_docs_is_a_study(tmp_path: Path) -> None:
     assert [cell.label for cell in cells_of(study)] == ["cross_entropy", "kl", "mixed"]
 
 
-def test_a_combination_without_anything_to_vary_has_one_point(tmp_path: Path) -> None:
+def test_a_cell_without_domains_has_one_point(tmp_path: Path) -> None:
     fixed = ("discriminator.width=8", "discriminator.depth=1", "fit.learning_rate=1e-3")
     gamma = "fit.gamma={uniform: [0, 1], when: {fit.objective: mixed}}"
     study = load(tmp_path, *fixed, gamma, "fit.objective=[kl, mixed]")

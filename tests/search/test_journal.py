@@ -1,4 +1,4 @@
-"""Optuna's journal in the run folder: what dashboards read, and what cannot hurt a search."""
+"""Optuna's journal in the run folder, as dashboards read it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def values(storage: JournalStorage) -> list[float | None]:
     return [trial.value for trial in storage.get_all_trials(study._study_id)]
 
 
-def test_a_reader_sees_each_trial_as_soon_as_it_is_told(tmp_path: Path) -> None:
+def test_a_reader_sees_each_trial_immediately(tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
     study = session(path)
     dashboard = reader(path)
@@ -56,7 +56,7 @@ def test_a_reader_sees_each_trial_as_soon_as_it_is_told(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["optuna.journal"]  # no lock
 
 
-def test_an_open_reader_follows_from_one_session_to_the_next(tmp_path: Path) -> None:
+def test_an_open_reader_continues_with_the_next_session(tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
     first = session(path, 1.0, 2.0)
     first.ask()  # running when the driver is killed
@@ -69,7 +69,7 @@ def test_an_open_reader_follows_from_one_session_to_the_next(tmp_path: Path) -> 
     assert values(reader(path)) == [1.0, 2.0, 3.0]
 
 
-def test_a_line_that_a_killed_driver_left_unfinished_is_cut_off(tmp_path: Path) -> None:
+def test_a_partial_line_of_a_killed_driver_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
     session(path, 1.0)
     dashboard = reader(path)
@@ -81,7 +81,7 @@ def test_a_line_that_a_killed_driver_left_unfinished_is_cut_off(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [b"\0" * 64 + b"\n", b'{"op_code": 99}\n', b"[]\n"])
-def test_a_damaged_journal_is_begun_anew(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_journal_is_replaced(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
     session(path, 1.0)
     path.write_bytes(path.read_bytes() + content)
@@ -89,9 +89,7 @@ def test_a_damaged_journal_is_begun_anew(content: bytes, tmp_path: Path) -> None
     assert values(reader(path)) == [2.0]
 
 
-def test_a_lock_that_was_left_behind_stops_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stale_lock_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("runs/optuna.journal")
     path.parent.mkdir()
@@ -103,7 +101,7 @@ def test_a_lock_that_was_left_behind_stops_nobody(
     assert values(reader(path)) == [1.0, 2.0]
 
 
-def test_nothing_done_in_a_dashboard_reaches_the_search(tmp_path: Path) -> None:
+def test_changes_in_a_dashboard_do_not_reach_the_search(tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
     study = session(path, 1.0)
     dashboard = reader(path)
@@ -117,7 +115,7 @@ def test_nothing_done_in_a_dashboard_reaches_the_search(tmp_path: Path) -> None:
     assert values(dashboard) == [1.0, 2.0]
 
 
-def test_constraints_are_a_list_in_the_file_and_keep_their_names_in_the_search(
+def test_constraints_are_a_list_in_the_file_and_named_in_the_search(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "optuna.journal"

@@ -1,4 +1,4 @@
-"""A server that speaks S3's protocol, on loopback; each test has a bucket of its own."""
+"""An S3 server (moto) on loopback; each test has its own bucket."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""An HTTP proxy between a client and a server, which does what networks and servers do wrong.
-
-Tests put it before moto's S3 server. Standard library only.
-"""
+"""HTTP proxy that injects faults of networks and servers, used in front of moto's S3 server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study whose run is in an object store, and what its tests look at."""
+"""A study for runs in an object store, and access to its rows."""
 
 from __future__ import annotations
 

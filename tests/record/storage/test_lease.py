@@ -1,4 +1,4 @@
-"""One driver a run in an object store, whatever dies."""
+"""At most one driver holds a run in an object store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def claims(bucket: Bucket) -> list[str]:
     return [name for name in bucket.objects() if name.startswith(".lock/")]
 
 
-def test_a_second_driver_is_refused_with_who_holds_it_and_no_longer(bucket: Bucket) -> None:
+def test_a_second_driver_is_refused_with_the_name_of_the_first(bucket: Bucket) -> None:
     first = take(bucket)
     with pytest.raises(RunRefusedError) as refused:
         take(bucket)
@@ -60,7 +60,7 @@ def test_a_second_driver_is_refused_with_who_holds_it_and_no_longer(bucket: Buck
     take(bucket).release()
 
 
-def test_a_driver_that_died_is_waited_for_until_its_lease_ends(bucket: Bucket) -> None:
+def test_the_lease_of_a_dead_driver_expires(bucket: Bucket) -> None:
     dead = {"pid": 4321, "host": "node7", "started": "2026-01-01T00:00:00+00:00"}
     bucket.put(".lock/dead.json", json.dumps(dead).encode())
     died, told = time.monotonic(), list[str]()
@@ -72,7 +72,7 @@ def test_a_driver_that_died_is_waited_for_until_its_lease_ends(bucket: Bucket) -
     lease.release()
 
 
-def test_of_many_at_once_never_two_hold_it(bucket: Bucket) -> None:
+def test_of_many_drivers_at_most_one_holds_the_lease(bucket: Bucket) -> None:
     barrier, lock = threading.Barrier(6), threading.Lock()
     holders, most, refusals = 0, 0, 0
 
@@ -103,7 +103,7 @@ def test_of_many_at_once_never_two_hold_it(bucket: Bucket) -> None:
     assert claims(bucket) == []
 
 
-def test_it_is_kept_through_a_short_outage(bucket: Bucket, proxy: FaultyProxy) -> None:
+def test_a_lease_survives_a_short_outage(bucket: Bucket, proxy: FaultyProxy) -> None:
     lost = threading.Event()
     lease = take(bucket, on_lost=lost.set)
     proxy.choose = lambda method, path: Fault(reset="before")
@@ -115,7 +115,7 @@ def test_it_is_kept_through_a_short_outage(bucket: Bucket, proxy: FaultyProxy) -
 
 
 @pytest.mark.parametrize("how", ["taken over", "a long outage"])
-def test_it_is_lost_and_not_made_again(how: str, bucket: Bucket, proxy: FaultyProxy) -> None:
+def test_a_lost_lease_is_not_renewed(how: str, bucket: Bucket, proxy: FaultyProxy) -> None:
     lost = threading.Event()
     lease = take(bucket, on_lost=lost.set)
     if how == "taken over":
@@ -131,7 +131,7 @@ def test_it_is_lost_and_not_made_again(how: str, bucket: Bucket, proxy: FaultyPr
     lease.release()
 
 
-def test_without_permission_to_write_there_is_no_lease(bucket: Bucket, proxy: FaultyProxy) -> None:
+def test_a_lease_needs_permission_to_write(bucket: Bucket, proxy: FaultyProxy) -> None:
     forbidden = Fault(status=403, code="AccessDenied")
     proxy.choose = lambda method, path: forbidden if method in ("PUT", "DELETE") else None
     with pytest.raises(StoreError, match="the store refuses"):

@@ -1,4 +1,4 @@
-"""What a user may give as the place of a run."""
+"""Places of runs: folders and URIs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from dgray.record.storage.location import Uri, location
         ("gcs://bucket/a", Uri("gs", "bucket", "a")),
     ],
 )
-def test_folders_and_uris(text: str, place: object) -> None:
+def test_locations_of_folders_and_uris(text: str, place: object) -> None:
     assert location(text) == place
 
 
-def test_a_uri_is_shown_as_it_is_given_back() -> None:
+def test_text_and_name_of_a_uri() -> None:
     uri = location("s3://bucket/a/b")
     assert isinstance(uri, Uri)
     assert str(uri) == "s3://bucket/a/b"
@@ -53,7 +53,9 @@ def test_a_uri_is_shown_as_it_is_given_back() -> None:
         ("s3://bucket/a#hunter2", "come from the environment"),
     ],
 )
-def test_what_is_refused_and_that_no_secret_is_repeated(text: str, words: str) -> None:
+def test_invalid_locations_are_refused_without_repeating_credentials(
+    text: str, words: str
+) -> None:
     with pytest.raises(RunRefusedError) as refused:
         location(text)
     assert words in str(refused.value)

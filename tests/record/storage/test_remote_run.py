@@ -1,4 +1,4 @@
-"""Studies whose run is in an object store: killed, resumed elsewhere, reported, sampled from."""
+"""Runs in an object store are resumed on another machine, reported and sampled."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def resume_and_compare(
     assert not working_folder(location(uri)).exists()  # type: ignore[arg-type]
 
 
-def test_a_driver_that_is_killed_is_resumed_from_another_machine(
+def test_a_killed_study_is_resumed_from_another_machine(
     bucket: Bucket,
     proxy: FaultyProxy,
     in_a_folder: Path,
@@ -151,7 +151,7 @@ def test_a_driver_that_is_killed_is_resumed_from_another_machine(
 
 
 @pytest.mark.ray
-def test_rows_of_ray_s_workers_are_in_the_store_when_a_scheduler_ends_the_job(
+def test_a_terminated_study_under_ray_is_resumed_from_another_machine(
     bucket: Bucket, proxy: FaultyProxy, in_a_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = bucket.uri()
@@ -163,7 +163,7 @@ def test_rows_of_ray_s_workers_are_in_the_store_when_a_scheduler_ends_the_job(
     resume_and_compare(uri, bucket, proxy, in_a_folder, monkeypatch)
 
 
-def test_the_store_wins_over_what_a_dead_driver_left_here(bucket: Bucket) -> None:
+def test_an_old_working_copy_is_replaced_by_the_store(bucket: Bucket) -> None:
     plan, uri = plan_of(STUDY), location(bucket.uri())
     open_run(plan, uri, fresh=False).close()
     left = working_folder(uri) / "rows" / "kl-1-000002.parquet"  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Runs in an object store that stop, or never start: the store, another driver, other contents."""
+"""Runs in an object store that fail or are refused."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_failing_store_ends_reports_and_samples_with_a_message(
     assert message.startswith(f"{bucket.uri()}: the store has failed for ")
 
 
-def test_a_second_driver_is_refused_before_it_starts(
+def test_a_second_driver_of_a_store_is_refused(
     bucket: Bucket, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = open_run(plan_of(STUDY), location(bucket.uri()), fresh=False)
@@ -100,7 +100,7 @@ def test_a_second_driver_is_refused_before_it_starts(
     first.close()
 
 
-def test_a_driver_whose_lease_is_taken_stops_and_writes_no_more(
+def test_a_driver_that_loses_its_lease_stops_writing(
     bucket: Bucket, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[float] = []
@@ -130,7 +130,7 @@ def test_a_driver_whose_lease_is_taken_stops_and_writes_no_more(
         ("s3://an-id:hunter2-is-my-secret@bucket/x", None, "the environment (AWS_"),
     ],
 )
-def test_what_cannot_be_reached_is_refused_before_anything_is_started(
+def test_an_unreachable_place_is_refused_before_anything_is_started(
     uri: str,
     fault: Fault | None,
     words: str,
@@ -152,7 +152,7 @@ def test_what_cannot_be_reached_is_refused_before_anything_is_started(
     assert bucket.objects() == {}
 
 
-def test_fresh_and_other_studies_and_other_things(bucket: Bucket) -> None:
+def test_fresh_runs_other_studies_and_other_files(bucket: Bucket) -> None:
     plan, uri = plan_of(STUDY), location(bucket.uri())
     first = open_run(plan, uri, fresh=True)
     assert str(first.folder.where) == bucket.uri()

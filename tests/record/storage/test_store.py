@@ -1,4 +1,4 @@
-"""Objects of a run, whole or not at all, over a network that fails."""
+"""Objects are written atomically over a failing network."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_LONGEST_PAUSE", 0.05)
 
 
-def test_objects_come_back_as_they_were_put(bucket: Bucket) -> None:
+def test_objects_are_read_back_as_written(bucket: Bucket) -> None:
     store = store_of(bucket)
     assert store.entries() == {}
     assert store.read("rows/a.parquet") is None
@@ -65,7 +65,7 @@ def test_objects_come_back_as_they_were_put(bucket: Bucket) -> None:
     assert store.read("run.json") == b"other"
 
 
-def test_another_process_reaches_it_as_this_one_does(bucket: Bucket) -> None:
+def test_a_pickled_store_works_in_a_process_with_another_environment(bucket: Bucket) -> None:
     program = "import pickle, sys; pickle.load(sys.stdin.buffer).write('rows/a', b'rows')"
     other = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     subprocess.run(
@@ -98,7 +98,9 @@ def every(count: int, *faults: Fault) -> Iterator[Fault | None]:
     ],
     ids=str,
 )
-def test_every_second_request_may_fail(fault: Fault, bucket: Bucket, proxy: FaultyProxy) -> None:
+def test_failures_of_every_second_request_are_retried(
+    fault: Fault, bucket: Bucket, proxy: FaultyProxy
+) -> None:
     faults = every(2, fault)
     proxy.choose = lambda method, path: next(faults)
     store = store_of(bucket)
@@ -111,7 +113,9 @@ def test_every_second_request_may_fail(fault: Fault, bucket: Bucket, proxy: Faul
     assert sum(found is fault for _, _, found in proxy.done) > 2
 
 
-def test_a_part_of_a_big_object_may_fail(bucket: Bucket, proxy: FaultyProxy) -> None:
+def test_failures_within_a_multipart_upload_are_retried(
+    bucket: Bucket, proxy: FaultyProxy
+) -> None:
     faults = every(3, Fault(status=500), Fault(reset="before"), Fault(reset="after"))
     proxy.choose = lambda method, path: next(faults)
     content = bytes(range(256)) * 45056
@@ -119,7 +123,7 @@ def test_a_part_of_a_big_object_may_fail(bucket: Bucket, proxy: FaultyProxy) -> 
     assert bucket.objects() == {"checkpoints/big": content}
 
 
-def test_a_big_object_that_cannot_be_finished_is_not_there(
+def test_an_incomplete_multipart_upload_leaves_no_object(
     bucket: Bucket, proxy: FaultyProxy
 ) -> None:
     proxy.choose = lambda method, path: Fault(status=500) if "partNumber=2" in path else None
@@ -128,7 +132,7 @@ def test_a_big_object_that_cannot_be_finished_is_not_there(
     assert bucket.objects() == {}
 
 
-def test_a_store_that_stays_silent_ends_patience_once(
+def test_a_store_without_answers_fails_faster_the_second_time(
     bucket: Bucket, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = store_of(bucket, patience=2.0)
@@ -147,9 +151,7 @@ def test_a_store_that_stays_silent_ends_patience_once(
     assert bucket.objects() == {"rows/1": b"rows", "rows/2": b"rows"}
 
 
-def test_a_server_that_takes_requests_and_says_nothing(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_never_answers(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "SILENCE_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{deaf.getsockname()[1]}")
@@ -165,7 +167,7 @@ REFUSED += [(400, "ExpiredToken", o) for o in ("entries", "write")]
 
 
 @pytest.mark.parametrize(("status", "code", "operation"), REFUSED)
-def test_without_permission_nothing_is_tried_again(
+def test_refused_requests_are_not_retried(
     status: int, code: str, operation: str, bucket: Bucket, proxy: FaultyProxy
 ) -> None:
     bucket.put("a", b"content")
@@ -177,13 +179,13 @@ def test_without_permission_nothing_is_tried_again(
 
 
 @pytest.mark.parametrize("operation", ["entries", "write"])
-def test_a_bucket_that_is_not_there(operation: str, proxy: FaultyProxy) -> None:
+def test_a_missing_bucket(operation: str, proxy: FaultyProxy) -> None:
     store = Store(Uri("s3", "no-such-bucket-here", "a"))
     with pytest.raises(StoreError, match="s3://no-such-bucket-here/a: there is no such bucket"):
         getattr(store, operation)(*OPERATIONS[operation])
 
 
-def test_a_pyarrow_without_s3_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pyarrow_without_s3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(store_module.fs, "S3FileSystem")
     monkeypatch.setattr(store_module.fs, "_not_imported", ["S3FileSystem"])  # as pyarrow does
     with pytest.raises(StoreError, match="built without s3://; install"):
