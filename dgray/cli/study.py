@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    args = _parser().parse_args(words)
+    command_line = list(sys.argv[1:] if arguments is None else arguments)
+    args = _parser().parse_args(command_line)
     with interruptible():
         return exit_status(
-            lambda: _run(args, words), interrupted="interrupted before anything was started"
+            lambda: _run(args, command_line), interrupted="interrupted before anything was started"
         )
 
 
-def _refuse_credentials(given: Sequence[str]) -> None:
+def _refuse_credentials(command_line: Sequence[str]) -> None:
     """Refuse credentials in arguments: other users, shell histories and logs can show them."""
-    for word in filter(has_credentials, given):
+    for word in filter(has_credentials, command_line):
         raise RunRefusedError(
             f"{without_credentials(word)}: an address on the command line must not hold "
             "credentials; set them in the environment (AWS_ACCESS_KEY_ID, ...), in the file of "
@@ -82,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
-    _refuse_credentials(words)
+def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
+    _refuse_credentials(command_line)
     out = location(args.out) if args.out else None
     plan = make_plan(load_study(args.study, args.overrides))
     if args.plan:
@@ -93,9 +93,11 @@ def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
     from dgray.record.open_run import open_run  # torch, pyarrow: not for --help and --plan
 
     run = open_run(plan, out, args.fresh)
-    hint = _resume_hint(args, words, run.folder.where)
+    hint = _resume_hint(args, command_line, run.folder.where)
     try:
-        is_complete = run_study(plan, run, engine=args.engine, arguments=words, resume_hint=hint)
+        is_complete = run_study(
+            plan, run, engine=args.engine, arguments=command_line, resume_hint=hint
+        )
     except RunRefusedError:
         raise
     except BaseException as raised:
@@ -109,9 +111,9 @@ def _run(args: argparse.Namespace, words: Sequence[str]) -> int:
     return 0 if is_complete else 1
 
 
-def _resume_hint(args: argparse.Namespace, words: Sequence[str], where: object) -> str:
+def _resume_hint(args: argparse.Namespace, command_line: Sequence[str], where: object) -> str:
     """Return the command that resumes the run, printed if it stops early."""
-    kept = [word for word in words if word != "--fresh"]
+    kept = [word for word in command_line if word != "--fresh"]
     place = [] if args.out and not args.fresh else ["--out", str(where)]
     return f"To resume: {shlex.join(['python', '-m', 'dgray.study', *kept, *place])}"
 

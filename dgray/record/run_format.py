@@ -65,7 +65,7 @@ def refuse_other_format(folder: Path, where: object) -> None:
         )
 
 
-def refuse_other_versions(folder: Path, here: RunMark, where: object) -> None:
+def refuse_other_versions(folder: Path, installed: RunMark, where: object) -> None:
     """Check the format and versions of a run before it is resumed.
 
     Raises:
@@ -81,12 +81,12 @@ def refuse_other_versions(folder: Path, here: RunMark, where: object) -> None:
         marks = _versions_of_sessions(folder / _PROVENANCE)
     there = {
         name: sorted({mark[name] for mark in marks if name in mark} - {version})
-        for name, version in here.versions.items()
+        for name, version in installed.versions.items()
     }
     different = {name: versions for name, versions in there.items() if versions}
     if different:
         differences = "; ".join(
-            f"{name} {' and '.join(versions)} there, {here.versions[name]} here"
+            f"{name} {' and '.join(versions)} there, {installed.versions[name]} here"
             for name, versions in different.items()
         )
         install = " ".join(f"{name}=={versions[-1]}" for name, versions in different.items())
