@@ -25,7 +25,7 @@ from dgray.engine.interrupt import interruptible
 from dgray.errors import DgrayError, RunRefusedError, StoreError
 from dgray.files import disk_full
 from dgray.plan.cost import estimate
-from dgray.plan.plan import make_plan
+from dgray.plan.plan import Plan, make_plan
 from dgray.record.storage.location import location
 
 if TYPE_CHECKING:
@@ -58,7 +58,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Run or resume a study and write its report.",
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml")
-    parser.add_argument("--plan", action="store_true", help="only print the plan and its cost")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--plan", action="store_true", help="only print the plan and its cost")
+    only.add_argument(
+        "--check",
+        action="store_true",
+        help="only check the study, and run parts of other packages on two samples",
+    )
     parser.add_argument(
         "--out",
         metavar="DIR|URI",
@@ -89,6 +95,8 @@ def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
     if args.plan:
         Console().print(render_plan(plan, estimate(plan, cpus=os.cpu_count() or 1)))
         return 0
+    if args.check:
+        return _check(plan)
     from dgray.cli.session import run_study
     from dgray.record.open_run import open_run  # torch, pyarrow: not for --help and --plan
 
@@ -109,6 +117,16 @@ def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
     finally:
         run.close()
     return 0 if is_complete else 1
+
+
+def _check(plan: Plan) -> int:
+    """Run the parts of other packages on two samples each; the study itself is valid already."""
+    from dgray.trial.check_parts import check_parts  # torch
+
+    for part in check_parts(assignment.config for assignment in plan.study.configs):
+        print(f"checked {part}")
+    print(f"{plan.study.source}: valid; {plan.counts.trials} trials")
+    return 0
 
 
 def _resume_hint(args: argparse.Namespace, command_line: Sequence[str], where: object) -> str:

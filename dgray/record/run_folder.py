@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,24 +31,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dgray.plan.plan import Trial
+    from dgray.record.storage.lease import LeasedStore
+    from dgray.record.storage.store import Store
 
 _PART = re.compile(r"(?P<trial>.+)-(?P<epoch>\d{6,})\.parquet")
-
-
-class Mirror(Protocol):
-    """Second copy of every file of a run folder, by the same name (``record.storage``)."""
-
-    def read(self, name: str) -> bytes | None:
-        """Return the content of a file, or None if it does not exist."""
-        ...
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file atomically."""
-        ...
-
-    def delete(self, name: str) -> None:
-        """Delete a file if it exists."""
-        ...
 
 
 class RunFiles:
@@ -60,7 +46,7 @@ class RunFiles:
             file of the folder is in the store; large files may be in the store alone.
     """
 
-    def __init__(self, path: Path, mirror: Mirror | None = None) -> None:
+    def __init__(self, path: Path, mirror: Store | LeasedStore | None = None) -> None:
         self.path, self.mirror = path, mirror
 
     def read(self, name: str) -> bytes | None:
@@ -134,7 +120,10 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, mirror: Mirror | None = None, where: Path | str | None = None
+        self,
+        path: Path,
+        mirror: Store | LeasedStore | None = None,
+        where: Path | str | None = None,
     ) -> None:
         self.path, self.where = path, path if where is None else where
         self.files = RunFiles(path, mirror)

@@ -34,7 +34,7 @@ MAX_REPEATS = 100  # consecutive points without a new trial: the space is exhaus
 
 
 class CellSearch:
-    """Search of one cell (``Search`` in ``dgray.search.schedule``).
+    """Search of one cell, part of a ``SearchSchedule``.
 
     Args:
         study: of the cell.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
-
-from typing_extensions import override
+from typing import TYPE_CHECKING, Protocol
 
 from dgray.plan.cost import trial_seconds
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from dgray.search.cell_search import CellSearch
 
 # Copies cached results of a trial into the run folder (``dgray.engine.result_cache``).
 Recall = Callable[[Trial], None]
@@ -55,7 +56,7 @@ def no_recall(trial: Trial) -> None:
     """Recall nothing: there is no cache."""
 
 
-class GridSchedule(Schedule):
+class GridSchedule:
     """Incomplete trials of a plan, the longest first so that workers end at the same time.
 
     Args:
@@ -68,27 +69,13 @@ class GridSchedule(Schedule):
         self, trials: Iterable[Trial], folder: RunFolder, recall: Recall = no_recall
     ) -> None:
         self._folder, self._recall = folder, recall
-        self._trials = tuple(trials)
-        self._examples = tuple(trial for trial in self._trials if folder.missing_epochs(trial))
-        self._queue = deque(sorted(self._examples, key=trial_seconds, reverse=True))
+        self.trials = tuple(trials)
+        self.examples = tuple(trial for trial in self.trials if folder.missing_epochs(trial))
+        self.num_to_come = 0
+        self._queue = deque(sorted(self.examples, key=trial_seconds, reverse=True))
 
-    @property
-    @override
-    def trials(self) -> tuple[Trial, ...]:
-        return self._trials
-
-    @property
-    @override
-    def examples(self) -> tuple[Trial, ...]:
-        return self._examples
-
-    @property
-    @override
-    def num_to_come(self) -> int:
-        return 0
-
-    @override
     def next(self) -> Trial | None:
+        """Return a trial to start now; None if there is none at the moment."""
         while self._queue:
             trial = self._queue.popleft()
             self._recall(trial)
@@ -96,64 +83,19 @@ class GridSchedule(Schedule):
                 return trial
         return None
 
-    @override
-    def is_over(self) -> bool:
-        return not self._queue
-
-    @override
-    def checkpoint(self, trial_id: str, epoch: int) -> bool:
-        return False
-
-    @override
-    def finished(self, trial_id: str, failure: str | None) -> None:
-        return None
-
-
-class Search(Protocol):
-    """Search of one cell (``dgray.search.cell_search``) as a schedule uses it."""
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """Trials of all points so far."""
-        ...
-
-    @property
-    def example(self) -> Trial:
-        """Trial that needs the artifacts of all trials of the search."""
-        ...
-
-    @property
-    def num_asked(self) -> int:
-        """Number of points suggested so far."""
-        ...
-
-    @property
-    def num_to_come(self) -> int:
-        """Number of points that will still be suggested; 0 if only time limits them."""
-        ...
-
-    def ask(self) -> Trial | None:
-        """Return a trial to start now; None if there is none at the moment."""
-        ...
-
     def is_over(self) -> bool:
         """Return whether no further trial will be started."""
-        ...
-
-    def owns(self, trial_id: str) -> bool:
-        """Return whether a running point has this trial."""
-        ...
+        return not self._queue
 
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
-        """Report the rows of a checkpoint; return whether the trial should stop at it."""
-        ...
+        """Return whether the trial should stop at a checkpoint."""
+        return False
 
     def finished(self, trial_id: str, failure: str | None) -> None:
-        """Report the end of a trial; ``failure``: reason why checkpoints are missing."""
-        ...
+        """Report the end of a trial."""
 
 
-class SearchSchedule(Schedule):
+class SearchSchedule:
     """Trials outside of the searches, then those of all searches, fewest points first.
 
     Args:
@@ -161,29 +103,29 @@ class SearchSchedule(Schedule):
         searches: one per cell.
     """
 
-    def __init__(self, grid: GridSchedule, searches: Iterable[Search]) -> None:
+    def __init__(self, grid: GridSchedule, searches: Iterable[CellSearch]) -> None:
         self._grid = grid
         self._searches = list(searches)
 
     @property
-    @override
     def trials(self) -> tuple[Trial, ...]:
+        """Trials suggested so far."""
         searched = (trial for search in self._searches for trial in search.trials)
         return tuple({trial.id: trial for trial in (*self._grid.trials, *searched)}.values())
 
     @property
-    @override
     def examples(self) -> tuple[Trial, ...]:
+        """Trials that need every artifact of the trials to come."""
         open_searches = [search for search in self._searches if not search.is_over()]
         return (*self._grid.examples, *(search.example for search in open_searches))
 
     @property
-    @override
     def num_to_come(self) -> int:
+        """Number of trials that are not suggested yet, as far as it is known."""
         return sum(search.num_to_come for search in self._searches)
 
-    @override
     def next(self) -> Trial | None:
+        """Return a trial to start now; None if there is none at the moment."""
         trial = self._grid.next()
         if trial is not None:
             return trial
@@ -193,18 +135,18 @@ class SearchSchedule(Schedule):
                 return trial
         return None
 
-    @override
     def is_over(self) -> bool:
+        """Return whether no further trial will be started."""
         return self._grid.is_over() and all(search.is_over() for search in self._searches)
 
-    @override
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
+        """Return whether the trial should stop at a checkpoint."""
         return any(search.checkpoint(trial_id, epoch) for search in self._owners(trial_id))
 
-    @override
     def finished(self, trial_id: str, failure: str | None) -> None:
+        """Report the end of a trial."""
         for search in self._owners(trial_id):
             search.finished(trial_id, failure)
 
-    def _owners(self, trial_id: str) -> list[Search]:
+    def _owners(self, trial_id: str) -> list[CellSearch]:
         return [search for search in self._searches if search.owns(trial_id)]
