@@ -161,6 +161,30 @@ def test_an_invalid_study_or_command_is_refused_with_status_2(
 
 
 @pytest.mark.parametrize(
+    ("objective", "status", "message"),
+    [
+        ("kl", 0, "tiny.yaml: valid; 2 trials\n"),
+        ("{factory: 'math:sqrt'}", 2, "fit.objective: math:sqrt: math.sqrt() takes exactly one"),
+        ("{factory: 'no_such:sqrt'}", 2, "fit.objective: no_such:sqrt: No module named 'no_such'"),
+    ],
+)
+def test_check_builds_parts_of_other_packages_and_starts_nothing(
+    objective: str,
+    status: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(STUDY)
+    assert main(["tiny.yaml", "--check", "--set", f"fit.objective={objective}"]) == status
+    output, errors = capfd.readouterr()
+    assert (errors if status else output).startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "shown"),
     [
         (["--out", "s3://me:hunter2@bucket/run"], "s3://***@bucket/run"),
