@@ -106,7 +106,7 @@ class Recipe(Protocol):
 
 
 @dataclass(frozen=True)
-class BaseRecipe(Recipe):
+class BaseRecipe:
     """Recipe of a bare base; ``network``: the artifact that ``import_edm`` made."""
 
     network: bytes
@@ -114,13 +114,13 @@ class BaseRecipe(Recipe):
     num_steps: int
     name: str
 
-    @override
     def build(self, device: torch.device) -> BareBase:
+        """Build the model on a device."""
         return BareBase(load_edm(self.network, device), self.seed, self.num_steps)
 
 
 @dataclass(frozen=True)
-class RunRecipe(Recipe):
+class RunRecipe:
     """Recipe of a model of a run.
 
     Attributes:
@@ -139,8 +139,8 @@ class RunRecipe(Recipe):
     calibrated: SplineWeight | None
     name: str
 
-    @override
     def build(self, device: torch.device) -> GuidedModel:
+        """Build the model on a device."""
         config = self.trial.config
         problem = build_problem(config, shared_of(config, self.artifacts), device)
         member = build_member(config, problem, self.trial.objective, self.weights)
