@@ -1,6 +1,6 @@
-"""``python -m dgray.checkpoint``: import a published network, or show what a file holds.
+"""``python -m dgray.checkpoint``: import a published network, or describe the network of a file.
 
-Nothing in the file is executed. Exit status: 0, or 2 if the file was refused.
+No code in the file is executed. Exit status: 0, or 2 if the file is refused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dgray.checkpoint",
-        description="Import a published network, or show what a file holds; nothing is executed.",
+        description="Import a published network, or describe the network of a file; no code in the file is executed.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     source = "file, https address or short name (edm-cifar10-32x32-uncond-vp, ...)"
@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
 def _find(source: str) -> Path:
     path = Path(source).expanduser()
     if path.is_file():
-        return path  # as it is: looking at a file leaves no record beside it
-    return locate(source, cache=None, sha256=None, tell=lambda text: print(text, file=sys.stderr))
+        return path  # without a record of its SHA-256 beside it
+    return locate(source, cache=None, sha256=None, log=lambda text: print(text, file=sys.stderr))
 
 
 def _import(path: Path, out: Path) -> None:

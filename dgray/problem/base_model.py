@@ -99,7 +99,7 @@ def import_edm(config: EdmBase, tell: Callable[[str], None]) -> bytes:
         ValueError: if the file is refused (see ``dgray.base.networks``).
         OSError: if it cannot be fetched or read.
     """
-    path = locate(config.network, cache=None, sha256=config.sha256, tell=tell)
+    path = locate(config.network, cache=None, sha256=config.sha256, log=tell)
     stored = read_network(path)
     state = {name: weight.contiguous() for name, weight in stored.state.items()}
     record = {**stored.architecture.to_json(), **stored.origin}

@@ -1,7 +1,7 @@
-"""A network as data: the arguments of its constructors, in EDM's words, checked and buildable.
+"""Description of a network by the arguments of EDM's constructors, from which it is built.
 
 The JSON form is {"preconditioning": "EDMPrecond", "init_kwargs": {"model_type": "SongUNet", ...}},
-which is what a published pickle holds. Knows torch; not files.
+the content of a published pickle.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PRECONDITIONINGS: Mapping[str, type[Preconditioned]] = MappingProxyType(
 MODELS: Mapping[str, type[RawNetwork]] = MappingProxyType(
     {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}
 )
-# What EDM's classes take where the argument is missing.
+# Defaults of model_type in EDM's classes.
 DEFAULT_MODEL = {
     "EDMPrecond": "DhariwalUNet",
     "VPPrecond": "SongUNet",
@@ -52,7 +52,7 @@ SHARED = {
     "use_fp16": "bool",
 }
 NUMBERS = ("int", "float", "Sequence[int]", "Sequence[float]")
-# Far above every network there is; a file must not make its reader build for hours.
+# Far above every existing network; a file must not make its reader build one for hours.
 LARGEST = 100_000
 LONGEST = 16
 _OWN = frozenset({"self", "model", "label_dim", "use_fp16", "in_channels", "out_channels"})
@@ -61,15 +61,15 @@ Value = str | int | float | bool | tuple[int | float, ...]
 
 @dataclass(frozen=True)
 class EdmArchitecture:
-    """A network, described.
+    """Description of a network.
 
     Attributes:
         preconditioning: a name in ``PRECONDITIONINGS``.
         init_kwargs: arguments of the preconditioning and of the raw network, by EDM's names;
-            lists become tuples. img_resolution and img_channels must be there.
+            lists become tuples. img_resolution and img_channels are required.
 
     Raises:
-        ArchitectureError: a name, an argument or a value that is none of theirs.
+        ArchitectureError: a name or an argument is unknown, or a value invalid.
     """
 
     preconditioning: str
@@ -77,30 +77,30 @@ class EdmArchitecture:
 
     def __post_init__(self) -> None:
         if self.preconditioning not in PRECONDITIONINGS:
-            known = ", ".join(PRECONDITIONINGS)
+            names = ", ".join(PRECONDITIONINGS)
             raise ArchitectureError(
-                f"preconditioning must be one of {known}, not {self.preconditioning!r}"
+                f"preconditioning must be one of {names}, not {self.preconditioning!r}"
             )
-        given = {
+        arguments = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in dict(self.init_kwargs).items()
         }
-        given.setdefault("model_type", DEFAULT_MODEL[self.preconditioning])
-        object.__setattr__(self, "init_kwargs", MappingProxyType(given))
+        arguments.setdefault("model_type", DEFAULT_MODEL[self.preconditioning])
+        object.__setattr__(self, "init_kwargs", MappingProxyType(arguments))
         if self.model_type not in MODELS:
             raise ArchitectureError(
                 f"model_type must be one of {', '.join(MODELS)}, not {self.model_type!r}"
             )
-        _check_values(given, SHARED | self._of_preconditioning() | self._of_model())
+        _check_values(arguments, SHARED | self._of_preconditioning() | self._of_model())
 
     @property
     def model_type(self) -> str:
-        """The class of the raw network."""
+        """Class name of the raw network."""
         return str(self.init_kwargs["model_type"])
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
+        """Shape (C, H, W) of an image."""
         resolution = self._whole("img_resolution")
         return self._whole("img_channels"), resolution, resolution
 
@@ -111,7 +111,7 @@ class EdmArchitecture:
 
     @property
     def num_blocks(self) -> int:
-        """A lower bound of the number of its residual blocks."""
+        """Lower bound of the number of residual blocks."""
         defaults = inspect.signature(MODELS[self.model_type].__init__).parameters
         per_level, levels = (
             self.init_kwargs.get(name, defaults[name].default)
@@ -120,7 +120,7 @@ class EdmArchitecture:
         return int(per_level) * len(levels)
 
     def to_json(self) -> dict[str, Any]:
-        """What ``from_json`` reads."""
+        """Return the JSON form."""
         return {
             "preconditioning": self.preconditioning,
             "init_kwargs": {
@@ -131,25 +131,27 @@ class EdmArchitecture:
 
     @staticmethod
     def from_json(record: object) -> EdmArchitecture:
-        """From what ``to_json`` gave; other entries of the record are left alone.
+        """Read the JSON form; other entries of the record are ignored.
 
         Raises:
-            ArchitectureError: if it is none.
+            ArchitectureError: the record is not such a description.
         """
         if not isinstance(record, Mapping):
-            raise ArchitectureError(f"a network must be a JSON object, not {record!r}"[:200])
+            raise ArchitectureError(
+                f"the description of a network must be a JSON object, not {record!r}"[:200]
+            )
         missing = {"preconditioning", "init_kwargs"} - record.keys()
         if missing or not isinstance(record["init_kwargs"], Mapping):
             raise ArchitectureError(
-                "a network must have preconditioning and init_kwargs, an object; "
-                f"found {', '.join(map(str, record))}"
+                "a description of a network must have preconditioning and init_kwargs, an object, "
+                f"but has {', '.join(map(str, record)) or 'nothing'}"
             )
         return EdmArchitecture(str(record["preconditioning"]), record["init_kwargs"])
 
     def build(self) -> Preconditioned:
-        """The module, with initial weights, on torch's default device and in training mode."""
+        """Build the module with initial weights, on torch's default device, in training mode."""
         channels, resolution, _ = self.shape
-        # iDDPM's raw network predicts a variance beside every mean
+        # iDDPM's raw network predicts a variance for every mean
         outputs = 2 * channels if self.preconditioning == "iDDPMPrecond" else channels
         arguments: dict[str, Any] = dict(self.init_kwargs)
         model = MODELS[self.model_type](
@@ -168,7 +170,7 @@ class EdmArchitecture:
 
     def _whole(self, name: str) -> int:
         value = self.init_kwargs.get(name, 0)
-        assert isinstance(value, int)  # checked at the start
+        assert isinstance(value, int)  # __post_init__ has checked it
         return value
 
     def _of_preconditioning(self) -> dict[str, str]:
@@ -178,33 +180,32 @@ class EdmArchitecture:
         return _parameters(MODELS[self.model_type])
 
 
-def _parameters(of: type[nn.Module]) -> dict[str, str]:
-    """The arguments of a constructor that are not shared, and their types."""
+def _parameters(module_type: type[nn.Module]) -> dict[str, str]:
+    """Return the types of a constructor's arguments that are not shared, by name."""
     return {
         name: str(parameter.annotation)
-        for name, parameter in inspect.signature(of.__init__).parameters.items()
+        for name, parameter in inspect.signature(module_type.__init__).parameters.items()
         if name not in _OWN and name not in SHARED
     }
 
 
-def _check_values(given: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
-    unknown = given.keys() - kinds.keys()
+def _check_values(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> None:
+    unknown = arguments.keys() - kinds.keys()
     if unknown:
         raise ArchitectureError(
-            f"no argument of this network is called {', '.join(sorted(map(str, unknown)))}; "
-            f"it has {', '.join(sorted(kinds))}"
+            f"this network has no argument {', '.join(sorted(map(str, unknown)))}; it has "
+            f"{', '.join(sorted(kinds))}"
         )
     for name in ("img_resolution", "img_channels"):
-        if name not in given:
+        if name not in arguments:
             raise ArchitectureError(f"init_kwargs must have {name}")
-    for name, value in given.items():
+    for name, value in arguments.items():
         kind = kinds[name]
         is_list = kind.startswith("Sequence")
         entries = value if is_list and isinstance(value, tuple) else (value,)
         fits = isinstance(value, tuple) == is_list and 0 < len(entries) <= LONGEST
         if not fits or not all(_fits(entry, kind) for entry in entries):
-            rule = _words(kind)
-            raise ArchitectureError(f"{name} must be {rule}, not {value!r}"[:300])
+            raise ArchitectureError(f"{name} must be {_describe(kind)}, not {value!r}"[:300])
 
 
 def _fits(value: object, kind: str) -> bool:
@@ -219,8 +220,8 @@ def _fits(value: object, kind: str) -> bool:
     return value >= 0
 
 
-def _words(kind: str) -> str:
+def _describe(kind: str) -> str:
     plain = {"int": "a whole number", "float": "a number", "bool": "true or false"}
     kind, is_list = kind.removeprefix("Sequence[").removesuffix("]"), kind.startswith("Sequence")
-    words = plain.get(kind, "a name") + (f" up to {LARGEST}" if kind == "int" else "")
-    return f"a list of 1 to {LONGEST} values, each {words}" if is_list else words
+    entry = plain.get(kind, "a name") + (f" up to {LARGEST}" if kind == "int" else "")
+    return f"a list of 1 to {LONGEST} values, each {entry}" if is_list else entry

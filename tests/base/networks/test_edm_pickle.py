@@ -217,15 +217,15 @@ def test_strides_of_single_entries_do_not_matter() -> None:
     ("change", "words"),
     [
         (lambda blob: blob.replace(b"\x6c\xfc\x9c", b"\x6d\xfc\x9c", 1), "magic number"),
-        (lambda blob: blob.replace(b"M\xe9\x03", b"M\xea\x03"), "version 1001; it is not"),
+        (lambda blob: blob.replace(b"M\xe9\x03", b"M\xea\x03"), "must have version 1001"),
         (lambda blob: blob[:-1], "must have 16 bytes, but 15 follow"),
         (lambda blob: blob + b"\0", "must have 16 bytes, but 17 follow"),
         (lambda blob: blob[:100], "damaged or cut short"),
-        (lambda blob: blob[:-20], "repeat its count of 4"),
+        (lambda blob: blob[:-20], "state its count of 4"),
         (lambda blob: blob.replace(b"little_endian", b"little_vndian"), "little-endian"),
         (lambda blob: blob.replace(b"Storage\n", b"Storagf\n"), r"torch\.FloatStoragf"),
-        (lambda blob: blob.replace(b"K\x04N", b"J\xff\xff\xff\x7fN"), "repeat its count"),
-        (lambda blob: blob.replace(b"K\x04N", b"K\x04K\x01"), "no view of one"),
+        (lambda blob: blob.replace(b"K\x04N", b"J\xff\xff\xff\x7fN"), "state its count"),
+        (lambda blob: blob.replace(b"K\x04N", b"K\x04K\x01"), "and not a view"),
         (lambda blob: b"", "damaged or cut short"),
     ],
 )
@@ -268,7 +268,7 @@ def test_one_storage_cannot_become_many_weights(reconstruct: Records, tmp_path: 
     }
     state = {"_parameters": many, "_init_kwargs": {"img_resolution": 8, "img_channels": 1}}
     content = snapshot(Layer(reconstruct, "EDMPrecond", state))
-    with pytest.raises(PickleError, match="the same numbers in several weights"):
+    with pytest.raises(PickleError, match="several weights in the same numbers"):
         read_edm_pickle(write(tmp_path / "n.pkl", content))
 
 
@@ -287,8 +287,8 @@ def test_layers_within_themselves(reconstruct: Records, tmp_path: Path) -> None:
     ("state", "words"),
     [
         ({"_init_kwargs": {"img_resolution": 8}}, "must have img_channels"),
-        ({}, "with which arguments"),
-        ({"_init_kwargs": {}, "_init_args": (8,)}, "must all be named"),
+        ({}, "must store its arguments"),
+        ({"_init_kwargs": {}, "_init_args": (8,)}, "must be keyword arguments"),
         ({"_init_kwargs": {"img_resolution": 8, "img_channels": [[[1]]]}}, "plain number"),
     ],
 )
@@ -302,7 +302,7 @@ def test_records_that_are_no_network(
 
 def test_snapshots_without_an_average(tmp_path: Path) -> None:
     path = write(tmp_path / "n.pkl", pickle.dumps({"G": 1, "D": 2}))
-    with pytest.raises(PickleError, match=r'entry "ema"; .* has: G, D'):
+    with pytest.raises(PickleError, match=r'entry "ema", but .* has: G, D'):
         read_edm_pickle(path)
     with pytest.raises(PickleError, match="must be a record"):
         read_edm_pickle(write(path, pickle.dumps([1])))

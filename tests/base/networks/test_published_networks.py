@@ -63,7 +63,7 @@ def test_short_names_are_those_of_the_table() -> None:
     ("change", "words"),
     [
         ({"img_resolution": None}, "img_resolution must be a whole number"),
-        ({"modle_channels": 8}, "no argument of this network is called modle_channels"),
+        ({"modle_channels": 8}, "this network has no argument modle_channels"),
         ({"channel_mult": [1, 2.5]}, "channel_mult must be a list"),
         ({"channel_mult": []}, "channel_mult must be a list"),
         ({"channel_mult": 2}, "channel_mult must be a list"),
@@ -71,7 +71,7 @@ def test_short_names_are_those_of_the_table() -> None:
         ({"use_fp16": 1}, "use_fp16 must be true or false"),
         ({"model_type": "UNet"}, "model_type must be one of SongUNet, DhariwalUNet"),
         ({"embedding_type": 3}, "embedding_type must be a name"),
-        ({"C_1": 0.1}, "no argument of this network is called C_1"),
+        ({"C_1": 0.1}, "this network has no argument C_1"),
         ({"dropout": True}, "dropout must be a number"),
     ],
 )

@@ -74,7 +74,7 @@ def find(
     source: str, cache: Path, server: Server, sha256: str | None = None
 ) -> tuple[Path, list[str]]:
     told: list[str] = []
-    path = locate(source, cache=cache, sha256=sha256, tell=told.append, open_url=server.open)
+    path = locate(source, cache=cache, sha256=sha256, log=told.append, open_url=server.open)
     return path, told
 
 
@@ -108,7 +108,7 @@ def test_addresses_do_not_collide(tmp_path: Path, server: Server) -> None:
 
 
 def test_a_wrong_pin_leaves_nothing(tmp_path: Path, server: Server) -> None:
-    with pytest.raises(SourceError, match=f"pinned sha256 {'0' * 64}, but it has {SHA256}"):
+    with pytest.raises(SourceError, match=f"pinned SHA-256 {'0' * 64}, but has {SHA256}"):
         find("https://a.example/network.pkl", tmp_path, server, "0" * 64)
     assert not list(tmp_path.iterdir())
     with pytest.raises(SourceError, match="must be 64 hexadecimal digits, not 'abc'"):
@@ -120,10 +120,10 @@ def test_a_file_must_stay_what_it_was(tmp_path: Path, server: Server) -> None:
     path.write_bytes(CONTENT)
     found, told = find(str(path), tmp_path, server)
     assert found == path
-    assert told == [f"sha256 {SHA256} of {path} recorded in network.pkl.sha256"]
+    assert told == [f"SHA-256 {SHA256} of {path} recorded in network.pkl.sha256"]
     path.write_bytes(CONTENT + b"!")
     with pytest.raises(
-        SourceError, match=r"as it was at first use.* remove .*network\.pkl\.sha256"
+        SourceError, match=r"must not change after its first use.* remove .*network\.pkl\.sha256"
     ):
         find(str(path), tmp_path, server)
     path.with_name("network.pkl.sha256").unlink()
@@ -131,7 +131,7 @@ def test_a_file_must_stay_what_it_was(tmp_path: Path, server: Server) -> None:
     with pytest.raises(SourceError, match="pinned"):
         find(str(path), tmp_path, server, SHA256)
     path.with_name("network.pkl.sha256").write_text("")
-    with pytest.raises(SourceError, match="must hold a sha256"):
+    with pytest.raises(SourceError, match="must hold a SHA-256"):
         find(str(path), tmp_path, server)
     assert server.asked == []
 
@@ -139,7 +139,7 @@ def test_a_file_must_stay_what_it_was(tmp_path: Path, server: Server) -> None:
 def test_a_download_is_checked_again_at_every_use(tmp_path: Path, server: Server) -> None:
     path, _ = find(SHORT_NAMES[1], tmp_path, server)
     path.write_bytes(b"something else")
-    with pytest.raises(SourceError, match="as it was at first use"):
+    with pytest.raises(SourceError, match="must not change after its first use"):
         find(SHORT_NAMES[1], tmp_path, server)
 
 
@@ -155,7 +155,7 @@ def test_downloads_that_end_early_or_are_missing(tmp_path: Path, server: Server)
 def test_only_https(tmp_path: Path) -> None:
     for url in ("http://127.0.0.1/network.pkl", "file:///etc/passwd", "ftp://127.0.0.1/x"):
         with pytest.raises(SourceError, match="must begin with https://"):
-            locate(url, cache=tmp_path, sha256=None, tell=lambda text: None)
+            locate(url, cache=tmp_path, sha256=None, log=lambda text: None)
 
 
 def test_redirects_stay_with_https(server: Server) -> None:
@@ -169,14 +169,14 @@ def test_redirects_stay_with_https(server: Server) -> None:
 def test_no_credentials_are_told(server: Server, tmp_path: Path) -> None:
     told: list[str] = []
     url = "https://me:hunter2@a.example/network.pkl?token=hunter2"
-    locate(url, cache=tmp_path, sha256=None, tell=told.append, open_url=server.open)
+    locate(url, cache=tmp_path, sha256=None, log=told.append, open_url=server.open)
     assert "hunter2" in server.asked[-1]
     assert told[0].startswith("downloading https://***@a.example/network.pkl?token=*** to ")
     assert "hunter2" not in " ".join(told)
     with pytest.raises(SourceError, match=r"^https://\*\*\*@a.example/missing.pkl could not"):
         find("https://me:hunter2@a.example/missing.pkl", tmp_path, server)
     with pytest.raises(SourceError, match=r"not http://\*\*\*@a.example/x$"):
-        locate("http://me:hunter2@a.example/x", cache=tmp_path, sha256=None, tell=told.append)
+        locate("http://me:hunter2@a.example/x", cache=tmp_path, sha256=None, log=told.append)
 
 
 def test_unknown_sources(tmp_path: Path, server: Server) -> None:
@@ -192,7 +192,7 @@ def test_where_the_cache_is(
     monkeypatch.setenv("DGRAY_CACHE", str(tmp_path / "own"))
     assert default_cache() == tmp_path / "own" / "networks"
     told: list[str] = []
-    path = locate(SHORT_NAMES[0], cache=None, sha256=None, tell=told.append, open_url=server.open)
+    path = locate(SHORT_NAMES[0], cache=None, sha256=None, log=told.append, open_url=server.open)
     assert path.parent == default_cache()
     monkeypatch.delenv("DGRAY_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

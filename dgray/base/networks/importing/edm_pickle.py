@@ -1,9 +1,9 @@
-"""Imports the networks that NVIDIA published with EDM, executing nothing of their files.
+"""Reader of the networks that NVIDIA published with EDM; no code in their files is executed.
 
 Such a file is a plain pickle of {"ema": network, ...}. A network and each of its layers is a
-record of source code, class name and state; EDM's loader executes that source. Here the weights
-and the constructor's arguments are read from the records by ``inert_pickle``, and the network is
-built from them (``dgray.base.networks.edm_architecture``).
+record of source code, class name and state; EDM's loader executes that source. Here
+``inert_pickle`` reads the weights and the arguments of the constructor from the records, and the
+network is built from them (``dgray.base.networks.edm_architecture``).
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ MODULE_DICT = "torch.nn.modules.container.ModuleDict"
 ORDERED_DICT = "collections.OrderedDict"
 NUMPY_SCALARS = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
 NUMPY_DTYPE = "numpy.dtype"
-# Every name that an EDM pickle may contain. None is ever imported; extend by review only.
+# Every name that an EDM pickle may contain; none is imported. Additions need a security review.
 ALLOWED = TENSOR_GLOBALS | NUMPY_SCALARS | {RECORD, MODULE_DICT, ORDERED_DICT, NUMPY_DTYPE}
 RECORD_VERSION = 6
 NUMPY_CODES = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
 BYTE_ORDERS = {"<": "<", ">": ">", "|": "<", "=": "<"}
-DEEPEST = 20  # levels of layers within layers; EDM's networks have 4
+MAX_DEPTH = 20  # of layers within layers; EDM's networks have 4
 
 
 @dataclass(frozen=True)
 class ImportedNetwork:
-    """What a pickle holds.
+    """Network read from a pickle.
 
     Attributes:
         architecture: of the network.
-        state: its weights and buffers by name, in torch's order.
-        source_sha256: of the source code in the file, which was not executed.
+        state: weights and buffers by name, in torch's order.
+        source_sha256: SHA-256 of the source code in the file, which is not executed.
     """
 
     architecture: EdmArchitecture
@@ -52,21 +52,21 @@ class ImportedNetwork:
 
 
 def read_edm_pickle(path: Path) -> ImportedNetwork:
-    """The averaged network ("ema") of a file, or the network that the file is.
+    """Read the averaged network ("ema") of a training snapshot, or a network stored alone.
 
     Raises:
         PickleError: the file is damaged, or holds anything but such a network.
-        ArchitectureError: it holds a network of unknown kind.
-        OSError: it cannot be read.
+        ArchitectureError: the network is of an unknown kind.
+        OSError: the file cannot be read.
     """
     if path.stat().st_size == 0:
-        raise PickleError(f"{path} is empty")
+        raise PickleError(f"a network must be a pickle, but {path} is empty; download it again")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         content = read_inert(cast(BinaryIO, mapped), allowed=ALLOWED)
     if isinstance(content, dict):
         if "ema" not in content:
-            found = ", ".join(map(str, content))[:200]
-            raise PickleError(f'a snapshot must have an entry "ema"; {path} has: {found}')
+            entries = ", ".join(map(str, content))[:200]
+            raise PickleError(f'a snapshot must have an entry "ema", but {path} has: {entries}')
         content = content["ema"]
     name, source, state = _record(content)
     architecture = EdmArchitecture(name, _arguments(state))
@@ -75,30 +75,35 @@ def read_edm_pickle(path: Path) -> ImportedNetwork:
     for weight_name, weight in _weights(content, "", set()):
         num_bytes += weight.nbytes
         if num_bytes > path.stat().st_size:
-            raise PickleError(f"{path} must not have the same numbers in several weights")
+            raise PickleError(f"{path} must not store several weights in the same numbers")
         weights[weight_name] = weight
     digest = hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()
     return ImportedNetwork(architecture, weights, digest)
 
 
 def _record(value: Any) -> tuple[str, str, dict[str, Any]]:
-    """Class name, source and state of a network or layer."""
+    """Return class name, source and state of a network or layer."""
     match value:
         case Call(arguments=({"type": "class", "version": int(version), **meta},)) if (
             str(value.function) == RECORD
         ):
             if version != RECORD_VERSION:
-                raise PickleError(f"a record must be of version {RECORD_VERSION}, not {version}")
+                raise PickleError(f"a record must have version {RECORD_VERSION}, not {version}")
             match meta:
                 case {"class_name": str(name), "module_src": str(source), "state": dict(state)}:
                     return name, source, state
-    raise PickleError("a network must be a record of class name, source and state; it is not")
+    raise PickleError(
+        "a network must be a record of class name, source and state, as EDM writes it, but this "
+        f"is {type(value).__name__}"
+    )
 
 
 def _weights(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of a layer and the layers in it, in the order of torch's state dict."""
-    if id(value) in seen or len(prefix.split(".")) > DEEPEST:
-        raise PickleError(f"a layer must occur once and not too deep; {prefix!r} does not")
+    """Yield names and tensors of a layer and its sub-layers, in the order of a state dict."""
+    if id(value) in seen or len(prefix.split(".")) > MAX_DEPTH:
+        raise PickleError(
+            f"a layer must occur once and in at most {MAX_DEPTH} others, but {prefix!r} does not"
+        )
     seen.add(id(value))
     state = _layer_state(value, prefix)
     skipped = state.get("_non_persistent_buffers_set", set())
@@ -109,7 +114,7 @@ def _weights(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Ten
             if weight is None or (kind == "_buffers" and name in skipped):
                 continue
             if id(weight) in seen:
-                raise PickleError(f"a weight must occur once; {prefix}{name} does not")
+                raise PickleError(f"a weight must occur once, but {prefix}{name} does not")
             seen.add(id(weight))
             yield f"{prefix}{name}", read_tensor(weight)
     for name, layer in _entries(state, "_modules", prefix).items():
@@ -120,35 +125,36 @@ def _weights(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Ten
 def _layer_state(value: Any, prefix: str) -> dict[str, Any]:
     if isinstance(value, Call) and str(value.function) == MODULE_DICT:
         if not isinstance(value.state, dict):
-            raise PickleError(f"{prefix}: a ModuleDict must have a state")
+            raise PickleError(f"a ModuleDict must have a state, but {prefix!r} has none")
         return value.state
     return _record(value)[2]
 
 
 def _entries(state: Mapping[str, Any], kind: str, prefix: str) -> dict[str, Any]:
-    """One of torch's three dictionaries of a module, plain or ordered."""
-    found = state.get(kind, {})
-    if isinstance(found, Call) and str(found.function) == ORDERED_DICT and not found.arguments:
-        found = found.items
-    if not isinstance(found, dict) or not all(
-        isinstance(name, str) and name and "." not in name for name in found
+    """Return one of torch's three dictionaries of a module, plain or ordered."""
+    entries = state.get(kind, {})
+    is_call = isinstance(entries, Call)
+    if is_call and str(entries.function) == ORDERED_DICT and not entries.arguments:
+        entries = entries.items
+    if not isinstance(entries, dict) or not all(
+        isinstance(name, str) and name and "." not in name for name in entries
     ):
-        raise PickleError(f"{prefix}{kind} must be a dictionary of plain names")
-    return found
+        raise PickleError(f"{prefix}{kind} must be a dictionary with names without dots as keys")
+    return entries
 
 
 def _arguments(state: Mapping[str, Any]) -> dict[str, Value]:
-    """The arguments that the network was made with."""
+    """Return the arguments of the network's constructor."""
     if state.get("_init_args", ()) not in ((), []):
-        raise PickleError("a network's arguments must all be named")
-    given = state.get("_init_kwargs")
-    if not isinstance(given, dict):
-        raise PickleError("a network must say with which arguments it was made (_init_kwargs)")
-    return {str(name): _plain(value) for name, value in given.items() if value is not None}
+        raise PickleError("the arguments of a network must be keyword arguments, but some are not")
+    arguments = state.get("_init_kwargs")
+    if not isinstance(arguments, dict):
+        raise PickleError("a network must store its arguments (_init_kwargs), but it does not")
+    return {str(name): _plain(value) for name, value in arguments.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
-    """A number, name, or list of numbers; those of numpy become Python's."""
+    """Return a number, name, or list of numbers, with NumPy scalars as Python numbers."""
     if isinstance(value, (list, tuple)):
         return [_plain_scalar(entry) for entry in value]
     return _plain_scalar(value)
@@ -166,4 +172,7 @@ def _plain_scalar(value: Any) -> str | int | float | bool:
                 if len(raw) == kind.itemsize:
                     number: int | float | bool = np.frombuffer(raw, kind)[0].item()
                     return number
-    raise PickleError("an argument of a network must be a plain number, name or list of them")
+    raise PickleError(
+        "an argument of a network must be a plain number, a name or a list of numbers, but one is "
+        f"{type(value).__name__}"
+    )

@@ -1,9 +1,10 @@
-"""Reads a pickle as data: nothing in it is imported, called, or given an attribute.
+"""Reader of pickles as data: nothing in a file is imported, called, or given an attribute.
 
-Python's own unpickler calls what a file names. This reads the same opcodes, but what a file would
-call becomes a ``Call``, a record of names and arguments, which the reader of a format then
-interprets. Only names of a closed table may occur at all. Memory is bounded by the size of the
-input. Knows the standard library only.
+Python's unpickler calls the functions that a file names. This reader interprets the same opcodes,
+but a call becomes a ``Call``, a record of its name and arguments, for the reader of a format to
+interpret. Only names of a closed table are accepted. Memory is bounded by the size of the input,
+which a subclass of ``pickle.Unpickler`` cannot ensure: ten bytes (an index of its memo) take 2 GiB
+there, and a hundred bytes (a key of nested tuples) exponential time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ IGNORED = frozenset({"PROTO", "FRAME"})
 
 @dataclass(frozen=True)
 class Global:
-    """The name of something importable. It is not imported."""
+    """Name of an importable object, which is not imported."""
 
     module: str
     name: str
@@ -47,13 +48,13 @@ class Global:
 
 @dataclass(eq=False)
 class Call:
-    """What a pickle would have called, with what.
+    """Record of a call that a pickle requests.
 
     Attributes:
-        function: the name.
-        arguments: positional.
-        state: what the result would be given to set itself up.
-        items: what the result would be filled with by key.
+        function: name of the function.
+        arguments: positional arguments.
+        state: argument of ``__setstate__`` of the result.
+        items: items to be set on the result.
     """
 
     function: Global
@@ -64,23 +65,23 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Persistent:
-    """A reference to something outside of the pickle."""
+    """Reference to an object outside the pickle."""
 
     identity: Any
 
 
 def read_inert(file: BinaryIO, *, allowed: Collection[str], with_persistent: bool = False) -> Any:
-    """The next pickle in ``file``, as plain values, ``Call``, ``Global`` and ``Persistent``.
+    """Read the next pickle as plain values, ``Call``, ``Global`` and ``Persistent``.
 
     Args:
-        file: read up to the end of the pickle; one that gives no more memory than it has bytes
-            (bytes in memory, a memory map), however many are asked for.
+        file: bytes in memory or a memory map, so that a read returns at most the bytes that exist;
+            read up to the end of the pickle.
         allowed: dotted names that may occur.
-        with_persistent: references to the outside may occur.
+        with_persistent: whether references to the outside may occur.
 
     Raises:
-        PickleError: damaged; an opcode that no plain data needs; a name that is not allowed (all
-            of them are told).
+        PickleError: the pickle is damaged, or has opcodes that plain data does not need, or names
+            that are not allowed (the message lists them all).
     """
     machine = _Machine(allowed, with_persistent)
     try:
@@ -90,17 +91,17 @@ def read_inert(file: BinaryIO, *, allowed: Collection[str], with_persistent: boo
             raise PickleError(f"the pickle is damaged or cut short: {error}") from error
     if machine.refused:
         raise PickleError(
-            "only names that such a file needs may occur in it, but it refers to "
+            "a network file may refer only to names that such a file needs, but it refers to "
             f"{', '.join(sorted(machine.refused))}; nothing was executed. If you trust the "
-            "source, have the names reviewed"
+            "source, report these names to dgray's maintainers for review"
         )
     if len(machine.stack) != 1 or machine.marked:
-        raise PickleError("a pickle must leave exactly one value")
+        raise PickleError("a pickle must hold exactly one value, but this one does not")
     return machine.stack[0]
 
 
 class _Machine:
-    """The stack of pickle's virtual machine, without its powers."""
+    """Stack of pickle's virtual machine, which records calls instead of executing them."""
 
     def __init__(self, allowed: Collection[str], with_persistent: bool) -> None:
         self.allowed, self.with_persistent = allowed, with_persistent
@@ -130,7 +131,7 @@ class _Machine:
         }
 
     def run(self, file: BinaryIO) -> None:
-        """Until the end of the pickle."""
+        """Process all opcodes of the pickle."""
         for opcode, argument, _ in pickletools.genops(file):
             self._step(opcode.name, argument)
 
@@ -177,7 +178,7 @@ class _Machine:
 
     def _append(self, values: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
-            raise TypeError("only a list can be appended to")
+            raise TypeError("a value can be appended only to a list")
         self.stack[-1].extend(values)
 
     def _dict(self) -> None:
@@ -194,14 +195,14 @@ class _Machine:
         if isinstance(target, Call):
             target = target.items
         if not isinstance(target, dict) or len(values) % 2:
-            raise TypeError("only a dictionary can be given items")
+            raise TypeError("items can be set only on a dictionary")
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[_key(key)] = value
 
     def _add_items(self) -> None:
         values = self._to_mark()
         if not isinstance(self.stack[-1], set):
-            raise TypeError("only a set can be added to")
+            raise TypeError("values can be added only to a set")
         self.stack[-1].update(map(_key, values))
 
     def _stack_global(self) -> None:
@@ -211,10 +212,10 @@ class _Machine:
         self._global(module, name)
 
     def _global(self, module: str, name: str) -> None:
-        what = Global(module, name)
-        if str(what) not in self.allowed:
-            self.refused.add(str(what)[:200])
-        self.stack.append(what)
+        reference = Global(module, name)
+        if str(reference) not in self.allowed:
+            self.refused.add(str(reference)[:200])
+        self.stack.append(reference)
 
     def _call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
@@ -225,12 +226,12 @@ class _Machine:
     def _build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], Call):
-            raise TypeError("only what was called can be given a state")
+            raise TypeError("a state can be set only on the result of a call")
         self.stack[-1].state = state
 
     def _persistent(self) -> None:
         if not self.with_persistent:
-            raise ValueError("a reference to something outside of the pickle")
+            raise ValueError("a reference to an object outside of the pickle")
         self.stack.append(Persistent(self.stack.pop()))
 
 

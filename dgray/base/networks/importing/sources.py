@@ -1,7 +1,7 @@
-"""Where networks come from: a file, an https address, or a published network's short name.
+"""Sources of networks: a file, an https address, or the short name of a published network.
 
-Downloads go to a cache, once. The sha256 of a file is recorded beside it at first use and checked
-ever after. Knows files and addresses; not torch.
+Downloads are cached. The SHA-256 of a file is recorded beside it at its first use and checked at
+every later one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
+
+from typing_extensions import override
 
 from dgray.credentials import without_credentials
 from dgray.errors import SourceError
@@ -45,14 +47,14 @@ TIMEOUT = 60  # seconds without an answer
 
 
 class Response(Protocol):
-    """The part of an answer that a download needs."""
+    """Response to an HTTP request."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes of the body; none at its end."""
+        """Return at most ``size`` bytes of the body; none at its end."""
         ...
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         ...
 
 
@@ -60,26 +62,26 @@ OpenUrl = Callable[[str], Response]
 
 
 def open_https(url: str) -> Response:
-    """Ask for ``url``; whatever redirects there are must stay with https."""
+    """Request ``url``; redirects must lead to https addresses."""
     opener = urllib.request.build_opener(_HttpsOnly)
     response: Response = opener.open(url, timeout=TIMEOUT)
     return response
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Refuses to be sent away from https."""
+    """Handler of redirects that refuses other protocols than https."""
 
+    @override
     def redirect_request(self, *arguments: object) -> urllib.request.Request | None:
-        """See the class of the standard library; the last argument is the new address."""
-        url = str(arguments[-1])
+        url = str(arguments[-1])  # the new address
         if urlsplit(url).scheme != "https":
-            shown = without_credentials(url)  # a signature, often
+            shown = without_credentials(url)  # it often has a signature
             raise urllib.error.URLError(f"redirected to {shown}, which is not https")
         return super().redirect_request(*arguments)  # type: ignore[arg-type]
 
 
 def default_cache() -> Path:
-    """$DGRAY_CACHE/networks, or dgray/networks in the user's cache."""
+    """Return $DGRAY_CACHE/networks, or dgray/networks in the user's cache folder."""
     if own := os.environ.get("DGRAY_CACHE"):
         return Path(own).expanduser() / "networks"
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dgray" / "networks"
@@ -90,20 +92,20 @@ def locate(
     *,
     cache: Path | None,
     sha256: str | None,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     open_url: OpenUrl = open_https,
 ) -> Path:
-    """The file of a network, downloaded if it must be, and known to be the one it was.
+    """Return the file of a network, downloaded if necessary, after a check of its SHA-256.
 
     Args:
         source: path of a file, https address, or one of ``SHORT_NAMES``.
         cache: folder of downloads; None: ``default_cache()``.
-        sha256: what the file must have, 64 hexadecimal digits; None: what it had at first use.
-        tell: hears of downloads, licences and records.
-        open_url: asks for an address.
+        sha256: expected SHA-256, 64 hexadecimal digits; None: that of the first use.
+        log: called with messages about downloads, licences and records.
+        open_url: opens an address.
 
     Raises:
-        SourceError: there is no such file, it could not be downloaded, or it is another one.
+        SourceError: the file does not exist, cannot be downloaded, or has another SHA-256.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise SourceError(f"sha256 must be 64 hexadecimal digits, not {sha256!r}")
@@ -112,22 +114,22 @@ def locate(
         path = Path(source).expanduser()
         if not path.is_file():
             raise SourceError(_missing(source))
-        _check(path, sha256_of(path), sha256, tell)
+        _check(path, sha256_of(path), sha256, log)
         return path
     if urlsplit(url).scheme != "https" and open_url is open_https:
         raise SourceError(f"an address must begin with https://, not {without_credentials(url)}")
     path = (default_cache() if cache is None else cache) / _file_name(url)
     if not path.is_file():
         if source in SHORT_NAMES:
-            tell(LICENCE)
-        tell(f"downloading {without_credentials(url)} to {path}")
+            log(LICENCE)
+        log(f"downloading {without_credentials(url)} to {path}")
         _download(url, path, open_url, sha256)
-    _check(path, sha256_of(path), sha256, tell)
+    _check(path, sha256_of(path), sha256, log)
     return path
 
 
 def _file_name(url: str) -> str:
-    """The name at the end of an address, made unique by a hash of the whole."""
+    """Return the last part of an address, made unique by a hash of the whole."""
     name = Path(unquote(urlsplit(url).path)).name or "network"
     plain = re.sub("[^A-Za-z0-9._-]", "_", name)
     return f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{plain}"
@@ -140,9 +142,9 @@ def _download(url: str, path: Path, open_url: OpenUrl, pinned: str | None) -> No
             shutil.copyfileobj(response, file)
         finally:
             response.close()
-        expected = getattr(response, "length", None)  # what an HTTP answer still owes
-        if expected:
-            raise OSError(f"the answer ended {expected} bytes early")
+        missing = getattr(response, "length", None)  # bytes of the body that were not received
+        if missing:
+            raise OSError(f"the response ended {missing} bytes early")
         if pinned is not None:
             file.flush()
             _compare(without_credentials(url), sha256_of(Path(file.name)), pinned)
@@ -151,45 +153,46 @@ def _download(url: str, path: Path, open_url: OpenUrl, pinned: str | None) -> No
         write_atomically(path, write)
     except (OSError, http.client.HTTPException) as error:
         raise SourceError(
-            f"{without_credentials(url)} could not be downloaded ({error}); without a network, "
-            f"download it elsewhere and name the file instead, or put it at {path}"
+            f"{without_credentials(url)} could not be downloaded ({error}); without internet "
+            f"access, download it elsewhere and save it as {path}, or use its path"
         ) from error
 
 
-def _check(path: Path, found: str, pinned: str | None, tell: Callable[[str], None]) -> None:
-    """Compare with the pin and with the record; make the record if there is none."""
+def _check(path: Path, digest: str, pinned: str | None, log: Callable[[str], None]) -> None:
+    """Compare the SHA-256 with the pinned and the recorded one; record it if none is."""
     if pinned is not None:
-        _compare(path, found, pinned)
+        _compare(path, digest, pinned)
     record = path.with_name(path.name + RECORD_SUFFIX)
     try:
         recorded = record.read_text(encoding="ascii").split()[0]
     except FileNotFoundError:
-        _record(record, path, found, tell)
+        _record(record, path, digest, log)
         return
     except (IndexError, UnicodeDecodeError) as error:
-        raise SourceError(f"{record} must hold a sha256, but does not; remove it") from error
-    if recorded.lower() != found:
+        raise SourceError(f"{record} must hold a SHA-256, but does not; remove it") from error
+    if recorded.lower() != digest:
         raise SourceError(
-            f"{path} must stay as it was at first use: sha256 {recorded} is recorded in {record}, "
-            f"but it has {found}. If it was replaced on purpose, remove {record}"
+            f"{path} must not change after its first use: {record} holds the SHA-256 {recorded}, "
+            f"but it is now {digest}; restore the file, or remove {record} if the change is "
+            "intended"
         )
 
 
-def _record(record: Path, path: Path, found: str, tell: Callable[[str], None]) -> None:
+def _record(record: Path, path: Path, digest: str, log: Callable[[str], None]) -> None:
     try:
-        # the format of sha256sum, which can check it
-        write_atomically(record, lambda file: file.write(f"{found}  {path.name}\n".encode()))
+        # in the format of sha256sum
+        write_atomically(record, lambda file: file.write(f"{digest}  {path.name}\n".encode()))
     except OSError as error:
-        tell(f"sha256 {found} of {path} cannot be recorded beside it ({error}); pin it")
+        log(f"the SHA-256 {digest} of {path} cannot be recorded ({error}); pin it instead")
     else:
-        tell(f"sha256 {found} of {path} recorded in {record.name}")
+        log(f"SHA-256 {digest} of {path} recorded in {record.name}")
 
 
-def _compare(what: object, found: str, pinned: str) -> None:
-    if found != pinned.lower():
+def _compare(source: object, digest: str, pinned: str) -> None:
+    if digest != pinned.lower():
         raise SourceError(
-            f"{what} must have the pinned sha256 {pinned.lower()}, but it has {found}; get the "
-            "right file, or pin this one if you trust it"
+            f"{source} must have the pinned SHA-256 {pinned.lower()}, but has {digest}; download "
+            "the file again, or pin its SHA-256 if you trust it"
         )
 
 
@@ -197,6 +200,6 @@ def _missing(source: str) -> str:
     near = difflib.get_close_matches(source, SHORT_NAMES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"short names: {', '.join(SHORT_NAMES)}"
     return (
-        f"a network must be a file, an https address or a short name; there is no file {source}; "
-        f"{hint}"
+        f"a network must be a file, an https address or a short name, but there is no file "
+        f"{source}; {hint}"
     )

@@ -1,7 +1,6 @@
 """Networks on disk: safetensors with a JSON file beside it, or EDM's pickles.
 
-OUT.safetensors holds the state dict, OUT.json the architecture and where it comes from. Knows
-torch and files.
+OUT.safetensors holds the state dict, OUT.json the architecture and the origin of the network.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from dgray.errors import NetworkFileError
 from dgray.files import sha256_of, write_atomically
 
 PICKLE, SAFETENSORS, DESCRIPTION = ".pkl", ".safetensors", ".json"
-SHOWN = 3  # differences told in an error
+SHOWN = 3  # differences that an error lists
 
 
 @dataclass(frozen=True)
 class StoredNetwork:
-    """A network in memory, not yet a module.
+    """Architecture and weights of a network.
 
     Attributes:
-        architecture: what to build.
+        architecture: of the network.
         state: weights and buffers by name.
-        origin: what is known of where it comes from, for the JSON file.
+        origin: facts about its origin, for the JSON file.
     """
 
     architecture: EdmArchitecture
@@ -64,7 +63,7 @@ def read_network(path: Path) -> StoredNetwork:
     if path.suffix != SAFETENSORS:
         raise NetworkFileError(
             f"a network must be a {SAFETENSORS} file with a {DESCRIPTION} file beside it, or a "
-            f"{PICKLE} file of EDM, not {path}"
+            f"{PICKLE} file of EDM, but got {path}"
         )
     description = path.with_suffix(DESCRIPTION)
     try:
@@ -79,10 +78,10 @@ def read_network(path: Path) -> StoredNetwork:
 
 
 def write_network(path: Path, network: StoredNetwork) -> None:
-    """Write ``path`` (.safetensors) and the JSON file beside it, each whole or not at all.
+    """Write ``path`` (.safetensors) and the JSON file beside it, each atomically.
 
     Raises:
-        NetworkFileError: another kind of path, or weights that are not those of the architecture.
+        NetworkFileError: the suffix is another, or the weights do not match the architecture.
     """
     if path.suffix != SAFETENSORS:
         raise NetworkFileError(f"the file to write must end in {SAFETENSORS}, not {path.name}")
@@ -100,18 +99,18 @@ def write_network(path: Path, network: StoredNetwork) -> None:
 
 
 def build_module(network: StoredNetwork) -> Preconditioned:
-    """The module with these weights, in float32, on the CPU.
+    """Build the module with these weights, in float32, on the CPU.
 
     Raises:
-        NetworkFileError: names, shapes or kinds of weights are not those of the architecture.
+        NetworkFileError: names, shapes or types of weights do not match the architecture.
     """
     module = _blank(network)
     expected = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
-    found = {name: tuple(weight.shape) for name, weight in network.state.items()}
+    stored = {name: tuple(weight.shape) for name, weight in network.state.items()}
     wrong = [
-        f"{name}: {found.get(name, 'missing')} instead of {expected.get(name, 'nothing')}"
-        for name in {**expected, **found}
-        if found.get(name) != expected.get(name)
+        f"{name}: {stored.get(name, 'missing')} instead of {expected.get(name, 'nothing')}"
+        for name in {**expected, **stored}
+        if stored.get(name) != expected.get(name)
     ] + [name for name, weight in network.state.items() if not weight.is_floating_point()]
     if wrong:
         raise NetworkFileError(
@@ -135,14 +134,14 @@ def build_denoiser(network: StoredNetwork, device: torch.device | str = "cpu") -
 
 
 def _blank(network: StoredNetwork) -> Preconditioned:
-    """The module without weights, if its description is in proportion to the weights there are."""
+    """Build the module without weights, unless its description claims far too many of them."""
     blocks, weights = network.architecture.num_blocks, len(network.state)
     if blocks > weights:
         raise NetworkFileError(
             f"{blocks} blocks must have as many weights, but there are {weights}"
         )
     try:
-        with torch.device("meta"):  # neither memory nor time for initial weights
+        with torch.device("meta"):  # without memory and time for initial weights
             return network.architecture.build()
-    except (RuntimeError, ArithmeticError, LookupError) as error:  # of sizes that cannot be
+    except (RuntimeError, ArithmeticError, LookupError) as error:  # sizes that no layer can have
         raise NetworkFileError(f"no network has such an architecture: {error}") from error

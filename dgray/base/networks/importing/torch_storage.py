@@ -1,9 +1,10 @@
-"""Tensors as torch pickled them in a plain pickle, read without torch's loader.
+"""Reader of tensors in a plain pickle, without torch's loader.
 
-Such a storage is a blob of ``torch.save``'s format before its zip files: five pickles (a magic
-number, 1001, facts of the machine, a reference to the storage, its key), a count, raw
-little-endian numbers. torch's own ``_load_from_bytes`` runs a second, unlocked unpickler on it;
-this does not.
+Such a storage is in the format of ``torch.save`` before its zip files: five pickles (a magic
+number, 1001, facts about the machine, a reference to the storage, its key), a count, raw
+little-endian numbers. torch's ``_load_from_bytes`` executes what these pickles request;
+``torch.load(weights_only=True)`` accepts more than a storage, allocates the memory that a file
+claims, and could execute code before torch 2.10 (CVE-2025-32434, CVE-2026-24747).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dgray.errors import PickleError
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of torch.save
 PROTOCOL_VERSION = 1001
 COUNT = struct.Struct("<q")
-MOST_DIMENSIONS = 8  # of a tensor; those of networks have 4
+MAX_DIMENSIONS = 8  # of a tensor; weights of networks have 4
 STORAGES: Mapping[str, torch.dtype] = MappingProxyType(
     {
         "torch.FloatStorage": torch.float32,
@@ -46,27 +47,27 @@ TENSOR_GLOBALS = frozenset({LOAD_FROM_BYTES, REBUILD_TENSOR, REBUILD_PARAMETER})
 
 
 def read_storage(blob: bytes) -> Tensor:
-    """The numbers of a storage, as a vector on the CPU wherever they were before.
+    """Return the numbers of a storage of any device, as a vector on the CPU.
 
     Raises:
-        PickleError: not such a blob, or one that asks for more than a plain storage.
+        PickleError: the bytes are not exactly one plain storage.
     """
     file = io.BytesIO(blob)
     if read_inert(file, allowed=()) != MAGIC_NUMBER:
-        raise PickleError("a storage must begin with torch's magic number; it does not")
+        raise PickleError("a storage must begin with torch's magic number, but this one does not")
     version = read_inert(file, allowed=())
     machine = read_inert(file, allowed=())
     if version != PROTOCOL_VERSION or not isinstance(machine, dict):
-        raise PickleError(f"a storage must be of version {PROTOCOL_VERSION}; it is not")
+        raise PickleError(f"a storage must have version {PROTOCOL_VERSION}, but this one does not")
     if machine.get("little_endian") is not True:
-        raise PickleError("a storage must be little-endian")
+        raise PickleError("a storage must be little-endian, but this one is not")
     reference = read_inert(file, allowed=STORAGES, with_persistent=True)
     dtype, key, count = _reference(reference)
     if read_inert(file, allowed=()) != [key]:
-        raise PickleError("a storage must list its own key and no other")
+        raise PickleError("a storage must list its own key only, but this one does not")
     start = file.tell()
     if len(blob) < start + COUNT.size or COUNT.unpack_from(blob, start) != (count,):
-        raise PickleError(f"a storage must repeat its count of {count} numbers before them")
+        raise PickleError(f"a storage must state its count of {count} numbers twice, but does not")
     data = memoryview(blob)[start + COUNT.size :]
     if len(data) != count * dtype.itemsize:
         raise PickleError(
@@ -74,30 +75,30 @@ def read_storage(blob: bytes) -> Tensor:
             f"but {len(data)} follow"
         )
     if dtype == torch.bool and not set(bytes(data)) <= {0, 1}:
-        raise PickleError("truth values must be 0 or 1")
+        raise PickleError("Boolean values must be 0 or 1, but some are not")
     if not count:
-        raise PickleError("a storage must not be empty")
+        raise PickleError("a storage must hold numbers, but this one is empty")
     return torch.frombuffer(bytearray(data), dtype=dtype)
 
 
 def _reference(reference: Any) -> tuple[torch.dtype, str, int]:
-    """Element type, key and count of ('storage', type, key, location, count, view)."""
+    """Return type, key and count of ('storage', type, key, location, count, view)."""
     match reference:
         case Persistent(identity=("storage", Global() as kind, str(key), str(), int(count), None)):
             return STORAGES[str(kind)], key, count
-    raise PickleError("a storage must be one plain storage of torch, and no view of one")
+    raise PickleError("a storage must be a plain one of torch and not a view, but this one is not")
 
 
 def read_tensor(call: Any) -> Tensor:
-    """The tensor, or parameter, that ``call`` would rebuild; it covers its whole storage.
+    """Return the tensor, or parameter, that ``call`` would rebuild.
 
     Raises:
-        PickleError: no tensor, or one of other strides, offset or size than its storage.
+        PickleError: not a tensor, or one that is not its whole storage in row-major order.
     """
     if _is(call, REBUILD_PARAMETER) and call.arguments:
         call = call.arguments[0]
     if not _is(call, REBUILD_TENSOR):
-        raise PickleError(f"a weight must be a tensor, not {_words(call)}")
+        raise PickleError(f"a weight must be a tensor, not {_name(call)}")
     match call.arguments[:4]:
         case (Call(arguments=(bytes(blob),)) as storage, int(offset), tuple(size), tuple(stride)):
             if _is(storage, LOAD_FROM_BYTES):
@@ -108,18 +109,19 @@ def read_tensor(call: Any) -> Tensor:
 
 
 def _check_view(count: int, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> None:
-    """Refuse all but the whole storage; what a file claims is not even printed unless it is short.
+    """Accept only the whole storage in row-major order.
 
-    Tuples within tuples that share their entries take no room, but their text could fill memory.
+    Sizes are printed only once they are known to be numbers: nested tuples that share their
+    entries take no memory, but their text could fill it.
     """
     plain = all(type(n) is int and 0 <= n < 2**63 for n in (*size, *stride, abs(offset)))
-    if len(size) != len(stride) or len(size) > MOST_DIMENSIONS or not plain:
+    if len(size) != len(stride) or len(size) > MAX_DIMENSIONS or not plain:
         raise PickleError(
-            f"a tensor must have as many sizes as strides, at most {MOST_DIMENSIONS}, all of them "
-            "whole numbers that are not negative; this one has not"
+            f"a tensor must have as many sizes as strides, at most {MAX_DIMENSIONS}, all of them "
+            "whole numbers >= 0, but this one does not"
         )
     expected = [math.prod(size[i + 1 :]) for i in range(len(size))]
-    # where there is one entry, or none, no stride is ever taken
+    # the stride of a dimension with at most one entry has no meaning
     fits = all(
         step == whole or length <= 1
         for length, step, whole in zip(size, stride, expected, strict=True)
@@ -127,7 +129,7 @@ def _check_view(count: int, offset: int, size: tuple[Any, ...], stride: tuple[An
     if offset != 0 or math.prod(size) != count or not fits:
         raise PickleError(
             f"a tensor must be its whole storage in row-major order, but one of size {size}, "
-            f"strides {stride} and offset {offset} was asked of {count} numbers"[:400]
+            f"strides {stride} and offset {offset} has a storage of {count} numbers"[:400]
         )
 
 
@@ -135,5 +137,5 @@ def _is(value: Any, name: str) -> bool:
     return isinstance(value, Call) and str(value.function) == name
 
 
-def _words(value: Any) -> str:
+def _name(value: Any) -> str:
     return str(value.function) if isinstance(value, Call) else type(value).__name__
