@@ -45,14 +45,15 @@ def _run(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dgray.checkpoint",
-        description="Import a published network, or describe the network of a file; no code in the file is executed.",
+        description="Import a published network, or describe the network of a file. No code in "
+        "the file is executed.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     source = "file, https address or short name (edm-cifar10-32x32-uncond-vp, ...)"
-    command = commands.add_parser("import", help="EDM's pickle to safetensors and JSON")
+    command = commands.add_parser("import", help="convert EDM's pickle to safetensors and JSON")
     command.add_argument("source", metavar="FILE.pkl", help=source)
     command.add_argument("out", type=Path, metavar="OUT.safetensors")
-    command = commands.add_parser("info", help="architecture and size")
+    command = commands.add_parser("info", help="print architecture and size")
     command.add_argument("source", metavar="FILE", help=source)
     return parser
 
