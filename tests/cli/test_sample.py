@@ -92,7 +92,7 @@ def test_existing_samples_are_kept_and_broken_ones_drawn_again(run: Path, tmp_pa
     assert sample(run, out, "--num-samples", "4") == 0
     assert (out / "000002.png").read_bytes() == whole
     with Image.open(out / "000001.png") as picture:
-        assert np.asarray(picture).max() == 7  # it was there: not drawn again
+        assert np.asarray(picture).max() == 7  # not drawn again
 
 
 def test_the_weight_changes_samples_and_models_are_not_mixed(
@@ -200,7 +200,7 @@ def test_a_base_is_sampled_without_a_run(tmp_path: Path) -> None:
     assert main([*arguments, "--out", str(tmp_path / "a.npz")]) == 0
     images = np.load(tmp_path / "a.npz")["arr_0"]
     assert images.shape == (3, 8, 8, 3)
-    # By hand: one Heun step down from 80, EDM's levels, the same noise.
+    # Independent reference: Heun steps at EDM's noise levels, from the same noise.
     from dgray.diffusion.noise import philox_noise
 
     base = build_denoiser(read_network(path))

@@ -143,7 +143,7 @@ def test_help_and_plan_import_no_torch_or_ray_and_start_nothing(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--set", "fit.epohcs=3"], "did you mean 'epochs'"),
         (["--set", "fit.epochs=-1", "--set", "seed=x"], "seed"),
@@ -151,11 +151,11 @@ def test_help_and_plan_import_no_torch_or_ray_and_start_nothing(tmp_path: Path) 
     ],
 )
 def test_an_invalid_study_or_command_is_refused_with_status_2(
-    arguments: list[str], words: str, tmp_path: Path
+    arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     done = study(tmp_path, *arguments)
     assert done.returncode == 2
-    assert words in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -201,9 +201,9 @@ def test_credentials_on_the_command_line_are_refused_and_not_repeated(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(STUDY)
     assert main(["tiny.yaml", *arguments]) == 2
-    told = "".join(capfd.readouterr())
-    assert f"{shown}: an address on the command line must not hold credentials" in told
-    assert "hunter2" not in told
+    messages = "".join(capfd.readouterr())
+    assert f"{shown}: an address on the command line must not hold credentials" in messages
+    assert "hunter2" not in messages
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.yaml"]
 
 
@@ -214,9 +214,9 @@ def test_a_folder_with_another_study_is_refused_with_status_2(
     open_run(other, tmp_path / "runs" / "tiny", fresh=False).close()
     monkeypatch.chdir(tmp_path)
     assert main(["tiny.yaml", "--engine", "local"]) == 2
-    told = capfd.readouterr().err
-    assert "fit.objective: oracle there, ['cross_entropy', 'oracle'] here" in told
-    assert "Traceback" not in told
+    messages = capfd.readouterr().err
+    assert "fit.objective: oracle there, ['cross_entropy', 'oracle'] here" in messages
+    assert "Traceback" not in messages
 
 
 def test_failed_trials_give_status_1_and_failed_rows(
@@ -226,12 +226,12 @@ def test_failed_trials_give_status_1_and_failed_rows(
     command(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert main(["tiny.yaml", "--engine", "local", *diverging]) == 1
-    told = capfd.readouterr().out
-    assert f"8 of {NUM_ROWS} rows are missing" in told
+    messages = capfd.readouterr().out
+    assert f"8 of {NUM_ROWS} rows are missing" in messages
     rows = RunFolder(tmp_path / "runs" / "tiny").rows()
     assert (rows.status == "failed").sum() == 8
     (reason,) = set(rows[rows.status == "failed"].reason)
-    assert f"FAILED cross_entropy: {reason}" in told
+    assert f"FAILED cross_entropy: {reason}" in messages
     assert outcomes(tmp_path / "runs" / "tiny") == ["incomplete"]
 
 
@@ -305,8 +305,8 @@ def test_a_report_that_was_interrupted_is_completed_next_time(
         patch.setattr(Figure, "savefig", interrupted)
         assert main(arguments) == 130
     assert len(drawn) == figure
-    told = capsys.readouterr().err
-    assert told.endswith(
+    messages = capsys.readouterr().err
+    assert messages.endswith(
         f"To resume: python -m dgray.study {' '.join(arguments)} --out runs/tiny\n"
     )
     run = Path("runs/tiny")

@@ -55,24 +55,24 @@ def test_a_study_is_resumed_if_it_is_written_differently() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("override", "message"),
     [
         ("seed=3", "seed: 0 there, 3 here"),
         ("discriminator.width=[8,32]", "discriminator.width: [8, 16] there, [8, 32] here"),
         ("resources.cpus_per_trial=2", "resources.cpus_per_trial: 1 there, 2 here"),
     ],
 )
-def test_another_study_is_refused_with_the_differences(override: str, words: str) -> None:
+def test_another_study_is_refused_with_the_differences(override: str, message: str) -> None:
     open_run(plan(), None, fresh=False).close()
     lock = Path("runs/tiny/study.lock.yaml")
     before = lock.read_bytes()
     with pytest.raises(RunRefusedError) as refused:
         open_run(plan(override), None, fresh=False)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert "--fresh" in str(refused.value)
     assert "--out" in str(refused.value)
     assert lock.read_bytes() == before
-    open_run(plan(), None, fresh=False).close()  # the refused one did not keep the lock
+    open_run(plan(), None, fresh=False).close()  # the refused run has released the lock
 
 
 def test_fresh_uses_a_new_folder_and_keeps_the_old_one() -> None:

@@ -77,10 +77,10 @@ def test_rows_of_another_version_are_refused_and_not_changed(package: str) -> No
     before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
     with pytest.raises(RunRefusedError) as refused:
         resume()
-    told = str(refused.value)
-    assert told.startswith("runs/tiny: rows of different versions are never mixed")
-    assert f"{package} 0.0.7 there, {versions[package]} here" in told
-    assert f"Install {package}==0.0.7, or start a new run beside it with --fresh" in told
+    message = str(refused.value)
+    assert message.startswith("runs/tiny: rows of different versions are never mixed")
+    assert f"{package} 0.0.7 there, {versions[package]} here" in message
+    assert f"Install {package}==0.0.7, or start a new run beside it with --fresh" in message
     after = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file()}
     assert {p: c for p, c in after.items() if p.name != ".lock"} == {
         p: c for p, c in before.items() if p.name != ".lock"
@@ -102,10 +102,12 @@ def test_a_later_format_is_neither_resumed_nor_read(
 ) -> None:
     begin()
     rewrite(format=RUN_FORMAT + 1, versions={"dgray": "99.0"})
-    words = rf"has format {RUN_FORMAT + 1} \(dgray 99.0\).* up to {RUN_FORMAT}; install dgray 99.0"
-    with pytest.raises(RunRefusedError, match=words):
+    message = (
+        rf"has format {RUN_FORMAT + 1} \(dgray 99.0\).* up to {RUN_FORMAT}; install dgray 99.0"
+    )
+    with pytest.raises(RunRefusedError, match=message):
         resume()
-    with pytest.raises(RunRefusedError, match=words), reading(RUN):
+    with pytest.raises(RunRefusedError, match=message), reading(RUN):
         pass
     assert report.main([str(RUN)]) == 2
     assert "install dgray 99.0" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def load(folder: Path, *overrides: str, text: str = STUDY) -> Study:
 
 
 def value(trial: Trial, epoch: int, weight: float) -> float:
-    """Least at learning rate 1e-3, width 20, weight 1, and at the last epoch."""
+    """Metric, minimal at learning rate 1e-3, width 20, weight 1 and the last epoch."""
     config = trial.config
     rate = math.log10(config.fit.learning_rate) + 3
     width = math.log(config.discriminator.width / 20)
@@ -52,7 +52,7 @@ def analytic_trial(
     *,
     resume: tuple[int, bytes] | None = None,
 ) -> Iterator[CheckpointResult]:
-    """As ``run_trial``."""
+    """Replacement of ``run_trial``."""
     for epoch in trial.epochs:
         if resume is None or epoch > resume[0]:
             yield result(trial, epoch)
@@ -99,7 +99,7 @@ def row(
 
 
 def finish(folder: RunFolder, trial: Trial, **columns: Any) -> None:
-    """All rows of a trial."""
+    """Write all rows of a trial."""
     for epoch in trial.epochs:
         folder.write_result(result(trial, epoch, **columns))
 
@@ -109,9 +109,9 @@ def base_of(study: Study) -> tuple[Trial, ...]:
 
 
 def run_search(plan: Plan, folder: RunFolder, *, points: int | None = None) -> Schedule:
-    """A session of a study, one trial at a time, that ends after so many points.
+    """Run a session of a study that ends after a number of points, one trial at a time.
 
-    A width is its trial's number of parameters.
+    ``num_parameters`` of a trial is its width.
     """
     schedule = build_schedule(plan, folder)
     count = 0

@@ -96,7 +96,7 @@ def test_points_in_rounds_do_not_depend_on_order_or_restarts(sampler: str, tmp_p
         overrides += ["discriminator.width={int: [8, 10]}"]
     study = load(tmp_path, *overrides)
     sequences = []
-    for seed in range(3):
+    for seed in range(2):
         rng, folder = random.Random(seed), tmp_path / str(seed)
         search, run = start(study, folder)
         running: list[Trial] = []
@@ -105,7 +105,7 @@ def test_points_in_rounds_do_not_depend_on_order_or_restarts(sampler: str, tmp_p
                 running.append(trial)
             if not running:
                 break
-            if seed and rng.random() < 0.3:  # killed: what ran is begun again
+            if seed and rng.random() < 0.3:  # killed and restarted
                 search, run = start(study, folder)
                 running = []
                 continue
@@ -114,7 +114,7 @@ def test_points_in_rounds_do_not_depend_on_order_or_restarts(sampler: str, tmp_p
         sequences.append(points(study, folder))
         values = [(t.number, t.values) for t in told(study, folder)]
         assert [number for number, _ in values] == list(range(9))
-    assert sequences[0] == sequences[1] == sequences[2]
+    assert sequences[0] == sequences[1]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "qmc"])
@@ -215,7 +215,7 @@ def test_a_bad_trial_is_stopped_early_and_keeps_its_rows(
     stopping = f"search.early_stopping={{method: {method}, num_startup_trials: 2}}"
     study = load(tmp_path, stopping, f"search.rounds={rounds}", "search.num_trials=16")
     states = []
-    for _ in range(2):  # and again, from the events
+    for _ in range(2):  # the second time from the events
         search, run = start(study, tmp_path / "run")
         while (trial := search.ask()) is not None:
             for epoch in trial.epochs:
@@ -242,7 +242,7 @@ def test_early_stopping_in_rounds_does_not_depend_on_order_or_restarts(
     stopping = "search.early_stopping={method: median, num_startup_trials: 2}"
     study = load(tmp_path, stopping, "search.rounds=4", "search.num_trials=12")
     found, deaths = [], 0
-    for seed in range(4):
+    for seed in range(3):
         rng = random.Random(seed)
         search, run = start(study, tmp_path / str(seed))
         running: dict[str, Trial] = {}
@@ -253,7 +253,7 @@ def test_early_stopping_in_rounds_does_not_depend_on_order_or_restarts(
             trial = running[rng.choice(sorted(running))]
             epoch = run.missing_epochs(trial)[0]
             run.write_result(result(trial, epoch))
-            if seed and rng.random() < chance_of_death:  # its rows are there, but nobody heard
+            if seed and rng.random() < chance_of_death:  # killed before the rows are reported
                 search, run = start(study, tmp_path / str(seed))
                 running, deaths = {}, deaths + 1
             elif search.checkpoint(trial.id, epoch) or not run.missing_epochs(trial):
@@ -268,13 +268,13 @@ def test_early_stopping_in_rounds_does_not_depend_on_order_or_restarts(
                 rows.sort_values(list(rows)).to_dict("list"),
             )
         )
-    assert found[0] == found[1] == found[2] == found[3]
+    assert found[0] == found[1] == found[2]
     assert any(state == "PRUNED" for _, state, _, _ in found[0][0])
-    assert (deaths > 3) == (chance_of_death > 0)
+    assert (deaths > 2) == (chance_of_death > 0)
 
 
 def test_early_stopping_ignores_points_of_the_same_round(tmp_path: Path) -> None:
-    # A driver that dies while it writes down how a round ended leaves a part of it told.
+    # A driver that dies while it tells the outcomes of a round leaves some of them recorded.
     (cell,) = cells_of(load(tmp_path, "search.rounds=2"))
     verdicts = []
     for known in ({0: 1.0, 1: 3.0}, {0: 1.0, 1: 3.0, 2: 10.0}):
@@ -311,7 +311,7 @@ def test_cached_trials_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     search = CellSearch(study, cell, run, storage, recall)
     trial = search.ask()
     assert trial is not None
-    assert (len(recalled), recalled[-1]) == (7, trial.id)  # more than of a space that is used up
+    assert (len(recalled), recalled[-1]) == (7, trial.id)  # more than MAX_REPEATS
     assert run.missing_epochs(trial) == [trial.epochs[-1]]
     complete(search, run, trial)
     assert search.ask() is None
@@ -325,7 +325,7 @@ def test_the_time_budget_includes_earlier_sessions(tmp_path: Path) -> None:
     search, run = start(study, tmp_path / "run", lambda: float(next(ticks)))
     first = run_all(search, run)
     assert 1 <= len(first) <= 5
-    later = itertools.count(1000, 10)  # what is left of the budget is used up by one point
+    later = itertools.count(1000, 10)  # one point exceeds the rest of the budget
     search, run = start(study, tmp_path / "run", lambda: float(next(later)))
     assert len(run_all(search, run)) <= 1
 

@@ -29,14 +29,14 @@ from tests.search.analytic import finish, load, run_search
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 120.0  # seconds; it takes one or two
+PATIENCE = 120.0  # seconds; normally 1 to 2
 METRICS = "search.metrics={path_kl_change: minimize, num_parameters: minimize}"
 TWO_CELLS = "fit.objective=[cross_entropy, kl]"
 
 
 @contextmanager
 def served(journal: Path, log: Path) -> Iterator[str]:
-    """Address of a dashboard."""
+    """Serve a journal; yield the address of the dashboard."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -73,9 +73,9 @@ def api(address: str, path: str) -> Any:
 
 
 def studies(address: str) -> dict[str, int]:
-    """Name -> id of what the dashboard lists."""
-    found = api(address, "studies")["study_summaries"]
-    return {study["study_name"]: study["study_id"] for study in found}
+    """Ids of the listed studies by name."""
+    current = api(address, "studies")["study_summaries"]
+    return {study["study_name"]: study["study_id"] for study in current}
 
 
 def states(address: str, name: str) -> list[str]:
@@ -84,16 +84,16 @@ def states(address: str, name: str) -> list[str]:
     ]
 
 
-def wait_for_states(address: str, name: str, wanted: list[str]) -> None:
-    """The dashboard reads again at most every two seconds."""
+def wait_for_states(address: str, name: str, expected: list[str]) -> None:
+    """Wait for these states; the dashboard reads the journal every two seconds."""
     deadline = time.monotonic() + PATIENCE
-    while (found := states(address, name)) != wanted:
-        assert time.monotonic() < deadline, found
+    while (current := states(address, name)) != expected:
+        assert time.monotonic() < deadline, current
         time.sleep(0.2)
 
 
 def document_of(browser: str, address: str, folder: Path) -> str:
-    """The page after it has asked for its data and drawn it."""
+    """HTML of a page after its scripts have run."""
     options = [
         "--headless",
         "--disable-gpu",
@@ -121,7 +121,7 @@ def document_of(browser: str, address: str, folder: Path) -> str:
 
 
 def words_of(document: str) -> str:
-    """The text of a page."""
+    """Text of a page."""
     without = re.sub(r"<(style|script)\b.*?</\1>", " ", document, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", without)).split())
 
@@ -139,19 +139,21 @@ def test_a_browser_shows_trials_and_the_pareto_front(browser: str, tmp_path: Pat
         for shown in content["trials"]:
             change, size = shown["values"]
             assert shown["constraints"] == [size - 40]
-            told = {attribute["key"]: attribute["value"] for attribute in shown["user_attrs"]}
-            assert told["trial"].startswith("kl-")
-            assert told["epoch"] == "20"
-            assert float(told["guidance_weight"]) in (0.5, 1.0)
-            gap = float(told["held_out path_kl_change"]) - change
+            attributes = {
+                attribute["key"]: attribute["value"] for attribute in shown["user_attrs"]
+            }
+            assert attributes["trial"].startswith("kl-")
+            assert attributes["epoch"] == "20"
+            assert float(attributes["guidance_weight"]) in (0.5, 1.0)
+            gap = float(attributes["held_out path_kl_change"]) - change
             assert gap == pytest.approx(0.045)  # 0.05 on held-out data, 0.005 of the replicates
         page = f"{address}/dashboard/studies/{studies(address)['kl']}"
-        words = words_of(document_of(browser, page, tmp_path))
-        assert "kl (id=" in words
-        assert "Pareto Front" in words
-        assert "path_kl_change (validation)" in words  # axes of the plot, drawn
-        assert "num_parameters (validation)" not in words  # a cost has no split
-        _, _, best = words.partition("Best Trials")
+        text = words_of(document_of(browser, page, tmp_path))
+        assert "kl (id=" in text
+        assert "Pareto Front" in text
+        assert "path_kl_change (validation)" in text  # axes of the plot, drawn
+        assert "num_parameters (validation)" not in text  # a cost has no split
+        _, _, best = text.partition("Best Trials")
         on_front = {int(number) for number in re.findall(r"Trial (\d+) Objective Values", best)}
         assert on_front == {trial.number for trial in kl.best_trials}
         assert 0 < len(on_front) < 8

@@ -20,7 +20,7 @@ def _quiet() -> None:
 
 
 def session(path: Path, *values: float) -> optuna.Study:
-    """What a driver writes in one session."""
+    """Write what a driver writes in one session."""
     study = optuna.create_study(storage=open_journal(path), study_name="kl")
     for value in values:
         tell(study, value)
@@ -37,7 +37,7 @@ def tell(study: optuna.Study, value: float) -> None:
 
 
 def reader(path: Path) -> JournalStorage:
-    """As optuna-dashboard opens it."""
+    """Open the journal as optuna-dashboard does."""
     return JournalStorage(JournalFileBackend(str(path)))
 
 
@@ -93,8 +93,8 @@ def test_a_stale_lock_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     path = Path("runs/optuna.journal")
     path.parent.mkdir()
-    # Of a dashboard that was killed while it wrote; beside a relative path the link leads nowhere,
-    # and Optuna's own writers would wait for it for ever.
+    # Left by a dashboard that was killed while writing; with a relative path it never expires, and
+    # Optuna's own writers would wait for it forever.
     JournalFileSymlinkLock(str(path)).acquire()
     session(path, 1.0)
     session(path, 1.0, 2.0)

@@ -29,7 +29,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[tuple[str, int]]:
-    """Its address."""
+    """Address of the server."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -41,7 +41,7 @@ def s3_server() -> Iterator[tuple[str, int]]:
 def proxy(
     s3_server: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultyProxy]:
-    """What dgray takes for S3: the server behind a proxy, faultless until a test says else."""
+    """The S3 server behind a proxy, without faults until a test sets ``choose``."""
     with faulty_proxy(s3_server) as proxy:
         for name, value in ENVIRONMENT.items():
             monkeypatch.setenv(name, value)
@@ -51,7 +51,7 @@ def proxy(
 
 
 class Bucket:
-    """A bucket as another client than pyarrow sees it, past the proxy."""
+    """A bucket accessed with boto3, without the proxy."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -62,7 +62,7 @@ class Bucket:
         return f"s3://{self.name}/{path}"
 
     def objects(self, path: str = "a/tiny") -> dict[str, bytes]:
-        """By name relative to the run."""
+        """Objects by name relative to the run."""
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=f"{path}/"
         )
@@ -87,7 +87,7 @@ def bucket(s3_server: tuple[str, int], proxy: FaultyProxy) -> Bucket:
 
 @pytest.fixture
 def in_a_hurry(tmp_path: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short waits, in a folder with the study."""
+    """Short waiting times, in a folder with the study."""
     monkeypatch.setattr(lease_module, "LEASE_SECONDS", 4.0)
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.5)
     monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.2)

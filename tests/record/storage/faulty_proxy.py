@@ -20,15 +20,14 @@ _NOT_FORWARDED = {"connection", "keep-alive", "expect", "transfer-encoding", "co
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one request.
+    """Fault of one request.
 
     Attributes:
-        seconds: to wait before anything else.
-        status: answered instead of forwarding; 0: forward.
-        code: S3's word in that answer.
-        reset: close the connection hard ``before`` the server sees the request, or ``after`` it
-            did, when the client cannot know.
-        cut: send half of the answer's body, then reset.
+        seconds: delay before anything else.
+        status: of the response sent instead of forwarding; 0: forward.
+        code: of S3 in that response.
+        reset: reset the connection ``before`` or ``after`` the server receives the request.
+        cut: send half of the body of the response, then reset.
     """
 
     seconds: float = 0.0
@@ -42,7 +41,7 @@ Choose = Callable[[str, str], Fault | None]  # of method and path
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """Forwards to ``target``; ``choose`` may be replaced at any time."""
+    """Forwards requests to ``target``; ``choose`` returns the fault of a request."""
 
     daemon_threads = True
 
@@ -79,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: FaultyProxy
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def _serve(self) -> None:
         body = self._body()

@@ -19,7 +19,7 @@ from dgray.record.storage.store import Store
 from tests.record.storage.conftest import Bucket
 from tests.record.storage.faulty_proxy import Fault, FaultyProxy
 
-LEASE = 3.0  # the server's times are whole seconds
+LEASE = 3.0  # seconds; the server rounds times to seconds
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(bucket: Bucket) -
         take(bucket)
     assert f"process {os.getpid()} on {socket.gethostname()} (since 2" in str(refused.value)
     assert "--out" in str(refused.value)
-    assert len(claims(bucket)) == 1  # the refused one left none
+    assert len(claims(bucket)) == 1  # that of the refused driver was deleted
     assert first.lost is None
     first.release()
     assert claims(bucket) == []

@@ -36,7 +36,7 @@ def test_text_and_name_of_a_uri() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("hdfs://node/a", "not in hdfs://"),
         ("http://host/a", "s3://BUCKET/PATH"),
@@ -54,9 +54,9 @@ def test_text_and_name_of_a_uri() -> None:
     ],
 )
 def test_invalid_locations_are_refused_without_repeating_credentials(
-    text: str, words: str
+    text: str, message: str
 ) -> None:
     with pytest.raises(RunRefusedError) as refused:
         location(text)
-    assert words in str(refused.value)
+    assert message in str(refused.value)
     assert "hunter2" not in str(refused.value)

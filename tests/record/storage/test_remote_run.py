@@ -37,7 +37,7 @@ SECRETS = [ENVIRONMENT[name].encode() for name in ("AWS_ACCESS_KEY_ID", "AWS_SEC
 
 
 def on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that knows nothing of what this one did."""
+    """Use an empty cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path("another-cache").absolute()))
 
 
@@ -53,14 +53,14 @@ def without_time(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def in_a_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same study, undisturbed, in a folder."""
+    """The uninterrupted run of the study in a folder."""
     path = tmp_path_factory.mktemp("in-a-folder")
     return run_study_text(path, STUDY)
 
 
 @contextlib.contextmanager
 def driver(engine: str, uri: str) -> Iterator[subprocess.Popen[str]]:
-    """A driver in a process of its own, after its first trained checkpoint."""
+    """Start a driver in its own process; yield after its first trained checkpoint."""
     with subprocess.Popen(
         [sys.executable, "-m", "dgray.study", "tiny.yaml", "--engine", engine, "--out", uri],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -82,11 +82,11 @@ def resume_and_compare(
     in_a_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Elsewhere, over a bad network; the rows are those of the folder to the bit."""
+    """Resume elsewhere over a failing network; the rows equal those in the folder bit for bit."""
     before = bucket.objects()
     assert "run.json" in before
     done = {name for name in before if name.startswith("rows/")}
-    assert 0 < len(done) < 7  # of the base's one and three of either objective
+    assert 0 < len(done) < 7  # one of the base, three of each objective
     on_another_machine(monkeypatch)
     faults = iter(range(10**9))
     kinds = (Fault(status=500), Fault(reset="before"), Fault(reset="after"), Fault(seconds=0.2))
@@ -135,7 +135,7 @@ def test_a_killed_study_is_resumed_from_another_machine(
     bucket.put("tensorboard/gone/events", b"of an earlier report")
     assert report.main([uri]) == 0
     again = bucket.objects()
-    # Event files have the time in their names; of the earlier ones none is left.
+    # Names of event files contain the time; earlier event files were deleted.
     assert sorted(map(without_time, again)) == sorted(map(without_time, objects))
     assert again["report.parquet"] == objects["report.parquet"]
     assert f"report:      {uri}/report.html" in capfd.readouterr().out
@@ -211,6 +211,6 @@ def test_a_search_is_resumed_from_its_events_in_the_store(
     events = {n: json.loads(v) for n, v in bucket.objects().items() if n.startswith("search/")}
     for name, event in events.items():
         there = json.loads((tmp_path / "folder" / name).read_text())
-        timing = {"seconds": 0, "intermediate": {}}  # what this session saw, and when
+        timing = {"seconds": 0, "intermediate": {}}  # differ between sessions
         assert event | timing == there | timing
     assert len([name for name in events if name.endswith("-told.json")]) == 8

@@ -42,7 +42,9 @@ def test_a_failing_store_ends_the_study_with_a_message_and_no_partial_files(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(store_module, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 60.0)  # more than Ray takes to end a trial
+    monkeypatch.setattr(
+        lease_module, "LEASE_SECONDS", 60.0
+    )  # longer than Ray needs to end a trial
     Path("tiny.yaml").write_text(STUDY.replace("[2, 300, 800]", "[2]").replace("800", "2"))
     failed = False
 
@@ -94,8 +96,8 @@ def test_a_second_driver_of_a_store_is_refused(
 ) -> None:
     first = open_run(plan_of(STUDY), location(bucket.uri()), fresh=False)
     assert study.main(["tiny.yaml", "--engine", "local", "--out", bucket.uri()]) == 2
-    told = capfd.readouterr().err
-    assert f"one driver at a time, and this one is locked by process {os.getpid()} on " in told
+    messages = capfd.readouterr().err
+    assert f"one driver at a time, and this one is locked by process {os.getpid()} on " in messages
     assert first.lost is None
     first.close()
 
@@ -111,17 +113,17 @@ def test_a_driver_that_loses_its_lease_stops_writing(
                 bucket.client.delete_object(Bucket=bucket.name, Key=f"a/tiny/{name}")
             taken.append(time.monotonic())
             while not taken[1:]:
-                time.sleep(0.05)  # until the driver notices: an interrupt ends this
+                time.sleep(0.05)  # until the driver is interrupted
 
     monkeypatch.setattr("dgray.cli.session.Progress.observe", lambda self, event: take_over(event))
     assert study.main(["tiny.yaml", "--engine", "local", "--out", bucket.uri()]) == 1
     assert "lease was not renewed in time or was taken over" in capfd.readouterr().err
     sessions = json.loads(bucket.objects()["provenance.json"])["sessions"]
-    assert sessions[-1]["outcome"] == "running"  # not written after the loss
+    assert sessions[-1]["outcome"] == "running"  # not written after the lease was lost
 
 
 @pytest.mark.parametrize(
-    ("uri", "fault", "words"),
+    ("uri", "fault", "message"),
     [
         ("s3://no-such-bucket-at-all/x", None, "there is no such bucket"),
         ("BUCKET", Fault(status=403, code="AccessDenied"), "the store refuses"),
@@ -133,7 +135,7 @@ def test_a_driver_that_loses_its_lease_stops_writing(
 def test_an_unreachable_place_is_refused_before_anything_is_started(
     uri: str,
     fault: Fault | None,
-    words: str,
+    message: str,
     bucket: Bucket,
     proxy: FaultyProxy,
     monkeypatch: pytest.MonkeyPatch,
@@ -143,12 +145,12 @@ def test_an_unreachable_place_is_refused_before_anything_is_started(
     proxy.choose = lambda method, path: fault
     place = bucket.uri() if uri == "BUCKET" else uri
     assert study.main(["tiny.yaml", "--engine", "local", "--out", place]) == 2
-    told = capfd.readouterr().err
-    assert words in told
-    assert len(told.splitlines()) == 1
-    assert "hunter2" not in told
+    messages = capfd.readouterr().err
+    assert message in messages
+    assert len(messages.splitlines()) == 1
+    assert "hunter2" not in messages
     assert report.main([place]) in (1, 2)
-    assert words in capfd.readouterr().err
+    assert message in capfd.readouterr().err
     assert bucket.objects() == {}
 
 

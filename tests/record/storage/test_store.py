@@ -45,7 +45,7 @@ def test_objects_are_read_back_as_written(bucket: Bucket) -> None:
     store = store_of(bucket)
     assert store.entries() == {}
     assert store.read("rows/a.parquet") is None
-    store.delete("rows/a.parquet")  # which is not there
+    store.delete("rows/a.parquet")  # does not exist
     contents = {"rows/a.parquet": b"\0rows", "run.json": b"", "big": bytes(range(256)) * 45056}
     assert len(contents["big"]) == BIG
     for name, content in contents.items():
@@ -143,7 +143,7 @@ def test_a_store_without_answers_fails_faster_the_second_time(
     assert str(failed.value).startswith(f"{bucket.uri()}: the store has failed for")
     assert "hunter2" not in str(failed.value)
     tried = len(proxy.done)
-    with pytest.raises(StoreError):  # what comes after does not wait as long again
+    with pytest.raises(StoreError):  # not retried as long as before
         store.write("rows/2", b"rows")
     assert len(proxy.done) - tried <= 2
     proxy.choose = lambda method, path: None
@@ -162,7 +162,7 @@ def test_a_server_that_never_answers(bucket: Bucket, monkeypatch: pytest.MonkeyP
 REFUSED = [
     (403, code, o) for code in ("AccessDenied", "SignatureDoesNotMatch") for o in OPERATIONS
 ]
-# An answer to HEAD has no body, and 400 alone could mean anything.
+# The response to HEAD has no body, and status 400 alone is ambiguous.
 REFUSED += [(400, "ExpiredToken", o) for o in ("entries", "write")]
 
 
