@@ -1,17 +1,16 @@
-"""``docs/study_file.md`` and ``docs/parquet_schema.md``, written from the models and from ``Row``.
+"""Generator of ``docs/study_file.md`` and ``docs/parquet_schema.md``.
 
-``python docs/generate.py`` writes them beside itself.
+``python docs/generate.py`` writes both, from the models of the study file and the columns of rows.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, JsonValue
@@ -22,20 +21,20 @@ from dgray.config.reading.axes import EVALUATION_AXES
 from dgray.config.reading.problem import FieldPath, dotted
 from dgray.config.reading.schema import NEVER_AXES, kind_of, members, sections_of, takes_axis
 from dgray.config.study import StudyConfig
-from dgray.record.row import Row
+from dgray.record.row import row_columns
 
 _SCALARS = {int: "integer", float: "number", str: "text", bool: "true or false"}
 _COLUMNS = {
-    int: "int64",
-    float: "float64",
-    str: "string",
-    bool: "bool",
-    list[float]: "list<float64>",
+    "int": "int64",
+    "float": "float64",
+    "text": "string",
+    "bool": "bool",
+    "floats": "list<float64>",
 }
 _KINDS = {
-    "identity": "What a row is",
+    "identity": "Key of a row",
     "metric": "Metrics",
-    "provenance": "How it was run",
+    "provenance": "Provenance",
 }
 
 _STUDY_INTRODUCTION = """\
@@ -121,12 +120,14 @@ compares real with generated samples, but got 0; raise it or use objective 'kl'
 _SCHEMA_INTRODUCTION = """\
 # The columns of report.parquet
 
-<!-- Written by `python docs/generate.py` from dgray/record/row.py; edit that instead. -->
+<!-- Written by `python docs/generate.py` from dgray/record/row.py and dgray/catalogue/metrics.py;
+edit those instead. -->
 
-One row is one (trial, replicate, epoch, setting). Null means: not asked for, or not defined for
-this row. Columns under *How it was run* differ from run to run; all others are the same for the
-same study, bit for bit. `report.parquet` has one more column for each training axis, named by its
-dotted path (`discriminator.width`).
+One row is one (trial, replicate, epoch, setting). Null means: not requested, or not defined for
+this row. Columns under *Provenance* differ from run to run; all others are the same for the same
+study, bit for bit. `report.parquet` has one more column for each training axis, named by its
+dotted path (`discriminator.width`), and two for each metric of another package: its value, and
+its standard error with the suffix `_se`.
 """
 
 
@@ -138,13 +139,13 @@ def study_file_text() -> str:
 def parquet_schema_text() -> str:
     """``docs/parquet_schema.md``."""
     lines = [_SCHEMA_INTRODUCTION]
-    hints = get_type_hints(Row)
     for kind, title in _KINDS.items():
         lines += [f"## {title}", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
-        for field in dataclasses.fields(Row):
-            if field.metadata["kind"] == kind:
-                cells = (_column_type(hints[field.name]), field.metadata["unit"])
-                lines.append(_row(f"`{field.name}`", *cells, field.metadata["doc"]))
+        lines += [
+            _row(f"`{column.name}`", _COLUMNS[column.type], column.unit, column.doc)
+            for column in row_columns()
+            if column.kind == kind
+        ]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
@@ -259,10 +260,6 @@ def _bound(constraint: object) -> str:
             return f"<= {value}"
         case _:
             return ""
-
-
-def _column_type(annotation: Any) -> str:
-    return next(_COLUMNS[part] for part in members(annotation) if part in _COLUMNS)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,20 @@ Groups: ``dgray.objectives``, ``dgray.samplers``, ``dgray.metrics``, ``dgray.dat
 ``dgray.bases``, ``dgray.discriminators``.
 """
 
-from dgray.catalogue.metrics import DISCRIMINATOR_COLUMNS, METRICS
+from dgray.catalogue.metrics import (
+    DISCRIMINATOR_COLUMNS,
+    METRIC_COLUMNS,
+    METRICS,
+    VALIDATION_COLUMNS,
+    validation_columns,
+    with_errors,
+)
 from dgray.catalogue.parts import BASES, DATA, DISCRIMINATORS, OBJECTIVES, SAMPLERS
 from dgray.catalogue.registry import Registry
 from dgray.catalogue.spec import (
     POINTS_AND_IMAGES,
     BaseSpec,
+    ColumnKind,
     ColumnSpec,
     DataSpec,
     DiscriminatorSpec,
@@ -36,10 +44,13 @@ __all__ = [
     "DISCRIMINATORS",
     "DISCRIMINATOR_COLUMNS",
     "METRICS",
+    "METRIC_COLUMNS",
     "OBJECTIVES",
     "POINTS_AND_IMAGES",
     "SAMPLERS",
+    "VALIDATION_COLUMNS",
     "BaseSpec",
+    "ColumnKind",
     "ColumnSpec",
     "DataSpec",
     "DiscriminatorSpec",
@@ -50,4 +61,6 @@ __all__ = [
     "SamplerSpec",
     "Spec",
     "load_object",
+    "validation_columns",
+    "with_errors",
 ]

@@ -5,6 +5,8 @@ Columns of the table of rows are in the order of this module.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from dgray.catalogue.registry import Registry
 from dgray.catalogue.spec import ColumnSpec, MetricSpec
 
@@ -237,7 +239,7 @@ METRICS = Registry[MetricSpec](
     ),
 )
 
-DISCRIMINATOR_COLUMNS = (
+_DISCRIMINATOR = (
     ColumnSpec(
         name="loss_train",
         doc="objective of the trial on the training split, log-uniform noise, unweighted",
@@ -306,3 +308,26 @@ DISCRIMINATOR_COLUMNS = (
         has_error=False,
     ),
 )
+
+
+def with_errors(columns: Iterable[ColumnSpec]) -> Iterator[ColumnSpec]:
+    """Yield every column once by name, each followed by that of its standard error."""
+    for column in {column.name: column for column in columns}.values():
+        yield column
+        if column.error_column is not None:
+            yield column.error_column
+
+
+def validation_columns(metrics: Iterable[MetricSpec]) -> Iterator[ColumnSpec]:
+    """Yield the columns of the validation split, those that are always computed first."""
+    for metric in sorted(metrics, key=lambda metric: not metric.is_always_computed):
+        for column in metric.columns:
+            if column.validation_column is not None:
+                yield column.validation_column
+
+
+METRIC_COLUMNS = tuple(
+    with_errors(column for metric in METRICS.built_in for column in metric.columns)
+)
+DISCRIMINATOR_COLUMNS = tuple(with_errors(_DISCRIMINATOR))
+VALIDATION_COLUMNS = tuple(with_errors(validation_columns(METRICS.built_in)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Kind = Literal["points", "images"]
+ColumnKind = Literal["identity", "metric", "provenance"]
 POINTS_AND_IMAGES: tuple[Kind, ...] = ("points", "images")
 
 
@@ -107,7 +108,12 @@ class ColumnSpec:
         unit: of its values; empty for a pure number.
         label: its short name, a table heading; empty: its name without underscores.
         title: its name in a sentence; empty: its label.
+        kind: ``identity`` (part of the key of a row), ``metric``, or ``provenance`` (differs from
+            run to run).
         type: of its values; ``floats``: a list of numbers, one per noise-level bin or knot.
+        is_required: whether no row lacks it.
+        source: of the metric that it belongs to, see ``MetricSpec``; empty: it has none.
+        better: which direction is better; empty: neither, or unknown.
         has_error: whether the column ``{name}_se`` holds its standard error.
         error_doc: what that standard error is over.
         validation: name of the column of the same quantity on the validation split, by which a
@@ -120,7 +126,11 @@ class ColumnSpec:
     unit: str = ""
     label: str = ""
     title: str = ""
-    type: Literal["float", "int", "floats"] = "float"
+    kind: ColumnKind = "metric"
+    type: Literal["float", "int", "bool", "text", "floats"] = "float"
+    is_required: bool = False
+    source: str = ""
+    better: Literal["lower", "higher", ""] = ""
     has_error: bool = True
     error_doc: str = "its standard error"
     validation: str | None = None
@@ -141,6 +151,7 @@ class ColumnSpec:
             doc=self.error_doc,
             unit=self.unit,
             type=self.type,
+            source=self.source,
             has_error=False,
         )
 
@@ -153,6 +164,8 @@ class ColumnSpec:
             name=self.validation,
             doc=self.validation_doc or f"{self.name} on the validation split",
             unit=self.unit,
+            source=self.source,
+            better=self.better,
         )
 
 
@@ -209,10 +222,11 @@ class MetricSpec(Spec):
             unit=self.unit,
             label=self.label or self.title,
             title=self.title,
+            better=self.better,
             error_doc=self.error_doc,
             validation=self.validation,
         )
-        return (own, *self.more_columns)
+        return tuple(replace(column, source=self.source) for column in (own, *self.more_columns))
 
 
 @dataclass(frozen=True, kw_only=True)

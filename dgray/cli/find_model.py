@@ -15,13 +15,12 @@ from dgray.config.reading.load import load_study
 from dgray.discriminator.guidance import SplineWeight
 from dgray.errors import NetworkError, NoSuchModelError
 from dgray.plan.cells import Point, cells_of, point_trial
-from dgray.plan.plan import Setting, Trial, make_plan
+from dgray.plan.plan import SETTING_COLUMNS, Setting, Trial, make_plan
 from dgray.problem.base_model import import_edm
 from dgray.problem.build import build_problem, build_training
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import artifact_keys
 from dgray.record.run_folder import RunFolder
-from dgray.reporting.aggregate import SETTING
 from dgray.reporting.build import read_table
 from dgray.reporting.search_table import read_searches
 from dgray.reporting.views import trained
@@ -65,7 +64,7 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
     of = trials[row["trial"]]
     artifacts = {key: run.read_artifact(key) for key in artifact_keys(of)}
     found = {key: content for key, content in artifacts.items() if content is not None}
-    setting, calibrated = _setting(of, row, weight)
+    setting, calibrated = _setting(row, weight)
     words = "calibrated" if setting.is_calibrated else f"w = {setting.guidance_weight:g}"
     weights = _weights(run, of, int(row["epoch"]), replicate, found) if of.is_trained else None
     which = f", replicate {replicate}" if replicate else ""
@@ -126,26 +125,15 @@ def _change(rows: pd.DataFrame) -> pd.Series:
 
 def _like(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     """Return the rows of the same trial, checkpoint and setting."""
-    for name in ("trial", "epoch", *SETTING):
+    for name in ("trial", "epoch", *SETTING_COLUMNS):
         same = rows[name].isna() if pd.isna(row[name]) else rows[name] == row[name]
         rows = rows[same]
     return rows
 
 
-def _setting(
-    trial: Trial, row: pd.Series, weight: float | None
-) -> tuple[Setting, SplineWeight | None]:
+def _setting(row: pd.Series, weight: float | None) -> tuple[Setting, SplineWeight | None]:
     """Return the setting of a row, perhaps at another weight, and its calibrated weight."""
-    (setting,) = [
-        s
-        for s in trial.settings
-        if s.sampler == row["sampler"]
-        and s.num_steps == row["num_steps"]
-        and s.is_calibrated == row["is_calibrated"]
-        and s.guided_stage == row["guided_stage"]
-        and (s.is_calibrated or s.guidance_weight == row["guidance_weight"])
-        and (s.interval or (None, None))[0] == (row["interval_low"] if s.interval else None)
-    ]
+    setting = Setting.from_columns(row)
     if weight is not None:
         return replace(setting, guidance_weight=weight), None
     if not setting.is_calibrated:

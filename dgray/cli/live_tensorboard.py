@@ -104,7 +104,9 @@ class LiveTensorBoard:
 
 def _read(folder: RunFolder) -> StudyTable | None:
     rows = folder.rows()
-    return None if rows.empty else study_table(rows, folder.clouds(), folder.losses())
+    if rows.empty:
+        return None
+    return study_table(rows, folder.clouds(), folder.losses(), folder.added_columns())
 
 
 def _axes(trials: Iterable[Trial], domains: Iterable[Domain]) -> Axes:

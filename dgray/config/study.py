@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dgray.catalogue import METRICS, POINTS_AND_IMAGES
+from dgray.catalogue import METRICS, POINTS_AND_IMAGES, ColumnSpec, validation_columns, with_errors
 from dgray.config.base import Base
 from dgray.config.data import Data, Diffusion
 from dgray.config.model import (
@@ -137,6 +137,14 @@ class Evaluate(Model):
             all(getattr(metric.spec, name) == value for name, value in properties.items())
             for metric in self.metrics
         )
+
+    @property
+    def added_columns(self) -> tuple[ColumnSpec, ...]:
+        """Columns of rows that belong to metrics of other packages."""
+        specs = [metric.spec for metric in self.metrics]
+        added = [spec for spec in specs if spec not in METRICS.built_in]
+        columns = (column for spec in added for column in spec.columns)
+        return tuple(with_errors([*columns, *validation_columns(added)]))
 
     @property
     def sampler_names(self) -> tuple[str, ...]:

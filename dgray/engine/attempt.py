@@ -16,14 +16,10 @@ from dgray.credentials import without_credentials
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
 from dgray.errors import StoreError
 from dgray.plan.plan import Trial
-from dgray.record.row import CheckpointResult, Row, column_names
+from dgray.record.row import CheckpointResult, Row
 
 if TYPE_CHECKING:
     from dgray.problem.shared import Workers
-
-# Columns that must be a number or missing; an error bar that cannot be estimated may be nan.
-_VALUES = tuple(name for name in column_names("metric") if not name.endswith("_se"))
-
 
 LESS_MEMORY = (
     "it ran out of memory: lower evaluate.batch_size, evaluate.num_points or fit.batch_size, or "
@@ -154,8 +150,11 @@ def too_long(limit: float) -> str:
 
 
 def _not_numbers(rows: Sequence[Row]) -> list[str]:
-    """Return the columns that hold a nan in these rows."""
-    return [name for name in _VALUES if any(_has_nan(getattr(row, name)) for row in rows)]
+    """Return the metrics that are nan in some row; a standard error may be."""
+    metrics = (item for row in rows for item in row.metrics.items())
+    return list(
+        dict.fromkeys(name for name, v in metrics if not name.endswith("_se") and _has_nan(v))
+    )
 
 
 def _has_nan(value: object) -> bool:

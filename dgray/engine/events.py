@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dgray.catalogue import METRICS
+from dgray.plan.plan import Setting
 from dgray.record.row import CheckpointResult, Row
 
 # Settings are selected by the validation column of the metric that every trial computes.
@@ -139,12 +140,10 @@ def checkpoint_done(result: CheckpointResult) -> CheckpointDone:
 
 def _best(rows: tuple[Row, ...]) -> Best | None:
     """Select by the validation split, so that the value shown has no selection bias."""
-    settings: dict[object, list[Row]] = {}
+    settings: dict[Setting, list[Row]] = {}
     for row in rows:
-        if getattr(row, _METRIC) is not None:
-            interval = (row.interval_low, row.interval_high)
-            key = (row.guidance_weight, row.sampler, row.num_steps, row.guided_stage, interval)
-            settings.setdefault(key, []).append(row)
+        if row[_METRIC] is not None:
+            settings.setdefault(Setting.from_columns(row.columns()), []).append(row)
     candidates = [_average(group) for group in settings.values()]
     by_validation = [
         (candidate.validation_change, index)
@@ -158,14 +157,14 @@ def _best(rows: tuple[Row, ...]) -> Best | None:
 
 
 def _average(rows: list[Row]) -> Best:
-    value = _mean([getattr(row, _METRIC) for row in rows])
+    value = _mean([row[_METRIC] for row in rows])
     assert value is not None
     return Best(
         metric=_METRIC,
         value=value,
-        change=_mean([getattr(row, f"{_METRIC}_change") for row in rows]),
+        change=_mean([row[f"{_METRIC}_change"] for row in rows]),
         weight=rows[0].guidance_weight,
-        validation_change=_mean([getattr(row, _CRITERION) for row in rows]),
+        validation_change=_mean([row[_CRITERION] for row in rows]),
     )
 
 

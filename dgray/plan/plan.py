@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,48 @@ class Setting:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the weight is the calibrated function of sigma, not a constant."""
+        """Whether the guidance weight is the calibrated function of sigma, not a constant."""
         return self.guidance_weight is None
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of a row that hold it, see ``SETTING_COLUMNS``."""
+        low, high = self.interval or (None, None)
+        return {
+            "is_calibrated": self.is_calibrated,
+            "guidance_weight": self.guidance_weight,
+            "sampler": self.sampler,
+            "num_steps": self.num_steps,
+            "guided_stage": self.guided_stage,
+            "interval_low": low,
+            "interval_high": high,
+        }
+
+    @classmethod
+    def from_columns(cls, row: Mapping[str, Any]) -> Setting:
+        """Return the setting that a row holds, the inverse of ``columns``; nan counts as None."""
+        low, high = (_number(row[name]) for name in ("interval_low", "interval_high"))
+        return cls(
+            guidance_weight=None if row["is_calibrated"] else float(row["guidance_weight"]),
+            sampler=str(row["sampler"]),
+            num_steps=int(row["num_steps"]),
+            interval=None if low is None or high is None else (low, high),
+            guided_stage=str(row["guided_stage"]),
+        )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+SETTING_COLUMNS = (
+    "is_calibrated",
+    "guidance_weight",
+    "sampler",
+    "num_steps",
+    "guided_stage",
+    "interval_low",
+    "interval_high",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

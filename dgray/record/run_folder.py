@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dgray.catalogue import ColumnSpec
 from dgray.files import write_atomically
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
-from dgray.record.row_schema import Record, arrow_schema, to_table
+from dgray.record.row_schema import Record, added_columns, arrow_schema, to_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,12 +88,14 @@ class Tables:
         """Return the files of all parts, sorted by name."""
         return sorted((self._files.path / self._folder).glob("*.parquet"))
 
-    def write(self, part: str, records: Sequence[Record]) -> None:
-        """Write the records of a part; without records nothing is written."""
+    def write(
+        self, part: str, records: Sequence[Record], added: Sequence[ColumnSpec] = ()
+    ) -> None:
+        """Write the records of a part, rows with added columns; no records make no part."""
         if not records:
             return
         content = io.BytesIO()
-        pq.write_table(to_table(records, self._record), content, compression="zstd")
+        pq.write_table(to_table(records, self._record, added), content, compression="zstd")
         self._files.write(self.name(part), content.getvalue())
 
     def read(self, part: str) -> pa.Table:
@@ -138,19 +141,21 @@ class RunFolder:
         self._losses.write(part, result.losses)
         if result.state is not None:
             self.files.write(_state_name(part), result.state)
-        self._rows.write(part, result.rows)
+        self._rows.write(part, result.rows, result.columns)
         self._delete_failure_if_complete(result.trial)
 
     def read_result(self, trial_id: str, epoch: int) -> CheckpointResult:
         """Return one checkpoint as it was written; it must exist."""
         part = _part(trial_id, epoch)
+        rows = self._rows.read(part)
         return CheckpointResult(
             trial=trial_id,
             epoch=epoch,
-            rows=tuple(Row(**row) for row in self._rows.read(part).to_pylist()),
+            rows=tuple(Row.from_columns(row) for row in rows.to_pylist()),
             clouds=tuple(Cloud(**cloud) for cloud in self._clouds.read(part).to_pylist()),
             losses=tuple(LossPoint(**point) for point in self._losses.read(part).to_pylist()),
             state=self.files.read(_state_name(part)),
+            columns=added_columns(rows.schema),
         )
 
     def completed_epochs(self, trial_id: str) -> set[int]:
@@ -195,6 +200,12 @@ class RunFolder:
             table = self._rows.read(path.stem)
             tables.append(table if _PART.fullmatch(path.name) else self._incomplete(table))
         return self._rows.concatenated(tables).to_pandas()
+
+    def added_columns(self) -> tuple[ColumnSpec, ...]:
+        """Return the columns of rows that belong to metrics of other packages."""
+        schemas = map(pq.read_schema, self._rows.paths())
+        columns = (column for schema in schemas for column in added_columns(schema))
+        return tuple({column.name: column for column in columns}.values())
 
     def clouds(self) -> pd.DataFrame:
         """Return all sample clouds."""
@@ -255,13 +266,7 @@ def _failed_rows(trial: Trial, reason: str, *, missing: Collection[int]) -> list
             axes=json.dumps(dict(trial.axes)),
             replicate=replicate,
             epoch=epoch,
-            is_calibrated=setting.is_calibrated,
-            guidance_weight=setting.guidance_weight,
-            sampler=setting.sampler,
-            num_steps=setting.num_steps,
-            guided_stage=setting.guided_stage,
-            interval_low=setting.interval[0] if setting.interval else None,
-            interval_high=setting.interval[1] if setting.interval else None,
+            **setting.columns(),
             status="failed",
             reason=reason,
         )

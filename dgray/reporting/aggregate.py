@@ -12,70 +12,53 @@ often what diverged, and the mean of the rest would flatter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dgray.record.row import column_names
+from dgray.catalogue import METRIC_COLUMNS, METRICS, ColumnSpec, with_errors
+from dgray.plan.plan import SETTING_COLUMNS
 
-SETTING = (
-    "is_calibrated",
-    "guidance_weight",
-    "sampler",
-    "num_steps",
-    "guided_stage",
-    "interval_low",
-    "interval_high",
-)
-_LISTS = (
-    "path_kl_bins",
-    "path_kl_change_bins",
-    "score_error_bins",
-    "loss_train_bins",
-    "loss_held_out_bins",
-    "sigma_edges",
-    "calibrated_sigmas",
-    "calibrated_weights",
-)
 # Metrics that depend on the sampler; the others are read off whichever row has them.
-OF_SAMPLER = (
-    "kl_sde",
-    "kl_sde_change",
-    "kl_sde_floor",
-    "kl_sampler",
-    "kl_sampler_folded",
-    "memorisation",
-    "fid",
-    "fd",
-    "kid",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
+OF_SAMPLER = tuple(
+    column.name
+    for column in METRIC_COLUMNS
+    if column.source in ("samples", "features")
+    and column.name != "fd_floor"
+    and not column.name.endswith("_se")
 )
-_OF_SDE = [f"kl_sde{part}{se}" for part in ("", "_change", "_floor") for se in ("", "_se")]
-SCALARS = tuple(
-    name
-    for name in column_names("metric")
-    if not name.endswith("_se") and name not in _LISTS and name != "guidance_weight"
-)
+_OF_SDE = [
+    column.name
+    for metric in METRICS.built_in
+    if metric.needs_sampler == "stochastic"
+    for column in with_errors(metric.columns)
+]
 
 
-def aggregate(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
-    """A line per (trial, epoch, setting): mean and standard error of every metric."""
+def aggregate(
+    rows: pd.DataFrame, axes: tuple[str, ...], metrics: Sequence[ColumnSpec]
+) -> pd.DataFrame:
+    """Return a line per (trial, epoch, setting): mean and standard error of every metric.
+
+    Args:
+        rows: table of rows.
+        axes: columns of the training axes.
+        metrics: columns to average, without those of standard errors.
+    """
     ok = rows[rows["status"] == "ok"]
     if ok.empty:
         return ok.assign(replicates=0)
-    group = ok.groupby(["trial", "epoch", *SETTING], dropna=False, sort=False)
+    group = ok.groupby(["trial", "epoch", *SETTING_COLUMNS], dropna=False, sort=False)
     result = group[["label", "objective", *axes]].first()
     result["replicates"] = group["replicate"].nunique()
     columns: dict[str, pd.Series] = {}
-    for name in SCALARS:
+    for name in (column.name for column in metrics if column.type != "floats"):
         mean = group[name].mean().where(group[name].count() == group.size())
         columns[name] = mean
         columns[f"{name}_se"] = _standard_error(ok, name).where(np.isfinite(mean))
-    for name in _LISTS:
+    for name in (column.name for column in metrics if column.type == "floats"):
         columns[name] = group[name].agg(_mean_list)
         columns[f"{name}_se"] = _list_errors(ok, group, name)
     return pd.concat([result, pd.DataFrame(columns)], axis=1).reset_index()
@@ -94,7 +77,7 @@ def merge_samplers(lines: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     ordered = ordered.sort_values(
         ["_sampler", "num_steps"], ascending=[True, False], kind="stable"
     )
-    key = ["trial", "epoch", *(k for k in SETTING if k not in ("sampler", "num_steps"))]
+    key = ["trial", "epoch", *(k for k in SETTING_COLUMNS if k not in ("sampler", "num_steps"))]
     ordered["_order"] = ordered.groupby(key, dropna=False)["_order"].transform("min")
     # kl_sde, its change and their errors are of one sampler, also where that one diverged.
     first = ordered[ordered["sampler"] != "ode"].drop_duplicates(key).index
@@ -118,7 +101,7 @@ def _matching(bases: pd.DataFrame, cell: pd.Series, axes: tuple[str, ...]) -> st
 
 
 def _standard_error(ok: pd.DataFrame, name: str) -> pd.Series:
-    keys = [ok[key] for key in ("trial", "epoch", *SETTING)]
+    keys = [ok[key] for key in ("trial", "epoch", *SETTING_COLUMNS)]
     values = ok[name].astype(float).groupby(keys, dropna=False, sort=False)
     between = values.var(ddof=1) / values.count()
     own_name = f"{name}_se"

@@ -39,7 +39,7 @@ def read_table(folder: Path) -> StudyTable:
             f"python -m dgray.study printed"
         )
     run = RunFolder(folder)
-    return study_table(run.rows(), run.clouds(), run.losses())
+    return study_table(run.rows(), run.clouds(), run.losses(), run.added_columns())
 
 
 def build_report(folder: Path) -> ReportPaths:

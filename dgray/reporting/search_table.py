@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgray.reporting.aggregate import SETTING
+from dgray.plan.plan import SETTING_COLUMNS
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.summary import Estimate
 
 FOLDER = "search"
-_SETTING = ("epoch", *SETTING)  # what of a trial identifies a row
+_SETTING = ("epoch", *SETTING_COLUMNS)  # what of a trial identifies a row
 
 
 @dataclass(frozen=True)

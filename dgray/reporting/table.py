@@ -8,6 +8,7 @@ epoch, setting.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dgray.catalogue import ColumnSpec
 from dgray.errors import NoRowsError
 from dgray.files import write_atomically
-from dgray.record.row_schema import arrow_schema
+from dgray.record.row import Row
+from dgray.record.row_schema import arrow_schema, column_of
 from dgray.reporting.aggregate import aggregate, merge_samplers
 
 OBJECTIVES = ("base", "oracle", "oscillating", "cross_entropy", "kl", "mixed")
@@ -37,9 +40,15 @@ class StudyTable:
     axes: tuple[str, ...]
 
     @cached_property
+    def metrics(self) -> tuple[ColumnSpec, ...]:
+        """Columns of metrics, without those of standard errors."""
+        columns = (column_of(f) for f in self.schema if f.metadata[b"kind"] == b"metric")
+        return tuple(column for column in columns if not column.name.endswith("_se"))
+
+    @cached_property
     def aggregated(self) -> pd.DataFrame:
         """Replicates averaged: a line per trial, epoch, setting; every metric with its error."""
-        return aggregate(self.rows, self.axes)
+        return aggregate(self.rows, self.axes, self.metrics)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -53,13 +62,28 @@ class StudyTable:
         return failed.drop_duplicates("trial")[["trial", "label", "reason"]]
 
 
-def study_table(rows: pd.DataFrame, clouds: pd.DataFrame, losses: pd.DataFrame) -> StudyTable:
-    """Rows in the order of the report, with their axes as columns."""
+def study_table(
+    rows: pd.DataFrame,
+    clouds: pd.DataFrame,
+    losses: pd.DataFrame,
+    added: Sequence[ColumnSpec] = (),
+) -> StudyTable:
+    """Return rows in the order of the report, with their axes as columns.
+
+    Args:
+        rows: table of rows of a run.
+        clouds: its samples.
+        losses: its training losses.
+        added: columns of rows that belong to metrics of other packages.
+
+    Raises:
+        NoRowsError: if there are no rows yet.
+    """
     if rows.empty:
         raise NoRowsError("there are no rows yet; wait for the first checkpoint, or run the study")
     parsed = [json.loads(text) for text in rows["axes"]]
     axes = tuple(sorted({path for row in parsed for path in row}))
-    schema = arrow_schema()
+    schema = arrow_schema(Row, added)
     absent = [None] * len(rows)  # a column that is younger than the run
     columns: dict[str, list[Any]] = {
         name: rows[name].tolist() if name in rows else absent for name in schema.names

@@ -9,17 +9,9 @@ from typing import Any
 import pandas as pd
 
 from dgray.config.search import COSTS, OptunaSearch, validation_column
+from dgray.plan.plan import SETTING_COLUMNS
 
-SETTING = (
-    "epoch",
-    "is_calibrated",
-    "guidance_weight",
-    "sampler",
-    "num_steps",
-    "guided_stage",
-    "interval_low",
-    "interval_high",
-)
+SETTING = ("epoch", *SETTING_COLUMNS)
 
 
 @dataclass(frozen=True)

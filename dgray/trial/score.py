@@ -126,6 +126,7 @@ def evaluate_checkpoint(
         clouds=tuple(clouds),
         losses=checkpoint.losses,
         state=checkpoint.state,
+        columns=trial.config.evaluate.added_columns,
     )
 
 
@@ -210,29 +211,24 @@ def _row(
     columns: Columns,
 ) -> Row:
     replicate, setting = key
-    low, high = setting.interval or (None, None)
     stopped = checkpoint.stopped_epochs
-    return Row(
-        trial=trial.id,
-        label=trial.label,
-        objective=trial.objective,
-        axes=json.dumps(dict(trial.axes)),
-        replicate=replicate,
-        epoch=checkpoint.epoch,
-        is_calibrated=setting.is_calibrated,
-        guidance_weight=setting.guidance_weight,
-        sampler=setting.sampler,
-        num_steps=setting.num_steps,
-        guided_stage=setting.guided_stage,
-        interval_low=low,
-        interval_high=high,
-        sigma_edges=scoring.sets.sigma_edges,
-        stopped_epoch=None if stopped is None else stopped[replicate],
-        num_parameters=checkpoint.num_parameters,
-        seconds_fit=checkpoint.seconds_fit,
-        host=platform.node(),
-        device=str(scoring.problem.device),
-        **columns,
+    return Row.from_columns(
+        {
+            "trial": trial.id,
+            "label": trial.label,
+            "objective": trial.objective,
+            "axes": json.dumps(dict(trial.axes)),
+            "replicate": replicate,
+            "epoch": checkpoint.epoch,
+            **setting.columns(),
+            "sigma_edges": scoring.sets.sigma_edges,
+            "stopped_epoch": None if stopped is None else stopped[replicate],
+            "num_parameters": checkpoint.num_parameters,
+            "seconds_fit": checkpoint.seconds_fit,
+            "host": platform.node(),
+            "device": str(scoring.problem.device),
+            **columns,
+        }
     )
 
 

@@ -20,7 +20,9 @@ from dgray.base.networks.importing.stored import (
 )
 from dgray.cli.find_model import run_recipe
 from dgray.cli.sample import main
+from dgray.config.reading.load import load_study
 from dgray.data.images import to_uint8
+from dgray.plan.plan import make_plan
 from dgray.record.run_folder import RunFolder
 from tests.record.local_runs import run_study_text
 
@@ -44,6 +46,23 @@ discriminator: {width: 8, depth: 1}
 fit: {objective: kl, epochs: 2, batch_size: 20}
 evaluate: {guidance_weight: 1, num_steps: 4, metrics: [path_kl], num_samples: 8}
 """
+
+
+def test_each_interval_of_a_run_can_be_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings differ in their intervals alone, two of them in the upper end alone."""
+    intervals = "num_steps: 4, guidance_interval: [null, [0.1, 1], [0.1, 9]]"
+    run = RunFolder(run_study_text(tmp_path, POINTS.replace("num_steps: 4", intervals)))
+    trial = make_plan(load_study(run.path / "study.lock.yaml")).trials[-1]
+    rows = run.rows()
+    for setting in trial.settings:
+        same = rows["trial"] == trial.id
+        for name, value in setting.columns().items():
+            same &= rows[name].isna() if value is None else rows[name] == value
+        monkeypatch.setattr(run, "rows", rows[same].copy)
+        recipe = run_recipe(run, trial=trial.id, replicate=0, weight=None)
+        assert recipe.setting == setting
 
 
 @pytest.fixture(scope="module")

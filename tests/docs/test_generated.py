@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from dgray.config.reading.load import load_study
 from dgray.config.reading.schema import all_fields
 from dgray.errors import StudyError
 from dgray.plan.plan import make_plan
-from dgray.record.row import Row
+from dgray.record.row import row_columns
 from docs import generate as document
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -57,9 +56,9 @@ def test_types_and_ranges(field: str, cells: str) -> None:
 
 def test_every_column_has_its_unit_and_meaning() -> None:
     text = document.parquet_schema_text()
-    for field in dataclasses.fields(Row):
-        doc = field.metadata["doc"].replace("|", "\\|")
-        assert re.search(rf"^\| `{field.name}` \| \S+ \| {field.metadata['unit']} \|", text, re.M)
+    for column in row_columns():
+        doc = column.doc.replace("|", "\\|")
+        assert re.search(rf"^\| `{column.name}` \| \S+ \| {column.unit} \|", text, re.M)
         assert f"| {doc} |" in text
     assert "| `path_kl_bins` | list<float64> | nats |" in text
     assert "| `replicate` | int64 |  |" in text

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from dgray.config.reading.load import load_study
-from dgray.plan.plan import Plan, Setting, make_plan
+from dgray.plan.plan import SETTING_COLUMNS, Plan, Setting, make_plan
 
 STUDY = """\
 name: plan
@@ -224,6 +225,20 @@ def test_settings_of_the_same_meaning_are_one(tmp_path: Path) -> None:
         ("churn", "predictor"),
         ("sde", "both"),
     ]
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_a_setting_is_read_back_from_its_columns(tmp_path: Path, missing: float | None) -> None:
+    """Among them settings that differ in the upper end of their interval alone."""
+    overrides = (
+        "evaluate.guidance_interval=[null, [0.1, 1], [0.1, 2]]",
+        "evaluate.guided_stage=[both, predictor]",
+    )
+    for setting in plan_of(tmp_path, *overrides).trials[-1].settings:
+        columns = setting.columns()
+        assert tuple(columns) == SETTING_COLUMNS
+        row = {name: missing if value is None else value for name, value in columns.items()}
+        assert Setting.from_columns(row) == setting
 
 
 def test_a_setting_holds_its_interval(tmp_path: Path) -> None:

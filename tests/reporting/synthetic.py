@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dgray.record.row import CheckpointResult, Cloud, Row
+from dgray.record.row_schema import to_table
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.table import StudyTable, study_table
 
@@ -61,7 +62,7 @@ def row(member: Member, epoch: int = 0, weight: float | None = 0.0, **given: Any
         "num_steps": 32,
         "guided_stage": "both",
     }
-    return Row(**(identity | given))
+    return Row.from_columns(identity | given)
 
 
 def counterexample() -> Iterator[CheckpointResult]:
@@ -134,7 +135,7 @@ def write_run(folder: Path, parts: Iterator[CheckpointResult]) -> Path:
 
 def table_of(rows: Sequence[Row]) -> StudyTable:
     """These rows as a study of their own, without clouds and losses."""
-    frame = pd.DataFrame([vars(r) for r in rows])
+    frame = to_table(rows, Row).to_pandas()
     clouds = pd.DataFrame(columns=["source", "trial", "epoch", "sampler", "points"])
     losses = pd.DataFrame(columns=["trial", "replicate", "epoch", "loss_train"])
     return study_table(frame, clouds, losses)

@@ -56,7 +56,9 @@ def test_scalars_are_means_over_replicates(
     curve = events.Scalars("path_kl/w=1")
     assert [point.step for point in curve] == [5, 20, 80, 400]
     for point, result in zip(curve, of_wanted, strict=True):
-        values = [r.path_kl for r in result.rows if r.guidance_weight == 1 and r.sampler == "ode"]
+        values = [
+            r["path_kl"] for r in result.rows if r.guidance_weight == 1 and r.sampler == "ode"
+        ]
         assert point.value == pytest.approx(np.mean(values), rel=1e-6)
         assert len(values) == 3
 

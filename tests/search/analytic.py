@@ -82,19 +82,22 @@ def row(
         "num_parameters": 100,
         "seconds_fit": 2.0,
     }
-    return Row(
-        trial=trial.id,
-        label=trial.label,
-        objective=trial.objective,
-        axes=json.dumps(dict(trial.axes)),
-        replicate=replicate,
-        epoch=epoch,
-        is_calibrated=False,
-        guidance_weight=weight,
-        sampler="ode",
-        num_steps=32,
-        guided_stage="both",
-        **{**found, **columns},
+    return Row.from_columns(
+        {
+            "trial": trial.id,
+            "label": trial.label,
+            "objective": trial.objective,
+            "axes": json.dumps(dict(trial.axes)),
+            "replicate": replicate,
+            "epoch": epoch,
+            "is_calibrated": False,
+            "guidance_weight": weight,
+            "sampler": "ode",
+            "num_steps": 32,
+            "guided_stage": "both",
+            **found,
+            **columns,
+        }
     )
 
 

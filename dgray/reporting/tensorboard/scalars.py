@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dgray.reporting.aggregate import OF_SAMPLER, SETTING
+from dgray.plan.plan import SETTING_COLUMNS
+from dgray.reporting.aggregate import OF_SAMPLER
 from dgray.reporting.search_table import CellPoints
 from dgray.reporting.text.summary import CHOSEN_BY
 
@@ -78,7 +79,7 @@ def metric_scalars(rows: pd.DataFrame) -> Iterator[Scalar]:
 def best_scalars(rows: pd.DataFrame) -> tuple[float, list[Scalar]] | None:
     """The setting best on validation: the value that chose it, and its held-out metrics."""
     epoch = int(rows["epoch"].iloc[0])
-    keys = [key for key in SETTING if key not in ("sampler", "num_steps")]
+    keys = [key for key in SETTING_COLUMNS if key not in ("sampler", "num_steps")]
     names = [tag.removeprefix("best/") for tag in BEST]
     numbers = rows[keys].assign(**{name: rows[name].astype(float) for name in names})
     settings = numbers.groupby(keys, dropna=False, sort=False)[names].mean()

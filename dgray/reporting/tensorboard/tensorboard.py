@@ -23,7 +23,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from dgray.record.row import CheckpointResult
+from dgray.record.row import CheckpointResult, Row
+from dgray.record.row_schema import to_table
 from dgray.reporting.figures.image_grid import grid_png
 from dgray.reporting.figures.theme import COLOURS
 from dgray.reporting.search_table import CellPoints
@@ -64,7 +65,7 @@ class TensorBoardWriter:
     def write(self, result: CheckpointResult) -> None:
         """Everything of one checkpoint."""
         self.write_frames(
-            pd.DataFrame([vars(row) for row in result.rows]),
+            to_table(result.rows, Row, result.columns).to_pandas(),
             pd.DataFrame([vars(cloud) for cloud in result.clouds]),
             pd.DataFrame([vars(point) for point in result.losses]),
         )
