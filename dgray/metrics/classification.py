@@ -1,19 +1,22 @@
-"""How good a discriminator is as a classifier: what cross-entropy rewards."""
+"""Scores of a discriminator as a classifier of real and generated samples."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dgray.metrics.estimate import Estimate
 
 
-def accuracy(real_logits: Tensor, generated_logits: Tensor) -> Estimate:
-    """Balanced share of right decisions at logit 0, in [0, 1]; an undecided logit is half right.
+def accuracy(
+    real_logits: Float[Tensor, "N *levels"], generated_logits: Float[Tensor, "M *levels"]
+) -> Estimate:
+    """Return the balanced accuracy at the threshold 0, in [0, 1]; a logit of 0 counts 1/2.
 
-    Logits of shape (N, ...) each; the standard error is over the N points.
+    The standard error is over the N real and M generated samples.
     """
     called_real = [
         Estimate.of(
@@ -25,11 +28,15 @@ def accuracy(real_logits: Tensor, generated_logits: Tensor) -> Estimate:
     return Estimate(share, math.hypot(called_real[0].se, called_real[1].se) / 2)
 
 
-def calibration_error(real_logits: Tensor, generated_logits: Tensor, num_bins: int = 15) -> float:
-    """Expected calibration error of P(real), in [0, 1] (Guo et al. 2017, arXiv 1706.04599).
+def calibration_error(
+    real_logits: Float[Tensor, "*real"],
+    generated_logits: Float[Tensor, "*generated"],
+    num_bins: int = 15,
+) -> float:
+    """Return the expected calibration error of P(real) (Guo et al. 2017, arXiv 1706.04599).
 
-    Equal bins of the predicted probability; both sets must have as many logits, since the
-    probability presumes equal shares.
+    The predicted probability, which assumes equally many real and generated samples, has bins of
+    equal width.
     """
     if real_logits.numel() != generated_logits.numel():
         raise ValueError(
@@ -41,7 +48,7 @@ def calibration_error(real_logits: Tensor, generated_logits: Tensor, num_bins: i
     is_real[: real_logits.numel()] = 1
     probability = torch.sigmoid(logits)
     bins = (probability * num_bins).long().clamp(max=num_bins - 1)
-    # On the CPU, where the sum is always taken in the same order.
+    # On the CPU, where the order of the sum is fixed.
     gaps = torch.zeros(num_bins, dtype=torch.float64)
     gaps.index_add_(0, bins.cpu(), (is_real - probability).cpu())
     return float(gaps.abs().sum()) / len(logits)

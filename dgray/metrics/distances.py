@@ -1,7 +1,6 @@
-"""Squared Euclidean distances of many points in many dimensions, a block of rows at a time.
+"""Squared Euclidean distances of many points in many dimensions, computed in blocks of rows.
 
-In float64 by |a|^2 + |b|^2 - 2 a.b, which is exact for bytes. Knows torch; works where its
-arguments are.
+In float64 as |a|^2 + |b|^2 - 2 a.b, which is exact for bytes, on the device of the points.
 """
 
 from __future__ import annotations
@@ -9,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 BLOCK = 2**23  # distances in memory at a time: 64 MB
 
 
-def distance_blocks(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of the matrix of squared distances, >= 0, with which rows they are.
-
-    Args:
-        points: shape (n, d).
-        others: shape (m, d), on the same device.
+def distance_blocks(
+    points: Shaped[Tensor, "n d"], others: Shaped[Tensor, "m d"]
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the matrix of squared distances in blocks of rows.
 
     Yields:
-        Consecutive rows, and their squared distances to all others, float64, shape (rows, m).
+        Slice of consecutive rows, and their squared distances >= 0, float64, shape (rows, m).
     """
     points, others = points.double(), others.double()
     lengths = (others**2).sum(1)
@@ -34,31 +32,33 @@ def distance_blocks(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Ten
         yield slice(start, start + len(part)), squared.clamp_(min=0)
 
 
-def nearest(points: Tensor, others: Tensor) -> Tensor:
-    """Squared distance of each point to the nearest of the others, shape (n,)."""
+def nearest(points: Shaped[Tensor, "n d"], others: Shaped[Tensor, "m d"]) -> Float64[Tensor, "n"]:
+    """Return the squared distance of each point to the nearest of the others."""
     return torch.cat([squared.amin(1) for _, squared in distance_blocks(points, others)])
 
 
-def nearest_index(points: Tensor, others: Tensor) -> Tensor:
-    """Which of the others is nearest to each point, the first of equals; int64 (n,)."""
+def nearest_index(
+    points: Shaped[Tensor, "n d"], others: Shaped[Tensor, "m d"]
+) -> Int64[Tensor, "n"]:
+    """Return the index of the nearest of the others to each point, the first of equals."""
     return torch.cat([squared.argmin(1) for _, squared in distance_blocks(points, others)])
 
 
-def check_points(first: Tensor, second: Tensor, least: int) -> None:
-    """Refuse sets of points that cannot be compared.
+def check_points(reference: Tensor, samples: Tensor, least: int) -> None:
+    """Check that two sets of points can be compared.
 
     Raises:
-        ValueError: they are not (n, d) and (m, d) with n, m >= least, or not all finite.
+        ValueError: unless they are (n, d) and (m, d) with n, m >= least, and finite.
     """
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
+    if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
         raise ValueError(
             "two sets of features must have shapes (n, d) and (m, d), but got "
-            f"{tuple(first.shape)} and {tuple(second.shape)}"
+            f"{tuple(reference.shape)} and {tuple(samples.shape)}"
         )
-    if min(len(first), len(second)) < least:
+    if min(len(reference), len(samples)) < least:
         raise ValueError(
             f"this metric needs at least {least} samples and {least} references, but got "
-            f"{len(second)} and {len(first)}"
+            f"{len(samples)} and {len(reference)}"
         )
-    if not (bool(torch.isfinite(first).all()) and bool(torch.isfinite(second).all())):
+    if not (bool(torch.isfinite(reference).all()) and bool(torch.isfinite(samples).all())):
         raise ValueError("features must be finite, but some are nan or infinite")

@@ -1,66 +1,61 @@
-r"""Mean and covariance of features, computed by shards and merged.
+r"""Mean and covariance of features, computed in shards and merged.
 
-A shard keeps its count n, mean m and scatter M = sum (f - m)(f - m)^T about its own mean. Two
+A shard has its count n, mean m and scatter M = sum (f - m)(f - m)^T about its own mean. Two
 merge by (Chan, Golub and LeVeque 1983, The American Statistician 37(3), Eq. 2.1)
 
     n = n1 + n2,  m = m1 + (n2 / n) g,  M = M1 + M2 + (n1 n2 / n) g g^T,  g = m2 - m1.
 
-Sums of f and f f^T would merge by mere addition, but their covariance is the difference of large
-numbers: it loses twice the digits by which the mean exceeds the spread. Merging goes from left to
-right in the order of the shards, all in float64. So the result is a function of the partition into
-shards, not of how many workers computed them. Every shard says which features it holds, and their
-number is checked: dividing by a number that was merely asked for is how a few missing images
-double an FID.
+Sums of f and f f^T would merge by addition, but the covariance is then a difference of large
+numbers, which loses twice the digits by which the mean exceeds the spread. Shards merge from left
+to right in their order, in float64, so that the result depends on the partition into shards but
+not on the number of workers. Every shard states its features, and the number of images is checked:
+a few missing images, divided by the number that should be there, can double an FID.
 """
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Self
 
 import numpy as np
-import safetensors.numpy
+from jaxtyping import Float64
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
 
 from dgray.metrics.features.extractor import FeatureSource
-from dgray.metrics.one_thread import one_blas_thread
+from dgray.metrics.frechet import one_blas_thread
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What a Frechet distance needs to know of a set of features.
+    """Mean and covariance of a set of features, from which Fréchet distances are computed.
 
     Attributes:
-        mean: shape (d,).
-        covariance: unbiased, shape (d, d).
-        count: of how many images; None: the file did not say.
-        source: of which features; None: the file did not say.
+        mean: mean.
+        covariance: unbiased covariance.
+        count: number of images; None if unknown.
+        source: the features; None if unknown.
     """
 
-    mean: Array
-    covariance: Array
+    mean: Float64[np.ndarray, "d"]
+    covariance: Float64[np.ndarray, "d d"]
     count: int | None = None
     source: FeatureSource | None = None
 
-    def to_npz(self) -> bytes:
-        """EDM's file of reference statistics: ``mu`` and ``sigma`` in float64, nothing else."""
-        file = io.BytesIO()
-        np.savez(file, mu=self.mean, sigma=self.covariance)
-        return file.getvalue()
-
     @classmethod
     def from_npz(cls, content: bytes, source: FeatureSource | None = None) -> Self:
-        """From EDM's or clean-fid's file; which features it holds is the caller's knowledge.
+        """Read a file of reference statistics in the format of EDM and clean-fid.
+
+        Args:
+            content: npz file with ``mu`` and ``sigma``.
+            source: the features, which the file does not name.
 
         Raises:
-            ValueError: it is no such file.
+            ValueError: if the file has another format.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -79,26 +74,26 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
-    """Statistics of n feature vectors, for merging.
+    """Statistics of n feature vectors that can be merged with those of others.
 
     Attributes:
         count: n > 0.
-        mean: shape (d,), float64.
-        scatter: sum of outer products of deviations from the mean, shape (d, d), float64.
-        source: which features these are.
+        mean: mean.
+        scatter: sum of outer products of deviations from the mean.
+        source: the features.
     """
 
     count: int
-    mean: Array
-    scatter: Array
+    mean: Float64[np.ndarray, "d"]
+    scatter: Float64[np.ndarray, "d d"]
     source: FeatureSource
 
     @classmethod
     def of(cls, features: ArrayLike, source: FeatureSource) -> Self:
-        """Of features, shape (n, d), n > 0, of any float type; computed in float64.
+        """Compute statistics in float64 of features of shape (n, d), n > 0, and any float type.
 
         Raises:
-            ValueError: the shape is another, or some numbers are nan or infinite.
+            ValueError: if the shape is another, or some numbers are nan or infinite.
         """
         array = np.asarray(features, dtype=np.float64)
         if array.ndim != 2 or len(array) == 0 or array.shape[1] != source.dimension:
@@ -117,20 +112,20 @@ class FeatureStatistics:
 
     @classmethod
     def merged(cls, parts: Sequence[Self], *, expected: int) -> Self:
-        """Of the union, from left to right.
+        """Merge statistics from left to right.
 
         Args:
             parts: statistics of shards in their order, of the same features.
-            expected: how many images they must hold together.
+            expected: total number of images.
 
         Raises:
-            ValueError: they hold another number, or features of different extractors.
+            ValueError: if the number of images is another, or the features differ.
         """
-        found = sum(part.count for part in parts)
-        if not parts or found != expected:
+        count = sum(part.count for part in parts)
+        if not parts or count != expected:
             raise ValueError(
-                f"the shards must hold {expected} images together, but the {len(parts)} that are "
-                f"there hold {found}; some are missing or there twice"
+                f"the shards must hold {expected} images in total, but {len(parts)} shards hold "
+                f"{count}; some are missing or duplicated"
             )
         for index, part in enumerate(parts):
             check_same_source(parts[0].source, part.source, f"shards 0 and {index}")
@@ -146,7 +141,7 @@ class FeatureStatistics:
 
     @property
     def covariance(self) -> Array:
-        """Unbiased (divided by n - 1), shape (d, d); at least two vectors."""
+        """Unbiased covariance (divided by n - 1), shape (d, d), of at least two vectors."""
         if self.count < 2:
             raise ValueError(
                 f"a covariance needs at least 2 feature vectors, but got {self.count}"
@@ -155,39 +150,15 @@ class FeatureStatistics:
 
     @property
     def moments(self) -> Moments:
-        """Mean and covariance; at least two vectors."""
+        """Mean and covariance of at least two vectors."""
         return Moments(self.mean, self.covariance, self.count, self.source)
-
-    def to_bytes(self) -> bytes:
-        """As safetensors; equal statistics give equal bytes."""
-        facts = {"count": self.count, "source": asdict(self.source)}
-        # One entry: safetensors does not keep the order of several.
-        metadata = {"feature_statistics": json.dumps(facts, sort_keys=True)}
-        return safetensors.numpy.save({"mean": self.mean, "scatter": self.scatter}, metadata)
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Undoes ``to_bytes`` exactly.
-
-        Raises:
-            ValueError: these are other bytes.
-        """
-        try:
-            size = int.from_bytes(content[:8], "little")
-            header = json.loads(content[8 : 8 + size])
-            facts = json.loads(header["__metadata__"]["feature_statistics"])
-            arrays = safetensors.numpy.load(content)
-            source = FeatureSource(**facts["source"])
-            return cls(facts["count"], arrays["mean"], arrays["scatter"], source)
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ValueError(f"these bytes are not feature statistics: {error}") from error
 
 
 def check_same_source(first: FeatureSource, second: FeatureSource, which: str) -> None:
-    """Refuse to compare features of different extractors.
+    """Check that two sets hold the same features.
 
     Raises:
-        ValueError: says what differs.
+        ValueError: if they do not; names the differences.
     """
     if first != second:
         fields = asdict(first)

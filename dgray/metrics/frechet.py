@@ -1,41 +1,44 @@
-r"""The Frechet distance of two Gaussians.
+r"""Fréchet distance of two Gaussians.
 
 FD = |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) (Dowson and Landau 1982, J. Multivariate Anal.
-12(3)). Named FID only on Inception-v3 features (Heusel et al. 2017, arXiv 1706.08500).
+12(3)). It is named FID only for Inception-v3 features (Heusel et al. 2017, arXiv 1706.08500).
 
 With S1 = A A^T and S2 = B B^T the eigenvalues of S1 S2 are those of the symmetric G G^T,
-G = A^T B, and 0. So the trace of the root is a sum of roots of symmetric eigenvalues, real
-whatever the rank, where a general matrix root (scipy's ``sqrtm``) may turn complex. A and B come
-from Cholesky with pivoting, which stops at the rank: with fewer vectors than dimensions no rounded
-zero has its root taken. Knows numpy and LAPACK, not where the numbers come from.
+G = A^T B, and 0. The trace of the root is therefore a sum of roots of symmetric eigenvalues, real
+for any rank, where a general matrix root (``scipy.linalg.sqrtm``) may become complex. A and B come
+from Cholesky with pivoting, which stops at the rank: with fewer vectors than dimensions no root of
+a rounded zero is taken.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
-
-from dgray.metrics.one_thread import one_blas_thread
+from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 
-ASYMMETRY = 1e-6  # of the largest entry: float32 statistics pass, mistaken matrices do not
-RESIDUAL = 1e-10  # what a Cholesky factor may miss of the matrix, relative
-NEGATIVE = 1e-5  # of the largest eigenvalue: what rounding of the statistics may leave below zero
+ASYMMETRY = 1e-6  # relative to the largest entry; admits statistics rounded to float32
+RESIDUAL = 1e-10  # of a Cholesky factorisation, relative to the trace
+NEGATIVE = 1e-5  # eigenvalue due to rounding, relative to the largest
 
 
 def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
-    """Squared Frechet distance of N(mu1, sigma1) and N(mu2, sigma2), >= 0, in float64.
+    """Return the squared Fréchet distance of N(mu1, sigma1) and N(mu2, sigma2), >= 0.
 
     Args:
-        mu1: mean, shape (d,).
-        sigma1: symmetric positive semidefinite, shape (d, d), of any rank.
-        mu2: likewise.
-        sigma2: likewise.
+        mu1: mean of the first Gaussian, shape (d,).
+        sigma1: its covariance, symmetric positive semidefinite of any rank, shape (d, d).
+        mu2: mean of the second.
+        sigma2: covariance of the second.
 
     Raises:
-        ValueError: shapes do not fit, numbers are not finite, or a covariance is not symmetric
+        ValueError: if shapes disagree, numbers are not finite, or a covariance is not symmetric
             positive semidefinite.
     """
     mu1, sigma1 = _checked("first", mu1, sigma1)
@@ -54,8 +57,23 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
     return max(0.0, float(gap @ gap + np.trace(sigma1) + np.trace(sigma2) - 2 * overlap))
 
 
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Run BLAS and LAPACK on the calling thread alone while the context is active.
+
+    More threads would sum in another order and round differently. Trials set the threads of torch,
+    but nothing sets those of numpy, whose number differs between engines and machines.
+    """
+    limited: AbstractContextManager[Any] = _threadpools().limit(limits=1, user_api="blas")
+    return limited
+
+
+@cache  # searching the loaded libraries takes milliseconds; scipy's own BLAS is loaded above
+def _threadpools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def _checked(which: str, mu: Array, sigma: Array) -> tuple[Array, Array]:
-    """In float64, or refused."""
+    """Return mean and covariance in float64, or raise ValueError."""
     mu, sigma = np.asarray(mu, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
     if mu.ndim != 1 or len(mu) == 0 or sigma.shape != (len(mu), len(mu)):
         raise ValueError(
@@ -80,11 +98,11 @@ def _checked(which: str, mu: Array, sigma: Array) -> tuple[Array, Array]:
 
 
 def _factor(which: str, sigma: Array) -> Array:
-    """A with A A^T = sigma, shape (d, rank)."""
+    """Return A, shape (d, rank), with A A^T = sigma."""
     lower, pivot, rank, _ = lapack.dpstrf(sigma, lower=1)
     factor = np.empty((len(sigma), rank))
     factor[pivot - 1] = np.tril(lower)[:, :rank]
-    # Two fixed vectors show what the factor misses, at the price of a product with a vector.
+    # Products with two fixed vectors reveal a wrong factor at little cost.
     probes = np.random.default_rng(0).choice([-1.0, 1.0], (len(sigma), 2))
     with np.errstate(over="ignore", invalid="ignore"):
         missed = np.abs(sigma @ probes - factor @ (factor.T @ probes)).max()
@@ -94,7 +112,7 @@ def _factor(which: str, sigma: Array) -> Array:
 
 
 def _eigen_factor(which: str, sigma: Array) -> Array:
-    """The same of a matrix that rounding has left slightly indefinite; slower."""
+    """Return ``_factor`` of a matrix that is slightly indefinite due to rounding; slower."""
     values, vectors = np.linalg.eigh(sigma)
     if values[0] < -NEGATIVE * values[-1]:
         raise ValueError(

@@ -1,9 +1,10 @@
-r"""The kernel distance of two sets of features (KID, Binkowski et al. 2018, arXiv 1801.01401).
+r"""Kernel distance of two sets of features (KID, Binkowski et al. 2018, arXiv 1801.01401).
 
 The squared maximum mean discrepancy with the kernel k(a, b) = (a.b / d + 1)^3, estimated without
-bias: the mean of k over pairs of different generated features, and that of different reference
-features, minus twice that of one of each. Its expectation is 0 for equal laws at any n, so it is
-often negative then. Averaged over random subsets, as published, which bounds the cost at large n.
+bias: the mean of k over pairs of different generated features, plus that over pairs of different
+reference features, minus twice that over pairs of one of each. Its expectation is 0 for equal laws
+at any n, where it is often negative. As published, it is averaged over random subsets, which
+bounds the cost at large n.
 """
 
 from __future__ import annotations
@@ -11,39 +12,32 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from dgray.metrics.distances import check_points
-from dgray.metrics.estimate import Estimate
-from dgray.metrics.jackknife import GROUPS, group_estimate, group_of
-
-
-def squared_mmd(reference: Tensor, generated: Tensor) -> float:
-    """The unbiased estimate from all pairs, shapes (n, d) and (m, d), n, m >= 2."""
-    check_points(reference, generated, 2)
-    return float(_group_values(reference, generated, group_of(len(generated)))[0])
+from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
 
 
 def kernel_distance(
-    reference: Tensor,
-    generated: Tensor,
+    generated: Float[Tensor, "m d"],
+    reference: Float[Tensor, "n d"],
     *,
     generator: np.random.Generator,
     num_subsets: int = 100,
     subset_size: int = 1000,
 ) -> Estimate:
-    """KID: the mean of ``squared_mmd`` over random subsets of either set, drawn without repeats.
+    """Return the KID: the mean over random subsets of both sets, drawn without replacement.
 
-    The error is over the generated samples (``dgray.metrics.jackknife``): a group is left out of
-    every subset that it is in. The spread of subsets, which is often given instead, is that of
-    1,000 samples, not of all.
+    The error is over the generated samples: the jackknife leaves a group out of every subset. The
+    spread of subsets, often reported instead, is the error of ``subset_size`` samples, not of all.
 
     Args:
-        reference: features, shape (n, d), n >= 2.
-        generated: features, shape (m, d), m >= 2.
-        generator: draws the subsets: of the reference, then of the generated ones.
-        num_subsets: how many; one is enough, and used, where a subset is everything.
-        subset_size: at most this many of either, fewer if there are fewer.
+        generated: features, m >= 2.
+        reference: features, n >= 2.
+        generator: draws each subset of the reference, then that of the generated features.
+        num_subsets: number of subsets; 1 is used where a subset is a whole set.
+        subset_size: largest size of a subset.
     """
     check_points(reference, generated, 2)
     size = min(len(reference), len(generated), subset_size)
@@ -64,8 +58,10 @@ def kernel_distance(
     return group_estimate(value, left_out)
 
 
-def _group_values(reference: Tensor, generated: Tensor, group: Tensor) -> Tensor:
-    """The estimate with everything, then without each group of the generated; (1 + GROUPS,)."""
+def _group_values(
+    reference: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], group: Int64[Tensor, "m"]
+) -> Float64[Tensor, "values"]:
+    """Return the estimate of all features, then without each generated group, (1 + GROUPS,)."""
     x, y = reference.double(), generated.double()
     member = F.one_hot(group, GROUPS).double()  # (m, GROUPS)
     within_x = _mean_of_different(_kernel(x, x))
@@ -73,7 +69,7 @@ def _group_values(reference: Tensor, generated: Tensor, group: Tensor) -> Tensor
     between = member.T @ pairs @ member  # sums of k by groups
     cross = member.T @ _kernel(y, x).mean(1)
     sizes = member.sum(0)
-    # Left out: the pairs of a group with itself and, in both orders, with the others.
+    # A left-out group removes its pairs with itself and, in both orders, with the others.
     pair_sums = between.sum() - torch.cat(
         [between.new_zeros(1), between.sum(0) + between.sum(1) - between.diagonal()]
     )

@@ -1,15 +1,15 @@
 r"""Fidelity and diversity of generated features, from nearest neighbours.
 
-A set's manifold is the union of balls round its points, each reaching the point's k-th neighbour
-in its own set.
+The manifold of a set is the union of balls around its points, each with the distance of the
+point's k-th neighbour in the set as radius.
 
 - precision: share of generated features on the reference's manifold; recall: share of reference
   features on the generated one (Kynkaanniemi et al. 2019, arXiv 1904.06991, Eq. 1 and 2; k = 3);
-- density: how many reference balls a generated feature is in, over k, on average; may exceed 1;
+- density: mean number of reference balls around a generated feature, divided by k; may exceed 1;
   coverage: share of reference balls with a generated feature inside (Naeem et al. 2020, arXiv
   2002.09797, Eq. 3 and 4; k = 5).
 
-A ball holds its boundary. All four depend on the two numbers of samples: compare at equal ones.
+Balls are closed. All four depend on both numbers of samples: compare at equal numbers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dgray.metrics.distances import check_points, distance_blocks
-from dgray.metrics.estimate import Estimate
-from dgray.metrics.jackknife import GROUPS, group_estimate, group_of
+from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
 
 PRECISION_NEIGHBOURS = 3  # as in Kynkaanniemi et al. 2019
 DENSITY_NEIGHBOURS = 5  # as in Naeem et al. 2020
@@ -29,7 +29,7 @@ DENSITY_NEIGHBOURS = 5  # as in Naeem et al. 2020
 
 @dataclass(frozen=True)
 class ManifoldScores:
-    """The four, each with its error over the generated samples, given the reference."""
+    """Precision, recall, density and coverage, with errors over the generated samples."""
 
     precision: Estimate
     recall: Estimate
@@ -38,23 +38,23 @@ class ManifoldScores:
 
 
 def manifold_scores(
-    reference: Tensor,
-    generated: Tensor,
+    generated: Float[Tensor, "m d"],
+    reference: Float[Tensor, "n d"],
     *,
     precision_neighbours: int = PRECISION_NEIGHBOURS,
     density_neighbours: int = DENSITY_NEIGHBOURS,
 ) -> ManifoldScores:
-    """Precision, recall, density and coverage.
+    """Return precision, recall, density and coverage from one pass over all distances.
 
     Args:
-        reference: features of data, shape (n, d).
-        generated: features of samples, shape (m, d).
+        generated: features of generated images.
+        reference: features of data.
         precision_neighbours: k of precision and recall.
         density_neighbours: k of density and coverage.
 
     Raises:
-        ValueError: shapes do not fit, features are not finite, or there are too few: both sets
-            need more than either k, also when a tenth is left out.
+        ValueError: if shapes disagree, features are not finite, or there are too few: both sets
+            need more than either k, also without a group of the jackknife.
     """
     check_points(reference, generated, 2 * max(precision_neighbours, density_neighbours) + 2)
     near = _radii(reference, [precision_neighbours, density_neighbours])
@@ -76,55 +76,55 @@ def manifold_scores(
 
 
 def _radii(points: Tensor, neighbours: list[int]) -> Tensor:
-    """Squared distance of each point to its k-th neighbours, shape (len(neighbours), n)."""
-    found = []
+    """Return the squared distance of each point to its k-th neighbours, (len(neighbours), n)."""
+    radii = []
     for rows, squared in distance_blocks(points, points):
         _hide_self(squared, rows)
         smallest = squared.topk(max(neighbours), largest=False).values
-        found.append(torch.stack([smallest[:, k - 1] for k in neighbours]))
-    return torch.cat(found, dim=1)
+        radii.append(torch.stack([smallest[:, k - 1] for k in neighbours]))
+    return torch.cat(radii, dim=1)
 
 
 def _left_out_radii(points: Tensor, k: int) -> Tensor:
-    """The same for one k, among all points, then without each group; shape (1 + GROUPS, n).
+    """Return ``_radii`` for one k, among all points, then without each group; (1 + GROUPS, n).
 
-    A point of the group that is left out has radius -1: an empty ball.
+    A point of the left-out group has radius -1, an empty ball.
     """
     group = group_of(len(points), points.device)
     columns = [torch.nonzero(group == index).squeeze(1) for index in range(GROUPS)]
-    found = []
+    parts = []
     for rows, squared in distance_blocks(points, points):
         _hide_self(squared, rows)
         # The k nearest of each group hold the k nearest of any union of groups.
         near = [squared[:, c].topk(min(k, len(c)), largest=False).values for c in columns]
         kept = [near, *(near[:index] + near[index + 1 :] for index in range(GROUPS))]
-        found.append(torch.stack([torch.cat(part, 1).kthvalue(k).values for part in kept]))
-    radii = torch.cat(found, dim=1)
+        parts.append(torch.stack([torch.cat(part, 1).kthvalue(k).values for part in kept]))
+    radii = torch.cat(parts, dim=1)
     for index in range(GROUPS):
         radii[1 + index, columns[index]] = -1
     return radii
 
 
 def _hide_self(squared: Tensor, rows: slice) -> None:
-    """A point is not its own neighbour."""
+    """Exclude each point from its own neighbours."""
     squared[:, rows].fill_diagonal_(torch.inf)
 
 
 def _closest_of_groups(squared: Tensor, rows: slice) -> Tensor:
-    """Smallest distance of each group among these rows to each column, shape (GROUPS, n)."""
+    """Return the smallest distance of each group of the rows to each column, (GROUPS, n)."""
     member = torch.arange(rows.start, rows.stop, device=squared.device) % GROUPS
     padded = squared.new_full((GROUPS, squared.shape[1]), torch.inf)
     return padded.scatter_reduce(0, member[:, None].expand_as(squared), squared, "amin")
 
 
 def _without_each(closest: Tensor) -> Tensor:
-    """Smallest over all groups, then over all but each; (GROUPS, n) to (1 + GROUPS, n)."""
+    """Return the smallest over all groups, then over all but each; (1 + GROUPS, n)."""
     two, first = closest.topk(2, dim=0, largest=False)
     index = torch.arange(GROUPS, device=closest.device)[:, None]
     return torch.cat([two[:1], torch.where(first[0] == index, two[1], two[0])])
 
 
 def _group_shares(hit: Tensor) -> Estimate:
-    """Share of hits, bool (1 + GROUPS, n), with the error over the groups."""
+    """Return the share of hits, bool (1 + GROUPS, n), with the jackknife error."""
     value, *left_out = hit.double().mean(1).tolist()
     return group_estimate(value, left_out)

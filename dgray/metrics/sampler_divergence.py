@@ -1,11 +1,11 @@
-r"""The reverse KL of the very sampler used, discretisation included.
+r"""Density of the samples of a deterministic sampler, discretisation included.
 
-A deterministic sampler is a map from noise to samples. Where the map is one to one the
-log-determinants of its steps give the log-density q of every sample it draws, so KL(q, p_data) =
-E[log q - log p_data] is a plain average over samples wherever p_data is known. Under a wild field
-long steps can fold space over itself; several starts then share an end and q is more than the
-formula says. A negative determinant betrays it (a sure sign, though not the only one), so those
-samples are counted and the estimate is withheld.
+A deterministic sampler maps noise to samples. If the map is one to one, the log-determinants of
+its steps give the log-density q of each sample, so that KL(q || p_data) = E[log q - log p_data] is
+an average over samples wherever p_data is known. For an irregular field, long steps can fold space
+over itself: several starts then share an end, and q is larger than the formula gives. A negative
+determinant is sufficient evidence of a fold (not necessary), so such samples are counted and the
+estimate is withheld.
 """
 
 from __future__ import annotations
@@ -16,50 +16,52 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dgray.diffusion.sampler import Denoise, heun_step
+from dgray.diffusion.shapes import Sigmas
 
 
 @dataclass(frozen=True)
 class SampledDensity:
-    """Samples of ``heun`` and the density of their law.
+    """Samples of ``heun`` with their log-density.
 
     Attributes:
-        samples: shape (N, d).
-        log_density: in nats, shape (N,); valid if nothing is folded.
-        folded: whether a step turned space inside out there, shape (N,).
+        samples: at sigma = 0.
+        log_density: in nats; valid if no sample is folded.
+        folded: True where a step has a determinant <= 0.
     """
 
-    samples: Tensor
-    log_density: Tensor
-    folded: Tensor
+    samples: Float[Tensor, "N d"]
+    log_density: Float[Tensor, "N"]
+    folded: Bool[Tensor, "N"]
 
 
 def heun_log_density(
     denoise: Denoise,
-    x: Tensor,
-    sigmas: Tensor,
+    x: Float[Tensor, "N d"],
+    sigmas: Sigmas,
     *,
     prior_std: float,
     corrector: Denoise | None = None,
 ) -> SampledDensity:
-    """Run ``heun`` and follow the density of what it draws.
+    """Run ``heun`` and compute the density of its samples.
 
     Args:
         denoise: D(x; sigma), differentiable.
-        x: noise from N(0, prior_std^2 I), shape (N, d), float64.
-        sigmas: decreasing noise levels, shape (num_steps + 1,).
-        prior_std: > 0.
-        corrector: the denoiser of Heun's second stage; None: the same.
+        x: noise from N(0, prior_std^2 I), float64.
+        sigmas: decreasing noise levels.
+        prior_std: standard deviation of the noise, > 0.
+        corrector: denoiser of the second stage; None: ``denoise``.
     """
     log_density = -0.5 * ((x / prior_std) ** 2).sum(1)
     log_density = log_density - x.shape[1] * math.log(prior_std * math.sqrt(2 * math.pi))
     folded = torch.zeros_like(log_density, dtype=torch.bool)
     for sigma, next_sigma in pairwise(sigmas.tolist()):
 
-        def step(y: Tensor, here: float = sigma, there: float = next_sigma) -> Tensor:
-            return heun_step(denoise, y, here, there, corrector=corrector)
+        def step(y: Tensor, start: float = sigma, stop: float = next_sigma) -> Tensor:
+            return heun_step(denoise, y, start, stop, corrector=corrector)
 
         x, sign, log_determinant = _with_determinant(step, x)
         log_density = log_density - log_determinant
@@ -70,7 +72,7 @@ def heun_log_density(
 def _with_determinant(
     step: Callable[[Tensor], Tensor], x: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """step(x) and, row by row, the sign and log|.| of det d step / dx, by d backward passes."""
+    """Return step(x) and, row by row, sign and ln |.| of det d step / dx, in d backward passes."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         moved = step(x)

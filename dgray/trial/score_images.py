@@ -127,19 +127,15 @@ class ImageScoring(SampleScoring):
         if reference.features is None:
             groups = in_groups(features, reference.source, has_error)
             return {name: frechet_estimate(groups, reference.moments) for name in distances}
-        scores = score_features(
-            reference.features,
+        return score_features(
             features,
+            reference.features,
             reference.source,
+            metrics=[metric.name for metric in metrics],
             generator=np.random.Generator(np.random.Philox(self.problem.seed)),
-            wanted=["frechet" if m.name in distances else m.name for m in metrics],
             moments=reference.moments,
             has_error=has_error,
         )
-        estimates = scores.estimates()
-        if scores.frechet is not None:
-            estimates |= dict.fromkeys(distances, scores.frechet)
-        return {metric.name: estimates[metric.name] for metric in metrics}
 
     def _validation_columns(self, images: DrawnImages, reference: ImageReference) -> Columns:
         """Return Frechet distances to the validation split that a search reads."""

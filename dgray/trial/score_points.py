@@ -10,7 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from dgray.metrics.estimate import Estimate
-from dgray.metrics.neighbours import NeighbourReference, jackknife, memorisation
+from dgray.metrics.memorisation import memorisation
+from dgray.metrics.neighbours import NeighbourReference, jackknife
 from dgray.metrics.sampler_divergence import SampledDensity
 from dgray.plan.plan import Setting
 from dgray.problem.points import PointProblem

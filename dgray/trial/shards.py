@@ -17,10 +17,10 @@ from torch import Tensor
 
 from dgray.config.study import StudyConfig
 from dgray.data.images import to_uint8
+from dgray.metrics.estimate import GROUPS
 from dgray.metrics.feature_statistics import FeatureStatistics
 from dgray.metrics.features.extractor import FeatureExtractor, extract
 from dgray.metrics.image_scores import ShardSum
-from dgray.metrics.jackknife import GROUPS
 from dgray.metrics.memorisation import memorisation_scores
 from dgray.problem.artifacts import Shared
 from dgray.problem.images import NUM_SHOWN, ImageProblem

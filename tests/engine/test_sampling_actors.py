@@ -61,7 +61,8 @@ def content(images: DrawnImages) -> tuple[bytes, ...]:
     tensors = (images.shown, images.features, images.memorisation)
     return (
         *(tensor.numpy().tobytes() for tensor in tensors if tensor is not None),
-        *(each.whole.to_bytes() for each in images.statistics),
+        *(part.whole.mean.tobytes() for part in images.statistics),
+        *(part.whole.scatter.tobytes() for part in images.statistics),
     )
 
 

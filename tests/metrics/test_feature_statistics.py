@@ -53,7 +53,7 @@ def test_a_mean_far_above_the_spread_costs_few_digits() -> None:
 def test_missing_and_repeated_shards_are_refused() -> None:
     parts = shards([300, 600])
     for wrong in (parts[:2], [*parts, parts[0]], []):
-        with pytest.raises(ValueError, match="must hold 1000 images together"):
+        with pytest.raises(ValueError, match="must hold 1000 images in total"):
             FeatureStatistics.merged(wrong, expected=1000)
 
 
@@ -83,19 +83,6 @@ def test_one_vector_has_no_covariance() -> None:
         _ = FeatureStatistics.of(FEATURES[:1], SOURCE).covariance
 
 
-def test_bytes_come_back_exactly_and_are_always_the_same() -> None:
-    found = FeatureStatistics.merged(shards([300, 600]), expected=1000)
-    content = found.to_bytes()
-    back = FeatureStatistics.from_bytes(content)
-    assert (back.count, back.source) == (1000, SOURCE)
-    np.testing.assert_array_equal(back.mean, found.mean)
-    np.testing.assert_array_equal(back.scatter, found.scatter)
-    again = FeatureStatistics.merged(shards([300, 600]), expected=1000)
-    assert {again.to_bytes() for _ in range(20)} == {content}
-    with pytest.raises(ValueError, match="not feature statistics"):
-        FeatureStatistics.from_bytes(b"PK something else")
-
-
 THREADS = """
 import sys
 import numpy as np
@@ -105,7 +92,8 @@ source = FeatureSource("fd_test", 700, "none", "")
 rng = np.random.default_rng(0)
 parts = [rng.standard_normal((n, 700), dtype=np.float32) for n in (128, 128, 57)]
 parts = [FeatureStatistics.of(part, source) for part in parts]
-sys.stdout.buffer.write(FeatureStatistics.merged(parts, expected=313).to_bytes())
+merged = FeatureStatistics.merged(parts, expected=313)
+sys.stdout.buffer.write(merged.mean.tobytes() + merged.scatter.tobytes())
 """
 
 
@@ -119,7 +107,7 @@ def test_workers_with_other_numbers_of_threads_give_the_same_bytes() -> None:
     assert len(contents) == 1
 
 
-def test_edms_file_is_read_and_written() -> None:
+def test_edms_file_is_read() -> None:
     file = io.BytesIO()
     np.savez(file, mu=FEATURES.mean(0), sigma=np.cov(FEATURES, rowvar=False), extra=np.ones(3))
     moments = Moments.from_npz(file.getvalue())
@@ -128,10 +116,6 @@ def test_edms_file_is_read_and_written() -> None:
     assert (own.count, own.source) == (1000, SOURCE)
     distance = frechet_distance(moments.mean, moments.covariance, own.mean, own.covariance)
     assert distance == pytest.approx(0, abs=1e-5)
-    with np.load(io.BytesIO(own.to_npz())) as written:
-        assert sorted(written) == ["mu", "sigma"]
-        assert written["mu"].dtype == written["sigma"].dtype == np.float64
-        np.testing.assert_array_equal(written["sigma"], own.covariance)
 
 
 def npz(**arrays: np.ndarray) -> bytes:

@@ -82,6 +82,7 @@ def test_few_vectors_in_many_dimensions_have_the_exact_value(scale: float) -> No
     assert frechet_distance(*moments) == pytest.approx(expected, rel=1e-11)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [300, 5000])
 def test_it_agrees_with_cleanfid_at_inceptions_2048_dimensions(count: int) -> None:
     one, two = moments(count, 2048), moments(count, 2048, 1.1)

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from dgray.metrics import distances
 from dgray.metrics.distances import distance_blocks
-from dgray.metrics.jackknife import GROUPS
+from dgray.metrics.estimate import GROUPS
 from dgray.metrics.manifold import ManifoldScores, manifold_scores
-from dgray.metrics.memorisation import image_memorisation
 
 
 def normal(count: int, dimension: int, seed: int, scale: float = 1) -> Tensor:
@@ -35,7 +34,7 @@ def test_they_are_prdcs(
     x, y = normal(400, dimension, 0), normal(300, dimension, 1, scale) + 0.1
     expected = compute_prdc(x.double().numpy(), y.double().numpy(), k)
     capsys.readouterr()  # it prints
-    found = manifold_scores(x, y, precision_neighbours=k, density_neighbours=k)
+    found = manifold_scores(y, x, precision_neighbours=k, density_neighbours=k)
     assert values(found) == pytest.approx(expected, abs=1e-12)
     assert 0.02 < found.precision.value < 0.98  # the comparison says something
 
@@ -45,29 +44,29 @@ def test_precision_and_recall_are_torch_fidelitys() -> None:
 
     x, y = normal(500, 32, 0).double(), normal(400, 32, 1, 1.15).double()
     precision, recall = calculate_precision_recall_full(y, x, 3)
-    found = manifold_scores(x, y)
+    found = manifold_scores(y, x)
     assert found.precision.value == pytest.approx(precision, abs=1e-6)  # theirs is float32
     assert found.recall.value == pytest.approx(recall, abs=1e-6)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = normal(90, 5, 0), normal(70, 5, 1, 1.3)
-    whole = manifold_scores(x, y)
+    whole = manifold_scores(y, x)
     monkeypatch.setattr(distances, "BLOCK", 7 * 90)
-    assert manifold_scores(x, y) == whole
+    assert manifold_scores(y, x) == whole
 
 
 def test_the_four_tell_what_is_wrong() -> None:
     data, half = normal(400, 2, 0), normal(800, 2, 1)
     half = half[half[:, 0] > 0][:300]
-    lost = values(manifold_scores(data, half))
+    lost = values(manifold_scores(half, data))
     assert lost["precision"] > 0.9
     assert lost["recall"] < 0.75
     assert lost["coverage"] < 0.75
-    wide = values(manifold_scores(data, normal(300, 2, 2, 3)))
+    wide = values(manifold_scores(normal(300, 2, 2, 3), data))
     assert wide["precision"] < 0.7
     assert wide["density"] < 0.7
-    equal = values(manifold_scores(data, normal(400, 2, 3)))
+    equal = values(manifold_scores(normal(400, 2, 3), data))
     assert equal["density"] == pytest.approx(1, abs=0.15)
     assert min(equal["precision"], equal["recall"], equal["coverage"]) > 0.85
 
@@ -84,8 +83,8 @@ def test_leaving_out_groups_is_leaving_out_samples() -> None:
     left_out = []
     for group in range(GROUPS):
         kept = torch.arange(len(y)) % GROUPS != group
-        left_out.append(values(manifold_scores(x, y[kept])))
-    found = manifold_scores(x, y)
+        left_out.append(values(manifold_scores(y[kept], x)))
+    found = manifold_scores(y, x)
     for name in ("recall", "coverage"):
         those = np.array([one[name] for one in left_out])
         expected = np.sqrt((GROUPS - 1) * those.var())
@@ -95,7 +94,7 @@ def test_leaving_out_groups_is_leaving_out_samples() -> None:
 def test_errors_are_the_spread_over_samples() -> None:
     """Recall's is conservative, like every jackknife of nearest neighbours."""
     reference = normal(200, 6, 0)
-    runs = [manifold_scores(reference, normal(150, 6, 10 + seed, 1.2)) for seed in range(100)]
+    runs = [manifold_scores(normal(150, 6, 10 + seed, 1.2), reference) for seed in range(100)]
     for name, low, high in (
         ("precision", 0.8, 1.25),
         ("recall", 0.8, 2.0),
@@ -107,11 +106,12 @@ def test_errors_are_the_spread_over_samples() -> None:
         assert low < error / spread < high, name
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_too_few_or_different_features_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 12 samples and 12 references, but got 11"):
-        manifold_scores(normal(50, 3, 0), normal(11, 3, 1))
+        manifold_scores(normal(11, 3, 1), normal(50, 3, 0))
     with pytest.raises(ValueError, match=r"\(50, 3\) and \(50, 2\)"):
-        manifold_scores(normal(50, 3, 0), normal(50, 2, 1))
+        manifold_scores(normal(50, 2, 1), normal(50, 3, 0))
 
 
 def test_distances_of_bytes_are_exact() -> None:
@@ -120,30 +120,3 @@ def test_distances_of_bytes_are_exact() -> None:
     exact = ((pixels[:, None] - pixels[None]) ** 2).sum(2)
     found = torch.cat([squared for _, squared in distance_blocks(pixels, pixels)])
     assert torch.equal(found, exact.double())
-
-
-def test_memorisation_is_a_half_for_copies_and_zero_for_fresh_samples() -> None:
-    training, held_out = normal(600, 8, 0), normal(200, 8, 1)
-    assert image_memorisation(training, training, held_out).value == pytest.approx(0.5)
-    assert image_memorisation(held_out, training, held_out).value == pytest.approx(-1.5)
-    fresh = image_memorisation(normal(4000, 8, 2), training, held_out)
-    # The two sets are given: their own draw moves the share by more than the samples' error.
-    assert abs(fresh.value) < 0.1
-    mixed = torch.cat([training[:100], normal(100, 8, 3)])
-    assert image_memorisation(mixed, training, held_out).value == pytest.approx(0.25, abs=0.12)
-
-
-def test_ties_of_bytes_are_no_evidence() -> None:
-    both = torch.randint(256, (30, 3072), generator=torch.Generator().manual_seed(0))
-    found = image_memorisation(both, both, both)
-    assert (found.value, found.se) == (0, 0)
-
-
-def test_memorisation_of_equal_sets_is_that_of_points() -> None:
-    from dgray.metrics.neighbours import memorisation
-
-    samples, training, held_out = normal(500, 2, 0, 1.1), normal(300, 2, 1), normal(300, 2, 2)
-    expected = memorisation(samples.double(), training.double(), held_out.double())
-    found = image_memorisation(samples, training, held_out)
-    assert found.value == pytest.approx(expected.value)
-    assert found.se == pytest.approx(expected.se)

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from dgray.metrics.estimate import Estimate
-from dgray.metrics.neighbours import (
-    NeighbourReference,
-    jackknife,
-    memorisation,
-    nearest_neighbour_kl,
-)
+from dgray.metrics.neighbours import NeighbourReference, jackknife
+
+
+def kl(data: torch.Tensor, samples: torch.Tensor, k: int = 5) -> Estimate:
+    return jackknife(NeighbourReference.of(data, k).kl_values(samples))
 
 
 def normal(count: int, dimension: int, seed: int) -> torch.Tensor:
@@ -25,12 +24,12 @@ def normal(count: int, dimension: int, seed: int) -> torch.Tensor:
 def test_kl_of_two_gaussians(dimension: int) -> None:
     data, samples = normal(4000, dimension, 0), 1.5 * normal(4000, dimension, 1)
     exact = dimension * (math.log(1.5) + 0.5 / 1.5**2 - 0.5)
-    found = nearest_neighbour_kl(data, samples)
+    found = kl(data, samples)
     assert found.value == pytest.approx(exact, abs=4 * found.se + 0.03 * dimension)
 
 
 def test_kl_of_equal_laws_is_near_zero() -> None:
-    found = nearest_neighbour_kl(normal(4000, 2, 0), normal(4000, 2, 1))
+    found = kl(normal(4000, 2, 0), normal(4000, 2, 1))
     assert abs(found.value) < 4 * found.se
 
 
@@ -39,7 +38,7 @@ def test_kl_is_wang_kulkarni_verdus_formula() -> None:
     rho = torch.cdist(data, data).sort(dim=1).values[:, 3]
     nu = torch.cdist(data, samples).sort(dim=1).values[:, 2]
     expected = 2 * (nu / rho).log().mean() + math.log(30 / 39)
-    assert nearest_neighbour_kl(data, samples, k=3).value == pytest.approx(float(expected))
+    assert kl(data, samples, k=3).value == pytest.approx(float(expected))
 
 
 def test_standard_errors_are_the_spread_over_repetitions() -> None:
@@ -63,21 +62,7 @@ def test_standard_errors_are_the_spread_over_repetitions() -> None:
 def test_samples_that_diverged_are_infinitely_far() -> None:
     samples = normal(30, 2, 1)
     samples[3, 1] = math.nan
-    assert nearest_neighbour_kl(normal(40, 2, 0), samples).value == math.inf
-
-
-def test_memorisation_is_a_half_for_copies_and_zero_for_fresh_samples() -> None:
-    training, held_out = normal(300, 2, 0), normal(500, 2, 1)
-    assert memorisation(training, training, held_out).value == 0.5
-    fresh = memorisation(normal(2000, 2, 2), training, held_out)
-    assert abs(fresh.value) < 0.1
-    swapped = memorisation(held_out[:300], training, held_out)
-    assert swapped.value == -0.5
-
-
-def test_memorisation_needs_enough_held_out_points() -> None:
-    with pytest.raises(ValueError, match="num_held_out"):
-        memorisation(normal(5, 2, 0), normal(10, 2, 0), normal(9, 2, 1))
+    assert kl(normal(40, 2, 0), samples).value == math.inf
 
 
 def test_estimate_is_a_mean_and_its_standard_error() -> None:

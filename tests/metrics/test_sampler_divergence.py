@@ -62,7 +62,7 @@ def test_samples_are_heuns() -> None:
 
 
 def test_discretisation_error_falls_with_the_square_of_the_step() -> None:
-    """At every start: log q - log p against that of 1,024 steps, which holds the prior's part."""
+    """At every start: log q - log p against that of 512 steps, which holds the prior's part."""
     mixture = NAMED["ring8"]()
     x = 20 * seeded_noise(0, range(200), (2,))
 
@@ -71,7 +71,7 @@ def test_discretisation_error_falls_with_the_square_of_the_step() -> None:
         assert not drawn.folded.any()
         return drawn.log_density - mixture.log_prob(drawn.samples, torch.zeros(200, dtype=DOUBLE))
 
-    limit = log_ratio(1024)
+    limit = log_ratio(512)
     coarse, middle, fine = (float((log_ratio(n) - limit).abs().mean()) for n in (16, 64, 256))
     assert coarse > 8 * middle
     assert middle > 8 * fine

@@ -60,6 +60,7 @@ def test_features_are_cleanfids(
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6 * expected.max())
 
 
+@pytest.mark.long  # the matrix root of clean-fid at 2048 dimensions takes a minute
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("cleanfid_model")
 def test_fid_is_cleanfids(
