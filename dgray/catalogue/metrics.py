@@ -12,6 +12,7 @@ from dgray.catalogue.spec import ColumnSpec, MetricSpec
 
 _KL_CHANGE = ColumnSpec(
     name="kl_change",
+    in_summary=True,
     doc="kl (of images: nll) minus that of the base, paired over samples",
     unit="nats",
     label="KL (ODE) change",
@@ -45,6 +46,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="nll",
+        in_summary=False,
         title="negative log-likelihood",
         label="NLL",
         doc="negative log-likelihood of dequantised held-out images under the model of the "
@@ -58,6 +60,7 @@ METRICS = Registry[MetricSpec](
         more_columns=(
             ColumnSpec(
                 name="bits_per_dim",
+                in_summary=True,
                 doc="negative log-likelihood of the bytes of held-out images",
                 unit="bits per dimension",
                 label="bits/dim",
@@ -83,6 +86,7 @@ METRICS = Registry[MetricSpec](
             ),
             ColumnSpec(
                 name="path_kl_change",
+                in_summary=True,
                 doc="path_kl minus that of the base, paired over samples and noise",
                 unit="nats",
                 label="path KL change",
@@ -138,6 +142,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="kl_sampler",
+        in_summary=False,
         title="KL of the deterministic sampler",
         label="KL (sampler)",
         doc="KL(samples of this very sampler || data), by its accumulated log-determinant",
@@ -195,6 +200,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="kid",
+        in_summary=False,
         title="KID",
         doc="kernel distance of features to the reference (cubic kernel, unbiased)",
         error_doc="its standard error over subsets",
@@ -221,6 +227,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="density",
+        in_summary=False,
         title="density",
         doc="density of samples in the reference's manifold, k = 5",
         error_doc="its standard error over samples",
@@ -230,6 +237,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="coverage",
+        in_summary=False,
         title="coverage",
         doc="share of the reference with a sample nearby, k = 5",
         error_doc="its standard error over reference images",
@@ -331,3 +339,12 @@ METRIC_COLUMNS = tuple(
 )
 DISCRIMINATOR_COLUMNS = tuple(with_errors(_DISCRIMINATOR))
 VALIDATION_COLUMNS = tuple(with_errors(validation_columns(METRICS.built_in)))
+SETTING_COLUMNS = (  # of the setting of a guided model, see ``dgray.plan.plan.Setting``
+    "is_calibrated",
+    "guidance_weight",
+    "sampler",
+    "num_steps",
+    "guided_stage",
+    "interval_low",
+    "interval_high",
+)

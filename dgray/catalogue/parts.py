@@ -42,7 +42,7 @@ OBJECTIVES = Registry[ObjectiveSpec](
     ObjectiveSpec(
         name="oracle",
         title="oracle",
-        subject="The oracle",
+        subject="The oracle (exact log-ratio)",
         factory="dgray.discriminator.discriminator:exact_log_ratio",
         kinds=("points",),
         colour="#009E73",

@@ -110,6 +110,7 @@ class ColumnSpec:
         title: its name in a sentence; empty: its label.
         kind: ``identity`` (part of the key of a row), ``metric``, or ``provenance`` (differs from
             run to run).
+        in_summary: whether the summary shows it; the table and TensorBoard show all columns.
         type: of its values; ``floats``: a list of numbers, one per noise-level bin or knot.
         is_required: whether no row lacks it.
         source: of the metric that it belongs to, see ``MetricSpec``; empty: it has none.
@@ -131,6 +132,7 @@ class ColumnSpec:
     is_required: bool = False
     source: str = ""
     better: Literal["lower", "higher", ""] = ""
+    in_summary: bool = False
     has_error: bool = True
     error_doc: str = "its standard error"
     validation: str | None = None
@@ -177,6 +179,7 @@ class MetricSpec(Spec):
         doc: what its column holds.
         label: short name, a table heading.
         unit: of its values; empty for a pure number.
+        in_summary: whether the summary and figures show it; the table and TensorBoard always do.
         better: which direction is better.
         source: what it is computed from: ``path`` (noised held-out samples), ``flow`` (the
             probability-flow ODE), ``samples`` (generated samples) or ``features`` (features of
@@ -199,6 +202,7 @@ class MetricSpec(Spec):
     doc: str
     label: str = ""
     unit: str = ""
+    in_summary: bool = True
     better: Literal["lower", "higher"] = "lower"
     source: Literal["path", "flow", "samples", "features"] = "samples"
     is_always_computed: bool = False
@@ -223,6 +227,7 @@ class MetricSpec(Spec):
             label=self.label or self.title,
             title=self.title,
             better=self.better,
+            in_summary=self.in_summary,
             error_doc=self.error_doc,
             validation=self.validation,
         )

@@ -10,20 +10,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dgray.catalogue import SETTING_COLUMNS
 from dgray.config.base import EdmBase
 from dgray.config.reading.load import load_study
 from dgray.discriminator.guidance import SplineWeight
 from dgray.errors import NetworkError, NoSuchModelError
 from dgray.plan.cells import Point, cells_of, point_trial
-from dgray.plan.plan import SETTING_COLUMNS, Setting, Trial, make_plan
+from dgray.plan.plan import Setting, Trial, make_plan
 from dgray.problem.base_model import import_edm
 from dgray.problem.build import build_problem, build_training
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import artifact_keys
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import read_table
-from dgray.reporting.search_table import read_searches
-from dgray.reporting.views import trained
+from dgray.reporting.searches import read_searches
+from dgray.reporting.selection import trained
 from dgray.search.records import Asked, read_events
 from dgray.trial.guided_model import BaseRecipe, RunRecipe
 

@@ -1,8 +1,7 @@
-"""TensorBoard while a study runs: each checkpoint is in the event files moments after its rows.
+"""TensorBoard event files that grow while a study runs.
 
-A thread of its own reads the rows back from the run folder, so that no trial waits for a picture
-to be drawn, whichever engine runs it. What an earlier session left is written again first. Knows
-the plan and the reporting; neither torch nor Ray.
+A thread reads finished checkpoints back from the run folder, so that no trial waits for its
+pictures, with either engine. Results of earlier sessions are written again first.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from dgray.plan.plan import Plan, Trial
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.table import StudyTable, study_table
 from dgray.reporting.tensorboard.hparams import Axes, Interval, hparams_of
-from dgray.reporting.tensorboard.tensorboard import TensorBoardWriter, rebuild
+from dgray.reporting.tensorboard.writer import TensorBoardWriter, rebuild
 
 
 class LiveTensorBoard:
-    """Follows one run of a plan. Use it as a context manager, and ``observe`` as an observer."""
+    """Writer of the event files of one run: a context manager with an observer of events."""
 
     def __init__(
         self,
@@ -34,13 +33,13 @@ class LiveTensorBoard:
         examples: Iterable[Trial] = (),
         domains: Iterable[Domain] = (),
     ) -> None:
-        """Nothing is read or written before the engine has started.
+        """Create the writer; it reads and writes nothing before the engine has started.
 
         Args:
-            plan: trials that are known.
-            folder: of the run.
-            examples: trials like those that a search will ask for; none: it asks for no more.
-            domains: what searches vary.
+            plan: trials that are certain to run.
+            folder: the run folder.
+            examples: trials like those that searches will ask for; empty if they ask for none.
+            domains: fields that searches vary, with their ranges.
         """
         self._plan, self._examples, self._domains = plan, tuple(examples), tuple(domains)
         self._folder = folder
@@ -49,7 +48,7 @@ class LiveTensorBoard:
         self._failure: Exception | None = None
 
     def __enter__(self) -> Self:
-        """Ready to observe."""
+        """Return the writer."""
         return self
 
     def __exit__(
@@ -58,16 +57,16 @@ class LiveTensorBoard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write what was observed, and stop."""
+        """Write all observed checkpoints, then stop."""
         if self._thread is not None:
             self._done.put(None)
             self._thread.join()
 
     def observe(self, event: Event) -> None:
-        """Begin when the engine has something to run; then take in every checkpoint."""
+        """Start once the engine has trials to run, and queue every finished checkpoint."""
         match event:
             case EngineStarted() if self._will_run():
-                # Read here, before any trial can add a row that would then be told a second time.
+                # Read before any trial can add a row, which would be written twice.
                 earlier = _read(self._folder)
                 self._thread = threading.Thread(
                     target=self._follow, args=(earlier,), name="tensorboard", daemon=True
@@ -78,7 +77,7 @@ class LiveTensorBoard:
 
     @property
     def failure(self) -> Exception | None:
-        """Why it stopped before the study did."""
+        """The error that stopped the thread before the end of the study, if any."""
         return self._failure
 
     def _will_run(self) -> bool:
@@ -88,8 +87,8 @@ class LiveTensorBoard:
         try:
             writer = self._open(earlier)
             while (event := self._done.get()) is not None:
-                writer.write_frames(*self._folder.checkpoint(event.trial_id, event.epoch))
-        except Exception as error:  # a view must not end the study; the report writes it all again
+                writer.write(*self._folder.checkpoint(event.trial_id, event.epoch))
+        except Exception as error:  # must not end the study; the report writes all files again
             self._failure = error
 
     def _open(self, earlier: StudyTable | None) -> TensorBoardWriter:
@@ -103,14 +102,12 @@ class LiveTensorBoard:
 
 
 def _read(folder: RunFolder) -> StudyTable | None:
-    rows = folder.rows()
-    if rows.empty:
-        return None
-    return study_table(rows, folder.clouds(), folder.losses(), folder.added_columns())
+    rows = folder.row_table()
+    return study_table(rows, folder.clouds(), folder.losses()) if rows.num_rows else None
 
 
 def _axes(trials: Iterable[Trial], domains: Iterable[Domain]) -> Axes:
-    """Columns of the hparams tab, with every value that the study will have."""
+    """Columns of the HPARAMS tab, with all values that the study will have."""
     axes: dict[str, Sequence[Any] | Interval] = {}
     for trial in trials:
         for name, value in hparams_of(trial.objective, trial.axes).items():

@@ -21,7 +21,7 @@ from dgray.cli.sample_output import SampleOutput
 from dgray.files import write_atomically
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import reading
-from dgray.reporting.figures.image_grid import grid_png
+from dgray.reporting.raster import grid_png
 from dgray.trial.guided_model import Recipe
 
 NUM_SHOWN = 64  # images of the grid

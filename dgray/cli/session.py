@@ -150,8 +150,9 @@ class _StudyRun:
 def _show_report(run: OpenRun, console: Console) -> None:
     report = build_report(run.folder.path)
     run.publish_report()
-    console.print(render_summary(report.finding.summary, console.width))
-    for statement in report.finding.statements:
+    finding = report.finding
+    console.print(render_summary(finding.summary, finding.columns, console.width))
+    for statement in finding.statements:
         if statement.topic == "searches":
             console.print(statement.text, markup=False, highlight=False)
     page = f"{run.folder.where}/{report.page.name}"

@@ -69,17 +69,6 @@ def _number(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-SETTING_COLUMNS = (
-    "is_calibrated",
-    "guidance_weight",
-    "sampler",
-    "num_steps",
-    "guided_stage",
-    "interval_low",
-    "interval_high",
-)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One training configuration (or the base, or a control) and what is evaluated of it."""

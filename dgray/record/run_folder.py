@@ -193,19 +193,17 @@ class RunFolder:
             for trial in trials
         )
 
-    def rows(self) -> pd.DataFrame:
+    def row_table(self) -> pa.Table:
         """Return all rows; failed rows only of checkpoints that are not complete."""
         tables = []
         for path in self._rows.paths():
             table = self._rows.read(path.stem)
             tables.append(table if _PART.fullmatch(path.name) else self._incomplete(table))
-        return self._rows.concatenated(tables).to_pandas()
+        return self._rows.concatenated(tables)
 
-    def added_columns(self) -> tuple[ColumnSpec, ...]:
-        """Return the columns of rows that belong to metrics of other packages."""
-        schemas = map(pq.read_schema, self._rows.paths())
-        columns = (column for schema in schemas for column in added_columns(schema))
-        return tuple({column.name: column for column in columns}.values())
+    def rows(self) -> pd.DataFrame:
+        """Return ``row_table`` as a frame."""
+        return self.row_table().to_pandas()
 
     def clouds(self) -> pd.DataFrame:
         """Return all sample clouds."""

@@ -1,4 +1,4 @@
-"""Everything a report is: table, figures, page, event files, from the rows of a run folder."""
+"""Build the report of a run folder from its rows: table, figures, page and event files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from ruamel.yaml import YAML
 
 from dgray.errors import NoRowsError, NotARunError
 from dgray.record.run_folder import RunFolder
-from dgray.reporting.figures.figures import KINDS, SEARCH_KINDS, pictures, search_pictures
+from dgray.reporting.figures.kinds import (
+    FORMATS,
+    KINDS,
+    SEARCH_KINDS,
+    render_figures,
+    render_search_figures,
+)
 from dgray.reporting.page import Source, report_page
-from dgray.reporting.search_marks import marked
-from dgray.reporting.search_table import chosen_trials, points_table, read_searches
+from dgray.reporting.searches import chosen_trials, mark_points, points_table, read_searches
 from dgray.reporting.table import StudyTable, study_table, write_parquet
-from dgray.reporting.tensorboard.tensorboard import rebuild
-from dgray.reporting.text.finding import Finding, finding
-from dgray.reporting.text.search_words import search_lines, search_statements
+from dgray.reporting.tensorboard.writer import rebuild
+from dgray.reporting.text.finding import Finding, find
+from dgray.reporting.text.searches import search_lines, search_statements
 
 
 @dataclass(frozen=True)
-class ReportPaths:
-    """Where the parts of a report are, and what it found."""
+class Report:
+    """Places of the parts of a report, and its finding."""
 
     page: Path
     table: Path
@@ -32,59 +37,65 @@ class ReportPaths:
 
 
 def read_table(folder: Path) -> StudyTable:
-    """The rows of a run folder; NotARunError or NoRowsError if there are none."""
+    """Return the table of a run folder.
+
+    Raises:
+        NotARunError: if the folder is not a run folder.
+        NoRowsError: if it has no rows yet.
+    """
     if not (folder / "rows").is_dir():
         raise NotARunError(
-            f"{folder}: a run folder has a folder 'rows', and this has none; give the folder that "
-            f"python -m dgray.study printed"
+            f"{folder}: a run folder has a folder 'rows', but this one has none; give the folder "
+            f"that python -m dgray.study printed"
         )
     run = RunFolder(folder)
-    return study_table(run.rows(), run.clouds(), run.losses(), run.added_columns())
-
-
-def build_report(folder: Path) -> ReportPaths:
-    """Write report.parquet, figures/, report.html and tensorboard/ anew."""
     try:
-        table = read_table(folder)
+        return study_table(run.row_table(), run.clouds(), run.losses())
     except NoRowsError as error:
         raise NoRowsError(f"{folder}: {error}") from None
+
+
+def build_report(folder: Path) -> Report:
+    """Write report.parquet, figures/, report.html and tensorboard/ of a run folder.
+
+    Raises:
+        NotARunError: if the folder is not a run folder.
+        NoRowsError: if it has no rows yet.
+    """
+    table = read_table(folder)
     run = RunFolder(folder)
     searches = read_searches(folder, table)
-    write_parquet(marked(table, searches), folder / "report.parquet")
+    write_parquet(mark_points(table, searches), folder / "report.parquet")
     shown = chosen_trials(table, searches) if searches else table
-    found = finding(shown)
-    found = replace(found, statements=(*search_statements(searches), *found.statements))
-    drawn = [*search_pictures(searches), *pictures(shown)]
+    finding = find(shown)
+    finding = replace(finding, statements=(*search_statements(searches), *finding.statements))
+    figures = [*render_search_figures(searches), *render_figures(shown)]
     if searches:
         run.files.write("search.parquet", points_table(searches).to_parquet(index=False))
     files = {
-        f"figures/{picture.kind.name}.{ending}": content
-        for picture in drawn
-        for ending, content in picture.formats.items()
+        f"figures/{figure.kind.name}.{ending}": content
+        for figure in figures
+        for ending, content in figure.formats.items()
     }
     for name, content in files.items():
         run.files.write(name, content)
     _remove_outdated(folder / "figures", keep={Path(name).name for name in files})
-    page = report_page(table, found, drawn, _source(folder), search_lines(searches))
+    page = report_page(table, finding, figures, _source(folder), search_lines(searches))
     run.files.write("report.html", page.encode())
     rebuild(table, folder / "tensorboard", searches=searches)
-    return ReportPaths(
+    return Report(
         page=folder / "report.html",
         table=folder / "report.parquet",
         figures=tuple(folder / name for name in files),
         tensorboard=folder / "tensorboard",
-        finding=found,
+        finding=finding,
     )
 
 
 def _remove_outdated(folder: Path, *, keep: set[str]) -> None:
-    """Figures of an earlier report that these rows no longer give; nothing else in the folder."""
-    ours = {
-        f"{kind.name}.{ending}"
-        for kind in (*KINDS, *SEARCH_KINDS)
-        for ending in ("svg", "pdf", "png")
-    }
-    for name in ours - keep:
+    """Remove figures of an earlier report that this one lacks, and no other file."""
+    names = {f"{kind.name}.{ending}" for kind in (*KINDS, *SEARCH_KINDS) for ending in FORMATS}
+    for name in names - keep:
         (folder / name).unlink(missing_ok=True)
 
 

@@ -1,11 +1,10 @@
-"""``report.html``: one file that opens offline; it asks for nothing outside itself.
-
-Knows the table, the finding and the drawn figures; the template stands beside this module.
-"""
+"""``report.html``: one file that opens offline and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,51 +12,23 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dgray.reporting.figures.figures import Picture
-from dgray.reporting.figures.svg import inline_svg
+from dgray.reporting.figures.kinds import FORMATS, RenderedFigure
+from dgray.reporting.presentation import objective
+from dgray.reporting.selection import OBJECTIVE, number, short
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.finding import Finding
-from dgray.reporting.text.search_words import SearchLine
-from dgray.reporting.text.summary import COLUMNS, estimate
-from dgray.reporting.views import number, short
+from dgray.reporting.text.searches import SearchLine
+from dgray.reporting.text.statement import THRESHOLD, estimate
 
-METRICS = (
-    "path_kl",
-    "path_kl_change",
-    "kl",
-    "kl_change",
-    "kl_sde",
-    "kl_sde_change",
-    "kl_sde_floor",
-    "kl_sampler",
-    "kl_sampler_folded",
-    "nll",
-    "bits_per_dim",
-    "fid",
-    "fd",
-    "fd_floor",
-    "kid",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "memorisation",
-    "validation_change",
-    "score_error",
-    "cross_entropy",
-    "cross_entropy_gap",
-    "loss_train",
-    "loss_held_out",
-    "overfit_gap",
-    "accuracy",
-    "calibration_error",
-    "kl_unconverged",
-)
+_OPENING = re.compile(r"^.*?<svg[^>]*?viewBox=\"(\S+ \S+ (\S+) \S+)\"[^>]*>", re.DOTALL)
+# HTML needs no namespaces; matplotlib's style element would style the whole page.
+_UNWANTED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
+_LAST = repr(1e9)  # sorts the calibrated weight after every constant one
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of the page's table: what is read and what it is sorted by."""
+class TableCell:
+    """One cell of the table on the page: its text and the key by which it is sorted."""
 
     text: str
     key: str
@@ -66,7 +37,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Source:
-    """The files of the run folder that the page quotes."""
+    """Content of the files of the run folder that the page quotes."""
 
     name: str
     description: str
@@ -76,40 +47,41 @@ class Source:
 
 def report_page(
     table: StudyTable,
-    found: Finding,
-    pictures: Sequence[Picture],
+    finding: Finding,
+    figures: Sequence[RenderedFigure],
     source: Source,
     searches: Sequence[SearchLine] = (),
 ) -> str:
-    """The whole page; ``searches``: what each of them chose."""
+    """Return the page; ``searches``: the points that searches selected."""
     environment = Environment(
-        loader=PackageLoader("dgray.reporting", "page"),
+        loader=PackageLoader("dgray.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = [
+    shown = [
         {
-            "name": picture.kind.name,
-            "title": picture.kind.title,
-            "caption": picture.kind.caption,
-            "svg": inline_svg(
-                picture.formats["svg"].decode(), picture.kind.name, picture.kind.title
-            ),
+            "name": figure.kind.name,
+            "title": figure.kind.title,
+            "caption": figure.kind.caption,
+            "svg": inline_svg(figure.formats["svg"].decode(), figure.kind.name, figure.kind.title),
         }
-        for picture in pictures
+        for figure in figures
     ]
+    used = {name for row in finding.summary for name in row.estimates}
     header, lines = page_table(table)
     return environment.get_template("report.html.j2").render(
         source=source,
         provenance=_flat(source.provenance),
-        finding=found,
-        topics=_topics(found),
-        summary_columns=[c for c in COLUMNS if any(c in r.estimates for r in found.summary)],
-        summary_names=COLUMNS,
+        finding=finding,
+        threshold=f"{THRESHOLD:g}",
+        topics=_topics(finding),
+        summary_columns={c: label for c, label in table.summary_columns.items() if c in used},
+        colours={row.objective: objective(row.objective).colour for row in finding.summary},
         searches=searches,
-        figures=figures,
+        figures=shown,
+        formats=FORMATS,
         header=header,
         lines=lines,
         failures=table.failures.to_dict("records"),
@@ -118,35 +90,52 @@ def report_page(
     )
 
 
-def page_table(table: StudyTable) -> tuple[list[tuple[str, str]], list[list[Cell]]]:
-    """Header (name, explanation) and lines of the sortable table, replicates averaged."""
+def page_table(table: StudyTable) -> tuple[list[tuple[str, str]], list[list[TableCell]]]:
+    """Return the header (name, meaning) and the lines of the table, replicates averaged."""
     data = table.aggregated
-    axes = [axis for axis in table.axes if axis != "fit.objective"]
-    metrics = [name for name in METRICS if data[name].notna().any()]
+    axes = [axis for axis in table.axes if axis != OBJECTIVE]
+    metrics = [name for name in table.score_columns if data[name].notna().any()]
     identity = ["objective", *map(short, axes), "epoch", "weight", "sampler", "replicates"]
-    units = {field.name: field for field in table.schema}
     header = [(name, "") for name in identity]
-    header += [(name, _explained(units[name].metadata)) for name in metrics]
-    lines = [_line(row, axes, metrics) for _, row in data.iterrows()]
-    return header, lines
+    header += [(name, _meaning(table.schema.field(name).metadata)) for name in metrics]
+    return header, [_line(row, axes, metrics) for _, row in data.iterrows()]
 
 
-def _line(row: pd.Series, axes: list[str], metrics: list[str]) -> list[Cell]:
-    weight = row["guidance_weight"]
+def inline_svg(svg: str, prefix: str, title: str) -> str:
+    """Return the ``<svg>`` element of a file for use in a page.
+
+    Every id gets a prefix, and the title is its accessible name. The figure scales with the page,
+    up to one and a half times its size, so that the text of figures has similar sizes.
+    """
+    body = _UNWANTED.sub("", svg).replace("xlink:href", "href")
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", body)
+    body = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', body)
+    label = html.escape(title)
+    opening = (
+        rf'<svg viewBox="\1" role="img" aria-label="{label}" '
+        r'style="stroke-linejoin: round; stroke-linecap: butt; max-width: calc(2px * \2)">'
+    )
+    return _OPENING.sub(opening, body, count=1)
+
+
+def _line(row: pd.Series, axes: list[str], metrics: list[str]) -> list[TableCell]:
     identity: list[Any] = [row["objective"], *(row[axis] for axis in axes), row["epoch"]]
     cells = [_plain(value) for value in identity]
     is_calibrated = bool(row["is_calibrated"])
-    cells.append(Cell("calibrated", "1e9", True) if is_calibrated else _plain(weight))
-    cells += [_plain(_sampler(row)), _plain(row["replicates"])]
+    weight = (
+        TableCell("calibrated", _LAST, True) if is_calibrated else _plain(row["guidance_weight"])
+    )
+    cells += [weight, _plain(_sampler(row)), _plain(row["replicates"])]
     for name in metrics:
         value = estimate(row, name)
         text = "" if value is None else str(value)
-        cells.append(Cell(text, "" if value is None else repr(value.value), True))
+        cells.append(TableCell(text, "" if value is None else repr(value.value), True))
     return cells
 
 
 def _sampler(row: pd.Series) -> str:
-    """The sampler with whatever else distinguishes the setting."""
+    """The sampler with its steps, guided stages and interval."""
     parts = [f"{row['sampler']} {row['num_steps']}"]
     if row["guided_stage"] != "both":
         parts.append(f"{row['guided_stage']} only")
@@ -155,27 +144,29 @@ def _sampler(row: pd.Series) -> str:
     return ", ".join(parts)
 
 
-def _plain(value: Any) -> Cell:
+def _plain(value: Any) -> TableCell:
     if isinstance(value, str):
-        return Cell(value, value)
-    return Cell("", "", True) if pd.isna(value) else Cell(number(value), repr(float(value)), True)
+        return TableCell(value, value)
+    if pd.isna(value):
+        return TableCell("", "", True)
+    return TableCell(number(value), repr(float(value)), True)
 
 
-def _explained(metadata: Mapping[bytes, bytes]) -> str:
-    unit = metadata.get(b"unit", b"").decode()
-    doc = metadata.get(b"doc", b"").decode()
+def _meaning(metadata: Mapping[bytes, bytes] | None) -> str:
+    unit = (metadata or {}).get(b"unit", b"").decode()
+    doc = (metadata or {}).get(b"doc", b"").decode()
     return f"{doc} ({unit})" if unit else doc
 
 
-def _topics(found: Finding) -> dict[str, list[Any]]:
+def _topics(finding: Finding) -> dict[str, list[Any]]:
     topics: dict[str, list[Any]] = {}
-    for statement in found.statements:
+    for statement in finding.statements:
         topics.setdefault(statement.topic, []).append(statement)
     return topics
 
 
 def _flat(provenance: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested provenance as lines: ``versions.torch``, ``2.14``."""
+    """Nested provenance as lines: (``versions.torch``, ``2.14``)."""
     lines: list[tuple[str, str]] = []
     for key, value in provenance.items():
         if isinstance(value, Mapping):

@@ -1,14 +1,13 @@
-"""The table of a study: every row of its run folder, in one order, a column per training axis.
+"""The table of a study: all rows of its run folder in one order, with a column per training axis.
 
 ``report.parquet`` is this table. Its order does not depend on the order in which trials finished:
-base, controls, cross-entropy, KL, mixed; within an objective by axis values; then replicate,
-epoch, setting.
+the base, controls, then objectives in the order of the catalogue; within an objective by the
+values of the axes; then by replicate, epoch and setting.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,20 +17,29 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dgray.catalogue import ColumnSpec
 from dgray.errors import NoRowsError
 from dgray.files import write_atomically
 from dgray.record.row import Row
-from dgray.record.row_schema import arrow_schema, column_of
+from dgray.record.row_schema import added_columns, arrow_schema
 from dgray.reporting.aggregate import aggregate, merge_samplers
-
-OBJECTIVES = ("base", "oracle", "oscillating", "cross_entropy", "kl", "mixed")
-SAMPLERS = ("ode", "churn", "sde")
+from dgray.reporting.presentation import (
+    SELECTION,
+    column_spec,
+    metric_columns,
+    objective_rank,
+    sampler_rank,
+    validation_columns,
+)
 
 
 @dataclass(frozen=True)
 class StudyTable:
-    """Everything a report is made of."""
+    """The rows, sample clouds and training losses of a study.
+
+    Attributes:
+        schema: of ``rows``, with the meaning, unit and kind of each column.
+        axes: training axes (dotted paths), which are columns of ``rows``.
+    """
 
     rows: pd.DataFrame
     clouds: pd.DataFrame
@@ -40,88 +48,110 @@ class StudyTable:
     axes: tuple[str, ...]
 
     @cached_property
-    def metrics(self) -> tuple[ColumnSpec, ...]:
-        """Columns of metrics, without those of standard errors."""
-        columns = (column_of(f) for f in self.schema if f.metadata[b"kind"] == b"metric")
-        return tuple(column for column in columns if not column.name.endswith("_se"))
-
-    @cached_property
     def aggregated(self) -> pd.DataFrame:
-        """Replicates averaged: a line per trial, epoch, setting; every metric with its error."""
-        return aggregate(self.rows, self.axes, self.metrics)
+        """One row per trial, epoch and setting: replicates averaged, with standard errors."""
+        return aggregate(self.rows, self.axes, self.columns)
 
     @cached_property
-    def cells(self) -> pd.DataFrame:
-        """Like ``aggregated``, with the lenses of all samplers side by side in one line."""
+    def models(self) -> pd.DataFrame:
+        """One row per guided model: ``aggregated`` with the metrics of all samplers together."""
         return merge_samplers(self.aggregated, self.axes)
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of metrics in the order of presentation, without standard errors."""
+        kinds = {field.name: (field.metadata or {}).get(b"kind") for field in self.schema}
+        names = [name for name, kind in kinds.items() if kind == b"metric"]
+        first = [name for name in (*metric_columns(), SELECTION) if name in names]
+        errors = {f"{name}_se" for name in names}
+        rest = [name for name in names if name not in {*first, *errors}]
+        return (*first, *rest)
+
+    @property
+    def score_columns(self) -> tuple[str, ...]:
+        """Columns of numbers that compare models: without counts, lists and validation columns.
+
+        The column by which settings are selected is kept.
+        """
+        return tuple(
+            name
+            for name in self.columns
+            if pa.types.is_floating(self.schema.field(name).type)
+            and (name == SELECTION or name not in validation_columns())
+        )
+
+    @property
+    def summary_columns(self) -> dict[str, str]:
+        """Columns of the summary and their headings."""
+        specs = {name: column_spec(self.schema.field(name)) for name in self.score_columns}
+        return {name: spec.label for name, spec in specs.items() if spec.in_summary}
+
+    @property
     def failures(self) -> pd.DataFrame:
-        """One line per failed trial: label and reason."""
+        """One row per failed trial: its id, label and reason."""
         failed = self.rows[self.rows["status"] == "failed"]
         return failed.drop_duplicates("trial")[["trial", "label", "reason"]]
 
+    def title(self, column: str) -> str:
+        """Name of a column in figures and sentences."""
+        return column_spec(self.schema.field(column)).title
 
-def study_table(
-    rows: pd.DataFrame,
-    clouds: pd.DataFrame,
-    losses: pd.DataFrame,
-    added: Sequence[ColumnSpec] = (),
-) -> StudyTable:
-    """Return rows in the order of the report, with their axes as columns.
+    def unit(self, column: str) -> str:
+        """Unit of a column; empty for a pure number."""
+        return column_spec(self.schema.field(column)).unit
 
-    Args:
-        rows: table of rows of a run.
-        clouds: its samples.
-        losses: its training losses.
-        added: columns of rows that belong to metrics of other packages.
+
+def study_table(rows: pa.Table, clouds: pd.DataFrame, losses: pd.DataFrame) -> StudyTable:
+    """Order the rows of a run folder and add their axes as columns.
 
     Raises:
-        NoRowsError: if there are no rows yet.
+        NoRowsError: if there are no rows.
     """
-    if rows.empty:
+    if not rows.num_rows:
         raise NoRowsError("there are no rows yet; wait for the first checkpoint, or run the study")
-    parsed = [json.loads(text) for text in rows["axes"]]
-    axes = tuple(sorted({path for row in parsed for path in row}))
-    schema = arrow_schema(Row, added)
-    absent = [None] * len(rows)  # a column that is younger than the run
-    columns: dict[str, list[Any]] = {
-        name: rows[name].tolist() if name in rows else absent for name in schema.names
+    schema = arrow_schema(Row, added_columns(rows.schema))
+    columns: dict[str, Any] = {
+        field.name: rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.nulls(rows.num_rows, field.type)  # a column that is younger than the run
+        for field in schema
     }
+    parsed = [json.loads(text) for text in rows["axes"].to_pylist()]
+    axes = tuple(sorted({path for row in parsed for path in row}))
     for path in axes:
         values = [_plain(row.get(path)) for row in parsed]
         field = _axis_field(path, values)
         schema = schema.append(field)
         columns[path] = _text(values) if field.type == pa.string() else values
-    frame = pa.Table.from_pandas(pd.DataFrame(columns), schema, preserve_index=False).to_pandas()
+    frame = pa.table(columns, schema=schema).to_pandas()
     return StudyTable(_ordered(frame, axes), clouds, losses, schema, axes)
 
 
 def write_parquet(table: StudyTable, path: Path) -> None:
-    """The whole table in one file, written beside and renamed."""
+    """Write the whole table to one file, atomically."""
     data = pa.Table.from_pandas(table.rows, table.schema, preserve_index=False)
     write_atomically(path, lambda file: pq.write_table(data, file))
 
 
 def _axis_field(path: str, values: list[object]) -> pa.Field:
-    """The field of a training axis: whole numbers, numbers, or else text."""
-    given = {type(value) for value in values if value is not None}
+    """The field of a training axis: integers, numbers, or otherwise text."""
+    types = {type(value) for value in values if value is not None}
     kind = pa.string()
-    if given and given <= {int, float}:
-        kind = pa.int64() if given == {int} else pa.float64()
-    doc = f"training axis {path}; null where it does not matter to the trial"
+    if types and types <= {int, float}:
+        kind = pa.int64() if types == {int} else pa.float64()
+    doc = f"training axis {path}; null where the trial does not depend on it"
     return pa.field(path, kind, metadata={"doc": doc, "kind": "axis"})
 
 
 def _ordered(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     keys = pd.DataFrame(
         {
-            "objective": [_rank(OBJECTIVES, value) for value in rows["objective"]],
+            "objective": [objective_rank(name) for name in rows["objective"]],
             **{path: rows[path] for path in axes},
             "trial": rows["trial"],
             "replicate": rows["replicate"],
             "epoch": rows["epoch"],
-            "sampler": [_rank(SAMPLERS, value) for value in rows["sampler"]],
+            "sampler": [sampler_rank(name) for name in rows["sampler"]],
             "num_steps": rows["num_steps"],
             "guided_stage": rows["guided_stage"],
             "interval_low": rows["interval_low"].fillna(-1),
@@ -134,12 +164,8 @@ def _ordered(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     return rows.loc[order].reset_index(drop=True)
 
 
-def _rank(known: tuple[str, ...], value: str) -> int:
-    return known.index(value) if value in known else len(known)
-
-
 def _plain(value: object) -> object:
-    """Lists and booleans of an axis become text, so that a column has one type."""
+    """Lists and booleans of an axis as text, so that a column has one type."""
     return json.dumps(value) if isinstance(value, list | dict | bool) else value
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from dgray.catalogue import SETTING_COLUMNS
 from dgray.config.search import COSTS, OptunaSearch, validation_column
-from dgray.plan.plan import SETTING_COLUMNS
 
 SETTING = ("epoch", *SETTING_COLUMNS)
 

@@ -8,15 +8,18 @@ import pytest
 from rich.console import Console
 
 from dgray.cli.summary_view import render_summary
-from dgray.reporting.text.summary import Estimate, SummaryRow
+from dgray.reporting.text.statement import Estimate
+from dgray.reporting.text.summary import SummaryRow
+from tests.reporting.synthetic import Member, row, table_of
 
 NAMES = {
     "base (unguided)": "",
-    "best cross_entropy": "num_real 300, width 32, epoch 3200, calibrated",
-    "best kl": "num_real 100, width 128, learning_rate 0.002, epoch 3200, w = 0.25",
-    "cross_entropy at its worst": "num_real 100, width 128, epoch 3200, w = 1",
+    "best cross-entropy": "num_real 300, width 32, epoch 3200, calibrated",
+    "best KL objective": "num_real 100, width 128, learning_rate 0.002, epoch 3200, w = 0.25",
+    "worst cross-entropy": "num_real 100, width 128, epoch 3200, w = 1",
     "oracle (exact log-ratio)": "w = 1",
 }
+COLUMNS = table_of([row(Member("base", {}))]).summary_columns
 PATH_KL = ("0.2017 ± 0.0037", "0.1282 ± 0.0040", "0.0904 ± 0.0034", "1.04 ± 0.17", "12.0 ± 1.5")
 
 
@@ -41,7 +44,7 @@ def rows(has_sde: bool = True) -> list[SummaryRow]:
 
 def printed(width: int, lines: list[SummaryRow]) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(render_summary(lines, console.width))
+    console.print(render_summary(lines, COLUMNS, console.width))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -60,7 +63,7 @@ def test_every_line_has_its_name_and_values_unbroken(width: int) -> None:
 def test_order_is_base_best_worst_oracle_and_settings_stand_below() -> None:
     lines = printed(200, rows())
     *named, caption = [line for line in lines if line and line[0].isalpha()][1:]
-    assert caption.startswith("best: chosen on the validation split; worst: ")
+    assert caption.startswith("best: selected on the validation split; worst: ")
     assert named == [line for name in NAMES for line in lines if line.startswith(name)]
     for setting in filter(None, NAMES.values()):
         assert f"  {setting}" in [line.rstrip() for line in lines]
@@ -89,11 +92,14 @@ def test_images_fit_eighty_columns_with_errors_below_their_values() -> None:
         "recall": Estimate(0.806, 0.023),
         "memorisation": Estimate(-0.003, 0.027),
     }
-    row = SummaryRow(name="best kl", setting="width 8, w = 1", objective="kl", estimates=estimates)
+    row = SummaryRow(
+        name="best KL objective", setting="width 8, w = 1", objective="kl", estimates=estimates
+    )
     lines = printed(80, [row])
     (caption,) = [at for at, line in enumerate(lines) if line.startswith("best: ")]
     *heads, _, values, errors = lines[:caption]
     assert {"FD", "precision", "recall", "memorisation"} <= set(" ".join(heads).split())
-    assert values.split() == ["best", "kl", "−0.0032", "92", "0.742", "0.806", "−0.003"]
+    numbers = ["−0.0032", "−0.003", "92", "0.742", "0.806"]
+    assert values.split() == ["best", "KL", "objective", *numbers]
     of_values = errors.partition("w = 1")[2].split()
-    assert " ".join(of_values) == "± 0.0098 ± 11 ± 0.022 ± 0.023 ± 0.027"
+    assert " ".join(of_values) == "± 0.0098 ± 0.027 ± 11 ± 0.022 ± 0.023"

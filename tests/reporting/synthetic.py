@@ -135,7 +135,6 @@ def write_run(folder: Path, parts: Iterator[CheckpointResult]) -> Path:
 
 def table_of(rows: Sequence[Row]) -> StudyTable:
     """These rows as a study of their own, without clouds and losses."""
-    frame = to_table(rows, Row).to_pandas()
     clouds = pd.DataFrame(columns=["source", "trial", "epoch", "sampler", "points"])
     losses = pd.DataFrame(columns=["trial", "replicate", "epoch", "loss_train"])
-    return study_table(frame, clouds, losses)
+    return study_table(to_table(rows, Row), clouds, losses)

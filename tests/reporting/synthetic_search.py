@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from dgray.reporting.search_table import CellPoints, Range
+from dgray.reporting.searches import Range, SearchPoints
 
 WIDTH, RATE = "discriminator.width", "fit.learning_rate"
 RANGES = {
@@ -59,6 +59,6 @@ def search_of(
     label: str = "kl",
     metrics: Mapping[str, str] = KL,
     ranges: Mapping[str, Range] = RANGES,
-) -> CellPoints:
+) -> SearchPoints:
     """One search."""
-    return CellPoints(label, metrics, ranges, pd.DataFrame(points))
+    return SearchPoints(label, metrics, ranges, pd.DataFrame(points))

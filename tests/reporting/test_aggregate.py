@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from dgray.errors import NoRowsError
+from dgray.record.row import Row
+from dgray.record.row_schema import to_table
 from dgray.reporting.table import study_table
 from tests.reporting.synthetic import Member, row, table_of
 
@@ -77,7 +79,7 @@ def test_change_of_the_sde_sampler_is_the_paired_one_of_the_rows() -> None:
     for i, (value, error) in enumerate(changes):
         paired = {"kl_sde_change": value, "kl_sde_change_se": error}
         rows.append(row(KL, 5, 1.0, replicate=i, sampler="sde", kl_sde=0.5, **paired))
-    cells = table_of(rows).cells
+    cells = table_of(rows).models
     guided = cells[cells["objective"] == "kl"].iloc[0]
     assert guided["kl_sde_change"] == pytest.approx(0.2)
     # Between: variance 0.02 over 2 replicates; own: (0.0001 + 0.0004) / 2.
@@ -91,18 +93,17 @@ def test_lens_that_diverged_is_not_filled_from_another_sampler() -> None:
         row(KL, 5, 1.0, sampler="sde", kl_sde=float("inf")),
         row(KL, 5, 1.0, sampler="churn", **churn),
     ]
-    cell = table_of(rows).cells.iloc[0]
+    cell = table_of(rows).models.iloc[0]
     assert cell["kl_sde"] == float("inf")
     assert cell[["kl_sde_se", "kl_sde_change", "kl_sde_change_se"]].isna().all()
 
 
 def test_column_younger_than_the_run_is_missing() -> None:
-    rows = table_of([row(BASE, kl=0.6), row(KL, 5, 1.0, kl=0.4)]).rows
+    rows = to_table([row(BASE, kl=0.6), row(KL, 5, 1.0, kl=0.4)], Row)
     young = ["kl_sde_change", "kl_sde_change_se", "path_kl_bins_se"]
-    none = rows.iloc[:0]
-    table = study_table(rows.drop(columns=young), none, none)
-    assert table.cells[young].isna().all(axis=None)
-    assert table.cells["kl"].tolist() == [0.6, 0.4]
+    table = study_table(rows.drop_columns(young), pd.DataFrame(), pd.DataFrame())
+    assert table.models[young].isna().all(axis=None)
+    assert table.models["kl"].tolist() == [0.6, 0.4]
 
 
 def test_cells_take_each_lens_from_its_sampler() -> None:
@@ -112,7 +113,7 @@ def test_cells_take_each_lens_from_its_sampler() -> None:
         row(KL, 5, 1.0, kl=0.4, kl_se=0.0),
         row(KL, 5, 1.0, sampler="sde", kl_sde=0.3, kl_sde_se=0.04),
     ]
-    cells = table_of(rows).cells
+    cells = table_of(rows).models
     assert len(cells) == 2
     guided = cells[cells["objective"] == "kl"].iloc[0]
     assert (guided["kl"], guided["kl_sde"]) == (0.4, 0.3)
@@ -123,7 +124,7 @@ def test_cells_take_each_lens_from_its_sampler() -> None:
 def test_base_is_matched_on_the_axes_it_has() -> None:
     bases = [Member("base", {"data.name": name}) for name in ("ring8", "grid25")]
     guided = Member("kl", {"data.name": "grid25", "discriminator.width": 8}, epochs=(5,))
-    cells = table_of([*(row(b) for b in bases), row(guided, 5, 1.0, kl=0.1)]).cells
+    cells = table_of([*(row(b) for b in bases), row(guided, 5, 1.0, kl=0.1)]).models
     assert cells[cells["objective"] == "kl"]["base_trial"].tolist() == [bases[1].id]
 
 
@@ -166,4 +167,4 @@ def test_axes_become_columns_of_one_type() -> None:
 
 def test_no_rows_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(NoRowsError, match="run the study"):
-        table_of([row(BASE)]).rows.pipe(lambda rows: study_table(rows.iloc[:0], rows, rows))
+        study_table(to_table([], Row), pd.DataFrame(), pd.DataFrame())

@@ -16,7 +16,7 @@ import pytest
 
 from dgray.reporting.build import read_table
 from dgray.reporting.page import Source, report_page
-from dgray.reporting.text.finding import finding
+from dgray.reporting.text.finding import find
 
 pytestmark = pytest.mark.browser
 
@@ -84,7 +84,7 @@ def screens(browser: str, overfit_run: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("page")
     table = read_table(overfit_run)
     source = Source(name="overfit", description="", lock="", provenance={})
-    page = report_page(table, finding(table), [], source)
+    page = report_page(table, find(table), [], source)
     file = folder / "report.html"
     file.write_text(page.replace("</body>", f"<script>{STEPS}</script></body>"), "utf-8")
     found = re.search(r'<pre id="shots">(.*?)</pre>', dom_of(browser, file, folder), re.DOTALL)

@@ -130,7 +130,7 @@ def test_the_command_rebuilds_the_same_files_and_no_more_and_tells_the_finding(
     (run / "figures" / "finding.png").write_bytes(b"of an earlier report")
     assert main([str(run)]) == 0
     printed = capsys.readouterr().out
-    assert "The unguided base is off by" in printed
+    assert "The unguided base differs from the data by" in printed
     assert str(run / "report.html") in printed
     assert state() == before
     assert len(list((run / "tensorboard").rglob("events*"))) == events
@@ -165,7 +165,7 @@ def test_folder_without_rows_is_refused_with_status_2(
 
 def test_report_needs_neither_torch_nor_ray() -> None:
     code = (
-        "import sys, dgray.report, dgray.reporting.tensorboard.tensorboard;"
+        "import sys, dgray.report, dgray.reporting.tensorboard.writer;"
         "print([m for m in ('torch', 'ray', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

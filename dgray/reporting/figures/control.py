@@ -1,4 +1,7 @@
-"""Studies of a control: every lens against its first axis, a line per value of the second."""
+"""Studies of a control with parameters: metrics against the first, a line per value of the second.
+
+A control can be near-optimal in cross-entropy while its gradient, and so its guidance, is wrong.
+"""
 
 from __future__ import annotations
 
@@ -8,76 +11,60 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dgray.reporting.figures.theme import (
-    COLOURS,
+    SPAN,
     band,
+    by_value,
     grid,
     legend_below,
     level,
     new_figure,
     number_ticks,
-    shade,
     value_scale,
 )
+from dgray.reporting.presentation import divergences, objective
+from dgray.reporting.selection import at_main_weight, base_of, of_controls, short, weight_text
 from dgray.reporting.table import StudyTable
-from dgray.reporting.views import (
-    LENSES,
-    at_weight,
-    base_of,
-    main_weight,
-    number,
-    plain,
-    short,
-)
 
-_PANELS = {"cross_entropy_gap": "cross-entropy above its optimum", **LENSES}
-_SPAN = 20.0  # of the horizontal axis, beyond which it is logarithmic
+_GAP = "cross_entropy_gap"
 
 
-def control_lenses(table: StudyTable) -> Figure | None:
-    """Cross-entropy hardly moves while the KL explodes: the oscillating control over its axes."""
-    cells = plain(table.cells)
-    weight = main_weight(cells)
-    cells = at_weight(cells[cells["objective"] == "oscillating"], weight)
-    axes_of_study = [
-        a for a in table.axes if pd.api.types.is_numeric_dtype(cells[a]) and cells[a].nunique() > 1
-    ]
-    metrics = [metric for metric in _PANELS if cells[metric].notna().any()]
-    if not axes_of_study or not metrics:
+def control_metrics(table: StudyTable) -> Figure | None:
+    """Draw the cross-entropy and the KL divergences of a control over its parameters."""
+    models, weight = at_main_weight(table)
+    models = of_controls(models, has_options=True)
+    models = models[models["objective"] == models["objective"].iloc[0]] if len(models) else models
+    numeric = [a for a in table.axes if pd.api.types.is_numeric_dtype(models[a])]
+    parameters = [a for a in numeric if models[a].nunique() > 1]
+    columns = [name for name in (_GAP, *divergences()) if models[name].notna().any()]
+    if not parameters or not columns:
         return None
-    first = axes_of_study[0]
-    second = axes_of_study[1] if len(axes_of_study) > 1 else None
-    figure = new_figure(1, len(metrics), width=3.1, height=2.9)
-    axes = grid(figure, 1, len(metrics))
-    for panel, metric in zip(axes[0], metrics, strict=True):
-        _lines(panel, cells, metric, first, second)
-        shown = cells[metric]
-        base = base_of(table, cells)
-        if metric in LENSES and base is not None:
-            level(panel, base, metric, "base (unguided)", "base")
-            shown = pd.concat([shown, pd.Series([base[metric]])])
-        error = float(np.nan_to_num(cells[f"{metric}_se"].median()))
+    spec = objective(models["objective"].iloc[0])
+    first, second = parameters[0], next(iter(parameters[1:]), None)
+    figure = new_figure(1, len(columns), width=3.1, height=2.9)
+    axes = grid(figure, 1, len(columns))
+    for panel, column in zip(axes[0], columns, strict=True):
+        for label, tint, lines in by_value(models, second, spec.colour):
+            lines = lines[lines[column].notna()].sort_values(first)
+            band(panel, lines, first, column, color=tint, label=label or spec.title)
+        shown = models[column]
+        base = base_of(table, models)
+        if column in divergences() and base is not None:
+            level(panel, base, column)
+            shown = pd.concat([shown, pd.Series([base[column]])])
+        error = float(np.nan_to_num(models[f"{column}_se"].median()))
         value_scale(panel, shown.astype(float), zero=False, error=error)
-        _finish(panel, cells, metric, first)
+        panel.set_title(
+            "cross-entropy above its optimum" if column == _GAP else table.title(column)
+        )
+        _finish(panel, models, first)
     legend_below(figure, axes)
-    at = "calibrated weight" if weight is None else f"w = {weight:g}"
-    figure.suptitle(f"The oscillating control at {at}", fontsize=11)
+    figure.suptitle(f"{spec.title.capitalize()} at {weight_text(weight)}", fontsize=11)
     return figure
 
 
-def _lines(axes: Axes, cells: pd.DataFrame, metric: str, first: str, second: str | None) -> None:
-    values = sorted(cells[second].unique()) if second else [None]
-    for position, value in enumerate(values):
-        lines = cells[cells[second] == value] if second else cells
-        lines = lines[lines[metric].notna()].sort_values(first)
-        label = f"{short(second)} {number(value)}" if second else "oscillating"
-        colour = shade(COLOURS["oscillating"], position, len(values))
-        band(axes, lines, first, metric, color=colour, label=label)
-
-
-def _finish(axes: Axes, cells: pd.DataFrame, metric: str, first: str) -> None:
-    ticks = np.sort(cells[first].unique())
-    is_wide = bool(ticks[0] > 0 and ticks[-1] / ticks[0] > _SPAN)
+def _finish(axes: Axes, models: pd.DataFrame, parameter: str) -> None:
+    ticks = np.sort(models[parameter].unique())
+    is_wide = bool(ticks[0] > 0 and ticks[-1] / ticks[0] > SPAN)
     number_ticks(axes, ticks, log=is_wide or (len(ticks) > 2 and bool(ticks[0] > 0)))
-    axes.set_title(_PANELS[metric])
-    axes.set_xlabel(short(first))
+    axes.set_xlabel(short(parameter))
     axes.set_ylabel("nats")

@@ -1,4 +1,4 @@
-"""KL against epochs under the three lenses, and the headline: the same for the hardest setting."""
+"""Metrics against epochs: of all trials, and of the setting in which overfitting is strongest."""
 
 from __future__ import annotations
 
@@ -7,145 +7,120 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dgray.reporting.figures.theme import (
-    COLOURS,
     band,
+    by_value,
     legend_below,
     level,
-    name_of,
     number_ticks,
-    shade,
+    title,
     value_scale,
     wrapped_grid,
 )
-from dgray.reporting.table import StudyTable
-from dgray.reporting.views import (
-    LENSES,
-    NUM_REAL,
-    TITLES,
+from dgray.reporting.presentation import divergences, objective, series_title
+from dgray.reporting.selection import (
+    at_main_weight,
     at_weight,
     base_of,
-    control_of,
+    calibrated,
     facets,
-    lenses_of,
+    hardest,
     main_weight,
     number,
     plain,
+    reference_of,
     roles,
     short,
+    shown_columns,
     trained,
-    unit_of,
+    weight_text,
     with_series,
 )
+from dgray.reporting.table import StudyTable
 
 
-def kl_against_epochs(table: StudyTable) -> Figure | None:
-    """A row per data size, a column per lens, a line per objective and capacity."""
+def metrics_against_epochs(table: StudyTable) -> Figure | None:
+    """Draw a row per facet, a column per metric, a line per objective and capacity."""
     role = roles(table)
-    cells = plain(table.cells)
-    weight = main_weight(cells)
-    cells = with_series(trained(at_weight(cells, weight)), role.of_series)
-    lenses = lenses_of(cells)
-    if not lenses or cells["epoch"].nunique() < 2:
+    models, weight = at_main_weight(table)
+    models = with_series(trained(models), role.of_series)
+    columns = shown_columns(table, models)
+    if not columns or models["epoch"].nunique() < 2:
         return None
-    panels = list(facets(cells, role.of_facets))
-    figure, axes = wrapped_grid(len(panels), len(lenses), width=3.5, height=2.6)
-    for row, (title, facet) in zip(axes, panels, strict=True):
-        for panel, metric in zip(row, lenses, strict=True):
-            _curves(panel, facet, metric, role.capacity)
-            _levels(panel, table, facet, metric, weight)
-            _finish(panel, facet, metric, title)
+    panels = facets(models, role.of_facets)
+    figure, axes = wrapped_grid(len(panels), len(columns), width=3.5, height=2.6)
+    for row, (name, facet) in zip(axes, panels, strict=True):
+        for panel, column in zip(row, columns, strict=True):
+            _curves(panel, facet, column, role.capacity)
+            _levels(panel, table, facet, column, weight)
+            _finish(panel, table, facet, column, name)
     legend_below(figure, axes)
-    figure.suptitle(f"{_subject(lenses)} against epochs, {_at(weight)}", fontsize=11)
+    figure.suptitle(f"{_subject(columns)} against epochs, {weight_text(weight)}", fontsize=11)
     return figure
 
 
 def headline(table: StudyTable) -> Figure | None:
-    """Overfitting in one picture: the largest capacity, the fewest real samples."""
+    """Draw overfitting at the largest capacity and the fewest real samples."""
     role = roles(table)
-    cells = hardest(plain(trained(table.cells)), role.capacity)
-    weight = main_weight(cells)
-    constant = with_series(at_weight(cells, weight), role.of_series)
-    lenses = lenses_of(constant)
-    if not lenses or constant["epoch"].nunique() < 2:
+    models = hardest(plain(trained(table.models)), role.capacity)
+    weight = main_weight(models)
+    constant = with_series(at_weight(models, weight), role.of_series)
+    columns = shown_columns(table, constant)
+    if not columns or constant["epoch"].nunique() < 2:
         return None
-    figure, axes = wrapped_grid(1, len(lenses), width=3.5, height=3.1)
-    calibrated = with_series(cells[cells["is_calibrated"].astype(bool)], role.of_series)
-    for panel, metric in zip(axes[0], lenses, strict=True):
-        _curves(panel, constant, metric, None, suffix=f", {_at(weight)}")
+    figure, axes = wrapped_grid(1, len(columns), width=3.5, height=3.1)
+    tuned = with_series(calibrated(models), role.of_series)
+    for panel, column in zip(axes[0], columns, strict=True):
+        _curves(panel, constant, column, None, suffix=f", {weight_text(weight)}")
         if weight is not None:
-            _dashed(panel, calibrated, metric)
-        _levels(panel, table, constant, metric, weight)
-        _finish(panel, pd.concat([constant, calibrated]), metric, "")
+            _curves(panel, tuned, column, None, ", calibrated", linestyle="--", marker="D")
+        _levels(panel, table, constant, column, weight)
+        _finish(panel, table, pd.concat([constant, tuned]), column, "")
     legend_below(figure, axes)
     fixed = [a for a in (role.capacity, *role.of_facets) if a]
-    where = ", ".join(f"{short(a)} {number(constant[a].iloc[0])}" for a in fixed)
+    setting = ", ".join(f"{short(a)} {number(constant[a].iloc[0])}" for a in fixed)
     figure.suptitle(
-        f"{_subject(lenses)} against epochs" + (f" ({where})" if where else ""), fontsize=11
+        f"{_subject(columns)} against epochs" + (f" ({setting})" if setting else ""), fontsize=11
     )
     return figure
 
 
-def hardest(cells: pd.DataFrame, capacity: str | None) -> pd.DataFrame:
-    """The largest capacity and the fewest real samples; of other axes the first value."""
-    if capacity and not cells.empty:
-        cells = cells[cells[capacity] == cells[capacity].max()]
-    if NUM_REAL in cells and cells[NUM_REAL].notna().any():
-        cells = cells[cells[NUM_REAL] == cells[NUM_REAL].min()]
-    return cells
-
-
-def _subject(lenses: list[str]) -> str:
-    return "KL divergence to the data" if lenses[0] in LENSES else "Divergence and samples"
-
-
-def _at(weight: float | None) -> str:
-    return "calibrated weight" if weight is None else f"w = {weight:g}"
+def _subject(columns: list[str]) -> str:
+    is_known = columns[0] in divergences()
+    return "KL divergence to the data" if is_known else "KL change and scores of samples"
 
 
 def _curves(
-    axes: Axes, cells: pd.DataFrame, metric: str, capacity: str | None, suffix: str = ""
+    axes: Axes,
+    models: pd.DataFrame,
+    column: str,
+    capacity: str | None,
+    suffix: str = "",
+    **style: str,
 ) -> None:
-    sizes = sorted(cells[capacity].unique()) if capacity else [None]
-    for name, series in cells.groupby("series", sort=False):
-        colour = COLOURS[series["objective"].iloc[0]]
-        for position, size in enumerate(sizes):
-            lines = series[series[capacity] == size] if capacity else series
-            lines = lines[lines[metric].notna()].sort_values("epoch")
-            label = name_of(str(name)) + suffix
-            if capacity and len(sizes) > 1:
-                label += f", {short(capacity)} {number(size)}"
-            band(
-                axes,
-                lines,
-                "epoch",
-                metric,
-                color=shade(colour, position, len(sizes)),
-                label=label,
-            )
-
-
-def _dashed(axes: Axes, cells: pd.DataFrame, metric: str) -> None:
-    for name, lines in cells.groupby("series", sort=False):
-        known = lines[lines[metric].notna()].sort_values("epoch")
-        colour = COLOURS[known["objective"].iloc[0]] if len(known) else "none"
-        label = f"{name_of(str(name))}, calibrated"
-        band(axes, known, "epoch", metric, color=colour, label=label, linestyle="--", marker="D")
+    for name, series in models.groupby("series", sort=False):
+        spec = objective(series["objective"].iloc[0])
+        for size, tint, lines in by_value(series, capacity, spec.colour, among=models):
+            label = ", ".join(filter(None, [series_title(str(name)) + suffix, size]))
+            lines = lines[lines[column].notna()].sort_values("epoch")
+            look = {"marker": spec.marker} | style
+            band(axes, lines, "epoch", column, color=tint, label=label, **look)
 
 
 def _levels(
-    axes: Axes, table: StudyTable, cells: pd.DataFrame, metric: str, weight: float | None
+    axes: Axes, table: StudyTable, models: pd.DataFrame, column: str, weight: float | None
 ) -> None:
-    level(axes, base_of(table, cells), metric, "base (unguided)", "base")
-    oracle = at_weight(control_of(table, cells, "oracle"), weight)
-    level(axes, oracle.iloc[0] if len(oracle) else None, metric, "oracle", "oracle")
-    floor = cells["kl_sde_floor"].mean()
-    if metric == "kl_sde" and not pd.isna(floor):
-        axes.axhline(floor, color="#AAAAAA", linewidth=1, label="floor of the estimate (SDE)")
+    level(axes, base_of(table, models), column)
+    level(axes, reference_of(table, models, weight), column)
+    floor = f"{column}_floor"
+    if column in divergences() and floor in models and models[floor].notna().any():
+        axes.axhline(
+            models[floor].mean(), color="#AAAAAA", linewidth=1, label="floor of the estimate"
+        )
 
 
-def _finish(axes: Axes, cells: pd.DataFrame, metric: str, title: str) -> None:
-    value_scale(axes, cells[metric])
-    number_ticks(axes, sorted(cells["epoch"].unique()), log=True)
-    axes.set_title("\n".join(filter(None, [TITLES[metric], title])))
+def _finish(axes: Axes, table: StudyTable, models: pd.DataFrame, column: str, name: str) -> None:
+    value_scale(axes, models[column])
+    number_ticks(axes, sorted(models["epoch"].unique()), log=True)
+    title(axes, table.title(column), name)
     axes.set_xlabel("epochs")
-    axes.set_ylabel(unit_of(metric))
+    axes.set_ylabel(table.unit(column))

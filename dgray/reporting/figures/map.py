@@ -1,4 +1,4 @@
-"""The overfitting map: change of a KL over epochs x capacity, per objective and data size."""
+"""The overfitting map: change of a KL divergence over epochs and capacity, per objective."""
 
 from __future__ import annotations
 
@@ -9,58 +9,55 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 
-from dgray.reporting.figures.theme import CHANGE, grid, name_of, new_figure
-from dgray.reporting.table import StudyTable
-from dgray.reporting.views import (
-    LENSES,
-    at_weight,
+from dgray.reporting.figures.theme import CHANGE, SPAN, grid, new_figure, title
+from dgray.reporting.presentation import divergences, series_title
+from dgray.reporting.selection import (
+    at_main_weight,
     facets,
-    main_weight,
     number,
-    plain,
     roles,
     short,
     trained,
+    weight_text,
     with_series,
 )
-
-_SPAN = 20.0  # largest over median change beyond which colours are symmetric-logarithmic
+from dgray.reporting.table import StudyTable
+from dgray.reporting.text.statement import minus
 
 
 def path_kl_map(table: StudyTable) -> Figure | None:
-    """Change of the path KL."""
+    """Draw the change of the path KL."""
     return _overfitting_map(table, "path_kl")
 
 
 def kl_map(table: StudyTable) -> Figure | None:
-    """Change of the KL of the probability-flow ODE."""
+    """Draw the change of the KL of the probability-flow ODE."""
     return _overfitting_map(table, "kl")
 
 
 def _overfitting_map(table: StudyTable, metric: str) -> Figure | None:
     role = roles(table)
-    cells = plain(table.cells)
-    weight = main_weight(cells)
-    cells = trained(at_weight(cells, weight))
-    cells = with_series(cells[cells[f"{metric}_change"].notna()], role.of_series)
-    if cells.empty:
+    models, weight = at_main_weight(table)
+    models = trained(models)
+    models = with_series(models[models[f"{metric}_change"].notna()], role.of_series)
+    if models.empty:
         return None
-    panels = list(facets(cells, role.of_facets))
-    series = list(dict.fromkeys(cells["series"]))
-    shown = cells["epoch"].nunique()
+    panels = facets(models, role.of_facets)
+    series = list(dict.fromkeys(models["series"]))
+    shown = models["epoch"].nunique()
     figure = new_figure(len(panels), len(series), width=max(2.6, 0.95 * shown + 1.3), height=2.5)
     axes = grid(figure, len(panels), len(series))
-    norm = _norm(cells[f"{metric}_change"].to_numpy(float))
-    for row, (title, facet) in zip(axes, panels, strict=True):
+    norm = _norm(models[f"{metric}_change"].to_numpy(float))
+    for row, (facet_name, facet) in zip(axes, panels, strict=True):
         for panel, name in zip(row, series, strict=True):
             _panel(panel, facet[facet["series"] == name], metric, role.capacity, norm)
-            panel.set_title("\n".join(filter(None, [name_of(name), title])))
+            title(panel, series_title(name), facet_name)
     bar = figure.colorbar(ScalarMappable(norm, CHANGE), ax=axes, shrink=0.85, pad=0.02)
     bar.set_label("nats")
     bar.ax.set_title("harm", fontsize=8)
     bar.ax.set_xlabel("gain", fontsize=8)
-    at = "calibrated weight" if weight is None else f"guidance weight {weight:g}"
-    figure.suptitle(f"Change of the {LENSES[metric]} at {at}; the base is zero", fontsize=11)
+    name = divergences()[metric].title
+    figure.suptitle(f"Change of the {name} against the base at {weight_text(weight)}", fontsize=11)
     return figure
 
 
@@ -69,25 +66,25 @@ def _norm(values: np.ndarray) -> Normalize:
     if not size.size or not size.max() > 0:
         return Normalize(-1, 1)
     top = float(size.max())
-    if top <= _SPAN * float(np.median(size)):
+    if top <= SPAN * float(np.median(size)):
         return Normalize(-top, top)
     return SymLogNorm(linthresh=max(float(np.median(size)), top / 300), vmin=-top, vmax=top)
 
 
 def _panel(
-    axes: Axes, cells: pd.DataFrame, metric: str, capacity: str | None, norm: Normalize
+    axes: Axes, models: pd.DataFrame, metric: str, capacity: str | None, norm: Normalize
 ) -> None:
-    epochs = sorted(cells["epoch"].unique())
-    sizes = sorted(cells[capacity].unique()) if capacity else [None]
-    if cells.empty:  # a series that this facet has not
+    epochs = sorted(models["epoch"].unique())
+    sizes = sorted(models[capacity].unique()) if capacity else [None]
+    if models.empty:  # this facet lacks the series
         axes.set_axis_off()
         return
     axes.set_xlim(-0.5, len(epochs) - 0.5)
     axes.set_ylim(-0.5, len(sizes) - 0.5)
-    for _, cell in cells.iterrows():
-        x = epochs.index(cell["epoch"])
-        y = sizes.index(cell[capacity]) if capacity else 0
-        _cell(axes, x, y, float(cell[f"{metric}_change"]), cell[f"{metric}_change_se"], norm)
+    for _, model in models.iterrows():
+        x = epochs.index(model["epoch"])
+        y = sizes.index(model[capacity]) if capacity else 0
+        _square(axes, x, y, float(model[f"{metric}_change"]), model[f"{metric}_change_se"], norm)
     axes.set_xticks(range(len(epochs)), [number(epoch) for epoch in epochs])
     axes.set_yticks(range(len(sizes)), [number(size) if capacity else "" for size in sizes])
     axes.set_xlabel("epochs")
@@ -97,7 +94,7 @@ def _panel(
     axes.spines[:].set_visible(False)
 
 
-def _cell(axes: Axes, x: int, y: int, value: float, error: float, norm: Normalize) -> None:
+def _square(axes: Axes, x: int, y: int, value: float, error: float, norm: Normalize) -> None:
     limit = norm.vmax if norm.vmax is not None else 1.0
     colour = CHANGE(norm(np.clip(np.nan_to_num(value, posinf=limit), -limit, limit)))
     axes.fill_between(
@@ -106,9 +103,10 @@ def _cell(axes: Axes, x: int, y: int, value: float, error: float, norm: Normaliz
     is_dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
     digits = 2
     if np.isfinite(error) and error > 0:
-        digits = int(np.clip(-np.floor(np.log10(error)), 2, 4))  # no number is rounded to zero
-    text = f"{value:+.{digits}f}" if np.isfinite(value) else "diverged"
-    text = text.replace("-", "\N{MINUS SIGN}")
+        digits = int(
+            np.clip(-np.floor(np.log10(error)), 2, 4)
+        )  # so that no number is rounded to zero
+    text = minus(f"{value:+.{digits}f}") if np.isfinite(value) else "diverged"
     tone = "white" if is_dark else "#222222"
     axes.text(x, y + 0.1, text, ha="center", va="center", color=tone, fontsize=9.5)
     if np.isfinite(error):

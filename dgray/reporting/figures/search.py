@@ -1,4 +1,4 @@
-"""Figures of what searches reached: history, and the Pareto front of several metrics."""
+"""Results of searches: their history, and the Pareto front of several metrics."""
 
 from __future__ import annotations
 
@@ -10,24 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dgray.reporting.figures.theme import (
-    COLOURS,
-    grid,
-    legend_below,
-    name_of,
-    new_figure,
-    value_scale,
-)
-from dgray.reporting.search_table import CellPoints
+from dgray.reporting.figures.theme import grid, legend_below, new_figure, value_scale
+from dgray.reporting.presentation import series_colour, series_title
+from dgray.reporting.searches import SearchPoints
 
 COLUMNS = 3  # panels side by side
 _HELD_OUT = "#222222"
-_OTHER = "#777777"  # points that do not count
+_OTHER = "#777777"  # stopped or failed points, and those that violate a constraint
 _MARKERS = "osD^vP"
 
 
-def history(searches: tuple[CellPoints, ...]) -> Figure | None:
-    """Every point on validation, the best so far, and what that is on held-out data."""
+def history(searches: tuple[SearchPoints, ...]) -> Figure | None:
+    """Draw every point on validation, the best so far, and its value on held-out data."""
     shown = [search for search in searches if len(search.done)]
     if not shown:
         return None
@@ -46,7 +40,7 @@ def history(searches: tuple[CellPoints, ...]) -> Figure | None:
 def panels_for(
     count: int, *, width: float, height: float, columns: int = COLUMNS
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels, ``columns`` side by side; the rest of its grid is empty."""
+    """Return a figure with ``count`` panels, ``columns`` side by side."""
     rows, columns = -(-count // columns), min(count, columns)
     figure = new_figure(rows, columns, width=width, height=height)
     panels = list(grid(figure, rows, columns).flat)
@@ -55,51 +49,44 @@ def panels_for(
     return figure, panels[:count]
 
 
-def colour_of(search: CellPoints) -> str:
-    """That of the objective, whose name the label begins with."""
-    return COLOURS.get(search.label.split(",")[0], "#555555")
-
-
-def _history(axes: Axes, search: CellPoints) -> None:
-    done, metric, colour = search.done, search.first_metric, colour_of(search)
+def _history(axes: Axes, search: SearchPoints) -> None:
+    done, metric, colour = search.done, search.first_metric, series_colour(search.label)
     meets = done["excess"] <= 0
     for points, face, label in (
-        (done[meets], colour, "point, on validation"),
-        (done[~meets], "none", "the same, breaks a constraint"),
+        (done[meets], colour, "point on validation"),
+        (done[~meets], "none", "point that violates a constraint"),
     ):
         if len(points):
-            at, value = points["number"], points[f"validation:{metric}"]
-            axes.scatter(at, value, s=15, alpha=0.6, edgecolor=colour, facecolor=face, label=label)
+            place, value = points["number"], points[f"validation:{metric}"]
+            axes.scatter(
+                place, value, s=15, alpha=0.6, edgecolor=colour, facecolor=face, label=label
+            )
     stopped = search.points[search.points["state"] == "PRUNED"]
     if len(stopped):
-        at, value = stopped["number"], stopped["last"]
-        axes.scatter(at, value, s=18, marker="x", color=_OTHER, label="stopped early, its last")
+        place, value = stopped["number"], stopped["last"]
+        axes.scatter(place, value, s=18, marker="x", color=_OTHER, label="stopped early")
     failed = search.points[search.points["state"] == "FAIL"]
     if len(failed):
         foot = np.full(len(failed), 0.02)
-        place = axes.get_xaxis_transform()
-        axes.plot(failed["number"], foot, "|", color=_OTHER, ms=8, transform=place, label="failed")
+        along = axes.get_xaxis_transform()
+        axes.plot(failed["number"], foot, "|", color=_OTHER, ms=8, transform=along, label="failed")
     best = search.best_so_far().astype({"number": float})
-    at = best["number"]
-    axes.step(
-        at, best[f"validation:{metric}"], where="post", color=colour, label="best on validation"
-    )
+    place, value = best["number"], best[f"validation:{metric}"]
+    axes.step(place, value, where="post", color=colour, label="best so far, on validation")
     if best[metric].notna().any():
         value, error = best[metric].astype(float), best[f"{metric}_se"].astype(float).fillna(0)
-        axes.step(
-            at, value, where="post", color=_HELD_OUT, ls="--", label="the same on held-out data"
-        )
-        axes.fill_between(
-            at, value - error, value + error, step="post", color=_HELD_OUT, alpha=0.12, lw=0
-        )
-    axes.set_title(name_of(search.label), fontsize=9)
+        label = "best so far, on held-out data"
+        axes.step(place, value, where="post", ls="--", color=_HELD_OUT, label=label)
+        low, high = value - error, value + error
+        axes.fill_between(place, low, high, step="post", color=_HELD_OUT, alpha=0.12, lw=0)
+    axes.set_title(series_title(search.label), fontsize=9)
     axes.set_xlabel("point")
     axes.set_ylabel(metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def _heights(search: CellPoints) -> pd.Series:
-    """All values that the history of a search shows, bands included."""
+def _heights(search: SearchPoints) -> pd.Series:
+    """All values in the history of a search, including bands."""
     metric, best = search.first_metric, search.best_so_far()
     error = best[f"{metric}_se"].astype(float).fillna(0)
     ends = [best[metric].astype(float) + sign * error for sign in (-1, 1)]
@@ -107,14 +94,14 @@ def _heights(search: CellPoints) -> pd.Series:
     return pd.concat([search.done[f"validation:{metric}"], stopped, *ends]).astype(float).dropna()
 
 
-def _typical_error(searches: Sequence[CellPoints]) -> float:
-    """What lies within it of zero is noise; 0 where errors are unknown."""
+def _typical_error(searches: Sequence[SearchPoints]) -> float:
+    """Median standard error of the first metric; 0 if errors are unknown."""
     errors = pd.concat([s.done[f"validation:{s.first_metric}_se"] for s in searches])
     return float(np.nan_to_num(errors.astype(float).median()))
 
 
-def _share_limits(panels: Sequence[Axes], searches: Sequence[CellPoints]) -> None:
-    """The same vertical range for searches of the same metric, which are there to be compared."""
+def _share_limits(panels: Sequence[Axes], searches: Sequence[SearchPoints]) -> None:
+    """Give searches of the same metric the same vertical range, so that they can be compared."""
     for metric in {search.first_metric for search in searches}:
         alike = [p for p, s in zip(panels, searches, strict=True) if s.first_metric == metric]
         ends = np.array([panel.get_ylim() for panel in alike])
@@ -122,16 +109,13 @@ def _share_limits(panels: Sequence[Axes], searches: Sequence[CellPoints]) -> Non
             panel.set_ylim(ends[:, 0].min(), ends[:, 1].max())
 
 
-def pareto_front(searches: tuple[CellPoints, ...]) -> Figure | None:
-    """The first metric against each other one, the front of each search marked.
-
-    With two metrics the front is a line, below or beside which no point of the search lies.
-    """
+def pareto_front(searches: tuple[SearchPoints, ...]) -> Figure | None:
+    """Draw the first metric against each other one, with the Pareto front of each search."""
     several = [s for s in searches if len(s.metrics) > 1 and len(s.done)]
     if not several:
         return None
     pairs = list(dict.fromkeys(pair for search in several for pair in _pairs(search)))
-    width = 7.2 if len(pairs) == 1 else 5.2  # one alone is as wide as the page
+    width = 7.2 if len(pairs) == 1 else 5.2  # a single panel is as wide as the page
     figure, panels = panels_for(len(pairs), width=width, height=3.6)
     for panel, (first, second) in zip(panels, pairs, strict=True):
         for index, search in enumerate(several):
@@ -149,20 +133,22 @@ def pareto_front(searches: tuple[CellPoints, ...]) -> Figure | None:
     return figure
 
 
-def _pairs(search: CellPoints) -> Iterator[tuple[str, str]]:
+def _pairs(search: SearchPoints) -> Iterator[tuple[str, str]]:
     first, *others = search.metrics
     return ((first, other) for other in others)
 
 
-def _pareto(axes: Axes, search: CellPoints, pair: tuple[str, str], marker: str) -> None:
+def _pareto(axes: Axes, search: SearchPoints, pair: tuple[str, str], marker: str) -> None:
     first, second = pair
-    done, front, colour = search.done, search.front(), colour_of(search)
-    name, meets = name_of(search.label), done["excess"] <= 0
+    done, front, colour = search.done, search.front(), series_colour(search.label)
+    name, meets = series_title(search.label), done["excess"] <= 0
     for points, face in ((done[meets], colour), (done[~meets], "none")):
         x, y = (points[f"validation:{metric}"].astype(float) for metric in (second, first))
         axes.scatter(x, y, s=14, marker=marker, alpha=0.4, edgecolor=colour, facecolor=face)
     if not meets.all():
-        axes.scatter([], [], s=14, edgecolor=_OTHER, facecolor="none", label="breaks a constraint")
+        axes.scatter(
+            [], [], s=14, edgecolor=_OTHER, facecolor="none", label="violates a constraint"
+        )
     front = front.sort_values(f"validation:{second}")
     x, y = (front[f"validation:{metric}"].astype(float) for metric in (second, first))
     is_rising = search.metrics[second] == "minimize"
@@ -175,7 +161,7 @@ def _pareto(axes: Axes, search: CellPoints, pair: tuple[str, str], marker: str) 
         drawstyle="steps-post" if is_rising else "steps-pre",
         label=f"front of {name}",
     )
-    if front[first].notna().any():  # a metric that is a cost is the same on both splits
+    if front[first].notna().any():  # a cost is the same on both splits
         axes.errorbar(
             front[second].astype(float),
             front[first].astype(float),
@@ -185,7 +171,7 @@ def _pareto(axes: Axes, search: CellPoints, pair: tuple[str, str], marker: str) 
             ms=3,
             lw=0.8,
             alpha=0.6,
-            label="the same on held-out data",
+            label="front on held-out data",
         )
 
 

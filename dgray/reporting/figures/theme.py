@@ -1,12 +1,13 @@
-"""One look for all figures: colours by objective (Okabe-Ito), scales, bands, legends.
+"""Style shared by all figures: fonts, scales, bands, legends.
 
-Knows matplotlib's object interface only: no pyplot, so no display and no state between figures.
+Uses the object interface of matplotlib only: without pyplot there is neither a display nor state
+between figures.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,11 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+from dgray.reporting.presentation import BASE, objective
+from dgray.reporting.selection import number, short
+from dgray.reporting.text.statement import minus
+
 Color = tuple[float, float, float]
-COLOURS = {
-    "base": "#555555",
-    "data": "#222222",
-    "oracle": "#009E73",
-    "oscillating": "#B8860B",
-    "cross_entropy": "#D55E00",
-    "kl": "#0072B2",
-    "mixed": "#AA4499",
-}
-NAMES = {"cross_entropy": "cross-entropy", "kl": "KL objective", "mixed": "mixed objective"}
 GAIN, HARM = "#00695C", "#A8124A"
 CHANGE = LinearSegmentedColormap.from_list("change", [GAIN, "#F7F5F2", HARM])
 STYLE: Any = {  # Any: matplotlib types its keys one by one
@@ -53,18 +48,19 @@ STYLE: Any = {  # Any: matplotlib types its keys one by one
     "svg.fonttype": "path",  # the same picture on machines without the font
     "pdf.fonttype": 3,
 }
-WIDEST = 3  # panels side by side whose text can still be read on the report's page
-_LEGEND_COLUMN = 4.8  # font sizes of a column beside its label: line, gap, distance to the next
-_SPAN = 20.0  # values that span more are shown on a logarithmic scale
+WIDEST = 3  # panels side by side whose text is still legible on the page
+_LEGEND_COLUMN = 4.8  # width of a column besides its label, in font sizes: line, gap, distance
+SPAN = 20.0  # largest ratio of values on a linear scale
+DASHED, DOTTED = (0, (5, 3)), (0, (1, 1.5))  # lines of the base, of exact controls
 
 
 def new_figure(rows: int, columns: int, *, width: float = 3.4, height: float = 2.7) -> Figure:
-    """A figure with room for ``rows`` x ``columns`` panels (inches a panel)."""
+    """Return a figure for ``rows`` x ``columns`` panels of a size in inches."""
     return Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
 
 
 def grid(figure: Figure, rows: int, columns: int, *, share_rows: bool = False) -> np.ndarray:
-    """Axes as a (rows, columns) array."""
+    """Return the axes of a figure, shape (rows, columns)."""
     axes: np.ndarray = figure.subplots(
         rows, columns, squeeze=False, sharey="row" if share_rows else False
     )
@@ -74,7 +70,7 @@ def grid(figure: Figure, rows: int, columns: int, *, share_rows: bool = False) -
 def wrapped_grid(
     rows: int, columns: int, *, width: float, height: float
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes as a (rows, columns) array; long rows go on below themselves."""
+    """Return a figure and its axes, shape (rows, columns); rows of many panels are broken."""
     lines = math.ceil(columns / WIDEST)
     wide = math.ceil(columns / lines)
     figure = new_figure(rows * lines, wide, width=width, height=height)
@@ -84,17 +80,39 @@ def wrapped_grid(
     return figure, axes[:, :columns]
 
 
-def name_of(series: str) -> str:
-    """``kl, gamma 2`` -> ``KL objective, gamma 2``."""
-    objective, comma, rest = series.partition(",")
-    return NAMES.get(objective, objective) + comma + rest
-
-
 def shade(colour: str, position: int, count: int) -> Color:
-    """Light for the first of ``count`` values of an ordered axis, full colour for the last."""
+    """Return a shade: light for the first of ``count`` values, full colour for the last."""
     light = 0.0 if count < 2 else 0.6 * (1 - position / (count - 1))
     red, green, blue = (part + (1 - part) * light for part in to_rgb(colour))
     return red, green, blue
+
+
+def by_value(
+    models: pd.DataFrame, axis: str | None, colour: str, among: pd.DataFrame | None = None
+) -> Iterator[tuple[str, Color, pd.DataFrame]]:
+    """Yield a label, a shade and the models of each value of an ordered axis.
+
+    Args:
+        models: guided models of one series.
+        axis: the ordered axis; None: all models together.
+        colour: of the highest value; lower values are lighter.
+        among: guided models that have all values; default ``models``.
+
+    Yields:
+        The label is empty if there is only one value.
+    """
+    if axis is None:
+        yield "", shade(colour, 0, 1), models
+        return
+    values = sorted((models if among is None else among)[axis].unique())
+    for position, value in enumerate(values):
+        label = f"{short(axis)} {number(value)}" if len(values) > 1 else ""
+        yield label, shade(colour, position, len(values)), models[models[axis] == value]
+
+
+def title(axes: Axes, *lines: str) -> None:
+    """Set the title of a panel; empty lines are left out."""
+    axes.set_title("\n".join(filter(None, lines)))
 
 
 def band(
@@ -102,46 +120,60 @@ def band(
     lines: pd.DataFrame,
     x: str,
     y: str,
-    **style: Any,  # forwarded whole to plot
+    **style: Any,  # forwarded to plot
 ) -> None:
-    """A line with its plus-minus one standard error."""
-    at, value = lines[x].to_numpy(float), lines[y].to_numpy(float)
+    """Draw a line with a band of plus and minus one standard error."""
+    place, value = lines[x].to_numpy(float), lines[y].to_numpy(float)
     error = np.nan_to_num(lines[f"{y}_se"].to_numpy(float))
     value = np.where(np.isfinite(value), value, np.nan)
-    axes.plot(at, value, **({"marker": "o"} | style))
+    axes.plot(place, value, **({"marker": "o"} | style))
     axes.fill_between(
-        at, value - error, value + error, color=style["color"], alpha=0.16, linewidth=0
+        place, value - error, value + error, color=style["color"], alpha=0.16, linewidth=0
     )
 
 
-def level(axes: Axes, cell: pd.Series | None, metric: str, label: str, objective: str) -> None:
-    """A horizontal line for a model without epochs: base or oracle."""
-    if cell is None or pd.isna(cell[metric]):
+def level(axes: Axes, model: pd.Series | None, column: str) -> None:
+    """Draw a horizontal line for a model without epochs: the base or an exact control."""
+    if model is None or pd.isna(model[column]):
         return
-    style = (0, (5, 3)) if objective == "base" else (0, (1, 1.5))
+    spec = objective(model["objective"])
     axes.axhline(
-        float(cell[metric]), color=COLOURS[objective], linestyle=style, linewidth=1.5, label=label
+        float(model[column]),
+        color=spec.colour,
+        linestyle=DASHED if spec == BASE else DOTTED,
+        linewidth=1.5,
+        label=spec.title,
     )
+
+
+def hide_ticks(axes: Axes) -> None:
+    """Remove ticks and grid, as for images."""
+    axes.grid(visible=False)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def value_scale(axes: Axes, values: pd.Series, *, zero: bool = True, error: float = 0.0) -> None:
-    """Logarithmic where values span much; with ``zero`` linear near zero, so that zero is seen.
+    """Scale the vertical axis, logarithmically if the values span much.
 
-    ``error`` is the values' typical standard error: what lies within it is noise about zero, not
-    orders of magnitude.
+    Args:
+        axes: the panel.
+        values: all values in it.
+        zero: linear near zero, so that zero is visible.
+        error: typical standard error of the values; differences below it are noise about zero.
     """
-    given = values.to_numpy(float)
-    given = given[np.isfinite(given)]
-    size = np.maximum(np.abs(given[given != 0]), error)
-    if not size.size or size.max() <= _SPAN * size.min():
+    finite = values.to_numpy(float)
+    finite = finite[np.isfinite(finite)]
+    size = np.maximum(np.abs(finite[finite != 0]), error)
+    if not size.size or size.max() <= SPAN * size.min():
         return
-    if given.min() > 0 and not zero:
+    if finite.min() > 0 and not zero:
         axes.set_yscale("log")
     else:
-        # No finer than 1/300 of the range: differences below that are noise about zero.
+        # No finer than 1/300 of the range, below which differences are noise about zero.
         threshold = max(float(size.min()), float(size.max()) / 300)
         axes.set_yscale("symlog", linthresh=threshold, linscale=0.5)
-        low, high = min(0.0, float(given.min())), float(given.max())
+        low, high = min(0.0, float(finite.min())), float(finite.max())
         axes.set_ylim(1.2 * low - 0.2 * threshold, 1.4 * max(high, threshold))
         axes.set_yticks(_symlog_ticks(low, high, threshold))
         axes.yaxis.set_minor_locator(NullLocator())
@@ -150,7 +182,7 @@ def value_scale(axes: Axes, values: pd.Series, *, zero: bool = True, error: floa
 
 
 def _symlog_ticks(low: float, high: float, threshold: float) -> list[float]:
-    """Zero and powers of ten beyond the linear part; halves between them where there are few."""
+    """Zero and powers of ten beyond the linear part, with steps in between if they are few."""
     lowest = 0.4 * threshold
     first, last = math.floor(math.log10(lowest)), math.floor(math.log10(max(high, -low)))
     steps = (1, 2, 5) if last - first < 2 else (1, 3) if last - first < 3 else (1,)
@@ -160,11 +192,11 @@ def _symlog_ticks(low: float, high: float, threshold: float) -> list[float]:
 
 
 def _plain_number(value: float, _: object) -> str:
-    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+    return minus(f"{value:g}")
 
 
 def number_ticks(axes: Axes, values: Sequence[float] | np.ndarray, *, log: bool) -> None:
-    """Ticks of the horizontal axis at the values themselves, written plainly."""
+    """Put the ticks of the horizontal axis at the values themselves."""
     if log:
         axes.set_xscale("log")
     axes.set_xticks(list(values), [f"{value:g}" for value in values])
@@ -172,10 +204,7 @@ def number_ticks(axes: Axes, values: Sequence[float] | np.ndarray, *, log: bool)
 
 
 def legend_below(figure: Figure, axes: np.ndarray, *, columns: int = 4) -> None:
-    """One legend for all panels, each label once, in order of appearance.
-
-    It has at most ``columns`` columns, fewer where they would be wider than the figure.
-    """
+    """Add one legend for all panels, each label once, in at most ``columns`` columns."""
     entries: dict[str, Any] = {}
     for panel in axes.flat:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
@@ -190,9 +219,9 @@ def legend_below(figure: Figure, axes: np.ndarray, *, columns: int = 4) -> None:
 
 
 def _columns_of(figure: Figure, labels: Sequence[str]) -> int:
-    """As many columns of a legend as the figure is wide enough for, at least one."""
+    """Number of columns of a legend that fit the width of the figure, at least one."""
     size = STYLE["legend.fontsize"]
     font = FontProperties(family=STYLE["font.family"], size=size)
-    widths = [text_to_path.get_text_width_height_descent(each, font, False)[0] for each in labels]
+    widths = [text_to_path.get_text_width_height_descent(text, font, False)[0] for text in labels]
     column = max(widths) + _LEGEND_COLUMN * size
     return max(1, int(figure.get_figwidth() * 72 // column))

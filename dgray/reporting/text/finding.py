@@ -1,250 +1,249 @@
-"""The finding in words: sentences computed from the table, also the unflattering ones.
+"""The finding of a study: statements computed from its table, including unfavourable ones.
 
-A difference counts when it exceeds three standard errors; a sentence whose numbers are missing is
-left out. Knows ``StudyTable`` only, so that terminal and page print the same words.
+A difference counts if it exceeds three standard errors. A statement whose numbers are missing is
+left out. Terminal and page print the same statements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from dgray.reporting.presentation import BASE, PATH_KL, divergences, objective
+from dgray.reporting.selection import (
+    at_main_weight,
+    base_of,
+    calibrated,
+    describe,
+    objectives,
+    of_controls,
+    trained,
+    weight_text,
+)
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.reservations import reservations
+from dgray.reporting.text.limitations import limitations
 from dgray.reporting.text.statement import (
-    NAMES,
+    BEYOND,
     THRESHOLD,
+    Estimate,
     Statement,
     Tone,
     change,
     counted,
-    errors_in_words,
-    is_suspect,
+    errors_text,
+    estimate,
+    is_unreliable,
     listed,
 )
-from dgray.reporting.text.summary import (
-    Estimate,
-    SummaryRow,
-    best,
-    estimate,
-    selection_rule,
-    summary,
-)
-from dgray.reporting.views import (
-    LENSES,
-    TRAINED,
-    at_weight,
-    base_of,
-    main_weight,
-    plain,
-    trained,
-    words,
-)
+from dgray.reporting.text.summary import SummaryRow, best, selection_rule, summary, worst
+
+# The comparison for which the project exists (Verine et al. 2025, arXiv:2503.16117).
+_PROPOSED, _USUAL = "kl", "cross_entropy"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a study found."""
+    """Results of a study in words and as a summary table.
+
+    Attributes:
+        columns: columns of the summary and their headings.
+        selection: how the best settings were selected.
+    """
 
     statements: tuple[Statement, ...]
     summary: tuple[SummaryRow, ...]
+    columns: Mapping[str, str]
     selection: str
 
 
-def finding(table: StudyTable) -> Finding:
-    """All sentences that the numbers allow, in reading order."""
-    sentences = [
+def find(table: StudyTable) -> Finding:
+    """Return all statements that the numbers of a study allow, in reading order."""
+    statements = [
         *_bases(table),
-        *_harm(table),
+        *_worst_cases(table),
         *_counts(table),
         *_comparison(table),
         *_calibrated(table),
         *_controls(table),
-        *_lenses(table),
-        *reservations(table),
+        *_agreement(table),
+        *limitations(table),
     ]
-    return Finding(tuple(sentences), summary(table), selection_rule(table))
-
-
-def _at_main_weight(table: StudyTable) -> tuple[pd.DataFrame, str]:
-    cells = plain(table.cells)
-    weight = main_weight(cells)
-    return at_weight(cells, weight), "calibrated weight" if weight is None else f"w = {weight:g}"
+    return Finding(tuple(statements), summary(table), table.summary_columns, selection_rule(table))
 
 
 def _bases(table: StudyTable) -> Iterator[Statement]:
-    bases = table.cells[table.cells["objective"] == "base"]
+    bases = table.models[table.models["objective"] == BASE.name]
     for _, base in bases.iterrows():
-        values = [(name, estimate(base, metric)) for metric, name in LENSES.items()]
-        told = [f"{value} nats in {name}" for name, value in values if value]
         which = f" ({base['label']})" if len(bases) > 1 else ""
-        if told:
-            yield Statement("base", f"The unguided base{which} is off by {listed(told)}.")
+        if levels := _levels(base):
+            yield Statement(
+                "base", f"{BASE.subject}{which} differs from the data by {listed(levels)}."
+            )
 
 
-def _harm(table: StudyTable) -> Iterator[Statement]:
-    cells, _ = _at_main_weight(table)
-    for objective in ("cross_entropy", "kl"):
-        for metric, name in LENSES.items():
-            known = change(trained(cells, objective), metric)
-            if len(known):
-                yield _worst_sentence(table, known, metric, name)
+def _levels(model: pd.Series) -> list[str]:
+    """The KL divergences of a model, as text."""
+    values = [(metric, estimate(model, name)) for name, metric in divergences().items()]
+    return [f"{value} nats ({metric.title})" for metric, value in values if value]
 
 
-def _worst_sentence(table: StudyTable, known: pd.DataFrame, metric: str, name: str) -> Statement:
-    """The largest rise beyond noise; without one, the cell that comes nearest to it."""
-    raised = known[known["in_errors"] > THRESHOLD]
-    chosen = raised["change"].idxmax() if len(raised) else known["in_errors"].idxmax()
-    cell, row = table.cells.loc[chosen], known.loc[chosen]
-    value, by = estimate(cell, metric), Estimate(row["change"], row["change_se"])
-    base = base_of(table, cell.to_frame().T)
-    level = estimate(base, metric) if base is not None else None
-    from_base = f", base {level}" if level is not None else ""
-    where, errors = words(cell, table.axes), errors_in_words(row["in_errors"])
-    subject = NAMES[cell["objective"]]
-    topic = f"{subject.removeprefix('The ')} at its worst"
+def _worst_cases(table: StudyTable) -> Iterator[Statement]:
+    models, _ = at_main_weight(table)
+    for name in objectives(models):
+        for metric in divergences():
+            changes = change(trained(models, name), metric)
+            if len(changes):
+                yield _worst_case(table, changes, metric)
+
+
+def _worst_case(table: StudyTable, changes: pd.DataFrame, metric: str) -> Statement:
+    """The largest rise of those beyond the threshold; without one, the model closest to it."""
+    raised = changes[changes["in_errors"] > THRESHOLD]
+    index = raised["change"].idxmax() if len(raised) else changes["in_errors"].idxmax()
+    model, row = table.models.loc[index], changes.loc[index]
+    by = Estimate(row["change"], row["change_se"])
+    detail = f"a change of {by} nats ({errors_text(row['in_errors'])})"
+    value = estimate(model, metric)  # unknown for images, where only the change is known
+    if value is not None:
+        base = base_of(table, model.to_frame().T)
+        level = estimate(base, metric) if base is not None else None
+        from_base = f" (base: {level})" if level is not None else ""
+        detail = f"{value} nats{from_base}, {detail}"
+    detail = f"{describe(model, table.axes)}: {detail}"
+    spec, title = objective(model["objective"]), divergences()[metric].title
+    subject, total = spec.subject, counted(len(changes), "guided model")
     if len(raised):
-        to = f"to {value} nats{from_base}. That is" if value is not None else "it is"
-        text = (
-            f"Beyond noise, {subject[0].lower()}{subject[1:]} raises the {name} most at {where}: "
-            f"{to} {by} nats above the base, "
-            f"{errors}; {_how_many(len(raised), len(known))}."
-        )
-        return Statement(topic, text, "harm")
-    below = row["in_errors"] < -THRESHOLD
-    sense = "below the base" if below else "not above the base beyond noise"
-    text = (
-        f"{subject} raises the {name} nowhere beyond {THRESHOLD:g} standard errors: where it "
-        f"comes nearest to it ({where}) it is {sense}, {_at(value, by, from_base)} ({errors})."
-    )
-    return Statement(topic, text, "gain" if below else "neutral")
-
-
-def _at(value: Estimate | None, by: Estimate, from_base: str) -> str:
-    """The level where it is known; of images only the change is."""
-    return f"at {value} nats{from_base}" if value is not None else f"a change of {by} nats"
-
-
-def _how_many(raised: int, known: int) -> str:
-    return f"{raised} of {known} cells are above it beyond {THRESHOLD:g}"
+        tone: Tone = "harm"
+        cases = f"raises the {title} {BEYOND} in {len(raised)} of {total}, most at"
+    elif row["in_errors"] < -THRESHOLD:
+        tone = "gain"
+        cases = f"lowers the {title} {BEYOND} in all of {total}, least clearly at"
+    else:
+        tone = "neutral"
+        cases = f"raises the {title} {BEYOND} in none of {total}; the closest case is"
+    return Statement(f"worst case: {spec.title}", f"{subject} {cases} {detail}.", tone)
 
 
 def _counts(table: StudyTable) -> Iterator[Statement]:
-    cells, weight = _at_main_weight(table)
-    for objective in TRAINED:
-        told, ups, downs = [], 0, 0
-        for metric in ("path_kl", "kl"):
-            known = change(trained(cells, objective), metric)
-            up = int((known["in_errors"] > THRESHOLD).sum())
-            down = int((known["in_errors"] < -THRESHOLD).sum())
+    models, weight = at_main_weight(table)
+    for name in objectives(models):
+        parts, ups, downs = [], 0, 0
+        for metric, spec in divergences().items():
+            changes = change(trained(models, name), metric)
+            if spec.source == "samples" or changes.empty:
+                continue
+            up = int((changes["in_errors"] > THRESHOLD).sum())
+            down = int((changes["in_errors"] < -THRESHOLD).sum())
             ups, downs = ups + up, downs + down
-            if len(known):
-                cells_up = f"in {up} of {len(known)} cells"
-                told.append(f"raises the {LENSES[metric]} {cells_up}, lowers it in {down}")
-        if told:
-            subject = f"{NAMES[objective]} at {weight}"
-            text = f"{subject} {'; it '.join(told)} (beyond {THRESHOLD:g} standard errors)."
+            of = counted(len(changes), "guided model")
+            parts.append(f"raises the {spec.title} in {up} of {of} and lowers it in {down}")
+        if parts:
+            subject = f"{objective(name).subject} at {weight_text(weight)}"
+            text = f"{subject} {'; it '.join(parts)} ({BEYOND})."
             tone: Tone = "harm" if ups > downs else "gain" if not ups and downs else "neutral"
-            yield Statement("how often", text, tone)
+            yield Statement("counts", text, tone)
 
 
 def _comparison(table: StudyTable) -> Iterator[Statement]:
-    found = {name: best(table, name) for name in ("cross_entropy", "kl")}
-    ours, theirs = found["kl"], found["cross_entropy"]
-    if ours is None or theirs is None:
+    proposed, usual = best(table, _PROPOSED), best(table, _USUAL)
+    if proposed is None or usual is None:
         return
-    pair = pd.DataFrame([ours[0], theirs[0]])
+    pair = pd.DataFrame([proposed[0], usual[0]])
+    known = pair.dropna(axis=1).columns
     gaps: list[Estimate] = []
-    told = []
-    for metric, name in LENSES.items():
-        a, b = (_level_or_change(cell[0], metric) for cell in (ours, theirs))
-        if a is None or b is None or is_suspect(pair, metric).any():
+    parts = []
+    for metric, spec in divergences().items():
+        a, b = (_level_or_change(row, metric) for _, row in pair.iterrows())
+        if a is None or b is None or is_unreliable(pair, metric).any():
             continue
         gaps.append(Estimate(a.value - b.value, float(np.hypot(a.error, b.error))))
-        sense = "below" if gaps[-1].value < 0 else "above"
-        told.append(
-            f"its {name} is {sense}, {a} against {b} ({errors_in_words(gaps[-1].in_errors)})"
+        sense = "lower" if gaps[-1].value < 0 else "higher"
+        quantity = spec.title if metric in known else f"change of the {spec.title}"
+        parts.append(
+            f"its {quantity} is {sense}, {a} against {b} nats ({errors_text(gaps[-1].in_errors)})"
         )
-    if told:
+    if parts:
+        settings = [describe(row, table.axes) for _, row in pair.iterrows()]
         text = (
-            f"The best KL-objective setting ({words(ours[0], table.axes)}) beside the best "
-            f"cross-entropy one ({words(theirs[0], table.axes)}): {listed(told)}."
+            f"Best setting of the {objective(_PROPOSED).title} ({settings[0]}) compared with the "
+            f"best of {objective(_USUAL).title} ({settings[1]}): {listed(parts)}."
         )
-        yield Statement("best against best", text, _verdict(gaps))
+        yield Statement("best settings", text, _verdict(gaps))
 
 
-def _level_or_change(cell: pd.Series, metric: str) -> Estimate | None:
-    """A KL, or of images its change against the base: differences of either are the same."""
-    return estimate(cell, metric) or estimate(cell, f"{metric}_change")
+def _level_or_change(model: pd.Series, metric: str) -> Estimate | None:
+    """A KL divergence, or its change against the base: both have the same differences."""
+    return estimate(model, metric) or estimate(model, f"{metric}_change")
 
 
 def _verdict(gaps: list[Estimate]) -> Tone:
-    """Gain if some lens is clearly lower and none clearly higher; caution if some is higher."""
+    """``gain`` if a metric is clearly lower and none clearly higher; ``caution`` if one is."""
     if any(gap.in_errors > THRESHOLD for gap in gaps):
         return "caution"
     return "gain" if any(gap.in_errors < -THRESHOLD for gap in gaps) else "neutral"
 
 
 def _calibrated(table: StudyTable) -> Iterator[Statement]:
-    cells = trained(table.cells)
-    known = change(cells[cells["is_calibrated"].astype(bool)], "path_kl")
-    if known.empty:
+    changes = change(calibrated(trained(table.models)), PATH_KL)
+    if changes.empty:
         return
-    highest = known.loc[known["change"].idxmax()]
-    surest = known.loc[known["in_errors"].idxmax()]
-    above = int((known["in_errors"] > THRESHOLD).sum())
-    verdict = (
-        f"is above the base beyond {THRESHOLD:g} standard errors in {above} of {len(known)} cells"
-        if above
-        else f"is above the base beyond noise in none of {len(known)} cells"
-    )
-    by = Estimate(highest["change"], highest["change_se"])
+    largest = changes.loc[changes["change"].idxmax()]
+    surest = changes.loc[changes["in_errors"].idxmax()]
+    above = int((changes["in_errors"] > THRESHOLD).sum())
+    by = Estimate(largest["change"], largest["change_se"])
     text = (
-        f"Calibrated guidance {verdict} (path KL). Its largest change is {by} nats, at "
-        f"{highest['objective']}, {words(highest, table.axes)}; counted in errors the largest is "
-        f"{errors_in_words(surest['in_errors'])}."
+        f"With the calibrated weight the {divergences()[PATH_KL].title} is above that of the base "
+        f"{BEYOND} in {above or 'none'} of {counted(len(changes), 'guided model')}. Its largest "
+        f"change is {by} nats ({objective(largest['objective']).title}, "
+        f"{describe(largest, table.axes)}); in units of its error the largest is "
+        f"{errors_text(surest['in_errors'])}."
     )
-    yield Statement("calibrated", text, "harm" if above else "gain")
+    yield Statement("calibrated weight", text, "harm" if above else "gain")
 
 
 def _controls(table: StudyTable) -> Iterator[Statement]:
-    cells, weight = _at_main_weight(table)
-    for _, cell in cells[cells["objective"] == "oracle"].head(1).iterrows():
-        told = [f"{name} {v}" for m, name in LENSES.items() if (v := estimate(cell, m))]
-        if told:
-            text = f"The oracle (exact log-ratio) at {weight} reaches {listed(told)} nats."
-            yield Statement("controls", text)
-    shaken = cells[(cells["objective"] == "oscillating") & cells["path_kl_change"].notna()]
-    if shaken.empty:
-        return
-    cell = shaken.loc[shaken["path_kl_change"].idxmax()]
-    told = [f"{name} {v}" for m, name in LENSES.items() if (v := estimate(cell, m))]
-    gap = estimate(cell, "cross_entropy_gap")
-    near = f" has a cross-entropy {gap} nats above the optimum and" if gap else ""
-    name = ", ".join(part for part in (cell["label"], weight) if part)
-    harmful = change(cell.to_frame().T, "path_kl").iloc[0]["in_errors"] > THRESHOLD
-    yield Statement(
-        "controls",
-        f"The control {name}{near} gives {listed(told)} nats.",
-        "harm" if harmful else "neutral",
-    )
-
-
-def _lenses(table: StudyTable) -> Iterator[Statement]:
-    cells, weight = _at_main_weight(table)
-    guided = cells[cells["objective"] != "base"]
-    for metric, name in (("kl_sde", LENSES["kl_sde"]), ("path_kl", LENSES["path_kl"])):
-        harmed = change(guided, "kl")
-        harmed = change(harmed[harmed["in_errors"] > THRESHOLD], metric)
-        if harmed.empty:
+    models, weight = at_main_weight(table)
+    exact = of_controls(models, has_options=False)
+    for _, model in exact.drop_duplicates("objective").iterrows():
+        if levels := _levels(model):
+            subject = f"{objective(model['objective']).subject} at {weight_text(weight)}"
+            yield Statement("controls", f"{subject} differs from the data by {listed(levels)}.")
+    varied = of_controls(models, has_options=True)
+    for name in varied["objective"].unique():
+        control = worst(varied[varied["objective"] == name])
+        if control is None or not (levels := _levels(control)):
             continue
-        not_seen = int((harmed["in_errors"] <= THRESHOLD).sum())
+        gap = estimate(control, "cross_entropy_gap")
+        near = f"has a cross-entropy {gap} nats above the optimum and " if gap else ""
         text = (
-            f"The {LENSES['kl']} rises beyond {THRESHOLD:g} standard errors in "
-            f"{counted(len(harmed), 'cell')} at {weight}; in {not_seen} the {name} does not"
+            f"{objective(name).subject} ({describe(control, table.axes)}) {near}differs from the "
+            f"data by {listed(levels)}."
         )
-        end = ": the lenses disagree there." if not_seen else ": here the lenses agree."
-        yield Statement("lenses", text + end, "caution" if not_seen else "neutral")
+        changes = change(control.to_frame().T, PATH_KL)
+        is_harmful = bool((changes["in_errors"] > THRESHOLD).any())
+        yield Statement("controls", text, "harm" if is_harmful else "neutral")
+
+
+def _agreement(table: StudyTable) -> Iterator[Statement]:
+    """Whether harm that the KL of the ODE shows is seen by the other KL divergences."""
+    models, weight = at_main_weight(table)
+    harmed = change(models, "kl")
+    harmed = harmed[harmed["in_errors"] > THRESHOLD]
+    for name, spec in divergences().items():
+        others = change(harmed, name)
+        if name == "kl" or others.empty:
+            continue
+        missed = int((others["in_errors"] <= THRESHOLD).sum())
+        text = (
+            f"The {divergences()['kl'].title} rises {BEYOND} in "
+            f"{counted(len(others), 'guided model')} at {weight_text(weight)}; the {spec.title} "
+        )
+        text += (
+            f"does not in {missed} of them, so that the two disagree."
+            if missed
+            else "does so too in all of them, so that the two agree."
+        )
+        yield Statement("agreement of metrics", text, "caution" if missed else "neutral")

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.text import Text
 
 from dgray.reporting.build import read_table
-from dgray.reporting.figures.epochs import headline, kl_against_epochs
-from dgray.reporting.figures.figures import KINDS, Picture, pictures
+from dgray.reporting.figures.epochs import headline, metrics_against_epochs
+from dgray.reporting.figures.kinds import KINDS, RenderedFigure, render_figures
 from dgray.reporting.figures.loss import losses
 from dgray.reporting.figures.theme import STYLE
 from dgray.reporting.table import StudyTable
@@ -21,16 +21,16 @@ MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
 
 
 @pytest.fixture(scope="module")
-def drawn(small_run: Path) -> list[Picture]:
-    return list(pictures(read_table(small_run)))
+def drawn(small_run: Path) -> list[RenderedFigure]:
+    return list(render_figures(read_table(small_run)))
 
 
 @pytest.fixture(scope="module")
-def of_control(counterexample_run: Path) -> list[Picture]:
-    return list(pictures(read_table(counterexample_run)))
+def of_control(counterexample_run: Path) -> list[RenderedFigure]:
+    return list(render_figures(read_table(counterexample_run)))
 
 
-def test_overfit_study_has_all_its_figures_in_three_formats(drawn: list[Picture]) -> None:
+def test_overfit_study_has_all_its_figures_in_three_formats(drawn: list[RenderedFigure]) -> None:
     assert {picture.kind.name for picture in drawn} == OVERFIT
     for picture in drawn:
         assert {
@@ -55,14 +55,14 @@ def test_a_panel_for_every_size_of_data(overfit_run: Path) -> None:
             assert [len(found) for found in of_size] == [panels[kind.name] // 2] * 2
 
 
-def test_study_of_a_control_has_its_own_figure(of_control: list[Picture]) -> None:
+def test_study_of_a_control_has_its_own_figure(of_control: list[RenderedFigure]) -> None:
     assert [picture.kind.name for picture in of_control] == ["control_lenses", "clouds"]
 
 
 def test_figures_are_the_same_bytes_again(
-    counterexample_run: Path, of_control: list[Picture]
+    counterexample_run: Path, of_control: list[RenderedFigure]
 ) -> None:
-    again = pictures(read_table(counterexample_run))
+    again = render_figures(read_table(counterexample_run))
     assert [p.formats for p in of_control] == [p.formats for p in again]
 
 
@@ -78,7 +78,7 @@ def test_values_that_are_not_finite_do_not_break_a_figure() -> None:
     for epoch, value in ((5, 1.0), (20, float("inf"))):
         change = {"kl_change": value, "kl_change_se": 0.1}
         rows.append(row(trained, epoch, 1.0, kl=value, kl_se=0.1, **change))
-    drawn = {picture.kind.name for picture in pictures(table_of(rows))}
+    drawn = {picture.kind.name for picture in render_figures(table_of(rows))}
     assert drawn == {"finding", "overfitting_map_kl", "kl_against_epochs"}
 
 
@@ -87,7 +87,7 @@ def test_headline_shows_the_largest_width_and_the_fewest_samples(overfit_run: Pa
     with matplotlib.rc_context(STYLE):
         figure = headline(table)
     assert figure is not None
-    cells = table.cells
+    cells = table.models
     hardest = cells[
         (cells["discriminator.width"] == 128)
         & (cells["data.num_real"] == 100)
@@ -106,11 +106,11 @@ def test_losses_compare_what_was_evaluated_in_the_same_way(overfit_run: Path) ->
     with matplotlib.rc_context(STYLE):
         figure = losses(table)
     assert figure is not None
-    ours = table.cells[
-        (table.cells["objective"] == "cross_entropy")
-        & (table.cells["data.num_real"] == 100)
-        & (table.cells["discriminator.width"] == 128)
-        & (table.cells["guidance_weight"] == 1)
+    ours = table.models[
+        (table.models["objective"] == "cross_entropy")
+        & (table.models["data.num_real"] == 100)
+        & (table.models["discriminator.width"] == 128)
+        & (table.models["guidance_weight"] == 1)
     ].sort_values("epoch")
     drawn = {
         (line.get_linestyle(), tuple(line.get_xdata()), tuple(line.get_ydata()))
@@ -143,7 +143,7 @@ def test_many_lenses_go_on_in_further_rows() -> None:
     values = dict.fromkeys(scores, 0.5) | {f"{name}_se": 0.1 for name in scores}
     rows = [row(Member("base", {}), **values)]
     rows += [row(trained, epoch, 1.0, **values) for epoch in (5, 20)]
-    for draw in (headline, kl_against_epochs):
+    for draw in (headline, metrics_against_epochs):
         figure = draw(table_of(rows))
         assert figure is not None
         places = [axes.get_subplotspec().get_geometry()[:2] for axes in figure.axes]  # type: ignore[union-attr]

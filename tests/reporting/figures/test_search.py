@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from dgray.reporting.figures.figures import SEARCH_KINDS, search_pictures
+from dgray.reporting.figures.kinds import SEARCH_KINDS, render_search_figures
 from dgray.reporting.figures.search import history, pareto_front
 from dgray.reporting.figures.search_fields import (
     MIN_POINTS,
@@ -19,14 +19,14 @@ from dgray.reporting.figures.search_fields import (
     importances_of,
     parallel_coordinates,
 )
-from dgray.reporting.search_table import CellPoints, Range
+from dgray.reporting.searches import Range, SearchPoints
 from tests.reporting.synthetic_search import KL_AND_TIME, RANGES, RATE, WIDTH, point, search_of
 
 DECAY = "fit.ema_decay"
 CHOICE = {DECAY: Range("choice", choices=(0, 0.9, "null"))}
 
 
-def searched(count: int, *, label: str = "kl", **kinds: Any) -> CellPoints:
+def searched(count: int, *, label: str = "kl", **kinds: Any) -> SearchPoints:
     """Points all over the ranges; the learning rate alone decides what they are worth."""
     rng = np.random.default_rng(5)
     points = []
@@ -68,12 +68,18 @@ def test_history_marks_broken_stopped_and_failed_points_and_both_splits() -> Non
         ]
     )
     (panel,) = panels(history((search,)))
-    assert labelled(panel, "point, on validation").tolist() == [[0, 0.9], [4, 0.5]]
-    assert labelled(panel, "the same, breaks a constraint").tolist() == [[1, 0.2]]
-    assert labelled(panel, "stopped early, its last").tolist() == [[2, 0.7]]
+    assert labelled(panel, "point on validation").tolist() == [[0, 0.9], [4, 0.5]]
+    assert labelled(panel, "point that violates a constraint").tolist() == [[1, 0.2]]
+    assert labelled(panel, "stopped early").tolist() == [[2, 0.7]]
     assert labelled(panel, "failed")[:, 0].tolist() == [3]
-    assert labelled(panel, "best on validation")[:, 1].tolist() == [0.9, 0.9, 0.9, 0.9, 0.5]
-    held_out = labelled(panel, "the same on held-out data")[:, 1]
+    assert labelled(panel, "best so far, on validation")[:, 1].tolist() == [
+        0.9,
+        0.9,
+        0.9,
+        0.9,
+        0.5,
+    ]
+    held_out = labelled(panel, "best so far, on held-out data")[:, 1]
     assert held_out == pytest.approx([0.92, 0.92, 0.92, 0.92, 0.8])
 
 
@@ -98,8 +104,8 @@ def test_the_front_is_a_stair_beside_what_it_is_on_held_out_data() -> None:
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("fit_seconds", "path_kl_change")
     front = labelled(panel, "front of KL objective")
     assert front.tolist() == [[1.0, 0.5], [3.0, 0.2], [9.0, 0.1]]
-    assert "breaks a constraint" in panel.get_legend_handles_labels()[1]
-    bars = next(c for c in panel.containers if c.get_label() == "the same on held-out data")
+    assert "violates a constraint" in panel.get_legend_handles_labels()[1]
+    bars = next(c for c in panel.containers if c.get_label() == "front on held-out data")
     assert bars.lines[0].get_ydata() == pytest.approx([0.52, 0.22, 0.12])
 
 
@@ -145,12 +151,12 @@ def test_a_field_without_a_value_breaks_the_line() -> None:
 
 def test_all_figures_in_three_formats_and_the_same_bytes_again() -> None:
     searches = (searched(20, metrics=KL_AND_TIME),)
-    drawn = list(search_pictures(searches))
+    drawn = list(render_search_figures(searches))
     assert [picture.kind for picture in drawn] == list(SEARCH_KINDS)
-    assert [p.formats for p in drawn] == [p.formats for p in search_pictures(searches)]
+    assert [p.formats for p in drawn] == [p.formats for p in render_search_figures(searches)]
 
 
 def test_no_figure_without_finished_points() -> None:
     searches = (search_of([point(0, state="FAIL"), point(1, state="RUNNING")]),)
-    assert list(search_pictures(searches)) == []
-    assert list(search_pictures(())) == []
+    assert list(render_search_figures(searches)) == []
+    assert list(render_search_figures(())) == []

@@ -9,27 +9,31 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from dgray.plan.cells import cells_of
 from dgray.plan.plan import make_plan
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import read_table
 from dgray.reporting.figures.search_fields import parallel_coordinates
 from dgray.reporting.page import Source, report_page
-from dgray.reporting.search_table import (
-    CellPoints,
+from dgray.reporting.searches import (
     Range,
+    SearchPoints,
+    choice_text,
     chosen_trials,
-    in_words,
+    mark_points,
     non_dominated,
     points_table,
     read_searches,
 )
-from dgray.reporting.table import StudyTable
-from dgray.reporting.text.finding import finding
-from dgray.reporting.text.search_words import search_lines, search_statements
+from dgray.reporting.table import StudyTable, study_table, write_parquet
+from dgray.reporting.text.finding import find
+from dgray.reporting.text.searches import search_lines, search_statements
+from dgray.search.cell_search import CellSearch
 from tests.reporting.synthetic_search import KL, KL_AND_TIME, RATE, WIDTH, point, search_of
-from tests.search.analytic import load, run_search
+from tests.search.analytic import finish, load, result, run_search
 
 OVERRIDES = (
     "fit.objective=[cross_entropy, kl]",
@@ -39,7 +43,7 @@ OVERRIDES = (
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyTable, tuple[CellPoints, ...]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyTable, tuple[SearchPoints, ...]]:
     """A study of two searches, whose numbers are formulas of its points; read only."""
     folder = tmp_path_factory.mktemp("searched")
     run_search(make_plan(load(folder, *OVERRIDES)), RunFolder(folder / "run"))
@@ -48,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyTable, tuple[Cel
 
 
 def test_every_point_has_its_fields_and_both_splits_with_errors(
-    run: tuple[StudyTable, tuple[CellPoints, ...]],
+    run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     _, searches = run
     assert [search.label for search in searches] == ["cross_entropy", "kl"]
@@ -70,7 +74,7 @@ def test_every_point_has_its_fields_and_both_splits_with_errors(
 
 
 def test_a_range_is_what_the_study_says_not_what_was_visited(
-    run: tuple[StudyTable, tuple[CellPoints, ...]],
+    run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     _, (search, _) = run
     assert search.ranges[RATE] == Range("log_uniform", 1e-4, 1e-2, is_log=True)
@@ -79,7 +83,7 @@ def test_a_range_is_what_the_study_says_not_what_was_visited(
 
 
 def test_other_figures_are_about_the_chosen_points_alone(
-    run: tuple[StudyTable, tuple[CellPoints, ...]],
+    run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     table, searches = run
     chosen = chosen_trials(table, searches)
@@ -92,7 +96,7 @@ def test_other_figures_are_about_the_chosen_points_alone(
 
 
 def test_the_table_and_the_sentence_tell_both_splits_with_their_errors(
-    run: tuple[StudyTable, tuple[CellPoints, ...]],
+    run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     _, searches = run
     for search, line, told in zip(
@@ -114,19 +118,19 @@ def test_the_table_and_the_sentence_tell_both_splits_with_their_errors(
 
 
 def test_the_page_has_a_section_of_searches_where_there_are_some(
-    run: tuple[StudyTable, tuple[CellPoints, ...]],
+    run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     table, searches = run
     source = Source(name="s", description="", lock="", provenance={})
     lines = search_lines(searches)
-    page = report_page(table, finding(table), [], source, lines)
+    page = report_page(table, find(table), [], source, lines)
     _, _, section = page.partition('<section id="searches">')
     section = section.partition("</section>")[0]
     for line in lines:
-        for words in (line.search, line.points, line.chosen, line.validation, line.held_out):
+        for words in (line.search, line.points, line.selected, line.validation, line.held_out):
             assert str(words) in section
     assert 'href="#searches"' in page
-    assert "#searches" not in report_page(table, finding(table), [], source)
+    assert "#searches" not in report_page(table, find(table), [], source)
 
 
 def test_a_field_that_does_not_matter_to_a_point_has_no_value_there(tmp_path: Path) -> None:
@@ -159,7 +163,7 @@ def test_a_choice_of_numbers_and_words_can_be_stored_and_drawn(tmp_path: Path) -
 
 
 def test_null_and_booleans_are_values_not_gaps_or_numbers() -> None:
-    words = [in_words(value) for value in (None, True, False, 1, 0, 0.5, "kl")]
+    words = [choice_text(value) for value in (None, True, False, 1, 0, 0.5, "kl")]
     assert words == ["null", "true", "false", 1, 0, 0.5, "kl"]
 
 
@@ -168,7 +172,7 @@ def test_the_best_meets_the_constraints_or_breaks_them_least() -> None:
     best = search_of(broken).best()
     assert best is not None
     assert best["number"] == 2
-    assert "breaks the constraints" in search_statements((search_of(broken),))[0].text
+    assert "violates the constraints" in search_statements((search_of(broken),))[0].text
     best = search_of([*broken, point(3, 7.0), point(4, 6.0)]).best()
     assert best is not None
     assert best["number"] == 4
@@ -244,3 +248,35 @@ def test_a_search_without_a_finished_point_says_so() -> None:
         "The search kl has no finished point yet (2 points, 1 failed, 1 not finished)."
     )
     assert search_lines((search,)) == []
+
+
+def test_rows_name_their_search_point_and_its_state(tmp_path: Path) -> None:
+    stopping = "search.early_stopping={method: median, num_startup_trials: 2}"
+    study = load(tmp_path, stopping, "search.num_trials=8")
+    run = RunFolder(tmp_path / "run")
+    (cell,) = cells_of(study)
+    for trial in make_plan(study).trials:
+        finish(run, trial)
+    search = CellSearch(study, cell, run, optuna.storages.InMemoryStorage())
+    states = {}
+    while (trial := search.ask()) is not None:
+        number = len(states)
+        states[trial.id] = (number, "COMPLETE")
+        for epoch in trial.epochs:
+            run.write_result(result(trial, epoch))
+            if search.checkpoint(trial.id, epoch):
+                states[trial.id] = (number, "PRUNED")
+                break
+        search.finished(trial.id, None)
+    assert {state for _, state in states.values()} == {"COMPLETE", "PRUNED"}
+    table = study_table(run.row_table(), run.clouds(), run.losses())
+    write_parquet(mark_points(table, read_searches(run.path, table)), tmp_path / "report.parquet")
+    rows = pq.read_table(tmp_path / "report.parquet").to_pandas()
+    of_base = rows[rows["objective"] == "base"]
+    assert len(of_base) == 1
+    assert of_base[["search", "point", "point_state"]].isna().all(axis=None)
+    searched = rows[rows["objective"] == "kl"]
+    assert set(searched["search"]) == {"kl"}
+    for trial_id, group in searched.groupby("trial"):
+        assert {*zip(group["point"], group["point_state"], strict=True)} == {states[trial_id]}
+        assert set(group["epoch"]) == ({10} if states[trial_id][1] == "PRUNED" else {10, 20})

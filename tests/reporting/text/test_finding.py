@@ -11,8 +11,9 @@ import pytest
 
 from dgray.record.row import Row
 from dgray.reporting.build import read_table
-from dgray.reporting.text.finding import Finding, finding
-from dgray.reporting.text.summary import Estimate, best
+from dgray.reporting.text.finding import Finding, find
+from dgray.reporting.text.statement import Estimate
+from dgray.reporting.text.summary import best
 from tests.reporting.synthetic import Member, row, table_of, write_run
 from tests.reporting.synthetic_overfit import results
 
@@ -39,7 +40,7 @@ def guided(
 
 def found(*groups: Iterator[Row]) -> Finding:
     unguided = row(BASE, kl=1.0, kl_se=0.1, path_kl=1.0, path_kl_se=0.1)
-    return finding(table_of([unguided, *(r for group in groups for r in group)]))
+    return find(table_of([unguided, *(r for group in groups for r in group)]))
 
 
 def sentences(what: Finding, topic: str) -> list[tuple[str, str]]:
@@ -49,14 +50,23 @@ def sentences(what: Finding, topic: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("change", "tone", "words"),
     [
-        (+0.5, "harm", "raises the path KL most at width 64, epoch 5, w = 1: to 1.50 ± 0.10"),
-        (+0.2, "neutral", "nowhere beyond 3 standard errors"),
-        (-0.5, "gain", "it is below the base"),
+        (
+            +0.5,
+            "harm",
+            "in 1 of 2 guided models, most at width 64, epoch 5, w = 1: 1.50 ± 0.10 nats "
+            "(base: 1.00 ± 0.10)",
+        ),
+        (+0.2, "neutral", "by more than 3 standard errors in none of 2 guided models"),
+        (
+            -0.5,
+            "gain",
+            "lowers the path KL by more than 3 standard errors in all of 2",
+        ),
     ],
 )
 def test_worst_cross_entropy_follows_the_sign(change: float, tone: str, words: str) -> None:
     what = found(guided("cross_entropy", 64, 1.0, change), guided("cross_entropy", 8, 1.0, -0.9))
-    told = sentences(what, "Cross-entropy at its worst")[0]
+    told = sentences(what, "worst case: cross-entropy")[0]
     assert told[0] == tone
     assert words in told[1]
 
@@ -64,20 +74,20 @@ def test_worst_cross_entropy_follows_the_sign(change: float, tone: str, words: s
 def test_a_large_but_noisy_rise_does_not_hide_a_certain_one() -> None:
     noisy = guided("cross_entropy", 8, 1.0, 2.0, path_kl_change_se=1.0)
     what = found(noisy, guided("cross_entropy", 64, 1.0, 0.5))
-    told = sentences(what, "Cross-entropy at its worst")[0]
+    told = sentences(what, "worst case: cross-entropy")[0]
     assert told[0] == "harm"
     assert "most at width 64" in told[1]
-    assert "1 of 2 cells" in told[1]
+    assert "1 of 2 guided models" in told[1]
 
 
 def test_harm_is_told_in_standard_errors() -> None:
     what = found(guided("cross_entropy", 64, 1.0, 0.5))
-    assert "+5.0 standard errors" in sentences(what, "Cross-entropy at its worst")[0][1]
+    assert "+5.0 standard errors" in sentences(what, "worst case: cross-entropy")[0][1]
 
 
 def test_kl_objective_that_harms_is_told_too() -> None:
     what = found(guided("kl", 64, 1.0, 0.7))
-    assert sentences(what, "KL objective at its worst")[0][0] == "harm"
+    assert sentences(what, "worst case: KL objective")[0][0] == "harm"
 
 
 def test_cells_are_counted_at_weight_one_only() -> None:
@@ -86,17 +96,17 @@ def test_cells_are_counted_at_weight_one_only() -> None:
         *(guided("cross_entropy", width, 1.0, change) for width, change in changes.items()),
         guided("cross_entropy", 8, 2.0, 5.0),
     )
-    (told,) = sentences(what, "how often")
-    assert "raises the path KL in 2 of 4 cells, lowers it in 1" in told[1]
+    (told,) = sentences(what, "counts")
+    assert "raises the path KL in 2 of 4 guided models and lowers it in 1" in told[1]
     assert told[0] == "harm"
 
 
 @pytest.mark.parametrize(
-    ("kl", "tone", "sense"), [(-0.9, "gain", "below"), (0.3, "caution", "above")]
+    ("kl", "tone", "sense"), [(-0.9, "gain", "lower"), (0.3, "caution", "higher")]
 )
 def test_best_against_best_can_favour_either(kl: float, tone: str, sense: str) -> None:
     what = found(guided("kl", 8, 1.0, kl), guided("cross_entropy", 8, 1.0, -0.3))
-    (told,) = sentences(what, "best against best")
+    (told,) = sentences(what, "best settings")
     assert told[0] == tone
     assert f"its path KL is {sense}" in told[1]
 
@@ -111,8 +121,8 @@ def test_best_is_chosen_on_validation_and_reported_on_held_out() -> None:
     chosen = best(table, "kl")
     assert chosen is not None
     assert chosen[0]["discriminator.width"] == 16
-    what = finding(table)
-    line = next(r for r in what.summary if r.name == "best kl")
+    what = find(table)
+    line = next(r for r in what.summary if r.name == "best KL objective")
     assert line.estimates["path_kl"] == Estimate(0.8, 0.1)
     assert "validation split" in what.selection
 
@@ -125,9 +135,9 @@ def test_choice_without_validation_is_admitted() -> None:
 @pytest.mark.parametrize(("change", "tone"), [(0.2, "gain"), (0.5, "harm")])
 def test_calibrated_is_judged_in_standard_errors(change: float, tone: str) -> None:
     what = found(guided("kl", 8, None, change), guided("kl", 16, None, -0.5))
-    (told,) = sentences(what, "calibrated")
+    (told,) = sentences(what, "calibrated weight")
     assert told[0] == tone
-    assert "0.20 ± 0.10" in told[1] or "in 1 of 2 cells" in told[1]
+    assert "0.20 ± 0.10" in told[1] or "in 1 of 2 guided models" in told[1]
 
 
 def test_lenses_that_disagree_are_told() -> None:
@@ -135,12 +145,14 @@ def test_lenses_that_disagree_are_told() -> None:
     sde = row(member, sampler="sde", kl_sde=0.5, kl_sde_se=0.1)
     quiet = {"kl_sde": 0.5, "kl_sde_se": 0.1, "kl_sde_change": 0.0, "kl_sde_change_se": 0.1}
     what = found(iter([sde]), guided("kl", 8, 1.0, 0.6, sampler="sde", **quiet))
-    assert sentences(what, "lenses")[0][0] == "caution"
-    assert "in 1 the KL of the SDE sampler does not" in sentences(what, "lenses")[0][1]
+    agreement, disagreement = sentences(what, "agreement of metrics")
+    assert (agreement[0], disagreement[0]) == ("neutral", "caution")
+    assert "the path KL does so too" in agreement[1]
+    assert "the KL of the SDE sampler does not in 1 of them" in disagreement[1]
 
 
 def test_missing_metrics_leave_sentences_out() -> None:
-    what = finding(table_of([row(BASE), row(Member("kl", {}), 5, 1.0)]))
+    what = find(table_of([row(BASE), row(Member("kl", {}), 5, 1.0)]))
     assert what.statements == ()
     assert not any("path_kl" in r.estimates for r in what.summary)
 
@@ -150,9 +162,9 @@ def test_failures_and_missed_tolerances_are_told() -> None:
         guided("kl", 8, 1.0, 0.1, kl_unconverged=0.2),
         iter([row(Member("kl", {"discriminator.width": 9}), 5, 1.0, status="failed")]),
     )
-    told = " ".join(text for _, text in sentences(what, "reservations"))
+    told = " ".join(text for _, text in sentences(what, "limitations"))
     assert "In 1 of 2 rows with a kl" in told
-    assert "Comparisons of kl leave out 1 of 1 cell for it" in told
+    assert "Comparisons of kl leave out 1 of 1 guided model for this reason" in told
     assert "1 trial failed" in told
 
 
@@ -160,12 +172,12 @@ def test_suspect_kl_takes_no_part_in_comparisons() -> None:
     suspect = {"kl_unconverged": 0.01, "kl_change": 5.0}
     sound = guided("cross_entropy", 8, 1.0, -0.5, kl_unconverged=0.0)
     what = found(sound, guided("cross_entropy", 64, 1.0, -0.5, **suspect))
-    (how_often,) = sentences(what, "how often")
-    assert "raises the path KL in 0 of 2 cells, lowers it in 2" in how_often[1]
-    assert "raises the KL of the probability-flow ODE in 0 of 1 cells" in how_often[1]
-    assert {t for t, _ in sentences(what, "Cross-entropy at its worst")} == {"gain"}
-    assert sentences(what, "lenses") == []
-    assert "leave out 1 of 2 cells" in sentences(what, "reservations")[0][1]
+    (counts,) = sentences(what, "counts")
+    assert "raises the path KL in 0 of 2 guided models and lowers it in 2" in counts[1]
+    assert "raises the KL of the probability-flow ODE in 0 of 1 guided model" in counts[1]
+    assert {t for t, _ in sentences(what, "worst case: cross-entropy")} == {"gain"}
+    assert sentences(what, "agreement of metrics") == []
+    assert "leave out 1 of 2 guided models" in sentences(what, "limitations")[0][1]
 
 
 @pytest.mark.parametrize(("place", "lenses"), [(None, 2), ("kl", 1), ("cross_entropy", 1)])
@@ -177,7 +189,7 @@ def test_suspect_kl_takes_no_part_in_best_against_best(place: str | None, lenses
             for name in ("kl", "cross_entropy")
         )
     )
-    (told,) = sentences(what, "best against best")
+    (told,) = sentences(what, "best settings")
     assert told[1].count("against") == lenses
 
 
@@ -186,8 +198,14 @@ def test_suspect_kl_takes_no_part_in_best_against_best(place: str | None, lenses
     [
         (1, None),
         # Student's t in closed form: 1 - 2 atan(3) / pi; 1 - 3 / sqrt(11).
-        (2, "on 2 replicates: .* p of 0.2 per cell .*1 degree of freedom.* 2 cells were"),
-        (3, "on 3 replicates: .* p of 0.095 per cell .*2 degrees of freedom.* 2 cells were"),
+        (
+            2,
+            "from 2 replicates: .* p-value of 0.2 per .*1 degree of freedom.* 2 guided",
+        ),
+        (
+            3,
+            "from 3 replicates: .*p-value of 0.095 per .*2 degrees of freedom.* 2 guided",
+        ),
         (10, None),
     ],
 )
@@ -197,21 +215,21 @@ def test_few_replicates_are_a_reservation(replicates: int, words: str | None) ->
         for replicate in range(replicates)
         for weight in (1.0, 2.0, None)  # 2 is not looked at
     ]
-    told = [text for _, text in sentences(found(*cells), "reservations")]
+    told = [text for _, text in sentences(found(*cells), "limitations")]
     assert len(told) == (words is not None)
     assert all(re.search(words or "", text) for text in told)
 
 
 def test_whole_study_flips_with_its_numbers(overfit_run: Path, tmp_path: Path) -> None:
     def topics(run: Path) -> dict[str, str]:
-        return {s.topic: s.tone for s in finding(read_table(run)).statements[::-1]}
+        return {s.topic: s.tone for s in find(read_table(run)).statements[::-1]}
 
     as_measured = topics(overfit_run)
     swapped = topics(write_run(tmp_path, results({"cross_entropy": 0.0, "kl": 2.4})))
-    assert as_measured["Cross-entropy at its worst"] == "harm"
-    assert as_measured["KL objective at its worst"] == "gain"
-    assert swapped["Cross-entropy at its worst"] == "gain"
-    assert swapped["KL objective at its worst"] == "harm"
+    assert as_measured["worst case: cross-entropy"] == "harm"
+    assert as_measured["worst case: KL objective"] == "gain"
+    assert swapped["worst case: cross-entropy"] == "gain"
+    assert swapped["worst case: KL objective"] == "harm"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +253,7 @@ def test_estimate_is_written_to_the_digits_it_has(estimate: Estimate, text: str)
 def test_the_summary_shows_what_a_false_discriminator_does(counterexample_run: Path) -> None:
     """The subject of a study of controls: near-optimal, and harmful all the same."""
     table = read_table(counterexample_run)
-    (line,) = [row for row in finding(table).summary if row.name == "oscillating at its worst"]
-    shown = table.cells[(table.cells["objective"] == "oscillating")]
+    (line,) = [row for row in find(table).summary if row.name == "worst oscillating control"]
+    shown = table.models[(table.models["objective"] == "oscillating")]
     assert line.estimates["path_kl"].value == shown["path_kl"].max()
     assert "w = 1" in line.setting

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -14,8 +15,8 @@ from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from dgray.record.row import CheckpointResult
 from dgray.reporting.build import read_table
-from dgray.reporting.tensorboard.raster import cloud_png, frame_of
-from dgray.reporting.tensorboard.tensorboard import (
+from dgray.reporting.raster import cloud_png, frame_of
+from dgray.reporting.tensorboard.writer import (
     TensorBoardWriter,
     _cloud_tag,
     rebuild,
@@ -24,6 +25,14 @@ from dgray.reporting.tensorboard.tensorboard import (
 from tests.reporting.synthetic_overfit import results
 
 WANTED = "cross_entropy, width 128, num_real 100"
+
+
+def frames(result: CheckpointResult) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    rows, clouds, losses = (
+        pd.DataFrame([vars(item) for item in items])
+        for items in (result.rows, result.clouds, result.losses)
+    )
+    return rows, clouds, losses
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -142,7 +151,7 @@ def test_writing_as_results_come_equals_rebuilding(
 ) -> None:
     writer = TensorBoardWriter(tmp_path)
     for count, result in enumerate(of_wanted, start=1):
-        writer.write(result)
+        writer.write(*frames(result))
         assert len(read(run_of(tmp_path, WANTED)).Scalars("kl/w=1")) == count
     live, again = (read(run_of(folder, WANTED)) for folder in (tmp_path, rebuilt))
     assert set(live.Tags()["scalars"]) == set(again.Tags()["scalars"])

@@ -1,5 +1,5 @@
 "use strict";
-// Sorts and filters the table; without JavaScript the table is simply as it was written.
+// Sorts and filters the table. Without JavaScript the table is complete, in its original order.
 const rows = document.querySelector("#rows");
 const body = rows.tBodies[0];
 const headings = [...rows.tHead.rows[0].cells];
@@ -21,7 +21,7 @@ function sortBy(column) {
   const sign = isAscending ? 1 : -1;
   const keyed = [...body.rows].map((row) => [keyOf(row, column), row]);
   keyed.sort(([a], [b]) => {
-    if (a === null || b === null) return (a === null) - (b === null);  // what is missing stays last
+    if (a === null || b === null) return (a === null) - (b === null);  // missing values stay last
     return sign * compare(a, b);
   });
   body.append(...keyed.map(([, row]) => row));
@@ -29,19 +29,19 @@ function sortBy(column) {
   headings[column].setAttribute("aria-sort", isAscending ? "ascending" : "descending");
 }
 
-// "width 128" finds 128 in the column width; any other word is looked for in the whole row.
-// Only columns that say what was run have such names: "kl" is an objective before it is a metric.
+// "width 128" matches 128 in the column width; any other word is searched in the whole row.
+// Only identity columns can be named, because "kl" is an objective and a metric.
 function conditions(text) {
   const words = text.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const names = headings.map((heading) =>
     heading.firstElementChild.title ? null : heading.textContent.trim().toLowerCase());
-  const found = [];
+  const result = [];
   for (let i = 0; i < words.length; i++) {
     const column = names.indexOf(words[i]);
     const isPair = column >= 0 && i + 1 < words.length;
-    found.push(isPair ? [column, words[++i]] : [-1, words[i]]);
+    result.push(isPair ? [column, words[++i]] : [-1, words[i]]);
   }
-  return found;
+  return result;
 }
 
 function matches(row, [column, word]) {
@@ -54,10 +54,10 @@ function matches(row, [column, word]) {
 }
 
 function filter(text) {
-  const wanted = conditions(text);
+  const all = conditions(text);
   let shown = 0;
   for (const row of body.rows) {
-    row.hidden = !wanted.every((condition) => matches(row, condition));
+    row.hidden = !all.every((condition) => matches(row, condition));
     shown += !row.hidden;
   }
   document.querySelector("#count").textContent = `${shown} of ${body.rows.length} rows`;

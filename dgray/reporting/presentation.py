@@ -1,0 +1,168 @@
+"""How reports present objectives, samplers and columns: as the catalogue says, or by default.
+
+A run may hold objectives, samplers and metrics of a package that is not installed where the report
+is built. Their titles derive from their names, and what a column holds is read from the metadata
+of its stored field.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from functools import cache
+
+import pandas as pd
+import pyarrow as pa
+
+from dgray.catalogue import (
+    METRICS,
+    OBJECTIVES,
+    SAMPLERS,
+    ColumnSpec,
+    MetricSpec,
+    ObjectiveSpec,
+    SamplerSpec,
+)
+from dgray.record.row import row_columns
+from dgray.record.row_schema import column_of
+
+BASE = ObjectiveSpec(
+    name="base",
+    title="base (unguided)",
+    subject="The unguided base",
+    colour="#555555",
+    is_trained=False,
+)
+DATA_COLOUR = "#222222"
+PATH_KL = "path_kl"  # the metric of every study, by which settings are compared and selected
+SELECTION = "validation_change"  # column by which settings are selected: its change on validation
+_SOURCES = ("path", "flow", "samples", "features")  # of metrics, in the order of presentation
+_OTHER_COLOURS = ("#332288", "#117733", "#882255", "#44AA99", "#999933")
+
+
+def objective(name: str) -> ObjectiveSpec:
+    """Return the specification of an objective, of a control or of the base."""
+    if name == BASE.name:
+        return BASE
+    plain = ObjectiveSpec(name=name, title=name.replace("_", " "))
+    spec = OBJECTIVES[name] if name in OBJECTIVES else plain  # noqa: SIM401
+    return replace(
+        spec,
+        subject=spec.subject or spec.title[0].upper() + spec.title[1:],
+        colour=spec.colour or _OTHER_COLOURS[zlib.crc32(name.encode()) % len(_OTHER_COLOURS)],
+    )
+
+
+def objective_rank(name: str) -> int:
+    """Position in tables: the base, controls, then objectives in the order of the catalogue."""
+    names = (BASE.name, *OBJECTIVES.names)
+    rank = names.index(name) if name in names else len(names)
+    return rank + (len(names) + 1) * objective(name).is_trained
+
+
+def series_title(series: str) -> str:
+    """Return the title of a series: ``kl, gamma 2`` is ``KL objective, gamma 2``."""
+    name, comma, rest = series.partition(",")
+    return (OBJECTIVES[name].title if name in OBJECTIVES else name) + comma + rest
+
+
+def series_colour(series: str) -> str:
+    """Return the colour of the objective that the name of a series begins with."""
+    return objective(series.partition(",")[0]).colour
+
+
+def sampler_spec(name: str) -> SamplerSpec:
+    """Return the specification of a sampler."""
+    return SAMPLERS[name] if name in SAMPLERS else SamplerSpec(name=name, title=name)
+
+
+def sampler_rank(name: str) -> int:
+    """Position in tables: the order of the catalogue."""
+    return SAMPLERS.names.index(name) if name in SAMPLERS else len(SAMPLERS.names)
+
+
+def sampler_preference(name: str) -> tuple[bool, bool, int]:
+    """Rank of a sampler where one of several is shown: deterministic before stochastic ones."""
+    spec = sampler_spec(name)
+    return spec.is_stochastic, spec.is_two_stage, sampler_rank(name)
+
+
+@cache
+def metrics() -> tuple[MetricSpec, ...]:
+    """Return the metrics of the catalogue in the order of presentation."""
+    return tuple(sorted(METRICS, key=lambda metric: _SOURCES.index(metric.source)))
+
+
+@cache
+def metric_columns() -> dict[str, ColumnSpec]:
+    """Return the columns of all metrics by name, in the order of presentation."""
+    return {column.name: column for metric in metrics() for column in metric.columns}
+
+
+@cache
+def divergences() -> dict[str, MetricSpec]:
+    """Return the metrics that are KL divergences to the data with a paired change, by name."""
+    return {
+        metric.name: metric
+        for metric in metrics()
+        if any(column.name == f"{metric.name}_change" for column in metric.columns)
+    }
+
+
+@cache
+def columns_of_samples() -> frozenset[str]:
+    """Return the columns of metrics that are computed from generated samples."""
+    return frozenset(
+        column.name
+        for metric in metrics()
+        if metric.source in ("samples", "features")
+        for column in metric.columns
+    )
+
+
+@cache
+def columns_of_stochastic_samplers() -> frozenset[str]:
+    """Return the columns of metrics that only stochastic samplers have, with standard errors."""
+    return frozenset(
+        name
+        for metric in metrics()
+        if metric.needs_sampler == "stochastic"
+        for column in metric.columns
+        for name in (column.name, f"{column.name}_se")
+    )
+
+
+@cache
+def validation_columns() -> frozenset[str]:
+    """Return the columns of metrics on the validation split."""
+    return frozenset(
+        column.validation for column in metric_columns().values() if column.validation
+    )
+
+
+def score_names(rows: pd.DataFrame) -> list[str]:
+    """Return the columns of numbers of metrics, those that the catalogue lacks included."""
+    stored = {column.name for column in row_columns()}
+    own = [column.name for column in metric_columns().values() if column.type == "float"]
+    other = [
+        name
+        for name in rows
+        if name not in stored
+        and not name.endswith("_se")
+        and pd.api.types.is_numeric_dtype(rows[name])
+    ]
+    return [name for name in (*own, SELECTION, *other) if name in rows]
+
+
+def depends_on_sampler(name: str) -> bool:
+    """Whether a column depends on the sampler; true of columns that the catalogue lacks."""
+    stored = {column.name for column in row_columns()}
+    return name in columns_of_samples() or name not in stored
+
+
+def column_spec(field: pa.Field) -> ColumnSpec:
+    """Return the specification of a column: that of the catalogue, or from its metadata."""
+    named = {column.name: column for column in row_columns()} | metric_columns()
+    if field.name in named:
+        return named[field.name]
+    return replace(column_of(field), in_summary=True)

@@ -1,0 +1,227 @@
+"""Selection of the guided models that a figure or sentence shows, and their description.
+
+The frames named ``models`` hold rows of ``StudyTable.models``: one guided model each, that is a
+checkpoint with a guidance weight, an interval of noise levels and guided stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dgray.reporting.presentation import (
+    BASE,
+    columns_of_samples,
+    divergences,
+    objective,
+    objective_rank,
+)
+from dgray.reporting.table import StudyTable
+
+OBJECTIVE = "fit.objective"
+NUM_REAL = "data.num_real"
+_CAPACITIES = ("discriminator.width", "discriminator.depth")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Roles of the training axes of a study in its figures.
+
+    Attributes:
+        capacity: the axis of the discriminator's size.
+        of_series: axes of one objective alone, which become part of the name of its series.
+        of_facets: all other axes; a row of panels for each combination of their values.
+    """
+
+    capacity: str | None
+    of_series: tuple[str, ...]
+    of_facets: tuple[str, ...]
+
+
+def short(path: str) -> str:
+    """Return the last part of a dotted path: ``width`` of ``discriminator.width``."""
+    return path.rsplit(".", 1)[-1]
+
+
+def number(value: object) -> str:
+    """Format the value of an axis or a weight, without needless zeros."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(int(value)) if float(value).is_integer() else f"{value:g}"
+    return str(value)
+
+
+def weight_text(weight: float | None, calibrated: str = "calibrated weight") -> str:
+    """Return ``w = 1``, or ``calibrated`` for None."""
+    return calibrated if weight is None else f"w = {weight:g}"
+
+
+def shown_columns(table: StudyTable, models: pd.DataFrame) -> list[str]:
+    """Return the columns that figures show, of those that have values.
+
+    These are the KL divergences (their changes if no density is known, as for images) and the
+    scores of samples in the summary.
+    """
+    levels = [name for name in divergences() if models[name].notna().any()]
+    changes = [f"{name}_change" for name in divergences()]
+    scores = [
+        name
+        for name in table.summary_columns
+        if name in columns_of_samples() and name not in (*divergences(), *changes)
+    ]
+    return levels + [
+        name
+        for name in dict.fromkeys([*([] if levels else changes), *scores])
+        if models[name].notna().any()
+    ]
+
+
+def roles(table: StudyTable) -> Roles:
+    """Return the roles of the axes; ``fit.objective`` is always a series."""
+    models = trained(table.models)
+    axes = [a for a in table.axes if a != OBJECTIVE and models[a].notna().any()]
+    shared = [a for a in axes if models[a].notna().all() and models[a].nunique() > 1]
+    numeric = [a for a in shared if pd.api.types.is_numeric_dtype(models[a]) and a != NUM_REAL]
+    named = [a for a in _CAPACITIES if a in numeric]
+    capacity = next(iter(named or numeric), None)
+    return Roles(
+        capacity=capacity,
+        of_series=tuple(a for a in axes if not models[a].notna().all()),
+        of_facets=tuple(a for a in shared if a != capacity),
+    )
+
+
+def plain(models: pd.DataFrame) -> pd.DataFrame:
+    """Select models guided at all noise levels and in both stages, or of the first setting."""
+    guided = models[models["objective"] != BASE.name]
+    whole = guided["interval_low"].isna() & (guided["guided_stage"] == "both")
+    if whole.any() or guided.empty:
+        return guided[whole]
+    first = guided.iloc[0]
+    return guided[
+        (guided["interval_low"].isna() | (guided["interval_low"] == first["interval_low"]))
+        & (guided["interval_high"].isna() | (guided["interval_high"] == first["interval_high"]))
+        & (guided["guided_stage"] == first["guided_stage"])
+    ]
+
+
+def main_weight(models: pd.DataFrame) -> float | None:
+    """Return the constant weight nearest to 1, the exact correction; None if there is none."""
+    weights = models.loc[~models["is_calibrated"].astype(bool), "guidance_weight"].dropna()
+    return float(min(weights, key=lambda w: abs(w - 1))) if len(weights) else None
+
+
+def at_weight(models: pd.DataFrame, weight: float | None) -> pd.DataFrame:
+    """Select models at a constant weight, or at the calibrated one for None."""
+    return calibrated(models) if weight is None else models[models["guidance_weight"] == weight]
+
+
+def at_main_weight(table: StudyTable) -> tuple[pd.DataFrame, float | None]:
+    """Select the plain models at the main weight; return the weight too."""
+    models = plain(table.models)
+    weight = main_weight(models)
+    return at_weight(models, weight), weight
+
+
+def calibrated(models: pd.DataFrame) -> pd.DataFrame:
+    """Select models at the calibrated weight."""
+    return models[models["is_calibrated"].astype(bool)]
+
+
+def trained(models: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
+    """Select models of trained discriminators, or of one objective."""
+    keep = [n == name if name else objective(n).is_trained for n in models["objective"]]
+    return models[np.array(keep, bool)]
+
+
+def of_controls(models: pd.DataFrame, *, has_options: bool) -> pd.DataFrame:
+    """Select models of controls with parameters of their own, or of exact ones without."""
+    keep = [
+        not spec.is_trained and spec != BASE and bool(spec.options) == has_options
+        for spec in map(objective, models["objective"])
+    ]
+    return models[np.array(keep, bool)]
+
+
+def objectives(models: pd.DataFrame) -> list[str]:
+    """Return the names of the trained objectives in the order of presentation."""
+    return sorted(trained(models)["objective"].unique(), key=objective_rank)
+
+
+def last_epoch(models: pd.DataFrame) -> pd.DataFrame:
+    """Select the last checkpoint of every trial."""
+    return models[models["epoch"] == models.groupby("trial")["epoch"].transform("max")]
+
+
+def hardest(models: pd.DataFrame, capacity: str | None) -> pd.DataFrame:
+    """Select the largest capacity and the fewest real samples, where overfitting is strongest."""
+    if capacity and not models.empty:
+        models = models[models[capacity] == models[capacity].max()]
+    if NUM_REAL in models and models[NUM_REAL].notna().any():
+        models = models[models[NUM_REAL] == models[NUM_REAL].min()]
+    return models
+
+
+def with_series(models: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
+    """Add the column ``series``: the objective and the axes that only it has."""
+    names = [", ".join([model["objective"], *_values(model, axes)]) for _, model in _rows(models)]
+    return models.assign(series=names)
+
+
+def facets(
+    models: pd.DataFrame, axes: tuple[str, ...], limit: int = 6
+) -> list[tuple[str, pd.DataFrame]]:
+    """Return the title and models of each combination of ``axes``, at most ``limit`` of them."""
+    if not axes:
+        return [("", models)]
+    groups = list(models.groupby(list(axes), sort=True))
+    more = f" (first {limit} of {len(groups)})" if len(groups) > limit else ""
+    return [
+        (
+            ", ".join(f"{short(a)} = {number(v)}" for a, v in zip(axes, values, strict=True))
+            + more,
+            g,
+        )
+        for values, g in groups[:limit]
+    ]
+
+
+def base_of(table: StudyTable, models: pd.DataFrame) -> pd.Series | None:
+    """Return the unguided model on the same data as these models."""
+    names = models["base_trial"].dropna().unique()
+    bases = table.models[table.models["trial"].isin(names)]
+    return bases.iloc[0] if len(bases) else None
+
+
+def reference_of(
+    table: StudyTable, models: pd.DataFrame, weight: float | None
+) -> pd.Series | None:
+    """Return the exact control (oracle) on the same data and base as these models."""
+    same = table.models["base_trial"].isin(models["base_trial"].dropna().unique())
+    exact = at_weight(plain(of_controls(table.models[same], has_options=False)), weight)
+    return exact.iloc[0] if len(exact) else None
+
+
+def describe(model: pd.Series, axes: tuple[str, ...]) -> str:
+    """Describe a guided model by its axes, epoch, weight, interval and stage."""
+    parts = _values(model, tuple(a for a in axes if a != OBJECTIVE))
+    if objective(model["objective"]).is_trained:
+        parts.append(f"epoch {number(model['epoch'])}")
+    if model["objective"] != BASE.name:
+        weight = None if model["is_calibrated"] else model["guidance_weight"]
+        parts.append(weight_text(weight, "calibrated"))
+    if not pd.isna(model["interval_low"]):
+        parts.append(f"sigma in [{model['interval_low']:g}, {model['interval_high']:g}]")
+    if model["guided_stage"] != "both":
+        parts.append("predictor only")
+    return ", ".join(parts)
+
+
+def _values(model: pd.Series, axes: tuple[str, ...]) -> list[str]:
+    return [f"{short(a)} {number(model[a])}" for a in axes if not pd.isna(model[a])]
+
+
+def _rows(models: pd.DataFrame) -> Iterator[tuple[object, pd.Series]]:
+    yield from models.iterrows()

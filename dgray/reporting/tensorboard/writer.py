@@ -1,0 +1,237 @@
+"""TensorBoard event files from checkpoints, without torch and without TensorFlow.
+
+A trial is one TensorBoard run with replicates averaged: losses, metrics per guidance weight and
+sampler, sample clouds as images, and its line in the HPARAMS tab. ``TensorBoardWriter`` appends
+while a study runs; ``rebuild`` writes all files again from the rows of a run folder.
+
+The writers of tensorboardX keep a file, a queue and a thread open per trial and replace ``=`` and
+brackets in tags, so the records are written here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_rgb
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from dgray.reporting.presentation import DATA_COLOUR, objective
+from dgray.reporting.raster import SIZE, Frame, cloud_png, frame_of, grid_png
+from dgray.reporting.searches import SearchPoints
+from dgray.reporting.selection import OBJECTIVE
+from dgray.reporting.table import StudyTable
+from dgray.reporting.tensorboard.hparams import Axes, Interval, experiment, hparams_of, session
+from dgray.reporting.tensorboard.scalars import (
+    Scalar,
+    best_scalars,
+    best_tags,
+    loss_scalars,
+    metric_scalars,
+    search_scalars,
+)
+
+_UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]+')
+
+
+class TensorBoardWriter:
+    """Writer that appends checkpoints to the event files of a folder.
+
+    No file stays open between calls.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Write to ``folder``, the argument of ``tensorboard --logdir``."""
+        self._folder = folder
+        # Later files sort later, so that TensorBoard continues with the new ones after a rebuild.
+        self._file = f"events.out.tfevents.{time.time_ns()}.dgray"
+        self._best: dict[str, tuple[float, list[Scalar]]] = {}
+        self._data: np.ndarray | None = None
+        self._frame: Frame | None = None
+
+    def write(self, rows: pd.DataFrame, clouds: pd.DataFrame, losses: pd.DataFrame) -> None:
+        """Append the rows, sample clouds and training losses of one checkpoint of one trial."""
+        rows = rows[rows["status"] == "ok"]
+        if rows.empty:
+            return
+        first = rows.iloc[0]
+        trial, epoch, name = str(first["trial"]), int(first["epoch"]), str(first["objective"])
+        events = [
+            *_scalars(loss_scalars(rows, losses)),
+            *_scalars(metric_scalars(rows)),
+            *_scalars(self._best_so_far(trial, best_scalars(rows))),
+            *self._images(clouds, epoch, to_rgb(objective(name).colour)),
+        ]
+        run = self._folder / run_name(trial, str(first["label"]))
+        if not (run / self._file).exists():
+            start = session(hparams_of(name, json.loads(first["axes"])), trial)
+            events = [_opening(), *(_event(0, summary) for summary in start), *events]
+        _append(run / self._file, events)
+
+    def write_experiment(self, axes: Axes, metrics: Sequence[str] = ()) -> None:
+        """Write the columns of the HPARAMS tab; ``metrics``: tags besides the best setting's."""
+        columns = experiment(axes, [*best_tags(), *metrics])
+        _append(self._folder / self._file, [_opening(), _event(0, columns)])
+
+    def write_search(self, trial: str, label: str, scalars: Iterable[Scalar]) -> None:
+        """Append the values of a search to a trial whose checkpoints are written."""
+        _append(self._folder / run_name(trial, label) / self._file, _scalars(scalars))
+
+    def moved_to(self, folder: Path) -> None:
+        """Continue in ``folder``, to which the files have been moved."""
+        self._folder = folder
+
+    def _best_so_far(
+        self, trial: str, best: tuple[float, list[Scalar]] | None
+    ) -> Iterable[Scalar]:
+        """The best setting of this checkpoint, or of an earlier one if better on validation."""
+        if best is None:
+            return []
+        value, scalars = min(self._best.get(trial, best), best, key=lambda pair: pair[0])
+        self._best[trial] = (value, scalars)
+        epoch = best[1][0].epoch if best[1] else 0
+        return [Scalar(tag=s.tag, epoch=epoch, value=s.value) for s in scalars]
+
+    def _images(
+        self, clouds: pd.DataFrame, epoch: int, colour: tuple[float, float, float]
+    ) -> Iterator[Event]:
+        for cloud in clouds.itertuples():
+            points = np.stack([np.asarray(point, float) for point in cloud.points])
+            if getattr(cloud, "shape", None) is not None:
+                content, (height, width) = grid_png(points, cloud.shape)
+                yield _image(_cloud_tag(cloud), epoch, content, height, width)
+                continue
+            if cloud.source == "data" or self._frame is None:
+                self._frame = frame_of(points)
+            if cloud.source == "data":
+                self._data = points
+            fits = self._data is None or self._data.shape[1] == points.shape[1]
+            frame = self._frame if fits else frame_of(points)
+            behind = self._data if fits and cloud.source != "data" else None
+            tint = to_rgb(DATA_COLOUR) if cloud.source in ("data", "real") else colour
+            content = cloud_png(points, frame, tint, behind)
+            yield _image(_cloud_tag(cloud), epoch, content, SIZE, SIZE)
+
+
+def rebuild(
+    table: StudyTable,
+    folder: Path,
+    axes: Axes | None = None,
+    searches: Sequence[SearchPoints] = (),
+) -> TensorBoardWriter:
+    """Write all event files again, beside ``folder``, and replace it.
+
+    Args:
+        table: all rows so far.
+        folder: the argument of ``tensorboard --logdir``.
+        axes: columns of the HPARAMS tab and their values; None: those in the table.
+        searches: searches whose values are written too.
+
+    Returns:
+        A writer that continues in ``folder``.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        writer = TensorBoardWriter(beside)
+        _write_table(writer, table, axes, searches)
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+        if folder.exists():
+            folder.rename(old / folder.name)
+        beside.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+        beside.rename(folder)
+        shutil.rmtree(old)
+        writer.moved_to(folder)
+        return writer
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_table(
+    writer: TensorBoardWriter,
+    table: StudyTable,
+    axes: Axes | None,
+    searches: Sequence[SearchPoints],
+) -> None:
+    by_trial = [item for search in searches for item in search_scalars(search).items()]
+    tags = dict.fromkeys(scalar.tag for _, scalars in by_trial for scalar in scalars)
+    writer.write_experiment(axes or _axes_of(table, searches), list(tags))
+    clouds = dict(iter(table.clouds.groupby(["trial", "epoch"])))
+    last: dict[str, int] = {}  # the checkpoint before; losses since then belong to this one
+    of_metrics = table.rows.drop(columns=list(table.axes))
+    for (trial, epoch), rows in of_metrics.groupby(["trial", "epoch"], sort=False):
+        losses = table.losses[table.losses["trial"] == trial]
+        losses = losses[(losses["epoch"] > last.get(trial, -1)) & (losses["epoch"] <= epoch)]
+        writer.write(rows, clouds.get((trial, epoch), table.clouds.iloc[:0]), losses)
+        last[trial] = epoch
+    labels = dict(zip(table.rows["trial"], table.rows["label"], strict=True))
+    for trial, scalars in by_trial:
+        writer.write_search(trial, labels[trial], scalars)
+
+
+def _axes_of(table: StudyTable, searches: Sequence[SearchPoints]) -> Axes:
+    drawn = {
+        name: Interval(values.low, values.high)
+        for search in searches
+        for name, values in search.ranges.items()
+        if values.kind != "choice"
+    }
+    objectives = table.rows["objective"].unique().tolist()
+    return {"objective": objectives} | {
+        axis: drawn.get(axis, table.rows[axis].dropna().unique().tolist())
+        for axis in table.axes
+        if axis != OBJECTIVE
+    }
+
+
+def run_name(trial: str, label: str) -> str:
+    """Return the name of a trial's run: its label, and the hash of its id to make it unique."""
+    return f"{_UNSAFE.sub('_', label).strip('. ')} ({trial.rsplit('-', 1)[-1]})"
+
+
+def _image(tag: str, epoch: int, content: bytes, height: int, width: int) -> Event:
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="images"))
+    return _event(epoch, Summary(value=[Summary.Value(tag=tag, image=image, metadata=metadata)]))
+
+
+def _cloud_tag(cloud: Any) -> str:
+    if cloud.source in ("data", "real"):
+        return f"samples/{'training points' if cloud.source == 'real' else 'data'}"
+    weight = "calibrated" if cloud.is_calibrated else f"{cloud.guidance_weight:g}"
+    kind = "nearest training images" if cloud.source == "nearest" else "samples"
+    return f"{kind}/w={weight} ({cloud.sampler})"
+
+
+def _scalars(scalars: Iterable[Scalar]) -> Iterator[Event]:
+    for scalar in scalars:
+        value = Summary.Value(tag=scalar.tag, simple_value=scalar.value)
+        yield _event(scalar.epoch, Summary(value=[value]))
+
+
+def _opening() -> Event:
+    """The first record of every event file."""
+    return Event(wall_time=time.time(), file_version="brain.Event:2")
+
+
+def _event(step: int, summary: Summary) -> Event:
+    return Event(wall_time=time.time(), step=step, summary=summary)
+
+
+def _append(path: Path, events: Iterable[Event]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        writer = RecordWriter(file)
+        for event in events:
+            writer.write(event.SerializeToString())
+        writer.flush()
