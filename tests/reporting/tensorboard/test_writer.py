@@ -13,7 +13,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from dgray.record.row import CheckpointResult
+from dgray.record.row import CheckpointResult, Row
+from dgray.record.row_schema import to_table
 from dgray.reporting.build import read_table
 from dgray.reporting.raster import cloud_png, frame_of
 from dgray.reporting.tensorboard.writer import (
@@ -28,11 +29,10 @@ WANTED = "cross_entropy, width 128, num_real 100"
 
 
 def frames(result: CheckpointResult) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    rows, clouds, losses = (
-        pd.DataFrame([vars(item) for item in items])
-        for items in (result.rows, result.clouds, result.losses)
+    clouds, losses = (
+        pd.DataFrame([vars(item) for item in items]) for items in (result.clouds, result.losses)
     )
-    return rows, clouds, losses
+    return to_table(result.rows, Row).to_pandas(), clouds, losses
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -94,7 +94,7 @@ def test_training_and_held_out_loss_are_those_of_the_rows(
     events = read(run_of(rebuilt, WANTED))
     for tag, name in (("loss/train", "loss_train"), ("loss/held_out", "loss_held_out")):
         points = [(point.step, point.value) for point in events.Scalars(tag)]
-        rows = [(result.epoch, getattr(result.rows[0], name)) for result in of_wanted]
+        rows = [(result.epoch, result.rows[0][name]) for result in of_wanted]
         np.testing.assert_allclose(points, rows, rtol=1e-6)
     assert events.Scalars("loss/fit")[-1].value < 0.9  # as optimised: another number
 
