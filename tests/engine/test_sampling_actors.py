@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import dgray.engine.sampling_actors as sampling_actors
+from dgray.config.parts import MetricPart
 from dgray.config.reading.load import load_study
 from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
 from dgray.engine import local, tune
@@ -95,7 +96,8 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
     immortal = sampling_actors._Sampler
     statistics, features = ("fd", "memorisation"), ("fd", "kid", "memorisation")
     for metrics in (statistics, features):
-        evaluate = trial.config.evaluate.model_copy(update={"metrics": metrics})
+        parts = tuple(MetricPart(name=name) for name in metrics)
+        evaluate = trial.config.evaluate.model_copy(update={"metrics": parts})
         config = trial.config.model_copy(update={"evaluate": evaluate})
         shared = shared_of(config, artifacts)
         here_problem = build_problem(config, shared, torch.device("cpu"))

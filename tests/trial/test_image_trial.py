@@ -292,8 +292,8 @@ def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Pa
     [
         ("evaluate.metrics=[kl]", "'kl' needs points, but the data are images"),
         ("evaluate.metrics=[fid]", "'fid' is defined for Inception only"),
-        ("fit.objective=oracle", "images have no known density"),
-        ("base.kind=wrong_mixture", "is of points"),
+        ("fit.objective=oracle", "have no known density"),
+        ("base.kind=wrong_mixture", "needs data of known density"),
     ],
 )
 def test_what_images_cannot_have_is_refused(tmp_path: Path, override: str, rule: str) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dgray.config.parts import MetricPart
 from dgray.config.reading.load import load_study
+from dgray.config.study import StudyConfig
 from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.metrics.frechet import frechet_distance
 from dgray.plan.plan import Setting, Trial, make_plan
@@ -47,11 +49,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trial, dict[str, by
     return trials[0], build_artifacts(trials, RunFolder(folder / "run"))
 
 
+def changed(config: StudyConfig, **changes: Any) -> StudyConfig:
+    """The configuration with some fields of ``evaluate`` changed."""
+    if "metrics" in changes:
+        changes["metrics"] = tuple(MetricPart(name=name) for name in changes["metrics"])
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update=changes)})
+
+
 def drawn(study: tuple[Trial, dict[str, bytes]], **changes: Any) -> Found:
     """The base's images, with some fields of ``evaluate`` changed."""
     trial, artifacts = study
-    evaluate = trial.config.evaluate.model_copy(update=changes)
-    config = trial.config.model_copy(update={"evaluate": evaluate})
+    config = changed(trial.config, **changes)
     scoring, images = draw_images(config, artifacts, ZeroDiscriminator(), trial.settings)
     return images, scoring
 
@@ -144,10 +152,8 @@ def test_images_of_few_shards_keep_their_features_for_the_error(
 def test_when_features_are_needed(
     changes: dict[str, Any], needed: bool, study: tuple[Trial, dict[str, bytes]]
 ) -> None:
-    config = study[0].config
-    evaluate = config.evaluate.model_copy(update=changes)
-    changed = config.model_copy(update={"evaluate": evaluate})
-    assert needs_single_features(build_evaluation_settings(changed)) == needed
+    settings = build_evaluation_settings(changed(study[0].config, **changes))
+    assert needs_single_features(settings) == needed
 
 
 def test_a_shard_with_an_image_too_few_or_none_at_all_is_refused(
