@@ -1,12 +1,12 @@
-"""Shared artifacts computed by Ray tasks, as many at a time as the cluster holds.
+"""Shared artifacts computed by Ray actors, as many at a time as the cluster holds.
 
-Each computation is a task that streams its steps to the driver, which stores states and results. A
-computation whose worker is lost is restarted from its last state.
+An actor streams the steps of a computation to the driver, which stores states and results. A
+computation whose actor is lost is restarted from its last state.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ _POLL_SECONDS = 1.0  # after which the size of the cluster is read again
 
 
 class ArtifactWorkers:
-    """Workers (``dgray.problem.shared.Workers``) that are Ray tasks."""
+    """Workers (``dgray.problem.shared.Workers``) that are Ray actors."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class ArtifactWorkers:
         self._request = dict(request)
         self._max_failures = max_failures
         self._observe = observe
+        self._idle: list[Any] = []  # actors
 
     def make(
         self,
@@ -57,50 +58,58 @@ class ArtifactWorkers:
             yield from ((job, step) for step in job.run(made, state(job.key)))
         waiting = deque(job for job in jobs if not job.needs_driver_files)
         shared = ray.put(dict(made)) if waiting else None
-        running: dict[Any, Job] = {}
-        failures: dict[str, int] = {}
+        running: dict[Any, tuple[Job, Any]] = {}  # job and actor of each stream of steps
+        failures: Counter[str] = Counter()
         try:
             while waiting or running:
                 while waiting and len(running) < max(1, num_fitting([self._request])):
                     job = waiting.popleft()
-                    running[self._start(job, shared, state(job.key))] = job
+                    actor = self._idle.pop() if self._idle else self._start_actor()
+                    running[actor.make.remote(job, shared, state(job.key))] = job, actor
                 ready: list[Any] = ray.wait(
                     list(running), timeout=_POLL_SECONDS, fetch_local=False
                 )[0]
                 for stream in ready:
-                    job = running[stream]
+                    job, actor = running[stream]
                     try:
                         yield job, ray.get(next(stream))
                     except StopIteration:
                         del running[stream]
+                        self._idle.append(actor)
                     except RayTaskError as error:
-                        del running[stream]
                         raise error.cause from None
                     except RayError as error:
                         del running[stream]
-                        failures[job.key] = failures.get(job.key, 0) + 1
+                        failures[job.key] += 1
                         self._observe(WorkerLost(what=job.role))
                         if failures[job.key] > self._max_failures:
                             raise RuntimeError(_lost(failures[job.key], error)) from None
                         waiting.appendleft(job)
         finally:
-            # Without force, which raises KeyboardInterrupt in the task. With force Ray kills the
-            # worker process, which by then may run another task, and a raylet has died of it.
-            for stream in running:
-                ray.cancel(stream)
+            for _, actor in running.values():
+                ray.kill(actor)
 
-    def _start(self, job: Job, made: Any, state: bytes | None) -> Any:
-        make = ray.remote(num_returns="streaming", max_retries=0)(_make)
-        options = {
-            "num_cpus": self._request.get("CPU", 0),
-            "num_gpus": self._request.get("GPU", 0),
-        }
-        return make.options(**options).remote(job, made, state)
+    def close(self) -> None:
+        """End the actors, which serve one call of ``make`` after the other."""
+        for actor in self._idle:
+            ray.kill(actor)
+        self._idle.clear()
+
+    def _start_actor(self) -> Any:
+        cpus, gpus = self._request.get("CPU", 0), self._request.get("GPU", 0)
+        return ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(_ArtifactWorker).remote()
 
 
-def _make(job: Job, made: Mapping[str, bytes], state: bytes | None) -> ArtifactStream:
-    """Run a job; executed by a worker."""
-    yield from job.run(made, state)
+class _ArtifactWorker:
+    """Actor that runs jobs, and not a task: cancelling one that has just ended aborts the driver.
+
+    Ray 2.60: "Check failed: ... Tried to complete task that was not pending".
+    """
+
+    @ray.method(num_returns="streaming")
+    def make(self, job: Job, made: Mapping[str, bytes], state: bytes | None) -> ArtifactStream:
+        """Run a job."""
+        yield from job.run(made, state)
 
 
 def _lost(times: int, error: RayError) -> str:

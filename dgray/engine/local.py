@@ -1,4 +1,4 @@
-"""Trials one after the other in this process: for debugging and fast tests. Same rows as Ray."""
+"""Engine that runs trials one after the other in this process, with the same rows as Ray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ def run(
 ) -> None:
     """Complete every trial that can be completed; the others leave failed rows.
 
-    ``prepare``: what makes the artifacts, here.
+    Args:
+        schedule: of the trials.
+        folder: for results.
+        prepare: computes the shared artifacts.
+        observe: called with every event.
+        run_trial: None for ``dgray.trial.run.run_trial``.
     """
     artifacts = prepare(None)
     observe(EngineStarted(engine="local", where="this process", num_workers=1))

@@ -1,8 +1,8 @@
-"""Results that studies share: a trial that another run has computed is copied, not run again.
+"""Cache of results across studies: a trial that another run has computed is copied.
 
-    CACHE/KEY/    a run folder with one trial; KEY: all that its numbers depend on
+    CACHE/KEY/    run folder with one trial; KEY depends on all that its numbers depend on
 
-Knows run folders and which artifacts a trial uses; neither Ray nor how a trial is computed.
+Imports no Ray.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplot
 
 
 class ResultCache:
-    """The results in one folder, as one run sees them."""
+    """Cache in one folder, used by one run."""
 
     def __init__(
         self,
@@ -35,45 +35,45 @@ class ResultCache:
         folder: RunFolder,
         recalled: Callable[[CheckpointResult], None] = lambda result: None,
     ) -> None:
-        """``folder``: of the run; ``recalled``: told of every checkpoint that was copied to it."""
+        """Open the cache at ``root``; ``recalled`` is called with each copied checkpoint."""
         self._root, self._folder, self._recalled = root, folder, recalled
 
     def recall(self, trial: Trial) -> None:
-        """Copy the checkpoints that the run lacks, up to the first that the cache lacks too.
+        """Copy missing checkpoints into the run, up to the first that the cache lacks.
 
-        Rows say where they come from (``copied_from``); what the study calls the trial is its own.
+        Column ``copied_from`` of their rows states the origin; the trial's label is this study's.
         """
-        owed = self._folder.missing_epochs(trial)
-        if not owed:
+        missing = self._folder.missing_epochs(trial)
+        if not missing:
             return
-        known = RunFolder(self._root / self._key(trial))
-        there = known.completed_epochs(trial.id)
+        cached = RunFolder(self._root / self._key(trial))
+        cached_epochs = cached.completed_epochs(trial.id)
         for epoch in trial.epochs:
-            if epoch not in owed:
+            if epoch not in missing:
                 continue
-            if epoch not in there:
+            if epoch not in cached_epochs:
                 return
-            result = _named(known.read_result(trial.id, epoch), trial)
+            result = _relabelled(cached.read_result(trial.id, epoch), trial)
             self._folder.write_result(result)
             self._recalled(result)
 
     def keep(self, trial: Trial, epoch: int) -> None:
-        """Let other studies have a checkpoint of this run."""
-        known = RunFolder(self._root / self._key(trial))
-        if epoch in known.completed_epochs(trial.id):
+        """Copy a checkpoint of this run into the cache."""
+        cached = RunFolder(self._root / self._key(trial))
+        if epoch in cached.completed_epochs(trial.id):
             return
         result = self._folder.read_result(trial.id, epoch)
         where = self._folder.where
         where = where.absolute() if isinstance(where, Path) else where
         origin = f"{where}, {result.rows[0].finished_at}"
         rows = tuple(replace(row, copied_from=row.copied_from or origin) for row in result.rows)
-        known.write_result(replace(result, rows=rows))
+        cached.write_result(replace(result, rows=rows))
 
     def _key(self, trial: Trial) -> str:
-        """Of the resolved trial, its data and all that it shares, the code and its libraries."""
+        """Return a digest of the trial's settings, its artifacts, the code and its libraries."""
         contents = [self._folder.read_artifact(key) for key in artifact_keys(trial)]
         if None in contents:
-            raise RuntimeError(f"artifacts of {trial.label} must be made before it is looked up")
+            raise RuntimeError(f"artifacts of {trial.label} must be built before it is looked up")
         resources = trial.config.resources
         defining = {
             "trial": relevant_config(trial.config, trial.objective),
@@ -86,8 +86,8 @@ class ResultCache:
         return f"{trial.id}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-def _named(result: CheckpointResult, trial: Trial) -> CheckpointResult:
-    """With this study's words for the trial: another may have other axes."""
+def _relabelled(result: CheckpointResult, trial: Trial) -> CheckpointResult:
+    """Return a result with the label and axes that the trial has in this study."""
     axes = json.dumps(dict(trial.axes))
     rows = tuple(replace(row, label=trial.label, axes=axes) for row in result.rows)
     return replace(result, rows=rows)
@@ -95,7 +95,7 @@ def _named(result: CheckpointResult, trial: Trial) -> CheckpointResult:
 
 @cache
 def _code() -> list[str]:
-    """What computes: a digest of dgray's own sources, and versions of what it calls."""
+    """Return a digest of dgray's sources, and the versions of Python and the libraries."""
     package = Path(dgray.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

@@ -1,7 +1,7 @@
-"""``dgray.sample`` on several workers: actors that draw ranges of seeds, each with one model.
+"""Workers of ``dgray.sample``: actors that draw ranges of seeds, each with a copy of the model.
 
-Ray starts one that died anew and makes its call again; a sample is a function of its seed, so
-nobody notices. Knows Ray; torch only in the actors.
+Ray restarts an actor that died and repeats its call; a sample is a function of its seed, so the
+result is the same. Only the actors import torch.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
     from dgray.trial.guided_model import Recipe
 
-MAX_RESTARTS = 3  # of one actor, after which the reason is raised
+MAX_RESTARTS = 3  # of one actor, after which its error is raised
 
 
 def draw_on_workers(
     recipe: Recipe, ranges: Sequence[range], *, workers: int, gpus: float, device: str
 ) -> Iterator[tuple[range, Tensor]]:
-    """Samples of ranges of seeds in order, float64 (n, d), on the CPU.
+    """Yield each range of seeds with its samples, float64 of shape (n, d) on the CPU, in order.
 
     Args:
         recipe: of the model.
         ranges: of seeds.
-        workers: how many actors.
-        gpus: of each; may be a fraction.
-        device: of the model in each.
+        workers: number of actors.
+        gpus: GPUs of each actor; may be a fraction.
+        device: of the model in each actor.
 
     Raises:
         RunRefusedError: no node can hold a worker.
@@ -56,15 +56,15 @@ def draw_on_workers(
 
 
 class _Drawer:
-    """One actor."""
+    """Actor with one model."""
 
     def __init__(self, recipe: Recipe, device: str) -> None:
         import torch
 
-        torch.set_num_threads(1)  # the CPU it asked for
+        torch.set_num_threads(1)  # an actor has one CPU
         self._model: Any = recipe.build(torch.device(device))
 
     def draw(self, seeds: range) -> Tensor:
-        """Samples of these seeds."""
+        """Return the samples of these seeds."""
         samples: Tensor = self._model.draw(seeds)
         return samples.cpu()

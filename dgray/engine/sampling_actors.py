@@ -1,8 +1,8 @@
-"""Sampling actors of a trial: processes beside it, each with one copy of base and extractor.
+"""Sampling actors of a trial: processes that draw and score its images, shard by shard.
 
-A trial's placement group has a bundle for each. Ray starts an actor that died anew and makes its
-call again, so the shard is redone; a shard is a function of its seeds, so nobody notices. Knows
-Ray; torch only in the actors.
+Each actor has a bundle in the trial's placement group and a copy of base and feature extractor.
+Ray restarts an actor that died and repeats its call; a shard is a function of its seeds, so the
+result is the same. Only the actors import torch.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-IN_FLIGHT = 2  # shards an actor has at most: one at work, one waiting
+IN_FLIGHT = 2  # calls per actor: one is executed, one waits
 
 
 def num_actors(config: StudyConfig) -> int:
-    """How many a trial has: none for points."""
+    """Return the number of a trial's sampling actors; trials of points have none."""
     return config.resources.sampling_actors if config.data.sample_kind == "images" else 0
 
 
 def in_order(
     actors: Sequence[Any], call: Callable[[Any, Item], Any], items: Sequence[Item]
 ) -> Iterator[Any]:
-    """Results of calls for each item in turn, by all actors, at most ``IN_FLIGHT`` each."""
+    """Yield ``call(actor, item)`` for each item in order, over all actors at a time."""
     pending: deque[Any] = deque()
     for index, item in enumerate(items):
         if len(pending) == IN_FLIGHT * len(actors):
@@ -52,17 +52,17 @@ def in_order(
 
 
 class SamplingActors:
-    """The actors of one trial, ended with the ``with`` statement; see ``RunShards``."""
+    """The actors of one trial; a context manager that kills them at its end."""
 
     def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
-        """Start them in the trial's placement group, or anywhere outside of one."""
+        """Start the actors in the trial's placement group, if there is one."""
         resources = config.resources
-        # One copy a node, however many actors; held, since an actor started anew needs it again.
+        # One copy a node; the reference is kept, since a restarted actor needs the object again.
         self._artifacts = ray.put(dict(artifacts))
         make = ray.remote(
             num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
-            max_restarts=resources.max_failures,  # of one actor; then the trial fails
+            max_restarts=resources.max_failures,  # of each actor; then the trial fails
             max_task_retries=resources.max_failures,
         )(_Sampler)
         group = get_current_placement_group()
@@ -89,7 +89,7 @@ class SamplingActors:
             ray.kill(actor)
 
     def times_lost(self) -> int:
-        """How often one of them died and was started anew, so far."""
+        """Return how many times an actor has died and was restarted."""
         return sum(num_restarts(actor) for actor in self._actors)
 
     def run_shards(
@@ -109,7 +109,7 @@ class SamplingActors:
 
 
 class _Sampler:
-    """One actor: everything but the discriminator's weights is built once."""
+    """Actor; everything but the discriminator's weights is built once."""
 
     def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
         import torch
@@ -118,7 +118,9 @@ class _Sampler:
         from dgray.problem.make_shared import shared_of
         from dgray.trial.shards import build_shard_worker
 
-        torch.set_num_threads(config.resources.cpus_per_trial)  # the bits of the trial itself
+        torch.set_num_threads(
+            config.resources.cpus_per_trial
+        )  # as in the trial, for the same bits
         device = config.resources.device
         if device == "auto":
             device = "cuda" if config.resources.gpus_per_actor > 0 else "cpu"

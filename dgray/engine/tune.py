@@ -1,9 +1,8 @@
-"""Trials as Ray Tune trials, one a training configuration, on whatever workers there are.
+"""Engine that runs each trial as a Ray Tune trial, on one machine or a cluster.
 
-Rows do not travel through Tune: a worker hands each checkpoint to a sink on the driver's node,
-which writes it into the run folder, and only then reports to Tune. So workers need no disk in
-common with the driver, and a row that was reported is on disk. Knows Ray; a trial is a function
-to it.
+Rows do not pass through Tune: a worker sends each checkpoint to a writer, an actor on the driver's
+node, which stores it in the run folder; then the worker reports to Tune. So workers share no disk
+with the driver, and a row that was reported is on disk.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from dgray.engine.ray_internals import num_restarts
 from dgray.engine.ray_lifetime import guarded, watched_ray
 from dgray.engine.ray_session import environment, ray_session
 from dgray.engine.sampling_actors import SamplingActors, num_actors
-from dgray.engine.tune_callback import InterruptedInTune, Narrator, store_failed, to_metrics
+from dgray.engine.tune_callback import InterruptedInTune, TuneCallback, store_failed, to_metrics
 from dgray.engine.tune_folder import tune_folder
 from dgray.engine.tune_schedule import tune_config
 from dgray.errors import StoreError
@@ -41,12 +40,12 @@ from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 
 _TUNE_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a study's relative paths are the driver's
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its handler ends the study without a word
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five unused files a trial
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a study are relative to the driver's folder
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its handler ends the study silently
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # the schedule counts; a cluster may grow for those
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",  # the schedule limits them; clusters grow for them
 }
 
 
@@ -61,8 +60,18 @@ def run(
 ) -> None:
     """Complete every trial that can be completed; the others leave failed rows.
 
-    ``prepare``: what makes the artifacts, given workers to make them on. ``resume_hint``:
-    printed if this process is ended before it can print it itself.
+    Args:
+        schedule: of the trials.
+        folder: for results.
+        prepare: computes the shared artifacts on given workers.
+        observe: called with every event.
+        resume_hint: printed by the guard if this process ends without a message.
+        run_trial: None for ``dgray.trial.run.run_trial``.
+
+    Raises:
+        RunRefusedError: no node can ever hold a trial.
+        EngineError: Ray did not start, or died.
+        StoreError: results cannot be stored.
     """
     if not schedule.examples:
         return
@@ -73,34 +82,36 @@ def run(
         places.refuse_impossible()
         if not places.num_fitting():
             observe(PlacesChanged(num_places=0, waits_for=places.waits_for()))
-        artifacts = prepare(ArtifactWorkers(bundles[0], resources.max_failures, observe))
+        workers = ArtifactWorkers(bundles[0], resources.max_failures, observe)
+        with contextlib.closing(workers):
+            artifacts = prepare(workers)
         with deferred_interrupt() as interrupted:
             num_workers = places.num_fitting()
             observe(EngineStarted(engine="ray", where=where, num_workers=num_workers))
-            sink = _start_sink(folder)
+            writer = _start_writer(folder)
             trainable = tune.with_parameters(
-                _trainable, artifacts=dict(artifacts), sink=sink, run_trial=run_trial
+                _trainable, artifacts=dict(artifacts), writer=writer, run_trial=run_trial
             )
             trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
-            given: dict[str, Trial] = {}
-            narrator = Narrator(schedule, given, folder, observe, interrupted)
-            callbacks = [narrator, NodeWatch(places, num_workers, observe)]
+            running: dict[str, Trial] = {}
+            callback = TuneCallback(schedule, running, folder, observe, interrupted)
+            callbacks = [callback, NodeWatch(places, num_workers, observe)]
             try:
-                settings = tune_config(schedule, given, places.num_requested)
+                settings = tune_config(schedule, running, places.num_requested)
                 _fit(trainable, settings, resources, callbacks)
-                narrator.check_store()  # of the last trial nothing came after it
+                callback.check_store()  # a failure of the last trial is followed by no event
             except InterruptedInTune:
                 raise KeyboardInterrupt from None
             finally:
-                if times := num_restarts(sink):
+                if times := num_restarts(writer):
                     observe(WorkerLost(what="the writer of rows", times=times))
-                ray.kill(sink)
+                ray.kill(writer)
                 if times:
                     remove_partial_files(folder.path)
 
 
 def _bundles(config: StudyConfig) -> list[dict[str, float]]:
-    """What a trial asks Ray for: its own part, then that of each of its sampling actors."""
+    """Return a trial's request: its own part, then that of each of its sampling actors."""
     resources = config.resources
     own = _bundle(resources.cpus_per_trial, resources.gpus_per_trial)
     actor = _bundle(resources.cpus_per_actor, resources.gpus_per_actor)
@@ -111,12 +122,12 @@ def _bundle(cpus: float, gpus: float) -> dict[str, float]:
     return {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
 
 
-def _start_sink(folder: RunFolder) -> Any:
-    """The actor that writes into the run folder, on this node, where the folder is."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    # Writing a checkpoint twice writes the same bytes, so a lost call may simply be made again.
+def _start_writer(folder: RunFolder) -> Any:
+    """Start the actor that writes into the run folder, on this node."""
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # A lost call is repeated: writing a checkpoint twice writes the same bytes.
     make = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(RunFolder)
-    return make.options(scheduling_strategy=here).remote(
+    return make.options(scheduling_strategy=this_node).remote(
         folder.path.absolute(), folder.files.mirror
     )
 
@@ -127,7 +138,7 @@ def _fit(
     resources: Resources,
     callbacks: list[tune.Callback],
 ) -> None:
-    """Tune's own files go to a folder that is removed: the rows are the record."""
+    """Run Tune; its own files are temporary, since the rows are the record."""
     with tune_folder() as storage:
         tuner = tune.Tuner(
             trainable,
@@ -143,26 +154,26 @@ def _fit(
 
 
 class _RemoteFolder:
-    """The run folder as a worker sees it, perhaps from another machine."""
+    """Store of a worker that calls the writer, which may be on another machine."""
 
-    def __init__(self, sink: Any) -> None:
-        self._sink = sink
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
 
     def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
-        state: tuple[int, bytes] | None = _told(self._sink.load_state.remote(trial_id, epochs))
+        state: tuple[int, bytes] | None = _answer(self._writer.load_state.remote(trial_id, epochs))
         return state
 
     def write_result(self, result: CheckpointResult) -> None:
-        _told(self._sink.write_result.remote(result))
+        _answer(self._writer.write_result.remote(result))
 
     def write_failure(self, trial: Trial, reason: str) -> None:
-        _told(self._sink.write_failure.remote(trial, reason))
+        _answer(self._writer.write_failure.remote(trial, reason))
 
 
-def _told(answer: Any) -> Any:
-    """What the sink answers; its error as it was raised there."""
+def _answer(call: Any) -> Any:
+    """Return the result of a call of the writer, or raise its error as it was raised there."""
     try:
-        return ray.get(answer)
+        return ray.get(call)
     except RayTaskError as error:
         raise error.cause from None
 
@@ -170,28 +181,31 @@ def _told(answer: Any) -> Any:
 def _trainable(
     config: dict[str, Any],
     artifacts: Mapping[str, bytes],
-    sink: Any,
+    writer: Any,
     run_trial: RunTrial | None,
 ) -> None:
-    """Runs on a worker. A trial that raises ends well here: Tune tries again only lost workers."""
+    """Run a trial on a worker.
+
+    A trial that raises is a failed trial but no failure to Tune, which retries lost workers only.
+    """
     trial: Trial = config["content"].trial
     actors = None
     with contextlib.ExitStack() as stack:
         if run_trial is None and num_actors(trial.config):
-            from dgray.trial import run as trial_run  # torch: for workers only
+            from dgray.trial import run as trial_run  # torch, only on workers
 
             actors = stack.enter_context(SamplingActors(trial.config, artifacts))
             run_trial = functools.partial(trial_run.run_trial, run_shards=actors.run_shards)
         try:
-            for event in attempt(trial, artifacts, _RemoteFolder(sink), run_trial):
+            for event in attempt(trial, artifacts, _RemoteFolder(writer), run_trial):
                 tune.report(to_metrics(event, actors.times_lost() if actors else 0))
-        except StoreError as error:  # not lost with this worker: it ends the study
+        except StoreError as error:  # it ends the study, not only this trial
             tune.report(store_failed(error))
 
 
 @contextlib.contextmanager
 def _quiet_tune() -> Iterator[None]:
-    """Tune's tables, tips and stack traces are replaced by events and failed rows."""
+    """Silence Tune's tables, tips and stack traces; events and failed rows replace them."""
     logger = logging.getLogger("ray.tune")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

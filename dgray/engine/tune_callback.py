@@ -1,7 +1,4 @@
-"""From Ray Tune's callbacks to events, and from events to the small results that Tune carries.
-
-Knows Ray Tune's callback interface.
-"""
+"""Conversion between Ray Tune's callbacks and results and the events of a study."""
 
 from __future__ import annotations
 
@@ -34,18 +31,20 @@ from dgray.search.schedule import Schedule
 _FAILURE = "failure"
 _STORE_FAILURE = "store_failure"
 _ACTORS_LOST = "actors_lost"
-_LOW_MEMORY = "killed due to the node running low on memory"  # Ray's words
-_LONGEST = 200
+_LOW_MEMORY = "killed due to the node running low on memory"  # in a message of Ray
+_LONGEST = 200  # characters of a message of Ray
 
 
 class InterruptedInTune(Exception):
-    """Ends ``Tuner.fit`` so that it stops its trials; a KeyboardInterrupt would leave them."""
+    """Ends ``Tuner.fit`` so that it stops its trials, which a KeyboardInterrupt would not."""
 
 
 def to_metrics(event: CheckpointDone | TrialFailed, actors_lost: int = 0) -> dict[str, Any]:
-    """What is reported to Tune: scalars only, since every result stays in the driver's memory.
+    """Return an event as a result for Tune: scalars only, since Tune keeps every result in memory.
 
-    ``actors_lost``: of the trial's sampling actors, since this attempt at it began.
+    Args:
+        event: of the trial.
+        actors_lost: sampling actors that the trial has lost in this attempt.
     """
     lost = {_ACTORS_LOST: actors_lost}
     if isinstance(event, TrialFailed):
@@ -56,12 +55,12 @@ def to_metrics(event: CheckpointDone | TrialFailed, actors_lost: int = 0) -> dic
 
 
 def store_failed(error: StoreError) -> dict[str, Any]:
-    """What is reported to Tune of a trial whose results cannot be kept."""
+    """Return the result for Tune of a trial whose results cannot be stored."""
     return {_STORE_FAILURE: str(error)}
 
 
 def from_metrics(trial_id: str, metrics: Mapping[str, Any]) -> CheckpointDone | TrialFailed:
-    """The event that ``to_metrics`` made these from."""
+    """Return the event from which ``to_metrics`` made a result."""
     if _FAILURE in metrics:
         return TrialFailed(trial_id=trial_id, reason=metrics[_FAILURE])
     names = [f.name for f in dataclasses.fields(Best)]
@@ -74,8 +73,8 @@ def from_metrics(trial_id: str, metrics: Mapping[str, Any]) -> CheckpointDone | 
     )
 
 
-class Narrator(tune.Callback):
-    """Tells ``observe`` what Tune's trials do, and ends the fit once ``interrupted`` is set."""
+class TuneCallback(tune.Callback):
+    """Reports Tune's trials as events, and ends ``Tuner.fit`` once ``interrupted`` is set."""
 
     def __init__(
         self,
@@ -86,8 +85,15 @@ class Narrator(tune.Callback):
         interrupted: threading.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``trials``: those given to Tune, by id, while it runs; of a trial whose workers died for
-        good the failed rows are written here, and ``schedule`` learns how each ended.
+        """Create the callback.
+
+        Args:
+            schedule: is informed of the end of each trial.
+            trials: all trials suggested to Tune by id; filled by the searcher.
+            folder: for the failed rows of trials whose workers were lost too often.
+            observe: called with every event.
+            interrupted: set when the study should stop.
+            clock: seconds; tests replace it.
         """
         self._clock = clock
         self._running: dict[str, tuple[Any, float]] = {}
@@ -100,27 +106,27 @@ class Narrator(tune.Callback):
         self._observe = observe
         self._interrupted = interrupted
         self._failed: dict[str, str] = {}
-        self._lost: list[Any] = []
+        self._lost: list[Any] = []  # trials without workers whose failure is not written yet
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune saves its settings to restore a run from, which dgray never does."""
+        """Return nothing: Tune pickles callbacks for a restore that dgray never does."""
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Between two events of Tune: the safe point to stop at."""
-        self._tell_lost()
+        """Stop here if asked to: no event of Tune is in progress."""
+        self._fail_lost_trials()
         self.check_store()
         if self._interrupted.is_set():
             raise InterruptedInTune
-        self._end_what_takes_too_long()
+        self._kill_overdue_trials()
 
     def check_store(self) -> None:
-        """Raise StoreError if a worker said that its results could not be kept."""
+        """Raise StoreError if a worker could not store its results."""
         if self._store_failure is not None:
             raise StoreError(self._store_failure)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker took a trial, perhaps again."""
+        """Report that a worker has started or resumed a trial."""
         trial_id = trial.config["trial"]
         self._running[trial_id] = trial, self._clock()
         self._actors_lost[trial_id] = 0
@@ -129,7 +135,7 @@ class Narrator(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A checkpoint is on disk, or the trial raised, or the disk is full."""
+        """Report a checkpoint or a failure; note an error of the store."""
         trial_id = trial.config["trial"]
         if _STORE_FAILURE in result:
             self._store_failure = result[_STORE_FAILURE]
@@ -146,7 +152,7 @@ class Narrator(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Any], trial: Any, **info: Any
     ) -> None:
-        """The trial's function returned, or it was stopped early."""
+        """Report that a trial has finished or was stopped early."""
         trial_id = trial.config["trial"]
         self._running.pop(trial_id, None)
         if self._store_failure is not None:
@@ -157,44 +163,44 @@ class Narrator(tune.Callback):
             self._observe(TrialFinished(trial_id=trial_id))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker died, and another will take the trial up where its rows end."""
+        """Report a lost worker; another one resumes the trial after its last checkpoint."""
         trial_id = trial.config["trial"]
         self._running.pop(trial_id, None)
         self._observe(WorkerLost(what=trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial's workers died more often than it may be tried again."""
+        """Note a trial that has lost more workers than it may."""
         self._running.pop(trial.config["trial"], None)
-        self._lost.append(trial)  # Tune learns why only after this call
+        self._lost.append(trial)  # Tune stores the reason only after this call
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """No trial is left."""
-        self._tell_lost(at_once=True)
+        """Write the failures that are left."""
+        self._fail_lost_trials(wait_for_reason=False)
 
-    def _tell_lost(self, *, at_once: bool = False) -> None:
-        """Those whose reason is known by now, or all."""
-        known = [t for t in self._lost if at_once or _cause(t) is not None]
-        self._lost = [trial for trial in self._lost if trial not in known]
-        for trial in known:
+    def _fail_lost_trials(self, *, wait_for_reason: bool = True) -> None:
+        """Write and report the failures whose reason Tune has stored, or all."""
+        ready = [t for t in self._lost if not wait_for_reason or _cause(t) is not None]
+        self._lost = [trial for trial in self._lost if trial not in ready]
+        for trial in ready:
             trial_id = trial.config["trial"]
-            reason = self._why(trial)
+            reason = self._reason(trial)
             self._folder.write_failure(self._trials[trial_id], reason)
             self._schedule.finished(trial_id, reason)
             self._observe(TrialFailed(trial_id=trial_id, reason=reason))
 
-    def _why(self, trial: Any) -> str:
+    def _reason(self, trial: Any) -> str:
         trial_id = trial.config["trial"]
         if trial_id in self._too_long:
             limit = self._trials[trial_id].config.resources.trial_time_limit
-            assert limit is not None  # by what ended it
+            assert limit is not None  # it has been exceeded
             return too_long(limit)
         times = trial.num_failures
         often = "" if times < 2 else f" {times} times, at last"
         cause = without_credentials(_cause(trial) or "Ray does not say why")
         return f"its worker was lost{often} ({cause})"
 
-    def _end_what_takes_too_long(self) -> None:
-        """Its worker is killed: a trial that hangs would not hear of anything milder."""
+    def _kill_overdue_trials(self) -> None:
+        """Kill the actors of trials past their time limit; a hung trial cannot stop itself."""
         for trial_id, (trial, started) in list(self._running.items()):
             limit = self._trials[trial_id].config.resources.trial_time_limit
             actor = trial.temporary_state.ray_actor
@@ -202,18 +208,18 @@ class Narrator(tune.Callback):
                 continue
             del self._running[trial_id]
             self._too_long.add(trial_id)
-            trial.max_failures = 0  # Tune is not to try again: the next session is
+            trial.max_failures = 0  # no retry in this session
             ray.kill(actor)
 
 
 def _cause(trial: Any) -> str | None:
-    """Why its worker was lost, in one line; None: not known, or not yet."""
-    path = trial.error_file  # one entry a failure; Ray's own text runs over a dozen lines
+    """Return why a trial's worker was lost, in one line; None if Tune has not stored it."""
+    path = trial.error_file  # one entry a failure, of a dozen lines
     if path is None or not Path(path).exists():
         return None
     text = " ".join(Path(path).read_text("utf-8").rpartition("Failure # ")[2].split())
     text = text.partition(") ")[2]  # after "2 (occurred at ...)"
-    error = trial.get_pickled_error()  # some kinds are not pickled, and this is an earlier one
+    error = trial.get_pickled_error()  # an earlier one, if the last cannot be pickled
     kind = f"{type(error).__name__}: " if " ".join(str(error).split()) == text else ""
     _, marker, detail = text.partition("Worker exit detail: ")
     if marker:

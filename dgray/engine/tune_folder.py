@@ -1,7 +1,4 @@
-"""Where Tune keeps files of its own while it runs: nobody reads them, and none is to stay.
-
-Knows the file system only.
-"""
+"""Temporary folder for the files that Tune writes and dgray does not use."""
 
 from __future__ import annotations
 
@@ -18,16 +15,16 @@ _PREFIX = "dgray-trials-"
 
 @contextlib.contextmanager
 def tune_folder() -> Iterator[str]:
-    """A temporary folder, removed afterwards; those that killed drivers left are removed now.
+    """Create a folder that is removed afterwards; remove those of drivers that were killed.
 
-    The lock on the folder ends with the process that holds it, however it ends.
+    A folder in use is locked; the lock ends with the process that holds it, however that ends.
     """
     _remove_stale()
-    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
-    descriptor = os.open(made, os.O_RDONLY)
+    new = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
+    descriptor = os.open(new, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    # Only now under a name that is looked for, so that none is taken for stale while it is new.
-    folder = made.rename(made.with_name(made.name.removeprefix(".")))
+    # Renamed once it is locked, so that no other driver removes it as stale.
+    folder = new.rename(new.with_name(new.name.removeprefix(".")))
     try:
         yield str(folder)
     finally:
@@ -37,7 +34,7 @@ def tune_folder() -> Iterator[str]:
 
 def _remove_stale() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # of another user, or removed meanwhile
+        with contextlib.suppress(OSError):  # in use, of another user, or removed meanwhile
             descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

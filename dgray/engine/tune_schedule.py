@@ -1,7 +1,6 @@
-"""A schedule as Ray Tune sees it: a searcher that suggests trials, a scheduler that stops them.
+"""Adapters of a schedule to Ray Tune: searcher (suggests trials) and scheduler (stops them).
 
-Optuna's study is not Tune's: rows are the record, and Tune only executes (see
-``dgray.search.cell_search``). Knows Tune's interfaces.
+Tune only executes: searches run in ``dgray.search.cell_search`` and do not use Tune's Optuna.
 """
 
 from __future__ import annotations
@@ -18,28 +17,34 @@ from dgray.search.schedule import Schedule
 
 
 class ScheduleSearcher(Searcher):
-    """Gives a trial whenever there is one and a place for it."""
+    """Searcher that suggests a trial whenever the schedule has one and there is a place."""
 
     def __init__(
-        self, schedule: Schedule, given: dict[str, Trial], capacity: Callable[[], int]
+        self, schedule: Schedule, trials: dict[str, Trial], capacity: Callable[[], int]
     ) -> None:
-        """``given``: filled with every trial by id; ``capacity``: trials at a time, now."""
+        """Create the searcher.
+
+        Args:
+            schedule: of the trials.
+            trials: filled with every suggested trial by id.
+            capacity: returns how many trials may be requested at present.
+        """
         super().__init__()
         self._schedule = schedule
-        self._given = given
+        self._suggested = trials
         self._capacity = capacity
         self._running: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune saves it to disk, and a folder may hold a lock and secrets."""
+        """Return nothing: Tune pickles searchers, and a run folder may hold a lock and secrets."""
         return {}
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
-        """Nothing of Tune's own settings is used."""
+        """Accept Tune's own settings, none of which is used."""
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial, as its id and itself; None: not now; FINISHED: never."""
+        """Return the next trial, None if there is none now, FINISHED if none will come."""
         if len(self._running) >= self._capacity():
             return None
         trial = self._schedule.next()
@@ -47,24 +52,24 @@ class ScheduleSearcher(Searcher):
             done = not self._running and self._schedule.is_over()
             return Searcher.FINISHED if done else None
         self._running.add(trial_id)
-        self._given[trial.id] = trial
+        self._suggested[trial.id] = trial
         return {"trial": trial.id, "content": TrialContent(trial)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A place is free again."""
+        """Free the place of a trial."""
         self._running.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a run is resumed from its rows and events."""
+        """Save nothing: a run is resumed from its rows and search events."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Likewise."""
+        """Restore nothing."""
 
 
 class TrialContent:
-    """A trial on its way to a worker; Tune writes it into names and tables, where it is short."""
+    """A trial for a worker, with a short ``repr`` for Tune's names and tables."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -74,30 +79,30 @@ class TrialContent:
 
 
 class EarlyStopping(FIFOScheduler):
-    """Stops a trial at the checkpoints at which the schedule says so."""
+    """Scheduler that stops a trial when the schedule does."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._schedule = schedule
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as of the searcher."""
+        """Return nothing, like the searcher."""
         return {}
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Called when a checkpoint's rows are on disk."""
+        """Stop or continue a trial at a checkpoint whose rows are on disk."""
         if "epoch" in result and self._schedule.checkpoint(trial.config["trial"], result["epoch"]):
             return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 
 
 def tune_config(
-    schedule: Schedule, given: dict[str, Trial], capacity: Callable[[], int]
+    schedule: Schedule, trials: dict[str, Trial], capacity: Callable[[], int]
 ) -> tune.TuneConfig:
-    """Tune's settings: as many trials as the schedule gives."""
+    """Return Tune's settings for a schedule; see ``ScheduleSearcher``."""
     return tune.TuneConfig(
         num_samples=-1,
-        search_alg=ScheduleSearcher(schedule, given, capacity),
+        search_alg=ScheduleSearcher(schedule, trials, capacity),
         scheduler=EarlyStopping(schedule),
         reuse_actors=True,
     )

@@ -13,9 +13,6 @@ from dgray.problem.make_shared import ArtifactStream, Part, Step, make_trained_b
 class Mortal:
     """Training of a base that ends its process after its first state, unless it is resumed."""
 
-    def __init__(self, always: bool) -> None:
-        self.always = always
-
     def __call__(
         self,
         config: StudyConfig,
@@ -25,8 +22,16 @@ class Mortal:
     ) -> ArtifactStream:
         for step in make_trained_base(config, shared, part, resume):
             yield step
-            if (resume is None or self.always) and getattr(step, "state", None) is not None:
+            if resume is None and getattr(step, "state", None) is not None:
                 os._exit(1)
+
+
+def dying(
+    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+) -> ArtifactStream:
+    """End the process after the first step."""
+    yield Step(1, 2, state=b"state")
+    os._exit(1)
 
 
 def endless(

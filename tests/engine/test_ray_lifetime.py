@@ -1,7 +1,4 @@
-"""What a driver started ends with it if it is killed, and is left alone if it ends well.
-
-Whoever ends it, its user is told once how to go on.
-"""
+"""Processes of a driver end with it, unless it ends well; a message says how to resume."""
 
 from __future__ import annotations
 
@@ -35,6 +32,8 @@ with interruptible(), guarded("To resume: like this"):
         os.kill(os.getpid(), 9)
     if sys.argv[1] == "ended by a library":
         os._exit(1)
+    if sys.argv[1] == "aborted by a library":  # as by a failed check in Ray's C++
+        os.abort()
     if sys.argv[1] == "interrupted twice":
         try:
             signal.raise_signal(signal.SIGINT)
@@ -50,6 +49,7 @@ assert "DGRAY_DRIVER" not in os.environ
         ("killed", -9, "what was finished is kept. To resume: like this"),
         ("killed, unmarked child", -9, "what was finished is kept. To resume: like this"),
         ("ended by a library", 1, "what was finished is kept. To resume: like this"),
+        ("aborted by a library", -6, "what was finished is kept. To resume: like this"),
         ("interrupted twice", 130, "stopped at once; what was finished is kept"),
         ("well", 0, ""),
     ],

@@ -18,7 +18,7 @@ TITLES = {
     "ray::ImplicitFunc": "trial worker",
     "ray::_Sampler": "sampling actor",
     "ray::RunFolder": "sink",
-    "ray::_make": "artifact worker",
+    "ray::_ArtifactWorker": "artifact worker",
     "ray::DashboardAgent": "agent",
     "ray::RuntimeEnvAgent": "agent",
 }
