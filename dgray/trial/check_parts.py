@@ -181,10 +181,9 @@ def _check_gradient(
     outputs = Outputs(ensemble.with_tensors(tensors), Batch(real, residual, real))
     values = function(outputs)
     _check_tensor("values", values.detach(), (1, COUNT))
-    gradients = torch.autograd.grad(values.sum(), tensors, allow_unused=True)
-    if all(gradient is None for gradient in gradients):
+    if not values.requires_grad:
         raise ValueError("the values must depend on the tensors of the discriminator")
-    for gradient in gradients:
+    for gradient in torch.autograd.grad(values.sum(), tensors, allow_unused=True):
         if gradient is not None and not bool(torch.isfinite(gradient).all()):
             raise ValueError("the gradient by the discriminator's tensors must be finite")
 

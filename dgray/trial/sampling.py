@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dgray.config.study import Interval
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.noise import philox_noise
 from dgray.diffusion.sigmas import karras_sigmas
@@ -28,6 +27,9 @@ from dgray.problem.problem import Problem
 
 Columns = dict[str, Any]
 """Values of a row by the names of their columns."""
+
+Interval = tuple[float, float] | None
+"""Range of sigma in which guidance acts; None: everywhere."""
 
 Calibrated = Mapping[Interval, SplineWeight]
 """Calibrated weight of each guidance interval of a study."""

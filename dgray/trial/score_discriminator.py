@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgray.config.study import Interval
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.discriminator.calibration import GuidanceMoments, calibrate
 from dgray.discriminator.discriminator import Discriminator
@@ -24,7 +23,7 @@ from dgray.metrics.path import PathLevel, path_divergence, squared_norm
 from dgray.problem.artifacts import Shared
 from dgray.problem.problem import Problem
 from dgray.trial.noised_splits import EvaluationSet
-from dgray.trial.sampling import Calibrated, Columns
+from dgray.trial.sampling import Calibrated, Columns, Interval
 
 
 @dataclass(frozen=True)
