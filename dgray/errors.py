@@ -56,6 +56,18 @@ class PartError(DgrayError):
     """Raised when a part of another package cannot be built, or does not work on two samples."""
 
 
+class DataError(DgrayError, ValueError):
+    """Raised when images, labels or splits of a data set are invalid."""
+
+
+class FeaturesError(DgrayError, ValueError):
+    """Raised when a feature extractor, its weights or reference statistics are invalid."""
+
+
+class MissingFileError(DgrayError, FileNotFoundError):
+    """Raised when a file or folder of data or weights is missing; says where to get it."""
+
+
 class NetworkError(DgrayError, ValueError):
     """Base class of the errors of pretrained networks."""
 

@@ -101,7 +101,7 @@ DATA = Registry[DataSpec](
     DataSpec(
         name="digits",
         title="handwritten digits",
-        factory="dgray.data.digits:digits",
+        factory="dgray.data.published:digits",
         kinds=("images",),
         settings="dgray.config.data:DigitsData",
     ),
@@ -115,7 +115,7 @@ DATA = Registry[DataSpec](
     DataSpec(
         name="cifar10",
         title="CIFAR-10",
-        factory="dgray.data.cifar10:cifar10",
+        factory="dgray.data.published:cifar10",
         kinds=("images",),
         settings="dgray.config.data:Cifar10Data",
     ),

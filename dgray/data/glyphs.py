@@ -1,7 +1,7 @@
-"""Letters of the DejaVu fonts that come with matplotlib: some 22,700 grey images, offline.
+"""Letters of the DejaVu fonts that matplotlib includes: about 22,700 grey images, offline.
 
-Latin, Greek, Cyrillic, Armenian, Georgian, Arabic, Tifinagh, Canadian syllabics and others; every
-letter in up to twelve faces. A free set of natural variety at any size, in place of a download.
+Latin, Greek, Cyrillic, Armenian, Georgian, Arabic, Tifinagh, Canadian syllabics and others; each
+letter in up to twelve faces. A varied data set that needs no download.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ImageFont
 
 from dgray.data.images import ImageSet
+from dgray.errors import DataError, MissingFileError
 
 FACES = tuple(
     f"DejaVu{family}"
@@ -27,34 +28,34 @@ FACES = tuple(
     )
 )
 SIZES = (16, 28, 32)
-# Of the image: most letters come near the border, and 3 % are too large (they are left out).
+# Share of the image; most letters come near the border, and 3 % are too large and left out.
 EM = 0.875
 
 
 def glyphs(size: int) -> ImageSet:
-    """All distinct letters of twelve faces, white on black, one channel; labels: the face.
+    """Return the distinct letters of twelve faces, white on black, one channel, with face labels.
 
-    A letter is a character of a Unicode category L*. It is rendered alone (Pillow's basic layout,
-    the font's em 7/8 of the image), cropped to its ink and centred; what is larger than the image,
-    empty, or pixel for pixel an earlier image (Latin, Greek and Cyrillic A) is left out. Ordered
-    by face, then code point. The bytes depend on the versions of matplotlib (its fonts) and Pillow
-    (FreeType); with the same versions they are the same everywhere.
+    A letter is a character of a Unicode category L*. It is rendered alone (basic layout of Pillow,
+    em of 7/8 of the image), cropped to its ink and centred. Letters that are larger than the
+    image, empty, or equal to an earlier image (Latin, Greek and Cyrillic A) are left out. The
+    order is by face, then code point. The bytes depend only on the versions of matplotlib (its fonts) and
+    Pillow (FreeType).
 
-    The label is the face (twelve classes of 1,400 to 2,800 images), because every image has one
-    and a single image shows it: weight, slant, serifs, width. A letter has too few images for a
-    class. A classifier of faces, and a distance on its features, sees the quality of strokes;
-    it is told nothing of which letter an image shows.
+    The label is the face (twelve classes of 1,400 to 2,800 images), since a letter has too few
+    images for a class, while weight, slant, serifs and width are visible in every image. A
+    classifier of faces, and a distance on its features, is sensitive to the quality of strokes
+    but not to which letter an image shows.
 
     Args:
         size: height and width in pixels: 16, 28 or 32.
 
     Raises:
-        ValueError: another size.
-        FileNotFoundError: this matplotlib comes without its fonts.
+        DataError: if ``size`` is another number.
+        MissingFileError: if the installed matplotlib lacks its fonts.
     """
     if size not in SIZES:
-        raise ValueError(f"glyphs come in {', '.join(map(str, SIZES))} pixels, but got {size}")
-    images: dict[bytes, int] = {}  # to the label; keeps the order of insertion
+        raise DataError(f"glyphs come in {', '.join(map(str, SIZES))} pixels, but got {size}")
+    images: dict[bytes, int] = {}  # to the label, in the order of insertion
     for label, face in enumerate(FACES):
         for image in _render(face, size):
             images.setdefault(image, label)
@@ -70,9 +71,9 @@ def glyphs(size: int) -> ImageSet:
 def _render(face: str, size: int) -> list[bytes]:
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{face}.ttf"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: glyphs are rendered from the DejaVu fonts that come with matplotlib, but "
-            "this one is missing; install matplotlib from PyPI or conda-forge, which include them"
+        raise MissingFileError(
+            f"{path}: glyphs are rendered from the DejaVu fonts of matplotlib, but this one "
+            "is missing; install matplotlib from PyPI or conda-forge, which include them"
         )
     letters = filter(_is_letter, map(chr, sorted(FT2Font(str(path)).get_charmap())))
     font = ImageFont.truetype(path, round(size * EM), layout_engine=ImageFont.Layout.BASIC)
@@ -85,7 +86,7 @@ def _is_letter(character: str) -> bool:
 
 
 def _ink(font: ImageFont.FreeTypeFont, letter: str) -> NDArray[np.uint8]:
-    """The letter's grey values, shape (h, w), cropped to what is not black; possibly 0 x 0."""
+    """Return the grey values of a letter, (h, w), cropped to its ink; 0 x 0 if there is none."""
     mask = font.getmask(letter, mode="L")
     width, height = mask.size
     grey = np.array(mask, dtype=np.uint8).reshape(height, width)

@@ -1,7 +1,7 @@
-"""Image files of a user, in a folder or in a zip (which is never unpacked): PNG, JPEG, WebP.
+"""Image files, PNG, JPEG or WebP, in a folder or in a zip file, which is read without unpacking.
 
 Grey images keep one channel, all others become RGB; transparency is dropped, not blended. Files
-are taken in the alphabetical order of their paths.
+are read in the alphabetical order of their paths.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from PIL import Image
 
 from dgray.data.images import ImageSet
 from dgray.data.labels import Labels, labels_of_directories, labels_of_json
+from dgray.errors import DataError, MissingFileError
 
 LabelSource = Literal["auto", "dataset.json", "directories", "none"]
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
@@ -32,24 +33,24 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, zipfile.BadZi
 def read_folder(
     path: str | Path, *, resize: int | None = None, labels: LabelSource = "auto"
 ) -> ImageSet:
-    """All images below a folder.
+    """Read all images below a folder.
 
     Args:
         path: the folder.
-        resize: height and width to bring square images to (Lanczos, with antialiasing); None: as
-            they are.
-        labels: where classes come from. ``dataset.json``: EDM's file at the top. ``directories``:
-            the directories at the top, one class each. ``auto``: the first of these that is there
-            (directories if every image lies in one, and there are several). ``none``: no classes.
+        resize: height and width to which square images are resized (Lanczos, antialiased); None:
+            no resizing.
+        labels: source of the classes. ``dataset.json``: EDM's file at the top. ``directories``:
+            the top-level directories, one class each. ``auto``: the first of these that exists
+            (directories if every image is in one of several). ``none``: no classes.
 
     Raises:
-        FileNotFoundError: no folder, or no images in it.
-        ValueError: an image is damaged, or of another size or number of channels than the first;
-            labels are missing.
+        MissingFileError: if there is no such folder, or no image in it.
+        DataError: if an image is damaged, or has another size or number of channels than the
+            first, or labels are missing.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: must be a folder of images, but there is none")
+        raise MissingFileError(f"{root}: must be a folder of images, but there is no such folder")
     names = [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()]
     return _read(root, names, lambda name: (root / name).read_bytes(), resize, labels)
 
@@ -57,21 +58,23 @@ def read_folder(
 def read_zip(
     path: str | Path, *, resize: int | None = None, labels: LabelSource = "auto"
 ) -> ImageSet:
-    """All images of a zip, such as EDM's ``dataset_tool.py`` makes; otherwise as ``read_folder``.
+    """Read all images of a zip file, such as one of EDM's ``dataset_tool.py``.
+
+    Arguments as of ``read_folder``.
 
     Raises:
-        FileNotFoundError: no file, or no images in it.
-        ValueError: as ``read_folder``; or the file is no zip.
+        MissingFileError: if there is no such file, or no image in it.
+        DataError: as ``read_folder``, or if the file is not a zip.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: must be a zip of images, but there is no such file")
+        raise MissingFileError(f"{file}: must be a zip of images, but there is no such file")
     try:
         with zipfile.ZipFile(file) as archive:
             names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
             return _read(file, names, archive.read, resize, labels)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{file}: must be a zip, but it is damaged or none: {error}") from error
+        raise DataError(f"{file}: must be a zip file, but it is not readable: {error}") from error
 
 
 def _read(
@@ -83,12 +86,12 @@ def _read(
 ) -> ImageSet:
     names = sorted(name for name in files if name.lower().endswith(SUFFIXES))
     if not names:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{source}: must hold images ({', '.join(SUFFIXES)}), but it holds none"
         )
     index = f"{source}: {INDEX}"
     if label_source == "dataset.json" and INDEX not in files:
-        raise ValueError(f"{index} must be there to give the labels, but it is not")
+        raise DataError(f"{index} must exist to give the labels, but it does not")
     text = read(INDEX) if INDEX in files and label_source in ("auto", "dataset.json") else None
     labels, num_classes = _labels(text, names, label_source, source)
     first = _decode(read, names[0], resize, source)
@@ -96,7 +99,7 @@ def _read(
     for i, name in enumerate(names):
         image = _decode(read, name, resize, source)
         if image.shape != first.shape:
-            raise ValueError(
+            raise DataError(
                 f"{source}: all images must have the shape (C, H, W) of the first, but {names[0]} "
                 f"has {first.shape} and {name} has {image.shape}; give a size to resize square "
                 "images to, or convert them to one size and colour mode"
@@ -120,15 +123,15 @@ def _labels(
 def _decode(
     read: Callable[[str], bytes], name: str, resize: int | None, source: Path
 ) -> NDArray[np.uint8]:
-    """One image, shape (C, H, W)."""
+    """Return one image, shape (C, H, W)."""
     try:
         with Image.open(io.BytesIO(read(name))) as opened:
             image = _in_bytes(opened)
     except _DAMAGE as error:
-        raise ValueError(f"{source}: {name} cannot be read as an image: {error}") from error
+        raise DataError(f"{source}: {name} cannot be read as an image: {error}") from error
     if resize is not None and image.size != (resize, resize):
         if image.width != image.height:
-            raise ValueError(
+            raise DataError(
                 f"{source}: only square images are resized, but {name} is {image.width} wide and "
                 f"{image.height} high; crop it first"
             )
@@ -138,12 +141,12 @@ def _decode(
 
 
 def _in_bytes(image: Image.Image) -> Image.Image:
-    """As one or three channels of bytes."""
+    """Convert to one or three channels of bytes."""
     if image.mode in _GREY:
         return image.convert("L")
     if image.mode not in _COLOUR:
-        raise ValueError(
+        raise DataError(
             f"channels must have 8 bits, but its mode is {image.mode!r} (Pillow's name)"
         )
-    # A palette may hold transparent entries, which Pillow wants to go through RGBA.
+    # Pillow converts a palette with transparent entries to RGB only through RGBA.
     return (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")

@@ -1,7 +1,7 @@
-"""A set of images in memory, and the exact ways between bytes and the vectors of the mathematics.
+"""Images in memory, and the exact conversion between bytes and vectors.
 
-Images are kept as bytes (N, C, H, W). The mathematics sees flat vectors x of d = C H W numbers in
-[-1, 1], in the order C, H, W. Knows torch, not where images come from.
+Images are bytes (N, C, H, W). Diffusion uses vectors x of d = C H W numbers in [-1, 1], in the
+order C, H, W.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from dgray.errors import DataError
+
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one shape, with or without a class each.
+    """Images of one shape, with or without classes.
 
     Attributes:
-        name: what messages and reports call it.
+        name: name in messages and reports.
         pixels: uint8, shape (N, C, H, W), on the CPU.
         labels: int64, shape (N,), classes from 0 to num_classes - 1; None: no classes.
-        num_classes: how many classes there are, seen or not; 0 without labels.
-        is_test: bool, shape (N,), where the data set has a test part of its own; None: it has not.
+        num_classes: number of classes, including those without images; 0 without labels.
+        is_test: bool, shape (N,), marks the test part of the data set; None if it has none.
 
     Raises:
-        ValueError: shapes, types or labels do not fit together.
+        DataError: if shapes, types or labels are inconsistent.
     """
 
     name: str
@@ -40,7 +42,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4 or not self.pixels.numel():
-            raise ValueError(
+            raise DataError(
                 f"{self.name}: pixels must be uint8 of shape (N, C, H, W), none of them 0, but "
                 f"got {self.pixels.dtype} of shape {tuple(self.pixels.shape)}"
             )
@@ -49,19 +51,19 @@ class ImageSet:
             ("is_test", self.is_test, torch.bool),
         ):
             if values is not None and (values.dtype != dtype or values.shape != (len(self),)):
-                raise ValueError(
+                raise DataError(
                     f"{self.name}: {part} must be {dtype} of shape ({len(self)},), one per image, "
                     f"but got {values.dtype} of shape {tuple(values.shape)}"
                 )
         if (self.labels is None) != (self.num_classes == 0):
-            raise ValueError(
+            raise DataError(
                 f"{self.name}: num_classes must be 0 without labels and positive with them, "
                 f"but got {self.num_classes}"
             )
         if self.labels is not None:
             low, high = int(self.labels.min()), int(self.labels.max())
             if low < 0 or high >= self.num_classes:
-                raise ValueError(
+                raise DataError(
                     f"{self.name}: labels must be from 0 to {self.num_classes - 1}, "
                     f"but they go from {low} to {high}"
                 )
@@ -77,14 +79,14 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the content: shape, pixels and labels in this order; not of the name."""
+        """SHA-256 of shape, pixels, labels and test marks in their order, not of the name."""
         digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.num_classes)).encode())
         for values in (self.pixels, self.labels, self.is_test):
             digest.update(b"none" if values is None else values.contiguous().numpy().data)
         return digest.hexdigest()
 
     def subset(self, indices: Tensor) -> ImageSet:
-        """The images at these indices, int64, in this order."""
+        """Return the images at these indices, int64, in this order."""
         return replace(
             self,
             pixels=self.pixels[indices],
@@ -93,44 +95,44 @@ class ImageSet:
         )
 
     def vectors(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The images as the mathematics sees them, shape (N, d), in [-1, 1]."""
+        """Return the images as vectors, shape (N, d), in [-1, 1]."""
         return to_unit(flatten(self.pixels), dtype)
 
 
 def to_unit(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Bytes 0..255 as numbers in [-1, 1]: x = p / 127.5 - 1."""
+    """Convert bytes 0..255 to numbers in [-1, 1]: x = p / 127.5 - 1."""
     if pixels.dtype != torch.uint8:
-        raise ValueError(f"pixels must be uint8, but got {pixels.dtype}")
+        raise DataError(f"pixels must be uint8, but got {pixels.dtype}")
     return pixels.to(dtype) / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """The bytes that a saved image has: the nearest of 0..255, halves upwards, clipped.
+    """Round numbers in [-1, 1] to the nearest byte 0..255, halves upwards, clipped.
 
     floor(127.5 x + 128), the rule of EDM's generator (Karras et al. 2022, arXiv 2206.00364), which
-    is 127.5 (x + 1) rounded. Undoes ``to_unit`` exactly in float32 and float64.
+    is 127.5 (x + 1) rounded. Inverts ``to_unit`` exactly in float32 and float64.
 
     Raises:
-        ValueError: a number is nan or infinite, which no byte stands for.
+        DataError: if a number is nan or infinite.
     """
     if not bool(torch.isfinite(x).all()):
-        raise ValueError("images must be finite to become bytes, but some numbers are nan or inf")
+        raise DataError("images must be finite to become bytes, but some numbers are nan or inf")
     return (127.5 * x + 128).floor().clamp(0, 255).to(torch.uint8)
 
 
 def flatten(images: Tensor) -> Tensor:
-    """(..., C, H, W) to (..., d)."""
+    """Reshape (..., C, H, W) to (..., d)."""
     return images.flatten(-3)
 
 
 def unflatten(x: Tensor, shape: Shape) -> Tensor:
-    """(..., d) to (..., C, H, W).
+    """Reshape (..., d) to (..., C, H, W).
 
     Raises:
-        ValueError: d is not C H W.
+        DataError: if d is not C H W.
     """
     if x.shape[-1] != math.prod(shape):
-        raise ValueError(
+        raise DataError(
             f"the last dimension must be C H W = {math.prod(shape)} for images of shape {shape}, "
             f"but got {x.shape[-1]}"
         )
@@ -138,10 +140,10 @@ def unflatten(x: Tensor, shape: Shape) -> Tensor:
 
 
 def mirrored(images: ImageSet) -> ImageSet:
-    """The images, then each of them mirrored left to right: twice as many.
+    """Return the images followed by their mirror images, left to right.
 
-    For training sets, after the split: the mirror of a training image is a training image.
-    Doubling needs no random numbers, and an epoch sees both sides of every image.
+    To be used after the split, so that the mirror image of a training image is a training image.
+    Unlike random mirroring, it needs no random numbers, and an epoch has both of every image.
     """
 
     def twice(values: Tensor | None) -> Tensor | None:

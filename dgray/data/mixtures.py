@@ -13,7 +13,7 @@ from dgray.diffusion.mixture import ExactLaw, GaussianMixture
 
 
 def mixture(means: Tensor, std: float, weights: Tensor | None = None) -> GaussianMixture:
-    """Isotropic components of one width; equal weights unless given."""
+    """Return a mixture of isotropic components of one width; ``weights`` None: equal weights."""
     weights = torch.ones(len(means)) if weights is None else weights
     means = means.double()
     return GaussianMixture(
@@ -22,24 +22,24 @@ def mixture(means: Tensor, std: float, weights: Tensor | None = None) -> Gaussia
 
 
 def ring8() -> GaussianMixture:
-    """Eight Gaussians of standard deviation 0.2 on a circle of radius 2, d = 2."""
+    """Return eight Gaussians of standard deviation 0.2 on a circle of radius 2, d = 2."""
     angle = torch.arange(8) * (2 * math.pi / 8)
     return mixture(2 * torch.stack([angle.cos(), angle.sin()], dim=1), 0.2)
 
 
 def grid25() -> GaussianMixture:
-    """5 x 5 Gaussians of standard deviation 0.15 (Verine's tiny-edm), one apart, d = 2."""
+    """Return 5 x 5 Gaussians of standard deviation 0.15 and spacing 1, d = 2 (tiny-edm)."""
     axis = torch.arange(-2.0, 3.0)
     return mixture(torch.cartesian_prod(axis, axis), 0.15)
 
 
 def five_gaussians_1d() -> GaussianMixture:
-    """Centres -4, -2, 0, 2, 4, standard deviation 0.15 (Verine's tiny-edm), d = 1."""
+    """Return five Gaussians at -4, -2, 0, 2, 4, of standard deviation 0.15, d = 1 (tiny-edm)."""
     return mixture(torch.arange(-4.0, 5.0, 2.0)[:, None], 0.15)
 
 
 def axes16() -> GaussianMixture:
-    """Thirty-two Gaussians of standard deviation 0.5 at +-2 on each axis of 16 dimensions."""
+    """Return 32 Gaussians of standard deviation 0.5 at +-2 on each axis of 16 dimensions."""
     return mixture(torch.cat([2 * torch.eye(16), -2 * torch.eye(16)]), 0.5)
 
 

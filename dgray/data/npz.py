@@ -1,4 +1,4 @@
-"""Images in a NumPy file, as DG (Kim et al. 2023, arXiv 2211.17091) and ADM keep them."""
+"""Images in a NumPy file, in the format of DG (Kim et al. 2023, arXiv 2211.17091) and ADM."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from numpy.typing import NDArray
 
 from dgray.data.images import ImageSet
 from dgray.data.labels import Labels, class_labels
+from dgray.errors import DataError, MissingFileError
 
 IMAGES = ("arr_0", "samples")
 LABELS = ("arr_1", "label")
 
 
 def read_npz(path: str | Path) -> ImageSet:
-    """Images from ``arr_0`` or ``samples``, labels from ``arr_1`` or ``label`` if there are any.
+    """Read images from ``arr_0`` or ``samples``, and labels, if any, from ``arr_1`` or ``label``.
 
     Images are uint8 of shape (N, H, W, C), C 1 or 3; labels whole numbers from 0, or one-hot rows.
-    Pickled objects are refused, so nothing in the file is executed.
+    Pickled objects are refused, so that nothing in the file is executed.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file holds something else.
+        MissingFileError: if there is no such file.
+        DataError: if the file has another format.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: must be an npz of images, but there is no such file")
+        raise MissingFileError(f"{file}: must be an npz of images, but there is no such file")
     try:
         with file.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
@@ -38,17 +39,17 @@ def read_npz(path: str | Path) -> ImageSet:
             keys = loaded.files
             arrays = {key: loaded[key] for key in keys if key in IMAGES + LABELS}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
+        raise DataError(
             f"{file}: must be an npz of plain numbers, but it cannot be read as one: {error}"
         ) from error
     images = _one_of(arrays, IMAGES, file)
     if images is None:
-        raise ValueError(
+        raise DataError(
             f"{file}: must hold images under one of {', '.join(IMAGES)}, but it holds "
             f"{', '.join(keys) or 'nothing'}"
         )
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(
+        raise DataError(
             f"{file}: images must be uint8 of shape (N, H, W, C) with C 1 or 3, but got "
             f"{images.dtype} of shape {images.shape}"
         )
@@ -60,17 +61,17 @@ def read_npz(path: str | Path) -> ImageSet:
 def _one_of(
     arrays: Mapping[str, NDArray[np.generic]], keys: tuple[str, ...], file: Path
 ) -> NDArray[np.generic] | None:
-    found = [key for key in keys if key in arrays]
-    if len(found) > 1:
-        raise ValueError(f"{file}: must hold one of {' and '.join(found)}, but it holds both")
-    return arrays[found[0]] if found else None
+    present = [key for key in keys if key in arrays]
+    if len(present) > 1:
+        raise DataError(f"{file}: must hold one of {' and '.join(present)}, but it holds both")
+    return arrays[present[0]] if present else None
 
 
 def _labels(values: NDArray[np.generic] | None, count: int, file: Path) -> Labels:
     if values is None:
         return None, 0
     if values.shape[:1] != (count,):
-        raise ValueError(
+        raise DataError(
             f"{file}: must hold one label per image, but it holds labels of shape {values.shape} "
             f"for {count} images"
         )

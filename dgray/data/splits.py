@@ -1,18 +1,19 @@
-"""Which image is in which split: fixed by the images' content and a seed, not by their order.
+"""Splits of a data set, which depend on the content of its images and a seed, not on their order.
 
-Identical images are one: they never stand on both sides of a boundary, so a held-out image is
-not a training image under another file name. Knows hashes of pixels, not where images come from.
+Identical images are never in two disjoint splits, so that no held-out image is a training image
+under another file name.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from dgray.data.images import ImageSet
+from dgray.errors import DataError
 
 APART = ("held_out", "validation")
 
@@ -20,26 +21,28 @@ APART = ("held_out", "validation")
 def split(
     images: ImageSet, sizes: Mapping[str, int], seed: int, *, flip: bool = False
 ) -> dict[str, Tensor]:
-    """Indices of every split, int64, in the split's own order.
+    """Return the indices of every split, int64, in the order of the split.
 
-    ``held_out`` and ``validation`` are apart from each other and from all others. What remains is
-    the pool, and every other name (``training-0``, ``training-1``, ``base``) is its own draw
-    without replacement from it, so two of those may share images. Where the data set has a test
-    part of its own (``ImageSet.is_test``), that serves the first two, and the rest is the pool.
+    ``held_out`` and ``validation`` are disjoint from each other and from all other splits. The
+    remaining images are the pool; each other split (``training-0``, ``training-1``, ``base``) is a
+    draw of its own from the pool without replacement, so two of them may share images. If the
+    data set has a test part (``ImageSet.is_test``), ``held_out`` and ``validation`` come from it,
+    and the rest is the pool.
 
-    A split of n images is the first n of an order that depends on the seed, its name and the
-    images alone: a larger split contains the smaller, and neither of the first two depends on the
-    size of the other (unless together they take nearly all there is). Splits are not stratified.
+    A split of n images is the first n in an order that depends only on the seed, its name and the
+    images. A larger split thus contains a smaller one, and neither ``held_out`` nor ``validation``
+    depends on the size of the other unless together they use nearly all images. Splits are not
+    stratified.
 
     Args:
         images: the data set.
-        sizes: number of images by name of the split.
-        seed: the study's.
-        flip: training images will also be mirrored, so an image and its mirror image count as
-            identical too.
+        sizes: number of images of each split.
+        seed: seed of the study.
+        flip: treat an image and its mirror image as identical, since training images will be
+            mirrored.
 
     Raises:
-        ValueError: a size is negative, or there are too few images.
+        DataError: if a size is negative, or there are too few images.
     """
     digests = _digests(images, flip)
     labels = [-1] * len(images) if images.labels is None else images.labels.tolist()
@@ -56,54 +59,48 @@ def split(
         return sorted(indices, key=place)
 
     apart = order(candidates, "apart")
-    found: dict[str, Tensor] = {}
+    indices: dict[str, Tensor] = {}
     taken: set[bytes] = set()
     for name, ordered in zip(APART, (apart, apart[::-1]), strict=True):
         left = [i for i in ordered if digests[i] not in taken]
         chosen = _first(left, name, sizes.get(name, 0), images)
         taken.update(digests[i] for i in chosen)
-        found[name] = torch.tensor(chosen, dtype=torch.int64)
+        indices[name] = torch.tensor(chosen, dtype=torch.int64)
     pool = [i for i in pool if digests[i] not in taken]
     for name in sizes:
         if name not in APART:
             chosen = _first(order(pool, name), name, sizes[name], images)
-            found[name] = torch.tensor(chosen, dtype=torch.int64)
-    return {name: found[name] for name in sizes}
+            indices[name] = torch.tensor(chosen, dtype=torch.int64)
+    return {name: indices[name] for name in sizes}
 
 
 def _first(ordered: list[int], name: str, size: int, images: ImageSet) -> list[int]:
     if not 0 <= size <= len(ordered):
-        raise ValueError(
-            f"the split {name!r} must have from 0 to {len(ordered)} images, but {size} are asked "
-            f"for: of the {len(images)} images of {images.name}, the rest are in other splits, "
-            "identical to one that is, or kept for testing by the data set itself; "
-            f"lower the size of {name!r}, or that of another"
+        raise DataError(
+            f"the split {name!r} must have from 0 to {len(ordered)} images, but its size is "
+            f"{size}: the other images of {images.name}, of {len(images)}, are in other splits, identical "
+            f"to one of those, or the data set's test images; lower the size of {name!r}, or that "
+            "of another split"
         )
     return ordered[:size]
 
 
 def _parts(images: ImageSet, digests: list[bytes]) -> tuple[list[int], list[int]]:
-    """Indices that held-out and validation images come from, and those of the pool."""
+    """Return the indices of candidates for held-out and validation images, and of the pool."""
     if images.is_test is None:
         return list(range(len(images))), list(range(len(images)))
     is_test = images.is_test.tolist()
     pool = [i for i, test in enumerate(is_test) if not test]
-    known = {digests[i] for i in pool}
-    return [i for i, test in enumerate(is_test) if test and digests[i] not in known], pool
+    in_pool = {digests[i] for i in pool}
+    return [i for i, test in enumerate(is_test) if test and digests[i] not in in_pool], pool
 
 
 def _digests(images: ImageSet, flip: bool) -> list[bytes]:
-    found = _each(images.pixels, _sha256)
-    if flip:  # the smaller of the two hashes is the same for an image and its mirror image
-        found = [
-            min(pair) for pair in zip(found, _each(images.pixels.flip(-1), _sha256), strict=True)
-        ]
-    return found
+    digests = _sha256_of_each(images.pixels)
+    if flip:  # the smaller hash is the same for an image and its mirror image
+        digests = list(map(min, digests, _sha256_of_each(images.pixels.flip(-1))))
+    return digests
 
 
-def _each(pixels: Tensor, function: Callable[[memoryview], bytes]) -> list[bytes]:
-    return [function(image.data) for image in pixels.contiguous().numpy()]
-
-
-def _sha256(image: memoryview) -> bytes:
-    return hashlib.sha256(image).digest()
+def _sha256_of_each(pixels: Tensor) -> list[bytes]:
+    return [hashlib.sha256(image.data).digest() for image in pixels.contiguous().numpy()]

@@ -8,8 +8,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from dgray.config.data import Data, DigitsData, ImageData
-from dgray.data.digits import digits
 from dgray.data.glyphs import SIZES
+from dgray.data.published import digits
 from dgray.data.splits import split
 
 DATA: TypeAdapter[Any] = TypeAdapter(Data)

@@ -126,7 +126,7 @@ def test_directories_are_classes_where_nothing_else_says(read: Reader) -> None:
 def test_images_outside_directories_have_no_classes(read: Reader) -> None:
     files = {"a.png": PIXELS[0], "b/c.png": PIXELS[1]}
     assert read(files).labels is None
-    with pytest.raises(ValueError, match=r"a\.png lies in none"):
+    with pytest.raises(ValueError, match=r"a\.png is in none"):
         read(files, labels="directories")
 
 
@@ -137,17 +137,17 @@ def test_dataset_json_can_be_set_aside_or_demanded(read: Reader) -> None:
 
 
 def test_a_demanded_dataset_json_must_be_there(read: Reader) -> None:
-    with pytest.raises(ValueError, match=r"dataset\.json must be there"):
+    with pytest.raises(ValueError, match=r"dataset\.json must exist"):
         read({"a.png": PIXELS[0]}, labels="dataset.json")
 
 
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ({"labels": PAIRS[1:]}, r"1 of 5 have none, the first being 00000/img0\.png"),
-        ({"labels": [3, 4]}, r"as EDM's dataset_tool writes it"),
-        ([1], r"as EDM's dataset_tool writes it"),
-        (b"{", r"as EDM's dataset_tool writes it"),
+        ({"labels": PAIRS[1:]}, r"1 of 5 have none, the first of them 00000/img0\.png"),
+        ({"labels": [3, 4]}, r"of EDM's dataset_tool"),
+        ([1], r"of EDM's dataset_tool"),
+        (b"{", r"of EDM's dataset_tool"),
         ({"labels": [[name, -1] for name in NAMES]}, "got the label -1"),
         ({"labels": [[name, 0.5] for name in NAMES]}, "got an array of float64"),
         ({"labels": [[name, [0.5, 0.5]] for name in NAMES]}, "rows that are not one-hot"),
@@ -241,7 +241,7 @@ def test_sixteen_bits_are_refused(read: Reader) -> None:
         read({"deep.png": deep})
 
 
-def test_nothing_there_is_said(tmp_path: Path) -> None:
+def test_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"must hold images \(\.jpeg, .*holds none"):
         read_folder(tmp_path / "empty")
@@ -251,7 +251,7 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="there is no such file"):
             reader(tmp_path / "missing")
     (tmp_path / "no.zip").write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="must be a zip, but it is damaged or none"):
+    with pytest.raises(ValueError, match="must be a zip file, but it is not readable"):
         read_zip(tmp_path / "no.zip")
 
 

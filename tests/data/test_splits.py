@@ -135,7 +135,7 @@ def test_a_test_part_serves_validation_and_held_out_alone() -> None:
 
 def test_too_few_images_are_refused_in_words() -> None:
     images = random_images(duplicates=100)  # 100 images, twice each
-    with pytest.raises(ValueError, match=r"'training-0' must have from 0 to 120 .* 121 are asked"):
+    with pytest.raises(ValueError, match=r"'training-0' must have from 0 to 120 .* size is 121"):
         split(images, {"held_out": 40, "validation": 40, "training-0": 121}, 0)
     with pytest.raises(ValueError, match=r"'held_out' must have from 0 to 200 images, but 201"):
         split(images, {"held_out": 201}, 0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgray.data.digits import digits
+from dgray.data.published import digits
 from dgray.metrics.feature_statistics import FeatureStatistics
 from dgray.metrics.features import efficientnet
 from dgray.metrics.features.cnn import fit_cnn, load_cnn

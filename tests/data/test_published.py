@@ -1,4 +1,4 @@
-"""CIFAR-10 through torchvision's own loader, on a tiny stand-in in its on-disk format."""
+"""Digits of scikit-learn; CIFAR-10 from a small archive in the published format."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
-from dgray.data.cifar10 import cifar10, data_folder
+from dgray.data.published import cifar10, data_folder, digits
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
 LABELS = [i % 10 for i in range(12)]
@@ -27,7 +28,7 @@ BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 
 
 class OldPickler(pickle.Pickler):
-    """Arrays as Python 2 pickled them in 2009: the published files hold integers for flags."""
+    """Pickler of arrays in the form of Python 2: the published files hold integers for flags."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, np.dtype):
@@ -46,7 +47,7 @@ def md5(content: bytes) -> str:
 
 
 def batch_files() -> dict[str, bytes]:
-    """Six files of two images each, and the names of the classes."""
+    """Return six files of two images each, and the names of the classes."""
     files = {
         name: old_pickle(
             {
@@ -61,7 +62,7 @@ def batch_files() -> dict[str, bytes]:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The stand-in's files, with torchvision told their checksums."""
+    """Files of a small archive, whose checksums torchvision expects."""
     contents = batch_files()
     sums = [[name, md5(contents[name])] for name in BATCHES]
     monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
@@ -82,7 +83,7 @@ def unpack(root: Path, files: dict[str, bytes]) -> None:
 def server(
     tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """The archive on loopback, where torchvision now looks for it."""
+    """Serve the archive at the address from which torchvision downloads."""
     folder = tmp_path / "served"
     unpack(folder, files)
     archive = folder / "cifar-10-python.tar.gz"
@@ -91,7 +92,7 @@ def server(
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        threading.Thread(target=served.serve_forever, daemon=True).start()
+        threading.Thread(target=served.serve_forever, args=(0.02,), daemon=True).start()
         url = f"http://127.0.0.1:{served.server_port}/{archive.name}"
         monkeypatch.setattr(CIFAR10, "url", url)
         monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive.read_bytes()))
@@ -110,10 +111,10 @@ def test_the_files_are_read(tmp_path: Path, files: dict[str, bytes]) -> None:
     assert found.is_test.tolist() == [False] * 10 + [True] * 2
 
 
-# Python 3.12 and 3.13 announce a safer way to unpack, which torchvision does not use yet.
+# Python 3.12 and 3.13 warn about the default filter of tarfile, which torchvision uses.
 @pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")
 @pytest.mark.usefixtures("server")
-def test_the_archive_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_archive_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "new" / "root"
     first = cifar10(root)
     assert torch.equal(first.pixels, torch.from_numpy(PIXELS))
@@ -128,7 +129,7 @@ def test_another_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         cifar10(tmp_path / "root")
 
 
-def test_offline_one_message_says_which_file_goes_where(
+def test_message_without_network_names_file_and_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
@@ -136,15 +137,15 @@ def test_offline_one_message_says_which_file_goes_where(
         cifar10(tmp_path)
     message = str(caught.value)
     for part in (
-        f"not whole, in {tmp_path} and fetching http://127.0.0.1:9/cifar-10-python.tar.gz failed",
+        f"in {tmp_path} and downloading http://127.0.0.1:9/cifar-10-python.tar.gz failed",
         "download cifar-10-python.tar.gz (md5 c58f30108f718f92721af3b95e74349a)",
         str(tmp_path / "cifar-10-batches-py" / "data_batch_1"),
     ):
         assert part in message
 
 
-def test_without_leave_to_download_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="CIFAR-10 is not, or not whole, in"):
+def test_nothing_is_written_without_download(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="CIFAR-10 is missing or incomplete in"):
         cifar10(tmp_path / "none", download=False)
     assert not (tmp_path / "none").exists()
 
@@ -154,11 +155,13 @@ def test_a_damaged_file_is_not_unpickled(
     tmp_path: Path, files: dict[str, bytes], name: str
 ) -> None:
     unpack(tmp_path, {**files, name: files[name] + b"."})
-    with pytest.raises(FileNotFoundError, match="not whole"):
+    with pytest.raises(FileNotFoundError, match="incomplete"):
         cifar10(tmp_path, download=False)
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_data_folder_follows_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("DGRAY_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert data_folder() == Path.home() / ".cache" / "dgray" / "data"
@@ -174,3 +177,15 @@ def test_the_cache_is_the_default_root(
     monkeypatch.setenv("DGRAY_CACHE", str(tmp_path))
     unpack(tmp_path / "data", files)
     assert len(cifar10(download=False)) == 12
+
+
+def test_digits_keep_their_shades_and_labels() -> None:
+    shades, labels = load_digits(return_X_y=True)
+    found = digits()
+    assert found.shape == (1, 8, 8)
+    assert np.array_equal(np.rint(found.pixels.flatten(1).numpy() / 255 * 16), shades)
+    assert found.labels is not None
+    assert found.labels.tolist() == labels.tolist()
+    assert found.num_classes == 10
+    assert len(found.pixels.unique()) == 17
+    assert found.pixels.max() == 255
