@@ -38,8 +38,8 @@ def glyphs(size: int) -> ImageSet:
     A letter is a character of a Unicode category L*. It is rendered alone (basic layout of Pillow,
     em of 7/8 of the image), cropped to its ink and centred. Letters that are larger than the
     image, empty, or equal to an earlier image (Latin, Greek and Cyrillic A) are left out. The
-    order is by face, then code point. The bytes depend only on the versions of matplotlib (its fonts) and
-    Pillow (FreeType).
+    order is by face, then code point. The bytes depend only on the versions of matplotlib (its
+    fonts) and Pillow (FreeType).
 
     The label is the face (twelve classes of 1,400 to 2,800 images), since a letter has too few
     images for a class, while weight, slant, serifs and width are visible in every image. A

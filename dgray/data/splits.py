@@ -78,9 +78,9 @@ def _first(ordered: list[int], name: str, size: int, images: ImageSet) -> list[i
     if not 0 <= size <= len(ordered):
         raise DataError(
             f"the split {name!r} must have from 0 to {len(ordered)} images, but its size is "
-            f"{size}: the other images of {images.name}, of {len(images)}, are in other splits, identical "
-            f"to one of those, or the data set's test images; lower the size of {name!r}, or that "
-            "of another split"
+            f"{size}: the others of the {len(images)} images of {images.name} are in other "
+            "splits, identical to one of those, or test images of the data set; lower the size of "
+            f"{name!r}, or that of another split"
         )
     return ordered[:size]
 
