@@ -62,15 +62,19 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
             f"{run.path}: the trial {row['trial']} is not in its study.lock.yaml as this "
             "version of dgray reads it; sample with the version that ran the study"
         )
-    of = trials[row["trial"]]
-    artifacts = {key: run.read_artifact(key) for key in artifact_keys(of)}
-    found = {key: content for key, content in artifacts.items() if content is not None}
+    chosen = trials[row["trial"]]
+    contents = {key: run.read_artifact(key) for key in artifact_keys(chosen)}
+    artifacts = {key: content for key, content in contents.items() if content is not None}
     setting, calibrated = _setting(row, weight)
-    words = "calibrated" if setting.is_calibrated else f"w = {setting.guidance_weight:g}"
-    weights = _weights(run, of, int(row["epoch"]), replicate, found) if of.is_trained else None
-    which = f", replicate {replicate}" if replicate else ""
-    name = f"{of.label}{which}, epoch {row['epoch']}, {words}, {setting.num_steps} steps"
-    return RunRecipe(of, found, weights, setting, calibrated, name)
+    epoch = int(row["epoch"])
+    weights = _weights(run, chosen, epoch, replicate, artifacts) if chosen.is_trained else None
+    parts = [chosen.label]
+    if replicate:
+        parts.append(f"replicate {replicate}")
+    parts.append(f"epoch {epoch}")
+    parts.append("calibrated" if setting.is_calibrated else f"w = {setting.guidance_weight:g}")
+    parts.append(f"{setting.num_steps} steps")
+    return RunRecipe(chosen, artifacts, weights, setting, calibrated, ", ".join(parts))
 
 
 def _trials(run: RunFolder) -> Iterator[Trial]:

@@ -44,7 +44,8 @@ data: {kind: mixture, name: ring8, num_real: 40, num_validation: 20, num_held_ou
 base: {kind: wrong_mixture, std_scale: 1.4, num_generated: 40}
 discriminator: {width: 8, depth: 1}
 fit: {objective: kl, epochs: 2, batch_size: 20}
-evaluate: {guidance_weight: 1, num_steps: 4, metrics: [path_kl], num_samples: 8}
+evaluate: {guidance_weight: 1, guidance_interval: [null, [0.1, 1]], num_steps: 4,
+           metrics: [path_kl], num_samples: 8}
 """
 
 
