@@ -142,12 +142,11 @@ def validation_columns() -> frozenset[str]:
 
 def score_names(rows: pd.DataFrame) -> list[str]:
     """Return the columns of numbers of metrics, those that the catalogue lacks included."""
-    stored = {column.name for column in row_columns()}
     own = [column.name for column in metric_columns().values() if column.type == "float"]
     other = [
         name
         for name in rows
-        if name not in stored
+        if name not in _built_in_columns()
         and not name.endswith("_se")
         and pd.api.types.is_numeric_dtype(rows[name])
     ]
@@ -156,13 +155,17 @@ def score_names(rows: pd.DataFrame) -> list[str]:
 
 def depends_on_sampler(name: str) -> bool:
     """Whether a column depends on the sampler; true of columns that the catalogue lacks."""
-    stored = {column.name for column in row_columns()}
-    return name in columns_of_samples() or name not in stored
+    return name in columns_of_samples() or name not in _built_in_columns()
 
 
 def column_spec(field: pa.Field) -> ColumnSpec:
     """Return the specification of a column: that of the catalogue, or from its metadata."""
-    named = {column.name: column for column in row_columns()} | metric_columns()
+    named = _built_in_columns() | metric_columns()
     if field.name in named:
         return named[field.name]
     return replace(column_of(field), in_summary=True)
+
+
+@cache
+def _built_in_columns() -> dict[str, ColumnSpec]:
+    return {column.name: column for column in row_columns()}

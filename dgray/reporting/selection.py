@@ -14,7 +14,7 @@ import pandas as pd
 
 from dgray.reporting.presentation import (
     BASE,
-    columns_of_samples,
+    depends_on_sampler,
     divergences,
     objective,
     objective_rank,
@@ -69,7 +69,7 @@ def shown_columns(table: StudyTable, models: pd.DataFrame) -> list[str]:
     scores = [
         name
         for name in table.summary_columns
-        if name in columns_of_samples() and name not in (*divergences(), *changes)
+        if depends_on_sampler(name) and name not in (*divergences(), *changes)
     ]
     return levels + [
         name
