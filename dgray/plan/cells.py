@@ -1,7 +1,4 @@
-"""Searches of a study: one for each combination of its axes, and the trial of each of its points.
-
-Knows config and plans; neither Optuna nor torch.
-"""
+"""Cells of a study, the combinations of its axes that have a search each, and trials of points."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ Point = Mapping[FieldPath, Value]
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One combination of the axes of a study that searches: it has a search of its own."""
+    """One combination of the axes of a study that searches, with its own search."""
 
     id: str  # stable across runs
     label: str  # "kl, num_real 100"
@@ -34,14 +31,14 @@ class Cell:
 
 
 def cells_of(study: Study) -> tuple[Cell, ...]:
-    """The searches of a study, none twice; none of a grid."""
+    """Return the different cells of a study; a grid has none."""
     varying = {path for path, values in study.axes.items() if len(values) > 1}
     cells = (_cell(study, assignment, varying) for assignment in searched_assignments(study))
     return tuple({cell.id: cell for cell in cells}.values())
 
 
 def typical_trial(study: Study, cell: Cell) -> Trial:
-    """The trial in the middle of every domain: what a point is likely to cost."""
+    """Return the trial in the middle of every domain, whose cost is typical."""
     point: dict[FieldPath, Value] = {}
     for domain in in_order(study):
         if is_active(study, cell, domain, point):
@@ -50,15 +47,15 @@ def typical_trial(study: Study, cell: Cell) -> Trial:
 
 
 def in_order(study: Study) -> list[Domain]:
-    """Domains, choices first, since they decide which others matter."""
+    """Return the domains, choices first, since they decide which others matter."""
     return sorted(study.domains.values(), key=lambda domain: domain.kind != "choice")
 
 
 def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
-    """The trial of one point of a search.
+    """Return the trial of one point of a search.
 
     Raises:
-        ValueError: the point's values do not go together.
+        ValueError: if the values of the point are an impossible combination.
     """
     config = configure_point(study, cell.assignment, point)
     objective = config.fit.objective.name
@@ -72,12 +69,12 @@ def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
 
 
 def is_active(study: Study, cell: Cell, domain: Domain, point: Point) -> bool:
-    """Whether a domain matters to a point whose values so far are these."""
+    """Return True if a domain matters to a point with these values so far."""
     return _matters_to(study, cell.assignment, domain, point)
 
 
 def _may_matter(study: Study, assignment: Assignment, domain: Domain) -> bool:
-    """Whether a domain matters to any point of a combination of the axes."""
+    """Return True if a domain matters to some point of a combination of the axes."""
     choices = {d.path: d.choices for d in study.domains.values() if d.kind == "choice"}
     points = itertools.product(*choices.values())
     return any(
@@ -87,10 +84,9 @@ def _may_matter(study: Study, assignment: Assignment, domain: Domain) -> bool:
 
 
 def _matters_to(study: Study, assignment: Assignment, domain: Domain, point: Point) -> bool:
-    wanted = domain.when or {}
     probes = {path: domain.probes[0] for path, domain in study.domains.items()}
     config = configure_point(study, assignment, {**probes, **point})
-    for name, values in wanted.items():
+    for name, values in (domain.when or {}).items():
         if value_at(config, tuple(name.split("."))) not in values:
             return False
     return matters(domain.path, irrelevant_fields(config, config.fit.objective.name))
@@ -98,7 +94,7 @@ def _matters_to(study: Study, assignment: Assignment, domain: Domain, point: Poi
 
 def _cell(study: Study, assignment: Assignment, varying: Collection[str]) -> Cell:
     search = assignment.config.search
-    assert isinstance(search, OptunaSearch)  # a rule of the study file: domains need a search
+    assert isinstance(search, OptunaSearch)  # domains need a search, as the study file is checked
     objective = assignment.config.fit.objective.name
     is_fixed = OBJECTIVE not in study.domains
     irrelevant = irrelevant_fields(assignment.config, objective) if is_fixed else set()
@@ -108,9 +104,9 @@ def _cell(study: Study, assignment: Assignment, varying: Collection[str]) -> Cel
         if path in varying and matters(tuple(path.split(".")), irrelevant)
     }
     if not any(_may_matter(study, assignment, domain) for domain in study.domains.values()):
-        search = search.model_copy(update={"num_trials": 1})  # there is one point only
+        search = search.model_copy(update={"num_trials": 1})  # all points are the same
     label = label_of(objective if is_fixed else "search", axes)
     defining = [relevant_config(assignment.config, objective), str(sorted(study.domains.items()))]
     digest = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:8]
-    word = re.sub(r"[^A-Za-z0-9]+", "_", label)[:40]
-    return Cell(id=f"{word}-{digest}", label=label, assignment=assignment, search=search)
+    name = re.sub(r"[^A-Za-z0-9]+", "_", label)[:40]
+    return Cell(id=f"{name}-{digest}", label=label, assignment=assignment, search=search)

@@ -1,9 +1,9 @@
-"""How long a plan will take and how much it will store: a transparent estimate, not a measurement.
+"""Estimate of the time and the disk space that a plan needs.
 
 Work is counted in floating-point operations of matrix products, plus an overhead for every small
 tensor operation; both are turned into seconds by the constants below. One discriminator of width h
-and depth L on d-dimensional data costs M = (d + 3) h + (L - 1) h^2 + h multiply-adds a point (its
-input is x and three features of sigma). Knows the plan; not torch, not Ray.
+and depth L on d-dimensional data costs M = (d + 3) h + (L - 1) h^2 + h multiply-adds per point
+(its input is x and three features of sigma).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dgray.plan.plan import Plan, Setting, Trial, counts_of
 from dgray.plan.shared_keys import generated_key
 
 # Speed of one CPU thread.
-FLOPS = 16e9  # float32 matrix products, small ones
-BATCHED_FLOPS = 40e9  # those of all directions of a divergence at once
-SECONDS_PER_OPERATION = 12e-6  # any small tensor operation
-SECONDS_PER_DRAW = 1.3e-3  # an epoch's named generators and samples, of one replicate
+FLOPS = 16e9  # small float32 matrix products
+BATCHED_FLOPS = 40e9  # products of all directions of a divergence at once
+SECONDS_PER_OPERATION = 12e-6  # of any small tensor operation
+SECONDS_PER_DRAW = 1.3e-3  # generators and samples of one epoch of one replicate
 
 # Of one GPU. Kim et al. 2023, Table 6: 50,000 images of EDM's CIFAR-10 network, 35 calls each, in
-# about an hour on an A100; at 21 GFLOP a call that is 1e13 a second. Never measured here.
+# about an hour on an A100; at 21 GFLOP a call that is 1e13 a second. Not measured with dgray.
 GPU_FLOPS = 1e13
 
 # Small tensor operations of one step or call.
@@ -40,24 +40,24 @@ KL_FLOPS = 12  # the gradient in x, and backward through it
 GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
 LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
 
-MLP_VALUES = 64  # of an image: beyond, a trained base is a U-Net and divergences are estimated
-UNET_MACS = 400  # of dgray's U-Net, per squared channel, block and pixel
-CONV_MACS = 15  # of a convolutional discriminator, likewise
-CONV_WEIGHTS = 250  # of one, per squared channel and block: 130 on a trunk's maps, 380 at 64 x 64
-EDM_MACS = 3.4e6  # of EDM's networks, per value of an image (10.5 G at 32 x 32 x 3)
+MLP_VALUES = 64  # images of more values have a U-Net as base and estimated divergences
+UNET_MACS = 400  # of the U-Net of dgray, per squared channel, block and pixel
+CONV_MACS = 15  # of a convolutional discriminator, per squared channel, block and pixel
+CONV_WEIGHTS = 250  # of one, per squared channel and block: 130 on a trunk, 380 at 64 x 64
+EDM_MACS = 3.4e6  # of the networks of EDM, per value of an image (10.5 G at 32 x 32 x 3)
 BACKWARD = 2  # a backward pass costs this many forward passes
 BACKWARD_OPERATIONS = 15  # small tensor operations of one
 
 SIGMA_FEATURES = 3
 MIXTURE_FLOPS = 600  # one exact denoiser call, per point and dimension
-LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE's field for one log-density
-LIKELIHOOD_TOLERANCE = 1e-4  # at which it takes as many; the method has order 5
+LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE for one log-density
+LIKELIHOOD_TOLERANCE = 1e-4  # tolerance of LIKELIHOOD_CALLS; the method has order 5
 
 # Fixed seconds.
 START_SECONDS = 10.0  # imports, Ray
 TRIAL_SECONDS = 3.0  # a worker process: imports, data
 REPORT_SECONDS = 15.0  # figures in three formats, the page
-CHECKPOINT_REPORT_SECONDS = 0.15  # its event files, with a picture of every sample cloud
+CHECKPOINT_REPORT_SECONDS = 0.15  # event files, with a picture of every sample cloud
 
 # Shapes of samples that are known only when the data are read.
 ASSUMED_SHAPES = {"points": (2,), "images": (3, 32, 32)}
@@ -73,7 +73,7 @@ SHOWN_IMAGES = 64  # of a setting
 
 @dataclass(frozen=True, kw_only=True)
 class SearchEstimate:
-    """What the search of one cell needs, if no trial of it is stopped early."""
+    """Needs of the search of one cell, if no trial of it is stopped early."""
 
     label: str
     trial: Trial  # in the middle of every domain
@@ -83,7 +83,7 @@ class SearchEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run of the plan needs."""
+    """Needs of a run of the plan."""
 
     trial_seconds: tuple[float, ...]  # in the order of plan.trials
     searches: tuple[SearchEstimate, ...]
@@ -95,7 +95,7 @@ class Estimate:
 
 
 def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> Estimate:
-    """Time and disk for a run with this many CPUs and GPUs."""
+    """Estimate time and disk space of a run with this many CPUs and GPUs."""
     fixed = tuple(trial_seconds(trial) for trial in plan.trials)
     searches = tuple(_search_estimates(plan))
     parallel = parallel_trials(plan, searches, cpus=cpus, gpus=gpus)
@@ -129,7 +129,7 @@ def _search_estimates(plan: Plan) -> Iterator[SearchEstimate]:
 def _trials_seconds(
     plan: Plan, fixed: tuple[float, ...], seconds: tuple[float, ...], parallel: int
 ) -> float:
-    """From the first trial to the end of the last; searches end with their time, if limited."""
+    """Return the seconds from the first trial to the end of the last, within time budgets."""
     whole = _makespan(seconds, parallel)
     search = plan.trials[0].config.search
     if search.method == "grid" or search.time_budget is None:
@@ -141,12 +141,12 @@ def _trials_seconds(
 def parallel_trials(
     plan: Plan, searches: Sequence[SearchEstimate], *, cpus: int, gpus: int = 0
 ) -> int:
-    """Trials that run at the same time; at least 1, since a cluster may have more to offer."""
+    """Return the number of trials that run at a time, at least 1: a cluster can have more CPUs."""
     resources = plan.trials[0].config.resources
     number = sum([search.num_trials or math.inf for search in searches], float(len(plan.trials)))
     limits = [number, cpus // resources.cpus_per_trial]
     if resources.gpus_per_trial > 0:
-        # Ray gives whole GPUs, or a fraction of one: what is left of each is of no use.
+        # Ray assigns whole GPUs, or fractions of one; the remainder of each is unused.
         limits.append(
             gpus * math.floor(1 / resources.gpus_per_trial)
             if resources.gpus_per_trial < 1
@@ -158,14 +158,14 @@ def parallel_trials(
 
 
 def trial_seconds(trial: Trial) -> float:
-    """Seconds of one trial on the CPUs it asks for."""
+    """Return the seconds of one trial on the CPUs that it requests."""
     evaluation = sum(_evaluation_work(trial)) * len(trial.epochs) * trial.replicates
     fit = _fit_work(trial) if trial.is_trained else 0.0
     return TRIAL_SECONDS + fit + evaluation
 
 
 def artifact_seconds(plan: Plan) -> float:
-    """Seconds before the trials start: fitting trained bases, and drawing their samples."""
+    """Return the seconds before the trials: fitting bases and drawing their samples."""
     bases = {
         generated_key(trial.config): trial
         for trial in plan.trials
@@ -175,7 +175,7 @@ def artifact_seconds(plan: Plan) -> float:
 
 
 def report_seconds(plan: Plan, points: Sequence[Trial] = ()) -> float:
-    """Seconds after the last trial: the report; ``points``: trials of searches."""
+    """Return the seconds of the report after the last trial; ``points``: trials of searches."""
     checkpoints = counts_of((*plan.trials, *points)).checkpoints
     return REPORT_SECONDS + CHECKPOINT_REPORT_SECONDS * checkpoints
 
@@ -195,7 +195,7 @@ def _base_work(trial: Trial) -> float:
 
 
 def _macs(dimension: int, width: int, depth: int) -> int:
-    """Multiply-adds of one point through an MLP with one output."""
+    """Return the multiply-adds of one point through an MLP with one output."""
     return (dimension + SIGMA_FEATURES) * width + (depth - 1) * width**2 + width
 
 
@@ -237,7 +237,7 @@ def _dimension(trial: Trial) -> int:
 
 
 def _base_flops(trial: Trial) -> int:
-    """One call of the unguided denoiser at one point; controls call the exact mixtures as well."""
+    """Return the operations of the unguided denoiser at one point."""
     base, dimension = trial.config.base, _dimension(trial)
     is_image = trial.config.data.sample_kind == "images"
     if isinstance(base, TrainedBase):
@@ -250,7 +250,7 @@ def _base_flops(trial: Trial) -> int:
 
 
 def _fit_work(trial: Trial) -> float:
-    """Seconds of training all replicates as one ensemble, to the last checkpoint."""
+    """Return the seconds of training all replicates to the last checkpoint."""
     config, fit = trial.config, trial.config.fit
     batch = min(fit.batch_size, config.data.num_real)
     steps = math.ceil(config.data.num_real / batch) * trial.epochs[-1]
@@ -271,7 +271,7 @@ def _fit_work(trial: Trial) -> float:
 
 
 def _evaluation_work(trial: Trial) -> Iterator[float]:
-    """Seconds of each metric, for one replicate at one checkpoint."""
+    """Yield the seconds of each metric, for one replicate at one checkpoint."""
     config, evaluate = trial.config, trial.config.evaluate
     threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
     dimension, base = _dimension(trial), _base_flops(trial)
@@ -302,7 +302,7 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
 
 
 def _likelihood_calls(trial: Trial) -> float:
-    """Evaluations of the field for one log-density at the study's tolerance."""
+    """Return the evaluations of the ODE for one log-density at the tolerance of the study."""
     ratio: float = trial.config.evaluate.tolerance / LIKELIHOOD_TOLERANCE
     return LIKELIHOOD_CALLS * math.exp(-math.log(ratio) / 5)
 
@@ -315,7 +315,7 @@ def _sampler_calls(trial: Trial, setting: Setting) -> int:
 
 
 def _makespan(seconds: tuple[float, ...], parallel: int) -> float:
-    """When the last trial ends, each starting in order on the first free slot."""
+    """Return when the last trial ends if each starts in order on the first free slot."""
     ends = [0.0] * parallel
     for duration in seconds:
         heapq.heapreplace(ends, ends[0] + duration)

@@ -1,7 +1,7 @@
-"""The plan of a study: axes -> trials x checkpoints x evaluations. Knows config; no torch or Ray.
+"""The plan of a study: its trials, their identifiers and the settings that they are evaluated at.
 
-A trial is one training configuration. What does not change a trial's rows (see
-``dgray.config.reading.relevance``) is not in its id, so nothing is trained twice.
+A trial is one training configuration. Its id is a hash of the fields that can change its rows
+(``dgray.config.reading.relevance``), so that nothing is trained twice.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_
 from dgray.config.study import Evaluate, StudyConfig
 from dgray.errors import StudyError
 
-MAX_DIGITS = 8  # of a number in a label; searched ones have sixteen
+MAX_DIGITS = 8  # of a number in a label; numbers of a search have sixteen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One cell of the evaluation axes."""
+    """One combination of the evaluation axes."""
 
     guidance_weight: float | None  # None: calibrated
     sampler: str
     num_steps: int
-    interval: tuple[float, float] | None  # guidance acts at these sigma only; None: everywhere
+    interval: tuple[float, float] | None  # range of sigma in which guidance acts; None: everywhere
     guided_stage: str
 
     @property
@@ -71,26 +71,26 @@ def _number(value: Any) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One training configuration (or the base, or a control) and what is evaluated of it."""
+    """One training configuration, or the base, or a control, with its checkpoints and settings."""
 
-    id: str  # objective and hash of what matters to its rows; stable across runs
+    id: str  # objective and hash of the fields that matter to its rows
     label: str  # "cross_entropy, width 64, num_real 100"
     objective: str  # "base" or fit.objective
-    axes: Mapping[str, Any]  # training axes that vary and matter to it: dotted path -> value
+    axes: Mapping[str, Any]  # training axes that vary and matter: dotted path -> value
     config: StudyConfig
     epochs: tuple[int, ...]  # checkpoints; (0,) for base and controls
     replicates: int  # 1 for base and controls
-    settings: tuple[Setting, ...]  # what every (replicate, checkpoint) is evaluated at
+    settings: tuple[Setting, ...]  # of every (replicate, checkpoint)
 
     @property
     def is_trained(self) -> bool:
-        """Whether a discriminator is trained; base and controls have none."""
+        """Whether a discriminator is trained; that of base and controls is not."""
         return self.objective != BASE and self.config.fit.objective.spec.is_trained
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How much there is to do."""
+    """Amount of work of some trials."""
 
     trials: int
     trainings: int  # discriminators trained: trials x replicates
@@ -101,19 +101,19 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything a run of the study does, in order."""
+    """Trials of a study, in the order in which they are run."""
 
     study: Study
     trials: tuple[Trial, ...]  # base, controls, then trained; no id twice, none of a search
 
     @property
     def counts(self) -> Counts:
-        """Totals over the trials."""
+        """Totals over its trials."""
         return counts_of(self.trials)
 
 
 def counts_of(trials: Sequence[Trial]) -> Counts:
-    """Totals over some trials."""
+    """Return the totals over some trials."""
     cells = [(len(t.epochs) * len(t.settings), t.replicates) for t in trials]
     return Counts(
         trials=len(trials),
@@ -125,7 +125,11 @@ def counts_of(trials: Sequence[Trial]) -> Counts:
 
 
 def make_plan(study: Study) -> Plan:
-    """The trials of a study."""
+    """Return the plan of a study.
+
+    Raises:
+        StudyError: if two trials have the same id by accident.
+    """
     varying = {path: values for path, values in study.axes.items() if len(values) > 1}
     identities: dict[str, str] = {}
     by_id: dict[str, Trial] = {}
@@ -143,7 +147,7 @@ def make_plan(study: Study) -> Plan:
 
 
 def searched_assignments(study: Study) -> list[Assignment]:
-    """Combinations of the axes that have a search (``dgray.plan.cells``): those that train."""
+    """Return the combinations of the axes that have a search: those that train."""
     if not study.domains:
         return []
     searched = ("fit", "objective") in study.domains
@@ -155,7 +159,7 @@ def searched_assignments(study: Study) -> list[Assignment]:
 
 
 def _ordered(study: Study) -> Iterator[tuple[str, Assignment]]:
-    """Base trials of every combination, then controls, then trained."""
+    """Yield base trials of every combination, then controls, then trained ones."""
     yield from ((BASE, assignment) for assignment in study.configs)
     searched = searched_assignments(study)
     for is_trained in (False, True):
@@ -168,7 +172,7 @@ def _ordered(study: Study) -> Iterator[tuple[str, Assignment]]:
 def build_trial(
     objective: str, axes: Mapping[str, Any], config: StudyConfig, identity: str
 ) -> Trial:
-    """A trial with its checkpoints and settings; ``identity``: all that matters to its rows."""
+    """Return a trial with its checkpoints and settings; ``identity``: the text that is hashed."""
     is_trained = objective != BASE and config.fit.objective.spec.is_trained
     evaluate = config.evaluate
     return Trial(
@@ -186,7 +190,7 @@ def build_trial(
 def _axes_of(
     assignment: Assignment, objective: str, varying: Mapping[str, object]
 ) -> dict[str, Any]:
-    """The values on the axes that vary in the study and matter to this trial."""
+    """Return the values on the axes that vary in the study and matter to this trial."""
     irrelevant = irrelevant_fields(assignment.config, objective)
     return {
         path: value
@@ -196,21 +200,21 @@ def _axes_of(
 
 
 def label_of(objective: str, axes: Mapping[str, Any]) -> str:
-    """A trial in words: objective and other axes, by the last part of a path if it is unique."""
+    """Return the label of a trial: objective and axes, by the last part of a path if unique."""
     names = [path.rpartition(".")[2] for path in axes]
-    words = [objective]
+    parts = [objective]
     for path, value in axes.items():
         name = path.rpartition(".")[2]
         text = list(value) if isinstance(value, tuple) else value
         if isinstance(value, float) and len(str(value)) > MAX_DIGITS:
             text = f"{value:.4g}"
         if path != "fit.objective":
-            words.append(f"{name if names.count(name) == 1 else path} {text}")
-    return ", ".join(words)
+            parts.append(f"{name if names.count(name) == 1 else path} {text}")
+    return ", ".join(parts)
 
 
 def _base_settings(evaluate: Evaluate) -> tuple[Setting, ...]:
-    """The unguided model under every sampler."""
+    """Return the settings of the unguided model: every sampler."""
     return tuple(
         Setting(
             guidance_weight=0.0,
@@ -224,7 +228,7 @@ def _base_settings(evaluate: Evaluate) -> tuple[Setting, ...]:
 
 
 def _settings(evaluate: Evaluate) -> tuple[Setting, ...]:
-    """Every combination of the evaluation axes that differs in meaning; weights vary fastest.
+    """Return the combinations of the evaluation axes that differ; weights vary fastest.
 
     Weight 0 is left out: that is the base trial.
     """

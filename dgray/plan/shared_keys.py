@@ -1,4 +1,4 @@
-"""Names of what trials share: a role and a hash of the part of the study that defines it."""
+"""Keys of shared artifacts: a role and a hash of the fields of the study that define it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dgray.config.study import StudyConfig
 
 
 def images_key(config: StudyConfig) -> str:
-    """The images of a study with their splits."""
+    """Return the key of the images of a study with their splits."""
     sizes = {"replicates": config.replicates, "num_base": getattr(config.base, "num_real", 0)}
     return _key("images", {"seed": config.seed, "data": config.data.model_dump(), **sizes})
 
 
 def base_key(config: StudyConfig) -> str:
-    """Weights of a base that is a network."""
+    """Return the key of the weights of a base that is a network."""
     return _key("base", _defining(config))
 
 
 def generated_key(config: StudyConfig) -> str:
-    """The samples that a trained base generates for training, validation and held-out splits."""
+    """Return the key of the samples of a network base, for all splits."""
     sizes = {
         "replicates": config.replicates,
         "num_generated": config.base.num_generated,
@@ -34,28 +34,28 @@ def generated_key(config: StudyConfig) -> str:
 
 
 def cnn_key(config: StudyConfig) -> str:
-    """The classifier whose features images are compared in."""
+    """Return the key of the classifier in whose features images are compared."""
     return _key("cnn", _pool(config))
 
 
 def features_key(config: StudyConfig) -> str:
-    """Features of held-out and training images."""
-    how = config.evaluate.model_dump(include={"features", "inception_weights", "batch_size"})
-    return _key("features", {**_pool(config), **how})
+    """Return the key of the features of held-out and training images."""
+    extractor = config.evaluate.model_dump(include={"features", "inception_weights", "batch_size"})
+    return _key("features", {**_pool(config), **extractor})
 
 
 def inception_key(config: StudyConfig) -> str:
-    """The file of Inception's weights, as it was found at first use."""
+    """Return the key of the file of Inception weights, as read at first use."""
     return _key("inception", config.evaluate.model_dump(include={"features", "inception_weights"}))
 
 
 def statistics_key(config: StudyConfig) -> str:
-    """The file of mean and covariance that ``evaluate.reference`` names."""
+    """Return the key of the file of mean and covariance that ``evaluate.reference`` names."""
     return _key("statistics", config.evaluate.model_dump(include={"reference"}))
 
 
 def likelihood_key(config: StudyConfig, split: str = "held_out") -> str:
-    """Log-densities of the unguided base at points of a split."""
+    """Return the key of the log-densities of the unguided base at points of a split."""
     fields = {"num_points", "tolerance", "max_steps"}
     settings = config.evaluate.model_dump(include=fields)
     held_out = {"num_held_out": config.data.num_held_out}
@@ -65,12 +65,12 @@ def likelihood_key(config: StudyConfig, split: str = "held_out") -> str:
 
 
 def _pool(config: StudyConfig) -> dict[str, Any]:
-    """What determines which images are held out, and which are not; no training split does."""
+    """Return the fields that determine which images are held out; training splits do not."""
     return {"seed": config.seed, "data": config.data.model_dump(exclude={"num_real"})}
 
 
 def _defining(config: StudyConfig) -> dict[str, Any]:
-    """What determines the base denoiser."""
+    """Return the fields that determine the base denoiser."""
     sizes = {"num_real", "num_validation", "num_held_out"}
     return {
         "seed": config.seed,

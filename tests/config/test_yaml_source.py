@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dgray.config.reading.document import read_document
 from dgray.config.reading.load import load_study
-from dgray.config.reading.yaml_source import read_document
 from dgray.errors import StudyError
 from tests.config.conftest import Refuse
 

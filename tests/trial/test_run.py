@@ -106,10 +106,10 @@ def test_the_oracle_has_no_kl_left_in_any_lens(tmp_path: Path) -> None:
     assert abs(by_sampler["ode"]["kl"]) <= 3e-3
     assert abs(by_sampler["ode"]["path_kl"]) <= 1e-3
     sde = by_sampler["sde"]
-    assert sde.kl_sde is not None
-    assert sde.kl_sde_se is not None
-    assert abs(sde.kl_sde - sde.kl_sde_floor) < 5 * sde.kl_sde_se
-    assert sde.cross_entropy_gap == 0
+    assert sde["kl_sde"] is not None
+    assert sde["kl_sde_se"] is not None
+    assert abs(sde["kl_sde"] - sde["kl_sde_floor"]) < 5 * sde["kl_sde_se"]
+    assert sde["cross_entropy_gap"] == 0
 
 
 def test_every_cell_has_a_row_and_only_the_metrics_it_can_give(kl_rows: list[Row]) -> None:

@@ -1,4 +1,4 @@
-"""Training axes: a list where the models expect a scalar. Finding, checking and resolving them."""
+"""Training axes: lists where the models expect a single value."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from dgray.config.reading.document import Document
 from dgray.config.reading.problem import FieldPath, Problem, dotted
 from dgray.config.reading.schema import NEVER_AXES, list_depth, takes_axis, value_depth, walk
-from dgray.config.reading.yaml_source import Document
 
 Axes = Mapping[FieldPath, list[Any]]
 EVALUATION_AXES = (
@@ -22,7 +22,7 @@ EVALUATION_AXES = (
 
 
 def find_axes(values: dict[str, Any]) -> dict[FieldPath, list[Any]]:
-    """Every training axis with its values, in the order of the models."""
+    """Return the training axes with their values, in the order of the models."""
     return {
         path: value
         for path, field, value in walk(values)
@@ -34,7 +34,7 @@ def find_axes(values: dict[str, Any]) -> dict[FieldPath, list[Any]]:
 
 
 def all_axes(values: dict[str, Any]) -> dict[FieldPath, list[Any]]:
-    """Every axis that is written as a list, of training and of evaluation."""
+    """Return the axes that are written as lists, of training and of evaluation."""
     return find_axes(values) | {
         path: value
         for path, _, value in walk(values)
@@ -43,7 +43,7 @@ def all_axes(values: dict[str, Any]) -> dict[FieldPath, list[Any]]:
 
 
 def axis_problems(document: Document) -> Iterator[Problem]:
-    """Axes that are empty or repeat a value."""
+    """Yield the axes that are empty or repeat a value."""
     for path, values in all_axes(document.values).items():
         if not values:
             rule = "an axis must have at least one value, but got []"
@@ -53,9 +53,9 @@ def axis_problems(document: Document) -> Iterator[Problem]:
             number_seen = len(seen)
             seen.add(_hashable(value))
             if len(seen) == number_seen:
-                at = (*path, index)
+                item = (*path, index)
                 rule = f"an axis must not repeat a value, but got {value!r} twice"
-                yield Problem(document.place(at), dotted(at), rule)
+                yield Problem(document.place(item), dotted(item), rule)
 
 
 def _hashable(value: object) -> object:
@@ -65,27 +65,27 @@ def _hashable(value: object) -> object:
 
 
 def number_of_trials(axes: Axes) -> int:
-    """Combinations of the axes."""
+    """Return the number of combinations of the axes."""
     return math.prod(len(values) for values in axes.values())
 
 
 def assignments(axes: Axes) -> Iterator[dict[FieldPath, int]]:
-    """Every combination, as the index taken on each axis; the last axis varies fastest."""
+    """Yield every combination as an index on each axis; the last axis varies fastest."""
     for indices in itertools.product(*(range(len(values)) for values in axes.values())):
         yield dict(zip(axes, indices, strict=True))
 
 
 def probed(axes: Axes, domains: Collection[FieldPath]) -> Iterator[dict[FieldPath, int]]:
-    """Every combination of the axes proper, each with every value of a domain once."""
-    proper = {path: values for path, values in axes.items() if path not in domains}
+    """Yield combinations of the axes, each with every probe of a domain once."""
+    fixed = {path: values for path, values in axes.items() if path not in domains}
     searched = {path: values for path, values in axes.items() if path in domains}
-    for taken in assignments(proper):
+    for taken in assignments(fixed):
         for probe in one_at_a_time(searched):
             yield taken | probe
 
 
 def one_at_a_time(axes: Axes) -> Iterator[dict[FieldPath, int]]:
-    """The first combination, and those that differ from it on one axis: every value once."""
+    """Yield the first combination and those that differ from it on one axis."""
     first = dict.fromkeys(axes, 0)
     yield first
     for path, values in axes.items():
@@ -96,7 +96,7 @@ def one_at_a_time(axes: Axes) -> Iterator[dict[FieldPath, int]]:
 def resolve(
     values: dict[str, Any], assignment: Mapping[FieldPath, int], prefix: FieldPath = ()
 ) -> dict[str, Any]:
-    """The study with every axis replaced by the value that ``assignment`` takes on it."""
+    """Return the study with every axis replaced by its value in ``assignment``."""
     resolved = {}
     for name, value in values.items():
         path = (*prefix, name)
@@ -107,7 +107,7 @@ def resolve(
 
 
 def section_at(values: dict[str, Any], path: FieldPath) -> Any:
-    """The mapping or list that holds the last part of ``path``."""
+    """Return the mapping or list that holds the last part of ``path``."""
     section: Any = values
     for part in path[:-1]:
         section = section[part]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from dgray.catalogue import METRICS
+from dgray.config.reading.document import Document
 from dgray.config.reading.domains import Domain, Value
 from dgray.config.reading.problem import FieldPath, Finding, Problem, dotted
 from dgray.config.reading.schema import all_fields, nearest
-from dgray.config.reading.yaml_source import Document
 from dgray.config.search import COSTS, SEARCHABLE, OptunaSearch, measured_by
 from dgray.config.study import StudyConfig
 
@@ -78,19 +78,19 @@ def _one_setting(search: OptunaSearch) -> Iterator[Finding]:
 def unknown_conditions(
     document: Document, domains: Mapping[FieldPath, Domain]
 ) -> Iterator[Problem]:
-    """Conditions on fields that there are not."""
-    known = set(all_fields())
+    """Yield conditions on fields that do not exist."""
+    names = set(all_fields())
     for path, domain in domains.items():
         for name in domain.when or ():
-            if name not in known:
-                near = nearest(name, known)
+            if name not in names:
+                near = nearest(name, names)
                 hint = f"; did you mean {near!r}?" if near else ""
                 rule = f"when: there is no field {name!r}{hint}"
                 yield Problem(document.place(path), dotted(path), rule)
 
 
 def _may_be(value: Value, domain: Domain | None, values: Collection[object]) -> bool:
-    """Whether a field, perhaps a domain itself, may have a value."""
+    """Return True if a field, which may be a domain itself, can have a value."""
     if domain is None or domain.kind == "choice":
         return value in values
     return isinstance(value, int) and domain.low <= value <= domain.high
@@ -101,16 +101,16 @@ def impossible_conditions(
     domains: Mapping[FieldPath, Domain],
     values_of: Mapping[str, Collection[object]],
 ) -> Iterator[Problem]:
-    """Conditions that no trial meets; ``values_of``: what each of their fields may be."""
+    """Yield conditions that no trial meets; ``values_of``: the possible values of their fields."""
     for path, domain in domains.items():
-        for name, wanted in (domain.when or {}).items():
+        for name, values in (domain.when or {}).items():
             on = domains.get(tuple(name.split(".")))
             if on is not None and on.kind in ("uniform", "log_uniform"):
                 rule = f"when: {name} must have single values, but it is {on}"
-            elif not any(_may_be(value, on, values_of[name]) for value in wanted):
+            elif not any(_may_be(value, on, values_of[name]) for value in values):
                 theirs = str(on) if on is not None else ", ".join(map(str, values_of[name]))
                 rule = (
-                    f"when: {name} is never {' or '.join(map(str, wanted))}, but {theirs}, so "
+                    f"when: {name} is never {' or '.join(map(str, values))}, but {theirs}, so "
                     "this would never be searched; correct it, or remove the domain"
                 )
             else:

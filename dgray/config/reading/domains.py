@@ -1,11 +1,9 @@
-"""Domains: fields of a study that a search varies. Finding them, and what is drawn from them.
+"""Domains: ranges and choices of the fields that a search varies.
 
-    fit.learning_rate: {log_uniform: [1e-5, 1e-2]}
-    discriminator.width: {int: [8, 128], log: true}
-    fit.gamma: {uniform: [0, 2], when: {fit.objective: mixed}}
-    fit.objective: {choice: [kl, mixed]}
-
-Knows the values of a study as they were read; neither models nor Optuna.
+fit.learning_rate: {log_uniform: [1e-5, 1e-2]}
+discriminator.width: {int: [8, 128], log: true}
+fit.gamma: {uniform: [0, 2], when: {fit.objective: mixed}}
+fit.objective: {choice: [kl, mixed]}
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dgray.config.reading.document import Document
 from dgray.config.reading.problem import FieldPath, Problem, dotted
-from dgray.config.reading.yaml_source import Document
 
 KINDS = ("log_uniform", "uniform", "int", "choice")
 SECTIONS = ("discriminator", "fit", "evaluate")  # where a search may vary fields
@@ -27,17 +25,17 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Domain:
-    """What one field may be.
+    """Possible values of one field.
 
     Attributes:
         path: of the field.
-        kind: how values are drawn.
-        low: of numbers, the least value.
-        high: of numbers, the greatest.
-        choices: of ``choice``.
-        is_log: numbers are drawn uniformly in their logarithm.
-        step: numbers are low, low + step, ...; None: all between.
-        when: fields with the values that they must have for this one to matter.
+        kind: ``uniform``, ``log_uniform``, ``int`` or ``choice``.
+        low: least number.
+        high: greatest number.
+        choices: values of a ``choice``.
+        is_log: whether numbers are drawn uniformly in their logarithm.
+        step: numbers are low, low + step, ...; None: any between low and high.
+        when: other fields, each with the values for which this one matters.
     """
 
     path: FieldPath
@@ -51,12 +49,12 @@ class Domain:
 
     @property
     def name(self) -> str:
-        """The dotted path."""
+        """Dotted path of the field."""
         return dotted(self.path)
 
     @property
     def probes(self) -> tuple[Value, ...]:
-        """Values that stand for all others when a study is checked: the ends, or every choice."""
+        """Values at which the study is checked: both ends, or every choice."""
         if self.kind == "choice":
             return self.choices
         low, high = (int(v) if self.kind == "int" else v for v in (self.low, self.high))
@@ -75,7 +73,7 @@ class Domain:
 
     @property
     def middle(self) -> Value:
-        """A value that stands for all others when a cost is estimated."""
+        """Value at which costs are estimated."""
         if self.kind == "choice":
             return self.choices[len(self.choices) // 2]
         centre = math.sqrt(self.low * self.high) if self.is_log else (self.low + self.high) / 2
@@ -85,29 +83,31 @@ class Domain:
 
 
 def is_domain(value: object) -> bool:
-    """Whether a value is meant as a domain."""
+    """Return True if a value is meant as a domain."""
     return isinstance(value, dict) and any(kind in value for kind in KINDS)
 
 
 def take_domains(document: Document) -> tuple[Document, dict[FieldPath, Domain], list[Problem]]:
-    """The study with every domain replaced by the list of its probes, and the domains."""
+    """Return the study with each domain replaced by its probes, the domains, and problems."""
     domains: dict[FieldPath, Domain] = {}
     problems: list[Problem] = []
     places = dict(document.places)
 
     def is_sound(value: Any, path: FieldPath) -> bool:
-        """Whether it is no broken domain; of those the study is checked with the default."""
+        """Return False for a broken domain; the field then has its default."""
         rule = _broken(value, path) if is_domain(value) else _misspelt(value)
         if rule is not None:
             problems.append(Problem(document.place(path), dotted(path), rule))
         return rule is None
 
     def replaced(value: Any, path: FieldPath) -> Any:
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or (path and path[-1] == "arguments"):
             return value
         if not is_domain(value):
             items = {(*path, name): item for name, item in value.items()}
-            return {at[-1]: replaced(item, at) for at, item in items.items() if is_sound(item, at)}
+            return {
+                key[-1]: replaced(item, key) for key, item in items.items() if is_sound(item, key)
+            }
         domains[path] = domain = _domain(value, path)
         for index in range(len(domain.probes)):
             places[*path, index] = document.place(path)
@@ -118,60 +118,57 @@ def take_domains(document: Document) -> tuple[Document, dict[FieldPath, Domain],
 
 
 def _misspelt(value: Any) -> str | None:
-    """That a kind of domain was meant, if one was."""
+    """Return the problem of a domain whose kind is misspelt, if it is one."""
     if not isinstance(value, dict) or not value:
         return None
-    word, given = next(iter(value.items()))
+    word, values = next(iter(value.items()))
     near = difflib.get_close_matches(str(word), KINDS, n=1, cutoff=0.8)
-    if not near or not isinstance(given, list):
+    if not near or not isinstance(values, list):
         return None
     return f"unknown kind of domain {word!r}; did you mean {near[0]!r}?"
 
 
 def _broken(value: dict[str, Any], path: FieldPath) -> str | None:
-    """What is wrong with a domain."""
+    """Return the problem of a domain, if it has one."""
     kinds = [kind for kind in KINDS if kind in value]
     if len(kinds) > 1:
         return f"a domain has one kind, but got {' and '.join(kinds)}"
     if path[0] not in SECTIONS:
         return (
-            f"a search varies fields of {', '.join(SECTIONS)}; of '{path[0]}' it may not, since "
-            "its points would be problems of their own; make it a list, an axis"
+            f"a search varies fields of {', '.join(SECTIONS)}, but got one of '{path[0]}', whose "
+            "values define different problems; make it a list, an axis"
         )
     if path[0] == "evaluate" and path[1:] != ("guidance_weight",):
         return (
-            "of 'evaluate' a search varies guidance_weight alone: by the others its points and "
-            "the base would be measured in different ways; make it a list"
+            "of 'evaluate' a search varies guidance_weight alone, because the others change how "
+            "points and the base are measured; make it a list"
         )
     (kind,) = kinds
-    known = {kind, "when", *_OPTIONS[kind]}
-    if unknown := [name for name in value if name not in known]:
-        return f"unknown option {unknown[0]!r} of {kind}; there are {', '.join(sorted(known))}"
+    options = {kind, "when", *_OPTIONS[kind]}
+    if unknown := [name for name in value if name not in options]:
+        return f"unknown option {unknown[0]!r} of {kind}; choose from {', '.join(sorted(options))}"
     return _broken_values(kind, value)
 
 
 def _broken_values(kind: str, value: dict[str, Any]) -> str | None:
-    given = value[kind]
+    values = value[kind]
     when = value.get("when")
     if when is not None and not isinstance(when, dict):
         return f"when must be fields with values, like {{fit.objective: mixed}}, but got {when!r}"
     if kind == "choice":
-        if not isinstance(given, list) or not given:
-            return f"choice must be a list of values, but got {given!r}"
-        if any(isinstance(item, dict | list) for item in given):
-            return (
-                f"a choice must be of single values, but got {given!r}: a searched point has one "
-                "value, so what is read off it is not an axis too"
-            )
+        if not isinstance(values, list) or not values:
+            return f"choice must be a list of values, but got {values!r}"
+        if any(isinstance(item, dict | list) for item in values):
+            return f"a choice must be of single values, not lists or mappings, but got {values!r}"
         return None
-    is_pair = isinstance(given, list) and len(given) == 2 and len(_numbers(value)) == 2
-    if not is_pair or not given[0] <= given[1]:
-        return f"{kind} must be [low, high] with low <= high, but got {given!r}"
-    if kind == "int" and not all(isinstance(v, int) for v in given):
-        return f"int must have integer ends, but got {given!r}"
+    is_pair = isinstance(values, list) and len(values) == 2 and len(_numbers(value)) == 2
+    if not is_pair or not values[0] <= values[1]:
+        return f"{kind} must be [low, high] with low <= high, but got {values!r}"
+    if kind == "int" and not all(isinstance(v, int) for v in values):
+        return f"int must have integer ends, but got {values!r}"
     is_log = kind == "log_uniform" or value.get("log", False)
-    if is_log and given[0] <= 0:
-        return f"a logarithmic domain must have low > 0, but got {given!r}"
+    if is_log and values[0] <= 0:
+        return f"a logarithmic domain must have low > 0, but got {values!r}"
     if value.get("log") and value.get("step"):
         return "log and step exclude each other; leave one out"
     step = value.get("step")
@@ -181,9 +178,9 @@ def _broken_values(kind: str, value: dict[str, Any]) -> str | None:
 
 
 def _numbers(value: dict[str, Any]) -> list[float]:
-    """The numbers of a domain that are there."""
-    given = next(value[kind] for kind in KINDS if kind in value)
-    items = given if isinstance(given, list) else [given]
+    """Return the finite numbers among the values of a domain."""
+    values = next(value[kind] for kind in KINDS if kind in value)
+    items = values if isinstance(values, list) else [values]
     return [
         item
         for item in items
@@ -194,8 +191,8 @@ def _numbers(value: dict[str, Any]) -> list[float]:
 def _domain(value: dict[str, Any], path: FieldPath) -> Domain:
     (kind,) = (kind for kind in KINDS if kind in value)
     when = {
-        name: tuple(wanted) if isinstance(wanted, list) else (wanted,)
-        for name, wanted in value.get("when", {}).items()
+        name: tuple(values) if isinstance(values, list) else (values,)
+        for name, values in value.get("when", {}).items()
     }
     if kind == "choice":
         return Domain(path, "choice", choices=tuple(value["choice"]), when=when)

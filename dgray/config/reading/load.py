@@ -1,4 +1,4 @@
-"""From a study file to every trial's configuration: read, override, validate. Knows no torch."""
+"""Loading of a study: read, override and validate the file, and configure its combinations."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from dgray.config.parts import Part
 from dgray.config.reading.axes import resolve, section_at
 from dgray.config.reading.check import check
 from dgray.config.reading.check_search import impossible_conditions, unknown_conditions
+from dgray.config.reading.document import Document, apply_overrides, read_document
 from dgray.config.reading.domains import Domain, Value, take_domains
-from dgray.config.reading.mend import configure
-from dgray.config.reading.overrides import apply_overrides
 from dgray.config.reading.problem import FieldPath, Problem, dotted
+from dgray.config.reading.repair import configure
 from dgray.config.reading.validate import Combination, validate
-from dgray.config.reading.yaml_source import Document, read_document
 from dgray.config.study import StudyConfig
 from dgray.errors import StudyError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One value on every training axis, and the configuration that results."""
+    """One value on every training axis, and the resulting configuration."""
 
     axes: Mapping[str, Any]  # dotted path -> value
     config: StudyConfig  # with the first probe of every domain
@@ -35,20 +34,24 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study file, read and found sound."""
+    """Valid study."""
 
     name: str
     description: str
     source: Path
-    raw: Mapping[str, Any]  # every field with defaults filled in; axes are lists, domains domains
+    raw: Mapping[str, Any]  # every field, defaults included; axes are lists
     axes: Mapping[str, tuple[Any, ...]]  # training axes: dotted path -> values
     configs: tuple[Assignment, ...]  # the whole grid, the last axis varying fastest
     domains: Mapping[FieldPath, Domain]  # what a search varies
-    values: Mapping[str, Any]  # as written, every domain the list of its probes
+    values: Mapping[str, Any]  # as written, each domain replaced by its probes
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study with ``a.b=value`` overrides. Raises ``StudyError`` with all that is wrong."""
+    """Load a study file with ``a.b=value`` overrides.
+
+    Raises:
+        StudyError: with all problems of the study.
+    """
     written = apply_overrides(read_document(path), overrides)
     document, domains, problems = take_domains(written)
     problems += search_problems(document, domains, has_broken=bool(problems))
@@ -61,10 +64,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     axes = _axis_values(cells)
     first = cells[0][1]
     raw = first.model_dump(mode="json")
-    for at, values in axes.items():
-        section_at(raw, at)[at[-1]] = [_plain(value) for value in values]
-    for at in domains:
-        section_at(raw, at)[at[-1]] = section_at(written.values, at)[at[-1]]
+    for axis, values in axes.items():
+        section_at(raw, axis)[axis[-1]] = [_plain(value) for value in values]
+    for axis in domains:
+        section_at(raw, axis)[axis[-1]] = section_at(written.values, axis)[axis[-1]]
     return Study(
         name=first.name,
         description=first.description,
@@ -76,7 +79,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         },
         configs=tuple(
             Assignment(
-                axes={dotted(at): value_at(config, at) for at in taken},
+                axes={dotted(axis): value_at(config, axis) for axis in taken},
                 config=config,
                 taken=taken,
             )
@@ -90,10 +93,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
 def configure_point(
     study: Study, assignment: Assignment, point: Mapping[FieldPath, Value]
 ) -> StudyConfig:
-    """The configuration of one point of a search; domains that it leaves out have their default.
+    """Return the configuration of one point of a search; a domain without a value has its default.
 
     Raises:
-        ValueError: the point's values do not go together.
+        ValueError: if the values of the point are an impossible combination.
     """
     values = resolve(dict(study.values), assignment.taken)
     for path in study.domains:
@@ -115,7 +118,7 @@ def configure_point(
 def search_problems(
     document: Document, domains: Collection[FieldPath], *, has_broken: bool
 ) -> list[Problem]:
-    """A search without anything to vary, or the other way round."""
+    """Return the problems of a search without domains, and of domains without a search."""
     search = document.values.get("search")
     method = search.get("method", "grid") if isinstance(search, dict) else "grid"
     if method == "optuna" and not domains and not has_broken:
@@ -134,18 +137,18 @@ def search_problems(
 def _cells(
     combinations: Sequence[Combination], domains: Collection[FieldPath]
 ) -> list[Combination]:
-    """One combination for each of the axes proper: that of the first probes."""
+    """Return one combination for each of the axes: that of the first probes."""
     cells: dict[tuple[tuple[FieldPath, int], ...], Combination] = {}
     for taken, config in combinations:
-        proper = {path: index for path, index in taken.items() if path not in domains}
-        cells.setdefault(tuple(proper.items()), (proper, config))
+        fixed = {path: index for path, index in taken.items() if path not in domains}
+        cells.setdefault(tuple(fixed.items()), (fixed, config))
     return list(cells.values())
 
 
 def _conditions(
     combinations: Sequence[Combination], domains: Mapping[FieldPath, Domain]
 ) -> dict[str, list[Any]]:
-    """What each field that a domain depends on may be."""
+    """Return the possible values of each field that a domain depends on."""
     names = dict.fromkeys(name for domain in domains.values() for name in domain.when or ())
     return {
         name: list(
@@ -156,7 +159,7 @@ def _conditions(
 
 
 def lock_text(study: Study) -> str:
-    """The text of ``study.lock.yaml``: every field written out. It loads to the same study."""
+    """Return the text of ``study.lock.yaml``, with every field; it loads to the same study."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None  # lists of scalars on one line
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
@@ -180,12 +183,12 @@ def _field_at(config: StudyConfig, path: FieldPath) -> Any:
 
 
 def _axis_values(combinations: Sequence[Combination]) -> dict[FieldPath, tuple[Any, ...]]:
-    """Each axis' values as validated, in the order written."""
-    found: dict[FieldPath, dict[int, Any]] = {}
+    """Return the values of each axis as validated, in the order written."""
+    by_index: dict[FieldPath, dict[int, Any]] = {}
     for taken, config in combinations:
         for path, index in taken.items():
-            found.setdefault(path, {}).setdefault(index, _field_at(config, path))
-    return {path: tuple(values[i] for i in sorted(values)) for path, values in found.items()}
+            by_index.setdefault(path, {}).setdefault(index, _field_at(config, path))
+    return {path: tuple(values[i] for i in sorted(values)) for path, values in by_index.items()}
 
 
 def _plain(value: object) -> object:

@@ -69,7 +69,7 @@ def _irrelevant_to_trained(config: StudyConfig) -> set[FieldPath]:
 
 
 def matters(path: FieldPath, irrelevant: set[FieldPath]) -> bool:
-    """True if the field and all enclosing sections are relevant."""
+    """Return True if the field and all enclosing sections are relevant."""
     return not any(path[:end] in irrelevant for end in range(1, len(path) + 1))
 
 

@@ -86,7 +86,7 @@ def value_depth(value: object) -> int:
 
 
 def takes_axis(annotation: Any) -> bool:
-    """True if a field can hold a single value, so that a list of them is a training axis."""
+    """Return True if a field can hold a single value: a list of them is a training axis."""
     return any(
         get_origin(m) is not tuple and m is not type(None) for m in members(annotation)
     ) and not sections_of(annotation)

@@ -1,4 +1,4 @@
-"""pydantic's errors in dgray's words: the rule, the value, the nearest name. Knows pydantic."""
+"""Conversion of the errors of pydantic to broken rules: the rule, the value, the nearest name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from dgray.config.reading.problem import FieldPath, dotted
 from dgray.config.reading.schema import NEVER_AXES, all_fields, fields_at, kinds_at, nearest
 
-_WANTED = {
+_TYPE_RULES = {
     "int_type": "must be an integer",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
@@ -32,7 +32,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """One broken rule at a path of the study, and a value or name that would mend it."""
+    """Broken rule at a path of the study, and the value or name that would repair it."""
 
     path: FieldPath
     rule: str
@@ -41,7 +41,7 @@ class Broken:
 
 
 def locate(location: Sequence[str | int], values: Any, *, is_missing: bool) -> FieldPath:
-    """The part of pydantic's location that is in the study: tags of unions are not."""
+    """Return the path in the study of a location of pydantic, which has tags of unions too."""
     path: list[str | int] = []
     current = values
     for part in location:
@@ -60,7 +60,7 @@ def _keys(value: object) -> Collection[str | int]:
 
 
 def explain(details: ErrorDetails, values: dict[str, Any]) -> Broken:
-    """The broken rule that one of pydantic's errors stands for."""
+    """Return the broken rule of an error of pydantic."""
     error, context = details["type"], details.get("ctx", {})
     path = locate(details["loc"], values, is_missing=error == "missing")
     value = list(details["input"]) if isinstance(details["input"], tuple) else details["input"]
@@ -89,9 +89,9 @@ def _rule(error: str, context: dict[str, Any], value: object, path: FieldPath) -
     if error == "string_pattern_mismatch":
         return f"must match {context['pattern']}, but got {value!r}"
     if error in ("too_long", "too_short", "missing_positional"):
-        wanted = context.get("max_length", context.get("min_length"))
-        return f"must have {wanted} entries, but got {value!r}"
-    rule = f"{_WANTED.get(error, error.replace('_', ' '))}, but got {value!r}"
+        length = context.get("max_length", context.get("min_length"))
+        return f"must have {length} entries, but got {value!r}"
+    rule = f"{_TYPE_RULES.get(error, error.replace('_', ' '))}, but got {value!r}"
     return rule + _hint(error, value, path)
 
 
@@ -123,9 +123,9 @@ def _kinds(path: FieldPath) -> str:
 
 def _wrong_name(path: FieldPath, value: object, expected: str) -> Broken:
     names = re.findall(r"'([^']*)'", expected)
-    wanted = repr(names[0]) if len(names) == 1 else f"one of {', '.join(map(repr, names))}"
+    choice = repr(names[0]) if len(names) == 1 else f"one of {', '.join(map(repr, names))}"
     suggestion = nearest(value, names)
-    rule = f"must be {wanted}, but got {value!r}" + _did_you_mean(suggestion)
+    rule = f"must be {choice}, but got {value!r}" + _did_you_mean(suggestion)
     return Broken(path=path, rule=rule, error="literal_error", suggestion=suggestion)
 
 
@@ -134,28 +134,28 @@ def _did_you_mean(suggestion: str | None) -> str:
 
 
 def _unknown_field(path: FieldPath, values: dict[str, Any]) -> Broken:
-    known = fields_at(values, path[:-1])
-    suggestion = nearest(path[-1], known)
+    names = fields_at(values, path[:-1])
+    suggestion = nearest(path[-1], names)
     rule = "unknown field"
     if suggestion is not None:
         rule += _did_you_mean(suggestion)
     elif (elsewhere := _elsewhere(path)) is not None:
         rule += _did_you_mean(elsewhere)
     else:
-        rule += f"; the fields here are {', '.join(known)}"
+        rule += f"; the fields here are {', '.join(names)}"
     return Broken(path=path, rule=rule, error="extra_forbidden", suggestion=suggestion)
 
 
 def _elsewhere(path: FieldPath) -> str | None:
-    """The field of another section that the last part of ``path`` most likely stands for."""
+    """Return the field of another section that the last part of ``path`` most likely means."""
     others = [field for field in all_fields() if field != dotted(path)]
     by_name = {field.rpartition(".")[2]: field for field in reversed(others)}
-    found = nearest(path[-1], by_name, cutoff=0.8)
-    return by_name[found] if found is not None else None
+    name = nearest(path[-1], by_name, cutoff=0.8)
+    return by_name[name] if name is not None else None
 
 
 def merge(broken: Sequence[Broken]) -> list[Broken]:
-    """One broken rule a path, where a union of types complained once for each of its members."""
+    """Return one broken rule per path; a union of types reports one for each of its members."""
     by_path: dict[FieldPath, Broken] = {}
     for item in broken:
         other = by_path.get(item.path)
@@ -168,12 +168,12 @@ def merge(broken: Sequence[Broken]) -> list[Broken]:
         by_path[item.path] = Broken(
             path=item.path, rule=rule, error=item.error, suggestion=suggestion
         )
-    return [item for item in by_path.values() if not _is_told_inside(item, by_path)]
+    return [item for item in by_path.values() if not _is_reported_inside(item, by_path)]
 
 
-def _is_told_inside(item: Broken, by_path: dict[FieldPath, Broken]) -> bool:
-    """A union that tried a scalar where a list was meant: the entry of the list says more."""
+def _is_reported_inside(item: Broken, by_path: dict[FieldPath, Broken]) -> bool:
+    """Return True for a union that expected a scalar if an entry of the list is reported."""
     depth = len(item.path)
-    return item.error in _WANTED and any(
+    return item.error in _TYPE_RULES and any(
         len(path) > depth and path[:depth] == item.path for path in by_path
     )

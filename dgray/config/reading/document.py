@@ -1,10 +1,13 @@
-"""YAML 1.2 with a place for every value. Knows ruamel.yaml; nothing of what a study is.
+"""Study file as a document: plain values, the place of each, and overrides (``--set a.b=value``).
 
-Accepted is what JSON can hold: mappings with text keys, lists, text, numbers, true, false, null.
+A document is YAML 1.2 restricted to what JSON can hold: mappings with text keys, lists, text,
+numbers, true, false and null.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,14 @@ _SCALAR_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", 
 
 @dataclass(frozen=True)
 class Document:
-    """Plain values, and the place of each of them."""
+    """Plain values and the place of each."""
 
     name: str
     values: dict[str, Any]
     places: dict[FieldPath, Place]
 
     def place(self, path: FieldPath) -> Place:
-        """Where ``path`` was written, or else the nearest thing around it."""
+        """Return the place of ``path``, or of the nearest value around it."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
@@ -37,10 +40,10 @@ class Document:
 
 @dataclass
 class _Reader:
-    """Turns nodes into values, noting places and problems on the way."""
+    """Converter of YAML nodes to values; collects places and problems."""
 
     name: str
-    override: Place | None  # the place of everything, when read from the command line
+    override: Place | None  # the place of all values if they are read from the command line
     places: dict[FieldPath, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -48,19 +51,19 @@ class _Reader:
         mark = node.start_mark
         return self.override or Place.in_file(self.name, mark.line + 1, mark.column + 1)
 
-    def complain(self, node: Node, path: FieldPath, rule: str) -> None:
+    def report(self, node: Node, path: FieldPath, rule: str) -> None:
         self.problems.append(Problem(self.place(node), dotted(path), rule))
 
     def value(self, node: Node, path: FieldPath, ancestors: tuple[Node, ...] = ()) -> Any:
         if any(node is ancestor for ancestor in ancestors):
-            self.complain(node, path, "an alias must not contain itself")
+            self.report(node, path, "an alias must not contain itself")
             return None
         if isinstance(node, MappingNode):
             return self._mapping(node, path, (*ancestors, node))
         if isinstance(node, SequenceNode):
             return self._sequence(node, path, (*ancestors, node))
         if not isinstance(node, ScalarNode) or str(node.tag) not in _SCALAR_TAGS:
-            self.complain(
+            self.report(
                 node, path, f"must be text, a number, true, false or null, but got {node.value!r}"
             )
             return None
@@ -81,16 +84,18 @@ class _Reader:
         values: dict[str, Any] = {}
         for key, item in node.value:
             if not isinstance(key, ScalarNode) or not str(key.tag).endswith((":str", ":merge")):
-                self.complain(key, path, f"field names are text, but got {key.value!r}")
+                self.report(key, path, f"field names are text, but got {key.value!r}")
                 continue
-            here = (*path, str(key.value))
+            item_path = (*path, str(key.value))
             if key.value in values:
-                self.complain(
-                    key, here, f"given twice, first at {self.places[here]}; remove one of them"
+                self.report(
+                    key,
+                    item_path,
+                    f"given twice, first at {self.places[item_path]}; remove one of them",
                 )
                 continue
-            self.places[here] = self.place(key)
-            values[str(key.value)] = self.value(item, here, ancestors)
+            self.places[item_path] = self.place(key)
+            values[str(key.value)] = self.value(item, item_path, ancestors)
         return values
 
 
@@ -110,7 +115,11 @@ def _compose(text: str, name: str, override: Place | None) -> Node | None:
 
 
 def read_document(path: Path) -> Document:
-    """Read a study file. Raises ``StudyError`` with every syntactic problem."""
+    """Read a study file.
+
+    Raises:
+        StudyError: with every syntactic problem.
+    """
     name = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -131,10 +140,48 @@ def read_document(path: Path) -> Document:
 
 
 def read_value(text: str, path: FieldPath, override: Place) -> tuple[Any, dict[FieldPath, Place]]:
-    """Read one YAML value given on the command line for the field at ``path``."""
+    """Read the YAML value of an override of the field at ``path``, with its places."""
     node = _compose(text, str(override), override)
     reader = _Reader(str(override), override, places={path: override})
     value = None if node is None else reader.value(node, path)
     if reader.problems:
         raise StudyError(reader.problems)
     return value, reader.places
+
+
+def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
+    """Return the document with every override applied in order.
+
+    Raises:
+        StudyError: with every override that fails.
+    """
+    problems: list[Problem] = []
+    for text in overrides:
+        try:
+            document = _apply(document, text)
+        except StudyError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise StudyError(problems)
+    return document
+
+
+def _apply(document: Document, text: str) -> Document:
+    place = Place.in_override(text)
+    name, separator, value_text = text.partition("=")
+    path: FieldPath = tuple(part.strip() for part in name.split("."))
+    if not separator or "" in path:
+        raise StudyError(
+            [Problem(place, "", "must be of the form field.name=value, like fit.epochs=100")]
+        )
+    value, added = read_value(value_text, path, place)
+    values = copy.deepcopy(document.values)
+    section: Any = values
+    for depth, part in enumerate(path[:-1], start=1):
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            rule = f"has the value {section!r} and no fields, so '{dotted(path)}' cannot be set"
+            raise StudyError([Problem(place, dotted(path[:depth]), rule)])
+    section[path[-1]] = value
+    kept = {key: place for key, place in document.places.items() if key[: len(path)] != path}
+    return Document(document.name, values, kept | added)
