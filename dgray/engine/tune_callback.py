@@ -195,9 +195,9 @@ class TuneCallback(tune.Callback):
             assert limit is not None  # it has been exceeded
             return too_long(limit)
         times = trial.num_failures
-        often = "" if times < 2 else f" {times} times, at last"
+        often = "" if times < 2 else f" {times} times; the last reason"
         cause = without_credentials(_cause(trial) or "Ray does not say why")
-        return f"its worker was lost{often} ({cause})"
+        return f"its worker was lost{often}: {cause}"
 
     def _kill_overdue_trials(self) -> None:
         """Kill the actors of trials past their time limit; a hung trial cannot stop itself."""

@@ -1,4 +1,4 @@
-"""A study on a cluster of no worker at all, which an autoscaler adds: run by ``test_nodes``.
+"""Driver of a study on a cluster without workers, which an autoscaler adds; see ``test_nodes``.
 
 ``python autoscaler_driver.py ROOT FOLDER NETWORK``, in the first namespace of NETWORK and with
 FOLDER as home: the autoscaler is Ray's own with its fake provider, which starts raylets in the
@@ -76,22 +76,22 @@ def trial(name: str, gpus: float) -> Trial:
 
 
 def run(folder: RunFolder, *trials: Trial) -> list[Event]:
-    told: list[Event] = []
+    events: list[Event] = []
     schedule = GridSchedule(make_plan(*trials).trials, folder)
-    tune.run(schedule, folder, prepare, told.append, run_trial=fake_trial)
+    tune.run(schedule, folder, prepare, events.append, run_trial=fake_trial)
     assert folder.missing_rows(trials) == 0, folder.rows().reason.unique()
-    return told
+    return events
 
 
 def main(path: Path) -> None:
-    """What must hold."""
+    """Run the studies and check what is refused, waited for and added."""
     with pytest.raises(
         RunRefusedError, match=r"the autoscaler may add gpu \(1 CPU, 1 GPU; at most 2"
     ):
         run(RunFolder(path / "refused"), trial("kl", 2.0))
-    told = run(RunFolder(path / "run"), *(trial(f"kl-{i}", 1.0) for i in range(4)))
-    waits, *later = [event for event in told if isinstance(event, PlacesChanged)]
-    assert told[0] is waits
+    events = run(RunFolder(path / "run"), *(trial(f"kl-{i}", 1.0) for i in range(4)))
+    waits, *later = [event for event in events if isinstance(event, PlacesChanged)]
+    assert events[0] is waits
     assert waits.waits_for == (
         "waiting for the autoscaler: a trial asks for 1 CPU, 1 GPU and there is 1 node of 0 CPU, "
         "0 GPU; the autoscaler may add gpu (1 CPU, 1 GPU; at most 2)"

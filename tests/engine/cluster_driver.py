@@ -1,13 +1,13 @@
-"""A study over several nodes of which one is killed and one joins: run by ``test_nodes``.
+"""Driver of a study on several nodes, of which one is killed and one joins; see ``test_nodes``.
 
 ``python cluster_driver.py ROOT FOLDER [NETWORK]``: the study runs on a Ray cluster and in this
 process, in two run folders under FOLDER; exit status 0 if every metric is the same to the bit.
 With NETWORK the nodes are network namespaces of that prefix, each with disks of its own
 (``namespaces.py``), and this process is in the first of them; else raylets beside each other.
 
-What happens does not depend on timing. Every trained trial waits at the gate after its first
-checkpoint, but for one that is taken up again. At the first such checkpoint its node is killed and
-a node is added; the gate opens once there is a checkpoint of the new node.
+The order of events does not depend on timing. Every trained trial waits at a gate after its first
+checkpoint, unless it was resumed. At the first such checkpoint its node is killed and a node is
+added; the gate opens after the first checkpoint of the new node.
 """
 
 from __future__ import annotations
@@ -70,20 +70,20 @@ DEADLINE = 120.0  # seconds, for a node to start
 
 
 class Nodes(Protocol):
-    """Where the cluster's nodes come from; the driver's own has no CPU for trials."""
+    """Nodes of a cluster; the driver's own node has no CPU for trials."""
 
     address: str
 
     def add(self) -> None:
-        """A node with one CPU; it is there, or soon will be."""
+        """Start a node with one CPU."""
         ...
 
     def kill(self, node_id: str) -> None:
-        """As a machine that loses its power."""
+        """End a node abruptly, as by a power failure."""
         ...
 
     def end(self) -> None:
-        """Of what was started here."""
+        """End what was started here."""
         ...
 
 
@@ -91,13 +91,17 @@ class Namespaces:
     """Nodes in network namespaces, with disks and shared memory of their own."""
 
     def __init__(self, prefix: str, hidden: Path, head: Sequence[str] = ()) -> None:
-        """This process is in the first namespace; ``hidden``: a folder the others do not see;
-        ``head``: further options of ``ray start --head``.
+        """Start the head node in the first namespace, which is that of this process.
+
+        Args:
+            prefix: of the namespaces' names.
+            hidden: folder that the other nodes do not see.
+            head: further options of ``ray start --head``.
         """
         self._prefix = prefix
         self._private = [hidden, Path("/tmp/ray"), Path("/dev/shm")]
         self._started: list[subprocess.Popen[bytes]] = []
-        self._log = (hidden / "nodes.log").open("ab")  # no pipe, which they would hold open
+        self._log = (hidden / "nodes.log").open("ab")  # a pipe would be held open by the nodes
         self.address = f"{namespaces.address(0)}:6379"
         own = ["--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false"]
         self._start([*own, *head])
@@ -127,11 +131,11 @@ class Namespaces:
         deadline = time.monotonic() + DEADLINE
         while self._num_started() < count:
             assert self._started[-1].poll() is None, "ray start ended"
-            assert time.monotonic() < deadline, f"node {count} did not come"
+            assert time.monotonic() < deadline, f"node {count} did not start"
             time.sleep(0.2)
 
     def _num_started(self) -> int:
-        """Nodes that joined, also if they are gone."""
+        """Return the number of nodes that have joined, including dead ones."""
         try:
             return len(GcsClient(address=self.address).get_all_node_info())
         except ray.exceptions.RpcError:
@@ -139,7 +143,7 @@ class Namespaces:
 
 
 class Raylets:
-    """Nodes beside each other on this machine, with the disk in common."""
+    """Nodes on this machine that share its disk."""
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
@@ -163,7 +167,7 @@ class Raylets:
 
 @ray.remote(num_cpus=0)
 class Gate:
-    """Where trials wait."""
+    """Actor for which trials wait."""
 
     def __init__(self) -> None:
         self._is_open = False
@@ -181,14 +185,14 @@ def gated_trial(
     *,
     resume: tuple[int, bytes] | None = None,
 ) -> Iterator[CheckpointResult]:
-    """The real trial, which says where it ran (and what of the driver it saw), and waits."""
+    """Run the real trial with rows that state its node and view of the disk, and wait."""
     import dgray
     from dgray.trial.run import run_trial
 
     node = ray.get_runtime_context().get_node_id()
-    sees = "sees" if Path(trial.config.description).exists() else "does not see"
+    view = "sees" if Path(trial.config.description).exists() else "does not see"
     for result in run_trial(trial, artifacts, resume=resume):
-        rows = [dataclasses.replace(r, host=node, device=sees) for r in result.rows]
+        rows = [dataclasses.replace(r, host=node, device=view) for r in result.rows]
         assert "py_modules_files" in dgray.__file__, dgray.__file__  # shipped by Ray
         yield dataclasses.replace(result, rows=tuple(rows))
         if trial.is_trained and resume is None:
@@ -197,13 +201,13 @@ def gated_trial(
 
 
 class Observer:
-    """Kills and adds nodes as the study goes on."""
+    """Observer that kills and adds nodes while the study runs."""
 
     def __init__(self, nodes: Nodes, folder: RunFolder) -> None:
         self.nodes = nodes
         self.folder = folder
         self.events: list[Event] = []
-        self.killed: tuple[str, str] | None = None  # node, and the trial that ran there
+        self.killed: tuple[str, str] | None = None  # node and trial
         self.first_nodes: set[str] = set()
         self.gate: Any = None
 
@@ -211,10 +215,10 @@ class Observer:
         self.events.append(event)
         match event:
             case EngineStarted():
-                here = NodeAffinitySchedulingStrategy(
+                own_node = NodeAffinitySchedulingStrategy(
                     ray.get_runtime_context().get_node_id(), soft=False
                 )
-                make = Gate.options(name=GATE, namespace=GATE, scheduling_strategy=here)
+                make = Gate.options(name=GATE, namespace=GATE, scheduling_strategy=own_node)
                 self.gate = make.remote()
             case CheckpointDone(trial_id=trial, epoch=2) if not self.killed:
                 node = self.host(trial, 2)
@@ -227,14 +231,14 @@ class Observer:
                     ray.get(self.gate.open.remote())
 
     def host(self, trial: str, epoch: int) -> str:
-        """The node on which a checkpoint was computed."""
+        """Return the node on which a checkpoint was computed."""
         rows = self.folder.rows()
         (node,) = set(rows[(rows.trial == trial) & (rows.epoch == epoch)].host)
         return str(node)
 
 
 def run(engine: Any, plan: Plan, folder: RunFolder, observe: Any, run_trial: Any = None) -> None:
-    """The whole plan."""
+    """Run a plan and check that it is complete."""
     prepare = partial(build_artifacts, plan.trials, folder)
     schedule = GridSchedule(plan.trials, folder)
     engine.run(schedule, folder, prepare, observe, run_trial=run_trial)
@@ -242,14 +246,14 @@ def run(engine: Any, plan: Plan, folder: RunFolder, observe: Any, run_trial: Any
 
 
 def metrics(folder: RunFolder) -> pd.DataFrame:
-    """Everything that may not depend on where it was computed."""
-    found = folder.rows()[column_names("identity", "metric")]
+    """Return what must not depend on the node."""
+    rows = folder.rows()[column_names("identity", "metric")]
     keys = ["trial", "replicate", "epoch", "sampler", "is_calibrated"]
-    return found.sort_values(keys).reset_index(drop=True)
+    return rows.sort_values(keys).reset_index(drop=True)
 
 
 def main(path: Path, nodes: Nodes, *, shares_disk: bool) -> None:
-    """Both runs and what must hold of them."""
+    """Run the study on the cluster and in this process, and compare."""
     study = path / "tiny.yaml"
     study.write_text(f"{STUDY}description: {study}\n")
     plan = make_plan(load_study(study))

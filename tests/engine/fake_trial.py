@@ -1,7 +1,7 @@
-"""A trial function that costs nothing and can be told to misbehave. Same promise as ``run_trial``.
+"""Trial function with the interface of ``run_trial`` that costs nothing and can misbehave.
 
-Its "training" is a chain: the value at an epoch depends on the value before, so that a resumed
-trial that did not get its state gives other numbers. Misbehaviour is an axis of the trial.
+Its "training" is a chain: the value of an epoch depends on the one before, so that a trial resumed
+without its state gives other numbers. Axes of the trial select its misbehaviour.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def make_plan(*trials: Trial) -> Plan:
 def fake_trial(
     trial: Trial, artifacts: Mapping[str, bytes], *, resume: tuple[int, bytes] | None = None
 ) -> Iterator[CheckpointResult]:
-    """Yield a result per epoch after ``resume``; ``trial.axes`` says what goes wrong."""
+    """Yield a result per epoch after ``resume``; ``trial.axes`` selects the misbehaviour."""
     epoch, value = resume or (0, artifacts["offset"])
     state = float(value)
     for target in (e for e in trial.epochs if e > epoch):

@@ -1,7 +1,7 @@
-"""Trials and sampling actors on two nodes with one logical GPU each: run by ``test_gpu_places``.
+"""Driver of trials and actors on two nodes of one logical GPU each; see ``test_gpu_places``.
 
-``python gpu_driver.py ROOT FOLDER``. Ray hands out GPUs that it was told of, whether or not they
-exist: what is seen here is which of them each process is shown.
+``python gpu_driver.py ROOT FOLDER``. Ray assigns the GPUs that a node declares, even if they do
+not exist; checked is which of them are visible to each process.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare
 
 
-def here() -> list[str]:
-    """The node of this process, and the GPUs it is shown."""
+def node_and_gpus() -> list[str]:
+    """Return the node of this process and the GPUs that are visible to it."""
     return [
         ray.get_runtime_context().get_node_id(),
-        os.environ.get("CUDA_VISIBLE_DEVICES", "not said"),
+        os.environ.get("CUDA_VISIBLE_DEVICES", "not set"),
     ]
 
 
 class Probe:
-    """In the place of a sampling actor."""
+    """Substitute of a sampling actor."""
 
     def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
         self._device = config.resources.device
 
     def where(self) -> list[str]:
-        return here()
+        return node_and_gpus()
 
 
 def probing_trial(
@@ -58,17 +58,17 @@ def probing_trial(
     *,
     resume: tuple[int, bytes] | None = None,
 ) -> Iterator[CheckpointResult]:
-    """A trial whose rows say where it and its actors are."""
+    """Run a fake trial whose rows state where it and its actors are."""
     sampling_actors._Sampler = Probe  # type: ignore[assignment,misc]
     with SamplingActors(trial.config, {}) as actors:
-        seen = [here(), *ray.get([actor.where.remote() for actor in actors._actors])]
+        seen = [node_and_gpus(), *ray.get([actor.where.remote() for actor in actors._actors])]
     for result in fake_trial(trial, artifacts, resume=resume):
         rows = [dataclasses.replace(row, host=json.dumps(seen)) for row in result.rows]
         yield dataclasses.replace(result, rows=tuple(rows))
 
 
 def trials(count: int, **resources: Any) -> list[Trial]:
-    """Trials of images, so that they have actors."""
+    """Return trials of images, which have actors."""
     config = StudyConfig.model_validate(
         {
             "name": "fake",
@@ -81,19 +81,19 @@ def trials(count: int, **resources: Any) -> list[Trial]:
     return [dataclasses.replace(make_trial(f"kl-{i}"), config=config) for i in range(count)]
 
 
-def run(path: Path, wanted: list[Trial]) -> tuple[int, list[list[list[str]]]]:
-    """How many trials fit, and who saw which GPUs in each: the trial first, then its actors."""
-    plan, folder, told = make_plan(*wanted), RunFolder(path), list[Event]()
+def run(path: Path, trials: list[Trial]) -> tuple[int, list[list[list[str]]]]:
+    """Return how many trials fit, and node and GPUs of each trial and of its actors."""
+    plan, folder, events = make_plan(*trials), RunFolder(path), list[Event]()
     schedule = GridSchedule(plan.trials, folder)
-    tune.run(schedule, folder, prepare, told.append, run_trial=probing_trial)
+    tune.run(schedule, folder, prepare, events.append, run_trial=probing_trial)
     assert folder.missing_rows(plan.trials) == 0, folder.rows().reason.unique()
-    (started,) = [event for event in told if isinstance(event, EngineStarted)]
+    (started,) = [event for event in events if isinstance(event, EngineStarted)]
     rows = folder.rows().groupby("trial").first()
     return started.num_workers, [json.loads(host) for host in rows.host]
 
 
 def main(path: Path) -> None:
-    """What must hold."""
+    """Run the studies and check the GPUs that are visible."""
     # A part of a GPU: trials share it. 2 + 1 by the CPUs.
     count, seen = run(path / "shared", trials(6, gpus_per_trial=0.5))
     assert count == 3, count
@@ -112,7 +112,7 @@ def main(path: Path) -> None:
     count, seen = run(path / "actors", trials(1, **actors))
     assert count == 1, count
     ((own, *theirs),) = seen
-    assert own[1] in ("not said", ""), seen
+    assert own[1] in ("not set", ""), seen
     assert [gpus for _, gpus in theirs] == ["0", "0"], seen
 
     with pytest.raises(RunRefusedError, match="asks for 1 CPU, 2 GPU and there is") as refused:

@@ -1,7 +1,7 @@
 """Machines for a test: network namespaces joined by a bridge, with disks of their own.
 
-They share neither an interface nor, as far as ``private`` goes, a disk with each other or with
-this machine. Needs root and iproute2.
+They share no network interface with each other or this machine, and no disk at the paths
+``private``. Needs root and iproute2.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ SUBNET = "10.77.0"  # inside the namespaces only
 
 
 def can_be_made() -> bool:
-    """Whether this process may make them."""
+    """Return whether this process may create namespaces."""
     if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("unshare"):
         return False
     return subprocess.run(["unshare", "--net", "--mount", "true"], check=False).returncode == 0
 
 
 def address(index: int) -> str:
-    """Of a machine."""
+    """Return the address of a machine."""
     return f"{SUBNET}.{index + 1}"
 
 
 @contextlib.contextmanager
 def machines(prefix: str, count: int) -> Iterator[None]:
-    """``count`` namespaces PREFIX0, PREFIX1, ...; their processes end with the block."""
+    """Create namespaces PREFIX0, PREFIX1, ...; their processes end with the block."""
     made = []
     try:
         for index in range(count):
@@ -42,7 +42,7 @@ def machines(prefix: str, count: int) -> Iterator[None]:
         _run("ip", "-n", made[0], "link", "add", "bridge", "type", "bridge")
         _run("ip", "-n", made[0], "addr", "add", f"{address(0)}/24", "dev", "bridge")
         _run("ip", "-n", made[0], "link", "set", "bridge", "up")
-        # It leads nowhere, but Ray finds its own address by asking which way it would go.
+        # It leads nowhere, but Ray finds its own address from the default route.
         _run("ip", "-n", made[0], "route", "add", "default", "dev", "bridge")
         for index in range(1, count):
             _connect(made[0], made[index], index)
@@ -54,7 +54,7 @@ def machines(prefix: str, count: int) -> Iterator[None]:
 
 
 def _connect(hub: str, name: str, index: int) -> None:
-    """A cable from a namespace to the bridge, made where neither end is in the outer network."""
+    """Connect a namespace to the bridge, with neither end in the outer network."""
     cable = ["type", "veth", "peer", "name", "eth0", "netns", name]
     _run("ip", "-n", hub, "link", "add", f"port{index}", *cable)
     _run("ip", "-n", hub, "link", "set", f"port{index}", "master", "bridge", "up")
@@ -63,7 +63,7 @@ def _connect(hub: str, name: str, index: int) -> None:
 
 
 def inside(name: str, command: Sequence[str], private: Sequence[Path]) -> list[str]:
-    """``command`` in a namespace, with an empty disk of its own at each of ``private``."""
+    """Return ``command`` in a namespace with an empty disk at each of ``private``."""
     # ``ip netns exec`` gives the command a mount namespace of its own.
     mounts = [f"mount -t tmpfs none {shlex.quote(str(path))}" for path in private]
     script = " && ".join([*mounts, f"exec {shlex.join(command)}"])
@@ -71,7 +71,7 @@ def inside(name: str, command: Sequence[str], private: Sequence[Path]) -> list[s
 
 
 def kill_all(name: str) -> None:
-    """End every process in a namespace at once, as a machine that loses its power."""
+    """Kill every process in a namespace, as a power failure does."""
     while pids := _run("ip", "netns", "pids", name).split():
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):

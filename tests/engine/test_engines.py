@@ -1,4 +1,4 @@
-"""What both engines promise, with a trial function that costs nothing."""
+"""Conformance suite of both engines, with a trial function that costs nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Run = Callable[[Plan, RunFolder], list[Event]]
 
 @pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a plan with one engine; the value is what it told."""
+    """Function that runs a plan with one engine and returns the events."""
     if request.param == "local":
         engine = local.run
     else:
@@ -61,14 +61,14 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 def table(folder: RunFolder) -> pd.DataFrame:
-    """All that is not provenance, in one order."""
+    """Return all columns but the provenance, sorted."""
     rows = folder.rows()[column_names("identity", "metric")]
     keys = ["trial", "replicate", "epoch", "is_calibrated"]
     return rows.sort_values(keys).reset_index(drop=True)
 
 
 def expected(plan: Plan, path: Path) -> pd.DataFrame:
-    """The rows without any engine: the trial function called and its results written."""
+    """Return the rows that the trial function gives without an engine."""
     folder = RunFolder(path)
     for trial in plan.trials:
         for result in fake_trial(trial, ARTIFACTS):
@@ -87,13 +87,13 @@ def test_rows_are_those_of_the_trial_function(run: Run, tmp_path: Path) -> None:
     assert folder.missing_rows(plan.trials) == 0
     assert isinstance(events[0], EngineStarted)
     for trial in plan.trials:
-        told = [e for e in events if getattr(e, "trial_id", None) == trial.id]
-        assert [type(e) for e in told] == [
+        of_trial = [e for e in events if getattr(e, "trial_id", None) == trial.id]
+        assert [type(e) for e in of_trial] == [
             TrialStarted,
             *[CheckpointDone] * len(EPOCHS),
             TrialFinished,
         ]
-        done = [e for e in told if isinstance(e, CheckpointDone)]
+        done = [e for e in of_trial if isinstance(e, CheckpointDone)]
         assert [e.epoch for e in done] == list(EPOCHS)
         for event in done:
             assert_best_is_chosen_by_the_validation_split(event, folder.rows())
@@ -102,10 +102,12 @@ def test_rows_are_those_of_the_trial_function(run: Run, tmp_path: Path) -> None:
 def assert_best_is_chosen_by_the_validation_split(
     event: CheckpointDone, rows: pd.DataFrame
 ) -> None:
-    here = rows[(rows.trial == event.trial_id) & (rows.epoch == event.epoch)]
+    of_checkpoint = rows[(rows.trial == event.trial_id) & (rows.epoch == event.epoch)]
     assert event.best is not None
     assert event.best.weight is None  # of the two weights, the one the fake validation prefers
-    assert event.best.value == pytest.approx(here[here.is_calibrated].path_kl.mean(), rel=1e-12)
+    assert event.best.value == pytest.approx(
+        of_checkpoint[of_checkpoint.is_calibrated].path_kl.mean(), rel=1e-12
+    )
     assert event.rows_done == 4
 
 
@@ -134,7 +136,7 @@ def test_a_trial_that_raises_leaves_failed_rows_and_the_others_go_on(
 
 
 @pytest.mark.parametrize(
-    ("misbehaviour", "words"),
+    ("misbehaviour", "reason"),
     [
         ("exhaust_memory_at", r"MemoryError.*; it ran out of memory: lower evaluate.batch_size.*"),
         (
@@ -144,25 +146,25 @@ def test_a_trial_that_raises_leaves_failed_rows_and_the_others_go_on(
         ),
     ],
 )
-def test_memory_that_is_not_there_and_nan_are_failures_with_a_reason(
-    misbehaviour: str, words: str, run: Run, tmp_path: Path
+def test_missing_memory_and_nan_are_failures_with_a_reason(
+    misbehaviour: str, reason: str, run: Run, tmp_path: Path
 ) -> None:
     plan = make_plan(make_trial("bad", **{misbehaviour: EPOCHS[1]}), make_trial("kl-1"))
     folder = RunFolder(tmp_path)
     events = run(plan, folder)
     (failure,) = [e for e in events if isinstance(e, TrialFailed)]
-    assert re.fullmatch(words, failure.reason), failure.reason
+    assert re.fullmatch(reason, failure.reason), failure.reason
     rows = folder.rows()
     assert set(rows[rows.status == "failed"].reason) == {failure.reason}
     assert folder.completed_epochs("bad") == {EPOCHS[0]}
     assert folder.completed_epochs("kl-1") == set(EPOCHS)
 
 
-def test_a_trial_that_takes_too_long_fails_and_the_next_session_goes_on_with_it(
+def test_a_trial_beyond_its_time_limit_fails_and_the_next_session_resumes_it(
     run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     log = tmp_path / "log"
-    # Under Ray a trial that hangs is killed; this process can look at the clock only in between.
+    # Ray kills a hung trial; the local engine checks the time between checkpoints only.
     slow = {"hang_at": EPOCHS[0]} if "ray" in request.node.name else {"seconds": 0.1}
     late = make_trial("late", time_limit=0.01, log=str(log), **slow)
     plan = make_plan(late, make_trial("kl-1"))
@@ -187,9 +189,7 @@ def test_a_trial_that_takes_too_long_fails_and_the_next_session_goes_on_with_it(
     )
 
 
-def test_results_that_cannot_be_kept_end_the_study_with_the_reason(
-    run: Run, tmp_path: Path
-) -> None:
+def test_an_error_of_the_store_ends_the_study_with_the_reason(run: Run, tmp_path: Path) -> None:
     (tmp_path / "rows").write_text("no folder")
     with pytest.raises(StoreError, match=r"File exists: .*rows"):
         run(make_plan(make_trial("kl-1")), RunFolder(tmp_path))
@@ -208,7 +208,7 @@ def test_a_failed_trial_is_tried_again_from_its_last_checkpoint(run: Run, tmp_pa
     assert table(folder).path_kl.tolist() == whole.path_kl.tolist()
 
 
-def test_what_is_there_is_not_run_again(run: Run, tmp_path: Path) -> None:
+def test_completed_trials_are_not_run_again(run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     plan = make_plan(*(make_trial(f"kl-{i}", log=str(log)) for i in range(2)))
     folder = RunFolder(tmp_path / "run")
@@ -220,7 +220,7 @@ def test_what_is_there_is_not_run_again(run: Run, tmp_path: Path) -> None:
     assert not [e for e in again if isinstance(e, CheckpointDone | TrialStarted)]
 
 
-def test_a_checkpoint_that_was_lost_is_computed_again(run: Run, tmp_path: Path) -> None:
+def test_a_lost_checkpoint_is_computed_again(run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     plan = make_plan(make_trial("kl-1", log=str(log)))
     folder = RunFolder(tmp_path / "run")
@@ -275,9 +275,9 @@ def assert_equals_uninterrupted(tmp_path: Path) -> None:
     axes = {"die_once": str(tmp_path / "marker"), "log": str(tmp_path / "log2")}
     plan = make_plan(*(make_trial(f"kl-{i}", **axes) for i in range(3)))
     whole = expected(plan, tmp_path / "expected")
-    here = table(RunFolder(tmp_path / "run"))
-    same = [name for name in here if name != "axes"]  # which hold the paths of the logs
-    pd.testing.assert_frame_equal(here[same], whole[same], check_exact=True)
+    resumed = table(RunFolder(tmp_path / "run"))
+    same = [name for name in resumed if name != "axes"]  # which hold the paths of the logs
+    pd.testing.assert_frame_equal(resumed[same], whole[same], check_exact=True)
 
 
 def test_a_driver_that_dies_is_resumed_where_its_rows_end(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_driver_that_dies_is_resumed_where_its_rows_end(tmp_path: Path) -> Non
 
 
 @pytest.mark.ray
-def test_a_worker_that_dies_is_replaced_and_goes_on_where_its_rows_end(tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_replaced_and_resumes_where_its_rows_end(tmp_path: Path) -> None:
     done = drive("tune", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -302,7 +302,7 @@ def test_a_worker_that_dies_is_replaced_and_goes_on_where_its_rows_end(tmp_path:
     assert_equals_uninterrupted(tmp_path)
     lines = (tmp_path / "log").read_text().splitlines()
     assert len(lines) - len(set(lines)) in (1, 2)  # 2: both workers saw the marker missing
-    told = done.stdout.splitlines()
-    assert len(told) == len(lines) - len(set(lines))  # each is told of, and nothing else
-    assert all(re.fullmatch(r"kl-\d 1", line) for line in told), told
+    losses = done.stdout.splitlines()
+    assert len(losses) == len(lines) - len(set(lines))
+    assert all(re.fullmatch(r"kl-\d 1", line) for line in losses), losses
     assert all(lines.count(f"kl-{i} {EPOCHS[0]}") == 1 for i in range(3))

@@ -1,4 +1,4 @@
-"""Signals: the first at a safe point, the second at once, and handlers as they were afterwards."""
+"""The first signal ends a study at a safe point, the second at once; handlers are restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies over several nodes that are killed, join or are waited for: the rows of one process."""
+"""Studies on several nodes, which are killed, join or are waited for, give the same rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> str:
-    """What it printed."""
+    """Return the output of a command."""
     done = subprocess.run(
         command,
         env={n: v for n, v in os.environ.items() if n != "PYTHONPATH"} | dict(environment),
@@ -34,7 +34,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> st
 
 
 def run_in_namespaces(driver: str, count: int, path: Path) -> str:
-    """Likewise in the first of so many namespaces, with a token that only they know."""
+    """Run a driver in the first of ``count`` namespaces, with a secret Ray token."""
     prefix = f"dgray{os.getpid()}-"
     environment = {
         "RAY_AUTH_MODE": "token",

@@ -1,4 +1,4 @@
-"""What is refused, what is waited for and what is asked for, by the nodes there are and may be."""
+"""Requests that are refused, waited for or made, by present nodes and those of an autoscaler."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ available_node_types:
 
 
 class FakeCluster:
-    """The nodes that Ray would tell of."""
+    """Substitute of Ray's list of nodes."""
 
     def __init__(self) -> None:
         self.alive: list[dict[str, float]] = [HEAD]
@@ -100,11 +100,11 @@ def test_as_much_is_asked_for_as_the_grown_cluster_holds(
     assert Places(WITH_GPU, limit=2).num_fitting() == 2
 
 
-@pytest.mark.parametrize("known", ["kuberay", "no resources"])
+@pytest.mark.parametrize("case", ["kuberay", "no resources"])
 def test_with_unknown_kinds_of_nodes_demand_grows_with_the_cluster(
-    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    if known == "kuberay":
+    if case == "kuberay":
         command = "ray start --head --no-monitor --port=6379"
         monkeypatch.setenv("KUBERAY_GEN_RAY_START_CMD", command)
     else:
@@ -126,20 +126,20 @@ def test_a_kuberay_head_with_its_own_monitor_has_no_autoscaler(
     assert Places([{"CPU": 1.0}]).num_requested() == 2
 
 
-def test_nodes_that_come_and_go_are_told_once(
+def test_a_change_of_the_nodes_is_reported_once(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(nodes.time, "monotonic", lambda: clock[0])
-    told: list[Event] = []
-    watch = NodeWatch(Places(WITH_GPU), 0, told.append)
+    events: list[Event] = []
+    watch = NodeWatch(Places(WITH_GPU), 0, events.append)
 
     def look() -> list[Event]:
-        told.clear()
+        events.clear()
         for _ in range(3):
             clock[0] += 1.0
             watch.on_step_begin(0, [])
-        return list(told)
+        return list(events)
 
     (wait,) = look()
     assert isinstance(wait, PlacesChanged)

@@ -44,7 +44,7 @@ assert "DGRAY_DRIVER" not in os.environ
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "told"),
+    ("end", "status", "message"),
     [
         ("killed", -9, "what was finished is kept. To resume: like this"),
         ("killed, unmarked child", -9, "what was finished is kept. To resume: like this"),
@@ -54,7 +54,7 @@ assert "DGRAY_DRIVER" not in os.environ
         ("well", 0, ""),
     ],
 )
-def test_the_children_of_a_killed_driver_end(end: str, status: int, told: str) -> None:
+def test_the_children_of_a_killed_driver_end(end: str, status: int, message: str) -> None:
     driver = subprocess.run(
         [sys.executable, "-c", DRIVER, end],
         cwd=ROOT,
@@ -64,8 +64,8 @@ def test_the_children_of_a_killed_driver_end(end: str, status: int, told: str) -
         check=False,
     )
     assert driver.returncode == status, driver.stderr
-    assert len(driver.stderr.splitlines()) == bool(told)
-    assert told in driver.stderr
+    assert len(driver.stderr.splitlines()) == bool(message)
+    assert message in driver.stderr
     child = psutil.Process(int(driver.stdout))
     if end != "well":
         _, alive = psutil.wait_procs([child], timeout=60)

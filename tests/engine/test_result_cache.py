@@ -1,4 +1,4 @@
-"""The result cache across studies: what is copied, what it says of itself, what is never mixed."""
+"""The result cache across studies: what is copied and how it is marked, and what is not."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ KEYS = ["trial", "replicate", "epoch", "guidance_weight"]
 
 def run(folder: Path, name: str, *overrides: str, width: str = "8", cache: bool = True) -> int:
     (folder / f"{name}.yaml").write_text(STUDY.format(name=name, width=width))
-    given = [*overrides, *([f"resources.result_cache={folder / 'cache'}"] if cache else [])]
+    values = [*overrides, *([f"resources.result_cache={folder / 'cache'}"] if cache else [])]
     command = [str(folder / f"{name}.yaml"), "--engine", "local", "--out", str(folder / name)]
-    return main([*command, *(["--set", *given] if given else [])])
+    return main([*command, *(["--set", *values] if values else [])])
 
 
 def rows(folder: Path, name: str) -> pd.DataFrame:
@@ -40,17 +40,17 @@ def rows(folder: Path, name: str) -> pd.DataFrame:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of the trials that were really run."""
-    found: list[str] = []
+    """Objectives of the trials that were computed."""
+    objectives: list[str] = []
     real = dgray.trial.run.run_trial
 
     def counted(trial, artifacts, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
-        found.append(trial.objective)
+        objectives.append(trial.objective)
         return real(trial, artifacts, **kwargs)
 
     monkeypatch.setattr(dgray.trial.run, "run_trial", counted)
     monkeypatch.setattr(dgray.cli.session, "_show_report", lambda folder, console: None)
-    return found
+    return objectives
 
 
 def test_another_study_copies_what_was_computed_and_says_so(
@@ -68,7 +68,7 @@ def test_another_study_copies_what_was_computed_and_says_so(
     assert shared["copied_from"].str.startswith(str(tmp_path / "first")).all()
     assert first["copied_from"].isna().all()
     assert second.loc[~second["trial"].isin(first["trial"]), "copied_from"].isna().all()
-    assert set(shared["label"]) == {"base", "oracle", "kl, width 8"}  # in this study's words
+    assert set(shared["label"]) == {"base", "oracle", "kl, width 8"}
 
 
 def test_it_is_off_unless_asked_for(tmp_path: Path, computed: list[str]) -> None:
@@ -81,14 +81,14 @@ def test_it_is_off_unless_asked_for(tmp_path: Path, computed: list[str]) -> None
 @pytest.mark.parametrize(
     "override", ["seed=1", "fit.learning_rate=2e-3", "data.num_held_out=65", "replicates=3"]
 )
-def test_another_trial_is_not_mistaken(tmp_path: Path, computed: list[str], override: str) -> None:
+def test_a_different_trial_is_computed(tmp_path: Path, computed: list[str], override: str) -> None:
     assert run(tmp_path, "first") == 0
     computed.clear()
     assert run(tmp_path, "second", override) == 0
     assert "kl" in computed
 
 
-def test_other_code_is_not_mistaken(
+def test_results_of_other_code_are_not_used(
     tmp_path: Path, computed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(tmp_path, "first") == 0
@@ -98,7 +98,7 @@ def test_other_code_is_not_mistaken(
     assert sorted(computed) == ["base", "kl", "oracle"]
 
 
-def test_a_part_of_a_trial_is_gone_on_with(tmp_path: Path, computed: list[str]) -> None:
+def test_a_partly_cached_trial_is_resumed(tmp_path: Path, computed: list[str]) -> None:
     assert run(tmp_path, "first") == 0
     for part in (tmp_path / "cache").rglob("rows/kl-*-000004.parquet"):
         part.unlink()

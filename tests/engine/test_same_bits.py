@@ -36,9 +36,9 @@ evaluate:
 
 
 def rows(folder: RunFolder) -> pd.DataFrame:
-    found = folder.rows()[column_names("identity", "metric")]
+    table = folder.rows()[column_names("identity", "metric")]
     keys = ["trial", "replicate", "epoch", "sampler", "is_calibrated"]
-    return found.sort_values(keys).reset_index(drop=True)
+    return table.sort_values(keys).reset_index(drop=True)
 
 
 @pytest.mark.ray

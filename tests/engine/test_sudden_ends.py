@@ -1,4 +1,4 @@
-"""Real processes that meet a full disk, a signal while artifacts are made, or a Ray that dies."""
+"""Drivers that meet a full disk, a signal while artifacts are computed, or a Ray that dies."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def _limit_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def wait_for(driver: subprocess.Popen[str], words: str) -> None:
+def wait_for(driver: subprocess.Popen[str], text: str) -> None:
     assert driver.stdout is not None
-    while words not in (line := driver.stdout.readline()):
+    while text not in (line := driver.stdout.readline()):
         assert line, driver.communicate()[1]
 
 
@@ -77,7 +77,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.ray
 @pytest.mark.long
-def test_a_full_disk_ends_with_one_message_and_room_is_all_it_takes_to_go_on(
+def test_a_full_disk_ends_with_one_message_and_the_study_resumes_once_there_is_space(
     tmp_path: Path, small_disk: Path
 ) -> None:
     run = small_disk / "run"
@@ -94,8 +94,8 @@ def test_a_full_disk_ends_with_one_message_and_room_is_all_it_takes_to_go_on(
     assert "failed" not in set(RunFolder(run).rows().status)
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     again = start(tmp_path, POINTS, "--out", str(run))
-    told, errors = again.communicate(timeout=300)
-    assert again.returncode == 0, told + errors
+    output, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, output + errors
     assert len(RunFolder(run).rows()) == 1 + 2 * 2 * 2
 
 
@@ -144,11 +144,11 @@ def test_when_ray_dies_while_it_starts_the_driver_says_so(tmp_path: Path) -> Non
     driver = start(tmp_path, POINTS)
     process = psutil.Process(driver.pid)
     deadline = time.monotonic() + 300
-    while not (found := [p for p in process.children() if p.name() in ("raylet", "gcs_server")]):
+    while not (servers := [p for p in process.children() if p.name() in ("raylet", "gcs_server")]):
         assert driver.poll() is None, driver.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    found[0].kill()
+    servers[0].kill()
     _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 1, errors
     (line,) = errors.splitlines()

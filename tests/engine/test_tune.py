@@ -1,4 +1,4 @@
-"""What the Ray engine alone promises: lost workers, refusals, loopback, a clean end."""
+"""The Ray engine alone: lost workers, refused requests, loopback only, a clean end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
     from dgray.engine import tune
 
-    log = Path(os.path.relpath(tmp_path / "log"))  # a worker is where the driver is
+    log = Path(os.path.relpath(tmp_path / "log"))  # relative to the driver's folder
     bad = make_trial("bad", die_at=EPOCHS[1], log=str(log), max_failures=1)
     plan = make_plan(bad, make_trial("kl-1", max_failures=1))
     folder = RunFolder(tmp_path / "run")
@@ -37,7 +37,7 @@ def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
     (failure,) = [e for e in events if isinstance(e, TrialFailed)]
     assert failure.trial_id == "bad"
     assert failure.reason.startswith(
-        "its worker was lost 2 times, at last (Worker unexpectedly exits"
+        "its worker was lost 2 times; the last reason: Worker unexpectedly exits"
     )
     (lost,) = [e for e in events if isinstance(e, WorkerLost)]
     assert (lost.what, lost.times) == ("bad", 1)
@@ -138,11 +138,11 @@ def family():
             parents[int(pid)] = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    found, size = {os.getpid()}, 0
-    while len(found) > size:
-        size = len(found)
-        found |= {pid for pid, parent in parents.items() if parent in found}
-    return found
+    family, size = {os.getpid()}, 0
+    while len(family) > size:
+        size = len(family)
+        family |= {pid for pid, parent in parents.items() if parent in family}
+    return family
 
 if __name__ == "__main__":
     with ray_session():

@@ -1,7 +1,7 @@
-"""The processes of one driver: what each is for, and which are left of it when it is gone.
+"""Processes of one driver: the kind of each, and which are left after its end.
 
-Only descendants of a driver that was started here are ever looked at, and those that carry the
-mark in their environment or arguments, which the driver was given.
+Considered are only descendants of a driver that was started here, and processes with its mark in
+their environment or arguments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 MARK = "DGRAY_TORTURE"
-# What a process is, by the start of the title that Ray gives it.
+# Kinds of processes by the start of the title that Ray gives them.
 TITLES = {
     "ray::ImplicitFunc": "trial worker",
     "ray::_Sampler": "sampling actor",
@@ -26,7 +26,7 @@ FATAL = ("driver", "raylet", "gcs", "agent")  # the driver ends with these
 
 
 def kind_of(process: psutil.Process) -> str | None:
-    """None: of no kind that is to be killed, or gone."""
+    """Return the kind of a process; None if it has ended or is of no kind to be killed."""
     with contextlib.suppress(psutil.Error):
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
@@ -39,20 +39,20 @@ def kind_of(process: psutil.Process) -> str | None:
 
 
 def family(driver: psutil.Process) -> list[psutil.Process]:
-    """The driver and all that descends from it now."""
+    """Return the driver and its present descendants."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return [driver, *driver.children(recursive=True)]
     return []
 
 
 def by_kind(driver: psutil.Process) -> dict[str, list[psutil.Process]]:
-    """Those that may be killed."""
-    found: dict[str, list[psutil.Process]] = {"driver": [driver]}
+    """Return the processes that may be killed, by kind."""
+    processes: dict[str, list[psutil.Process]] = {"driver": [driver]}
     for process in family(driver)[1:]:
         kind = kind_of(process)
         if kind is not None:
-            found.setdefault(kind, []).append(process)
-    return found
+            processes.setdefault(kind, []).append(process)
+    return processes
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -62,7 +62,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def marked(mark: str) -> Iterator[psutil.Process]:
-    """Every process with the mark, whoever is its parent by now."""
+    """Yield every process with the mark, whatever its parent."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             environment = Path(f"/proc/{process.pid}/environ").read_bytes()

@@ -1,4 +1,4 @@
-"""Random processes die at random times, and the study ends with the rows it would have had."""
+"""Random processes are killed at random times; the study ends with the rows of a normal run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STUDIES = Path(__file__).parent
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """Sockets of Ray are below it, and their paths may have 107 bytes."""
+    """Folder with a short path: those of Ray's sockets may have at most 107 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="dg"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -30,8 +30,8 @@ def test_whatever_is_killed_the_rows_are_those_of_an_undisturbed_run(
     short_folder: Path, pytestconfig: pytest.Config
 ) -> None:
     kills, seed = (pytestconfig.getoption(name) for name in ("--kills", "--torture-seed"))
-    given = pytestconfig.getoption("--torture-log")
-    log = Log(None if given is None else Path(given))
+    path = pytestconfig.getoption("--torture-log")
+    log = Log(None if path is None else Path(path))
     log.say(f"{kills} kills, seed {seed}, {os.cpu_count()} CPUs")
     chance = random.Random(seed)
     points = Torture(STUDIES / "points.yaml", short_folder / "p", DECK, chance, log)

@@ -1,8 +1,8 @@
-"""Kills processes of studies at random until enough have died, and holds the rest to the promise.
+"""Kills random processes of studies and checks that the results do not change.
 
-A round is one study from an empty folder to its report, however many drivers that takes; rounds
-follow one another until all kills are made. A kill draws a kind of process from a shuffled deck,
-waits until there is one of that kind and a random while longer, and ends it with SIGKILL.
+A round is one study from an empty folder to its report, with as many drivers as that takes; rounds
+are repeated until all kills are made. A kill draws a kind of process from a shuffled deck, waits
+for a process of that kind and a random time longer, and ends it with SIGKILL.
 """
 
 from __future__ import annotations
@@ -36,21 +36,23 @@ DEADLINE = 900.0  # seconds for anything to happen, on the busiest of machines
 GONE = 30.0  # seconds in which all is gone; Ray by itself takes more than 60
 POLL = 0.02
 GO_ON = "what was finished is kept. To resume:"
-# Two of the first for every one of the others: they are what mostly dies.
+# Drivers and trial workers twice, since they die most often in practice.
 DECK = ("driver", "driver", "trial worker", "trial worker", "sink", "raylet", "gcs")
 DECK_OF_IMAGES = (*DECK, "sampling actor", "sampling actor", "artifact worker", "agent")
 
 
 @dataclass
 class Log:
-    """What was done, line by line and in numbers."""
+    """Record of the kills, as lines and counts."""
 
     path: Path | None = None
     kills: Counter[str] = field(default_factory=Counter)
     restarts: int = 0
     rounds: int = 0
     losses: Counter[str] = field(default_factory=Counter)
-    last_seconds: list[float] = field(default_factory=list)  # until a dead driver's family is gone
+    last_seconds: list[float] = field(
+        default_factory=list
+    )  # until all processes of a dead driver have ended
     started: float = field(default_factory=time.monotonic)
 
     def say(self, line: str) -> None:
@@ -73,7 +75,7 @@ class Log:
 
 @dataclass
 class Torture:
-    """One study under torture.
+    """Rounds of one study.
 
     Attributes:
         study: the file.
@@ -125,7 +127,7 @@ class Torture:
         }
 
     def round(self, kills: int) -> int:
-        """From an empty folder to a complete one; the value is how many of ``kills`` are left."""
+        """Run the study to its end and return how many of ``kills`` are left."""
         run = self.folder / "run"
         shutil.rmtree(run, ignore_errors=True)
         self.log.rounds += 1
@@ -135,8 +137,8 @@ class Torture:
             kills = self._torment(driver, kills)
             status = driver.wait()
             self._all_gone(driver)
-            # Who dies with Ray, or of it, says how to go on; who is killed, through its guard.
-            assert status != 1 or GO_ON in driver.told(), driver.told()
+            # A driver that dies with Ray prints how to resume, itself or through its guard.
+            assert status != 1 or GO_ON in driver.output(), driver.output()
             self._stored_once(run, done)
             if status == 0:
                 self.horizon = min(self.horizon, driver.seconds())
@@ -146,7 +148,7 @@ class Torture:
         return kills
 
     def _torment(self, driver: Driver, kills: int) -> int:
-        """Kill what is drawn until the driver dies of it, or ends well."""
+        """Kill processes until the driver ends; return how many of ``kills`` are left."""
         while kills:
             if not self.cards:
                 self.cards = self.random.sample(self.deck, len(self.deck))
@@ -154,7 +156,7 @@ class Torture:
             delay = self.random.random() * self.horizon / (1 if kind in FATAL else 4)
             victim = driver.after(delay, kind, self.random)
             if victim is None:
-                return kills  # the driver was faster; the card stays for the next
+                return kills  # the driver has ended; the card stays for the next round
             self.cards.pop()
             self.log.say(f"kill {kind} {delay:.1f} s after there was one")
             victim.kill()
@@ -162,14 +164,14 @@ class Torture:
             kills -= 1
             if kind in FATAL:
                 status = driver.wait()
-                # 0: it had what it needed of Ray by then, and its rows are looked at below.
+                # 0: it no longer needed Ray; its rows are compared below.
                 expected = (-9,) if kind == "driver" else (0, 1)
-                assert status in expected, (kind, status, driver.told())
-                self.log.say(f"  the driver ended with {status}: {driver.last_words()}")
+                assert status in expected, (kind, status, driver.output())
+                self.log.say(f"  the driver ended with {status}: {driver.last_line()}")
         return kills
 
     def _all_gone(self, driver: Driver) -> None:
-        """No process outlives its driver for long."""
+        """Check that no process outlives its driver for long."""
         started = time.monotonic()
         left = [p for p in {*driver.seen, *marked(str(self.folder))} if p.pid != os.getpid()]
         while left := [process for process in left if is_running(process)]:
@@ -179,7 +181,7 @@ class Torture:
         self.log.last_seconds.append(time.monotonic() - started)
 
     def _stored_once(self, run: Path, done: dict[str, tuple[int, bytes]]) -> None:
-        """What is stored when a driver has died is never computed again."""
+        """Check that no stored checkpoint was computed again."""
         for path in (run / "rows").glob("*-[0-9]*.parquet"):
             now = (path.stat().st_mtime_ns, path.read_bytes())
             assert done.setdefault(path.name, now) == now, f"{path} was written again"
@@ -200,7 +202,7 @@ class Torture:
 
 
 class Driver:
-    """One ``python -m dgray.study``, and every process that was ever seen below it."""
+    """One ``python -m dgray.study`` and all of its descendants over time."""
 
     def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
         self._output = folder / "output"
@@ -213,56 +215,56 @@ class Driver:
         self.seen: set[psutil.Process] = set()
 
     def wait(self) -> int:
-        """Until it ends, watching its family; the value is its exit status."""
+        """Wait for the end while recording descendants; return the exit status."""
         self._until(lambda: False)
         return self._popen.wait()
 
     def after(self, seconds: float, kind: str, random: random.Random) -> psutil.Process | None:
-        """A process of this kind, a while after there was one; None: the driver ended before."""
+        """Return a process of a kind some time after the first one; None if the driver ends."""
         since: list[float] = []
-        found: list[psutil.Process] = []
+        processes: list[psutil.Process] = []
 
         def is_due() -> bool:
-            found[:] = by_kind(self._process).get(kind, [])
-            if found and not since:
+            processes[:] = by_kind(self._process).get(kind, [])
+            if processes and not since:
                 since.append(time.monotonic())
-            return bool(found) and time.monotonic() - since[0] >= seconds
+            return bool(processes) and time.monotonic() - since[0] >= seconds
 
         if not self._until(is_due):
             return None
-        return random.choice(sorted(found, key=lambda process: process.pid))
+        return random.choice(sorted(processes, key=lambda process: process.pid))
 
     def _until(self, is_due: Callable[[], bool]) -> bool:
-        """Whether it came to that before the driver ended."""
+        """Wait for the condition; return False if the driver ends first."""
         deadline = time.monotonic() + DEADLINE
         while self._popen.poll() is None:
             self.seen.update(family(self._process))
             if is_due():
                 return True
-            assert time.monotonic() < deadline, "the driver hangs: " + self.told()
+            assert time.monotonic() < deadline, "the driver hangs: " + self.output()
             time.sleep(POLL)
         return False
 
     def seconds(self) -> float:
-        """Since it was started."""
+        """Return the time since the start."""
         return time.time() - self._process_started
 
-    def told(self) -> str:
+    def output(self) -> str:
         return self._output.read_text(encoding="utf-8")
 
-    def last_words(self) -> str:
-        return (self.told().strip().splitlines() or [""])[-1][:150]
+    def last_line(self) -> str:
+        return (self.output().strip().splitlines() or [""])[-1][:150]
 
 
 def table(run: Path) -> pd.DataFrame:
-    """All that is not provenance, in one order."""
+    """Return all columns but the provenance, sorted."""
     rows = RunFolder(run).rows()[column_names("identity", "metric")]
     keys = ["trial", "replicate", "epoch", "is_calibrated", "guidance_weight"]
     return rows.sort_values(keys).reset_index(drop=True)
 
 
 def points(run: Path) -> dict[str, object]:
-    """What the searches asked for."""
+    """Return the points that the searches suggested."""
     files = sorted((run / "search").glob("*/*-asked.json"))
     asked = {str(path.relative_to(run)): json.loads(path.read_text("utf-8")) for path in files}
     told = {path.name for path in (run / "search").glob("*/*-told.json")}
@@ -271,10 +273,10 @@ def points(run: Path) -> dict[str, object]:
 
 
 def states(run: Path) -> list[str]:
-    """How the points stand in Optuna's own storage."""
+    """Return the states of the points in Optuna's storage."""
     if not (run / JOURNAL).exists():
         return []
     storage = JournalStorage(JournalFileBackend(str(run / JOURNAL)))
     studies = optuna.get_all_study_names(storage)
-    found = [optuna.load_study(study_name=name, storage=storage) for name in studies]
-    return [trial.state.name for study in found for trial in study.get_trials(deepcopy=False)]
+    loaded = [optuna.load_study(study_name=name, storage=storage) for name in studies]
+    return [trial.state.name for study in loaded for trial in study.get_trials(deepcopy=False)]
