@@ -133,13 +133,13 @@ def test_a_test_part_serves_validation_and_held_out_alone() -> None:
     )
 
 
-def test_too_few_images_are_refused_in_words() -> None:
+def test_too_few_images_are_refused() -> None:
     images = random_images(duplicates=100)  # 100 images, twice each
     with pytest.raises(ValueError, match=r"'training-0' must have from 0 to 120 .* size is 121"):
         split(images, {"held_out": 40, "validation": 40, "training-0": 121}, 0)
-    with pytest.raises(ValueError, match=r"'held_out' must have from 0 to 200 images, but 201"):
+    with pytest.raises(ValueError, match=r"'held_out' must have from 0 to 200 .* size is 201"):
         split(images, {"held_out": 201}, 0)
     with pytest.raises(ValueError, match=r"'validation' .* of the 200 images of random"):
         split(images, {"held_out": 150, "validation": 51}, 0)
-    with pytest.raises(ValueError, match=r"'base' .* but -1 are asked"):
+    with pytest.raises(ValueError, match=r"'base' .* its size is -1"):
         split(images, {"base": -1}, 0)

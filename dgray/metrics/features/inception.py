@@ -1,15 +1,14 @@
-"""The Inception-v3 of FID, in the three ways that clean-fid knows.
+"""Features of the Inception-v3 of FID, in the three modes of clean-fid.
 
 Heusel et al. 2017 (arXiv 1706.08500) defined FID on the network of TensorFlow's file of
-2015-12-05; Parmar et al. 2022 (arXiv 2104.11222) showed that resizing decides the number. The
-modes are clean-fid's, and so are the features:
+2015-12-05; Parmar et al. 2022 (arXiv 2104.11222) showed how strongly FID depends on resizing.
+Modes and features equal those of clean-fid:
 
 - ``clean``: Pillow's antialiased bicubic filter, each channel in float, not rounded; TorchScript
   network.
 - ``legacy_pytorch``: bilinear interpolation without antialiasing; pytorch-fid's port of the
   network.
-- ``legacy_tensorflow``: the TorchScript network resizes, as TensorFlow did, and as in the numbers
-  of EDM and DG.
+- ``legacy_tensorflow``: the TorchScript network resizes, as TensorFlow did; used by EDM and DG.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from dgray.errors import FeaturesError
 from dgray.files import sha256_of
-from dgray.metrics.features.extractor import FeatureSource, as_rgb
+from dgray.metrics.features.extractor import Features, FeatureSource, Pixels, as_rgb
 from dgray.metrics.features.inception_file import (
     STATE_DICT,
     TORCHSCRIPT,
@@ -41,7 +41,7 @@ InceptionMode = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 MODES: tuple[InceptionMode, ...] = get_args(InceptionMode)
 
 DIMENSION = 2048
-SIZE = 299  # pixels of a side that the network was trained on
+SIZE = 299  # height and width of the training images of the network
 RESIZE = {
     "clean": "Pillow bicubic to 299x299, antialiased, channels in float32",
     "legacy_pytorch": "bilinear to 299x299, not antialiased",
@@ -51,11 +51,11 @@ RESIZE = {
 
 @dataclass(frozen=True, eq=False)
 class InceptionFeatures:
-    """A ``FeatureExtractor``: Inception-v3's last pooling.
+    """Feature extractor that returns the last pooling layer of Inception-v3.
 
     Attributes:
-        source: its name is ``fid_`` and the mode.
-        device: where it computes.
+        source: description of the features; the name is ``fid_`` and the mode.
+        device: device of the network.
         forward: from images (N, 3, H, W) in 0..255, float32, to features (N, 2048).
     """
 
@@ -64,8 +64,8 @@ class InceptionFeatures:
     forward: Callable[[Tensor], Tensor]
 
     @torch.no_grad()
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Features, float32 (N, 2048), of images, uint8 (N, C, H, W) with 1 or 3 channels."""
+    def __call__(self, pixels: Pixels) -> Features:
+        """Return the 2048 features of images with 1 or 3 channels."""
         rgb = as_rgb(pixels, self.device)
         return self.forward(rgb).reshape(len(pixels), DIMENSION).float()
 
@@ -73,26 +73,26 @@ class InceptionFeatures:
 def load_inception(
     mode: InceptionMode, device: torch.device | str = "cpu", weights: Path | bytes | None = None
 ) -> InceptionFeatures:
-    """The network in one of clean-fid's modes, from a local file.
+    """Load the network in one of the modes of clean-fid, from a local file.
 
     Args:
-        mode: how images are resized, and by whose port of the network they are seen.
-        device: where it computes.
-        weights: the file or its folder, or what the file holds; None: ``DGRAY_INCEPTION`` or
-            clean-fid's own place.
+        mode: method of resizing and port of the network.
+        device: device of the network.
+        weights: the file, its folder or its content; None: the place of ``DGRAY_INCEPTION``, or
+            that of clean-fid.
 
     Raises:
-        ValueError: no such mode, or the file is not what its name says.
-        FileNotFoundError: the file is not there; says where to put which.
+        FeaturesError: if there is no such mode, or the file holds something else.
+        MissingFileError: if the file is missing; says which file to put where.
     """
     if mode not in MODES:
-        raise ValueError(f"the mode must be one of {', '.join(MODES)}, but got {mode!r}")
+        raise FeaturesError(f"the mode must be one of {', '.join(MODES)}, but got {mode!r}")
     device = torch.device(device)
     if isinstance(weights, bytes):
-        what, content = "what was given", weights
+        origin, content = "the given content", weights
     else:
         path = find_weights(weights_file(mode), weights)
-        what, content = str(path), path.read_bytes()
+        origin, content = str(path), path.read_bytes()
     source = FeatureSource(f"fid_{mode}", DIMENSION, RESIZE[mode], sha256_of(content))
     build = {
         "clean": _clean,
@@ -102,15 +102,15 @@ def load_inception(
     try:
         forward = build(content, device)
     except (ValueError, RuntimeError, AttributeError, EOFError, OSError, UnpicklingError) as error:
-        raise ValueError(
-            f"{what} cannot be read as the Inception-v3 weights that mode {mode!r} needs "
-            f"({error}); is it whole, and the file of this mode?"
+        raise FeaturesError(
+            f"{origin} cannot be read as the Inception-v3 weights that mode {mode!r} needs "
+            f"({error}); download the file of this mode again"
         ) from error
     return InceptionFeatures(source, device, forward)
 
 
 def weights_file(mode: InceptionMode) -> WeightsFile:
-    """The published file that a mode needs."""
+    """Return the published file of a mode."""
     return STATE_DICT if mode == "legacy_pytorch" else TORCHSCRIPT
 
 
@@ -132,7 +132,7 @@ def _legacy_tensorflow(content: bytes, device: torch.device) -> Callable[[Tensor
 def _legacy_pytorch(content: bytes, device: torch.device) -> Callable[[Tensor], Tensor]:
     network = _ported_inception()
     with warnings.catch_warnings():
-        # The other mode's file: torch warns, then refuses to load it as weights only.
+        # For the file of another mode, torch warns before it refuses to load it.
         warnings.filterwarnings("ignore", r"'torch\.load' received a zip file", UserWarning)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     network.load_state_dict(state)
@@ -149,14 +149,14 @@ def _legacy_pytorch(content: bytes, device: torch.device) -> Callable[[Tensor], 
 
 def _script(content: bytes, device: torch.device) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
-        # The published file is TorchScript; there is none in the format that torch prefers now.
+        # The published file is TorchScript and does not exist in the successor of this format.
         warnings.filterwarnings("ignore", r"`torch\.jit\.load`", FutureWarning)
         network = torch.jit.load(io.BytesIO(content), map_location=device)
     return cast(torch.jit.ScriptModule, network.eval())
 
 
 def _bicubic(image: np.ndarray) -> Tensor:
-    """Shape (3, H, W) to (3, 299, 299), clipped to 0..255 where the filter overshoots."""
+    """Resize (3, H, W) to (3, 299, 299), clipped to 0..255 where the filter overshoots."""
     filtered = [
         np.asarray(Image.fromarray(channel).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
         for channel in image
@@ -165,7 +165,7 @@ def _bicubic(image: np.ndarray) -> Tensor:
 
 
 def _ported_inception() -> nn.Module:
-    """Torchvision's Inception-v3 with the blocks in which TensorFlow's of 2015 differs."""
+    """Return torchvision's Inception-v3 with the blocks that differ in TensorFlow's of 2015."""
     from cleanfid import inception_pytorch as blocks  # slow to import, and only this needs it
     from torchvision.models import inception_v3
 

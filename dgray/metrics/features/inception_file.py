@@ -1,4 +1,4 @@
-"""Where the Inception-v3 weights of FID are; they are never downloaded by dgray."""
+"""Location of the Inception-v3 weights of FID, which dgray never downloads."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from pathlib import Path
 
 import torch
 
+from dgray.errors import MissingFileError
+
 VARIABLE = "DGRAY_INCEPTION"
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A published file of weights, and where clean-fid keeps it.
+    """Published file of weights.
 
     Attributes:
-        name: its file name.
-        address: where it is published.
-        in_torch_hub: clean-fid keeps it in torch hub's cache, else in a folder that it hard-codes.
+        name: file name.
+        address: URL of the file.
+        in_torch_hub: whether clean-fid stores it in the cache of torch hub, or in a fixed folder.
     """
 
     name: str
@@ -28,7 +30,7 @@ class WeightsFile:
 
     @property
     def cleanfid_path(self) -> Path:
-        """Clean-fid's own place (0.1.35, ``features.py`` and ``inception_pytorch.py``)."""
+        """Path at which clean-fid stores it (0.1.35)."""
         if self.in_torch_hub:
             return Path(torch.hub.get_dir()) / "checkpoints" / self.name
         return Path("." if platform.system() == "Windows" else "/tmp") / self.name
@@ -46,27 +48,27 @@ STATE_DICT = WeightsFile(
 )
 
 
-def find_weights(file: WeightsFile, given: Path | None = None) -> Path:
-    """The file: as given, else as the environment says, else in clean-fid's own place.
+def find_weights(file: WeightsFile, path: Path | None = None) -> Path:
+    """Find a file of weights by path, by ``DGRAY_INCEPTION``, or where clean-fid stores it.
 
     Args:
-        file: which one.
-        given: the file, or a folder that holds it under its name; None: not given.
+        file: the published file.
+        path: the file, or a folder with it; None: use the environment variable or clean-fid.
 
     Raises:
-        FileNotFoundError: it is not there; says which file to get and where to put it.
+        MissingFileError: if it is missing; says which file to get and where to put it.
     """
     variable = os.environ.get(VARIABLE)
-    if given is not None:
-        place, why = _in_folder(given, file), "the path that was given"
+    if path is not None:
+        place, origin = _in_folder(path, file), "the given path"
     elif variable:
-        place, why = _in_folder(Path(variable), file), f"the environment variable {VARIABLE}"
+        place, origin = _in_folder(Path(variable), file), f"the environment variable {VARIABLE}"
     else:
-        place, why = file.cleanfid_path, "clean-fid's own place"
+        place, origin = file.cleanfid_path, "the path of clean-fid"
     if not place.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"FID needs the Inception-v3 weights {file.name}, but there is no file {place} "
-            f"({why}). Get it from {file.address} and put it there, or set {VARIABLE} to "
+            f"({origin}). Get it from {file.address} and put it there, or set {VARIABLE} to "
             "the file or to a folder with it. dgray does not download it."
         )
     return place

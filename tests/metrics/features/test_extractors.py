@@ -111,6 +111,7 @@ def test_features_do_not_depend_on_the_batch(
         torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5 * float(found[0].max()))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("which", ["cnn", "lite0", "custom"])
 @pytest.mark.parametrize(
     ("pixels", "message"),

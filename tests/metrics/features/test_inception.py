@@ -117,18 +117,18 @@ def test_source_says_what_it_is(weights_folder: Path) -> None:
 def test_weights_are_found_as_given_then_by_the_variable_then_at_cleanfids_place(
     weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = weights_folder / STATE_DICT.name
+    file = weights_folder / STATE_DICT.name
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="clean-fid's own place"):
+    with pytest.raises(FileNotFoundError, match="the path of clean-fid"):
         find_weights(STATE_DICT)
     own = STATE_DICT.cleanfid_path
     own.parent.mkdir(parents=True)
     own.touch()
     assert find_weights(STATE_DICT) == own
     monkeypatch.setenv(VARIABLE, str(weights_folder))
-    assert find_weights(STATE_DICT) == given
+    assert find_weights(STATE_DICT) == file
     monkeypatch.setenv(VARIABLE, str(tmp_path / "elsewhere"))
-    assert find_weights(STATE_DICT, given) == given
+    assert find_weights(STATE_DICT, file) == file
     with pytest.raises(FileNotFoundError, match=f"environment variable {VARIABLE}"):
         find_weights(STATE_DICT)
 
