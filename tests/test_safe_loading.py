@@ -1,7 +1,7 @@
-"""No module of dgray executes what a file says: no pickles, no unsafe YAML, no ``eval``.
+"""Test that no module of dgray executes the content of a file (pickles, unsafe YAML, ``eval``).
 
-Read from the source, so that a call on a path that no test takes is found too. SECURITY.md says
-what this is worth.
+The source code is examined, so calls are detected that no test executes. SECURITY.md describes the
+limits of this test.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "dgray"
-# Modules that load code or objects from bytes. pickletools only reads, and is not among them.
+# Modules that load code or objects from bytes (pickletools only reads).
 FORBIDDEN_MODULES = {
     "_pickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "ray.cloudpickle", "shelve",
     "yaml",
@@ -24,13 +24,13 @@ FORBIDDEN_CALLS = {
     "pd.read_pickle", "pandas.read_pickle", "torch.package.PackageImporter",
     "subprocess.getoutput", "tune.Tuner.restore", "Tuner.restore",
 }  # fmt: skip
-# Where a study's author names code, which runs: see SECURITY.md.
+# Here the author of a study names code that is run; see SECURITY.md.
 MAY_IMPORT_BY_NAME = {"catalogue/spec.py", "metrics/features/custom.py"}
 MAY_LOAD_TORCHSCRIPT = {"discriminator/trunk.py", "metrics/features/inception.py"}
 
 
 def unsafe(source: str, module: str) -> Iterator[str]:
-    """What a module's source does that could execute a file, as ``line: what``."""
+    """Yield operations in a module's source that could execute a file, as ``line: operation``."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -46,22 +46,22 @@ def unsafe(source: str, module: str) -> Iterator[str]:
 
 
 def _unsafe_call(call: ast.Call, name: str, module: str) -> Iterator[str]:
-    given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
     if name in FORBIDDEN_CALLS:
         yield f"{call.lineno}: {name}"
-    elif name == "torch.load" and given.get("weights_only") != "True":
+    elif name == "torch.load" and arguments.get("weights_only") != "True":
         yield f"{call.lineno}: torch.load without weights_only=True"
-    elif name in ("np.load", "numpy.load") and given.get("allow_pickle", "False") != "False":
+    elif name in ("np.load", "numpy.load") and arguments.get("allow_pickle", "False") != "False":
         yield f"{call.lineno}: {name} with allow_pickle"
-    elif name == "YAML" and given.get("typ") != "'safe'":
+    elif name == "YAML" and arguments.get("typ") != "'safe'":
         yield f"{call.lineno}: YAML without typ='safe'"
-    elif name.endswith(".from_pretrained") and given.get("use_safetensors") != "True":
+    elif name.endswith(".from_pretrained") and arguments.get("use_safetensors") != "True":
         yield f"{call.lineno}: from_pretrained without use_safetensors=True"
     elif name == "torch.jit.load" and module not in MAY_LOAD_TORCHSCRIPT:
         yield f"{call.lineno}: torch.jit.load"
     elif name.endswith("import_module") and module not in MAY_IMPORT_BY_NAME:
         yield f"{call.lineno}: {name}"
-    if given.get("shell", "False") != "False":
+    if arguments.get("shell", "False") != "False":
         yield f"{call.lineno}: {name} through a shell"
 
 
@@ -70,7 +70,7 @@ def modules() -> list[str]:
 
 
 @pytest.mark.parametrize("module", modules())
-def test_a_module_executes_no_file(module: str) -> None:
+def test_modules_execute_no_file(module: str) -> None:
     assert list(unsafe((PACKAGE / module).read_text("utf-8"), module)) == []
 
 
@@ -103,7 +103,7 @@ def test_the_exceptions_are_still_needed() -> None:
         "subprocess.run(text, shell=True)",
     ],
 )
-def test_what_executes_a_file_is_found(line: str) -> None:
+def test_lines_that_could_execute_a_file_are_reported(line: str) -> None:
     assert len(list(unsafe(line, "some.py"))) == 1
 
 
@@ -121,5 +121,5 @@ def test_what_executes_a_file_is_found(line: str) -> None:
         "subprocess.run(['git', 'status'])",
     ],
 )
-def test_what_does_not_is_let_pass(line: str) -> None:
+def test_safe_lines_are_not_reported(line: str) -> None:
     assert list(unsafe(line, "some.py")) == []

@@ -1,4 +1,4 @@
-"""The paper's three studies through the command line, with stand-ins small enough for a CPU."""
+"""Run the three GPU studies of the paper on small substitutes for their data and networks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.stored import StoredNetwork, write_network
 from dgray.cli.study import main
 from dgray.config.reading.load import load_study
+from dgray.metrics.estimate import Estimate, between
 from dgray.metrics.features.inception_file import VARIABLE
 from dgray.plan.cost import estimate
 from dgray.plan.plan import make_plan
 from dgray.record.run_folder import RunFolder
 from tests.metrics.features import conftest as of_features
 
-weights_folder = of_features.weights_folder  # stand-ins for Inception's files
+weights_folder = of_features.weights_folder  # substitutes for Inception's files
 STUDIES = Path(__file__).parents[2] / "studies"
 NAMES = ("cifar10", "ffhq64", "afhqv2")
-SIDE = 16  # of the stand-ins' images: three levels, like the published networks
+SIDE = 16  # pixels of the substitute images: three levels, as in the published networks
 
 
-def write_stand_in(folder: Path) -> Path:
-    """A network of the published kind (DDPM++ with EDM's preconditioning), tiny and random."""
+def write_network_substitute(folder: Path) -> Path:
+    """Write a small random network of the published kind (DDPM++ in EDM's preconditioning)."""
     kwargs = {
         "model_type": "SongUNet",
         "img_resolution": SIDE,
@@ -50,7 +51,7 @@ def write_stand_in(folder: Path) -> Path:
 
 
 def write_images(folder: Path, count: int = 60) -> Path:
-    """A zip as EDM's dataset_tool makes it."""
+    """Write a zip file in the format of EDM's dataset_tool."""
     path = folder / "images.zip"
     pixels = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     with zipfile.ZipFile(path, "w") as archive:
@@ -62,11 +63,11 @@ def write_images(folder: Path, count: int = 60) -> Path:
 
 
 def overrides(folder: Path) -> list[str]:
-    """Everything that is too large for a CPU; kinds, objectives and settings stay as they are."""
+    """Return overrides of all sizes too large for a CPU; kinds and objectives are unchanged."""
     images = f"{{kind: zip, path: {write_images(folder)}, num_real: 24, num_validation: 12"
     return [
         f"data={images}, num_held_out: 12}}",
-        f"base.network={write_stand_in(folder)}",
+        f"base.network={write_network_substitute(folder)}",
         "base.generation_steps=3",
         "base.num_generated=12",
         "discriminator.width=8",
@@ -88,10 +89,10 @@ def overrides(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "name", [pytest.param("cifar10", marks=pytest.mark.ray), "ffhq64", "afhqv2"]
 )
-def test_the_study_runs_on_stand_ins(
+def test_the_study_runs_on_substitutes(
     name: str, tmp_path: Path, weights_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Workers of a Ray that runs already do not see the driver's variables, and need not.
+    # Workers of an existing Ray do not receive this variable and must not need it.
     monkeypatch.setenv(VARIABLE, str(weights_folder))
     out = tmp_path / "run"
     engine = "ray" if name == "cifar10" else "local"
@@ -113,7 +114,7 @@ def test_the_study_runs_on_stand_ins(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_plan_says_gpu_hours(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_estimates_gpu_hours(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = STUDIES / f"{name}.yaml"
     assert main([str(path), "--plan"]) == 0
     text = capsys.readouterr().out
@@ -122,21 +123,21 @@ def test_the_plan_says_gpu_hours(name: str, capsys: pytest.CaptureFixture[str]) 
     plan = make_plan(load_study(path))
     base = plan.trials[0]
     config = base.config
-    # By hand: the base's own images, at 21 GFLOP a call of 3 x 32 x 32 values, 1e13 a second.
+    # Images of the base: 21 GFLOP per call for 3 x 32 x 32 values, at 1e13 FLOP per second.
     values = 3 * (config.data.resize if name != "cifar10" else 32) ** 2  # type: ignore[union-attr]
     calls = 2 * config.evaluate.num_steps[0] - 1
     images = config.evaluate.num_samples * config.evaluate.sampling_seeds
     seconds = 2 * 3.4e6 * values * calls * images / 1e13
-    found = estimate(plan, cpus=8, gpus=1)
-    assert found.trial_seconds[0] == pytest.approx(seconds, rel=0.05)
-    assert float(hours) == pytest.approx(found.gpu_seconds / 3600, rel=0.01)
-    assert found.gpu_seconds > sum(found.trial_seconds)  # the generated samples count too
-    # 4.3 M weights, their average and two moments, in float32, at six checkpoints, and pictures
-    assert 0.4e9 < found.disk_bytes < 2e9
+    cost = estimate(plan, cpus=8, gpus=1)
+    assert cost.trial_seconds[0] == pytest.approx(seconds, rel=0.05)
+    assert float(hours) == pytest.approx(cost.gpu_seconds / 3600, rel=0.01)
+    assert cost.gpu_seconds > sum(cost.trial_seconds)  # generated samples are included
+    # 4.3 M weights, their average and two moments in float32 at six checkpoints, and figures
+    assert 0.4e9 < cost.disk_bytes < 2e9
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_protocol_is_the_published_one(name: str) -> None:
+def test_the_protocol_equals_the_published_one(name: str) -> None:
     config = make_plan(load_study(STUDIES / f"{name}.yaml")).trials[-1].config
     evaluate = config.evaluate
     assert evaluate.num_samples == (15_000 if name == "afhqv2" else 50_000)
@@ -148,9 +149,7 @@ def test_the_protocol_is_the_published_one(name: str) -> None:
     assert config.resources.gpus_per_trial == 1
 
 
-def test_errors_of_several_sets_are_their_spread() -> None:
-    from dgray.metrics.estimate import Estimate, between
-
-    found = between([Estimate(1.0, 9.0), Estimate(3.0, 9.0), Estimate(5.0, 9.0)])
-    assert (found.value, found.se) == (3.0, pytest.approx(2 / math.sqrt(3)))
+def test_the_standard_error_of_several_sets_is_their_spread() -> None:
+    joined = between([Estimate(1.0, 9.0), Estimate(3.0, 9.0), Estimate(5.0, 9.0)])
+    assert (joined.value, joined.se) == (3.0, pytest.approx(2 / math.sqrt(3)))
     assert between([Estimate(1.0, 9.0)]) == Estimate(1.0, 9.0)

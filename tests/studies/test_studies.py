@@ -1,4 +1,4 @@
-"""Every shipped study is sound, and its file is named after it."""
+"""Test that every shipped study is valid and has the name of its file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dgray.plan.plan import counts_of, make_plan
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 
-def test_there_are_studies() -> None:
+def test_studies_are_shipped() -> None:
     assert STUDIES
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_shipped_study_has_a_plan(path: Path) -> None:
+def test_every_shipped_study_has_a_plan_and_asks_a_question(path: Path) -> None:
     study = load_study(path)
     plan = make_plan(study)
     assert study.name == path.stem
