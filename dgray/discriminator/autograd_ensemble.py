@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
 from dgray.diffusion.denoiser import AutogradDenoiser
-from dgray.discriminator.discriminator import Ensemble
+from dgray.discriminator.discriminator import Ensemble, RowProbes, Rows, RowScalars
 
 BLOCK_ELEMENTS = 2**22  # numbers in the largest activation of a block of rows
 
@@ -55,7 +56,9 @@ class AutogradEnsemble(Ensemble, ABC):
         """Numbers in the largest activation of one row; bounds the rows of a block."""
 
     @abstractmethod
-    def logit_of_rows(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit_of_rows(
+        self, x: Float[Tensor, "#R N d"], sigma: Float[Tensor, "#R N"]
+    ) -> Float[Tensor, "#R N"]:
         """Logits (R, N) of an ensemble for x (R, N, d) or (1, N, d), all rows at once."""
 
     @property
@@ -101,19 +104,19 @@ class AutogradEnsemble(Ensemble, ABC):
         return replace(self, labels=labels)
 
     @override
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit(self, x: Rows, sigma: RowScalars) -> RowScalars:
         (logit,) = self._by_blocks(_logit, x, sigma)
         return logit
 
     @override
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def gradient(self, x: Rows, sigma: RowScalars) -> Rows:
         (gradient,) = self._by_blocks(_gradient, x, sigma)
         return gradient
 
     @override
     def gradient_and_laplacian(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Rows, sigma: RowScalars, probes: RowProbes | None = None
+    ) -> tuple[Rows, RowScalars]:
         with torch.no_grad():
             gradient, laplacian = self._by_blocks(_gradient_and_laplacian, x, sigma, probes)
         return gradient, laplacian

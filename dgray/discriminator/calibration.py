@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from dgray.discriminator.guidance import SplineWeight, Weight, hat_functions
@@ -27,9 +28,9 @@ class GuidanceMoments:
         cost: |sigma g|^2, shape (N, S): increase of the error per w^2.
     """
 
-    sigma: Tensor
-    gain: Tensor
-    cost: Tensor
+    sigma: Float[Tensor, "N S"]
+    gain: Float[Tensor, "N S"]
+    cost: Float[Tensor, "N S"]
 
     def within(self, interval: tuple[float, float] | None) -> GuidanceMoments:
         """Return the moments of guidance inside an interval of noise levels; None: everywhere."""
@@ -38,13 +39,13 @@ class GuidanceMoments:
         inside = (self.sigma >= interval[0]) & (self.sigma <= interval[1])
         return GuidanceMoments(self.sigma, self.gain * inside, self.cost * inside)
 
-    def change(self, weight: Weight) -> Tensor:
+    def change(self, weight: Weight) -> Float[Tensor, "N S"]:
         """Return the change of |D_w - x0|^2 / sigma^2 relative to the base, shape (N, S)."""
         w = weight(self.sigma)
         return w**2 * self.cost - 2 * w * self.gain
 
 
-def calibrate(moments: GuidanceMoments, knots: Tensor) -> SplineWeight:
+def calibrate(moments: GuidanceMoments, knots: Float64[Tensor, "K"]) -> SplineWeight:
     """Return the piecewise linear weight of least denoising error on these points.
 
     A knot where guidance has no effect (cost 0) has weight 0.

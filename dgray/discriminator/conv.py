@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
@@ -60,7 +61,9 @@ class ConvNet(AutogradEnsemble):
         return replace(self, masks=masks)
 
     @override
-    def logit_of_rows(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit_of_rows(
+        self, x: Float[Tensor, "#R N d"], sigma: Float[Tensor, "#R N"]
+    ) -> Float[Tensor, "#R N"]:
         count = len(self.tensors[0])
         maps = self._maps(x, sigma.to(self.tensors[0].dtype))
         maps = maps.expand(count, *maps.shape[1:])
@@ -69,7 +72,9 @@ class ConvNet(AutogradEnsemble):
         logit = Forward(self.shape, self.parameters)(maps, sigma, labels, self.masks)
         return logit.to(x.dtype)
 
-    def _maps(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def _maps(
+        self, x: Float[Tensor, "R N d"], sigma: Float[Tensor, "R N"]
+    ) -> Float[Tensor, "R N C H W"]:
         """Return the input of the networks for x (R, N, d), shape (R, N, C, H, W)."""
         if self.trunk is None:
             scale = (sigma**2 + self.sigma_data**2).rsqrt()[..., None]

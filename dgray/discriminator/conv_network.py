@@ -21,6 +21,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm, silu, softmax
 
@@ -129,8 +130,12 @@ class Forward:
         return len(self.parameters["stem.weight"])
 
     def __call__(
-        self, maps: Tensor, sigma: Tensor, labels: Tensor | None, masks: Sequence[Tensor]
-    ) -> Tensor:
+        self,
+        maps: Float[Tensor, "R N C H W"],
+        sigma: Float[Tensor, "R N"],
+        labels: Int64[Tensor, "R N"] | None,
+        masks: Sequence[Tensor],
+    ) -> Float[Tensor, "R N"]:
         """Return the logits, shape (R, N).
 
         Args:

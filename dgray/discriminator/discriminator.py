@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
 from dgray.diffusion.mixture import ExactLaw
+from dgray.diffusion.shapes import Probes, Scalars, Vectors
 
 
 class Differentiable(Protocol):
@@ -23,11 +25,11 @@ class Differentiable(Protocol):
     x has shape (..., d) and sigma, > 0, shape (...).
     """
 
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit(self, x: Vectors, sigma: Scalars) -> Scalars:
         """Return d(x; sigma) in nats, shape (...)."""
         ...
 
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def gradient(self, x: Vectors, sigma: Scalars) -> Vectors:
         """Return grad_x d, shape (..., d), differentiable by the trained tensors."""
         ...
 
@@ -36,8 +38,8 @@ class Discriminator(Differentiable, Protocol):
     """Scalar field with gradient and Laplacian."""
 
     def gradient_and_laplacian(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
         """Return grad_x d, shape (..., d), and sum_i d2d/dx_i^2, shape (...), without a graph.
 
         Args:
@@ -47,6 +49,16 @@ class Discriminator(Differentiable, Protocol):
                 ignored where the exact one is cheap.
         """
         ...
+
+
+Rows = Float[Tensor, "*#batch d"]
+"""Samples of an ensemble, (R, N, d) or, shared by all members, (1, N, d); their gradients."""
+
+RowScalars = Float[Tensor, "*#batch"]
+"""Noise levels of an ensemble, (R, N) or (1, N); logits and Laplacians, (R, N)."""
+
+RowProbes = Float[Tensor, "num_probes *#batch d"]
+"""Probes of an ensemble, (P, R, N, d) or (P, 1, N, d)."""
 
 
 class Ensemble(Discriminator, Protocol):
@@ -116,17 +128,17 @@ class ZeroDiscriminator(Discriminator):
     """The uninformed discriminator, logit 0: guidance by it is the base."""
 
     @override
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit(self, x: Vectors, sigma: Scalars) -> Scalars:
         return torch.zeros_like(sigma)
 
     @override
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def gradient(self, x: Vectors, sigma: Scalars) -> Vectors:
         return torch.zeros_like(x)
 
     @override
     def gradient_and_laplacian(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
         return torch.zeros_like(x), torch.zeros_like(sigma)
 
 
@@ -138,17 +150,17 @@ class Oracle(Discriminator):
     model: ExactLaw
 
     @override
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit(self, x: Vectors, sigma: Scalars) -> Scalars:
         return self.data.log_prob(x, sigma) - self.model.log_prob(x, sigma)
 
     @override
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def gradient(self, x: Vectors, sigma: Scalars) -> Vectors:
         return self.data.score(x, sigma) - self.model.score(x, sigma)
 
     @override
     def gradient_and_laplacian(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
         laplacian = self.data.laplacian(x, sigma) - self.model.laplacian(x, sigma)
         return self.gradient(x, sigma), laplacian
 
@@ -172,18 +184,18 @@ class Oscillating(Discriminator):
     frequency: float
 
     @override
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit(self, x: Vectors, sigma: Scalars) -> Scalars:
         wave = torch.sin(self.frequency * x[..., 0])
         return self.inner.logit(x, sigma) + self.amplitude * wave
 
     @override
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def gradient(self, x: Vectors, sigma: Scalars) -> Vectors:
         return self._add_slope(self.inner.gradient(x, sigma), x)
 
     @override
     def gradient_and_laplacian(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
         gradient, laplacian = self.inner.gradient_and_laplacian(x, sigma, probes)
         curvature = self.amplitude * self.frequency**2 * torch.sin(self.frequency * x[..., 0])
         return self._add_slope(gradient, x), laplacian - curvature

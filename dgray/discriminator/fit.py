@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from dgray.data.images import to_unit
@@ -76,16 +77,16 @@ class Task:
         generated_labels: classes for which the base's samples were drawn, int64, shape (R, m).
     """
 
-    real: Tensor
-    generated: Tensor | None
+    real: Shaped[Tensor, "R n d"]
+    generated: Shaped[Tensor, "R m d"] | None
     base: Denoiser
     objective: Objective
     draw_sigma: Callable[[torch.Generator, int], Tensor]
     weigh: Callable[[Tensor], Tensor]
     validation: Batch | None
     seed: int
-    real_labels: Tensor | None = None
-    generated_labels: Tensor | None = None
+    real_labels: Int64[Tensor, "R n"] | None = None
+    generated_labels: Int64[Tensor, "R m"] | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,9 @@ def _normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor
     return torch.stack([torch.randn(shape, generator=g) for g in generators])
 
 
-def _gather(points: Tensor, order: Tensor) -> Tensor:
+def _gather(
+    points: Shaped[Tensor, "R n d"], order: Int64[Tensor, "R k"]
+) -> Float[Tensor, "R k d"]:
     """Return points (R, n, d) in the order (R, k) of each replicate, shape (R, k, d)."""
     taken = points.gather(1, order[..., None].expand(*order.shape, points.shape[-1]))
     return to_unit(taken) if taken.dtype == torch.uint8 else taken
@@ -210,7 +213,7 @@ def _labels_at(labels: Tensor | None, order: Tensor) -> Tensor | None:
 
 
 @torch.no_grad()
-def _validation_loss(task: Task, state: TrainingState) -> Tensor:
+def _validation_loss(task: Task, state: TrainingState) -> Float[Tensor, "R"]:
     """Return the loss of the current weights (averaged, if so configured), shape (R,)."""
     assert task.validation is not None
     loss = task.objective(Outputs(state.averaged(), task.validation))
@@ -230,7 +233,7 @@ def _loss_epochs(schedule: TrainingSchedule, per_decade: int = 12) -> set[int]:
     return {round(10 ** (i / per_decade)) for i in range(count)}
 
 
-def _finite_mean(losses: list[Tensor], state: TrainingState) -> Tensor:
+def _finite_mean(losses: list[Tensor], state: TrainingState) -> Float[Tensor, "R"]:
     """Return the mean over steps, shape (R,), without those after a replicate was stopped."""
     values = torch.stack(losses)
     if not torch.isfinite(values[:, ~state.stopped]).all():

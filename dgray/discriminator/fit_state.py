@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import safetensors.torch
 import torch
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from dgray.discriminator.discriminator import Ensemble
@@ -27,9 +28,9 @@ class Best:
     """
 
     tensors: list[Tensor]
-    loss: Tensor
-    epoch: Tensor
-    stopped: Tensor
+    loss: Float[Tensor, "R"]
+    epoch: Int64[Tensor, "R"]
+    stopped: Bool[Tensor, "R"]
 
 
 @dataclass
@@ -90,7 +91,7 @@ class TrainingState:
             torch._foreach_lerp_(self.average, tensors, 1 - self.ema_decay)
 
     @property
-    def stopped(self) -> Tensor:
+    def stopped(self) -> Bool[Tensor, "R"]:
         """Replicates that early stopping has ended, bool, shape (R,)."""
         if self.best is not None:
             return self.best.stopped
@@ -117,7 +118,7 @@ class TrainingState:
             tensors = [_choose(self.best.epoch > 0, best, now) for best, now in pairs]
         return self.ensemble.with_tensors(tensors)
 
-    def keep_best(self, loss: Tensor, patience: int) -> None:
+    def keep_best(self, loss: Float[Tensor, "R"], patience: int) -> None:
         """Keep the weights of a lower validation loss (R,); stop replicates without patience."""
         best = self.best
         assert best is not None
@@ -167,7 +168,11 @@ class TrainingState:
             )
 
 
-def _choose(condition: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+def _choose(
+    condition: Bool[Tensor, "R"],
+    chosen: Shaped[Tensor, "R *size"],
+    other: Shaped[Tensor, "R *size"],
+) -> Shaped[Tensor, "R *size"]:
     """Return one of two tensors (R, ...) for each replicate, by a condition (R,)."""
     return torch.where(condition.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, other)
 

@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from jaxtyping import Float64, Int64
 from torch import Tensor
 from typing_extensions import override
 
 from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.shapes import Probes, Scalars, Vectors
 from dgray.discriminator.discriminator import Discriminator
 
 
 class Weight(Protocol):
     """Guidance weight as a function of the noise level."""
 
-    def __call__(self, sigma: Tensor) -> Tensor:
+    def __call__(self, sigma: Scalars) -> Scalars:
         """Return the weight at noise levels of shape (...), > 0; same shape."""
         ...
 
@@ -35,7 +37,7 @@ class ConstantWeight(Weight):
     value: float
 
     @override
-    def __call__(self, sigma: Tensor) -> Tensor:
+    def __call__(self, sigma: Scalars) -> Scalars:
         return torch.full_like(sigma, self.value)
 
 
@@ -48,7 +50,7 @@ class IntervalWeight(Weight):
     high: float
 
     @override
-    def __call__(self, sigma: Tensor) -> Tensor:
+    def __call__(self, sigma: Scalars) -> Scalars:
         inside = (sigma >= self.low) & (sigma <= self.high)
         return torch.where(inside, self.inner(sigma), torch.zeros_like(sigma))
 
@@ -61,7 +63,7 @@ class ScaledWeight(Weight):
     factor: float
 
     @override
-    def __call__(self, sigma: Tensor) -> Tensor:
+    def __call__(self, sigma: Scalars) -> Scalars:
         return self.factor * self.inner(sigma)
 
 
@@ -74,15 +76,15 @@ class SplineWeight(Weight):
         values: w at the knots, shape (K,), float64.
     """
 
-    knots: Tensor
-    values: Tensor
+    knots: Float64[Tensor, "K"]
+    values: Float64[Tensor, "K"]
 
     @override
-    def __call__(self, sigma: Tensor) -> Tensor:
+    def __call__(self, sigma: Scalars) -> Scalars:
         return (hat_functions(self.knots, sigma) @ self.values.to(sigma.device)).to(sigma.dtype)
 
 
-def hat_functions(knots: Tensor, sigma: Tensor) -> Tensor:
+def hat_functions(knots: Float64[Tensor, "K"], sigma: Scalars) -> Float64[Tensor, "*batch K"]:
     """Return the K piecewise linear functions that are 1 at one knot and 0 at the others.
 
     Args:
@@ -112,14 +114,14 @@ class GuidedDenoiser(Denoiser):
     weight: Weight
 
     @override
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
         factor = self.weight(sigma) * sigma**2
         return self.base(x, sigma) + factor[..., None] * self.discriminator.gradient(x, sigma)
 
     @override
     def with_divergence(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
         """Return D_w and its divergence, that of the base plus w sigma^2 times the Laplacian."""
         denoised, divergence = self.base.with_divergence(x, sigma, probes)
         gradient, laplacian = self.discriminator.gradient_and_laplacian(x, sigma, probes)
@@ -142,8 +144,8 @@ class StackedGuidance:
     base: Denoiser
     discriminator: Discriminator
     weights: Sequence[Weight]
-    weight_index: Tensor
-    labels: Tensor | None = None
+    weight_index: Int64[Tensor, "N"]
+    labels: Int64[Tensor, "N"] | None = None
 
     def select(self, index: Tensor) -> GuidedDenoiser:
         """Return the denoiser of the rows ``index`` of the batch, in their order."""
@@ -163,6 +165,6 @@ class PerRowWeight(Weight):
     weight_index: Tensor
 
     @override
-    def __call__(self, sigma: Tensor) -> Tensor:
+    def __call__(self, sigma: Scalars) -> Scalars:
         values = torch.stack([weight(sigma) for weight in self.weights])
         return values.gather(0, self.weight_index[None])[0]

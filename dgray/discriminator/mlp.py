@@ -19,7 +19,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from typing_extensions import override
 
-from dgray.discriminator.discriminator import Ensemble, draw_dropout_masks
+from dgray.discriminator.discriminator import (
+    Ensemble,
+    RowProbes,
+    Rows,
+    RowScalars,
+    draw_dropout_masks,
+)
 
 NOISE_FEATURES = 3  # ln(sigma) / 4, sin(ln sigma), cos(ln sigma)
 
@@ -110,14 +116,14 @@ class Mlp(Ensemble):
         return replace(self, masks=masks)
 
     @override
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit(self, x: Rows, sigma: RowScalars) -> RowScalars:
         a, _ = self._input(x, sigma)
         for layer in range(len(self.weights) - 1):
             (a,) = self._activate(layer, self._affine(layer, a), 0)
         return self._affine(-1, a)[..., 0].to(x.dtype)
 
     @override
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def gradient(self, x: Rows, sigma: RowScalars) -> Rows:
         a, scale = self._input(x, sigma)
         slopes = []
         for layer in range(len(self.weights) - 1):
@@ -130,8 +136,8 @@ class Mlp(Ensemble):
 
     @override
     def gradient_and_laplacian(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Rows, sigma: RowScalars, probes: RowProbes | None = None
+    ) -> tuple[Rows, RowScalars]:
         a, scale = self._input(x, sigma)
         d = self.dimension
         hidden = self._affine(0, a)

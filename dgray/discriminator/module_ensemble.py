@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from typing_extensions import override
 
 from dgray.diffusion.noise import global_seed
 from dgray.discriminator.autograd_ensemble import AutogradEnsemble
-from dgray.discriminator.discriminator import draw_dropout_masks
+from dgray.discriminator.discriminator import Rows, RowScalars, draw_dropout_masks
 from dgray.errors import DiscriminatorError
 
 _ROW_TOLERANCE = 1e-3  # float32 results of one row alone and among others, relative
@@ -101,7 +102,7 @@ class ModuleEnsemble(AutogradEnsemble):
         return replace(super()._map_tensors(function), constants=constants)
 
     @override
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def gradient(self, x: Rows, sigma: RowScalars) -> Rows:
         if not self.is_member:  # one backward pass for all members, on rows of their own
             count = len(self.tensors[0])
             x, sigma = x.expand(count, -1, -1), sigma.expand(count, -1)
@@ -126,7 +127,9 @@ class ModuleEnsemble(AutogradEnsemble):
         return replace(self, masks=masks)
 
     @override
-    def logit_of_rows(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def logit_of_rows(
+        self, x: Float[Tensor, "#R N d"], sigma: Float[Tensor, "#R N"]
+    ) -> Float[Tensor, "#R N"]:
         count, dtype = len(self.tensors[0]), self.tensors[0].dtype
         samples = x.to(dtype).expand(count, -1, -1).unflatten(-1, self.traits.shape)
         arguments = [samples, sigma.to(dtype).expand(count, -1)]

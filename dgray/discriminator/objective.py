@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from torch import Tensor
 from torch.nn.functional import softplus
 from typing_extensions import override
 
 from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.shapes import Labels, Scalars, Vectors
 from dgray.discriminator.discriminator import Differentiable
 
 
@@ -35,13 +35,13 @@ class Noised:
         labels: classes, int64, of the shape of sigma; None if no model is conditional.
     """
 
-    noise: Tensor
-    sigma: Tensor
-    x: Tensor
-    labels: Tensor | None = None
+    noise: Vectors
+    sigma: Scalars
+    x: Vectors
+    labels: Labels | None = None
 
     @staticmethod
-    def of(clean: Tensor, noise: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Noised:
+    def of(clean: Vectors, noise: Vectors, sigma: Scalars, labels: Labels | None = None) -> Noised:
         """Add noise to clean samples of shape (..., N, d)."""
         return Noised(noise, sigma, clean + sigma[..., None] * noise, labels)
 
@@ -66,7 +66,7 @@ class Batch:
     """
 
     real: Noised
-    residual: Tensor
+    residual: Vectors
     generated: Noised | None
 
     @property
@@ -93,13 +93,13 @@ class Outputs:
     batch: Batch
 
     @cached_property
-    def real_logit(self) -> Tensor:
+    def real_logit(self) -> Scalars:
         """Logit d on the real samples, shape (..., N)."""
         real = self.batch.real
         return with_labels(self.discriminator, real.labels).logit(real.x, real.sigma)
 
     @cached_property
-    def generated_logit(self) -> Tensor:
+    def generated_logit(self) -> Scalars:
         """Logit d on the generated samples, shape (..., N).
 
         Raises:
@@ -115,7 +115,7 @@ class Outputs:
         return discriminator.logit(generated.x, generated.sigma)
 
     @cached_property
-    def scaled_gradient(self) -> Tensor:
+    def scaled_gradient(self) -> Vectors:
         """Gradient of the logit times sigma on the real samples, shape (..., N, d)."""
         real = self.batch.real
         gradient = with_labels(self.discriminator, real.labels).gradient(real.x, real.sigma)
@@ -129,7 +129,7 @@ class Objective(Protocol):
     with the options of its specification as keyword arguments.
     """
 
-    def __call__(self, outputs: Outputs, /) -> Tensor:
+    def __call__(self, outputs: Outputs, /) -> Scalars:
         """Return the loss of each of the N samples, shape (..., N), in nats.
 
         It must be differentiable by the tensors of ``outputs.discriminator``. Means over samples
@@ -138,7 +138,7 @@ class Objective(Protocol):
         ...
 
 
-def denoising_residual(base: Denoiser, real: Noised) -> Tensor:
+def denoising_residual(base: Denoiser, real: Noised) -> Vectors:
     """Return n + sigma s(x; sigma) = (D(x; sigma) - x0) / sigma, shape (..., N, d)."""
     denoised = with_labels(base, real.labels)(real.x, real.sigma)
     return real.noise + (denoised - real.x) / real.sigma[..., None]
@@ -158,7 +158,7 @@ class CrossEntropy(Objective):
     gradient_penalty: float = 0.0
 
     @override
-    def __call__(self, outputs: Outputs, /) -> Tensor:
+    def __call__(self, outputs: Outputs, /) -> Scalars:
         loss = softplus(-outputs.real_logit) + softplus(outputs.generated_logit)
         if self.gradient_penalty == 0:
             return loss
@@ -174,7 +174,7 @@ class Kl(Objective):
     """
 
     @override
-    def __call__(self, outputs: Outputs, /) -> Tensor:
+    def __call__(self, outputs: Outputs, /) -> Scalars:
         return ((outputs.batch.residual + outputs.scaled_gradient) ** 2).sum(-1)
 
 
@@ -189,11 +189,11 @@ class Mixed(Objective):
     gamma: float
 
     @override
-    def __call__(self, outputs: Outputs, /) -> Tensor:
+    def __call__(self, outputs: Outputs, /) -> Scalars:
         return Kl()(outputs) + self.gamma * CrossEntropy()(outputs)
 
 
-def edm_weighting(sigma: Tensor, sigma_data: float) -> Tensor:
+def edm_weighting(sigma: Scalars, sigma_data: float) -> Scalars:
     """Return EDM's loss weighting relative to the likelihood's, 1 + sigma^2 / sigma_data^2.
 
     Karras et al. 2022 weigh |D - x0|^2 by (sigma^2 + sigma_data^2) / (sigma sigma_data)^2; here

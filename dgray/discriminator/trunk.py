@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -36,7 +37,9 @@ class Trunk(Protocol):
         """Numbers in the largest activation of one sample; bounds the samples of a block."""
         ...
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "N d"], sigma: Float[Tensor, "N"]
+    ) -> Float[Tensor, "N F h w"]:
         """Return feature maps (N, F, h, w) of x (N, d) at noise levels sigma (N,)."""
         ...
 
@@ -98,7 +101,9 @@ class ModuleTrunk(Trunk):
         return TYPICAL_CHANNELS * math.prod(self.image[1:])
 
     @override
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(
+        self, x: Float[Tensor, "N d"], sigma: Float[Tensor, "N"]
+    ) -> Float[Tensor, "N F h w"]:
         features: Tensor = self.module(x.unflatten(-1, self.image), sigma)
         return features[..., None, None] if features.ndim == 2 else features
 
