@@ -1,4 +1,4 @@
-"""TensorBoard while a study runs: event files grow with it, and a resumed run goes on in them."""
+"""Event files of a running study, and of a resumed one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_event_files_grow_with_every_checkpoint_before_the_study_ends(tmp_path: Path) -> None:
+def test_event_files_grow_with_every_checkpoint_of_a_running_study(tmp_path: Path) -> None:
     folder, sizes = RunFolder(tmp_path), [0]
 
     def written() -> int:
@@ -81,7 +81,7 @@ def _shows(folder: RunFolder, label: str, epoch: int) -> bool:
     return has_started and epoch in steps(folder, label)
 
 
-def test_the_study_waits_for_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_does_not_wait_for_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_write = threading.Event()
     read_checkpoint = RunFolder.checkpoint
 
@@ -101,7 +101,7 @@ def test_the_study_waits_for_no_picture(tmp_path: Path, monkeypatch: pytest.Monk
     assert steps(folder, "kl-1") == list(EPOCHS)
 
 
-def test_a_resumed_run_goes_on_with_what_is_there_once(tmp_path: Path) -> None:
+def test_resumed_run_writes_earlier_results_once(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     first = make_plan(make_trial("kl-1"), make_trial("kl-2", raise_at=EPOCHS[1]))
     run(first, folder)
@@ -115,7 +115,7 @@ def test_a_resumed_run_goes_on_with_what_is_there_once(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.glob(".*")) == []
 
 
-def test_the_hparams_tab_has_every_value_the_study_will_have(tmp_path: Path) -> None:
+def test_hparams_tab_has_all_values_of_the_study(tmp_path: Path) -> None:
     trials = [
         make_trial(f"kl-{i}", **{"fit.dropout": i / 10, "raise_at": EPOCHS[0]}) for i in (1, 2)
     ]
@@ -132,7 +132,7 @@ def test_the_hparams_tab_has_every_value_the_study_will_have(tmp_path: Path) -> 
     assert values["fit.dropout"] == [0.1, 0.2]
 
 
-def test_a_view_that_breaks_does_not_end_the_study(tmp_path: Path) -> None:
+def test_error_of_the_writer_does_not_end_the_study(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("a file where a folder should be")
     folder, plan = RunFolder(tmp_path), make_plan(make_trial("kl-1"))
     live = run(plan, folder)

@@ -1,4 +1,4 @@
-"""The table at the end of a study fits where it is printed, and hides no line."""
+"""The summary of a study fits the terminal and is complete."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def printed(width: int, lines: list[SummaryRow]) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
-def test_every_line_has_its_name_and_values_unbroken(width: int) -> None:
+def test_names_and_values_are_not_wrapped(width: int) -> None:
     lines = printed(width, rows())
     assert max(map(len, lines)) <= width
     for name, value in zip(NAMES, PATH_KL, strict=True):
@@ -60,7 +60,7 @@ def test_every_line_has_its_name_and_values_unbroken(width: int) -> None:
         assert "−0.011 ± 0.032" in line
 
 
-def test_order_is_base_best_worst_oracle_and_settings_stand_below() -> None:
+def test_settings_are_below_their_names_in_the_order_of_the_summary() -> None:
     lines = printed(200, rows())
     *named, caption = [line for line in lines if line and line[0].isalpha()][1:]
     assert caption.startswith("best: selected on the validation split; worst: ")
@@ -69,14 +69,14 @@ def test_order_is_base_best_worst_oracle_and_settings_stand_below() -> None:
         assert f"  {setting}" in [line.rstrip() for line in lines]
 
 
-def test_the_change_is_left_out_only_where_it_has_no_room() -> None:
+def test_change_is_left_out_only_if_it_does_not_fit() -> None:
     assert "path KL change" in printed(100, rows())[0]
     assert "path KL change" not in printed(80, rows())[0]
     assert "path KL change" in printed(80, rows(has_sde=False))[0]
     assert "KL (SDE)" not in printed(200, rows(has_sde=False))[0]
 
 
-def test_a_narrow_terminal_wraps_values_and_cuts_nothing() -> None:
+def test_narrow_terminal_wraps_values_and_cuts_nothing() -> None:
     lines = printed(60, rows())
     assert max(map(len, lines)) <= 60
     words = " ".join(lines).split()

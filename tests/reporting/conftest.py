@@ -1,4 +1,4 @@
-"""Synthetic runs on disk, made once."""
+"""Synthetic runs on disk, written once per session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def overfit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with two widths and the fewest real samples: as many figures, of fewer panels."""
+    """The same with two widths and the fewest real samples: all figures with fewer panels."""
     left_out = ("width 32", "num_real 1000")
     parts = (r for r in results() if not any(words in r.rows[0].label for words in left_out))
     return write_run(tmp_path_factory.mktemp("small"), parts)

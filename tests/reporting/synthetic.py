@@ -1,4 +1,4 @@
-"""Synthetic runs: rows as a study would write them."""
+"""Synthetic runs with rows such as a study writes."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ class Member:
 
     @property
     def label(self) -> str:
-        """As plan.py writes it."""
+        """Label of the trial, as the plan writes it."""
         named = [f"{k.rsplit('.', 1)[-1]} {v}" for k, v in self.axes.items() if "obj" not in k]
         return ", ".join([self.objective, *named])
 
     @property
     def id(self) -> str:
-        """Not a hash of a configuration, but as unique."""
+        """Unique id, as the hash of a configuration would be."""
         return f"{self.objective}-{abs(hash_of(self.label)):08x}"
 
 
 def hash_of(text: str) -> int:
-    """The same in every process, unlike hash()."""
+    """Hash a text; equal in every process, unlike hash()."""
     value = 7
     for char in text:
         value = (value * 31 + ord(char)) % 2**32
     return value
 
 
-def row(member: Member, epoch: int = 0, weight: float | None = 0.0, **given: Any) -> Row:
-    """A row of this member; metrics as given, everything else filled in."""
+def row(member: Member, epoch: int = 0, weight: float | None = 0.0, **columns: Any) -> Row:
+    """Return a row of this trial with these metrics."""
     identity: dict[str, Any] = {
         "trial": member.id,
         "label": member.label,
@@ -62,7 +62,7 @@ def row(member: Member, epoch: int = 0, weight: float | None = 0.0, **given: Any
         "num_steps": 32,
         "guided_stage": "both",
     }
-    return Row.from_columns(identity | given)
+    return Row.from_columns(identity | columns)
 
 
 def counterexample() -> Iterator[CheckpointResult]:
@@ -124,7 +124,7 @@ PROVENANCE = {"dgray": "0.1.0", "python": "3.11.2", "commit": "abc123", "command
 
 
 def write_run(folder: Path, parts: Iterator[CheckpointResult]) -> Path:
-    """A run folder on disk, as the driver leaves it."""
+    """Write a run folder, as a driver does."""
     run = RunFolder(folder)
     for part in parts:
         run.write_result(part)
@@ -134,7 +134,7 @@ def write_run(folder: Path, parts: Iterator[CheckpointResult]) -> Path:
 
 
 def table_of(rows: Sequence[Row]) -> StudyTable:
-    """These rows as a study of their own, without clouds and losses."""
+    """Return the table of a study with these rows, without clouds and losses."""
     clouds = pd.DataFrame(columns=["source", "trial", "epoch", "sampler", "points"])
     losses = pd.DataFrame(columns=["trial", "replicate", "epoch", "loss_train"])
     return study_table(to_table(rows, Row), clouds, losses)

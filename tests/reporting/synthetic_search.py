@@ -1,4 +1,4 @@
-"""Searches as the report reads them, without a run: points with values as given."""
+"""Synthetic searches: points with chosen values, without a run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def point(
     metrics: Mapping[str, str] = KL,
     state: str = "COMPLETE",
     held_out: float | None = None,
-    **given: Any,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """A point told these values on validation; ``held_out``: of the first metric, ± 0.01."""
+    """Return a point with these validation values; ``held_out``: of the first metric, ± 0.01."""
     line = {
         "number": number,
         "trial": f"kl-{number:08x}",
@@ -50,7 +50,7 @@ def point(
     if state == "COMPLETE":
         line |= {f"validation:{first}_se": 0.005, f"{first}_se": 0.01}
         line[first] = values[0] + 0.02 if held_out is None else held_out
-    return line | given
+    return line | fields
 
 
 def search_of(

@@ -1,4 +1,4 @@
-"""Averages over replicates against numbers worked out by hand."""
+"""Averages over replicates against hand-computed numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_metric_without_own_error_has_the_spread() -> None:
     assert pd.isna(table_of(rows[:1]).aggregated.iloc[0]["accuracy_se"])
 
 
-def test_failed_rows_enter_no_average() -> None:
+def test_failed_rows_are_left_out_of_averages() -> None:
     rows = [
         row(KL, 5, 1.0, replicate=0, kl=1.0, kl_se=0.1),
         row(KL, 5, 1.0, replicate=1, status="failed", reason="NaN loss"),
@@ -49,7 +49,7 @@ def test_failed_rows_enter_no_average() -> None:
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])
-def test_metric_that_a_replicate_lacks_is_missing(value: float | None) -> None:
+def test_metric_missing_in_one_replicate_is_missing(value: float | None) -> None:
     shared = {"path_kl": 1.0, "path_kl_se": 0.1, "path_kl_bins": [1.0, 2.0]}
     lacking = {"kl": value, "score_error_bins": None}
     rows = [
@@ -73,7 +73,7 @@ def test_mean_that_is_not_finite_has_no_error() -> None:
     assert pd.isna(line["kl_se"])
 
 
-def test_change_of_the_sde_sampler_is_the_paired_one_of_the_rows() -> None:
+def test_change_of_the_sde_sampler_is_the_paired_change_of_the_rows() -> None:
     changes = [(0.1, 0.01), (0.3, 0.02)]
     rows = [row(BASE, sampler="sde", kl_sde=5.0, kl_sde_se=1.0)]
     for i, (value, error) in enumerate(changes):
@@ -86,7 +86,7 @@ def test_change_of_the_sde_sampler_is_the_paired_one_of_the_rows() -> None:
     assert guided["kl_sde_change_se"] == pytest.approx((0.01 + 0.00025) ** 0.5)
 
 
-def test_lens_that_diverged_is_not_filled_from_another_sampler() -> None:
+def test_diverged_metric_is_not_replaced_by_that_of_another_sampler() -> None:
     churn = {"kl_sde": 0.3, "kl_sde_se": 0.1, "kl_sde_change": 0.2, "kl_sde_change_se": 0.1}
     rows = [
         row(KL, 5, 1.0, kl=0.4),
@@ -106,7 +106,7 @@ def test_column_younger_than_the_run_is_missing() -> None:
     assert table.models["kl"].tolist() == [0.6, 0.4]
 
 
-def test_cells_take_each_lens_from_its_sampler() -> None:
+def test_models_take_each_metric_from_its_sampler() -> None:
     rows = [
         row(BASE, kl=0.6, kl_se=0.0),
         row(BASE, sampler="sde", kl_sde=0.2, kl_sde_se=0.03),
@@ -148,7 +148,7 @@ def test_errors_of_lists_add_spread_and_own_error() -> None:
     assert alone["path_kl_bins_se"].tolist() == [0.1, 0.0]
 
 
-def test_order_does_not_depend_on_the_order_of_parts() -> None:
+def test_order_of_rows_does_not_depend_on_the_order_of_files() -> None:
     rows = [row(KL, 5, w) for w in (None, 2.0, 0.5)] + [row(BASE)]
     shown = table_of(rows).rows
     assert shown["objective"].tolist() == ["base", "kl", "kl", "kl"]
@@ -165,6 +165,6 @@ def test_axes_become_columns_of_one_type() -> None:
     assert table.rows["base.mean_shift"].tolist()[1] == "[0.1, 0.2]"
 
 
-def test_no_rows_is_an_error_that_says_what_to_do() -> None:
+def test_table_without_rows_is_refused_with_a_fix() -> None:
     with pytest.raises(NoRowsError, match="run the study"):
         study_table(to_table([], Row), pd.DataFrame(), pd.DataFrame())

@@ -1,4 +1,4 @@
-"""The table of the report in a real browser: sorting and filtering, as a reader would."""
+"""Sorting and filtering the table of the page, in a real browser."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def screens(browser: str, overfit_run: Path, tmp_path_factory: pytest.TempPathFa
     page = report_page(table, find(table), [], source)
     file = folder / "report.html"
     file.write_text(page.replace("</body>", f"<script>{STEPS}</script></body>"), "utf-8")
-    found = re.search(r'<pre id="shots">(.*?)</pre>', dom_of(browser, file, folder), re.DOTALL)
-    assert found, "the script of the page or of this test ended with an error"
-    told = json.loads(unescape(found[1]))
-    return lambda step: Screen(header=told["header"], **told["shots"][step])
+    match = re.search(r'<pre id="shots">(.*?)</pre>', dom_of(browser, file, folder), re.DOTALL)
+    assert match, "the script of the page or of this test ended with an error"
+    result = json.loads(unescape(match[1]))
+    return lambda step: Screen(header=result["header"], **result["shots"][step])
 
 
 def dom_of(browser: str, page: Path, folder: Path) -> str:
@@ -121,14 +121,14 @@ def value(text: str) -> float:
     return float(text.partition(" ")[0].replace("\N{MINUS SIGN}", "-"))
 
 
-def test_a_page_opens_with_every_row_unsorted(screens: Screens) -> None:
+def test_page_opens_with_all_rows_unsorted(screens: Screens) -> None:
     opened = screens("opened")
     assert len(opened.rows) == 2 * (1 + 2 * 5 + 2 * 3 * 2 * 4 * 5)
     assert opened.count == f"{len(opened.rows)} of {len(opened.rows)} rows"
     assert set(opened.sorted) == {"none"}
 
 
-def test_a_click_sorts_by_number_a_second_one_turns_it_round(screens: Screens) -> None:
+def test_click_sorts_by_number_and_second_click_reverses(screens: Screens) -> None:
     up, down = screens("change_up"), screens("change_down")
     rising, falling = (list(map(value, screen.column("kl_change"))) for screen in (up, down))
     assert len(set(rising)) > 100
@@ -142,11 +142,11 @@ def test_a_click_sorts_by_number_a_second_one_turns_it_round(screens: Screens) -
 
 
 @pytest.mark.parametrize("step", ["sde_up", "sde_down"])
-def test_what_is_missing_stays_last(screens: Screens, step: str) -> None:
+def test_missing_values_stay_last(screens: Screens, step: str) -> None:
     column = screens(step).column("kl_sde")
-    known = [text for text in column if text]
-    assert 0 < len(known) < len(column)
-    assert column[: len(known)] == known
+    present = [text for text in column if text]
+    assert 0 < len(present) < len(column)
+    assert column[: len(present)] == present
 
 
 def test_text_sorts_as_text_and_calibrated_after_every_number(screens: Screens) -> None:
@@ -158,7 +158,7 @@ def test_text_sorts_as_text_and_calibrated_after_every_number(screens: Screens) 
     assert weights[-1] == "calibrated"
 
 
-def test_a_filter_by_column_takes_the_value_not_a_part_of_it(screens: Screens) -> None:
+def test_column_filter_matches_whole_values(screens: Screens) -> None:
     shown = screens("objective_kl")
     assert set(shown.column("objective")) == {"kl"}
     assert shown.count == f"{2 * 3 * 2 * 4 * 5} of {len(screens('opened').rows)} rows"
@@ -174,7 +174,7 @@ def test_sorting_keeps_the_filter(screens: Screens) -> None:
     assert sorted(shown.rows) == sorted(screens("kl_wide_late").rows)
 
 
-def test_a_word_is_looked_for_anywhere_a_number_only_whole(screens: Screens) -> None:
+def test_filter_matches_parts_of_words_but_whole_numbers(screens: Screens) -> None:
     assert set(screens("word").column("objective")) == {"cross_entropy"}
     assert screens("number").rows == []  # not the 12 of 128
     assert screens("nothing").rows == []

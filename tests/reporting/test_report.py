@@ -1,4 +1,4 @@
-"""The whole report from a run folder: one page that asks for nothing, rebuilt the same."""
+"""The report of a run folder: a self-contained page, reproducible files."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def page(run: Path) -> str:
     return (run / "report.html").read_text("utf-8")
 
 
-def test_page_asks_for_nothing_outside_itself(page: str) -> None:
+def test_page_loads_nothing_from_elsewhere(page: str) -> None:
     parsed = Page(page)
     outside = [r for r in parsed.references if not r.startswith(("#", "data:"))]
     assert outside == []
     assert re.findall(r"https?://|url\((?!#|\"?data:)|@import|fetch\(", page) == []
 
 
-def test_page_is_well_formed_and_ids_are_its_own(page: str) -> None:
+def test_page_is_well_formed_with_unique_ids(page: str) -> None:
     parsed = Page(page)
     assert parsed.open == []
     assert len(parsed.ids) == len(set(parsed.ids))
@@ -89,7 +89,7 @@ def test_page_quotes_description_lock_and_provenance_escaped(page: str) -> None:
     assert "study &lt;x&gt; &amp; y" in page
 
 
-def test_table_is_sortable_and_holds_every_line(page: str, run: Path) -> None:
+def test_table_is_sortable_and_complete(page: str, run: Path) -> None:
     parsed = Page(page)
     sortable = [a for tag, a in parsed.attributes if tag == "th" and "aria-sort" in a]
     cells = [a for tag, a in parsed.attributes if tag == "td" and "data-key" in a]
@@ -98,7 +98,7 @@ def test_table_is_sortable_and_holds_every_line(page: str, run: Path) -> None:
     assert "addEventListener" in page
 
 
-def test_report_parquet_has_row_columns_axes_and_their_meaning(run: Path) -> None:
+def test_report_parquet_holds_rows_axes_and_the_meaning_of_columns(run: Path) -> None:
     table = pq.read_table(run / "report.parquet")
     names = column_names("identity", "metric", "provenance")
     assert set(names) <= set(table.column_names)
@@ -116,7 +116,7 @@ def test_every_figure_is_saved_in_three_formats(run: Path) -> None:
     }
 
 
-def test_the_command_rebuilds_the_same_files_and_no_more_and_tells_the_finding(
+def test_command_rebuilds_the_same_files_and_prints_the_finding(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def state() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The points of searches: read from a run, ordered, and told in words with both splits."""
+"""Points of searches: read from a run, ordered, and stated with both splits."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OVERRIDES = (
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyTable, tuple[SearchPoints, ...]]:
-    """A study of two searches, whose numbers are formulas of its points; read only."""
+    """A study of two searches with analytic metrics; read only."""
     folder = tmp_path_factory.mktemp("searched")
     run_search(make_plan(load(folder, *OVERRIDES)), RunFolder(folder / "run"))
     table = read_table(folder / "run")
@@ -73,7 +73,7 @@ def test_every_point_has_its_fields_and_both_splits_with_errors(
         assert stopped["path_kl_change"].isna().all()
 
 
-def test_a_range_is_what_the_study_says_not_what_was_visited(
+def test_range_is_that_of_the_study_not_that_of_the_points(
     run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     _, (search, _) = run
@@ -82,7 +82,7 @@ def test_a_range_is_what_the_study_says_not_what_was_visited(
     assert search.points[WIDTH].min() > 8 or search.points[WIDTH].max() < 64
 
 
-def test_other_figures_are_about_the_chosen_points_alone(
+def test_other_figures_show_only_the_selected_points(
     run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     table, searches = run
@@ -95,11 +95,11 @@ def test_other_figures_are_about_the_chosen_points_alone(
     assert RATE not in chosen.axes
 
 
-def test_the_table_and_the_sentence_tell_both_splits_with_their_errors(
+def test_table_and_statement_give_both_splits_with_their_errors(
     run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     _, searches = run
-    for search, line, told in zip(
+    for search, line, statement in zip(
         searches, search_lines(searches), search_statements(searches), strict=False
     ):
         best = search.done.loc[search.done["validation:path_kl_change"].idxmin()]
@@ -110,14 +110,14 @@ def test_the_table_and_the_sentence_tell_both_splits_with_their_errors(
         assert validation.error == pytest.approx(0.005)
         assert held_out.value == best["path_kl_change"]
         assert held_out.error == pytest.approx(0.01)
-        assert f"path_kl_change {validation} on validation" in told.text
-        assert f"{held_out} on held-out data" in told.text
-        assert "12 points, " in told.text
-        assert "stopped early" in told.text
+        assert f"path_kl_change {validation} on validation" in statement.text
+        assert f"{held_out} on held-out data" in statement.text
+        assert "12 points, " in statement.text
+        assert "stopped early" in statement.text
     assert search_statements(()) == []
 
 
-def test_the_page_has_a_section_of_searches_where_there_are_some(
+def test_page_has_a_section_for_searches_if_there_are_any(
     run: tuple[StudyTable, tuple[SearchPoints, ...]],
 ) -> None:
     table, searches = run
@@ -127,13 +127,13 @@ def test_the_page_has_a_section_of_searches_where_there_are_some(
     _, _, section = page.partition('<section id="searches">')
     section = section.partition("</section>")[0]
     for line in lines:
-        for words in (line.search, line.points, line.selected, line.validation, line.held_out):
-            assert str(words) in section
+        for text in (line.search, line.points, line.selected, line.validation, line.held_out):
+            assert str(text) in section
     assert 'href="#searches"' in page
     assert "#searches" not in report_page(table, find(table), [], source)
 
 
-def test_a_field_that_does_not_matter_to_a_point_has_no_value_there(tmp_path: Path) -> None:
+def test_field_irrelevant_to_a_point_has_no_value(tmp_path: Path) -> None:
     study = load(
         tmp_path,
         "fit.objective={choice: [kl, mixed]}",
@@ -147,7 +147,7 @@ def test_a_field_that_does_not_matter_to_a_point_has_no_value_there(tmp_path: Pa
     assert (search.points["fit.gamma"].notna() == is_mixed).all()
 
 
-def test_a_choice_of_numbers_and_words_can_be_stored_and_drawn(tmp_path: Path) -> None:
+def test_choice_of_numbers_and_text_can_be_stored_and_drawn(tmp_path: Path) -> None:
     study = load(
         tmp_path,
         "fit.dropout={choice: [0, 0.5]}",
@@ -162,12 +162,12 @@ def test_a_choice_of_numbers_and_words_can_be_stored_and_drawn(tmp_path: Path) -
     assert parallel_coordinates(searches) is not None
 
 
-def test_null_and_booleans_are_values_not_gaps_or_numbers() -> None:
-    words = [choice_text(value) for value in (None, True, False, 1, 0, 0.5, "kl")]
-    assert words == ["null", "true", "false", 1, 0, 0.5, "kl"]
+def test_null_and_booleans_are_text_values() -> None:
+    texts = [choice_text(value) for value in (None, True, False, 1, 0, 0.5, "kl")]
+    assert texts == ["null", "true", "false", 1, 0, 0.5, "kl"]
 
 
-def test_the_best_meets_the_constraints_or_breaks_them_least() -> None:
+def test_best_point_meets_the_constraints_or_violates_them_least() -> None:
     broken = [point(0, 0.1, excess=5.0), point(1, 0.9, excess=1.0), point(2, 0.2, excess=1.0)]
     best = search_of(broken).best()
     assert best is not None
@@ -182,7 +182,7 @@ def test_the_best_meets_the_constraints_or_breaks_them_least() -> None:
     assert best["number"] == 1
 
 
-def test_the_best_so_far_carries_over_points_without_values() -> None:
+def test_best_so_far_continues_over_points_without_values() -> None:
     search = search_of(
         [
             point(0, state="FAIL"),
@@ -208,7 +208,7 @@ DIRECTIONS = [
 
 
 @pytest.mark.parametrize("directions", DIRECTIONS, ids="-".join)
-def test_the_front_is_optunas(directions: tuple[str, ...]) -> None:
+def test_front_equals_that_of_optuna(directions: tuple[str, ...]) -> None:
     rng = np.random.default_rng(len(directions))
     metrics = {f"metric_{index}": direction for index, direction in enumerate(directions)}
     study = optuna.create_study(directions=list(directions))
@@ -225,26 +225,26 @@ def test_the_front_is_optunas(directions: tuple[str, ...]) -> None:
     assert 0 < len(front) < 60
 
 
-def test_nothing_dominates_its_equal() -> None:
+def test_equal_points_do_not_dominate_each_other() -> None:
     values = np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])
     assert list(non_dominated(values)) == [True, True, True, False]
     assert list(non_dominated(np.empty((0, 2)))) == []
 
 
-def test_of_several_metrics_the_sentence_counts_the_front() -> None:
+def test_statement_on_several_metrics_counts_the_front() -> None:
     points = [point(i, i / 10, 5.0 - i % 3, metrics=KL_AND_TIME) for i in range(6)]
     search = search_of(points, metrics=KL_AND_TIME)
-    (told, _) = search_statements((search,))
-    assert "Of 6 finished points 3 are on the Pareto front" in told.text
+    (statement, _) = search_statements((search,))
+    assert "Of 6 finished points 3 are on the Pareto front" in statement.text
     lines = search_lines((search,))
     assert [line.metric for line in lines] == list(KL_AND_TIME)
     assert [str(line.held_out) for line in lines] == ["0.020 ± 0.010", "5"]
 
 
-def test_a_search_without_a_finished_point_says_so() -> None:
+def test_search_without_a_finished_point_is_stated() -> None:
     search = search_of([point(0, state="RUNNING"), point(1, state="FAIL")], metrics=KL)
-    (told, _) = search_statements((search,))
-    assert told.text == (
+    (statement, _) = search_statements((search,))
+    assert statement.text == (
         "The search kl has no finished point yet (2 points, 1 failed, 1 not finished)."
     )
     assert search_lines((search,)) == []

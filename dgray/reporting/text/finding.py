@@ -152,7 +152,7 @@ def _comparison(table: StudyTable) -> Iterator[Statement]:
     if proposed is None or usual is None:
         return
     pair = pd.DataFrame([proposed[0], usual[0]])
-    known = pair.dropna(axis=1).columns
+    levels = pair.dropna(axis=1).columns  # the others are known as changes only
     gaps: list[Estimate] = []
     parts = []
     for metric, spec in divergences().items():
@@ -161,7 +161,7 @@ def _comparison(table: StudyTable) -> Iterator[Statement]:
             continue
         gaps.append(Estimate(a.value - b.value, float(np.hypot(a.error, b.error))))
         sense = "lower" if gaps[-1].value < 0 else "higher"
-        quantity = spec.title if metric in known else f"change of the {spec.title}"
+        quantity = spec.title if metric in levels else f"change of the {spec.title}"
         parts.append(
             f"its {quantity} is {sense}, {a} against {b} nats ({errors_text(gaps[-1].in_errors)})"
         )

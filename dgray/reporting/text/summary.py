@@ -60,7 +60,7 @@ def worst(models: pd.DataFrame) -> pd.Series | None:
 def selection_rule(table: StudyTable) -> str:
     """Return a sentence on how the best settings were selected."""
     chosen = [best(table, name) for name in objectives(table.models)]
-    columns = {found[1] for found in chosen if found}
+    columns = {pair[1] for pair in chosen if pair}
     if not columns:
         return ""
     if columns == {SELECTION}:
@@ -98,8 +98,8 @@ def _rows(table: StudyTable) -> Iterator[SummaryRow]:
 
 
 def _row(table: StudyTable, name: str, model: pd.Series) -> SummaryRow:
-    found = {column: estimate(model, column) for column in table.summary_columns}
-    estimates = {column: value for column, value in found.items() if value is not None}
+    values = {column: estimate(model, column) for column in table.summary_columns}
+    estimates = {column: value for column, value in values.items() if value is not None}
     if "kl" in estimates:
         estimates.pop("kl_change", None)  # the difference of two rows of the table
     setting = "" if model["objective"] == BASE.name else describe(model, table.axes)

@@ -1,4 +1,4 @@
-"""Every figure in three formats, the same bytes again; none where numbers are missing."""
+"""Figures of a report: formats, reproducibility, content, and when they are left out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def of_control(counterexample_run: Path) -> list[RenderedFigure]:
     return list(render_figures(read_table(counterexample_run)))
 
 
-def test_overfit_study_has_all_its_figures_in_three_formats(drawn: list[RenderedFigure]) -> None:
+def test_study_of_overfitting_has_all_its_figures_in_all_formats(
+    drawn: list[RenderedFigure],
+) -> None:
     assert {picture.kind.name for picture in drawn} == OVERFIT
     for picture in drawn:
         assert {
@@ -38,7 +40,7 @@ def test_overfit_study_has_all_its_figures_in_three_formats(drawn: list[Rendered
         } == (MAGIC)
 
 
-def test_a_panel_for_every_size_of_data(overfit_run: Path) -> None:
+def test_every_data_size_has_its_panels(overfit_run: Path) -> None:
     table = read_table(overfit_run)
     panels = {"overfitting_map_path_kl": 4, "overfitting_map_kl": 4, "kl_against_epochs": 6}
     for kind in KINDS:
@@ -52,21 +54,21 @@ def test_a_panel_for_every_size_of_data(overfit_run: Path) -> None:
                 for size in (100, 1000)
             ]
             assert len(titles) == panels[kind.name]
-            assert [len(found) for found in of_size] == [panels[kind.name] // 2] * 2
+            assert [len(group) for group in of_size] == [panels[kind.name] // 2] * 2
 
 
 def test_study_of_a_control_has_its_own_figure(of_control: list[RenderedFigure]) -> None:
     assert [picture.kind.name for picture in of_control] == ["control_lenses", "clouds"]
 
 
-def test_figures_are_the_same_bytes_again(
+def test_figures_are_reproducible_byte_for_byte(
     counterexample_run: Path, of_control: list[RenderedFigure]
 ) -> None:
     again = render_figures(read_table(counterexample_run))
     assert [p.formats for p in of_control] == [p.formats for p in again]
 
 
-def test_missing_numbers_give_no_empty_picture() -> None:
+def test_figures_without_numbers_are_left_out() -> None:
     trained = Member("kl", {"fit.objective": "kl", "discriminator.width": 8})
     table = table_of([row(Member("base", {})), row(trained, 5, 1.0), row(trained, 20, 1.0)])
     assert [kind.name for kind in KINDS if kind.draw(table) is not None] == []
@@ -136,8 +138,8 @@ def test_interval_and_stage_settings_do_not_mix_with_plain_ones() -> None:
     assert list(lines["KL objective, w = 1"].get_ydata()) == [0.4, 0.4]
 
 
-def test_many_lenses_go_on_in_further_rows() -> None:
-    """Six panels side by side cannot be read on a page."""
+def test_many_metrics_are_broken_into_rows() -> None:
+    """Six panels side by side would be illegible on a page."""
     trained = Member("kl", {"fit.objective": "kl"})
     scores = ("path_kl_change", "kl_change", "fd", "precision", "recall")
     values = dict.fromkeys(scores, 0.5) | {f"{name}_se": 0.1 for name in scores}
@@ -151,7 +153,7 @@ def test_many_lenses_go_on_in_further_rows() -> None:
 
 
 def _image_table() -> StudyTable:
-    """Two objectives on images in one panel: the narrowest figures."""
+    """Return a study of two objectives on images, which has the narrowest figures."""
     rows = [row(Member("base", {}), fd=93.0, fd_se=11.0, path_kl_change=0.0)]
     bins = {"sigma_edges": [0.02, 0.2, 2.0, 20.0], "path_kl_change_bins": [0.1, 0.3, 0.01]}
     for objective in ("cross_entropy", "kl"):
@@ -172,7 +174,7 @@ def _image_table() -> StudyTable:
 
 
 @pytest.mark.parametrize("of", ["points", "images"])
-def test_no_word_of_a_figure_is_cut_off(of: str, small_run: Path) -> None:
+def test_no_text_of_a_figure_is_cut_off(of: str, small_run: Path) -> None:
     table = read_table(small_run) if of == "points" else _image_table()
     seen = set()
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Figures of searches: what each shows, and that what cannot be shown is left out."""
+"""Figures of searches: their content, and when they are left out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHOICE = {DECAY: Range("choice", choices=(0, 0.9, "null"))}
 
 
 def searched(count: int, *, label: str = "kl", **kinds: Any) -> SearchPoints:
-    """Points all over the ranges; the learning rate alone decides what they are worth."""
+    """Points over the whole ranges, whose value depends on the learning rate only."""
     rng = np.random.default_rng(5)
     points = []
     for number in range(count):
@@ -57,7 +57,7 @@ def texts(axes: Axes) -> Sequence[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_history_marks_broken_stopped_and_failed_points_and_both_splits() -> None:
+def test_history_marks_violating_stopped_and_failed_points_on_both_splits() -> None:
     search = search_of(
         [
             point(0, 0.9),
@@ -83,7 +83,7 @@ def test_history_marks_broken_stopped_and_failed_points_and_both_splits() -> Non
     assert held_out == pytest.approx([0.92, 0.92, 0.92, 0.92, 0.8])
 
 
-def test_histories_of_one_metric_have_one_scale_and_rows_of_three() -> None:
+def test_histories_of_one_metric_share_a_scale_in_rows_of_three() -> None:
     searches = tuple(
         search_of([point(0, 0.1 * i), point(1, 0.2)], label=f"kl, num_real {i}")
         for i in range(1, 6)
@@ -96,7 +96,7 @@ def test_histories_of_one_metric_have_one_scale_and_rows_of_three() -> None:
     assert len(places) == 3
 
 
-def test_the_front_is_a_stair_beside_what_it_is_on_held_out_data() -> None:
+def test_front_is_a_step_line_with_its_values_on_held_out_data() -> None:
     values = [(0.1, 9.0), (0.2, 3.0), (0.3, 4.0), (0.5, 1.0), (0.05, 0.5)]
     points = [point(i, *v, metrics=KL_AND_TIME) for i, v in enumerate(values)]
     points[4]["excess"] = 1.0
@@ -110,14 +110,14 @@ def test_the_front_is_a_stair_beside_what_it_is_on_held_out_data() -> None:
 
 
 def test_importances_find_the_field_that_decides() -> None:
-    found = importances_of(searched(40), "path_kl_change")
-    assert set(found) == {RATE, WIDTH, DECAY}
-    assert max(found, key=lambda name: found[name]) == RATE
-    assert found[RATE] > 0.6
-    assert sum(found.values()) == pytest.approx(1)
+    values = importances_of(searched(40), "path_kl_change")
+    assert set(values) == {RATE, WIDTH, DECAY}
+    assert max(values, key=lambda name: values[name]) == RATE
+    assert values[RATE] > 0.6
+    assert sum(values.values()) == pytest.approx(1)
 
 
-def test_importances_are_of_every_metric_and_of_enough_points() -> None:
+def test_importances_need_enough_points_and_cover_every_metric() -> None:
     both = searched(40, metrics=KL_AND_TIME)
     shown = panels(importances((both, searched(MIN_POINTS - 1))))
     assert [panel.get_title() for panel in shown] == [
@@ -128,7 +128,7 @@ def test_importances_are_of_every_metric_and_of_enough_points() -> None:
     assert importances((searched(MIN_POINTS - 1),)) is None
 
 
-def test_parallel_axes_span_the_ranges_and_logarithms_where_the_study_has_them() -> None:
+def test_parallel_axes_span_the_ranges_on_the_scale_of_the_study() -> None:
     points = [
         point(0, 0.5, **{RATE: 1e-3, WIDTH: 32, DECAY: 0}),
         point(1, 0.1, **{RATE: 1e-5, WIDTH: 4, DECAY: "null"}),
@@ -143,13 +143,13 @@ def test_parallel_axes_span_the_ranges_and_logarithms_where_the_study_has_them()
     assert texts(panel) == ["4", "256", "1e-05", "0.1", "0", "0.9", "null", "0.5", "0.1"]
 
 
-def test_a_field_without_a_value_breaks_the_line() -> None:
+def test_missing_field_interrupts_the_line() -> None:
     points = [point(0, 0.5, **{RATE: None}), point(1, 0.1)]
     (panel,) = panels(parallel_coordinates((search_of(points),)))
     assert np.isnan(np.asarray(panel.lines[0].get_ydata(), float)).tolist() == [0, 1, 0]
 
 
-def test_all_figures_in_three_formats_and_the_same_bytes_again() -> None:
+def test_figures_of_searches_are_reproducible_in_all_formats() -> None:
     searches = (searched(20, metrics=KL_AND_TIME),)
     drawn = list(render_search_figures(searches))
     assert [picture.kind for picture in drawn] == list(SEARCH_KINDS)

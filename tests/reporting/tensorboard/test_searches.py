@@ -1,4 +1,4 @@
-"""Event files agree with the search: hparams are its points, metrics what it was told."""
+"""Event files of searches: hyperparameters are the points, metrics their values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def hparams(folder: Path) -> dict[str, Any]:
 
 
 def columns(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Of the hparams tab: name -> values or ends, and the tags of metrics."""
+    """Return the columns of the HPARAMS tab (name -> values or range) and the tags of metrics."""
     content = read(folder).summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
     experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
     domains = {}
@@ -54,14 +54,14 @@ def columns(folder: Path) -> tuple[dict[str, Any], list[str]]:
             ends = info.domain_interval
             domains[info.name] = (ends.min_value, ends.max_value)
         else:
-            given = info.domain_discrete.values
-            domains[info.name] = [v.string_value or v.number_value for v in given]
+            values = info.domain_discrete.values
+            domains[info.name] = [v.string_value or v.number_value for v in values]
     return domains, [info.name.tag for info in experiment.metric_infos]
 
 
 def run_of(folder: Path, trial: str) -> Path:
-    (found,) = folder.glob(f"*({trial.rsplit('-', 1)[-1]})")
-    return found
+    (run,) = folder.glob(f"*({trial.rsplit('-', 1)[-1]})")
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_hparams_are_the_point_and_metrics_what_the_search_was_told(searched: Path) -> None:
+def test_hparams_are_the_point_and_metrics_are_those_of_the_search(searched: Path) -> None:
     points = pd.read_parquet(searched / "search.parquet")
     assert len(points) == 10
     for _, point in points.iterrows():
@@ -91,12 +91,12 @@ def test_hparams_are_the_point_and_metrics_what_the_search_was_told(searched: Pa
                 ("validation", f"validation:{metric}"),
                 ("held-out", metric),
             ):
-                (told,) = events.Scalars(f"search/{metric} ({split})")
-                assert told.value == np.float32(point[column])
-                assert told.step == point["epoch"]
+                (scalar,) = events.Scalars(f"search/{metric} ({split})")
+                assert scalar.value == np.float32(point[column])
+                assert scalar.step == point["epoch"]
 
 
-def test_drawn_fields_are_intervals_and_what_was_told_is_a_metric(searched: Path) -> None:
+def test_drawn_fields_are_intervals_and_search_values_are_metrics(searched: Path) -> None:
     domains, tags = columns(searched / "tensorboard")
     assert domains["discriminator.width"] == (8, 64)
     assert domains["fit.learning_rate"] == (1e-4, 1e-2)
@@ -106,7 +106,7 @@ def test_drawn_fields_are_intervals_and_what_was_told_is_a_metric(searched: Path
 
 
 def follow(plan: Plan, folder: RunFolder, *, points: int) -> LiveTensorBoard:
-    """A session that is watched live, of so many points."""
+    """Run a session of some points with live event files."""
     schedule = build_schedule(plan, folder)
     domains = plan.study.domains.values()
     with LiveTensorBoard(plan, folder, examples=schedule.examples, domains=domains) as live:
@@ -122,7 +122,7 @@ def follow(plan: Plan, folder: RunFolder, *, points: int) -> LiveTensorBoard:
     return live
 
 
-def test_while_it_runs_and_when_resumed_the_tab_has_every_searched_field(tmp_path: Path) -> None:
+def test_tab_has_every_searched_field_during_a_run_and_after_resuming(tmp_path: Path) -> None:
     plan = make_plan(load(tmp_path, *OVERRIDES))
     folder = RunFolder(tmp_path / "run")
     for session in (1, 2):  # in the second the plan's own trials are done

@@ -1,4 +1,4 @@
-"""Event files read back with TensorBoard's own reader."""
+"""Event files, read back with the reader of TensorBoard."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dgray.reporting.tensorboard.writer import (
 )
 from tests.reporting.synthetic_overfit import results
 
-WANTED = "cross_entropy, width 128, num_real 100"
+LABEL = "cross_entropy, width 128, num_real 100"
 
 
 def frames(result: CheckpointResult) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -54,17 +54,17 @@ def rebuilt(overfit_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def of_wanted() -> list[CheckpointResult]:
-    return [result for result in results() if result.rows[0].label == WANTED]
+def checkpoints() -> list[CheckpointResult]:
+    return [result for result in results() if result.rows[0].label == LABEL]
 
 
 def test_scalars_are_means_over_replicates(
-    rebuilt: Path, of_wanted: list[CheckpointResult]
+    rebuilt: Path, checkpoints: list[CheckpointResult]
 ) -> None:
-    events = read(run_of(rebuilt, WANTED))
+    events = read(run_of(rebuilt, LABEL))
     curve = events.Scalars("path_kl/w=1")
     assert [point.step for point in curve] == [5, 20, 80, 400]
-    for point, result in zip(curve, of_wanted, strict=True):
+    for point, result in zip(curve, checkpoints, strict=True):
         values = [
             r["path_kl"] for r in result.rows if r.guidance_weight == 1 and r.sampler == "ode"
         ]
@@ -73,34 +73,34 @@ def test_scalars_are_means_over_replicates(
 
 
 def test_losses_sampler_metrics_and_bins_have_their_tags(rebuilt: Path) -> None:
-    tags = set(read(run_of(rebuilt, WANTED)).Tags()["scalars"])
+    tags = set(read(run_of(rebuilt, LABEL)).Tags()["scalars"])
     assert {"loss/train", "loss/held_out", "kl/w=1", "path_kl/w=calibrated"} <= tags
     assert {"kl_sde/w=1 (sde)", "kl_sampler/w=0.5 (ode)"} <= tags
     assert sum(tag.startswith("loss_held_out_bins/") for tag in tags) == 12
 
 
-def test_training_loss_is_as_fine_as_it_was_kept(
-    rebuilt: Path, of_wanted: list[CheckpointResult]
+def test_fitted_loss_has_a_point_for_every_recorded_epoch(
+    rebuilt: Path, checkpoints: list[CheckpointResult]
 ) -> None:
-    curve = read(run_of(rebuilt, WANTED)).Scalars("loss/fit")
-    kept = sorted({point.epoch for result in of_wanted for point in result.losses})
+    curve = read(run_of(rebuilt, LABEL)).Scalars("loss/fit")
+    kept = sorted({point.epoch for result in checkpoints for point in result.losses})
     assert [point.step for point in curve] == kept
     assert len(kept) > 20
 
 
 def test_training_and_held_out_loss_are_those_of_the_rows(
-    rebuilt: Path, of_wanted: list[CheckpointResult]
+    rebuilt: Path, checkpoints: list[CheckpointResult]
 ) -> None:
-    events = read(run_of(rebuilt, WANTED))
+    events = read(run_of(rebuilt, LABEL))
     for tag, name in (("loss/train", "loss_train"), ("loss/held_out", "loss_held_out")):
         points = [(point.step, point.value) for point in events.Scalars(tag)]
-        rows = [(result.epoch, result.rows[0][name]) for result in of_wanted]
+        rows = [(result.epoch, result.rows[0][name]) for result in checkpoints]
         np.testing.assert_allclose(points, rows, rtol=1e-6)
     assert events.Scalars("loss/fit")[-1].value < 0.9  # as optimised: another number
 
 
 def test_clouds_are_images_of_every_checkpoint(rebuilt: Path) -> None:
-    images = read(run_of(rebuilt, WANTED)).Images("samples/w=1 (ode)")
+    images = read(run_of(rebuilt, LABEL)).Images("samples/w=1 (ode)")
     assert [image.step for image in images] == [5, 20, 80, 400]
     picture = Image.open(io.BytesIO(images[0].encoded_image_string))
     assert picture.size == (320, 320)
@@ -113,8 +113,8 @@ def test_training_images_nearest_to_samples_are_not_shown_as_samples() -> None:
     assert len(tags) == len(sources)
 
 
-def test_hparams_name_every_axis_and_the_best_metrics(rebuilt: Path) -> None:
-    run = run_of(rebuilt, WANTED)
+def test_hparams_hold_every_axis_and_the_best_metrics(rebuilt: Path) -> None:
+    run = run_of(rebuilt, LABEL)
     events = read(run)
     content = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
     info = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
@@ -130,8 +130,8 @@ def test_hparams_name_every_axis_and_the_best_metrics(rebuilt: Path) -> None:
     }
 
 
-def test_best_never_gets_worse_on_validation(rebuilt: Path) -> None:
-    chosen_by = [p.value for p in read(run_of(rebuilt, WANTED)).Scalars("best/validation_change")]
+def test_best_setting_is_monotone_on_validation(rebuilt: Path) -> None:
+    chosen_by = [p.value for p in read(run_of(rebuilt, LABEL)).Scalars("best/validation_change")]
     assert chosen_by == sorted(chosen_by, reverse=True)
     assert chosen_by[-1] == chosen_by[-2]  # the last checkpoint overfits: the best is an earlier
 
@@ -142,25 +142,25 @@ def test_rebuilding_duplicates_nothing(overfit_run: Path, rebuilt: Path) -> None
     files = list(rebuilt.rglob("events*"))
     assert {path.parent.name for path in files} == before
     assert len(files) == len(before)
-    assert len(read(run_of(rebuilt, WANTED)).Scalars("kl/w=1")) == 4
+    assert len(read(run_of(rebuilt, LABEL)).Scalars("kl/w=1")) == 4
     assert [p.name for p in rebuilt.parent.iterdir()] == ["tensorboard"]
 
 
-def test_writing_as_results_come_equals_rebuilding(
-    rebuilt: Path, of_wanted: list[CheckpointResult], tmp_path: Path
+def test_incremental_writing_equals_rebuilding(
+    rebuilt: Path, checkpoints: list[CheckpointResult], tmp_path: Path
 ) -> None:
     writer = TensorBoardWriter(tmp_path)
-    for count, result in enumerate(of_wanted, start=1):
+    for count, result in enumerate(checkpoints, start=1):
         writer.write(*frames(result))
-        assert len(read(run_of(tmp_path, WANTED)).Scalars("kl/w=1")) == count
-    live, again = (read(run_of(folder, WANTED)) for folder in (tmp_path, rebuilt))
+        assert len(read(run_of(tmp_path, LABEL)).Scalars("kl/w=1")) == count
+    live, again = (read(run_of(folder, LABEL)) for folder in (tmp_path, rebuilt))
     assert set(live.Tags()["scalars"]) == set(again.Tags()["scalars"])
     for tag in live.Tags()["scalars"]:
         points = [[(p.step, p.value) for p in events.Scalars(tag)] for events in (live, again)]
         np.testing.assert_allclose(points[0], points[1], rtol=1e-6)
 
 
-def test_run_names_are_folders_whatever_the_label() -> None:
+def test_run_names_are_valid_folder_names() -> None:
     name = run_name("kl-0a1b2c3d", "kl, name a/b: *?, shift [0.1, 0.2]")
     assert name == "kl, name a_b_ _, shift [0.1, 0.2] (0a1b2c3d)"
 
