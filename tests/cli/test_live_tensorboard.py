@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from dgray.cli.live_tensorboard import LiveTensorBoard
 from dgray.engine import local
@@ -21,6 +20,7 @@ from dgray.record.row import CheckpointResult
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_plan, make_trial, prepare
+from tests.reporting.event_files import columns, read
 
 PATIENCE = 30.0  # seconds; a checkpoint takes milliseconds
 
@@ -33,17 +33,13 @@ def run(plan: Plan, folder: RunFolder, run_trial: RunTrial = fake_trial) -> Live
     return live
 
 
-def read(folder: RunFolder, label: str = "") -> EventAccumulator:
-    path = folder.path / "tensorboard"
-    if label:
-        (path,) = path.glob(f"{label} (*")
-    events = EventAccumulator(str(path), size_guidance={"scalars": 0})
-    events.Reload()
-    return events
+def events_of(folder: RunFolder, label: str) -> EventAccumulator:
+    (path,) = (folder.path / "tensorboard").glob(f"{label} (*")
+    return read(path)
 
 
 def steps(folder: RunFolder, label: str, tag: str = "path_kl/w=1") -> list[int]:
-    return [point.step for point in read(folder, label).Scalars(tag)]
+    return [point.step for point in events_of(folder, label).Scalars(tag)]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -77,8 +73,10 @@ def test_event_files_grow_with_every_checkpoint_of_a_running_study(tmp_path: Pat
 
 
 def _shows(folder: RunFolder, label: str, epoch: int) -> bool:
-    has_started = any((folder.path / "tensorboard").glob(f"{label} (*/events*"))
-    return has_started and epoch in steps(folder, label)
+    if not any((folder.path / "tensorboard").glob(f"{label} (*/events*")):
+        return False
+    has_metrics = "path_kl/w=1" in events_of(folder, label).Tags()["scalars"]
+    return has_metrics and epoch in steps(folder, label)
 
 
 def test_study_does_not_wait_for_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +108,7 @@ def test_resumed_run_writes_earlier_results_once(tmp_path: Path) -> None:
     assert run(second, folder).failure is None
     for label in ("kl-1", "kl-2", "kl-3"):
         assert steps(folder, label) == list(EPOCHS)
-    chosen = [p.value for p in read(folder, "kl-2").Scalars("best/validation_change")]
+    chosen = [p.value for p in events_of(folder, "kl-2").Scalars("best/validation_change")]
     assert chosen == sorted(chosen, reverse=True)  # the best before the interruption is known
     assert sorted(p.name for p in tmp_path.glob(".*")) == []
 
@@ -120,14 +118,7 @@ def test_hparams_tab_has_all_values_of_the_study(tmp_path: Path) -> None:
         make_trial(f"kl-{i}", **{"fit.dropout": i / 10, "raise_at": EPOCHS[0]}) for i in (1, 2)
     ]
     run(make_plan(*trials), RunFolder(tmp_path))
-    content = read(RunFolder(tmp_path)).summary_metadata[metadata.EXPERIMENT_TAG]
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(
-        content.plugin_data.content
-    ).experiment
-    values = {
-        info.name: [v.number_value or v.string_value for v in info.domain_discrete.values]
-        for info in experiment.hparam_infos
-    }
+    values, _ = columns(tmp_path / "tensorboard")
     assert values["objective"] == ["kl"]
     assert values["fit.dropout"] == [0.1, 0.2]
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from dgray.cli.live_tensorboard import LiveTensorBoard
 from dgray.engine.events import CheckpointDone, EngineStarted
@@ -17,6 +14,7 @@ from dgray.plan.plan import Plan, make_plan
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import build_report
 from dgray.search.build import build_schedule
+from tests.reporting.event_files import columns, hparams, read
 from tests.search.analytic import finish, load, run_search
 
 SEARCHED = ("discriminator.width", "discriminator.depth", "fit.learning_rate", "fit.ema_decay")
@@ -26,37 +24,6 @@ OVERRIDES = (
     "search.metrics={path_kl_change: minimize, num_parameters: minimize}",
     "search.num_trials=5",
 )
-
-
-def read(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
-    events.Reload()
-    return events
-
-
-def hparams(folder: Path) -> dict[str, Any]:
-    content = read(folder).summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
-    info = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    kinds = ("number_value", "string_value")
-    return {
-        name: next(getattr(value, kind) for kind in kinds if value.HasField(kind))
-        for name, value in info.hparams.items()
-    }
-
-
-def columns(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return the columns of the HPARAMS tab (name -> values or range) and the tags of metrics."""
-    content = read(folder).summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
-    domains = {}
-    for info in experiment.hparam_infos:
-        if info.HasField("domain_interval"):
-            ends = info.domain_interval
-            domains[info.name] = (ends.min_value, ends.max_value)
-        else:
-            values = info.domain_discrete.values
-            domains[info.name] = [v.string_value or v.number_value for v in values]
-    return domains, [info.name.tag for info in experiment.metric_infos]
 
 
 def run_of(folder: Path, trial: str) -> Path:

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from dgray.record.row import CheckpointResult, Row
 from dgray.record.row_schema import to_table
@@ -23,6 +21,7 @@ from dgray.reporting.tensorboard.writer import (
     rebuild,
     run_name,
 )
+from tests.reporting.event_files import columns, hparams, read
 from tests.reporting.synthetic_overfit import results
 
 LABEL = "cross_entropy, width 128, num_real 100"
@@ -33,12 +32,6 @@ def frames(result: CheckpointResult) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
         pd.DataFrame([vars(item) for item in items]) for items in (result.clouds, result.losses)
     )
     return to_table(result.rows, Row).to_pandas(), clouds, losses
-
-
-def read(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
-    events.Reload()
-    return events
 
 
 def run_of(folder: Path, label: str) -> Path:
@@ -115,19 +108,12 @@ def test_training_images_nearest_to_samples_are_not_shown_as_samples() -> None:
 
 def test_hparams_hold_every_axis_and_the_best_metrics(rebuilt: Path) -> None:
     run = run_of(rebuilt, LABEL)
-    events = read(run)
-    content = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
-    info = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    assert info.hparams["discriminator.width"].number_value == 128
-    assert info.hparams["objective"].string_value == "cross_entropy"
-    root = read(rebuilt).summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(root).experiment
-    assert {i.name for i in experiment.hparam_infos} == (
-        {"objective", "discriminator.width", "data.num_real"}
-    )
-    assert {m.name.tag for m in experiment.metric_infos} <= set(events.Tags()["scalars"]) | {
-        "best/kl_sde"
-    }
+    values = hparams(run)
+    assert values["discriminator.width"] == 128
+    assert values["objective"] == "cross_entropy"
+    axes, metrics = columns(rebuilt)
+    assert set(axes) == {"objective", "discriminator.width", "data.num_real"}
+    assert set(metrics) <= set(read(run).Tags()["scalars"]) | {"best/kl_sde"}
 
 
 def test_best_setting_is_monotone_on_validation(rebuilt: Path) -> None:
