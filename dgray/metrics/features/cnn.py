@@ -114,8 +114,10 @@ def fit_cnn(
         network = SmallCnn(pixels.shape[1], num_classes)
     _train(network, _unit(pixels[training]), labels[training], seed, epochs)
     with torch.no_grad():
-        found = torch.cat([network(_unit(part)) for part in pixels[held_out].split(256)]).argmax(1)
-    accuracy = float((found == labels[held_out]).double().mean())
+        predicted = torch.cat(
+            [network(_unit(part)) for part in pixels[held_out].split(256)]
+        ).argmax(1)
+    accuracy = float((predicted == labels[held_out]).double().mean())
     facts = {"num_classes": num_classes, "seed": seed, "held_out_accuracy": accuracy}
     # One entry: safetensors does not keep the order of several.
     metadata = {"cnn": json.dumps(facts, sort_keys=True)}
