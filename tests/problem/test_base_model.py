@@ -24,7 +24,7 @@ def fitted(config: TrainedBase, data: BaseData = DATA) -> BaseArchitecture:
     return BaseArchitecture.from_json(read_metadata(run_to_end(fit)))
 
 
-def test_fields_reach_the_network() -> None:
+def test_fields_of_the_network() -> None:
     config = base(dropout=0.25, attention=True, conditional=True)
     assert fitted(config) == BaseArchitecture("unet", (1, 16, 16), 8, 1, 0.7, 3, 0.25, True)
     assert fitted(base(network="mlp")) == BaseArchitecture("mlp", (1, 16, 16), 8, 1, 0.7)
@@ -42,7 +42,7 @@ def test_fields_reach_the_network() -> None:
         ("ema_decay", 0.0),
     ],
 )
-def test_fields_reach_the_schedule(field: str, value: object) -> None:
+def test_fields_of_the_schedule(field: str, value: object) -> None:
     usual = asdict(build_schedule(base()))
     assert asdict(build_schedule(base(**{field: value}))) == {**usual, field: value} != usual
 

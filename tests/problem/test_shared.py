@@ -1,4 +1,4 @@
-"""What trials share: parts and states that are kept, and go on to the same bytes."""
+"""Shared artifacts: stored parts and states are resumed to the same bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def trials_of(folder: Path, *overrides: str) -> tuple[Trial, ...]:
 
 
 class Cut(InThisProcess):
-    """Stops, as a crash would, before a job's result of a role, or after its first state."""
+    """Workers that stop, like a crash, after some results or states of a role."""
 
     def __init__(self, role: str, after: int) -> None:
         self.role, self.after = role, after
@@ -47,7 +47,7 @@ class Cut(InThisProcess):
                 raise KeyboardInterrupt
 
 
-def test_parts_that_are_there_are_not_drawn_again(tmp_path: Path) -> None:
+def test_stored_parts_are_not_computed_again(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "evaluate.shard_size=3")
     whole = build_artifacts(trials, Memory())
     store, cut = Memory(), Cut("generated", 3)
@@ -62,7 +62,7 @@ def test_parts_that_are_there_are_not_drawn_again(tmp_path: Path) -> None:
     assert not [key for key in store if "." in key]  # nothing is left of parts and states
 
 
-def test_an_image_of_the_base_is_a_function_of_its_seed(tmp_path: Path) -> None:
+def test_a_generated_image_depends_on_its_seed_alone(tmp_path: Path) -> None:
     found = []
     for size in (2, 30):
         trials = trials_of(tmp_path, f"evaluate.shard_size={size}", "evaluate.batch_size=7")
@@ -78,7 +78,7 @@ def test_an_image_of_the_base_is_a_function_of_its_seed(tmp_path: Path) -> None:
     assert not torch.equal(first.stored("training-0", 20), first.stored("training-1", 20))
 
 
-def test_the_training_of_a_base_goes_on_from_its_last_state(tmp_path: Path) -> None:
+def test_the_training_of_a_base_resumes_from_its_last_state(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "base.steps=600")
     whole = build_artifacts(trials, Memory())
     store = Memory()
@@ -92,7 +92,7 @@ def test_the_training_of_a_base_goes_on_from_its_last_state(tmp_path: Path) -> N
     assert not [key for key in store if key.endswith(".state")]
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     told: list[tuple[str, Step]] = []
     build_artifacts(
         trials_of(tmp_path), Memory(), tell=lambda role, step: told.append((role, step))
@@ -105,7 +105,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
     assert any(step.words.startswith("steps, loss ") for _, step in told)
 
 
-def test_what_cannot_be_made_says_why(tmp_path: Path) -> None:
+def test_an_artifact_that_fails_states_the_reason(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "evaluate.features=no_such_module:features")
     with pytest.raises(ArtifactError, match=r"^features cannot be made: .*no_such_module"):
         build_artifacts(trials, Memory())

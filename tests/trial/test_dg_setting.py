@@ -1,4 +1,4 @@
-"""The published setting of Kim et al. 2023 (arXiv 2211.17091) by fields of a study.
+"""Published setting of Kim et al. 2023 (arXiv 2211.17091), expressed by fields of a study.
 
 Their sampler adds weights (w1, w2) times -sigma grad log r to the slopes of Heun's two stages,
 (2, 0) as published, at VP times in [0.01, 1].
@@ -41,7 +41,7 @@ def published_sampler(
     sigmas: Tensor,
     weights: tuple[float, float],
 ) -> Tensor:
-    """Heun with guided slopes, written from their description."""
+    """Heun's method with guided slopes, implemented from the paper."""
     low, high = (sigma_of_time(t) for t in (TIME_MIN, TIME_MAX))
 
     def slope(x: Tensor, sigma: float, weight: float) -> Tensor:
@@ -62,7 +62,7 @@ def published_sampler(
 
 
 def sigma_of_time(time: float) -> float:
-    """By the signal's share alpha^2 = exp(-integral of beta), summed numerically."""
+    """Noise level of a time, from alpha^2 = exp(-integral of beta), summed numerically."""
     count = 20_000
     times = (torch.arange(count, dtype=torch.float64) + 0.5) * time / count
     integral = float((0.1 + times * (20 - 0.1)).sum()) * time / count
@@ -75,13 +75,13 @@ def test_vp_times_are_noise_levels(time: float) -> None:
     assert vp_time_to_sigma(time) == pytest.approx(sigma_of_time(time), rel=1e-6)
 
 
-def test_the_published_times_are_the_published_interval() -> None:
+def test_published_times_give_the_published_interval() -> None:
     assert vp_time_to_sigma(TIME_MIN) == pytest.approx(0.0447, abs=5e-5)
     assert vp_time_to_sigma(TIME_MAX) == pytest.approx(152.2, abs=0.05)
 
 
 @pytest.mark.parametrize(("num_steps", "guided"), [(18, 15), (40, 33)])
-def test_as_many_steps_are_guided_as_were_counted(num_steps: int, guided: int) -> None:
+def test_number_of_guided_steps(num_steps: int, guided: int) -> None:
     sigmas = karras_sigmas(num_steps, 0.002, 80.0)[:-1]
     weight = stage_weight(setting(num_steps, "predictor"), {})
     assert int((weight(sigmas) != 0).sum()) == guided
@@ -89,7 +89,7 @@ def test_as_many_steps_are_guided_as_were_counted(num_steps: int, guided: int) -
 
 
 def setting(num_steps: int, stage: str) -> Setting:
-    """As the study file's fields give it."""
+    """Setting from fields of a study file."""
     low, high = (round(vp_time_to_sigma(t), 4) for t in (TIME_MIN, TIME_MAX))
     evaluate = Evaluate.model_validate(
         {
@@ -129,8 +129,7 @@ def test_the_published_sampler_is_a_setting_of_a_study(
     assert not torch.allclose(found, heun(BASE, x, sigmas), atol=1e-3)
 
 
-def test_a_sample_is_inside_the_interval_or_not_whatever_the_others_are() -> None:
-    """Not by the least noise level of the batch, which would switch guidance off for all."""
+def test_the_interval_applies_to_each_sample_alone() -> None:
     weight = stage_weight(setting(18, "predictor"), {})
     guided = GuidedDenoiser(BASE, Oracle(DATA, BASE), weight)
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Image studies through a trial: what rows hold, on what they depend, and what is refused."""
+"""Trials of images: content of their rows, what it depends on, and refused studies."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def rows(whole: tuple[tuple[Trial, ...], dict[str, bytes]]) -> list[Row]:
     return run(*whole)
 
 
-def test_every_row_has_its_scores_and_says_what_they_rest_on(rows: list[Row]) -> None:
+def test_rows_hold_scores_and_their_provenance(rows: list[Row]) -> None:
     assert len(rows) == 1 + 2 * 2 * 2 * 2
     for row in rows:
         assert row["path_kl"] is None
@@ -127,7 +127,7 @@ def test_every_row_has_its_scores_and_says_what_they_rest_on(rows: list[Row]) ->
         assert (row["memorisation"] is None) == (row.objective == "base")
 
 
-def test_changes_are_differences_of_likelihoods_and_bits_are_those_of_bytes(
+def test_changes_are_differences_of_likelihoods_and_bits_refer_to_bytes(
     rows: list[Row],
 ) -> None:
     (base,) = [row for row in rows if row.objective == "base"]
@@ -140,7 +140,7 @@ def test_changes_are_differences_of_likelihoods_and_bits_are_those_of_bytes(
         )
 
 
-def test_the_path_change_is_the_paired_change_of_the_denoising_error(
+def test_path_kl_change_is_the_paired_change_of_the_denoising_error(
     whole: tuple[tuple[Trial, ...], dict[str, bytes]], rows: list[Row]
 ) -> None:
     """The denoising error of the guided model minus that of the base, from its definition."""
@@ -160,7 +160,7 @@ def test_the_path_change_is_the_paired_change_of_the_denoising_error(
     assert row["path_kl_change"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_resumed_rows_are_the_same(
+def test_a_resumed_trial_has_the_same_rows(
     whole: tuple[tuple[Trial, ...], dict[str, bytes]], rows: list[Row]
 ) -> None:
     trials, artifacts = whole
@@ -181,7 +181,7 @@ def metric_values(row: Row) -> dict[str, object]:
     return {name: row[name] for name in column_names("identity", "metric")}
 
 
-def test_the_image_of_a_seed_does_not_depend_on_its_shard(
+def test_an_image_depends_on_its_seed_alone(
     whole: tuple[tuple[Trial, ...], dict[str, bytes]],
 ) -> None:
     trials, artifacts = whole
@@ -209,7 +209,7 @@ def test_samples_that_are_not_finite_are_not_scored(
     assert scoring.columns(images, constant[0]) == {"num_scored": 0}
 
 
-def test_real_and_generated_images_are_bytes_and_no_image_is_in_two_splits(
+def test_images_are_bytes_and_splits_are_disjoint(
     whole: tuple[tuple[Trial, ...], dict[str, bytes]],
 ) -> None:
     trials, artifacts = whole
@@ -225,7 +225,9 @@ def test_real_and_generated_images_are_bytes_and_no_image_is_in_two_splits(
 
 
 @pytest.mark.parametrize("trunk", ["none", "base"])
-def test_convolutions_on_images_and_on_the_bases_own_features(tmp_path: Path, trunk: str) -> None:
+def test_convolutional_discriminator_on_images_and_on_features_of_the_base(
+    tmp_path: Path, trunk: str
+) -> None:
     trials = trials_of(tmp_path, *CONV, *UNET, f"discriminator.trunk={trunk}")
     found = run(trials, artifacts_of(tmp_path, trials))
     guided = [row for row in found if row.objective == "kl" and row.epoch == 2]
@@ -249,7 +251,7 @@ def test_class_conditional_base_and_discriminator(tmp_path: Path) -> None:
     assert all(math.isfinite(row["fd"]) for row in run(trials, artifacts))
 
 
-def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Path) -> None:
+def test_a_stored_network_is_a_base_if_its_shape_is_that_of_the_data(tmp_path: Path) -> None:
     kwargs = {
         "img_resolution": 8,
         "img_channels": 1,
@@ -296,13 +298,13 @@ def test_a_stored_network_is_a_base_and_its_shape_must_be_the_datas(tmp_path: Pa
         ("base.kind=wrong_mixture", "needs data of known density"),
     ],
 )
-def test_what_images_cannot_have_is_refused(tmp_path: Path, override: str, rule: str) -> None:
+def test_parts_of_points_are_refused_for_images(tmp_path: Path, override: str, rule: str) -> None:
     with pytest.raises(StudyError) as refused:
         trials_of(tmp_path, override)
     assert any(rule in problem.rule for problem in refused.value.problems)
 
 
-def test_features_are_the_same_however_few_images_are_trained_on(tmp_path: Path) -> None:
+def test_features_do_not_depend_on_the_number_of_training_images(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "data.num_real=[20, 60]", "evaluate.metrics=[fd]")
     artifacts = artifacts_of(tmp_path, trials)
     assert len([key for key in artifacts if key.startswith("cnn-")]) == 1
@@ -316,7 +318,7 @@ def test_features_are_the_same_however_few_images_are_trained_on(tmp_path: Path)
     assert held_out
 
 
-def test_files_that_the_driver_found_are_not_asked_for_again(
+def test_workers_need_no_files_that_the_driver_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights_folder: Path
 ) -> None:
     """Workers need neither Inception's weights nor the variable nor the user's statistics."""

@@ -1,4 +1,4 @@
-"""The counter-example's reference values: three lenses on the same oscillating discriminator.
+"""Reference values of the counter-example: three KLs of the same oscillating discriminator.
 
 Data N(0, 1), base N(0.5, 1.2^2) with exact score, guidance by the exact log-ratio + a sin(k x) at
 every sigma in [0.02, 10], prior N(0, 1 + 10^2). The path KL has a closed form; the ODE column was

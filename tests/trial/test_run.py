@@ -1,4 +1,4 @@
-"""A trial's rows: against closed forms, against each other, the same however they came about."""
+"""Rows of trials of points: closed forms, consistency, and resumption."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def kl_rows(of_kl: list[CheckpointResult]) -> list[Row]:
     return [row for result in of_kl for row in result.rows]
 
 
-def test_the_bases_kl_is_the_log_ratio_on_the_same_points(tmp_path: Path) -> None:
+def test_kl_of_the_base_is_the_mean_log_ratio_on_the_same_points(tmp_path: Path) -> None:
     trials = plan_of(tmp_path)
     base = next(t for t in trials if t.objective == "base")
     problem = build_problem(base.config, Shared({}), torch.device("cpu"))
@@ -99,7 +99,7 @@ def test_the_bases_kl_is_the_log_ratio_on_the_same_points(tmp_path: Path) -> Non
     assert ode["path_kl"] == pytest.approx(ode["kl"], abs=4 * ode["kl_se"] + 0.1)
 
 
-def test_the_oracle_has_no_kl_left_in_any_lens(tmp_path: Path) -> None:
+def test_every_kl_of_the_oracle_is_zero(tmp_path: Path) -> None:
     trials = plan_of(tmp_path, "fit.objective=oracle", "evaluate.num_samples=300")
     rows = [r for r in rows_of(trials, "oracle") if r.guidance_weight == 1]
     by_sampler = {r.sampler: r for r in rows}
@@ -112,7 +112,7 @@ def test_the_oracle_has_no_kl_left_in_any_lens(tmp_path: Path) -> None:
     assert sde["cross_entropy_gap"] == 0
 
 
-def test_every_cell_has_a_row_and_only_the_metrics_it_can_give(kl_rows: list[Row]) -> None:
+def test_every_setting_has_a_row_with_the_metrics_of_its_sampler(kl_rows: list[Row]) -> None:
     rows = kl_rows
     assert len(rows) == 2 * 2 * 6  # replicates x checkpoints x settings
     assert len({(r.replicate, r.epoch, r.guidance_weight, r.sampler) for r in rows}) == len(rows)
@@ -129,7 +129,7 @@ def test_every_cell_has_a_row_and_only_the_metrics_it_can_give(kl_rows: list[Row
         assert len(row["loss_train_bins"]) == len(row["sigma_edges"]) - 1
 
 
-def test_the_bases_change_is_zero_in_every_lens(tmp_path: Path) -> None:
+def test_every_change_of_the_base_is_zero(tmp_path: Path) -> None:
     for row in rows_of(plan_of(tmp_path), "base"):
         changes = (row["kl_change"], row["path_kl_change"], row["kl_sde_change"])
         assert all(change in (0, None) for change in changes)
@@ -151,9 +151,7 @@ def test_a_trial_is_a_function_of_its_plan(kl_trial: Trial, kl_rows: list[Row]) 
     assert again == [metrics(row) for row in kl_rows]
 
 
-def test_a_resumed_trial_has_the_rows_of_an_undisturbed_one(
-    kl_trial: Trial, of_kl: list[CheckpointResult]
-) -> None:
+def test_a_resumed_trial_has_the_same_rows(kl_trial: Trial, of_kl: list[CheckpointResult]) -> None:
     first, second = of_kl
     assert first.state is not None
     (rest,) = results(kl_trial, resume=(4, first.state))
@@ -176,7 +174,7 @@ def test_predictor_only_guidance_acts_at_half_its_weight(tmp_path: Path) -> None
     assert rows[(1.0, "predictor")].kl_sampler != rows[(0.5, "both")].kl_sampler
 
 
-def test_an_interval_guides_inside_alone(tmp_path: Path) -> None:
+def test_guidance_acts_inside_its_interval_only(tmp_path: Path) -> None:
     trials = plan_of(
         tmp_path,
         "evaluate.guidance_interval=[0.3, 3]",
@@ -199,7 +197,7 @@ def test_an_interval_guides_inside_alone(tmp_path: Path) -> None:
             assert value != of_base
 
 
-def test_a_trained_base_needs_no_density_of_its_own(tmp_path: Path) -> None:
+def test_a_trained_base_needs_no_density(tmp_path: Path) -> None:
     base = (
         "base={kind: trained, width: 16, depth: 2, num_real: 200, steps: 300, num_generated: 80}"
     )
@@ -257,7 +255,7 @@ def test_clouds_show_data_training_points_and_samples(
     assert len(next(c for c in clouds if c.source == "real").points) == 60
 
 
-def test_artifacts_are_computed_once(tmp_path: Path) -> None:
+def test_stored_artifacts_are_not_computed_again(tmp_path: Path) -> None:
     base = "base={kind: trained, width: 8, depth: 1, num_real: 50, steps: 5, num_generated: 20}"
     trials = plan_of(tmp_path, base, "fit.objective=[cross_entropy, kl]")
     store = Memory()

@@ -1,4 +1,4 @@
-"""Where only Frechet distances are asked for, shards come back as mean and scatter."""
+"""Shards are reduced to mean and scatter if only Frechet distances are computed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def distance(features: NDArray[np.float64], scoring: ImageScoring) -> float:
     )
 
 
-def test_statistics_give_the_distance_and_error_of_the_features(
+def test_statistics_give_the_distance_and_error_of_single_features(
     study: tuple[Trial, dict[str, bytes]],
 ) -> None:
     images, scoring = drawn(study)
@@ -97,7 +97,7 @@ def test_statistics_give_the_distance_and_error_of_the_features(
     assert columns["fd_se"] == pytest.approx(np.sqrt(9 * np.var(left_out)), rel=1e-6)
 
 
-def test_several_sets_have_statistics_each_and_their_spread_is_the_error(
+def test_the_error_of_several_sets_is_their_spread(
     study: tuple[Trial, dict[str, bytes]],
 ) -> None:
     images, scoring = drawn(study, sampling_seeds=3, shard_size=20)
@@ -113,7 +113,7 @@ def test_several_sets_have_statistics_each_and_their_spread_is_the_error(
 
 
 @pytest.mark.parametrize("sets", [1, 2])
-def test_a_search_sees_the_same_distance_to_validation(
+def test_distance_to_validation_is_that_of_single_features(
     sets: int, study: tuple[Trial, dict[str, bytes]]
 ) -> None:
     images, scoring = drawn(study, sampling_seeds=sets)
@@ -126,7 +126,7 @@ def test_a_search_sees_the_same_distance_to_validation(
     assert found.value != scoring.columns(images, SETTING)["fd"]
 
 
-def test_images_of_few_shards_keep_their_features_for_the_error(
+def test_images_in_few_shards_keep_their_features_for_the_error(
     study: tuple[Trial, dict[str, bytes]],
 ) -> None:
     images, scoring = drawn(study, shard_size=6)  # eight shards
@@ -149,14 +149,14 @@ def test_images_of_few_shards_keep_their_features_for_the_error(
         ({"shard_size": 46, "sampling_seeds": 2}, False),
     ],
 )
-def test_when_features_are_needed(
+def test_single_features_are_kept_only_if_a_metric_needs_them(
     changes: dict[str, Any], needed: bool, study: tuple[Trial, dict[str, bytes]]
 ) -> None:
     settings = build_evaluation_settings(changed(study[0].config, **changes))
     assert needs_single_features(settings) == needed
 
 
-def test_a_shard_with_an_image_too_few_or_none_at_all_is_refused(
+def test_missing_images_and_shards_are_refused(
     study: tuple[Trial, dict[str, bytes]],
 ) -> None:
     _, scoring = drawn(study)
