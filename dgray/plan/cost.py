@@ -277,16 +277,15 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
     dimension, base = _dimension(trial), _base_flops(trial)
     macs = _discriminator_macs(trial)
     call = GUIDED_CALL_FLOPS * macs + base
-    if "kl" in evaluate.metric_names:
-        fields = {(s.guidance_weight, s.interval) for s in trial.settings}
-        calls = len(fields) * _likelihood_calls(trial)
+    has_flow = evaluate.has_metric(source="flow")
+    fields = {(s.guidance_weight, s.interval) for s in trial.settings}
+    calls = len(fields) * _likelihood_calls(trial)
+    if has_flow and config.data.sample_kind == "points":
         flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
         yield _seconds(flops * calls, CALL_OPERATIONS * calls, threads=threads, gpus=gpus)
-    if "nll" in evaluate.metric_names:
+    if has_flow and config.data.sample_kind == "images":
         is_exact = dimension <= MLP_VALUES
         directions = dimension if is_exact else evaluate.num_probes
-        fields = {(s.guidance_weight, s.interval) for s in trial.settings}
-        calls = len(fields) * _likelihood_calls(trial)
         flops = (LIKELIHOOD_FLOPS * macs + base) * (1 + BACKWARD * directions)
         operations = CALL_OPERATIONS + BACKWARD_OPERATIONS * directions
         faster = FLOPS / BATCHED_FLOPS if is_exact else 1.0

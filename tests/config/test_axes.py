@@ -93,8 +93,8 @@ def test_an_axis_of_one_value_is_an_axis(load: Load) -> None:
             "but got 1 twice",
         ),
         (
-            "seed: [" + ", ".join(map(str, range(10_001))) + "]",
-            "study.yaml:4:1: seed: the axes make 10001 trials, more than 10000; shorten some of "
+            f"seed: {list(range(101))}\nreplicates: {list(range(1, 101))}",
+            "study.yaml:4:1: seed: the axes make 10100 trials, more than 10000; shorten some of "
             "them",
         ),
         (

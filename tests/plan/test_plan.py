@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dgray.catalogue import SETTING_COLUMNS
 from dgray.config.reading.load import load_study
-from dgray.plan.plan import SETTING_COLUMNS, Plan, Setting, make_plan
+from dgray.plan.plan import Plan, Setting, make_plan
 
 STUDY = """\
 name: plan

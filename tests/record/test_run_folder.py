@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dgray.catalogue import MetricSpec, with_errors
 from dgray.files import remove_partial_files, write_atomically
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row, column_names
 from dgray.record.row_schema import arrow_schema
@@ -48,6 +49,40 @@ def test_rows_are_read_back_from_parquet_bit_for_bit(tmp_path: Path) -> None:
     (path,) = (tmp_path / "rows").iterdir()
     back = [Row.from_columns(values) for values in pq.read_table(path).to_pylist()]
     assert repr(back) == repr(odd)
+
+
+WASSERSTEIN = MetricSpec(
+    name="w1",
+    title="Wasserstein distance",
+    label="W1",
+    doc="distance to held-out samples",
+    unit="m",
+)
+
+
+def test_metrics_of_other_packages_have_columns_that_document_themselves(tmp_path: Path) -> None:
+    result = results()[0]
+    rows = tuple(
+        dataclasses.replace(row, metrics={**row.metrics, "w1": 0.5, "w1_se": 0.1})
+        for row in result.rows
+    )
+    columns = tuple(with_errors(WASSERSTEIN.columns))
+    folder = RunFolder(tmp_path)
+    folder.write_result(dataclasses.replace(result, rows=rows, columns=columns))
+    folder.write_result(results()[1])
+    added = folder.read_result("kl-1", result.epoch).columns
+    assert [column.name for column in added] == ["w1", "w1_se"]
+    for name in ("doc", "unit", "label", "title", "better", "source", "type"):
+        assert getattr(added[0], name) == getattr(columns[0], name)
+    assert folder.read_result("kl-1", result.epoch).rows == rows
+    assert folder.rows()["w1"].notna().sum() == len(rows)
+
+
+def test_a_metric_without_a_column_is_not_written(tmp_path: Path) -> None:
+    result = results()[0]
+    row = dataclasses.replace(result.rows[0], metrics={"w1": 0.5})
+    with pytest.raises(ValueError, match="columns of the schema only, but got"):
+        RunFolder(tmp_path).write_result(dataclasses.replace(result, rows=(row,)))
 
 
 def test_a_row_without_an_identity_column_is_not_written(tmp_path: Path) -> None:

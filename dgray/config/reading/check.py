@@ -10,6 +10,7 @@ from dgray.catalogue import (
     DATA,
     DISCRIMINATORS,
     METRICS,
+    OBJECTIVES,
     SAMPLERS,
     Kind,
     MetricSpec,
@@ -109,12 +110,13 @@ def _densities(config: StudyConfig) -> Iterator[Finding]:
 
 def _generated_samples(config: StudyConfig) -> Iterator[Finding]:
     objective = config.fit.objective
+    others = (s.name for s in OBJECTIVES if s.is_trained and not s.needs_generated)
     if objective.spec.needs_generated and config.base.num_generated == 0:
         yield Finding(
             path=("base", "num_generated"),
             reads=(_OBJECTIVE,),
             rule=f"must be > 0 for objective '{objective.name}', which compares real with "
-            "generated samples, but got 0; raise it or use objective 'kl'",
+            f"generated samples, but got 0; raise it or use objective {listed(others)}",
         )
 
 
