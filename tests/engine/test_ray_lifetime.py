@@ -43,33 +43,45 @@ assert "DGRAY_DRIVER" not in os.environ
 """
 
 
-@pytest.mark.parametrize(
-    ("end", "status", "message"),
-    [
-        ("killed", -9, "what was finished is kept. To resume: like this"),
-        ("killed, unmarked child", -9, "what was finished is kept. To resume: like this"),
-        ("ended by a library", 1, "what was finished is kept. To resume: like this"),
-        ("aborted by a library", -6, "what was finished is kept. To resume: like this"),
-        ("interrupted twice", 130, "stopped at once; what was finished is kept"),
-        ("well", 0, ""),
-    ],
-)
-def test_the_children_of_a_killed_driver_end(end: str, status: int, message: str) -> None:
-    driver = subprocess.run(
-        [sys.executable, "-c", DRIVER, end],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert driver.returncode == status, driver.stderr
-    assert len(driver.stderr.splitlines()) == bool(message)
-    assert message in driver.stderr
-    child = psutil.Process(int(driver.stdout))
-    if end != "well":
-        _, alive = psutil.wait_procs([child], timeout=60)
-        assert not alive
+RESUME = "what was finished is kept. To resume: like this"
+ENDS = {
+    "killed": (-9, RESUME),
+    "killed, unmarked child": (-9, RESUME),
+    "ended by a library": (1, RESUME),
+    "aborted by a library": (-6, RESUME),
+    "interrupted twice": (130, "stopped at once; what was finished is kept"),
+    "well": (0, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def drivers() -> dict[str, subprocess.Popen[str]]:
+    """Drivers that end in each way, started together since the guard waits for seconds."""
+    return {
+        end: subprocess.Popen(
+            [sys.executable, "-c", DRIVER, end],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for end in ENDS
+    }
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_children_of_a_killed_driver_end(
+    end: str, drivers: dict[str, subprocess.Popen[str]]
+) -> None:
+    status, message = ENDS[end]
+    output, errors = drivers[end].communicate(timeout=120)
+    assert drivers[end].returncode == status, errors
+    assert len(errors.splitlines()) == bool(message)
+    assert message in errors
+    children = [process for process in psutil.process_iter() if process.pid == int(output)]
+    if end == "well":
+        assert children[0].is_running()
+        children[0].kill()
     else:
-        assert child.is_running()
-        child.kill()
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive
