@@ -92,7 +92,7 @@ The name of such a part in rows and reports is that of the function, unless `nam
 one. An objective is trained and compares real with generated samples; a metric compares samples
 with held-out data, and lower is better; a sampler is stochastic and has one stage. A package that
 registers its parts can state other properties and is named like the parts of dgray, with
-`{name: hinge, arguments: {margin: 1}}` if it takes arguments.
+`{name: hinge, arguments: {margin: 1}}` if it takes arguments. See [extending.md](extending.md).
 
 ## From the command line
 
