@@ -295,7 +295,7 @@ def test_a_stored_network_is_a_base_if_its_shape_is_that_of_the_data(tmp_path: P
         ("evaluate.metrics=[kl]", "'kl' needs points, but the data are images"),
         ("evaluate.metrics=[fid]", "'fid' is defined for Inception only"),
         ("fit.objective=oracle", "have no known density"),
-        ("base.kind=wrong_mixture", "needs data of known density"),
+        ("base.kind=wrong_mixture", "needs points, but the data are images"),
     ],
 )
 def test_parts_of_points_are_refused_for_images(tmp_path: Path, override: str, rule: str) -> None:
