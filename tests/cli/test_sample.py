@@ -53,8 +53,8 @@ def test_each_interval_of_a_run_can_be_sampled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Settings differ in their intervals alone, two of them in the upper end alone."""
-    intervals = "num_steps: 4, guidance_interval: [null, [0.1, 1], [0.1, 9]]"
-    run = RunFolder(run_study_text(tmp_path, POINTS.replace("num_steps: 4", intervals)))
+    text = POINTS.replace("[null, [0.1, 1]]", "[null, [0.1, 1], [0.1, 9]]")
+    run = RunFolder(run_study_text(tmp_path, text))
     trial = make_plan(load_study(run.path / "study.lock.yaml")).trials[-1]
     rows = run.rows()
     for setting in trial.settings:

@@ -171,7 +171,7 @@ def test_predictor_only_guidance_acts_at_half_its_weight(tmp_path: Path) -> None
     rows = {(r.guidance_weight, r.guided_stage): r for r in rows_of(trials, "kl")}
     assert rows[(1.0, "predictor")]["path_kl"] == rows[(0.5, "both")]["path_kl"]
     assert rows[(1.0, "predictor")]["kl"] == rows[(0.5, "both")]["kl"]
-    assert rows[(1.0, "predictor")].kl_sampler != rows[(0.5, "both")].kl_sampler
+    assert rows[(1.0, "predictor")]["kl_sampler"] != rows[(0.5, "both")]["kl_sampler"]
 
 
 def test_guidance_acts_inside_its_interval_only(tmp_path: Path) -> None:
