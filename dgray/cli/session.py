@@ -32,7 +32,7 @@ from dgray.record.row import CheckpointResult
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import build_report
 from dgray.search.build import build_schedule
-from dgray.search.schedule import no_recall
+from dgray.search.records import no_recall
 
 
 def run_study(

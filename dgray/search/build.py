@@ -9,12 +9,11 @@ from dgray.plan.plan import Plan
 from dgray.record.run_folder import RunFolder
 from dgray.search.cell_search import CellSearch
 from dgray.search.journal import open_journal
+from dgray.search.records import Recall, no_recall
 from dgray.search.schedule import (
     GridSchedule,
-    Recall,
     Schedule,
     SearchSchedule,
-    no_recall,
 )
 
 JOURNAL = "optuna.journal"  # in the run folder; for optuna-dashboard

@@ -26,8 +26,7 @@ from dgray.record.run_folder import RunFolder
 from dgray.search.best_setting import best_setting
 from dgray.search.cell_study import CellStudy
 from dgray.search.points import Points, Running, outcome_of
-from dgray.search.records import Asked, SearchRecord, Told
-from dgray.search.schedule import Recall, no_recall
+from dgray.search.records import Asked, Recall, SearchRecord, Told, no_recall
 
 ROUNDING = 1e-6  # relative: optimising samplers may round differently with other libraries
 MAX_REPEATS = 100  # consecutive points without a new trial: the space is exhausted

@@ -17,10 +17,17 @@ from typing import Any, Literal
 
 from dgray.config.reading.domains import Domain
 from dgray.config.search import OptunaSearch, validation_column
+from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
 
 FOLDER = "search"
 State = Literal["COMPLETE", "PRUNED", "FAIL"]
+# Copies cached results of a trial into the run folder (``dgray.engine.result_cache``).
+Recall = Callable[[Trial], None]
+
+
+def no_recall(trial: Trial) -> None:
+    """Recall nothing: there is no cache."""
 
 
 @dataclass(frozen=True, kw_only=True)

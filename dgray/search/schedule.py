@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from dgray.plan.cost import trial_seconds
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
+from dgray.search.records import Recall, no_recall
 
 if TYPE_CHECKING:
     from dgray.search.cell_search import CellSearch
-
-# Copies cached results of a trial into the run folder (``dgray.engine.result_cache``).
-Recall = Callable[[Trial], None]
 
 
 class Schedule(Protocol):
@@ -50,10 +48,6 @@ class Schedule(Protocol):
     def finished(self, trial_id: str, failure: str | None) -> None:
         """Report the end of a trial; ``failure``: reason why checkpoints are missing."""
         ...
-
-
-def no_recall(trial: Trial) -> None:
-    """Recall nothing: there is no cache."""
 
 
 class GridSchedule:
