@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from dgray.config.reading.problem import Problem
+    from dgray.config.reading.diagnostics import Diagnostic
 
 INTERRUPTED = 130  # exit status after Ctrl-C or SIGTERM, as of a shell
 
@@ -24,12 +24,12 @@ class DgrayError(Exception):
 class StudyError(DgrayError):
     """Raised when a study file is invalid; holds every problem that was found in it."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
-        super().__init__(self.problems)
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(sorted(set(diagnostics)))
+        super().__init__(self.diagnostics)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.problems))
+        return "\n".join(map(str, self.diagnostics))
 
 
 class RunRefusedError(DgrayError):

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from dgray.config.parts import Part
 from dgray.config.reading.axes import EVALUATION_AXES
-from dgray.config.reading.problem import FieldPath, dotted
+from dgray.config.reading.diagnostics import FieldPath, dotted
 from dgray.config.reading.schema import NEVER_AXES, kind_of, members, sections_of, takes_axis
 from dgray.config.study import StudyConfig
 from dgray.record.row import row_columns

@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from dgray.config.reading.diagnostics import FieldPath, dotted
 from dgray.config.reading.domains import Domain, Value
 from dgray.config.reading.load import Assignment, Study, configure_point, value_at
-from dgray.config.reading.problem import FieldPath, dotted
 from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
 from dgray.config.search import OptunaSearch
 from dgray.plan.plan import Trial, build_trial, label_of, searched_assignments

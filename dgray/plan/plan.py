@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dgray.config.parts import BASE
+from dgray.config.reading.diagnostics import Diagnostic, Place
 from dgray.config.reading.load import Assignment, Study
-from dgray.config.reading.problem import Place, Problem
 from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
 from dgray.config.study import Evaluate, StudyConfig
 from dgray.errors import StudyError
@@ -141,7 +141,7 @@ def make_plan(study: Study) -> Plan:
         trial = build_trial(objective, axes, assignment.config, identity)
         if identities.setdefault(trial.id, identity) != identity:
             rule = f"two trials have the id {trial.id}, by a rare accident; use another seed"
-            raise StudyError([Problem(Place.in_file(str(study.source)), "seed", rule)])
+            raise StudyError([Diagnostic(Place.in_file(str(study.source)), "seed", rule)])
         by_id.setdefault(trial.id, trial)
     return Plan(study=study, trials=tuple(by_id.values()))
 

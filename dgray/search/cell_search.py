@@ -16,9 +16,9 @@ import optuna
 import pandas as pd
 from optuna.storages import BaseStorage
 
+from dgray.config.reading.diagnostics import dotted
 from dgray.config.reading.domains import Value
 from dgray.config.reading.load import Study
-from dgray.config.reading.problem import dotted
 from dgray.errors import RunRefusedError
 from dgray.plan.cells import Cell, Point, point_trial
 from dgray.plan.plan import Trial

@@ -9,9 +9,9 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from dgray.config.reading.diagnostics import FieldPath
 from dgray.config.reading.domains import Domain, Value
 from dgray.config.reading.load import Study
-from dgray.config.reading.problem import FieldPath
 from dgray.config.search import COSTS
 from dgray.plan.cells import Cell, Point, in_order, is_active
 from dgray.search.early_stopping import RoundPruner

@@ -301,7 +301,7 @@ def test_a_stored_network_is_a_base_if_its_shape_is_that_of_the_data(tmp_path: P
 def test_parts_of_points_are_refused_for_images(tmp_path: Path, override: str, rule: str) -> None:
     with pytest.raises(StudyError) as refused:
         trials_of(tmp_path, override)
-    assert any(rule in problem.rule for problem in refused.value.problems)
+    assert any(rule in problem.rule for problem in refused.value.diagnostics)
 
 
 def test_features_do_not_depend_on_the_number_of_training_images(tmp_path: Path) -> None:

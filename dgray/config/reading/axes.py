@@ -7,8 +7,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from dgray.config.reading.diagnostics import Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
-from dgray.config.reading.problem import FieldPath, Problem, dotted
 from dgray.config.reading.schema import NEVER_AXES, list_depth, takes_axis, value_depth, walk
 
 Axes = Mapping[FieldPath, list[Any]]
@@ -42,12 +42,12 @@ def all_axes(values: dict[str, Any]) -> dict[FieldPath, list[Any]]:
     }
 
 
-def axis_problems(document: Document) -> Iterator[Problem]:
+def axis_problems(document: Document) -> Iterator[Diagnostic]:
     """Yield the axes that are empty or repeat a value."""
     for path, values in all_axes(document.values).items():
         if not values:
             rule = "an axis must have at least one value, but got []"
-            yield Problem(document.place(path), dotted(path), rule)
+            yield Diagnostic(document.place(path), dotted(path), rule)
         seen: set[object] = set()
         for index, value in enumerate(values):
             number_seen = len(seen)
@@ -55,7 +55,7 @@ def axis_problems(document: Document) -> Iterator[Problem]:
             if len(seen) == number_seen:
                 item = (*path, index)
                 rule = f"an axis must not repeat a value, but got {value!r} twice"
-                yield Problem(document.place(item), dotted(item), rule)
+                yield Diagnostic(document.place(item), dotted(item), rule)
 
 
 def _hashable(value: object) -> object:

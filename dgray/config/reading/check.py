@@ -21,7 +21,7 @@ from dgray.catalogue import (
 from dgray.config.base import WrongMixture
 from dgray.config.data import MixtureData, mixture_dimension
 from dgray.config.reading.check_search import check_search
-from dgray.config.reading.problem import FieldPath, Finding
+from dgray.config.reading.diagnostics import Conflict, FieldPath
 from dgray.config.study import StudyConfig
 from dgray.credentials import has_credentials
 
@@ -33,7 +33,7 @@ _KIND: FieldPath = ("data", "kind")
 _OTHER_KIND: dict[Kind, Kind] = {"points": "images", "images": "points"}
 
 
-def check(config: StudyConfig) -> Iterator[Finding]:
+def check(config: StudyConfig) -> Iterator[Conflict]:
     """Yield every impossible combination of the configuration of one trial."""
     for rule in _RULES:
         yield from rule(config)
@@ -45,7 +45,7 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _kinds(config: StudyConfig) -> Iterator[Finding]:
+def _kinds(config: StudyConfig) -> Iterator[Conflict]:
     """Bases, discriminators and metrics that do not apply to the kind of the data."""
     kind = config.data.sample_kind
     named: list[tuple[FieldPath, Spec, Registry[Any]]] = [
@@ -56,7 +56,7 @@ def _kinds(config: StudyConfig) -> Iterator[Finding]:
     for path, spec, registry in named:
         if kind not in spec.kinds:
             others = [other.name for other in registry if kind in other.kinds]
-            yield Finding(
+            yield Conflict(
                 path=path,
                 reads=(_KIND,),
                 rule=f"'{spec.name}' needs {_OTHER_KIND[kind]}, but the data are {kind}; use "
@@ -69,12 +69,12 @@ def _applicable_metrics(config: StudyConfig) -> list[MetricSpec]:
     return [spec for spec in specs if config.data.sample_kind in spec.kinds]
 
 
-def _densities(config: StudyConfig) -> Iterator[Finding]:
+def _densities(config: StudyConfig) -> Iterator[Conflict]:
     """Objectives, metrics and bases that need a known density of the data or the base."""
     objective, base, data = config.fit.objective.spec, config.base.spec, config.data.spec
     exact = listed(spec.name for spec in DATA if spec.has_density)
     if objective.needs_density and not data.has_density:
-        yield Finding(
+        yield Conflict(
             path=_OBJECTIVE,
             reads=(_KIND,),
             rule=f"'{objective.name}' needs the exact log-ratio, and data of kind "
@@ -82,7 +82,7 @@ def _densities(config: StudyConfig) -> Iterator[Finding]:
         )
     elif objective.needs_density and not base.has_density and "points" in base.kinds:
         exact_bases = listed(spec.name for spec in BASES if spec.has_density)
-        yield Finding(
+        yield Conflict(
             path=_OBJECTIVE,
             reads=(("base", "kind"),),
             rule=f"'{objective.name}' needs the exact log-ratio, and a base of kind "
@@ -93,14 +93,14 @@ def _densities(config: StudyConfig) -> Iterator[Finding]:
         return
     for metric in _applicable_metrics(config):
         if metric.needs_density:
-            yield Finding(
+            yield Conflict(
                 path=_METRICS,
                 reads=(_KIND,),
                 rule=f"'{metric.name}' needs data of known density, which data of kind "
                 f"'{config.data.kind}' are not; remove it, or use data.kind {exact}",
             )
     if base.has_density:
-        yield Finding(
+        yield Conflict(
             path=("base", "kind"),
             reads=(_KIND,),
             rule=f"'{config.base.kind}' needs data of known density; use data.kind {exact}, or "
@@ -108,11 +108,11 @@ def _densities(config: StudyConfig) -> Iterator[Finding]:
         )
 
 
-def _generated_samples(config: StudyConfig) -> Iterator[Finding]:
+def _generated_samples(config: StudyConfig) -> Iterator[Conflict]:
     objective = config.fit.objective
     others = (s.name for s in OBJECTIVES if s.is_trained and not s.needs_generated)
     if objective.spec.needs_generated and config.base.num_generated == 0:
-        yield Finding(
+        yield Conflict(
             path=("base", "num_generated"),
             reads=(_OBJECTIVE,),
             rule=f"must be > 0 for objective '{objective.name}', which compares real with "
@@ -120,21 +120,21 @@ def _generated_samples(config: StudyConfig) -> Iterator[Finding]:
         )
 
 
-def _metrics(config: StudyConfig) -> Iterator[Finding]:
+def _metrics(config: StudyConfig) -> Iterator[Conflict]:
     """Metrics that are not defined for the samplers, the dimension or the number of samples."""
     evaluate, data = config.evaluate, config.data
     for spec in _applicable_metrics(config):
         limit = spec.max_dimension
         if data.sample_kind == "points":
             if limit is not None and data.shape is not None and data.shape[0] > limit:
-                yield Finding(
+                yield Conflict(
                     path=_METRICS,
                     reads=_DATA,
                     rule=f"'{spec.name}' needs data of at most {limit} dimensions, but the data "
                     f"has {data.shape[0]}; remove it",
                 )
             if spec.needs_training and data.num_held_out < data.num_real:
-                yield Finding(
+                yield Conflict(
                     path=("data", "num_held_out"),
                     reads=(("data", "num_real"), _METRICS),
                     rule=f"must be >= data.num_real for '{spec.name}', which compares as many of "
@@ -145,7 +145,7 @@ def _metrics(config: StudyConfig) -> Iterator[Finding]:
             (("data", "num_held_out"), data.num_held_out),
         ):
             if size < spec.min_samples:
-                yield Finding(
+                yield Conflict(
                     path=path,
                     reads=(_METRICS,),
                     rule=f"must be >= {spec.min_samples} for '{spec.name}', but got {size}",
@@ -153,7 +153,7 @@ def _metrics(config: StudyConfig) -> Iterator[Finding]:
     yield from _samplers_of_metrics(config)
 
 
-def _samplers_of_metrics(config: StudyConfig) -> Iterator[Finding]:
+def _samplers_of_metrics(config: StudyConfig) -> Iterator[Conflict]:
     suits: dict[str, tuple[str, Callable[[SamplerSpec], bool]]] = {
         "stochastic": ("a stochastic sampler", lambda sampler: sampler.is_stochastic),
         "flow": ("the deterministic sampler", lambda sampler: sampler.is_flow),
@@ -164,7 +164,7 @@ def _samplers_of_metrics(config: StudyConfig) -> Iterator[Finding]:
         if names and not any(is_suited(sampler.spec) for sampler in evaluate.sampler):
             suited = listed(spec.name for spec in SAMPLERS if is_suited(spec))
             together = " and ".join(names)
-            yield Finding(
+            yield Conflict(
                 path=_METRICS,
                 reads=(_SAMPLER,),
                 rule=f"{together} need{'s' if len(names) == 1 else ''} {title}; add {suited} to "
@@ -173,7 +173,7 @@ def _samplers_of_metrics(config: StudyConfig) -> Iterator[Finding]:
             )
 
 
-def _features(config: StudyConfig) -> Iterator[Finding]:
+def _features(config: StudyConfig) -> Iterator[Conflict]:
     """Metrics of features that do not fit the features or their reference."""
     evaluate = config.evaluate
     metrics = [spec for spec in _applicable_metrics(config) if spec.source == "features"]
@@ -187,7 +187,7 @@ def _features(config: StudyConfig) -> Iterator[Finding]:
             ]
             scope = "Inception" if spec.needs_inception else "features other than Inception"
             end = f"use {listed(others)}" + ("" if is_inception else ", or 'inception_clean'")
-            yield Finding(
+            yield Conflict(
                 path=_METRICS,
                 reads=(("evaluate", "features"),),
                 rule=f"'{spec.name}' is defined for {scope} only, but evaluate.features is "
@@ -195,7 +195,7 @@ def _features(config: StudyConfig) -> Iterator[Finding]:
             )
     needs_images = [spec.name for spec in metrics if not spec.needs_moments_only]
     if needs_images and evaluate.reference not in ("held_out", "training"):
-        yield Finding(
+        yield Conflict(
             path=("evaluate", "reference"),
             reads=(_METRICS,),
             rule=f"must be held_out or training for {', '.join(needs_images)}, which compare "
@@ -203,10 +203,10 @@ def _features(config: StudyConfig) -> Iterator[Finding]:
         )
 
 
-def _evaluation(config: StudyConfig) -> Iterator[Finding]:
+def _evaluation(config: StudyConfig) -> Iterator[Conflict]:
     evaluate, diffusion = config.evaluate, config.diffusion
     if evaluate.has_metric(source="flow") and evaluate.num_points > config.data.num_held_out:
-        yield Finding(
+        yield Conflict(
             path=("evaluate", "num_points"),
             reads=(("data", "num_held_out"),),
             rule=f"must be <= data.num_held_out, but got {evaluate.num_points} > "
@@ -215,28 +215,28 @@ def _evaluation(config: StudyConfig) -> Iterator[Finding]:
     low, high = diffusion.sigma_min, diffusion.sigma_max
     for interval in evaluate.guidance_interval:
         if interval is not None and (interval[1] < low or interval[0] > high):
-            yield Finding(
+            yield Conflict(
                 path=("evaluate", "guidance_interval"),
                 reads=(("diffusion", "sigma_min"), ("diffusion", "sigma_max")),
                 rule=f"must overlap the noise levels of the diffusion, [{low:g}, {high:g}], but "
                 f"got {list(interval)}",
             )
     if all(weight == 0 for weight in evaluate.guidance_weight):
-        yield Finding(
+        yield Conflict(
             path=("evaluate", "guidance_weight"),
             reads=(),
             rule="must have a weight other than 0: the unguided base is always evaluated, but "
             f"got {list(evaluate.guidance_weight)}",
         )
     if not evaluate.churn.S_min <= evaluate.churn.S_max:
-        yield Finding(
+        yield Conflict(
             path=("evaluate", "churn", "S_min"),
             reads=(("evaluate", "churn", "S_max"),),
             rule=f"must be <= S_max, but got {evaluate.churn.S_min:g} > {evaluate.churn.S_max:g}",
         )
 
 
-def _base_dimension(config: StudyConfig) -> Iterator[Finding]:
+def _base_dimension(config: StudyConfig) -> Iterator[Conflict]:
     base, data = config.base, config.data
     if not isinstance(base, WrongMixture) or not isinstance(data, MixtureData):
         return
@@ -244,13 +244,13 @@ def _base_dimension(config: StudyConfig) -> Iterator[Finding]:
     own = mixture_dimension(base.of, base.components) or dimension
     if own != dimension:
         field = "components" if base.components is not None else "of"
-        yield Finding(
+        yield Conflict(
             path=("base", field),
             reads=_DATA,
             rule=f"must have the dimension of the data, but got {own} for {dimension}",
         )
     if isinstance(base.mean_shift, tuple) and len(base.mean_shift) != own:
-        yield Finding(
+        yield Conflict(
             path=("base", "mean_shift"),
             reads=(*_DATA, ("base", "of"), ("base", "components")),
             rule=f"must be a number or one number per dimension, but got "
@@ -258,12 +258,12 @@ def _base_dimension(config: StudyConfig) -> Iterator[Finding]:
         )
 
 
-def _noise(config: StudyConfig) -> Iterator[Finding]:
+def _noise(config: StudyConfig) -> Iterator[Conflict]:
     noise, diffusion = config.fit.noise, config.diffusion
     low, high = diffusion.sigma_min, diffusion.sigma_max
     for name, value in (("low", noise.low), ("high", noise.high)):
         if value is not None and not low <= value <= high:
-            yield Finding(
+            yield Conflict(
                 path=("fit", "noise", name),
                 reads=(("diffusion", "sigma_min"), ("diffusion", "sigma_max")),
                 rule=f"must lie within the noise levels of the diffusion, [{low:g}, {high:g}], "
@@ -271,7 +271,7 @@ def _noise(config: StudyConfig) -> Iterator[Finding]:
             )
 
 
-def _resources(config: StudyConfig) -> Iterator[Finding]:
+def _resources(config: StudyConfig) -> Iterator[Conflict]:
     resources = config.resources
     fields = [("gpus_per_trial", resources.gpus_per_trial)]
     if resources.sampling_actors and config.data.sample_kind == "images":
@@ -283,23 +283,23 @@ def _resources(config: StudyConfig) -> Iterator[Finding]:
             end = "be > 0 with resources.device 'cuda', but got 0; or use 'auto' or 'cpu'"
         else:
             continue
-        yield Finding(
+        yield Conflict(
             path=("resources", name), reads=(("resources", "device"),), rule=f"must {end}"
         )
 
 
-def _result_cache(config: StudyConfig) -> Iterator[Finding]:
+def _result_cache(config: StudyConfig) -> Iterator[Conflict]:
     place = config.resources.result_cache
     if place is not None and "://" in place:
         rule = f"must be a folder of the driver's machine, or a shared one, but got {place}"
-        yield Finding(path=("resources", "result_cache"), reads=(), rule=rule)
+        yield Conflict(path=("resources", "result_cache"), reads=(), rule=rule)
 
 
-def _credentials(config: StudyConfig) -> Iterator[Finding]:
+def _credentials(config: StudyConfig) -> Iterator[Conflict]:
     """Addresses with credentials, because the study is copied into the run folder."""
     for path, text in _texts(config.model_dump(mode="json"), ()):
         if has_credentials(text):
-            yield Finding(
+            yield Conflict(
                 path=path,
                 reads=(),
                 rule="an address must not carry credentials (a user, password, signature or "
@@ -319,7 +319,7 @@ def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
                 yield from _texts(entry, path)
 
 
-_RULES: tuple[Callable[[StudyConfig], Iterator[Finding]], ...] = (
+_RULES: tuple[Callable[[StudyConfig], Iterator[Conflict]], ...] = (
     _kinds,
     _densities,
     check_search,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from dgray.catalogue import METRICS
+from dgray.config.reading.diagnostics import Conflict, Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
 from dgray.config.reading.domains import Domain, Value
-from dgray.config.reading.problem import FieldPath, Finding, Problem, dotted
 from dgray.config.reading.schema import all_fields, nearest
 from dgray.config.search import COSTS, SEARCHABLE, OptunaSearch, measured_by
 from dgray.config.study import StudyConfig
@@ -16,7 +16,7 @@ _METRICS: FieldPath = ("evaluate", "metrics")
 _KIND: FieldPath = ("data", "kind")
 
 
-def check_search(config: StudyConfig) -> Iterator[Finding]:
+def check_search(config: StudyConfig) -> Iterator[Conflict]:
     """Yield metrics of the search that this study does not measure."""
     search = config.search
     if not isinstance(search, OptunaSearch):
@@ -33,7 +33,7 @@ def check_search(config: StudyConfig) -> Iterator[Finding]:
         if not _applies(name, kind):
             others = [other for other in SEARCHABLE if _applies(other, kind)]
             needs = "images" if kind == "points" else "points"
-            yield Finding(
+            yield Conflict(
                 path=path,
                 reads=(_KIND,),
                 rule=f"'{name}' needs {needs}, but the data are {kind}; use {', '.join(others)}",
@@ -46,7 +46,7 @@ def check_search(config: StudyConfig) -> Iterator[Finding]:
                 f"flatters; add '{measured}' to evaluate.metrics, which is "
                 f"{list(config.evaluate.metric_names)}"
             )
-            yield Finding(path=path, reads=(_METRICS,), rule=rule)
+            yield Conflict(path=path, reads=(_METRICS,), rule=rule)
     yield from _one_setting(search)
 
 
@@ -58,7 +58,7 @@ def _applies(name: str, kind: str) -> bool:
     )
 
 
-def _one_setting(search: OptunaSearch) -> Iterator[Finding]:
+def _one_setting(search: OptunaSearch) -> Iterator[Conflict]:
     """Metrics of deterministic and of stochastic samplers, which no setting has together."""
     needs = {name: measured_by(name).needs_sampler for name in search.validated}
     stochastic, flow = (
@@ -66,7 +66,7 @@ def _one_setting(search: OptunaSearch) -> Iterator[Finding]:
         for sampler in ("stochastic", "flow")
     )
     if stochastic and flow:
-        yield Finding(
+        yield Conflict(
             path=("search", "metrics"),
             reads=(),
             rule=f"{', '.join(map(repr, stochastic))} is of a stochastic sampler and "
@@ -77,7 +77,7 @@ def _one_setting(search: OptunaSearch) -> Iterator[Finding]:
 
 def unknown_conditions(
     document: Document, domains: Mapping[FieldPath, Domain]
-) -> Iterator[Problem]:
+) -> Iterator[Diagnostic]:
     """Yield conditions on fields that do not exist."""
     names = set(all_fields())
     for path, domain in domains.items():
@@ -86,7 +86,7 @@ def unknown_conditions(
                 near = nearest(name, names)
                 hint = f"; did you mean {near!r}?" if near else ""
                 rule = f"when: there is no field {name!r}{hint}"
-                yield Problem(document.place(path), dotted(path), rule)
+                yield Diagnostic(document.place(path), dotted(path), rule)
 
 
 def _may_be(value: Value, domain: Domain | None, values: Collection[object]) -> bool:
@@ -100,7 +100,7 @@ def impossible_conditions(
     document: Document,
     domains: Mapping[FieldPath, Domain],
     values_of: Mapping[str, Collection[object]],
-) -> Iterator[Problem]:
+) -> Iterator[Diagnostic]:
     """Yield conditions that no trial meets; ``values_of``: the possible values of their fields."""
     for path, domain in domains.items():
         for name, values in (domain.when or {}).items():
@@ -115,4 +115,4 @@ def impossible_conditions(
                 )
             else:
                 continue
-            yield Problem(document.place(path), dotted(path), rule)
+            yield Diagnostic(document.place(path), dotted(path), rule)

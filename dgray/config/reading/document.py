@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from dgray.config.reading.problem import FieldPath, Place, Problem, dotted
+from dgray.config.reading.diagnostics import Diagnostic, FieldPath, Place, dotted
 from dgray.errors import StudyError
 
 _SCALAR_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
@@ -40,19 +40,19 @@ class Document:
 
 @dataclass
 class _Reader:
-    """Converter of YAML nodes to values; collects places and problems."""
+    """Converter of YAML nodes to values; collects places and diagnostics."""
 
     name: str
     override: Place | None  # the place of all values if they are read from the command line
     places: dict[FieldPath, Place] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def place(self, node: Node) -> Place:
         mark = node.start_mark
         return self.override or Place.in_file(self.name, mark.line + 1, mark.column + 1)
 
     def report(self, node: Node, path: FieldPath, rule: str) -> None:
-        self.problems.append(Problem(self.place(node), dotted(path), rule))
+        self.diagnostics.append(Diagnostic(self.place(node), dotted(path), rule))
 
     def value(self, node: Node, path: FieldPath, ancestors: tuple[Node, ...] = ()) -> Any:
         if any(node is ancestor for ancestor in ancestors):
@@ -107,10 +107,10 @@ def _compose(text: str, name: str, override: Place | None) -> Node | None:
         place = override or (
             Place.in_file(name, mark.line + 1, mark.column + 1) if mark else Place.in_file(name)
         )
-        raise StudyError([Problem(place, "", f"not valid YAML: {error.problem}")]) from error
+        raise StudyError([Diagnostic(place, "", f"not valid YAML: {error.problem}")]) from error
     except YAMLError as error:
         rule = f"not valid YAML: {str(error).splitlines()[0]}"
-        raise StudyError([Problem(override or Place.in_file(name), "", rule)]) from error
+        raise StudyError([Diagnostic(override or Place.in_file(name), "", rule)]) from error
     return node
 
 
@@ -125,17 +125,17 @@ def read_document(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        problem = Problem(Place.in_file(name), "", f"cannot be read: {reason}")
-        raise StudyError([problem]) from error
+        diagnostic = Diagnostic(Place.in_file(name), "", f"cannot be read: {reason}")
+        raise StudyError([diagnostic]) from error
     node = _compose(text, name, None)
     reader = _Reader(name, None)
     values = {} if node is None else reader.value(node, ())
     if not isinstance(values, dict):
-        reader.problems.append(
-            Problem(Place.in_file(name, 1, 1), "", "a study is a mapping of fields to values")
+        reader.diagnostics.append(
+            Diagnostic(Place.in_file(name, 1, 1), "", "a study is a mapping of fields to values")
         )
-    if reader.problems:
-        raise StudyError(reader.problems)
+    if reader.diagnostics:
+        raise StudyError(reader.diagnostics)
     return Document(name, values, reader.places)
 
 
@@ -144,8 +144,8 @@ def read_value(text: str, path: FieldPath, override: Place) -> tuple[Any, dict[F
     node = _compose(text, str(override), override)
     reader = _Reader(str(override), override, places={path: override})
     value = None if node is None else reader.value(node, path)
-    if reader.problems:
-        raise StudyError(reader.problems)
+    if reader.diagnostics:
+        raise StudyError(reader.diagnostics)
     return value, reader.places
 
 
@@ -155,14 +155,14 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> Document:
     Raises:
         StudyError: with every override that fails.
     """
-    problems: list[Problem] = []
+    diagnostics: list[Diagnostic] = []
     for text in overrides:
         try:
             document = _apply(document, text)
         except StudyError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise StudyError(problems)
+            diagnostics.extend(error.diagnostics)
+    if diagnostics:
+        raise StudyError(diagnostics)
     return document
 
 
@@ -172,7 +172,7 @@ def _apply(document: Document, text: str) -> Document:
     path: FieldPath = tuple(part.strip() for part in name.split("."))
     if not separator or "" in path:
         raise StudyError(
-            [Problem(place, "", "must be of the form field.name=value, like fit.epochs=100")]
+            [Diagnostic(place, "", "must be of the form field.name=value, like fit.epochs=100")]
         )
     value, added = read_value(value_text, path, place)
     values = copy.deepcopy(document.values)
@@ -181,7 +181,7 @@ def _apply(document: Document, text: str) -> Document:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
             rule = f"has the value {section!r} and no fields, so '{dotted(path)}' cannot be set"
-            raise StudyError([Problem(place, dotted(path[:depth]), rule)])
+            raise StudyError([Diagnostic(place, dotted(path[:depth]), rule)])
     section[path[-1]] = value
     kept = {key: place for key, place in document.places.items() if key[: len(path)] != path}
     return Document(document.name, values, kept | added)

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dgray.config.reading.diagnostics import Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
-from dgray.config.reading.problem import FieldPath, Problem, dotted
 
 KINDS = ("log_uniform", "uniform", "int", "choice")
 SECTIONS = ("discriminator", "fit", "evaluate")  # where a search may vary fields
@@ -87,17 +87,17 @@ def is_domain(value: object) -> bool:
     return isinstance(value, dict) and any(kind in value for kind in KINDS)
 
 
-def take_domains(document: Document) -> tuple[Document, dict[FieldPath, Domain], list[Problem]]:
-    """Return the study with each domain replaced by its probes, the domains, and problems."""
+def take_domains(document: Document) -> tuple[Document, dict[FieldPath, Domain], list[Diagnostic]]:
+    """Return the study with each domain replaced by its probes, the domains, and diagnostics."""
     domains: dict[FieldPath, Domain] = {}
-    problems: list[Problem] = []
+    diagnostics: list[Diagnostic] = []
     places = dict(document.places)
 
     def is_sound(value: Any, path: FieldPath) -> bool:
         """Return False for a broken domain; the field then has its default."""
         rule = _broken(value, path) if is_domain(value) else _misspelt(value)
         if rule is not None:
-            problems.append(Problem(document.place(path), dotted(path), rule))
+            diagnostics.append(Diagnostic(document.place(path), dotted(path), rule))
         return rule is None
 
     def replaced(value: Any, path: FieldPath) -> Any:
@@ -114,7 +114,7 @@ def take_domains(document: Document) -> tuple[Document, dict[FieldPath, Domain],
         return list(domain.probes)
 
     values = replaced(document.values, ())
-    return Document(document.name, values, places), domains, problems
+    return Document(document.name, values, places), domains, diagnostics
 
 
 def _misspelt(value: Any) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from dgray.config.reading.problem import FieldPath, dotted
+from dgray.config.reading.diagnostics import FieldPath, dotted
 from dgray.config.reading.schema import NEVER_AXES, all_fields, fields_at, kinds_at, nearest
 
 _TYPE_RULES = {

@@ -14,9 +14,9 @@ from dgray.config.parts import Part
 from dgray.config.reading.axes import resolve, section_at
 from dgray.config.reading.check import check
 from dgray.config.reading.check_search import impossible_conditions, unknown_conditions
+from dgray.config.reading.diagnostics import Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document, apply_overrides, read_document
 from dgray.config.reading.domains import Domain, Value, take_domains
-from dgray.config.reading.problem import FieldPath, Problem, dotted
 from dgray.config.reading.repair import configure
 from dgray.config.reading.validate import Combination, validate
 from dgray.config.study import StudyConfig
@@ -50,13 +50,13 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Load a study file with ``a.b=value`` overrides.
 
     Raises:
-        StudyError: with all problems of the study.
+        StudyError: with all diagnostics of the study.
     """
     written = apply_overrides(read_document(path), overrides)
-    document, domains, problems = take_domains(written)
-    problems += search_problems(document, domains, has_broken=bool(problems))
-    problems += unknown_conditions(document, domains)
-    combinations = validate(document, domains, problems)
+    document, domains, diagnostics = take_domains(written)
+    diagnostics += search_diagnostics(document, domains, has_broken=bool(diagnostics))
+    diagnostics += unknown_conditions(document, domains)
+    combinations = validate(document, domains, diagnostics)
     never = list(impossible_conditions(document, domains, _conditions(combinations, domains)))
     if never:
         raise StudyError(never)
@@ -115,10 +115,10 @@ def configure_point(
     return outcome
 
 
-def search_problems(
+def search_diagnostics(
     document: Document, domains: Collection[FieldPath], *, has_broken: bool
-) -> list[Problem]:
-    """Return the problems of a search without domains, and of domains without a search."""
+) -> list[Diagnostic]:
+    """Return the diagnostics of a search without domains, and of domains without a search."""
     search = document.values.get("search")
     method = search.get("method", "grid") if isinstance(search, dict) else "grid"
     if method == "optuna" and not domains and not has_broken:
@@ -127,10 +127,10 @@ def search_problems(
             "optuna needs a field that is a domain, like fit.learning_rate: "
             "{log_uniform: [1e-5, 1e-2]}, but there is none; add one, or use method: grid"
         )
-        return [Problem(place, "search.method", rule)]
+        return [Diagnostic(place, "search.method", rule)]
     if method == "grid" and domains:
         rule = "a domain needs search.method 'optuna', but it is 'grid'; or write a list, an axis"
-        return [Problem(document.place(path), dotted(path), rule) for path in domains]
+        return [Diagnostic(document.place(path), dotted(path), rule) for path in domains]
     return []
 
 

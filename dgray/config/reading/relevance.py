@@ -9,7 +9,7 @@ from typing import Any
 
 from dgray.catalogue import OBJECTIVES, SAMPLERS
 from dgray.config.parts import BASE
-from dgray.config.reading.problem import FieldPath
+from dgray.config.reading.diagnostics import FieldPath
 from dgray.config.study import StudyConfig
 from dgray.config.training import Fit
 

@@ -24,9 +24,9 @@ from dgray.config.reading.axes import (
     resolve,
     section_at,
 )
+from dgray.config.reading.diagnostics import Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
 from dgray.config.reading.explain import Broken, explain, merge
-from dgray.config.reading.problem import FieldPath, Problem, dotted
 from dgray.config.reading.schema import kind_of, selected
 from dgray.config.study import StudyConfig
 
@@ -36,10 +36,10 @@ _PLACEHOLDERS: Mapping[FieldPath, str] = {("name",): "study", ("data", "kind"): 
 
 @dataclass(frozen=True)
 class Validation:
-    """Validation in progress: the document as repaired so far, and its problems."""
+    """Validation in progress: the document as repaired so far, and its diagnostics."""
 
     document: Document
-    problems: set[Problem] = field(default_factory=set)
+    diagnostics: set[Diagnostic] = field(default_factory=set)
     repaired: set[FieldPath] = field(default_factory=set)
 
     @classmethod
@@ -50,7 +50,7 @@ class Validation:
 
     def report(self, path: FieldPath, rule: str, *, written: FieldPath | None = None) -> None:
         """Add a problem of the field ``path``; its place is that of ``written``, if given."""
-        self.problems.add(Problem(self.document.place(written or path), dotted(path), rule))
+        self.diagnostics.add(Diagnostic(self.document.place(written or path), dotted(path), rule))
 
     def is_repaired(self, path: FieldPath) -> bool:
         """Return True if ``path``, or a value in or around it, was repaired."""
@@ -94,7 +94,7 @@ def repair(validation: Validation) -> bool:
     values = validation.document.values
     before: list[Broken] = []
     while True:
-        validation.problems.update(axis_problems(validation.document))
+        validation.diagnostics.update(axis_problems(validation.document))
         for path, axis in all_axes(values).items():
             if not axis:
                 _drop(validation, path)

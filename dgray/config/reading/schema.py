@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dgray.config.parts import CUSTOM, Part
-from dgray.config.reading.problem import FieldPath, dotted
+from dgray.config.reading.diagnostics import FieldPath, dotted
 from dgray.config.study import StudyConfig
 
 # Fields that do not change what is computed: different values would give the same trials.

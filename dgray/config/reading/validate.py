@@ -1,4 +1,4 @@
-"""Validation of a study: the configuration of every combination, or all problems at once."""
+"""Validation of a study: the configuration of every combination, or all diagnostics at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dgray.config.parts import BASE, unique_names
 from dgray.config.reading.axes import find_axes, number_of_trials, probed, resolve
 from dgray.config.reading.check import check
+from dgray.config.reading.diagnostics import Conflict, Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
-from dgray.config.reading.problem import FieldPath, Finding, Problem, dotted
 from dgray.config.reading.relevance import irrelevant_fields, matters
 from dgray.config.reading.repair import Validation, configure, repair
 from dgray.config.study import StudyConfig
@@ -20,27 +20,29 @@ Combination = tuple[Mapping[FieldPath, int], StudyConfig]
 
 
 def validate(
-    document: Document, domains: Collection[FieldPath] = (), problems: Collection[Problem] = ()
+    document: Document,
+    domains: Collection[FieldPath] = (),
+    diagnostics: Collection[Diagnostic] = (),
 ) -> list[Combination]:
     """Return every combination of the axes, with every probe of a domain once.
 
     Args:
         document: study with each domain replaced by its probes.
         domains: paths of the domains.
-        problems: problems that are reported together with those found here.
+        diagnostics: diagnostics that are reported together with those found here.
 
     Raises:
-        StudyError: with all problems.
+        StudyError: with all diagnostics.
     """
     validation = Validation.of(document)
-    validation.problems.update(problems)
+    validation.diagnostics.update(diagnostics)
     combinations: list[Combination] = []
     if repair(validation) and _is_feasible(validation, domains):
         combinations = list(_combinations(validation, domains))
         _check_objective_names(validation, [config for _, config in combinations])
         _check_axes_matter(validation, [config for _, config in combinations], domains)
-    if validation.problems:
-        raise StudyError(validation.problems)
+    if validation.diagnostics:
+        raise StudyError(validation.diagnostics)
     return combinations
 
 
@@ -56,7 +58,7 @@ def _is_feasible(validation: Validation, domains: Collection[FieldPath]) -> bool
 
 
 def _combinations(validation: Validation, domains: Collection[FieldPath]) -> Iterator[Combination]:
-    """Yield every valid combination; report the problems of the others."""
+    """Yield every valid combination; report the diagnostics of the others."""
     values = validation.document.values
     for taken in probed(find_axes(values), domains):
         resolved = resolve(values, taken)
@@ -69,7 +71,7 @@ def _combinations(validation: Validation, domains: Collection[FieldPath]) -> Ite
             validation.report_sections(outcome, resolved)
 
 
-def _report(validation: Validation, finding: Finding, taken: Mapping[FieldPath, int]) -> None:
+def _report(validation: Validation, finding: Conflict, taken: Mapping[FieldPath, int]) -> None:
     """Report an impossible combination at its field or, if that is a default, at another one."""
     if any(validation.is_repaired(path) for path in (finding.path, *finding.reads)):
         return

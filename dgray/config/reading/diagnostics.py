@@ -39,7 +39,7 @@ class Place:
 
 
 @dataclass(frozen=True, order=True)
-class Problem:
+class Diagnostic:
     """Broken rule: its place, the field, and the rule with value and fix."""
 
     place: Place
@@ -51,7 +51,7 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Conflict:
     """Impossible combination of fields, found by a rule between sections.
 
     Attributes:
