@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from dgray.config.parts import BASE
-from dgray.plan.cost import Estimate
+from dgray.plan.cost import CostEstimate
 from dgray.plan.plan import Plan, Setting, Trial, counts_of
 
 MAX_TRIALS_SHOWN = 40
 _NUMBERS = ("rows", "trials", "time", "number")
 
 
-def render_plan(plan: Plan, estimate: Estimate) -> RenderableType:
+def render_plan(plan: Plan, estimate: CostEstimate) -> RenderableType:
     """Return the tables of a plan with its resources, estimated time and disk space."""
     study = plan.study
     parts: list[RenderableType] = [Text(f"study {study.name}", style="bold")]
@@ -39,7 +39,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _axes_table(plan: Plan, estimate: Estimate) -> Table:
+def _axes_table(plan: Plan, estimate: CostEstimate) -> Table:
     table = _table("axes", "field", "values", "kind")
     for path, values in plan.study.axes.items():
         table.add_row(path, _joined(values), "training")
@@ -82,7 +82,7 @@ def _joined(values: Iterable[Any]) -> str:
     return ", ".join(str(list(v)) if isinstance(v, tuple) else str(v) for v in values)
 
 
-def _trials_table(plan: Plan, estimate: Estimate) -> Table:
+def _trials_table(plan: Plan, estimate: CostEstimate) -> Table:
     title = "trials (rows = replicates x checkpoints x settings)"
     table = _table(title, "trial", "rows", "time")
     shown = list(zip(plan.trials, estimate.trial_seconds, strict=True))[:MAX_TRIALS_SHOWN]
@@ -95,7 +95,7 @@ def _trials_table(plan: Plan, estimate: Estimate) -> Table:
     return table
 
 
-def _searches_table(estimate: Estimate) -> Table:
+def _searches_table(estimate: CostEstimate) -> Table:
     table = _table("searches (time of a trial with mid-range values)", "search", "trials", "time")
     for search in estimate.searches:
         number = "until time_budget ends" if search.num_trials is None else str(search.num_trials)
@@ -103,7 +103,7 @@ def _searches_table(estimate: Estimate) -> Table:
     return table
 
 
-def _totals_table(plan: Plan, estimate: Estimate) -> Table:
+def _totals_table(plan: Plan, estimate: CostEstimate) -> Table:
     searched = [s.trial for s in estimate.searches for _ in range(s.num_trials or 0)]
     counts, resources = counts_of((*plan.trials, *searched)), plan.trials[0].config.resources
     table = _table("totals", "what", "number")

@@ -18,7 +18,7 @@ from rich.text import Text
 from dgray.cli.plan_view import duration
 from dgray.engine.events import (
     ArtifactStep,
-    Best,
+    BestSetting,
     CheckpointDone,
     EngineStarted,
     Event,
@@ -55,7 +55,7 @@ class Progress:
         self._work_at_start = self._work_done()
         self._running: set[str] = set()
         self._failed: dict[str, str] = {}
-        self._best: dict[str, tuple[str, Best]] = {}
+        self._best: dict[str, tuple[str, BestSetting]] = {}
         self._where, self._engine = "starting", ""
         self._started = self._engine_started = time.monotonic()
         self._artifact_printed = self._started
@@ -204,13 +204,13 @@ class Progress:
         return duration(elapsed * (total - failed - done) / (done - self._work_at_start))
 
 
-def _preferred(new: Best, old: Best) -> bool:
+def _preferred(new: BestSetting, old: BestSetting) -> bool:
     if new.validation_change is None or old.validation_change is None:
         return False  # never choose by held-out data
     return new.validation_change < old.validation_change
 
 
-def _best_text(best: Best) -> str:
+def _best_text(best: BestSetting) -> str:
     weight = "calibrated" if best.weight is None else f"w = {best.weight:g}"
     change = f" ({best.change:+.3g} relative to the base)" if best.change is not None else ""
     return f"{best.metric} {best.value:.3g}{change} at {weight}"

@@ -17,7 +17,7 @@ from dgray.discriminator.discriminator import Ensemble
 
 
 @dataclass
-class Best:
+class BestWeights:
     """Best weights so far of each replicate, for early stopping.
 
     Attributes:
@@ -51,7 +51,7 @@ class TrainingState:
     optimizer: torch.optim.AdamW
     ema_decay: float
     average: list[Tensor] | None
-    best: Best | None
+    best: BestWeights | None
     replicates: Sequence[int]
     epoch: int = 0
 
@@ -72,7 +72,7 @@ class TrainingState:
         best = None
         if patience:
             count, device = len(replicates), tensors[0].device
-            best = Best(
+            best = BestWeights(
                 [t.detach().clone() for t in tensors],
                 torch.full((count,), torch.inf, device=device),
                 torch.zeros(count, dtype=torch.int64, device=device),

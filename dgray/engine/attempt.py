@@ -49,7 +49,7 @@ class RunTrial(Protocol):
         ...
 
 
-class Store(Protocol):
+class CheckpointStore(Protocol):
     """The part of ``RunFolder`` that a trial needs; the folder may be on another machine."""
 
     def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
@@ -66,7 +66,10 @@ class Store(Protocol):
 
 
 def attempt(
-    trial: Trial, artifacts: Mapping[str, bytes], store: Store, run_trial: RunTrial | None
+    trial: Trial,
+    artifacts: Mapping[str, bytes],
+    store: CheckpointStore,
+    run_trial: RunTrial | None,
 ) -> Iterator[CheckpointDone | TrialFailed]:
     """Yield an event for every stored checkpoint, and at most one failure, at the end.
 

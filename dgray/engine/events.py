@@ -24,7 +24,7 @@ _METRIC, _CRITERION = next(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Best:
+class BestSetting:
     """Metric of the setting that a checkpoint's validation split selects, mean over replicates."""
 
     metric: str  # its name in the catalogue
@@ -76,7 +76,7 @@ class CheckpointDone:
     trial_id: str
     epoch: int
     rows_done: int
-    best: Best | None
+    best: BestSetting | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def checkpoint_done(result: CheckpointResult) -> CheckpointDone:
     )
 
 
-def _best(rows: tuple[Row, ...]) -> Best | None:
+def _best(rows: tuple[Row, ...]) -> BestSetting | None:
     """Select by the validation split, so that the value shown has no selection bias."""
     settings: dict[Setting, list[Row]] = {}
     for row in rows:
@@ -156,10 +156,10 @@ def _best(rows: tuple[Row, ...]) -> Best | None:
     return candidates[0] if len({c.weight for c in candidates}) == 1 else None
 
 
-def _average(rows: list[Row]) -> Best:
+def _average(rows: list[Row]) -> BestSetting:
     value = _mean([row[_METRIC] for row in rows])
     assert value is not None
-    return Best(
+    return BestSetting(
         metric=_METRIC,
         value=value,
         change=_mean([row[f"{_METRIC}_change"] for row in rows]),

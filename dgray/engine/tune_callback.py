@@ -15,7 +15,7 @@ from ray import tune
 from dgray.credentials import without_credentials
 from dgray.engine.attempt import LESS_MEMORY, too_long
 from dgray.engine.events import (
-    Best,
+    BestSetting,
     CheckpointDone,
     Observe,
     TrialFailed,
@@ -63,13 +63,13 @@ def from_metrics(trial_id: str, metrics: Mapping[str, Any]) -> CheckpointDone | 
     """Return the event from which ``to_metrics`` made a result."""
     if _FAILURE in metrics:
         return TrialFailed(trial_id=trial_id, reason=metrics[_FAILURE])
-    names = [f.name for f in dataclasses.fields(Best)]
+    names = [f.name for f in dataclasses.fields(BestSetting)]
     best = {name: metrics[f"best_{name}"] for name in names if f"best_{name}" in metrics}
     return CheckpointDone(
         trial_id=trial_id,
         epoch=metrics["epoch"],
         rows_done=metrics["rows_done"],
-        best=Best(**best) if best else None,
+        best=BestSetting(**best) if best else None,
     )
 
 

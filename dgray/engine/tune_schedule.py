@@ -78,7 +78,7 @@ class TrialContent:
         return self.trial.id
 
 
-class EarlyStopping(FIFOScheduler):
+class EarlyStoppingScheduler(FIFOScheduler):
     """Scheduler that stops a trial when the schedule does."""
 
     def __init__(self, schedule: Schedule) -> None:
@@ -103,6 +103,6 @@ def tune_config(
     return tune.TuneConfig(
         num_samples=-1,
         search_alg=ScheduleSearcher(schedule, trials, capacity),
-        scheduler=EarlyStopping(schedule),
+        scheduler=EarlyStoppingScheduler(schedule),
         reuse_actors=True,
     )

@@ -82,7 +82,7 @@ class SearchEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class CostEstimate:
     """Needs of a run of the plan."""
 
     trial_seconds: tuple[float, ...]  # in the order of plan.trials
@@ -94,7 +94,7 @@ class Estimate:
     disk_bytes: int
 
 
-def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> Estimate:
+def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> CostEstimate:
     """Estimate time and disk space of a run with this many CPUs and GPUs."""
     fixed = tuple(trial_seconds(trial) for trial in plan.trials)
     searches = tuple(_search_estimates(plan))
@@ -104,7 +104,7 @@ def estimate(plan: Plan, *, cpus: int, gpus: int = 0) -> Estimate:
     shared = artifact_seconds(plan)
     around = START_SECONDS + shared / parallel + report_seconds(plan, points)
     per_trial = plan.trials[0].config.resources.gpus_per_trial
-    return Estimate(
+    return CostEstimate(
         trial_seconds=fixed,
         searches=searches,
         parallel_trials=parallel,

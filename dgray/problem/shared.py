@@ -19,7 +19,7 @@ Tell = Callable[[str, Step], None]  # role of an artifact and its progress
 _STATE = ".state"  # suffix of the key of an unfinished computation
 
 
-class Store(Protocol):
+class ArtifactStore(Protocol):
     """Storage of artifacts between runs."""
 
     def read_artifact(self, key: str) -> bytes | None:
@@ -71,7 +71,7 @@ class InThisProcess(Workers):
 
 def build_artifacts(
     trials: Iterable[Trial],
-    store: Store,
+    store: ArtifactStore,
     workers: Workers | None = None,
     tell: Tell = lambda role, step: None,
 ) -> dict[str, bytes]:
@@ -101,7 +101,7 @@ class _Maker:
     """Computes and stores one artifact from those already made."""
 
     def __init__(
-        self, made: Mapping[str, bytes], store: Store, workers: Workers, tell: Tell
+        self, made: Mapping[str, bytes], store: ArtifactStore, workers: Workers, tell: Tell
     ) -> None:
         self._made, self._store, self._workers, self._tell = made, store, workers, tell
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from dgray.cli.progress import Progress
 from dgray.engine import local
 from dgray.engine.events import (
-    Best,
+    BestSetting,
     CheckpointDone,
     EngineStarted,
     PlacesChanged,
@@ -85,7 +85,7 @@ def test_the_view_shows_counts_and_the_best_setting_on_validation_data(tmp_path:
     progress.observe(EngineStarted(engine="ray", where="a cluster", num_workers=2))
     assert "unknown time left" in screen(progress)
     for epoch, value, validation in ((2, 0.9, -0.1), (5, 0.7, -0.5), (9, 0.4, -0.3)):
-        best = Best(
+        best = BestSetting(
             metric="path_kl", value=value, change=-0.2, weight=1.0, validation_change=validation
         )
         progress.observe(CheckpointDone(trial_id="kl-1", epoch=epoch, rows_done=4, best=best))

@@ -43,7 +43,7 @@ _DATA, _TRAINING = "data", "training points"
 
 
 @dataclass(frozen=True)
-class Cloud:
+class SampleCloud:
     """Samples of one source.
 
     Attributes:
@@ -78,7 +78,7 @@ def densities(table: StudyTable) -> Figure | None:
     return draw_rows(rows, _draw_density, f"Densities of the samples{_setting(table, rows)}")
 
 
-def clouds_by_sampler(table: StudyTable) -> dict[str, list[Cloud]]:
+def clouds_by_sampler(table: StudyTable) -> dict[str, list[SampleCloud]]:
     """Return data, training points, base and guided models per sampler, if there are samples."""
     if table.clouds.empty:
         return {}
@@ -89,7 +89,9 @@ def clouds_by_sampler(table: StudyTable) -> dict[str, list[Cloud]]:
 
 
 def draw_rows(
-    rows: dict[str, list[Cloud]], draw: Callable[[Axes, Cloud, list[Cloud]], None], title: str
+    rows: dict[str, list[SampleCloud]],
+    draw: Callable[[Axes, SampleCloud, list[SampleCloud]], None],
+    title: str,
 ) -> Figure:
     """Draw a panel per cloud, a row per sampler."""
     columns = max(len(shown) for shown in rows.values())
@@ -127,7 +129,7 @@ def _hardest_trials(table: StudyTable) -> dict[str, str]:
     return trials
 
 
-def _clouds(table: StudyTable, trials: dict[str, str], sampler: str) -> list[Cloud]:
+def _clouds(table: StudyTable, trials: dict[str, str], sampler: str) -> list[SampleCloud]:
     shown = []
     own = table.models[table.models["trial"].isin(trials.values())]
     related = {*trials.values(), *own["base_trial"]} or set(table.clouds["trial"])
@@ -137,7 +139,7 @@ def _clouds(table: StudyTable, trials: dict[str, str], sampler: str) -> list[Clo
         rows = rows[rows["trial"].isin(related)]
         same = rows[rows["sampler"] == sampler]
         for _, row in (same if len(same) else rows).head(1).iterrows():
-            shown.append(Cloud(title, colour, points_of(row), shape=_shape(row)))
+            shown.append(SampleCloud(title, colour, points_of(row), shape=_shape(row)))
     for name, trial in trials.items():
         rows = _guided(table)
         rows = rows[(rows["trial"] == trial) & (rows["sampler"] == sampler)]
@@ -145,7 +147,7 @@ def _clouds(table: StudyTable, trials: dict[str, str], sampler: str) -> list[Clo
         spec = objective(name)
         for label, row in _at_weights(rows):
             title = f"{spec.title}\n{label}"
-            shown.append(Cloud(title, spec.colour, points_of(row), True, _shape(row)))
+            shown.append(SampleCloud(title, spec.colour, points_of(row), True, _shape(row)))
     return shown
 
 
@@ -166,7 +168,7 @@ def _shape(row: pd.Series) -> tuple[int, ...] | None:
     return None if shape is None else tuple(int(size) for size in shape)
 
 
-def _draw(axes: Axes, cloud: Cloud, shown: list[Cloud]) -> None:
+def _draw(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> None:
     axes.set_title(cloud.title, fontsize=9)
     if cloud.shape is not None:
         axes.imshow(image_grid(cloud.points, cloud.shape), interpolation="nearest")
@@ -191,7 +193,7 @@ def _draw(axes: Axes, cloud: Cloud, shown: list[Cloud]) -> None:
     axes.tick_params(labelbottom=False, labelleft=False, length=0)
 
 
-def _draw_density(axes: Axes, cloud: Cloud, shown: list[Cloud]) -> None:
+def _draw_density(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> None:
     """Draw a Gaussian kernel density of a third of Scott's width, which keeps modes apart."""
     low, high = _limits(shown)
     x, y = (np.linspace(low[i], high[i], _GRID) for i in (0, 1))
@@ -215,7 +217,7 @@ def _draw_density(axes: Axes, cloud: Cloud, shown: list[Cloud]) -> None:
     axes.tick_params(labelbottom=False, labelleft=False, length=0)
 
 
-def _limits(shown: list[Cloud]) -> tuple[np.ndarray, np.ndarray]:
+def _limits(shown: list[SampleCloud]) -> tuple[np.ndarray, np.ndarray]:
     """The frame of all panels: that of data and base, so that an outlier hides nothing."""
     unguided = [cloud.points for cloud in shown if not cloud.is_guided]
     points = np.concatenate(unguided or [cloud.points for cloud in shown])[:, :2]
@@ -224,7 +226,7 @@ def _limits(shown: list[Cloud]) -> tuple[np.ndarray, np.ndarray]:
     return low - margin, high + margin
 
 
-def _setting(table: StudyTable, rows: dict[str, list[Cloud]]) -> str:
+def _setting(table: StudyTable, rows: dict[str, list[SampleCloud]]) -> str:
     """The setting of the trials shown, in brackets."""
     models = hardest(trained(table.models), roles(table).capacity)
     parts = []
