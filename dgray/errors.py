@@ -57,7 +57,11 @@ class PartError(DgrayError):
 
 
 class DataError(DgrayError, ValueError):
-    """Raised when images, labels or splits of a data set are invalid."""
+    """Raised when a mixture, or images, labels or splits of a data set are invalid."""
+
+
+class MetricError(DgrayError, ValueError):
+    """Raised when a metric cannot compare samples with a reference, such as too few of them."""
 
 
 class FeaturesError(DgrayError, ValueError):

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.shapes import Probes, Scalars, Vectors
+from dgray.errors import DataError
 
 
 class ExactLaw(Protocol):
@@ -83,16 +84,16 @@ class GaussianMixture(Denoiser):
     def __post_init__(self) -> None:
         """Check shapes and signs, since a wrong shape would broadcast silently."""
         if self.means.ndim != 2 or self.stds.shape != self.means.shape:
-            raise ValueError(
+            raise DataError(
                 "means and stds must both have shape (K, d), but got "
                 f"{tuple(self.means.shape)} and {tuple(self.stds.shape)}"
             )
         if self.weights.shape != self.means.shape[:1]:
-            raise ValueError(f"weights must have shape (K,), but got {tuple(self.weights.shape)}")
+            raise DataError(f"weights must have shape (K,), but got {tuple(self.weights.shape)}")
         if not (self.stds > 0).all() or not (self.weights > 0).all():
-            raise ValueError("stds and weights must be > 0")
+            raise DataError("stds and weights must be > 0")
         if abs(float(self.weights.sum()) - 1) > 1e-6:
-            raise ValueError(f"weights must sum to 1, but got {float(self.weights.sum())}")
+            raise DataError(f"weights must sum to 1, but got {float(self.weights.sum())}")
 
     @property
     def dimension(self) -> int:

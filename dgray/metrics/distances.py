@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
+from dgray.errors import MetricError
+
 BLOCK = 2**23  # distances in memory at a time: 64 MB
 
 
@@ -48,17 +50,17 @@ def check_points(reference: Tensor, samples: Tensor, least: int) -> None:
     """Check that two sets of points can be compared.
 
     Raises:
-        ValueError: unless they are (n, d) and (m, d) with n, m >= least, and finite.
+        MetricError: unless they are (n, d) and (m, d) with n, m >= least, and finite.
     """
     if reference.ndim != 2 or samples.ndim != 2 or reference.shape[1] != samples.shape[1]:
-        raise ValueError(
+        raise MetricError(
             "two sets of features must have shapes (n, d) and (m, d), but got "
             f"{tuple(reference.shape)} and {tuple(samples.shape)}"
         )
     if min(len(reference), len(samples)) < least:
-        raise ValueError(
+        raise MetricError(
             f"this metric needs at least {least} samples and {least} references, but got "
             f"{len(samples)} and {len(reference)}"
         )
     if not (bool(torch.isfinite(reference).all()) and bool(torch.isfinite(samples).all())):
-        raise ValueError("features must be finite, but some are nan or infinite")
+        raise MetricError("features must be finite, but some are nan or infinite")

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike, NDArray
 
+from dgray.errors import FeaturesError
 from dgray.metrics.features.extractor import FeatureSource
 from dgray.metrics.frechet import one_blas_thread
 
@@ -55,17 +56,17 @@ class Moments:
             source: the features, which the file does not name.
 
         Raises:
-            ValueError: if the file has another format.
+            FeaturesError: if the file has another format.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
         except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
-            raise ValueError(
+            raise FeaturesError(
                 f"reference statistics must be an npz file with arrays mu and sigma: {error}"
             ) from error
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-            raise ValueError(
+            raise FeaturesError(
                 "reference statistics must have mu of shape (d,) and sigma of shape (d, d), but "
                 f"these have {mean.shape} and {covariance.shape}"
             )
@@ -93,16 +94,16 @@ class FeatureStatistics:
         """Compute statistics in float64 of features of shape (n, d), n > 0, and any float type.
 
         Raises:
-            ValueError: if the shape is another, or some numbers are nan or infinite.
+            FeaturesError: if the shape is another, or some numbers are nan or infinite.
         """
         array = np.asarray(features, dtype=np.float64)
         if array.ndim != 2 or len(array) == 0 or array.shape[1] != source.dimension:
-            raise ValueError(
+            raise FeaturesError(
                 f"features {source.name} must have shape (n, {source.dimension}) with n > 0, but "
                 f"got {array.shape}"
             )
         if not np.isfinite(array).all():
-            raise ValueError(
+            raise FeaturesError(
                 f"features {source.name} must be finite, but some are nan or infinite"
             )
         mean = array.mean(0)
@@ -119,11 +120,11 @@ class FeatureStatistics:
             expected: total number of images.
 
         Raises:
-            ValueError: if the number of images is another, or the features differ.
+            FeaturesError: if the number of images is another, or the features differ.
         """
         count = sum(part.count for part in parts)
         if not parts or count != expected:
-            raise ValueError(
+            raise FeaturesError(
                 f"the shards must hold {expected} images in total, but {len(parts)} shards hold "
                 f"{count}; some are missing or duplicated"
             )
@@ -143,7 +144,7 @@ class FeatureStatistics:
     def covariance(self) -> Array:
         """Unbiased covariance (divided by n - 1), shape (d, d), of at least two vectors."""
         if self.count < 2:
-            raise ValueError(
+            raise FeaturesError(
                 f"a covariance needs at least 2 feature vectors, but got {self.count}"
             )
         return self.scatter / (self.count - 1)
@@ -158,10 +159,10 @@ def check_same_source(first: FeatureSource, second: FeatureSource, which: str) -
     """Check that two sets hold the same features.
 
     Raises:
-        ValueError: if they do not; names the differences.
+        FeaturesError: if they do not; names the differences.
     """
     if first != second:
         fields = asdict(first)
         differing = [name for name in fields if fields[name] != asdict(second)[name]]
         values = "; ".join(f"{n}: {fields[n]} and {asdict(second)[n]}" for n in differing)
-        raise ValueError(f"{which} must hold the same features, but differ in {values}")
+        raise FeaturesError(f"{which} must hold the same features, but differ in {values}")

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from threadpoolctl import ThreadpoolController
 
+from dgray.errors import FeaturesError
+
 Array = NDArray[np.float64]
 
 ASYMMETRY = 1e-6  # relative to the largest entry; admits statistics rounded to float32
@@ -38,13 +40,13 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
         sigma2: covariance of the second.
 
     Raises:
-        ValueError: if shapes disagree, numbers are not finite, or a covariance is not symmetric
+        FeaturesError: if shapes disagree, numbers are not finite, or a covariance is not symmetric
             positive semidefinite.
     """
     mu1, sigma1 = _checked("first", mu1, sigma1)
     mu2, sigma2 = _checked("second", mu2, sigma2)
     if mu1.shape != mu2.shape:
-        raise ValueError(
+        raise FeaturesError(
             "both Gaussians must have the same dimension, but got "
             f"{len(mu1)} and {len(mu2)}; were the features extracted by different networks?"
         )
@@ -73,24 +75,24 @@ def _threadpools() -> ThreadpoolController:
 
 
 def _checked(which: str, mu: Array, sigma: Array) -> tuple[Array, Array]:
-    """Return mean and covariance in float64, or raise ValueError."""
+    """Return mean and covariance in float64, or raise FeaturesError."""
     mu, sigma = np.asarray(mu, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
     if mu.ndim != 1 or len(mu) == 0 or sigma.shape != (len(mu), len(mu)):
-        raise ValueError(
+        raise FeaturesError(
             f"the {which} Gaussian must have a mean of shape (d,) and a covariance of shape "
             f"(d, d), d > 0, but got {mu.shape} and {sigma.shape}"
         )
     for name, values in (("mean", mu), ("covariance", sigma)):
         bad = int((~np.isfinite(values)).sum())
         if bad:
-            raise ValueError(
+            raise FeaturesError(
                 f"the {which} Gaussian's {name} must be finite, but {bad} of {values.size} "
                 "numbers are nan or infinite; features must be finite, and a covariance needs at "
                 "least 2 of them"
             )
     asymmetry, scale = np.abs(sigma - sigma.T).max(), np.abs(sigma).max()
     if asymmetry > ASYMMETRY * scale:
-        raise ValueError(
+        raise FeaturesError(
             f"the {which} Gaussian's covariance must be symmetric, but an entry differs from its "
             f"mirror by {asymmetry:.3g}, and the largest entry is {scale:.3g}"
         )
@@ -115,7 +117,7 @@ def _eigen_factor(which: str, sigma: Array) -> Array:
     """Return ``_factor`` of a matrix that is slightly indefinite due to rounding; slower."""
     values, vectors = np.linalg.eigh(sigma)
     if values[0] < -NEGATIVE * values[-1]:
-        raise ValueError(
+        raise FeaturesError(
             f"the {which} Gaussian's covariance must be positive semidefinite, but its "
             f"eigenvalues go from {values[0]:.3g} to {values[-1]:.3g}"
         )

@@ -37,7 +37,7 @@ class ShardSum:
         """Add the next shard; shards come in their order.
 
         Raises:
-            ValueError: if its features differ from those of earlier shards.
+            FeaturesError: if its features differ from those of earlier shards.
         """
         self._whole = shard if self._whole is None else _merged([self._whole, shard])
         if self._has_error:
@@ -60,7 +60,7 @@ class ShardSum:
         The error is nan for a single shard, or without groups.
 
         Raises:
-            ValueError: if the features differ, or there are fewer than two images.
+            FeaturesError: if the features differ, or there are fewer than two images.
         """
         own, groups = self.whole.source, self._groups
         if reference.source is not None:
@@ -85,7 +85,7 @@ def frechet_estimate(parts: Sequence[FeatureStatistics], reference: Moments) -> 
         reference: moments of reference images.
 
     Raises:
-        ValueError: if the features differ.
+        FeaturesError: if the features differ.
     """
     total = ShardSum(has_error=True)
     for part in parts:
@@ -115,7 +115,8 @@ def score_features(
         has_error: whether the Fréchet distance has a standard error, at ten times its cost.
 
     Raises:
-        ValueError: if there are too few features, shapes disagree, or some are nan or infinite.
+        MetricError: if there are too few features, or shapes disagree.
+        FeaturesError: if some features are nan or infinite.
     """
     scores: dict[str, Estimate] = {}
     for name in set(FRECHET) & set(metrics):

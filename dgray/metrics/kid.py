@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from dgray.errors import MetricError
 from dgray.metrics.distances import check_points
 from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
 
@@ -38,11 +39,14 @@ def kernel_distance(
         generator: draws each subset of the reference, then that of the generated features.
         num_subsets: number of subsets; 1 is used where a subset is a whole set.
         subset_size: largest size of a subset.
+
+    Raises:
+        MetricError: if shapes disagree, features are not finite, or fewer than two can be drawn.
     """
     check_points(reference, generated, 2)
     size = min(len(reference), len(generated), subset_size)
     if size < 2 or num_subsets < 1:
-        raise ValueError(
+        raise MetricError(
             "subset_size >= 2 and num_subsets >= 1 must hold, but got "
             f"{subset_size} and {num_subsets}"
         )

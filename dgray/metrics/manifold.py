@@ -53,7 +53,7 @@ def manifold_scores(
         density_neighbours: k of density and coverage.
 
     Raises:
-        ValueError: if shapes disagree, features are not finite, or there are too few: both sets
+        MetricError: if shapes disagree, features are not finite, or there are too few: both sets
             need more than either k, also without a group of the jackknife.
     """
     check_points(reference, generated, 2 * max(precision_neighbours, density_neighbours) + 2)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
+from dgray.errors import MetricError
 from dgray.metrics.distances import check_points, nearest
 from dgray.metrics.estimate import Estimate
 
@@ -31,9 +32,12 @@ def memorisation(
 
     Returns:
         The estimate, whose error is over samples for given training and held-out points.
+
+    Raises:
+        MetricError: if there are fewer held-out than training points.
     """
     if len(held_out) < len(training):
-        raise ValueError(
+        raise MetricError(
             "memorisation needs at least as many held-out as training points, but got "
             f"{len(held_out)} and {len(training)}; raise data.num_held_out"
         )

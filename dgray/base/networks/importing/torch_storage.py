@@ -50,34 +50,51 @@ def read_storage(blob: bytes) -> Tensor:
     """Return the numbers of a storage of any device, as a vector on the CPU.
 
     Raises:
-        PickleError: the bytes are not exactly one plain storage.
+        PickleError: if the bytes are not exactly one plain storage.
     """
     file = io.BytesIO(blob)
     if read_inert(file, allowed=()) != MAGIC_NUMBER:
-        raise PickleError("a storage must begin with torch's magic number, but this one does not")
+        raise PickleError(
+            "a tensor's storage must begin with the magic number of torch.save, but this one does "
+            "not; save the network again with EDM's code"
+        )
     version = read_inert(file, allowed=())
     machine = read_inert(file, allowed=())
     if version != PROTOCOL_VERSION or not isinstance(machine, dict):
-        raise PickleError(f"a storage must have version {PROTOCOL_VERSION}, but this one does not")
+        raise PickleError(
+            f"a tensor's storage must have version {PROTOCOL_VERSION} of torch's format and a "
+            "dictionary of facts about the machine, but this one does not"
+        )
     if machine.get("little_endian") is not True:
-        raise PickleError("a storage must be little-endian, but this one is not")
+        raise PickleError(
+            "a tensor's storage must be little-endian, but this one was written on a big-endian "
+            "machine; save the network again on a little-endian one"
+        )
     reference = read_inert(file, allowed=STORAGES, with_persistent=True)
     dtype, key, count = _reference(reference)
     if read_inert(file, allowed=()) != [key]:
-        raise PickleError("a storage must list its own key only, but this one does not")
+        raise PickleError(
+            f"a tensor's storage must list its own key {key[:40]!r} and no other, but this one "
+            "does not; the file may be damaged"
+        )
     start = file.tell()
     if len(blob) < start + COUNT.size or COUNT.unpack_from(blob, start) != (count,):
-        raise PickleError(f"a storage must state its count of {count} numbers twice, but does not")
+        raise PickleError(
+            f"a tensor's storage must state its count of {count} numbers a second time before "
+            "the numbers, but this one does not; the file may be cut short"
+        )
     data = memoryview(blob)[start + COUNT.size :]
     if len(data) != count * dtype.itemsize:
         raise PickleError(
-            f"a storage of {count} numbers of {dtype} must have {count * dtype.itemsize} bytes, "
-            f"but {len(data)} follow"
+            f"a tensor's storage of {count} numbers of {dtype} must have {count * dtype.itemsize} "
+            f"bytes, but {len(data)} follow"
         )
     if dtype == torch.bool and not set(bytes(data)) <= {0, 1}:
-        raise PickleError("Boolean values must be 0 or 1, but some are not")
+        raise PickleError("boolean numbers of a tensor must be 0 or 1, but some are not")
     if not count:
-        raise PickleError("a storage must hold numbers, but this one is empty")
+        raise PickleError(
+            "a tensor's storage must hold at least one number, but this one is empty"
+        )
     return torch.frombuffer(bytearray(data), dtype=dtype)
 
 
@@ -86,14 +103,16 @@ def _reference(reference: Any) -> tuple[torch.dtype, str, int]:
     match reference:
         case Persistent(identity=("storage", Global() as kind, str(key), str(), int(count), None)):
             return STORAGES[str(kind)], key, count
-    raise PickleError("a storage must be a plain one of torch and not a view, but this one is not")
+    raise PickleError(
+        "the storage of a tensor must be a plain storage of torch and not a view of another one"
+    )
 
 
 def read_tensor(call: Any) -> Tensor:
     """Return the tensor, or parameter, that ``call`` would rebuild.
 
     Raises:
-        PickleError: not a tensor, or one that is not its whole storage in row-major order.
+        PickleError: if it is no tensor, or not its whole storage in row-major order.
     """
     if _is(call, REBUILD_PARAMETER) and call.arguments:
         call = call.arguments[0]
@@ -105,20 +124,24 @@ def read_tensor(call: Any) -> Tensor:
                 values = read_storage(blob)
                 _check_view(len(values), offset, size, stride)
                 return values.reshape(size)
-    raise PickleError("a tensor must have a storage, an offset, a size and strides")
+    raise PickleError(
+        "a tensor must be rebuilt from a storage, an offset, a size and strides, but this one has "
+        f"{len(call.arguments)} arguments of other types"
+    )
 
 
 def _check_view(count: int, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> None:
-    """Accept only the whole storage in row-major order.
+    """Check that a tensor is its whole storage in row-major order.
 
-    Sizes are printed only once they are known to be numbers: nested tuples that share their
-    entries take no memory, but their text could fill it.
+    Sizes are printed only after they have been checked to be numbers: nested tuples that share
+    their entries take no memory, but their text could fill it.
     """
     plain = all(type(n) is int and 0 <= n < 2**63 for n in (*size, *stride, abs(offset)))
     if len(size) != len(stride) or len(size) > MAX_DIMENSIONS or not plain:
         raise PickleError(
             f"a tensor must have as many sizes as strides, at most {MAX_DIMENSIONS}, all of them "
-            "whole numbers >= 0, but this one does not"
+            "whole numbers >= 0, but this one has "
+            f"{len(size)} sizes and {len(stride)} strides"
         )
     expected = [math.prod(size[i + 1 :]) for i in range(len(size))]
     # the stride of a dimension with at most one entry has no meaning
