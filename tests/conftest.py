@@ -63,6 +63,14 @@ def browser() -> str:
     return found
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread() -> None:
+    """Compute on one thread: tensors are small, and idle threads that spin slow a busy machine."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
     """Turn the check of annotated shapes off, for tests of the package's own checks."""
