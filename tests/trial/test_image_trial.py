@@ -123,7 +123,7 @@ def test_rows_hold_scores_and_their_provenance(rows: list[Row]) -> None:
         assert len(row.features_sha256 or "") == 64
         assert row.reference == "held_out"
         for name in ("fd", "kid", "precision", "recall", "density", "coverage", "fd_floor", "nll"):
-            assert math.isfinite(getattr(row, name)), name
+            assert math.isfinite(row[name]), name
         assert (row["memorisation"] is None) == (row.objective == "base")
 
 

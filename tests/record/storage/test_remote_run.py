@@ -110,6 +110,7 @@ def resume_and_compare(
     assert not working_folder(location(uri)).exists()  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_a_killed_study_is_resumed_from_another_machine(
     bucket: Bucket,
     proxy: FaultyProxy,
@@ -151,6 +152,7 @@ def test_a_killed_study_is_resumed_from_another_machine(
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_a_terminated_study_under_ray_is_resumed_from_another_machine(
     bucket: Bucket, proxy: FaultyProxy, in_a_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
