@@ -1,4 +1,4 @@
-"""``python -m dgray.checkpoint``: import a published network, or describe the network of a file.
+"""``python -m dgray.checkpoint``: import a published network, or describe a network file.
 
 No code in the file is executed. Exit status: 0, or 2 if the file is refused.
 """
@@ -45,15 +45,15 @@ def _run(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dgray.checkpoint",
-        description="Import a published network, or describe the network of a file. No code in "
+        description="Import a published network, or describe a network file. No code in "
         "the file is executed.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    source = "file, https address or short name (edm-cifar10-32x32-uncond-vp, ...)"
+    source = "file, https URL or short name (edm-cifar10-32x32-uncond-vp, ...)"
     command = commands.add_parser("import", help="convert EDM's pickle to safetensors and JSON")
     command.add_argument("source", metavar="FILE.pkl", help=source)
-    command.add_argument("out", type=Path, metavar="OUT.safetensors")
-    command = commands.add_parser("info", help="print architecture and size")
+    command.add_argument("out", type=Path, metavar="OUT.safetensors", help="file to write")
+    command = commands.add_parser("info", help="print the architecture and size of a network")
     command.add_argument("source", metavar="FILE", help=source)
     return parser
 

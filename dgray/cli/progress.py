@@ -89,11 +89,11 @@ class Progress:
             case EngineStarted(where=where, num_workers=num_workers):
                 self._engine_started = time.monotonic()
                 self._engine = where
-                self._where = f"{num_workers} at a time on {where}"
+                self._where = f"{num_workers} at a time, using {where}"
                 left = self._num_trials_left() + self._schedule.num_to_come
-                self._print(f"trials to run: {left}, {self._where}")
+                self._print(f"trials to run: {left} ({self._where})")
             case PlacesChanged(num_places=num_places, waits_for=waits_for):
-                self._where = waits_for or f"{num_places} at a time on {self._engine}"
+                self._where = waits_for or f"{num_places} at a time, using {self._engine}"
                 self._print(waits_for or f"now {self._where}")
             case TrialStarted(trial_id=trial_id):
                 self._update_trials()
@@ -206,11 +206,11 @@ class Progress:
 
 def _preferred(new: BestSetting, old: BestSetting) -> bool:
     if new.validation_change is None or old.validation_change is None:
-        return False  # never choose by held-out data
+        return False  # held-out data must not select
     return new.validation_change < old.validation_change
 
 
 def _best_text(best: BestSetting) -> str:
-    weight = "calibrated" if best.weight is None else f"w = {best.weight:g}"
+    weight = "the calibrated weight" if best.weight is None else f"w = {best.weight:g}"
     change = f" ({best.change:+.3g} relative to the base)" if best.change is not None else ""
-    return f"{best.metric} {best.value:.3g}{change} at {weight}"
+    return f"{best.metric} {best.value:.3g}{change} with {weight}"

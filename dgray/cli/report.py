@@ -1,4 +1,4 @@
-"""``python -m dgray.report RUN``: rebuild the report of a run from its rows; no torch, no Ray."""
+"""``python -m dgray.report RUN``: rebuild the report of a run from its rows, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from dgray.reporting.text.finding import Finding
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 if the store fails, 2 if refused."""
-    parser = argparse.ArgumentParser(prog="python -m dgray.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m dgray.report",
+        description="Rebuild the report of a run from its rows. Needs neither torch nor Ray.",
+    )
     parser.add_argument("run", metavar="RUN", help="folder or URI of a run")
     parser.add_argument(
         "--out",
@@ -50,8 +53,8 @@ def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Finding]:
         return place, finding
     if isinstance(place, Path):
         raise RunRefusedError(
-            f"{place}: --out is for runs in an object store; the report of a folder is written "
-            "into it"
+            f"{place}: --out is for runs in an object store, but this run is a local "
+            "folder; leave out --out, and the report is written into the folder"
         )
     if out.exists() and next(out.iterdir(), None) is not None:
         raise RunRefusedError(f"{out}: --out must be a new or empty folder, but it holds files")

@@ -1,8 +1,4 @@
-"""``python -m dgray.sample``: draw samples of the guided model of a run, or of a base alone.
-
-Exit status: 0 all samples are written; 1 a disk or store failed; 2 refused; 130 interrupted (the
-same command draws the missing samples).
-"""
+"""``python -m dgray.sample``: draw samples from a guided model of a run, or from a base."""
 
 from __future__ import annotations
 
@@ -24,7 +20,12 @@ from dgray.record.storage.working_copy import reading
 from dgray.reporting.raster import grid_png
 from dgray.trial.guided_model import Recipe
 
-NUM_SHOWN = 64  # images of the grid
+NUM_SHOWN = 64  # images in the grid
+DESCRIPTION = (
+    "Draw samples from a guided model of a run, or from a base without guidance. Exit status: 0 "
+    "if all samples were written; 1 if a disk or store failed; 2 if the arguments were refused; "
+    "130 if interrupted (the same command then draws the missing samples)."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,42 +111,62 @@ def _gpus(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dgray.sample", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m dgray.sample", description=DESCRIPTION)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("run", nargs="?", metavar="RUN", help="folder or URI of a run")
-    source.add_argument("--base", help="base to sample without a run: file, address or short name")
-    parser.add_argument("--trial", default="best", metavar="ID|best", help="default: best")
+    source.add_argument("--base", help="base without a run: file, URL or short name")
+    parser.add_argument("--trial", default="best", metavar="ID|best", help="trial (default: best)")
     parser.add_argument(
         "--replicate",
         type=int,
         default=0,
         metavar="R",
-        help="discriminator of the trial to use; default: 0",
+        help="replicate whose discriminator guides the base (default: 0)",
     )
     parser.add_argument(
-        "--guidance-weight", type=float, metavar="W", help="default: that of the best row"
+        "--guidance-weight",
+        type=float,
+        metavar="W",
+        help="guidance weight (default: that of the best row)",
     )
-    parser.add_argument("--num-samples", type=_count, default=64, metavar="N", help="default: 64")
-    parser.add_argument("--seeds", type=_seeds, metavar="A-B", help="default: the first N seeds")
-    parser.add_argument("--num-steps", type=_count, default=18, help="sampling steps with --base")
-    parser.add_argument("--seed", type=int, default=0, help="noise seed with --base")
-    parser.add_argument("--batch-size", type=_count, default=128)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--num-samples", type=_count, default=64, metavar="N", help="number (default: 64)"
+    )
+    parser.add_argument(
+        "--seeds", type=_seeds, metavar="A-B", help="seeds, one per sample (default: the first N)"
+    )
+    parser.add_argument(
+        "--num-steps", type=_count, default=18, help="with --base: sampling steps (default: 18)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="with --base: seed of the noise (default: 0)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_count, default=128, help="samples drawn together (default: 128)"
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="torch device (default: cuda if there is one)",
+    )
     parser.add_argument(
         "--workers",
         type=int,
         default=0,
         metavar="N",
-        help="number of Ray workers; 0: none",
+        help="number of Ray workers; 0: this process (default: 0)",
     )
     parser.add_argument(
-        "--gpus-per-worker", type=_gpus, metavar="G", help="default: 1 unless --device is cpu"
+        "--gpus-per-worker",
+        type=_gpus,
+        metavar="G",
+        help="GPUs of each worker (default: 1, or 0 if --device is cpu)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR|FILE.zip|FILE.npz",
-        help="folder of PNG files, or archive; points: folder or npz",
+        help="folder or archive to write: PNG files for images, npy or npz for points",
     )
     return parser

@@ -57,13 +57,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m dgray.study",
         description="Run or resume a study and write its report.",
     )
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="study file")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--plan", action="store_true", help="only print the plan and its cost")
+    only.add_argument(
+        "--plan", action="store_true", help="print the trials and the estimated time, then exit"
+    )
     only.add_argument(
         "--check",
         action="store_true",
-        help="only check the study, and run parts of other packages on two samples",
+        help="validate the study, run parts of other packages on two samples, then exit",
     )
     parser.add_argument(
         "--out",
@@ -71,7 +73,10 @@ def _parser() -> argparse.ArgumentParser:
         help="run folder (default: runs/NAME), or s3://BUCKET/PATH, gs://BUCKET/PATH",
     )
     parser.add_argument(
-        "--engine", choices=("ray", "local"), default="ray", help="local: run in this process"
+        "--engine",
+        choices=("ray", "local"),
+        default="ray",
+        help="ray: Ray workers (default); local: this process",
     )
     parser.add_argument(
         "--set",
@@ -80,10 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         default=[],
-        help="override fields of the study",
+        help="replace fields of the study; values are YAML",
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="start a new run in a new folder beside the old one"
+        "--fresh", action="store_true", help="start a new run in a new folder; keep the old one"
     )
     return parser
 

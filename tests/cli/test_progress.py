@@ -56,12 +56,12 @@ def test_one_line_per_checkpoint_without_a_terminal(tmp_path: Path) -> None:
     progress = run(plan, RunFolder(tmp_path), console)
     lines = text_of(console).splitlines()
     assert "\x1b" not in text_of(console)
-    assert lines[0] == "trials to run: 2, 1 at a time on this process"
+    assert lines[0] == "trials to run: 2 (1 at a time, using this process)"
     assert [line.split(":")[0] for line in lines[1:4]] == [
         f"{i}/6 kl-1, epoch {epoch}" for i, epoch in enumerate(EPOCHS, 1)
     ]
     assert "path_kl" in lines[1]
-    assert "at calibrated" in lines[1]
+    assert "with the calibrated weight" in lines[1]
     assert lines[4].startswith("FAILED bad [red]: ValueError: width must be > 0, but got 0")
     assert len(lines) == 5
     assert list(progress.failures) == ["bad [red]"]
@@ -73,7 +73,7 @@ def test_a_resumed_run_counts_existing_checkpoints(tmp_path: Path) -> None:
     console = plain_console()
     run(plan, folder, console)
     lines = text_of(console).splitlines()
-    assert lines[0].startswith("trials to run: 1,")
+    assert lines[0].startswith("trials to run: 1 (")
     assert lines[1].startswith("4/6 kl-2, epoch 2")
 
 
@@ -93,7 +93,7 @@ def test_the_view_shows_counts_and_the_best_setting_on_validation_data(tmp_path:
     assert "3/6 checkpoints" in shown
     assert "1/2 trials" in shown
     assert (
-        "path_kl 0.7 (-0.2 relative to the base) at w = 1" in shown
+        "path_kl 0.7 (-0.2 relative to the base) with w = 1" in shown
     )  # not 0.4, the held-out best
     assert "kl-1, epoch 5" in shown
     progress.observe(TrialFailed(trial_id="kl-2", reason="x"))
@@ -110,11 +110,11 @@ def test_waiting_for_nodes_is_shown(tmp_path: Path) -> None:
     progress.observe(EngineStarted(engine="ray", where="a cluster", num_workers=0))
     progress.observe(PlacesChanged(num_places=2, waits_for=None))
     assert "waiting" not in screen(progress)
-    assert "2 at a time on a cluster" in screen(progress)
+    assert "2 at a time, using a cluster" in screen(progress)
     assert text_of(console).splitlines() == [
         "waiting for the autoscaler: why",
-        "trials to run: 2, 0 at a time on a cluster",
-        "now 2 at a time on a cluster",
+        "trials to run: 2 (0 at a time, using a cluster)",
+        "now 2 at a time, using a cluster",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The figures of a report with their captions, and how they are saved.
+"""Figures of a report with their captions, and their files.
 
 A figure is left out if the study lacks its numbers. The same rows give the same files, byte for
 byte.
@@ -46,10 +46,11 @@ class FigureKind:
     """Figure of a report.
 
     Attributes:
-        name: of its files.
+        name: stem of its file names.
         title: heading on the page.
-        caption: how to read it.
-        draw: from a ``StudyTable``, or from the searches of a study; None if numbers are missing.
+        caption: explanation below the figure.
+        draw: function of a ``StudyTable``, or of the searches of a study, that returns the
+            figure, or None if numbers are missing.
     """
 
     name: str
@@ -70,10 +71,10 @@ KINDS = (
     FigureKind(
         "finding",
         "Overfitting against epochs",
-        "At the largest capacity and the fewest real samples. Grey dashes: the unguided base. "
-        "Guidance does harm where a KL divergence or a distance is above the base, or precision "
-        "or recall below it. Coloured dashes: the same discriminators with the guidance weight "
-        "calibrated on validation data. " + _BAND,
+        "Discriminators of the largest capacity, trained on the fewest real samples. Grey dashes: "
+        "the unguided base. Guidance is harmful where a KL divergence or a distance is above the "
+        "base, or precision or recall below it. Coloured dashes: the same discriminators with the "
+        "guidance weight calibrated on validation data. " + _BAND,
         headline,
     ),
     FigureKind(
@@ -110,16 +111,16 @@ KINDS = (
         "score_error",
         "Score error and calibrated weight by noise level",
         "Left: error of the guided score against the exact score; its integral over log sigma is "
-        "the path KL without the prior term. Right: the calibrated guidance weight; near 0 it "
-        "follows the base, near 1 the discriminator. An oracle far below the visible range is "
-        "left out. Bands: ± 1 standard error (of the weight: between replicates).",
+        "the path KL without the prior term. Right: the calibrated guidance weight; 0 is "
+        "the unguided base, 1 the full correction. An oracle far below the visible range is "
+        "left out. Bands: ± 1 standard error (for the weight: between replicates).",
         score_error_by_noise,
     ),
     FigureKind(
         "path_change",
         "Change of the path KL by noise level",
         "Change of the held-out denoising error against the base in nats, by noise-level bin; the "
-        "sum over the bins is the change of the path KL. Above zero guidance does harm at that "
+        "sum over the bins is the change of the path KL. Above zero, guidance is harmful at that "
         "noise level. " + _BAND,
         path_change_by_noise,
     ),
@@ -174,10 +175,10 @@ SEARCH_KINDS = (
     FigureKind(
         "search_history",
         "History of the searches",
-        "Dots: points on the validation split, which is all that a search uses. Steps: the best "
-        "point so far there; dashed: the same points on held-out data, ± 1 standard error. Where "
-        "the two differ, selection makes the validation value too good. Crosses: points stopped "
-        "early, at their last checkpoint.",
+        "Dots: values of the points on the validation split, the only split that a search uses. "
+        "Steps: the best value so far; dashed: the same points on held-out data, ± 1 standard "
+        "error. Where the two differ, the validation value is biased by the selection. Crosses: "
+        "points stopped early, at their last checkpoint.",
         history,
     ),
     FigureKind(
@@ -191,8 +192,8 @@ SEARCH_KINDS = (
     FigureKind(
         "search_importances",
         "Importance of the searched fields",
-        "How strongly a field decides whether a point is among the best tenth (at least "
-        f"{MIN_BETTER} points), by PED-ANOVA of Optuna; the values of a search add up to 1. Only "
+        "Influence of a field on whether a point is among the best tenth (at least "
+        f"{MIN_BETTER} points), by Optuna's PED-ANOVA; the values of a search add up to 1. Only "
         f"fields that every point has, and searches with at least {MIN_POINTS} finished points. "
         "With so few points the values are rough.",
         importances,
@@ -200,8 +201,8 @@ SEARCH_KINDS = (
     FigureKind(
         "search_parallel",
         "Parallel coordinates",
-        "One line per finished point, each field over its whole range (logarithmic if the study "
-        "searches it so); at the right the rank on validation. Dotted: stopped early. A line is "
+        "One line per finished point, each field over its whole range (logarithmic if its "
+        "domain is); at the right the rank on validation. Dotted: stopped early. A line is "
         "interrupted at a field that the point does not use.",
         parallel_coordinates,
     ),
@@ -209,7 +210,7 @@ SEARCH_KINDS = (
 
 
 def render_figures(table: StudyTable) -> Iterator[RenderedFigure]:
-    """Yield every figure that the study has numbers for."""
+    """Yield every figure for which the study has numbers."""
     for kind in KINDS:
         yield from _render(kind, table)
 

@@ -27,6 +27,7 @@ from dgray.reporting.table import StudyTable
 from dgray.reporting.text.limitations import limitations
 from dgray.reporting.text.statement import (
     BEYOND,
+    COUNTED,
     THRESHOLD,
     Estimate,
     Statement,
@@ -46,7 +47,7 @@ _PROPOSED, _USUAL = "kl", "cross_entropy"
 
 @dataclass(frozen=True)
 class Finding:
-    """Results of a study in words and as a summary table.
+    """Results of a study: statements and a summary table.
 
     Attributes:
         columns: columns of the summary and their headings.
@@ -85,7 +86,7 @@ def _bases(table: StudyTable) -> Iterator[Statement]:
 
 
 def _levels(model: pd.Series) -> list[str]:
-    """The KL divergences of a model, as text."""
+    """Return the KL divergences of a model, formatted."""
     values = [(metric, estimate(model, name)) for name, metric in divergences().items()]
     return [f"{value} nats ({metric.title})" for metric, value in values if value]
 
@@ -100,7 +101,7 @@ def _worst_cases(table: StudyTable) -> Iterator[Statement]:
 
 
 def _worst_case(table: StudyTable, changes: pd.DataFrame, metric: str) -> Statement:
-    """The largest rise of those beyond the threshold; without one, the model closest to it."""
+    """Describe the largest increase above the threshold, or else the most significant change."""
     raised = changes[changes["in_errors"] > THRESHOLD]
     index = raised["change"].idxmax() if len(raised) else changes["in_errors"].idxmax()
     model, row = table.models.loc[index], changes.loc[index]
@@ -120,10 +121,13 @@ def _worst_case(table: StudyTable, changes: pd.DataFrame, metric: str) -> Statem
         cases = f"raises the {title} {BEYOND} in {len(raised)} of {total}, most at"
     elif row["in_errors"] < -THRESHOLD:
         tone = "gain"
-        cases = f"lowers the {title} {BEYOND} in all of {total}, least clearly at"
+        cases = f"lowers the {title} {BEYOND} in all of {total}, least significantly at"
     else:
         tone = "neutral"
-        cases = f"raises the {title} {BEYOND} in none of {total}; the closest case is"
+        cases = (
+            f"raises the {title} {BEYOND} in none of {total}; relative to its standard error, the "
+            f"change is largest at"
+        )
     return Statement(f"worst case: {spec.title}", f"{subject} {cases} {detail}.", tone)
 
 
@@ -142,7 +146,7 @@ def _counts(table: StudyTable) -> Iterator[Statement]:
             parts.append(f"raises the {spec.title} in {up} of {of} and lowers it in {down}")
         if parts:
             subject = f"{objective(name).subject} at {weight_text(weight)}"
-            text = f"{subject} {'; it '.join(parts)} ({BEYOND})."
+            text = f"{subject} {'; it '.join(parts)}. {COUNTED}"
             tone: Tone = "harm" if ups > downs else "gain" if not ups and downs else "neutral"
             yield Statement("counts", text, tone)
 
@@ -160,18 +164,24 @@ def _comparison(table: StudyTable) -> Iterator[Statement]:
         if a is None or b is None or is_unreliable(pair, metric).any():
             continue
         gaps.append(Estimate(a.value - b.value, float(np.hypot(a.error, b.error))))
-        sense = "lower" if gaps[-1].value < 0 else "higher"
         quantity = spec.title if metric in levels else f"change of the {spec.title}"
         parts.append(
-            f"its {quantity} is {sense}, {a} against {b} nats ({errors_text(gaps[-1].in_errors)})"
+            f"Its {quantity} {_relation(gaps[-1])}: {a} compared with {b} nats "
+            f"({errors_text(gaps[-1].in_errors)})."
         )
     if parts:
         settings = [describe(row, table.axes) for _, row in pair.iterrows()]
         text = (
-            f"Best setting of the {objective(_PROPOSED).title} ({settings[0]}) compared with the "
-            f"best of {objective(_USUAL).title} ({settings[1]}): {listed(parts)}."
+            f"The best setting of the {objective(_PROPOSED).title} ({settings[0]}) is compared "
+            f"with that of {objective(_USUAL).title} ({settings[1]}). {' '.join(parts)}"
         )
         yield Statement("best settings", text, _verdict(gaps))
+
+
+def _relation(gap: Estimate) -> str:
+    if abs(gap.in_errors) > THRESHOLD:
+        return "is lower" if gap.value < 0 else "is higher"
+    return f"does not differ {BEYOND}"
 
 
 def _level_or_change(model: pd.Series, metric: str) -> Estimate | None:
@@ -196,10 +206,10 @@ def _calibrated(table: StudyTable) -> Iterator[Statement]:
     by = Estimate(largest["change"], largest["change_se"])
     text = (
         f"With the calibrated weight the {divergences()[PATH_KL].title} is above that of the base "
-        f"{BEYOND} in {above or 'none'} of {counted(len(changes), 'guided model')}. Its largest "
+        f"{BEYOND} in {above or 'none'} of {counted(len(changes), 'guided model')}. The largest "
         f"change is {by} nats ({objective(largest['objective']).title}, "
-        f"{describe(largest, table.axes)}); in units of its error the largest is "
-        f"{errors_text(surest['in_errors'])}."
+        f"{describe(largest, table.axes)}); the largest change relative to its standard error "
+        f"is {errors_text(surest['in_errors'])}."
     )
     yield Statement("calibrated weight", text, "harm" if above else "gain")
 
@@ -228,7 +238,7 @@ def _controls(table: StudyTable) -> Iterator[Statement]:
 
 
 def _agreement(table: StudyTable) -> Iterator[Statement]:
-    """Whether harm that the KL of the ODE shows is seen by the other KL divergences."""
+    """Compare models whose KL of the ODE rises with their other KL divergences."""
     models, weight = at_main_weight(table)
     harmed = change(models, "kl")
     harmed = harmed[harmed["in_errors"] > THRESHOLD]
@@ -242,8 +252,8 @@ def _agreement(table: StudyTable) -> Iterator[Statement]:
             f"{counted(len(others), 'guided model')} at {weight_text(weight)}; the {spec.title} "
         )
         text += (
-            f"does not in {missed} of them, so that the two disagree."
+            f"does not rise in {missed} of them, so the two measures disagree."
             if missed
-            else "does so too in all of them, so that the two agree."
+            else "rises as well in all of them, so the two measures agree."
         )
         yield Statement("agreement of metrics", text, "caution" if missed else "neutral")

@@ -34,8 +34,8 @@ def _unreliable_kl(table: StudyTable) -> Iterator[Statement]:
     compared = table.models[table.models["kl_change"].notna()]
     left_out = int(is_unreliable(compared, "kl").sum())
     text = (
-        f"In {missed} of {int(ok['kl'].notna().sum())} rows with a kl, the integration of the "
-        f"probability-flow ODE missed its tolerance for some held-out points (column "
+        f"In {missed} of {int(ok['kl'].notna().sum())} rows with a value of kl, the integration "
+        f"of the probability-flow ODE missed its tolerance for some held-out points (column "
         f"kl_unconverged), so that their kl is unreliable. Comparisons of kl leave out {left_out} "
         f"of {counted(len(compared), 'guided model')} for this reason."
     )
@@ -43,7 +43,7 @@ def _unreliable_kl(table: StudyTable) -> Iterator[Statement]:
 
 
 def _few_replicates(table: StudyTable) -> Iterator[Statement]:
-    """A threshold in standard errors from few replicates is less strict than it seems."""
+    """State how much less strict the threshold is when there are few replicates."""
     models = trained(table.models)
     compared = trained(at_main_weight(table)[0]).index.union(calibrated(models).index)
     replicates = int(models["replicates"].min()) if len(models) else 0

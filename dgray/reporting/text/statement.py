@@ -1,4 +1,4 @@
-"""Statements of a finding: estimates with standard errors, and when a difference counts."""
+"""Statements of a finding, estimates with standard errors, and the threshold for differences."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pandas as pd
 Tone = Literal["harm", "gain", "neutral", "caution"]
 THRESHOLD = 3.0  # standard errors that a difference must exceed to count
 BEYOND = f"by more than {THRESHOLD:g} standard errors"
+COUNTED = f"Only changes of more than {THRESHOLD:g} standard errors are counted."
 _SMALL, _TINY = 5e-4, 5e-7  # errors below are written with one digit; in scientific notation
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement; ``tone`` is its colour on the page."""
+    """One statement; ``tone`` determines its colour on the page."""
 
     topic: str
     text: str
@@ -73,12 +74,12 @@ def change(models: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def is_unreliable(models: pd.DataFrame, metric: str) -> pd.Series:
-    """Return for which models ``kl`` rests on integrations that missed their tolerance."""
+    """Return a mask of the models whose ``kl`` includes integrations that missed the tolerance."""
     return (models["kl_unconverged"].astype(float) > 0) & (metric == "kl")
 
 
 def _ratio(value: pd.Series, error: pd.Series) -> pd.Series:
-    """The quotient; without an error every difference other than zero counts."""
+    """Return value / error; infinite for a nonzero value whose error is zero or unknown."""
     certain = np.sign(value) * np.inf
     return (value / error.where(error > 0)).where(error > 0, certain.where(value != 0, 0.0))
 
@@ -87,7 +88,7 @@ def errors_text(count: float) -> str:
     """Format a difference in standard errors: ``+3.4 standard errors``."""
     if not np.isfinite(count):
         return "with no measurable error"
-    return minus(f"{count:+.1f} standard errors")
+    return minus(f"{count:+z.1f} standard errors")
 
 
 def minus(text: str) -> str:

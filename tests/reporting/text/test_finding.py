@@ -112,7 +112,7 @@ def test_comparison_of_best_settings_can_favour_either_objective(
     finding = finding_of(guided("kl", 8, 1.0, kl), guided("cross_entropy", 8, 1.0, -0.3))
     (statement,) = sentences(finding, "best settings")
     assert statement[0] == tone
-    assert f"its path KL is {sense}" in statement[1]
+    assert f"Its path KL is {sense}" in statement[1]
 
 
 def test_best_setting_is_selected_on_validation_and_reported_on_held_out_data() -> None:
@@ -151,8 +151,8 @@ def test_disagreement_of_metrics_is_stated() -> None:
     finding = finding_of(iter([sde]), guided("kl", 8, 1.0, 0.6, sampler="sde", **quiet))
     agreement, disagreement = sentences(finding, "agreement of metrics")
     assert (agreement[0], disagreement[0]) == ("neutral", "caution")
-    assert "the path KL does so too" in agreement[1]
-    assert "the KL of the SDE sampler does not in 1 of them" in disagreement[1]
+    assert "the path KL rises as well" in agreement[1]
+    assert "the KL of the SDE sampler does not rise in 1 of them" in disagreement[1]
 
 
 def test_missing_metrics_leave_statements_out() -> None:
@@ -167,7 +167,7 @@ def test_failures_and_missed_tolerances_are_limitations() -> None:
         iter([row(Member("kl", {"discriminator.width": 9}), 5, 1.0, status="failed")]),
     )
     statement = " ".join(text for _, text in sentences(finding, "limitations"))
-    assert "In 1 of 2 rows with a kl" in statement
+    assert "In 1 of 2 rows with a value of kl" in statement
     assert "Comparisons of kl leave out 1 of 1 guided model for this reason" in statement
     assert "1 trial failed" in statement
 
@@ -196,7 +196,7 @@ def test_unreliable_kl_is_left_out_of_the_comparison_of_best_settings(
         )
     )
     (statement,) = sentences(finding, "best settings")
-    assert statement[1].count("against") == lenses
+    assert statement[1].count("compared with") == lenses + 1
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_few_replicates_are_a_limitation(replicates: int, expected: str | None) 
     cells = [
         guided("kl", 8, weight, -0.5, replicate=replicate)
         for replicate in range(replicates)
-        for weight in (1.0, 2.0, None)  # 2 is not looked at
+        for weight in (1.0, 2.0, None)  # 2 is not the main weight, so it is not compared
     ]
     statement = [text for _, text in sentences(finding_of(*cells), "limitations")]
     assert len(statement) == (expected is not None)
