@@ -1,4 +1,4 @@
-"""Stand-ins for the published Inception files: the same interfaces, other weights."""
+"""Substitutes for the published Inception files: the same interfaces with other weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dgray.metrics.features.inception_file import STATE_DICT, TORCHSCRIPT, VARIA
 
 
 class Layers(nn.Module):
-    """Normalised images of 299 pixels to 2048 features."""
+    """Network from normalised images of 299 x 299 pixels to 2048 features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Layers(nn.Module):
 
 
 class FakeInception(nn.Module):
-    """What clean-fid uses of inception-2015-12-05.pt: ``layers``, and a forward that resizes."""
+    """The parts of inception-2015-12-05.pt that clean-fid uses: ``layers`` and a resizing call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FakeInception(nn.Module):
 
 @pytest.fixture(scope="session")
 def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both files."""
+    """Return a folder with both files."""
     folder = tmp_path_factory.mktemp("inception")
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit.script is deprecated; loading is not
@@ -51,7 +51,7 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.jit.script(FakeInception().eval()).save(str(folder / TORCHSCRIPT.name))
         network = _ported_inception()
         for module in network.modules():
-            if isinstance(module, nn.Conv2d):  # torchvision's own start is slow to draw
+            if isinstance(module, nn.Conv2d):  # torchvision's initial weights take long to draw
                 nn.init.kaiming_normal_(module.weight)
     torch.save(network.state_dict(), folder / STATE_DICT.name)
     return folder
@@ -64,10 +64,10 @@ def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def pictures() -> Tensor:
-    """Smooth random images, uint8 (12, 3, 20, 28), the second half pale.
+    """Return smooth random images, uint8 (12, 3, 20, 28), the second half pale.
 
-    All sizes change, and no side is square. Halves of one law would be so near that the error of
-    clean-fid's matrix root at rank 5 in 2048 dimensions, 2e-6 of their distance, would show.
+    Every mode resizes them, and height and width differ. For halves of equal distribution the
+    distance would be so small that the error of clean-fid's matrix root would exceed 1e-6 of it.
     """
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(12, 3, 5, 7, generator=generator)
@@ -78,7 +78,7 @@ def pictures() -> Tensor:
 
 
 def save_folder(pixels: Tensor, folder: Path) -> Path:
-    """The images as PNG files, in order."""
+    """Save images as PNG files in their order."""
     folder.mkdir()
     for index, image in enumerate(pixels):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{index:03d}.png")
@@ -87,11 +87,5 @@ def save_folder(pixels: Tensor, folder: Path) -> Path:
 
 @pytest.fixture
 def folders(pictures: Tensor, tmp_path: Path) -> tuple[Path, Path]:
-    """The first and the second half of the pictures."""
+    """Return folders of the first and the second half of the pictures."""
     return save_folder(pictures[:6], tmp_path / "a"), save_folder(pictures[6:], tmp_path / "b")
-
-
-@pytest.fixture
-def few(pictures: Tensor, tmp_path: Path) -> Path:
-    """The first three."""
-    return save_folder(pictures[:3], tmp_path / "few")

@@ -1,10 +1,12 @@
-"""Inception's features and FIDs against clean-fid's own, on files of the same interface."""
+"""Features and FIDs of Inception against clean-fid, with substitutes for the weights files."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def cleanfid_model(weights_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Clean-fid finds the stand-ins where it looks for the published files, and downloads none."""
+    """Make clean-fid load the substitutes in place of the published files, without downloads."""
     from cleanfid import features, inception_torchscript
 
     original = inception_torchscript.InceptionV3W.__init__
@@ -37,40 +39,28 @@ def cleanfid_model(weights_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
     cached.symlink_to(weights_folder / STATE_DICT.name)
 
 
-def cleanfid_features(folder: Path, mode: str) -> np.ndarray:
-    from cleanfid.features import build_feature_extractor
-    from cleanfid.fid import get_folder_features
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # clean-fid's own, about torchvision and scipy
-        model = build_feature_extractor(mode, CPU, use_dataparallel=False)
-        return get_folder_features(
-            str(folder), model, num_workers=0, device=CPU, mode=mode, verbose=False
-        )
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.usefixtures("cleanfid_model")
-def test_features_are_cleanfids(
-    mode: InceptionMode, weights_folder: Path, pictures: Tensor, few: Path
+def test_features_and_fid_agree_with_cleanfid(
+    mode: InceptionMode,
+    weights_folder: Path,
+    pictures: Tensor,
+    folders: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = extract(load_inception(mode, weights=weights_folder), pictures[:3], batch_size=2)
-    expected = cleanfid_features(few, mode)
-    assert np.ptp(expected, axis=0).max() > 0.1  # it sees the images
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6 * expected.max())
+    """The FID is of every 16th feature: a matrix root in 2048 dimensions takes a minute."""
+    from cleanfid import fid
 
+    original, cleanfid_features = fid.get_folder_features, []
 
-@pytest.mark.long  # the matrix root of clean-fid at 2048 dimensions takes a minute
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.usefixtures("cleanfid_model")
-def test_fid_is_cleanfids(
-    mode: InceptionMode, weights_folder: Path, pictures: Tensor, folders: tuple[Path, Path]
-) -> None:
-    from cleanfid.fid import compute_fid
+    def every_16th(*args: Any, **options: Any) -> np.ndarray:
+        cleanfid_features.append(original(*args, **options))
+        return cleanfid_features[-1][:, ::16]
 
+    monkeypatch.setattr(fid, "get_folder_features", every_16th)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = compute_fid(
+        warnings.simplefilter("ignore")  # of clean-fid, about torchvision and scipy
+        expected = fid.compute_fid(
             *map(str, folders),
             mode=mode,
             num_workers=0,
@@ -78,13 +68,16 @@ def test_fid_is_cleanfids(
             verbose=False,
             use_dataparallel=False,
         )
-    extractor = load_inception(mode, weights=weights_folder)
-    one, two = (
-        FeatureStatistics.of(extract(extractor, part).numpy(), extractor.source)
-        for part in (pictures[:6], pictures[6:])
-    )
-    found = frechet_distance(one.mean, one.covariance, two.mean, two.covariance)
-    assert found == pytest.approx(expected, rel=1e-6)
+    assert np.ptp(cleanfid_features[0], axis=0).max() > 0.1  # features depend on the images
+    extractor, statistics = load_inception(mode, weights=weights_folder), []
+    source = replace(extractor.source, dimension=128)
+    for pixels, reference in zip((pictures[:6], pictures[6:]), cleanfid_features, strict=True):
+        features = extract(extractor, pixels, batch_size=4).numpy()
+        np.testing.assert_allclose(features, reference, rtol=1e-5, atol=1e-6 * reference.max())
+        statistics.append(FeatureStatistics.of(features[:, ::16], source))
+    one, two = statistics
+    distance = frechet_distance(one.mean, one.covariance, two.mean, two.covariance)
+    assert distance == pytest.approx(expected, rel=1e-6)
 
 
 def test_modes_differ(weights_folder: Path, pictures: Tensor) -> None:
@@ -105,7 +98,7 @@ def test_features_do_not_depend_on_the_batch_or_on_grey_in_three_channels(
     torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-5)
 
 
-def test_source_says_what_it_is(weights_folder: Path) -> None:
+def test_the_source_describes_the_features(weights_folder: Path) -> None:
     source = load_inception("clean", weights=weights_folder).source
     assert source.name == "fid_clean"
     assert source.dimension == 2048
@@ -114,7 +107,7 @@ def test_source_says_what_it_is(weights_folder: Path) -> None:
     assert source.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_weights_are_found_as_given_then_by_the_variable_then_at_cleanfids_place(
+def test_weights_are_searched_by_argument_then_variable_then_path_of_cleanfid(
     weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = weights_folder / STATE_DICT.name
@@ -133,7 +126,7 @@ def test_weights_are_found_as_given_then_by_the_variable_then_at_cleanfids_place
         find_weights(STATE_DICT)
 
 
-def test_cleanfids_places_are_cleanfids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_addresses_of_weights_are_those_of_cleanfid() -> None:
     from cleanfid.downloads_helper import inception_url
     from cleanfid.inception_pytorch import FID_WEIGHTS_URL
 
@@ -143,7 +136,7 @@ def test_cleanfids_places_are_cleanfids(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert STATE_DICT.address.endswith(f"/{STATE_DICT.name}")
 
 
-def test_a_missing_file_is_one_message_with_name_place_and_address(tmp_path: Path) -> None:
+def test_the_message_of_a_missing_file_has_name_path_and_address(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         load_inception("clean", weights=tmp_path)
     message = str(caught.value)
