@@ -249,13 +249,31 @@ class DataSpec(Spec):
 class BaseSpec(Spec):
     """Base: the pretrained denoiser to be corrected.
 
+    ``factory`` is called with the shape of a sample, the device and the fields of the section. If
+    ``has_density``, it is called with the law of the data and the fields, and returns the law of
+    the base; if ``weights`` is given, with the stored weights and the device.
+
     Attributes:
         has_density: whether its exact density is known at every noise level.
+        weights: import path of the computation of its weights (``dgray.problem.make_shared``),
+            which are then stored and shared by trials; None: it has no stored weights.
+        needs_driver_files: whether that computation reads files of the driver's machine.
     """
 
     has_density: bool = False
+    weights: str | None = None
+    needs_driver_files: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorSpec(Spec):
-    """Network of a discriminator."""
+    """Network of a discriminator.
+
+    Attributes:
+        is_ensemble: whether ``factory`` builds the networks of all replicates at once, from the
+            problem, a generator of each network and the fields of the section; otherwise it
+            builds one ``torch.nn.Module`` from the shape of a sample, the scale of the data, the
+            number of classes and the fields.
+    """
+
+    is_ensemble: bool = False

@@ -21,6 +21,7 @@ from dgray.config.parts import (
     Objective,
     ObjectivePart,
     inline_spec,
+    option_arguments,
     section_union,
 )
 
@@ -178,7 +179,7 @@ class Fit(Model):
     @property
     def objective_arguments(self) -> dict[str, Any]:
         """Keyword arguments of the objective: its options of ``fit``, and its ``arguments``."""
-        options = {name: getattr(self, name) for name in self.objective.spec.options}
+        options = option_arguments(self, self.objective.spec.options)
         return options | self.objective.arguments
 
     @property

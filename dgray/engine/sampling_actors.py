@@ -134,7 +134,7 @@ class _Sampler:
         self, sent: tuple[list[Tensor] | None, DrawRequest], seeds: range
     ) -> list[ImageShard]:
         """Draw one shard at every setting."""
-        from dgray.problem.build import build_member
+        from dgray.problem.discriminator import build_member
 
         weights, request = sent
         member = build_member(self._config, self._problem, "base", weights)

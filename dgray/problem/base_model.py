@@ -10,19 +10,19 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from dgray.base.fit import BaseFit, BaseSchedule, fit_base, load_base
+from dgray.base.fit import BaseFit, BaseSchedule, fit_base
 from dgray.base.fit_data import BaseData
 from dgray.base.fit_network import BaseArchitecture, default_network
-from dgray.base.networks.diffusers_denoiser import load_diffusers
+from dgray.base.networks.diffusers_denoiser import DiffusersDenoiser, load_diffusers
 from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.sources import locate
 from dgray.base.networks.importing.stored import StoredNetwork, build_denoiser, read_network
-from dgray.config.base import DiffusersBase, EdmBase, NetworkBase, TrainedBase
+from dgray.config.base import EdmBase, NetworkBase, TrainedBase
+from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import Denoiser
 from dgray.files import safetensors_metadata
-from dgray.problem.arguments import section_arguments
 from dgray.problem.artifacts import Shared
 
 _NETWORK = "network"  # key in the artifact's header
@@ -106,22 +106,17 @@ def import_edm(config: EdmBase, tell: Callable[[str], None]) -> bytes:
     return safetensors.torch.save(state, {_NETWORK: json.dumps(record, sort_keys=True)})
 
 
-def edm_architecture(artifact: bytes) -> EdmArchitecture:
-    """Return the architecture of a network that ``import_edm`` stored."""
-    return EdmArchitecture.from_json(json.loads(safetensors_metadata(artifact)[_NETWORK]))
-
-
 def load_edm(artifact: bytes, device: torch.device) -> NetworkDenoiser:
     """Return the denoiser that ``import_edm`` stored, its weights fixed."""
-    architecture = edm_architecture(artifact)
+    architecture = EdmArchitecture.from_json(json.loads(safetensors_metadata(artifact)[_NETWORK]))
     return build_denoiser(StoredNetwork(architecture, safetensors.torch.load(artifact)), device)
 
 
-def build_user_base(config: StudyConfig, shape: tuple[int, ...], device: torch.device) -> Denoiser:
-    """Return the denoiser that a factory of another package builds."""
-    arguments = section_arguments(config.base, NetworkBase)
-    base: Denoiser = config.base.spec.load()(shape, device, **arguments)
-    return base
+def build_diffusers(
+    shape: tuple[int, ...], device: torch.device, *, path: str
+) -> DiffusersDenoiser:
+    """Return the denoiser of a local folder of diffusers; its shape is that of the model."""
+    return load_diffusers(Path(path).expanduser(), device)
 
 
 def build_base(
@@ -138,15 +133,12 @@ def build_base(
     Raises:
         ValueError: if the base generates samples of another shape.
     """
+    spec = config.base.spec
     base: Denoiser
-    if config.base.spec.factory is not None:
-        base = build_user_base(config, shape, device)
-    elif isinstance(config.base, DiffusersBase):
-        base = load_diffusers(Path(config.base.path).expanduser(), device)
-    elif isinstance(config.base, EdmBase):
-        base = load_edm(shared["base"], device)
+    if spec.weights is not None:
+        base = spec.load()(shared["base"], device)
     else:
-        base = load_base(shared["base"], device)
+        base = spec.load()(shape, device, **section_arguments(config.base, NetworkBase))
     own = tuple(getattr(base, "shape", shape))
     if own != tuple(shape):
         raise ValueError(

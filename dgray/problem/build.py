@@ -10,27 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgray.base.networks.preconditioning import EncoderFeatures, Preconditioned
 from dgray.catalogue import Kind
-from dgray.config.parts import BASE
+from dgray.config.parts import option_arguments
 from dgray.config.study import StudyConfig
-from dgray.config.training import (
-    ConvDiscriminator,
-    DiscriminatorSection,
-    Fit,
-    MlpDiscriminator,
-    Noise,
-)
-from dgray.diffusion.denoiser import ChunkedDenoiser
+from dgray.config.training import Fit, Noise
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_normal, log_uniform
-from dgray.discriminator.conv import ConvNet, initialise_conv
-from dgray.discriminator.conv_network import ConvShape
-from dgray.discriminator.discriminator import Discriminator, Ensemble, ZeroDiscriminator
 from dgray.discriminator.fit import Task, TrainingSchedule
 from dgray.discriminator.fit_state import TrainingState
-from dgray.discriminator.mlp import MlpShape, initialise
-from dgray.discriminator.module_ensemble import ModuleEnsemble, build_module_ensemble
 from dgray.discriminator.objective import (
     Batch,
     Noised,
@@ -38,10 +25,9 @@ from dgray.discriminator.objective import (
     denoising_residual,
     edm_weighting,
 )
-from dgray.discriminator.trunk import ModuleTrunk, load_trunk
-from dgray.problem.arguments import option_arguments, section_arguments
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import TrainingData
+from dgray.problem.discriminator import build_discriminator
 from dgray.problem.images import (
     build_image_problem,
     image_part_size,
@@ -55,15 +41,7 @@ from dgray.problem.points import (
     point_training_data,
 )
 from dgray.problem.problem import Labelled, Problem, Samples, training_split
-from dgray.problem.settings import (
-    EvaluationSettings,
-    FlowSettings,
-    MetricFunction,
-    NoisingSettings,
-    SamplingSettings,
-    SplitSizes,
-    StudySampler,
-)
+from dgray.problem.settings import EvaluationSettings, MetricFunction, SplitSizes, StudySampler
 
 
 def build_device(config: StudyConfig) -> torch.device:
@@ -137,26 +115,20 @@ def build_evaluation_settings(config: StudyConfig) -> EvaluationSettings:
         metrics=tuple(part.spec for part in evaluate.metrics),
         metric_functions=build_metric_functions(config),
         validated=config.search.validated,
-        noising=NoisingSettings(
-            num_bins=evaluate.num_bins,
-            sigmas_per_bin=evaluate.sigmas_per_bin,
-            num_noised=evaluate.num_noised,
-        ),
-        flow=FlowSettings(
-            num_points=evaluate.num_points,
-            num_probes=evaluate.num_probes,
-            tolerance=evaluate.tolerance,
-            max_steps=evaluate.max_steps,
-        ),
-        sampling=SamplingSettings(
-            samplers=build_samplers(config),
-            num_samples=evaluate.num_samples,
-            num_sets=evaluate.sampling_seeds if config.data.sample_kind == "images" else 1,
-            shard_size=evaluate.shard_size,
-            batch_size=evaluate.batch_size,
-            rho=config.diffusion.rho,
-        ),
         reference=evaluate.reference,
+        samplers=build_samplers(config),
+        rho=config.diffusion.rho,
+        num_samples=evaluate.num_samples,
+        num_sets=evaluate.sampling_seeds if config.data.sample_kind == "images" else 1,
+        shard_size=evaluate.shard_size,
+        batch_size=evaluate.batch_size,
+        num_bins=evaluate.num_bins,
+        sigmas_per_bin=evaluate.sigmas_per_bin,
+        num_noised=evaluate.num_noised,
+        num_points=evaluate.num_points,
+        num_probes=evaluate.num_probes,
+        tolerance=evaluate.tolerance,
+        max_steps=evaluate.max_steps,
     )
 
 
@@ -181,102 +153,6 @@ def build_samplers(config: StudyConfig) -> dict[str, StudySampler]:
             is_flow=spec.is_flow,
         )
     return samplers
-
-
-def build_control(config: StudyConfig, objective: str, problem: Problem) -> Discriminator:
-    """Return a discriminator that is not trained: the zero discriminator, or a control.
-
-    Raises:
-        ValueError: if a control needs the exact log-ratio, but the base is a network.
-    """
-    if objective == BASE:
-        return ZeroDiscriminator()
-    log_ratio = problem.log_ratio()
-    if log_ratio is None:
-        raise ValueError(f"{objective} needs a base of known density, but this one is a network")
-    control: Discriminator = config.fit.objective.spec.load()(
-        log_ratio, **_objective_arguments(config.fit)
-    )
-    return control
-
-
-def build_discriminator(
-    config: StudyConfig, problem: Problem, replicates: Sequence[int]
-) -> Ensemble:
-    """Return an untrained ensemble on the problem's device, one member per replicate."""
-    network = config.discriminator
-    generators = [named_generator(config.seed, "initial", r) for r in replicates]
-    ensemble: Ensemble
-    if isinstance(network, MlpDiscriminator):
-        ensemble = initialise(
-            MlpShape(
-                dimension=problem.dimension,
-                width=network.width,
-                depth=network.depth,
-                activation=network.activation,
-            ),
-            problem.sigma_data,
-            generators,
-        )
-    elif isinstance(network, ConvDiscriminator):
-        ensemble = build_conv(problem, network, generators)
-    else:
-        shape = problem.shape or (problem.dimension,)
-        ensemble = build_user_discriminator(network, shape, problem.sigma_data, generators)
-    return ensemble.with_tensors([t.to(problem.device) for t in ensemble.tensors])
-
-
-def build_user_discriminator(
-    network: DiscriminatorSection,
-    shape: tuple[int, ...],
-    sigma_data: float,
-    generators: Sequence[torch.Generator],
-) -> ModuleEnsemble:
-    """Return an untrained ensemble of modules that a factory of another package builds."""
-    factory = partial(network.spec.load(), **section_arguments(network, DiscriminatorSection))
-    return build_module_ensemble(factory, generators, shape=shape, sigma_data=sigma_data)
-
-
-def build_member(
-    config: StudyConfig, problem: Problem, objective: str, weights: Sequence[Tensor] | None
-) -> Discriminator:
-    """Return a trained discriminator from its tensors, or without them a control."""
-    if weights is None:
-        return build_control(config, objective, problem)
-    stacked = [weight[None].to(problem.device) for weight in weights]
-    return build_discriminator(config, problem, [0]).with_tensors(stacked).member(0)
-
-
-def build_conv(
-    problem: Problem, network: ConvDiscriminator, generators: Sequence[torch.Generator]
-) -> ConvNet:
-    """Return an untrained convolutional ensemble on the CPU; its trunk is on the device."""
-    assert problem.shape is not None  # a rule of the study file
-    trunk = None
-    if network.trunk == "base":
-        trunk = ModuleTrunk.of(EncoderFeatures(_base_module(problem)), problem.shape)
-    elif network.trunk != "none":
-        trunk = load_trunk(network.trunk, problem.shape, problem.device)
-    shape = ConvShape(
-        image=problem.shape if trunk is None else trunk.shape,
-        width=network.width,
-        depth=network.depth,
-        attention=network.attention,
-        num_classes=problem.num_classes if network.conditional else 0,
-    )
-    return initialise_conv(shape, problem.sigma_data, generators, trunk=trunk)
-
-
-def _base_module(problem: Problem) -> Preconditioned:
-    """Return the network of the base, whose encoder is to be the discriminator's trunk."""
-    base = problem.base.inner if isinstance(problem.base, ChunkedDenoiser) else problem.base
-    module = getattr(base, "module", None)
-    if not isinstance(module, Preconditioned):
-        raise ValueError(
-            "discriminator.trunk 'base' needs a base with an encoder, a U-Net; use base.network "
-            "'unet', base.kind 'edm', or trunk: none"
-        )
-    return module
 
 
 def build_training(
@@ -369,12 +245,8 @@ def _validation_batch(config: StudyConfig, problem: Problem) -> Batch:
 
 def build_objective(fit: Fit) -> Objective:
     """Return the loss that is minimised in training."""
-    objective: Objective = fit.objective.spec.load()(**_objective_arguments(fit))
+    objective: Objective = fit.objective.spec.load()(**fit.objective_arguments)
     return objective
-
-
-def _objective_arguments(fit: Fit) -> dict[str, Any]:
-    return option_arguments(fit, fit.objective.spec.options) | fit.objective.arguments
 
 
 def build_noise_law(

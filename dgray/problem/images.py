@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from dgray.base.fit_data import BaseData
 from dgray.config.data import ImageData
+from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
 from dgray.data.images import ImageSet, Shape, flatten, to_uint8, unflatten
 from dgray.data.splits import split
@@ -20,10 +21,8 @@ from dgray.diffusion.denoiser import ChunkedDenoiser
 from dgray.diffusion.noise import named_generator, philox_noise
 from dgray.discriminator.objective import Batch
 from dgray.metrics.estimate import Estimate
-from dgray.problem.arguments import section_arguments
-from dgray.problem.artifacts import Shared
+from dgray.problem.artifacts import ImageSamples, Shared, StoredImages, pack_images, unpack_images
 from dgray.problem.base_model import TrainingData, build_base
-from dgray.problem.image_store import ImageSamples, StoredImages, pack_images, unpack_images
 from dgray.problem.problem import Labelled, Problem, training_split
 
 SIGMA_DATA = 0.5  # of images in [-1, 1] (Karras et al. 2022, Table 1)
@@ -58,7 +57,7 @@ class ImageProblem(Problem):
 
         Their bits per dimension are those of the literature.
         """
-        clean = self.real(split, self.evaluation.flow.num_points)
+        clean = self.real(split, self.evaluation.num_points)
         names = () if split == "held_out" else (split,)
         generator = named_generator(self.seed, "noise", "likelihood", *names)
         within = torch.rand(clean.shape, generator=generator, dtype=torch.float64).to(clean)
@@ -72,9 +71,9 @@ class ImageProblem(Problem):
         """
         if self.dimension <= MAX_EXACT_DIMENSION:
             return None
-        flow = self.evaluation.flow
-        count = min(flow.num_points, self.sizes.real(split))
-        shape = (flow.num_probes, count, self.dimension)
+        evaluation = self.evaluation
+        count = min(evaluation.num_points, self.sizes.real(split))
+        shape = (evaluation.num_probes, count, self.dimension)
         generator = named_generator(self.seed, "probes")
         signs = torch.randint(2, shape, generator=generator, dtype=torch.int8)
         return (2 * signs - 1).to(self.device, torch.float32)
@@ -110,7 +109,7 @@ class ImageProblem(Problem):
 
     @override
     def generation_batches(self, start: int, stop: int) -> list[range]:
-        size = self.evaluation.sampling.shard_size
+        size = self.evaluation.shard_size
         return [range(first, min(first + size, stop)) for first in range(start, stop, size)]
 
     @override
@@ -181,8 +180,8 @@ def pack_generated_images(shared: Shared, by_split: Mapping[str, Labelled]) -> b
     return pack_images(StoredImages(images, data.shape, data.num_classes, source))
 
 
-def build_images(config: StudyConfig) -> StoredImages:
-    """Return the images of a study with the splits of its replicates and its base."""
+def image_artifact(config: StudyConfig, shared: Shared) -> bytes:
+    """Return the artifact of the images of a study, with the splits of replicates and base."""
     data = config.data
     assert isinstance(data, ImageData)
     images = build_image_set(data)
@@ -197,9 +196,8 @@ def build_images(config: StudyConfig) -> StoredImages:
         for name in set(rows) - {"validation", "held_out"}:
             rows[name] = torch.stack([rows[name], rows[name] + len(images)], dim=1).flatten()
     source = {"name": images.name, "sha256": images.sha256}
-    return StoredImages(
-        ImageSamples(flatten(pixels), rows, labels), images.shape, images.num_classes, source
-    )
+    samples = ImageSamples(flatten(pixels), rows, labels)
+    return pack_images(StoredImages(samples, images.shape, images.num_classes, source))
 
 
 def build_image_set(config: ImageData) -> ImageSet:

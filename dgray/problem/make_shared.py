@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from dgray.catalogue import load_object
 from dgray.config.base import EdmBase, NetworkBase, TrainedBase
 from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import with_labels
@@ -36,12 +36,10 @@ from dgray.plan.shared_keys import (
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import build_base_fit, import_edm
 from dgray.problem.build import build_device, build_problem, builders_of
-from dgray.problem.image_store import pack_images
-from dgray.problem.images import build_images
+from dgray.problem.images import image_artifact
 from dgray.problem.problem import Labelled, Problem, training_split
 from dgray.problem.reference import (
     SPLITS,
-    build_extractor,
     fit_extractor,
     import_inception,
     import_statistics,
@@ -71,16 +69,8 @@ class Step:
 
 
 ArtifactStream = Iterator[Step | bytes]
-
-
-class Compute(Protocol):
-    """Computation of an artifact, or of a part of one; ``resume``: a ``Step.state`` of it."""
-
-    def __call__(
-        self, config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
-    ) -> ArtifactStream:
-        """Yield progress, then the bytes."""
-        ...
+Compute = Callable[[StudyConfig, Shared, Part | None, bytes | None], ArtifactStream]
+"""Computation of an artifact or of a part of one; the bytes are a ``Step.state`` to resume it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +91,7 @@ class Artifact:
     key: Callable[[StudyConfig], str]
     is_needed: Callable[[StudyConfig], bool]
     compute: Compute
-    needs_driver_files: bool = False
+    needs_driver_files: Callable[[StudyConfig], bool] = lambda config: False
     parts: Callable[[StudyConfig], list[Part]] | None = None
     join: Callable[[StudyConfig, Shared, Mapping[Part, bytes]], bytes] | None = None
 
@@ -146,11 +136,23 @@ def shared_of(config: StudyConfig, made: Mapping[str, bytes]) -> Shared:
     return Shared({role: made[key] for role, key in keys.items() if key in made})
 
 
-def make_images(
+def _in_one_step(
+    function: Callable[[StudyConfig, Shared], bytes],
+    config: StudyConfig,
+    shared: Shared,
+    part: Part | None,
+    resume: bytes | None,
+) -> ArtifactStream:
+    """Compute an artifact without reporting progress."""
+    yield function(config, shared)
+
+
+def make_base(
     config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
 ) -> ArtifactStream:
-    """Make the images with their splits."""
-    yield pack_images(build_images(config))
+    """Make the weights of the base by the computation that its specification names."""
+    assert config.base.spec.weights is not None  # a condition of the artifact
+    yield from load_object(config.base.spec.weights)(config, shared, part, resume)
 
 
 def make_trained_base(
@@ -180,35 +182,6 @@ def make_edm_base(
     """Import a stored network, downloaded if necessary."""
     assert isinstance(config.base, EdmBase)
     yield import_edm(config.base, tell=lambda text: print(text, file=sys.stderr))
-
-
-def make_extractor(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
-) -> ArtifactStream:
-    """Train the classifier of ``evaluate.features: cnn``."""
-    yield fit_extractor(config, shared)
-
-
-def make_inception(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
-) -> ArtifactStream:
-    """Import Inception's weights; workers then need neither the file nor its variable."""
-    yield import_inception(config)
-
-
-def make_statistics(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
-) -> ArtifactStream:
-    """Import the mean and covariance that ``evaluate.reference`` names."""
-    yield import_statistics(config, shared)
-
-
-def make_features(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
-) -> ArtifactStream:
-    """Extract features of the real images."""
-    extractor = build_extractor(config, shared, build_device(config))
-    yield reference_features(config, shared.images, extractor)
 
 
 def generated_counts(config: StudyConfig) -> dict[str, int]:
@@ -293,15 +266,8 @@ def _joined(parts: list[dict[str, Tensor]]) -> Labelled:
     return samples, torch.cat(labels) if labels else None
 
 
-def make_base_likelihood(
-    config: StudyConfig,
-    shared: Shared,
-    part: Part | None,
-    resume: bytes | None,
-    *,
-    split: str = "held_out",
-) -> ArtifactStream:
-    """Compute log-likelihoods of the unguided base at points of a split."""
+def base_likelihood(config: StudyConfig, shared: Shared, *, split: str) -> bytes:
+    """Return log-likelihoods of the unguided base at points of a split."""
     problem = build_problem(config, shared, build_device(config))
     labels, probes = problem.likelihood_labels(split), problem.likelihood_probes(split)
 
@@ -318,7 +284,7 @@ def make_base_likelihood(
         max_steps=config.evaluate.max_steps,
     )
     tensors = {"log_prob": flow.log_prob.cpu(), "converged": flow.converged.cpu()}
-    yield safetensors.torch.save(tensors)
+    return safetensors.torch.save(tensors)
 
 
 def _needs_features(config: StudyConfig) -> bool:
@@ -330,26 +296,20 @@ ARTIFACTS: tuple[Artifact, ...] = (
         role="images",
         key=images_key,
         is_needed=lambda config: config.data.sample_kind == "images",
-        compute=make_images,
-        needs_driver_files=True,
+        compute=partial(_in_one_step, image_artifact),
+        needs_driver_files=lambda config: True,
     ),
     Artifact(
         role="base",
         key=base_key,
-        is_needed=lambda config: isinstance(config.base, TrainedBase),
-        compute=make_trained_base,
-    ),
-    Artifact(
-        role="base",
-        key=base_key,
-        is_needed=lambda config: isinstance(config.base, EdmBase),
-        compute=make_edm_base,
-        needs_driver_files=True,
+        is_needed=lambda config: config.base.spec.weights is not None,
+        compute=make_base,
+        needs_driver_files=lambda config: config.base.spec.needs_driver_files,
     ),
     Artifact(
         role="generated",
         key=generated_key,
-        is_needed=lambda config: isinstance(config.base, NetworkBase),
+        is_needed=lambda config: not config.base.spec.has_density,
         compute=make_generated,
         parts=generated_parts,
         join=join_generated,
@@ -358,7 +318,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
         role="cnn",
         key=cnn_key,
         is_needed=lambda config: _needs_features(config) and config.evaluate.features == "cnn",
-        compute=make_extractor,
+        compute=partial(_in_one_step, fit_extractor),
     ),
     Artifact(
         role="inception",
@@ -366,29 +326,34 @@ ARTIFACTS: tuple[Artifact, ...] = (
         is_needed=lambda config: (
             _needs_features(config) and config.evaluate.features.startswith("inception")
         ),
-        compute=make_inception,
-        needs_driver_files=True,
+        compute=partial(_in_one_step, import_inception),
+        needs_driver_files=lambda config: True,
     ),
-    Artifact(role="features", key=features_key, is_needed=_needs_features, compute=make_features),
+    Artifact(
+        role="features",
+        key=features_key,
+        is_needed=_needs_features,
+        compute=partial(_in_one_step, reference_features),
+    ),
     Artifact(
         role="statistics",
         key=statistics_key,
         is_needed=lambda config: (
             _needs_features(config) and config.evaluate.reference not in SPLITS
         ),
-        compute=make_statistics,
-        needs_driver_files=True,
+        compute=partial(_in_one_step, import_statistics),
+        needs_driver_files=lambda config: True,
     ),
     Artifact(
         role="likelihood",
         key=likelihood_key,
         is_needed=lambda config: config.evaluate.has_metric(source="flow"),
-        compute=make_base_likelihood,
+        compute=partial(_in_one_step, partial(base_likelihood, split="held_out")),
     ),
     Artifact(
         role="likelihood-validation",
         key=partial(likelihood_key, split="validation"),
         is_needed=lambda config: config.search.needs_flow,
-        compute=partial(make_base_likelihood, split="validation"),
+        compute=partial(_in_one_step, partial(base_likelihood, split="validation")),
     ),
 )

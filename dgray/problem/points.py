@@ -14,6 +14,7 @@ from typing_extensions import override
 from dgray.base.fit_data import BaseData
 from dgray.config.base import BaseSection, TrainedBase
 from dgray.config.data import DataSection
+from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.mixture import ExactLaw
@@ -21,7 +22,6 @@ from dgray.diffusion.noise import named_generator, seeded_noise
 from dgray.discriminator.discriminator import Oracle
 from dgray.discriminator.objective import Batch
 from dgray.metrics.estimate import Estimate
-from dgray.problem.arguments import section_arguments
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import TrainingData, build_base
 from dgray.problem.problem import Labelled, Problem, Samples
@@ -91,7 +91,7 @@ class PointProblem(Problem):
     @override
     def likelihood_points(self, split: str) -> Tensor:
         """Return samples noised to sigma_min."""
-        clean = self.real(split, self.evaluation.flow.num_points)
+        clean = self.real(split, self.evaluation.num_points)
         names = () if split == "held_out" else (split,)
         return clean + self.span[0] * self.start_noise(
             "noise", "likelihood", *names, shape=clean.shape

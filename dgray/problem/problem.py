@@ -159,7 +159,7 @@ class Problem(ABC):
 
     def likelihood_labels(self, split: str) -> Tensor | None:
         """Return the classes of ``likelihood_points``."""
-        return self.real_labelled(split, self.evaluation.flow.num_points)[1]
+        return self.real_labelled(split, self.evaluation.num_points)[1]
 
     def start_noise(self, *names: str | int, shape: torch.Size) -> Tensor:
         """Return named standard normal noise, float64, on the problem's device."""

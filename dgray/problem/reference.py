@@ -22,7 +22,7 @@ from dgray.metrics.features.inception import InceptionMode, load_inception, weig
 from dgray.metrics.features.inception_file import find_weights
 from dgray.metrics.frechet import frechet_distance
 from dgray.problem.artifacts import Shared
-from dgray.problem.image_store import StoredImages
+from dgray.problem.build import build_device
 
 SPLITS = ("held_out", "training")
 _INCEPTION_MODES: Mapping[str, InceptionMode] = {
@@ -98,13 +98,13 @@ def import_statistics(config: StudyConfig, shared: Shared) -> bytes:
     return content
 
 
-def reference_features(
-    config: StudyConfig, stored: StoredImages, extractor: FeatureExtractor
-) -> bytes:
+def reference_features(config: StudyConfig, shared: Shared) -> bytes:
     """Return features of the held-out, the validation and all other images, as safetensors.
 
     Of the other images all are used, so that the artifact does not depend on training splits.
     """
+    stored = shared.images
+    extractor = build_extractor(config, shared, build_device(config))
     rows = {
         "held_out": stored.images.rows["held_out"],
         "validation": stored.images.rows["validation"],
@@ -154,7 +154,7 @@ def fit_extractor(config: StudyConfig, shared: Shared) -> bytes:
     return fit_cnn(stored.pixels(rows), labels, stored.num_classes, seed=config.seed)
 
 
-def import_inception(config: StudyConfig) -> bytes:
+def import_inception(config: StudyConfig, shared: Shared) -> bytes:
     """Return the file of Inception's weights, located on this machine and loaded once as a test.
 
     Raises:

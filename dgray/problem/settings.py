@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,38 +43,6 @@ class SplitSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisingSettings:
-    """Noise levels at which splits are noised.
-
-    Attributes:
-        num_bins: noise-level bins, equal in log sigma, >= 1.
-        sigmas_per_bin: stratified noise levels per bin, >= 1.
-        num_noised: samples of a split that are noised; None: all of them.
-    """
-
-    num_bins: int
-    sigmas_per_bin: int
-    num_noised: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowSettings:
-    """Accuracy of log-likelihoods of the probability-flow ODE.
-
-    Attributes:
-        num_points: points of a split that are integrated, >= 1.
-        num_probes: Hutchinson probes where the exact trace is too expensive, >= 1.
-        tolerance: local error of the log-density and of x / sigma per step, > 0.
-        max_steps: steps of a point after which it counts as not converged, >= 1.
-    """
-
-    num_points: int
-    num_probes: int
-    tolerance: float
-    max_steps: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class StudySampler:
     """Sampler of a study with its options.
 
@@ -108,11 +76,6 @@ class MetricFunction:
         """Return the estimate for generated (n, d) and real (m, d) samples."""
         return self.function(generated, real)
 
-    @property
-    def validation_column(self) -> str:
-        """Column of the estimate for the validation split."""
-        return self.spec.validation or f"validation_{self.spec.name}"
-
 
 def applies_to(metric: MetricSpec, sampler: StudySampler) -> bool:
     """Return whether a metric is defined for the samples of a sampler."""
@@ -124,28 +87,56 @@ def applies_to(metric: MetricSpec, sampler: StudySampler) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingSettings:
-    """Number and batching of the samples that are drawn and scored.
+class EvaluationSettings:
+    """Everything that scoring a checkpoint reads from the study file.
 
     Attributes:
+        metrics: specifications of the requested metrics.
+        metric_functions: those of them that are functions of samples or features.
+        validated: names of the metrics that are also computed on the validation split.
+        reference: images that features are compared with: ``held_out``, ``training`` or the path
+            of a file of statistics.
         samplers: samplers of the study by name.
+        rho: spacing of a sampler's noise levels (Karras et al. 2022, Eq. 5).
         num_samples: samples of a set, >= 1.
-        num_sets: sets of samples that are scored apart, >= 1.
+        num_sets: sets of samples that are scored separately, >= 1.
         shard_size: images that are drawn and scored at a time, >= 1.
         batch_size: images that a network processes at a time, >= 1.
-        rho: spacing of a sampler's noise levels (Karras et al. 2022, Eq. 5).
+        num_bins: noise-level bins of the noised splits, equal in log sigma, >= 1.
+        sigmas_per_bin: stratified noise levels per bin, >= 1.
+        num_noised: samples of a split that are noised; None: all of them.
+        num_points: points of a split whose log-likelihood is integrated, >= 1.
+        num_probes: Hutchinson probes where the exact trace is too expensive, >= 1.
+        tolerance: local error of the log-density and of x / sigma per step of the ODE, > 0.
+        max_steps: steps of the ODE after which a point counts as not converged, >= 1.
     """
 
+    metrics: tuple[MetricSpec, ...]
+    metric_functions: tuple[MetricFunction, ...]
+    validated: tuple[str, ...]
+    reference: str
     samplers: Mapping[str, StudySampler]
+    rho: float
     num_samples: int
     num_sets: int
     shard_size: int
     batch_size: int
-    rho: float
+    num_bins: int
+    sigmas_per_bin: int
+    num_noised: int | None
+    num_points: int
+    num_probes: int
+    tolerance: float
+    max_steps: int
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the requested metrics."""
+        return {metric.name for metric in self.metrics}
 
     @property
     def seeds(self) -> range:
-        """Seeds of all sets."""
+        """Seeds of all sets of samples."""
         return range(self.num_sets * self.num_samples)
 
     @property
@@ -154,39 +145,15 @@ class SamplingSettings:
         count, size = self.num_samples, self.shard_size
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """Everything that scoring a checkpoint reads from the study file.
-
-    Attributes:
-        metrics: specifications of the requested metrics.
-        metric_functions: those of them that are functions of samples or features.
-        validated: names of the metrics that are also computed on the validation split.
-        noising: noise levels of the noised splits.
-        flow: accuracy of log-likelihoods.
-        sampling: number and batching of samples.
-        reference: images that features are compared with: ``held_out``, ``training`` or the path
-            of a file of statistics.
-    """
-
-    metrics: tuple[MetricSpec, ...]
-    metric_functions: tuple[MetricFunction, ...]
-    validated: tuple[str, ...]
-    noising: NoisingSettings
-    flow: FlowSettings
-    sampling: SamplingSettings
-    reference: str
-
-    @property
-    def names(self) -> set[str]:
-        """Names of the requested metrics."""
-        return {metric.name for metric in self.metrics}
-
     def of_source(self, source: str) -> list[MetricSpec]:
         """Return the requested metrics that are computed from a source."""
         return [metric for metric in self.metrics if metric.source == source]
 
-    def functions(self, *sources: str) -> list[MetricFunction]:
-        """Return the metrics that are functions of generated and real samples or features."""
-        return [metric for metric in self.metric_functions if metric.spec.source in sources]
+    def comparisons(self, sampler: str) -> Iterator[tuple[str, MetricFunction, str]]:
+        """Yield column, metric and split of the data of each function of samples or features."""
+        for metric in self.metric_functions:
+            spec = metric.spec
+            if applies_to(spec, self.samplers[sampler]):
+                yield spec.name, metric, "held_out"
+                if spec.name in self.validated and spec.validation is not None:
+                    yield spec.validation, metric, "validation"

@@ -107,7 +107,7 @@ class _Maker:
 
     def make(self, artifact: Artifact, config: StudyConfig) -> bytes:
         """Compute an artifact, its parts as independent jobs if it has any."""
-        key, is_local = artifact.key(config), artifact.needs_driver_files
+        key, is_local = artifact.key(config), artifact.needs_driver_files(config)
         try:
             if artifact.parts is None or artifact.join is None:
                 job = Job(key, artifact.compute, config, None, is_local)

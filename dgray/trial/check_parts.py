@@ -32,15 +32,12 @@ from dgray.discriminator.mlp import MlpShape, initialise
 from dgray.discriminator.objective import Batch, Noised, Outputs, denoising_residual
 from dgray.errors import PartError
 from dgray.metrics.estimate import Estimate
-from dgray.problem.base_model import build_user_base
-from dgray.problem.build import (
-    build_metric_functions,
-    build_objective,
-    build_samplers,
-    build_user_discriminator,
-)
+from dgray.problem.artifacts import Shared
+from dgray.problem.base_model import build_base
+from dgray.problem.build import build_metric_functions, build_objective, build_samplers
+from dgray.problem.discriminator import build_modules
 from dgray.problem.images import build_image_set
-from dgray.problem.points import build_law
+from dgray.problem.points import build_base_law, build_law
 
 COUNT = 2  # samples of a check
 SIGMA = 1.0
@@ -116,7 +113,7 @@ def _check_data(config: StudyConfig, part: DataSection) -> None:
 def _check_base(config: StudyConfig, part: BaseSection) -> None:
     shape = _shape(config)
     x, sigma = _noised(math.prod(shape)).x[0], torch.full((COUNT,), SIGMA, dtype=torch.float64)
-    base = build_user_base(config, shape, torch.device("cpu"))
+    base = build_base_law(config) or build_base(config, Shared({}), shape, torch.device("cpu"))
     _check_tensor("denoiser", base(x, sigma), tuple(x.shape))
     probes = torch.ones(1, *x.shape)
     denoised, divergence = base.with_divergence(x, sigma, probes)
@@ -126,7 +123,7 @@ def _check_base(config: StudyConfig, part: BaseSection) -> None:
 
 def _check_discriminator(config: StudyConfig, part: DiscriminatorSection) -> None:
     shape = _shape(config)
-    ensemble = build_user_discriminator(part, shape, 1.0, _generators())
+    ensemble = build_modules(part, shape, 1.0, _generators())
     _check_gradient(ensemble, lambda outputs: outputs.real_logit, math.prod(shape))
 
 

@@ -19,7 +19,8 @@ from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight
 from dgray.plan.plan import Setting, Trial
 from dgray.problem.base_model import load_edm
-from dgray.problem.build import build_member, build_problem
+from dgray.problem.build import build_problem
+from dgray.problem.discriminator import build_member
 from dgray.problem.make_shared import shared_of
 from dgray.problem.problem import Problem
 from dgray.trial.sampling import DrawRequest, draw

@@ -51,12 +51,12 @@ class EvaluationSet:
     @property
     def span(self) -> NoiseRange:
         """Noise levels and their bins."""
-        return NoiseRange(*self.problem.span, self.problem.evaluation.noising.num_bins)
+        return NoiseRange(*self.problem.span, self.problem.evaluation.num_bins)
 
     @property
     def sigma_edges(self) -> list[float]:
         """Edges of the bins."""
-        edges = log_edges(*self.problem.span, self.problem.evaluation.noising.num_bins)
+        edges = log_edges(*self.problem.span, self.problem.evaluation.num_bins)
         return [float(edge) for edge in edges.tolist()]
 
     def path_moments(self, scaled_gradient: Tensor) -> PathMoments:
@@ -82,7 +82,7 @@ def build_evaluation_set(problem: Problem) -> EvaluationSet:
         held_out,
         validation,
         problem.score_gap(held_out),
-        problem.prior_gap(problem.real("held_out", problem.evaluation.noising.num_noised)),
+        problem.prior_gap(problem.real("held_out", problem.evaluation.num_noised)),
         optimum,
     )
 
@@ -92,7 +92,7 @@ def training_batch(problem: Problem, replicate: int) -> Batch:
     """Noise a replicate's training samples like the held-out ones, repeated if there are few."""
     split = training_split(replicate)
     sizes, num_held_out = problem.sizes, problem.sizes.num_held_out
-    most = min(num_held_out, problem.evaluation.noising.num_noised or num_held_out)
+    most = min(num_held_out, problem.evaluation.num_noised or num_held_out)
     count = min(max(sizes.num_real, TRAINING_POINTS), most)
     rows = torch.arange(count, device=problem.device)
     real = _repeated(problem.real_labelled(split, count), rows)
@@ -110,16 +110,16 @@ def _repeated(samples: Labelled, rows: Tensor) -> Labelled:
 
 
 def _noised_split(problem: Problem, split: str) -> Batch:
-    first = problem.evaluation.noising.num_noised
+    first = problem.evaluation.num_noised
     pairs = problem.real_labelled(split, first), problem.generated_labelled(split, first)
     return _noised(problem, pairs, split)
 
 
 def _noised(problem: Problem, pairs: tuple[Labelled, Labelled | None], purpose: str) -> Batch:
     """Noise real and, if any, generated samples at the same stratified noise levels."""
-    noising = problem.evaluation.noising
+    evaluation = problem.evaluation
     generator = named_generator(problem.seed, "noise", purpose)
-    shape = (len(pairs[0][0]), noising.num_bins * noising.sigmas_per_bin)
+    shape = (len(pairs[0][0]), evaluation.num_bins * evaluation.sigmas_per_bin)
     uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
     sigma = stratified(uniform.to(problem.device), *problem.span)
     full = (*shape, problem.dimension)

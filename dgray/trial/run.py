@@ -10,7 +10,6 @@ from dgray.discriminator.fit import fit
 from dgray.discriminator.objective import CrossEntropy
 from dgray.plan.plan import Trial
 from dgray.problem.build import (
-    build_control,
     build_device,
     build_objective,
     build_problem,
@@ -18,6 +17,7 @@ from dgray.problem.build import (
     build_training,
     build_training_schedule,
 )
+from dgray.problem.discriminator import build_control
 from dgray.problem.make_shared import shared_of
 from dgray.record.row import CheckpointResult, LossPoint
 from dgray.trial.noised_splits import training_batch

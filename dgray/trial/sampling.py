@@ -168,7 +168,7 @@ def _draw_batch(
     guided = stack.select(torch.arange(len(owner), device=problem.device))
     is_predictor = sampler.guided_stage == "predictor"
     corrector = with_labels(problem.base, repeated) if is_predictor else None
-    if with_density and problem.evaluation.sampling.samplers[sampler.sampler].is_flow:
+    if with_density and problem.evaluation.samplers[sampler.sampler].is_flow:
         density = heun_log_density(
             guided,
             start,
@@ -201,7 +201,7 @@ def _labels(problem: Problem, seeds: range) -> Tensor | None:
 
 def _noise(problem: Problem, sampler: SamplerSettings, seeds: range) -> tuple[Tensor, Tensor]:
     """Return the start, shape (n, d), and the noise of the steps, shape (num_steps, n, d)."""
-    is_stochastic = problem.evaluation.sampling.samplers[sampler.sampler].is_stochastic
+    is_stochastic = problem.evaluation.samplers[sampler.sampler].is_stochastic
     num_steps = sampler.num_steps if is_stochastic else 0
     start = problem.sample_noise(seeds, (1, problem.dimension), "start")
     steps = problem.sample_noise(seeds, (num_steps, problem.dimension), "steps")
@@ -210,7 +210,7 @@ def _noise(problem: Problem, sampler: SamplerSettings, seeds: range) -> tuple[Te
 
 
 def _sigmas(problem: Problem, sampler: SamplerSettings) -> Tensor:
-    return karras_sigmas(sampler.num_steps, *problem.span, problem.evaluation.sampling.rho)
+    return karras_sigmas(sampler.num_steps, *problem.span, problem.evaluation.rho)
 
 
 def _sample(
@@ -221,7 +221,7 @@ def _sample(
     corrector: Denoiser | None,
 ) -> Tensor:
     """Return samples at sigma = 0 from the start and the noise of the steps."""
-    sampler = problem.evaluation.sampling.samplers[settings.sampler]
+    sampler = problem.evaluation.samplers[settings.sampler]
     options = dict(sampler.options)
     if corrector is not None:  # of a sampler with two stages
         options["corrector"] = corrector

@@ -153,7 +153,7 @@ def _evaluate_replicate(
         discriminator=member,
         calibrated=calibrated,
         settings=[s for s in trial.settings if replicate == 0 or _has_metric(trial, scoring, s)],
-        seeds=scoring.problem.evaluation.sampling.seeds,
+        seeds=scoring.problem.evaluation.seeds,
         replicate=None if training is None else replicate,
     )
     samples = scoring.samples.score(request)
@@ -171,7 +171,7 @@ def _flows(
 ) -> dict[Setting, Columns]:
     """Score the flow of each setting; settings with the same acting weight share one integral."""
     evaluation = scoring.problem.evaluation
-    samplers = evaluation.sampling.samplers
+    samplers = evaluation.samplers
     acting = {
         s: acting_weight(s, calibrated) for s in trial.settings if samplers[s.sampler].is_flow
     }
@@ -189,7 +189,7 @@ def _flows(
 def _has_metric(trial: Trial, scoring: Scoring, setting: Setting) -> bool:
     """Return whether a requested metric is computed from the samples of a setting."""
     evaluation = scoring.problem.evaluation
-    sampler = evaluation.sampling.samplers[setting.sampler]
+    sampler = evaluation.samplers[setting.sampler]
     return any(
         applies_to(metric, sampler) and (trial.is_trained or not metric.needs_training)
         for metric in (*evaluation.of_source("samples"), *evaluation.of_source("features"))

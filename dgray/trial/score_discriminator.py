@@ -116,7 +116,7 @@ def score_flow(
     reference: LikelihoodReference,
 ) -> list[Columns]:
     """Return scores of the probability-flow ODE for each weight, integrated together."""
-    problem, settings = sets.problem, sets.problem.evaluation.flow
+    problem, settings = sets.problem, sets.problem.evaluation
     count = len(reference.points)
     owner = torch.arange(len(weights), device=problem.device).repeat_interleave(count)
     labels = problem.likelihood_labels(reference.split)

@@ -18,7 +18,6 @@ from dgray.problem.artifacts import Shared
 from dgray.problem.images import ImageProblem
 from dgray.problem.problem import training_split
 from dgray.problem.reference import ImageReference
-from dgray.problem.settings import applies_to
 from dgray.trial.sampling import Columns, DrawRequest, SampleScoring, ScoredSamples
 from dgray.trial.score_discriminator import estimate_columns
 from dgray.trial.shards import DrawnImages, RunShards, ShardAccumulator, build_shard_worker
@@ -57,15 +56,17 @@ class ImageScoring(SampleScoring):
         Raises:
             RuntimeError: if the number of images is not the number of seeds.
         """
-        sampling = self.problem.evaluation.sampling
+        evaluation = self.problem.evaluation
         shards = [
             range(first + shard.start, first + shard.stop)
-            for first in range(0, sampling.num_sets * sampling.num_samples, sampling.num_samples)
-            for shard in sampling.shards
+            for first in range(
+                0, evaluation.num_sets * evaluation.num_samples, evaluation.num_samples
+            )
+            for shard in evaluation.shards
         ]
         expected = [[len(seeds)] * len(request.settings) for seeds in shards]
         accumulators = {
-            setting: ShardAccumulator(sampling.num_sets, len(sampling.shards))
+            setting: ShardAccumulator(evaluation.num_sets, len(evaluation.shards))
             for setting in request.settings
         }
         counts: list[list[int]] = []
@@ -97,9 +98,9 @@ class ImageScoring(SampleScoring):
 
     def _feature_columns(self, images: DrawnImages, reference: ImageReference) -> Columns:
         evaluation = self.problem.evaluation
-        sampling, source = evaluation.sampling, reference.source
+        source = reference.source
         columns: Columns = {
-            "num_scored": sampling.num_samples * sampling.num_sets,
+            "num_scored": evaluation.num_samples * evaluation.num_sets,
             "num_reference": reference.count,
             "features": source.name,
             "features_resize": source.resize,
@@ -112,7 +113,7 @@ class ImageScoring(SampleScoring):
             totals = [total.frechet(reference.moments) for total in images.statistics]
             scores = [dict.fromkeys(names, total) for total in totals]
         else:
-            sets = images.features.split(sampling.num_samples)
+            sets = images.features.split(evaluation.num_samples)
             scores = [self._scores(features, reference, len(sets) == 1) for features in sets]
         for name in scores[0]:
             columns |= estimate_columns(name, between([score[name] for score in scores]))
@@ -159,19 +160,13 @@ class ImageScoring(SampleScoring):
     def _custom_columns(self, images: DrawnImages, setting: Setting) -> Columns:
         """Metrics that are functions of images, or of their features, and held-out ones."""
         evaluation = self.problem.evaluation
-        sampler = evaluation.sampling.samplers[setting.sampler]
         columns: Columns = {}
-        for metric in evaluation.functions("samples", "features"):
-            if not applies_to(metric.spec, sampler):
-                continue
-            references = {metric.spec.name: "held_out"}
-            if metric.spec.name in evaluation.validated:
-                references[metric.validation_column] = "validation"
-            for name, split in references.items():
-                generated, real = self._compared(images, metric.spec.source, split)
-                sets = generated.split(evaluation.sampling.num_samples)
-                estimates = [metric(samples, real) for samples in sets]
-                columns |= estimate_columns(name, between(estimates))
+        for column, metric, split in evaluation.comparisons(setting.sampler):
+            generated, real = self._compared(images, metric.spec.source, split)
+            sets = generated.split(evaluation.num_samples)
+            columns |= estimate_columns(
+                column, between([metric(samples, real) for samples in sets])
+            )
         return columns
 
     def _compared(self, images: DrawnImages, source: str, split: str) -> tuple[Tensor, Tensor]:

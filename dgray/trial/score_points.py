@@ -16,7 +16,6 @@ from dgray.metrics.sampler_divergence import SampledDensity
 from dgray.plan.plan import Setting
 from dgray.problem.points import PointProblem
 from dgray.problem.problem import training_split
-from dgray.problem.settings import applies_to
 from dgray.trial.sampling import (
     Columns,
     DrawRequest,
@@ -51,7 +50,7 @@ class PointScoring(SampleScoring):
     def build(problem: PointProblem, settings: Sequence[Setting]) -> PointScoring:
         """Compute what all checkpoints of a trial are scored against."""
         evaluation = problem.evaluation
-        count = evaluation.sampling.num_samples
+        count = evaluation.num_samples
         validation = None
         if "kl_sde" in evaluation.validated:
             validation = NeighbourReference.of(problem.real("validation")[:count])
@@ -59,7 +58,7 @@ class PointScoring(SampleScoring):
             return PointScoring(problem, None, None, {}, validation)
         held_out = NeighbourReference.of(problem.real("held_out")[:count])
         floor = jackknife(held_out.kl_values(problem.real_samples.take("floor", count)))
-        samplers = evaluation.sampling.samplers
+        samplers = evaluation.samplers
         stochastic = {
             SamplerSettings.of(s).unguided for s in settings if samplers[s.sampler].is_stochastic
         }
@@ -87,7 +86,7 @@ class PointScoring(SampleScoring):
     def _stochastic_columns(self, setting: Setting, samples: Tensor) -> Columns:
         """Nearest-neighbour KLs of a stochastic sampler."""
         columns: Columns = {}
-        if not self.problem.evaluation.sampling.samplers[setting.sampler].is_stochastic:
+        if not self.problem.evaluation.samplers[setting.sampler].is_stochastic:
             return columns
         if self.held_out is not None:
             assert self.floor is not None
@@ -120,15 +119,8 @@ class PointScoring(SampleScoring):
         return estimate_columns("memorisation", memorisation(samples, training, held_out))
 
     def _custom_columns(self, setting: Setting, samples: Tensor) -> Columns:
-        """Metrics that are functions of samples and held-out points."""
+        """Metrics that are functions of samples and of points of the data."""
         columns: Columns = {}
-        sampler = self.problem.evaluation.sampling.samplers[setting.sampler]
-        for metric in self.problem.evaluation.functions("samples"):
-            if not applies_to(metric.spec, sampler):
-                continue
-            estimate = metric(samples, self.problem.real("held_out"))
-            columns |= estimate_columns(metric.spec.name, estimate)
-            if metric.spec.name in self.problem.evaluation.validated:
-                estimate = metric(samples, self.problem.real("validation"))
-                columns |= estimate_columns(metric.validation_column, estimate)
+        for column, metric, split in self.problem.evaluation.comparisons(setting.sampler):
+            columns |= estimate_columns(column, metric(samples, self.problem.real(split)))
         return columns

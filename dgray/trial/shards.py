@@ -58,8 +58,7 @@ def needs_single_features(evaluation: EvaluationSettings) -> bool:
     """
     if any(not metric.needs_moments_only for metric in evaluation.of_source("features")):
         return True
-    sampling = evaluation.sampling
-    return sampling.num_sets == 1 and len(sampling.shards) < GROUPS
+    return evaluation.num_sets == 1 and len(evaluation.shards) < GROUPS
 
 
 def build_shard_worker(config: StudyConfig, problem: ImageProblem, shared: Shared) -> ShardWorker:
@@ -111,7 +110,7 @@ class ShardWorker:
         features: FeatureStatistics | Tensor | None = None
         if self.extractor is not None:
             images = pixels.unflatten(1, self.problem.shape)
-            features = extract(self.extractor, images, evaluation.sampling.batch_size)
+            features = extract(self.extractor, images, evaluation.batch_size)
             if not needs_single_features(evaluation):
                 features = FeatureStatistics.of(features.cpu().numpy(), self.extractor.source)
         scores = None
@@ -122,7 +121,7 @@ class ShardWorker:
             scores = memorisation_scores(*points).cpu()
         is_finite = bool(torch.isfinite(samples).all())
         num_kept = max(0, NUM_SHOWN - request.seeds.start)
-        if evaluation.functions("samples"):
+        if any(m.spec.source == "samples" for m in evaluation.metric_functions):
             num_kept = len(pixels)
         return ImageShard(len(pixels), pixels[:num_kept].cpu(), features, scores, is_finite)
 

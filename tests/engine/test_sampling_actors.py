@@ -17,7 +17,8 @@ from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
 from dgray.engine import local, tune
 from dgray.engine.sampling_actors import SamplingActors
 from dgray.plan.plan import Plan, Setting, make_plan
-from dgray.problem.build import build_discriminator, build_problem
+from dgray.problem.build import build_problem
+from dgray.problem.discriminator import build_discriminator
 from dgray.problem.images import ImageProblem
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import build_artifacts
@@ -49,7 +50,7 @@ def plan_of(folder: Path, *overrides: str) -> Plan:
 
 
 def drawn(scoring: ImageScoring, member: Discriminator, setting: Setting) -> DrawnImages:
-    seeds = scoring.problem.evaluation.sampling.seeds
+    seeds = scoring.problem.evaluation.seeds
     request = DrawRequest(
         discriminator=member, calibrated={}, settings=[setting], seeds=seeds, replicate=0
     )

@@ -11,7 +11,7 @@ import torch
 from dgray.config.reading.load import load_study
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial, make_plan
-from dgray.problem.image_store import unpack_images
+from dgray.problem.artifacts import unpack_images
 from dgray.problem.make_shared import Job, Step
 from dgray.problem.shared import InThisProcess, build_artifacts
 from tests.engine.test_sampling_actors import STUDY

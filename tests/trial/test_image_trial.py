@@ -86,7 +86,7 @@ def drawn(
         discriminator=discriminator,
         calibrated={},
         settings=settings,
-        seeds=problem.evaluation.sampling.seeds,
+        seeds=problem.evaluation.seeds,
     )
     (images,) = scoring.draw(request).values()
     return scoring, images
