@@ -12,7 +12,7 @@ from dgray.config.reading.load import load_study
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial, make_plan
 from dgray.problem.artifacts import unpack_images
-from dgray.problem.make_shared import Job, Step
+from dgray.problem.make_shared import Job, Step, generated_parts
 from dgray.problem.shared import InThisProcess, build_artifacts
 from tests.engine.test_sampling_actors import STUDY
 from tests.trial.test_run import Memory
@@ -60,6 +60,17 @@ def test_stored_parts_are_not_computed_again(tmp_path: Path) -> None:
     drawn = [step for role, step in rest.seen if role == "generated" and isinstance(step, bytes)]
     assert len(drawn) == 2 + 2 + 4 + 4 - 3  # parts of 12 of 20, 20, 40 and 40 images
     assert not [key for key in store if "." in key]  # nothing is left of parts and states
+
+
+def test_a_split_without_generated_samples_is_one_empty_part(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "base.num_generated=0")
+    empty = [part for part in generated_parts(trials[0].config) if part.start == part.stop]
+    assert [part.split for part in empty] == ["training-0", "training-1"]
+    artifacts = build_artifacts(trials, Memory())
+    (content,) = (value for key, value in artifacts.items() if key.startswith("generated"))
+    images = unpack_images(content).images
+    assert len(images.rows["training-0"]) == 0
+    assert len(images.pixels) == len(images.rows["held_out"]) + len(images.rows["validation"])
 
 
 def test_a_generated_image_depends_on_its_seed_alone(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ import torch
 
 from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.importing.stored import StoredNetwork, write_network
+from dgray.catalogue import METRICS, MetricSpec
+from dgray.config.parts import MetricPart
 from dgray.config.reading.load import load_study
 from dgray.config.study import StudyConfig
-from dgray.data.images import to_uint8
+from dgray.data.images import to_uint8, to_unit
 from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
 from dgray.errors import ArtifactError, StudyError
+from dgray.metrics.estimate import Estimate
 from dgray.metrics.features.inception_file import TORCHSCRIPT, VARIABLE
 from dgray.plan.plan import Setting, Trial, make_plan
 from dgray.problem.build import build_problem, build_task, build_training
@@ -193,6 +197,48 @@ def test_an_image_depends_on_its_seed_alone(
         images = drawn(other, artifacts, ZeroDiscriminator(), trials[0].settings)[1]
         shown.append(images.shown)
     torch.testing.assert_close(*shown)
+
+
+def mean_distance(generated: torch.Tensor, real: torch.Tensor) -> Estimate:
+    """Metric of a user: mean distance to the mean of the data."""
+    return Estimate.of((generated - real.mean(0)).norm(dim=1))
+
+
+def test_a_users_metric_compares_images_features_and_the_validation_split(
+    whole: tuple[tuple[Trial, ...], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = f"{__name__}:mean_distance"
+    of_features = MetricSpec(
+        name="spread",
+        title="spread",
+        doc="spread",
+        source="features",
+        kinds=("images",),
+        factory=factory,
+        validation="validation_spread",
+    )
+    monkeypatch.setitem(METRICS._specs, "spread", of_features)
+    trials, artifacts = whole
+    parts = (MetricPart(factory=factory), MetricPart(name="spread"))
+    evaluate = trials[0].config.evaluate.model_copy(update={"metrics": parts})
+    config = trials[0].config.model_copy(update={"evaluate": evaluate})
+    scoring, images = drawn(config, artifacts, ZeroDiscriminator(), trials[0].settings)
+    problem, reference = scoring.problem, scoring.reference
+    assert images.features is not None
+    assert reference is not None
+    assert reference.features is not None
+    evaluation = replace(problem.evaluation, validated=("spread",))
+    scoring = replace(scoring, problem=replace(problem, evaluation=evaluation))
+    columns = scoring.columns(images, trials[0].settings[0])
+    held_out = problem.real("held_out").float()
+    expected = {
+        "mean_distance": mean_distance(to_unit(images.pixels), held_out),
+        "spread": mean_distance(images.features, reference.features),
+        "validation_spread": mean_distance(images.features, reference.validation),
+    }
+    for name, estimate in expected.items():
+        assert columns[name] == pytest.approx(estimate.value)
+        assert columns[f"{name}_se"] == pytest.approx(estimate.se)
 
 
 def test_samples_that_are_not_finite_are_not_scored(
