@@ -69,7 +69,7 @@ class FeaturesError(DgrayError, ValueError):
 
 
 class MissingFileError(DgrayError, FileNotFoundError):
-    """Raised when a file or folder of data or weights is missing; says where to get it."""
+    """Raised when a file or folder of data or weights is missing; states where to get it."""
 
 
 class NetworkError(DgrayError, ValueError):

@@ -30,7 +30,7 @@ def disk_full(error: OSError, path: Path) -> DiskFullError | None:
     return DiskFullError(
         f"no space left: {path} cannot be written ({os.strerror(error.errno)}); the file system "
         f"at {mount} has {usage.free / 2**20:,.1f} of {usage.total / 2**20:,.1f} MiB free. "
-        "No partial file was left, and what was finished before is kept; free some space there"
+        "No partial file was left, and finished work is kept; free some space there"
     )
 
 
@@ -38,7 +38,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that readers see the old content or the new, never a part.
 
     Args:
-        path: of the file; missing folders are created.
+        path: path of the file; missing folders are created.
         write: called with the open file to fill.
 
     Raises:

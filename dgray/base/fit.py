@@ -35,12 +35,12 @@ class BaseSchedule:
     """Length of a training and its optimisation settings.
 
     Attributes:
-        steps: of the optimiser.
+        steps: number of steps of the optimiser.
         batch_size: samples per step, drawn with replacement; limited to the number of samples.
-        learning_rate: of Adam, at its maximum.
+        learning_rate: maximum learning rate of Adam.
         warmup: number of first steps over which the learning rate rises linearly.
         learning_rate_decay: ``cosine``: it falls to 0 at the last step.
-        ema_decay: of the weight average, per step, after its ramp-up; 0: no average.
+        ema_decay: decay of the weight average per step, after its ramp-up; 0: no average.
         report_every: steps between reports.
         checkpoint_every: steps between resumable states.
     """
@@ -100,10 +100,10 @@ def fit_base(
 
     Args:
         data: samples of the data.
-        architecture: of the network; with classes if and only if the data has labels.
+        architecture: architecture of the network; with classes if and only if the data has labels.
         schedule: length and optimisation settings.
-        seed: of the study.
-        device: of the training.
+        seed: seed of the study.
+        device: device of the training.
         resume: last ``BaseProgress.state`` of the same training.
 
     Raises:

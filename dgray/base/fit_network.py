@@ -128,7 +128,7 @@ def denoise(
     """Return D(x; sigma), shape (N, d), with the graph of the weights.
 
     Args:
-        network: of the architecture.
+        network: module built from the architecture.
         architecture: its description.
         x: shape (N, d).
         sigma: shape (N,), > 0.

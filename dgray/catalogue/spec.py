@@ -61,8 +61,8 @@ class ObjectiveSpec(Spec):
 
     Attributes:
         subject: its name as the subject of a sentence; empty: ``title`` with a capital letter.
-        colour: of its series in figures, ``"#RRGGBB"``; empty: chosen by the figures.
-        marker: of its series in figures, a matplotlib marker.
+        colour: colour of its series in figures, ``"#RRGGBB"``; empty: chosen by the figures.
+        marker: marker of its series in figures, a matplotlib marker.
         is_trained: False for controls.
         needs_generated: whether its loss reads samples of the base.
         needs_gradient: whether its loss always reads the gradient of the logit in x.
@@ -103,17 +103,17 @@ class ColumnSpec:
     """Column of the table of rows.
 
     Attributes:
-        name: of the column.
+        name: name of the column.
         doc: what it holds.
-        unit: of its values; empty for a pure number.
+        unit: unit of its values; empty for a pure number.
         label: its short name, a table heading; empty: its name without underscores.
         title: its name in a sentence; empty: its label.
         kind: ``identity`` (part of the key of a row), ``metric``, or ``provenance`` (differs from
             run to run).
         in_summary: whether the summary shows it; the table and TensorBoard show all columns.
-        type: of its values; ``floats``: a list of numbers, one per noise-level bin or knot.
+        type: type of its values; ``floats``: a list of numbers, one per noise-level bin or knot.
         is_required: whether no row lacks it.
-        source: of the metric that it belongs to, see ``MetricSpec``; empty: it has none.
+        source: source of the metric that it belongs to (see ``MetricSpec``); empty: it has none.
         better: which direction is better; empty: neither, or unknown.
         has_error: whether the column ``{name}_se`` holds its standard error.
         error_doc: what that standard error is over.
@@ -178,7 +178,7 @@ class MetricSpec(Spec):
     Attributes:
         doc: what its column holds.
         label: short name, a table heading.
-        unit: of its values; empty for a pure number.
+        unit: unit of its values; empty for a pure number.
         in_summary: whether the summary and figures show it; the table and TensorBoard always do.
         better: which direction is better.
         source: what it is computed from: ``path`` (noised held-out samples), ``flow`` (the
@@ -189,9 +189,11 @@ class MetricSpec(Spec):
         needs_sampler: kinds of sampler that it is defined for.
         needs_density: whether it needs the exact density of the data.
         needs_training: whether it compares samples with the training data.
-        needs_moments_only: of features: whether mean and covariance of the reference suffice.
-        needs_inception: of features: True: of Inception only; False: of all others; None: of any.
-        max_dimension: of points, the highest dimension that it is defined for.
+        needs_moments_only: for metrics of features, whether mean and covariance of the reference
+            suffice.
+        needs_inception: for metrics of features, True: Inception only; False: no Inception;
+            None: any.
+        max_dimension: for metrics of points, the highest dimension that it is defined for.
         min_samples: the least number of samples and of held-out points.
         error_doc: what its standard error is over.
         validation: name of its column on the validation split, by which a search can select; None

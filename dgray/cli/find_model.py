@@ -49,7 +49,7 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
         run: folder of the run.
         trial: id of a trial (or its beginning), or ``best``: the setting with the best mean over
             replicates on the validation split, among those chosen by searches if there are any.
-        replicate: of the trial's discriminators.
+        replicate: replicate of the trial's discriminators.
         weight: guidance weight; None: that of the best row.
 
     Raises:

@@ -38,7 +38,7 @@ class LiveTensorBoard:
         Args:
             plan: trials that are certain to run.
             folder: the run folder.
-            examples: trials like those that searches will ask for; empty if they ask for none.
+            examples: example trials of the searches; empty without searches.
             domains: fields that searches vary, with their ranges.
         """
         self._plan, self._examples, self._domains = plan, tuple(examples), tuple(domains)

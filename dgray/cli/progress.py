@@ -39,7 +39,7 @@ class Progress:
     """Progress view of one session; a context manager whose ``observe`` takes the events.
 
     Args:
-        schedule: of the study.
+        schedule: schedule of the study.
         folder: its complete checkpoints count as done, but not for the speed of this session.
         console: to print to.
     """

@@ -29,8 +29,8 @@ class SampleOutput:
 
     Args:
         path: a folder, or a file that ends in .zip or .npz.
-        seeds: of all samples.
-        name: of the model; samples of two models are never mixed.
+        seeds: seeds of all samples.
+        name: name of the model; samples of two models are never mixed.
 
     Raises:
         RunRefusedError: the path holds samples of another model.

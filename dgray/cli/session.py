@@ -41,10 +41,10 @@ def run_study(
     """Run what is missing, write the report, and return whether every row is there.
 
     Args:
-        plan: of the study.
+        plan: plan of the study.
         run: locked by this process.
         engine: ``ray`` or ``local``.
-        arguments: of the command line, for the provenance.
+        arguments: arguments of the command line, for the provenance.
         resume_hint: printed if the engine dies, which ends this process at once.
     """
     console = Console()
@@ -137,7 +137,7 @@ class _StudyRun:
             case EngineLost(reason=reason):
                 self.end("crashed")
                 self.progress.stop()
-                message = f"{reason}; what was finished is kept. {self._resume_hint}"
+                message = f"{reason}; finished work is kept. {self._resume_hint}"
                 print(message, file=sys.stderr)
                 return
             case CheckpointDone(trial_id=trial_id, epoch=epoch) if self._cache:

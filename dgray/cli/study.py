@@ -146,7 +146,7 @@ def _described(error: BaseException, run: OpenRun) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         if run.lost is not None:
             return StoreError(run.lost)
-        return KeyboardInterrupt("interrupted; what was finished is kept")
+        return KeyboardInterrupt("interrupted; finished work is kept")
     if isinstance(error, OSError) and not isinstance(error, DgrayError):
         return disk_full(error, run.folder.path) or StoreError(str(error))
     return error

@@ -26,21 +26,21 @@ def class_labels(values: Any, source: str) -> Labels:
     """
     try:
         array = np.asarray(values)
-        wrong = f"an array of {array.dtype}, shape {array.shape}"
+        actual = f"an array of {array.dtype}, shape {array.shape}"
     except ValueError:  # rows of different lengths
-        array, wrong = np.empty(0, dtype=object), "values of different lengths"
+        array, actual = np.empty(0, dtype=object), "values of different lengths"
     if array.ndim == 2 and array.dtype.kind in "biuf":
         one_hot = ((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()
         if one_hot:
             return torch.from_numpy(array.argmax(axis=1).astype(np.int64)), array.shape[1]
-        wrong = "rows that are not one-hot"
+        actual = "rows that are not one-hot"
     elif array.ndim == 1 and array.dtype.kind in "iu" and len(array):
         if array.min() >= 0:
             return torch.from_numpy(array.astype(np.int64)), int(array.max()) + 1
-        wrong = f"the label {array.min()}"
+        actual = f"the label {array.min()}"
     raise DataError(
         f"{source}: labels must be whole numbers from 0, one per image, or one-hot rows, "
-        f"but got {wrong}"
+        f"but got {actual}"
     )
 
 
@@ -83,6 +83,6 @@ def labels_of_directories(names: Sequence[str], source: str) -> Labels:
             f"{source}: labels come from the top-level directories, but {outside} is in none; "
             "move it, or use the images without labels"
         )
-    tops = [PurePosixPath(name).parts[0] for name in names]
-    classes = sorted(set(tops))
-    return torch.tensor([classes.index(top) for top in tops]), len(classes)
+    directories = [PurePosixPath(name).parts[0] for name in names]
+    classes = sorted(set(directories))
+    return torch.tensor([classes.index(directory) for directory in directories]), len(classes)

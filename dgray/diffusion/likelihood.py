@@ -70,7 +70,7 @@ def ode_log_likelihood(
         prior_std: standard deviation of the prior at sigma_max.
         tolerance: largest local error of a step, in nats of log-density and in x / sigma.
         max_steps: step attempts of a sample, after which it counts as not converged and completes
-            the integral in FORCED_STEPS equal steps whatever their error.
+            the integral in FORCED_STEPS equal steps regardless of their error.
     """
     start, end = math.log(sigmas[0]), math.log(sigmas[1])
     y = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)

@@ -36,8 +36,8 @@ def seeded_noise(
 ) -> Tensor:
     """Draw standard normal numbers, one generator per sample seed and purpose.
 
-    A sampler's start and its steps are two purposes, so that a sample has the same start whatever
-    the number of steps.
+    A sampler's start and its steps are two purposes, so the start of a sample does not
+    depend on the number of steps.
 
     Returns:
         float64, shape (num_samples, *shape).

@@ -51,7 +51,7 @@ def calibrate(moments: GuidanceMoments, knots: Float64[Tensor, "K"]) -> SplineWe
     A knot where guidance has no effect (cost 0) has weight 0.
 
     Args:
-        moments: of the validation split.
+        moments: moments of the validation split.
         knots: ln sigma, increasing, shape (K,), float64.
     """
     hats = hat_functions(knots, moments.sigma.flatten())  # (N S, K)

@@ -36,7 +36,7 @@ class ConvShape:
     """Size of a network.
 
     Attributes:
-        image: (C, H, W) of the input, an image or the feature map of a trunk.
+        image: shape (C, H, W) of the input, an image or the feature map of a trunk.
         width: channels of the first level; the others have twice as many.
         depth: residual blocks per level.
         attention: self-attention over the pixels of the last level.
@@ -142,7 +142,7 @@ class Forward:
             maps: shape (R, N, C, H, W).
             sigma: shape (R, N).
             labels: classes, int64, shape (R, N), -1 for no class; None: no row has one.
-            masks: of the channels of every block, shape (R, N, channels) each; empty: no dropout.
+            masks: dropout masks of every block, shape (R, N, channels) each; empty: no dropout.
         """
         embedding = self._embed(sigma, labels)
         h = self._conv("stem", maps.transpose(0, 1).flatten(1, 2))

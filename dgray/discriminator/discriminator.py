@@ -20,7 +20,7 @@ from dgray.diffusion.shapes import Probes, Scalars, Vectors
 
 
 class Differentiable(Protocol):
-    """Scalar field with a gradient, all that objectives need of a discriminator.
+    """Scalar field with a gradient: the interface of a discriminator that objectives use.
 
     x has shape (..., d) and sigma, > 0, shape (...).
     """
@@ -92,7 +92,7 @@ class Ensemble(Discriminator, Protocol):
         """Return the ensemble with dropout on each of N rows.
 
         Args:
-            probability: of a unit to be dropped, in [0, 1).
+            probability: probability that a unit is dropped, in [0, 1).
             generators: on the CPU; generators[r] alone draws the masks of member r.
             num_rows: N.
         """
@@ -108,9 +108,9 @@ def draw_dropout_masks(
     """Draw inverted dropout masks, 0 or 1 / (1 - probability).
 
     Args:
-        probability: of a unit to be dropped, in [0, 1).
+        probability: probability that a unit is dropped, in [0, 1).
         generators: R of them, on the CPU.
-        shapes: of the mask of one member.
+        shapes: shapes of the masks of one member.
         like: tensor of the dtype and device of the masks.
 
     Returns:

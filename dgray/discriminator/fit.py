@@ -40,7 +40,7 @@ class TrainingSchedule:
         epochs: passes over the real samples, >= 1; the learning rate decays over them.
         checkpoints: epochs at which ``fit`` yields, increasing, <= ``epochs``.
         batch_size: real samples per step, and as many generated ones, >= 1.
-        learning_rate: of AdamW, > 0.
+        learning_rate: learning rate of AdamW, > 0.
         is_cosine: decay the learning rate to zero along a cosine; else it is constant.
         dropout: probability that a hidden unit is dropped, in [0, 1).
         patience: epochs without a better validation loss before early stopping; 0: off.
@@ -72,7 +72,7 @@ class Task:
         draw_sigma: maps a generator and a count to that many noise levels, shape (count,).
         weigh: maps noise levels to factors on the loss, of the same shape.
         validation: fixed batch for early stopping, shape (1, N, d); None: no early stopping.
-        seed: of the study.
+        seed: seed of the study.
         real_labels: classes, int64, shape (R, n); None if no model is conditional.
         generated_labels: classes for which the base's samples were drawn, int64, shape (R, m).
     """

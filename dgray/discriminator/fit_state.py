@@ -40,7 +40,7 @@ class TrainingState:
     Attributes:
         ensemble: its tensors require gradients and change in place.
         optimizer: AdamW over them.
-        ema_decay: of the weight average, per step; 0: no average is kept.
+        ema_decay: decay of the weight average per step; 0: no average is kept.
         average: the averaged tensors; None: no average.
         best: None: no early stopping.
         replicates: indices of the replicates in the study.

@@ -68,8 +68,8 @@ class Mlp(Ensemble):
     (N,). Outputs have the dtype of x; the arithmetic is in the dtype of the weights.
 
     Attributes:
-        weights: of each layer, (in, out) or (R, in, out); the last has out = 1.
-        biases: of each layer, (1, out) or (R, 1, out).
+        weights: weights of each layer, (in, out) or (R, in, out); the last has out = 1.
+        biases: biases of each layer, (1, out) or (R, 1, out).
         sigma_data: scale of the data, > 0.
         activation: a name of ``ACTIVATIONS``.
         masks: dropout masks of the hidden layers, (R, N, width) each; empty: no dropout.

@@ -40,7 +40,7 @@ class ModuleFactory(Protocol):
         """Return a module with initial weights.
 
         Args:
-            shape: of a sample, (d,) or (C, H, W).
+            shape: shape of a sample, (d,) or (C, H, W).
             sigma_data: scale of the data, > 0.
             num_classes: 0: the module is called without labels.
         """
@@ -53,7 +53,7 @@ class ModuleTraits:
 
     Attributes:
         module: in evaluation mode; its own tensors are not used.
-        shape: of a sample, (d,) or (C, H, W).
+        shape: shape of a sample, (d,) or (C, H, W).
         num_classes: 0: unconditional.
         mask_shapes: shape of the dropout mask of one row, by name of the buffer.
         activation_size: numbers in the largest output of a layer for one row.
@@ -73,7 +73,7 @@ class ModuleEnsemble(AutogradEnsemble):
     """Ensemble of R copies of one module.
 
     Attributes:
-        traits: of the module.
+        traits: traits of the module.
         constants: buffers and frozen parameters by name, leading dimension R.
     """
 
@@ -166,7 +166,7 @@ def build_module_ensemble(
     Args:
         factory: called R times, with torch's global generator seeded by the seed of a generator.
         generators: one for each member.
-        shape: of a sample, (d,) or (C, H, W).
+        shape: shape of a sample, (d,) or (C, H, W).
         sigma_data: scale of the data, > 0.
         num_classes: 0: unconditional.
 

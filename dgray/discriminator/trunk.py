@@ -115,7 +115,7 @@ def load_trunk(source: str, image: tuple[int, int, int], device: torch.device) -
         source: path of a TorchScript file (``.pt``, ``.ts``), or ``module:function``, a function
             without arguments that returns a module.
         image: (C, H, W).
-        device: of the trunk.
+        device: device of the trunk.
 
     Raises:
         DiscriminatorError: the source does not exist, or cannot be a trunk.

@@ -98,16 +98,16 @@ class Places:
         if self.num_fitting() or self._most() != 0:
             return
         raise RunRefusedError(
-            f"resources: {what} asks for {describe_group(self._bundles)} and there is "
+            f"resources: {what} requests {describe_group(self._bundles)} and there is "
             f"{_describe_nodes()}{self._more()}; each part must fit on one node, so {fix}, or add "
             "such a node"
         )
 
     def waits_for(self) -> str:
-        """Return a message that says what a study waits for while no trial fits."""
+        """Return a message that states what a study waits for while no trial fits."""
         who = "the autoscaler" if self._types is None or self._types else "a node to join"
         return (
-            f"waiting for {who}: a trial asks for {describe_group(self._bundles)} and there is "
+            f"waiting for {who}: a trial requests {describe_group(self._bundles)} and there is "
             f"{_describe_nodes()}{self._more()}"
         )
 

@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.05  # Ray ends the driver after about ten seconds, or at once 
 _MARK = "DGRAY_DRIVER"  # environment variable of all processes that are started inside
 _ENDED = (
     "the study was ended from outside: its process was killed, or Ray ended it because one of "
-    "Ray's own had died; what was finished is kept. "
+    "Ray's processes had died; finished work is kept. "
 )
 
 
@@ -41,7 +41,7 @@ def guarded(resume_hint: str) -> Iterator[None]:
         resume_hint: how to resume the study; printed if this process ends without a message.
     """
     if not Path("/proc/self/environ").exists():
-        yield  # not Linux: Ray's agents wait their minute
+        yield  # not Linux: Ray's agents exit on their own after about a minute
         return
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     script, message = process_guard.__file__, _ENDED + resume_hint
@@ -93,7 +93,7 @@ def watched_ray(observe: Observe) -> Iterator[None]:
         time.sleep(_POLL_SECONDS)
         end = _first_end(servers)
         if end is not None:
-            raise EngineError(f"{end}; what was finished is kept") from error
+            raise EngineError(f"{end}; finished work is kept") from error
         raise
     finally:
         is_over.set()

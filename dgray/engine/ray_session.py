@@ -52,7 +52,7 @@ def ray_session() -> Iterator[str]:
         except Exception as error:  # Ray has no common class for these errors
             why = " ".join(str(error).split())[:_REASON] or type(error).__name__
             what = f"cannot connect to Ray at {address}" if address else "Ray did not start"
-            raise EngineError(f"{what} ({why}); what was finished is kept") from error
+            raise EngineError(f"{what} ({why}); finished work is kept") from error
     if not had_token and token.exists():
         token.chmod(0o600)  # Ray 2.60 leaves it readable by everybody
     try:

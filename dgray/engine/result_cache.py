@@ -1,6 +1,6 @@
 """Cache of results across studies: a trial that another run has computed is copied.
 
-    CACHE/KEY/    run folder with one trial; KEY depends on all that its numbers depend on
+    CACHE/KEY/    run folder with one trial; KEY is a hash of the inputs of its numbers
 
 Imports no Ray.
 """

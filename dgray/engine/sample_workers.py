@@ -29,11 +29,11 @@ def draw_on_workers(
     """Yield each range of seeds with its samples, float64 of shape (n, d) on the CPU, in order.
 
     Args:
-        recipe: of the model.
-        ranges: of seeds.
+        recipe: recipe of the model.
+        ranges: ranges of seeds.
         workers: number of actors.
         gpus: GPUs of each actor; may be a fraction.
-        device: of the model in each actor.
+        device: device of the model in each actor.
 
     Raises:
         RunRefusedError: no node can hold a worker.

@@ -61,7 +61,7 @@ def run(
     """Complete every trial that can be completed; the others leave failed rows.
 
     Args:
-        schedule: of the trials.
+        schedule: schedule of the trials.
         folder: for results.
         prepare: computes the shared artifacts on given workers.
         observe: called with every event.

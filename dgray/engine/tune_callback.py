@@ -43,7 +43,7 @@ def to_metrics(event: CheckpointDone | TrialFailed, actors_lost: int = 0) -> dic
     """Return an event as a result for Tune: scalars only, since Tune keeps every result in memory.
 
     Args:
-        event: of the trial.
+        event: event of the trial.
         actors_lost: sampling actors that the trial has lost in this attempt.
     """
     lost = {_ACTORS_LOST: actors_lost}

@@ -25,7 +25,7 @@ class ScheduleSearcher(Searcher):
         """Create the searcher.
 
         Args:
-            schedule: of the trials.
+            schedule: schedule of the trials.
             trials: filled with every suggested trial by id.
             capacity: returns how many trials may be requested at present.
         """

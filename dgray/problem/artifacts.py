@@ -23,7 +23,7 @@ class ImageSamples:
     Attributes:
         pixels: uint8, shape (n, d).
         rows: indices of the images of each split, int64.
-        classes: class of each image, int64 (n,); None where there are none.
+        classes: class of each image, int64 (n,); None without classes.
     """
 
     pixels: Tensor

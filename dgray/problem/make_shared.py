@@ -50,8 +50,8 @@ _SAMPLES = "pixels"  # tensor of generated samples in a part
 
 
 @dataclass(frozen=True)
-class Part:
-    """Samples ``start`` to ``stop - 1`` of a split: a part of an artifact."""
+class SampleRange:
+    """Samples ``start`` to ``stop - 1`` of a split, computed as one part of an artifact."""
 
     split: str
     start: int
@@ -69,7 +69,7 @@ class Step:
 
 
 ArtifactStream = Iterator[Step | bytes]
-Compute = Callable[[StudyConfig, Shared, Part | None, bytes | None], ArtifactStream]
+Compute = Callable[[StudyConfig, Shared, SampleRange | None, bytes | None], ArtifactStream]
 """Computation of an artifact or of a part of one; the bytes are a ``Step.state`` to resume it."""
 
 
@@ -79,7 +79,7 @@ class Artifact:
 
     Attributes:
         role: name in ``Shared``.
-        key: name of the artifact of a study, a hash of all that it depends on.
+        key: name of the artifact of a study, a hash of its inputs.
         is_needed: whether the trials of a study need it.
         compute: computation of the artifact, or of one of its parts.
         needs_driver_files: whether it reads files that only the driver's machine has.
@@ -92,8 +92,8 @@ class Artifact:
     is_needed: Callable[[StudyConfig], bool]
     compute: Compute
     needs_driver_files: Callable[[StudyConfig], bool] = lambda config: False
-    parts: Callable[[StudyConfig], list[Part]] | None = None
-    join: Callable[[StudyConfig, Shared, Mapping[Part, bytes]], bytes] | None = None
+    parts: Callable[[StudyConfig], list[SampleRange]] | None = None
+    join: Callable[[StudyConfig, Shared, Mapping[SampleRange, bytes]], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Job:
     key: str
     compute: Compute
     config: StudyConfig
-    part: Part | None = None
+    part: SampleRange | None = None
     needs_driver_files: bool = False
 
     @property
@@ -140,7 +140,7 @@ def _in_one_step(
     function: Callable[[StudyConfig, Shared], bytes],
     config: StudyConfig,
     shared: Shared,
-    part: Part | None,
+    part: SampleRange | None,
     resume: bytes | None,
 ) -> ArtifactStream:
     """Compute an artifact without reporting progress."""
@@ -148,7 +148,7 @@ def _in_one_step(
 
 
 def make_base(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+    config: StudyConfig, shared: Shared, part: SampleRange | None, resume: bytes | None
 ) -> ArtifactStream:
     """Make the weights of the base by the computation that its specification names."""
     assert config.base.spec.weights is not None  # a condition of the artifact
@@ -156,7 +156,7 @@ def make_base(
 
 
 def make_trained_base(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+    config: StudyConfig, shared: Shared, part: SampleRange | None, resume: bytes | None
 ) -> ArtifactStream:
     """Train a base on a draw, or a split, of its own."""
     assert isinstance(config.base, TrainedBase)
@@ -177,7 +177,7 @@ def make_trained_base(
 
 
 def make_edm_base(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+    config: StudyConfig, shared: Shared, part: SampleRange | None, resume: bytes | None
 ) -> ArtifactStream:
     """Import a stored network, downloaded if necessary."""
     assert isinstance(config.base, EdmBase)
@@ -192,17 +192,19 @@ def generated_counts(config: StudyConfig) -> dict[str, int]:
     return counts
 
 
-def generated_parts(config: StudyConfig) -> list[Part]:
+def generated_parts(config: StudyConfig) -> list[SampleRange]:
     """Return the parts of the base's samples; a split without samples is one part."""
     parts, most = [], builders_of(config).part_size(config)
     for split, count in generated_counts(config).items():
         size = most or max(count, 1)
-        parts += [Part(split, s, min(s + size, count)) for s in range(0, max(count, 1), size)]
+        parts += [
+            SampleRange(split, s, min(s + size, count)) for s in range(0, max(count, 1), size)
+        ]
     return parts
 
 
 def make_generated(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+    config: StudyConfig, shared: Shared, part: SampleRange | None, resume: bytes | None
 ) -> ArtifactStream:
     """Generate a part of the base's samples; an image depends on its own seed alone."""
     assert part is not None
@@ -241,7 +243,9 @@ def _generated_labels(problem: Problem, count: int, split: str) -> Tensor | None
     return torch.randint(problem.num_classes, (count,), generator=generator)
 
 
-def join_generated(config: StudyConfig, shared: Shared, parts: Mapping[Part, bytes]) -> bytes:
+def join_generated(
+    config: StudyConfig, shared: Shared, parts: Mapping[SampleRange, bytes]
+) -> bytes:
     """Join all samples that the base generated from their parts.
 
     Raises:

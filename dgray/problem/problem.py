@@ -39,7 +39,7 @@ class Samples(Protocol):
         ...
 
     def labels(self, split: str, count: int) -> Tensor | None:
-        """Return their classes, int64 (count,); None where there are none."""
+        """Return their classes, int64 (count,); None without classes."""
         ...
 
 

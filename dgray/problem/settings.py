@@ -88,7 +88,7 @@ def applies_to(metric: MetricSpec, sampler: StudySampler) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """Everything that scoring a checkpoint reads from the study file.
+    """Settings of the study file for scoring a checkpoint.
 
     Attributes:
         metrics: specifications of the requested metrics.

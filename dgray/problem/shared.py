@@ -1,4 +1,4 @@
-"""Shared artifacts of a study: computed once, named by a hash of all that they depend on.
+"""Shared artifacts of a study: computed once, named by a hash of their inputs.
 
 ``make_shared.py`` has the table of artifacts and their computations; ``Workers`` run them.
 """
@@ -13,7 +13,7 @@ from typing_extensions import override
 from dgray.config.study import StudyConfig
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial
-from dgray.problem.make_shared import Artifact, Job, Part, Step, needed_artifacts, shared_of
+from dgray.problem.make_shared import Artifact, Job, SampleRange, Step, needed_artifacts, shared_of
 
 Tell = Callable[[str, Step], None]  # role of an artifact and its progress
 _STATE = ".state"  # suffix of the key of an unfinished computation
@@ -36,7 +36,7 @@ class ArtifactStore(Protocol):
 
 
 class Workers(Protocol):
-    """Where artifacts are computed: in this process or on Ray's workers."""
+    """Executor of computations, in this process or on Ray's workers."""
 
     def make(
         self,
@@ -54,8 +54,8 @@ class Workers(Protocol):
         ...
 
 
-class InThisProcess(Workers):
-    """Computes jobs one after the other."""
+class LocalWorkers(Workers):
+    """Executor that computes jobs in this process, one after the other."""
 
     @override
     def make(
@@ -87,7 +87,7 @@ def build_artifacts(
         for artifact in needed_artifacts(trial.config):
             key = artifact.key(trial.config)
             if key not in made:
-                maker = _Maker(made, store, workers or InThisProcess(), tell)
+                maker = _Maker(made, store, workers or LocalWorkers(), tell)
                 made[key] = store.read_artifact(key) or maker.make(artifact, trial.config)
     return made
 
@@ -120,7 +120,7 @@ class _Maker:
                 shared_of(config, self._made),
                 {part: results[part_key] for part_key, part in parts.items()},
             )
-        except Exception as error:  # whatever it is, no trial can run without the artifact
+        except Exception as error:  # of any type: no trial can run without the artifact
             raise ArtifactError(f"{artifact.role} cannot be made: {error}") from error
         self._store.write_artifact(key, content)
         for part_key in parts:
@@ -149,7 +149,7 @@ class _Maker:
         return results
 
 
-def _part_key(key: str, part: Part) -> str:
+def _part_key(key: str, part: SampleRange) -> str:
     return f"{key}.{part.split}-{part.start:07d}"
 
 

@@ -47,7 +47,7 @@ class OpenRun:
     """Run folder that only this process writes, until ``close``.
 
     Attributes:
-        folder: of the run; the working copy of a run in an object store.
+        folder: folder of the run; the working copy of a run in an object store.
         is_resumed: whether the run exists already, perhaps with rows of earlier sessions.
         lock: keeps other drivers out.
         store: object store of the run, if it is in one.
@@ -79,7 +79,7 @@ def open_run(plan: Plan, out: Path | Uri | None, fresh: bool) -> OpenRun:
     """Create or resume the run of a plan, and lock it.
 
     Args:
-        plan: of the study.
+        plan: plan of the study.
         out: place of the run; default ``runs/NAME``.
         fresh: never resume: append -2, -3, ... to the name until it is free.
 

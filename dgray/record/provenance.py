@@ -41,9 +41,9 @@ class Session:
     """Entry of this session in ``provenance.json``, written at once and after every change.
 
     Args:
-        files: of the run.
-        plan: of the study.
-        arguments: of ``python -m dgray.study``.
+        files: files of the run.
+        plan: plan of the study.
+        arguments: arguments of ``python -m dgray.study``.
         engine: ``ray`` or ``local``.
     """
 

@@ -1,4 +1,4 @@
-"""How reports present objectives, samplers and columns: as the catalogue says, or by default.
+"""How reports present objectives, samplers and columns: as in the catalogue, or by default.
 
 A run may hold objectives, samplers and metrics of a package that is not installed where the report
 is built. Their titles derive from their names, and what a column holds is read from the metadata
@@ -154,7 +154,7 @@ def score_names(rows: pd.DataFrame) -> list[str]:
 
 
 def depends_on_sampler(name: str) -> bool:
-    """Whether a column depends on the sampler; true of columns that the catalogue lacks."""
+    """Return whether a column depends on the sampler; True for columns not in the catalogue."""
     return name in columns_of_samples() or name not in _built_in_columns()
 
 

@@ -22,7 +22,7 @@ from dgray.reporting.text.statement import Estimate
 FOLDER = "search"
 _SETTING = ("epoch", *SETTING_COLUMNS)  # identifies a row of a trial
 _MARKS = {  # columns that a search adds to report.parquet
-    "search": (pa.string(), "search that asked for this trial; null if none did"),
+    "search": (pa.string(), "search that requested this trial; null if none did"),
     "point": (pa.int64(), "number of the point in its search"),
     "point_state": (pa.string(), "COMPLETE, PRUNED (stopped early), FAIL or RUNNING"),
 }
@@ -77,7 +77,7 @@ class SearchPoints:
 
     @property
     def is_lower_better(self) -> bool:
-        """Whether lower values of the first metric are better."""
+        """True if lower values of the first metric are better."""
         return self.metrics[self.first_metric] == "minimize"
 
     def best(self) -> pd.Series | None:
@@ -129,7 +129,7 @@ def value_of(row: pd.Series, name: str) -> Estimate | None:
 
 
 def read_searches(folder: Path, table: StudyTable) -> tuple[SearchPoints, ...]:
-    """Read the searches of a run that have asked for a point; none for a grid."""
+    """Read the searches of a run that have requested a point; none for a grid."""
     paths = (path.parent for path in sorted(folder.glob(f"{FOLDER}/*/cell.json")))
     return tuple(_read_search(path, table) for path in paths if any(path.glob("*-asked.json")))
 

@@ -37,7 +37,7 @@ class StudyTable:
     """The rows, sample clouds and training losses of a study.
 
     Attributes:
-        schema: of ``rows``, with the meaning, unit and kind of each column.
+        schema: schema of ``rows``, with the meaning, unit and kind of each column.
         axes: training axes (dotted paths), which are columns of ``rows``.
     """
 

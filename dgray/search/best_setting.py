@@ -19,7 +19,7 @@ class BestSetting:
     """A setting of a trial with the metrics of its rows.
 
     Attributes:
-        values: of the optimised metrics, averaged over replicates.
+        values: values of the optimised metrics, averaged over replicates.
         excess: metric minus bound of each constraint; the constraint is met if <= 0.
         setting: columns that identify the rows: epoch, guidance weight, sampler, ...
     """

@@ -36,10 +36,10 @@ class CellSearch:
     """Search of one cell, part of a ``SearchSchedule``.
 
     Args:
-        study: of the cell.
+        study: study of the cell.
         cell: combination of axes that is searched.
-        folder: of the run; its events are replayed.
-        storage: of Optuna, without a study of this name.
+        folder: folder of the run; its events are replayed.
+        storage: storage of Optuna, without a study of this name.
         recall: copies cached results of a trial into the folder.
         clock: returns seconds; for tests.
     """

@@ -24,9 +24,9 @@ class CellStudy:
     """Optuna's study of one cell.
 
     Args:
-        study: of the cell.
+        study: study of the cell.
         cell: combination of axes that is searched.
-        storage: of Optuna, without a study of this name.
+        storage: storage of Optuna, without a study of this name.
         epochs: checkpoints of the trials, increasing.
     """
 

@@ -20,7 +20,7 @@ class RoundPruner:
 
     Args:
         search: with one metric if it has early stopping.
-        pruner: of Optuna.
+        pruner: pruner of Optuna.
     """
 
     def __init__(self, search: OptunaSearch, pruner: BasePruner) -> None:

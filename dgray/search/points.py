@@ -19,12 +19,12 @@ class Running:
     """A suggested point whose outcome Optuna has not been told.
 
     Attributes:
-        number: of the point.
-        trial: of the point.
-        optuna_trial: of the point in Optuna's study.
+        number: number of the point.
+        trial: trial of the point.
+        optuna_trial: trial of the point in Optuna's study.
         intermediate: value of the first metric by epoch.
         stopped_at: epoch at which the trial was stopped early.
-        outcome: of the trial; in rounds it is told with those of the whole round.
+        outcome: outcome of the trial; in rounds it is told with those of the whole round.
         is_started: whether the trial was handed to the engine in this session.
     """
 

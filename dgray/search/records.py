@@ -37,7 +37,7 @@ class Asked:
     Attributes:
         event: number of the event in the search.
         number: number of the point in the search.
-        values: of the searched fields, by dotted path.
+        values: values of the searched fields, by dotted path.
         trial: id; None if the combination of values is invalid.
         seconds: duration of the search so far, over all sessions.
     """
@@ -57,12 +57,12 @@ class Told:
         event: number of the event in the search.
         number: number of the point in the search.
         state: Optuna's state of the trial.
-        values: of the metrics on the validation split; None unless COMPLETE.
+        values: values of the metrics on the validation split; None unless COMPLETE.
         excess: metric minus bound of each constraint.
         setting: epoch, guidance weight and the other columns that identify the rows of ``values``.
         held_out: metrics on held-out data at that setting; never used by the search.
         intermediate: value of the first metric by epoch.
-        reason: of a failure or an early stop.
+        reason: reason of a failure or an early stop.
         of: number of an earlier point with the same trial, whose outcome was copied.
         seconds: duration of the search so far, over all sessions.
     """
@@ -84,8 +84,8 @@ class SearchRecord:
     """Events of one search in the run folder, numbered, with the duration of the search.
 
     Args:
-        folder: of the run.
-        cell_id: of the search.
+        folder: folder of the run.
+        cell_id: id of the cell that is searched.
         clock: returns seconds; for tests.
     """
 

@@ -54,7 +54,7 @@ class GridSchedule:
     """Incomplete trials of a plan, the longest first so that workers end at the same time.
 
     Args:
-        trials: of the plan.
+        trials: trials of the plan.
         folder: its complete trials are not run again.
         recall: copies cached results into the folder.
     """

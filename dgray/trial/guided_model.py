@@ -94,7 +94,7 @@ class BareBase(SampledModel):
 
 
 class Recipe(Protocol):
-    """Everything a model is built from; it can be sent to another machine."""
+    """Picklable description from which a model is built, on any machine."""
 
     @property
     def name(self) -> str:

@@ -46,7 +46,7 @@ from dgray.trial.shards import RunShards
 
 @dataclass(frozen=True)
 class Scoring:
-    """Everything that the checkpoints of a trial are scored against.
+    """Inputs for scoring the checkpoints of a trial.
 
     Attributes:
         problem: data and base.

@@ -1,9 +1,8 @@
 """Shards of generated images: drawn, reduced to what their metrics read, and joined.
 
-Only statistics and the first few images of a shard are kept: for Frechet distances alone the mean
-and scatter of its features, merged in the order of the shards in float64; where another metric
-compares single images, the features themselves. Images are rounded to bytes first, as saved images
-are.
+A shard is reduced to its first few images and to statistics: the mean and scatter of its features
+if all metrics of features are Frechet distances, merged in the order of the shards in float64;
+else the features themselves. Images are rounded to bytes first, as saved images are.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ class ImageShard:
 def needs_single_features(evaluation: EvaluationSettings) -> bool:
     """Return whether a metric reads the features of single images.
 
-    All do but a Frechet distance, for which mean and scatter suffice. Its error needs them if
-    there is one set of images with fewer shards than the error has groups.
+    Every metric of features does except the Frechet distance, for which mean and scatter suffice;
+    its standard error does if there is one set of images with fewer shards than groups.
     """
     if any(not metric.needs_moments_only for metric in evaluation.of_source("features")):
         return True
@@ -86,7 +85,7 @@ class RunShards(Protocol):
 
 @dataclass(frozen=True)
 class ShardWorker:
-    """Draws and reduces one shard after the other with one copy of base and extractor."""
+    """Worker that draws and reduces shards in order, with one copy of base and extractor."""
 
     problem: ImageProblem
     extractor: FeatureExtractor | None  # None if no metric reads features
@@ -128,7 +127,7 @@ class ShardWorker:
 
 @dataclass(frozen=True)
 class DrawnImages:
-    """What is kept of the samples of one setting.
+    """Images of one setting, reduced to what its metrics read.
 
     Attributes:
         pixels: the first images, uint8 (k, d); all of them if a metric reads them.
@@ -152,7 +151,7 @@ class DrawnImages:
 
 
 class ShardAccumulator:
-    """Joins the shards of one setting, added in their order, into ``DrawnImages``."""
+    """Accumulator that joins the shards of one setting, added in order, into ``DrawnImages``."""
 
     def __init__(self, num_sets: int, shards_of_a_set: int) -> None:
         self._num_sets = num_sets
@@ -171,7 +170,7 @@ class ShardAccumulator:
         self._shards.append(shard)
 
     def images(self) -> DrawnImages:
-        """Return what is kept of all images added so far."""
+        """Return the reduced images added so far."""
         features = [s.features for s in self._shards if isinstance(s.features, Tensor)]
         scores = [s.memorisation for s in self._shards if s.memorisation is not None]
         return DrawnImages(

@@ -267,7 +267,7 @@ def test_an_interrupted_study_prints_how_to_resume_and_completes_with_equal_rows
     assert driver.returncode == 130
     assert time.monotonic() - asked < 20
     assert errors.splitlines() == [
-        "interrupted; what was finished is kept. To resume: python -m dgray.study tiny.yaml "
+        "interrupted; finished work is kept. To resume: python -m dgray.study tiny.yaml "
         f"--engine {engine} --set fit.epochs=1000 'fit.checkpoints=[2,100,1000]' "
         "--out runs/tiny"
     ]

@@ -93,7 +93,7 @@ def main(path: Path) -> None:
     waits, *later = [event for event in events if isinstance(event, PlacesChanged)]
     assert events[0] is waits
     assert waits.waits_for == (
-        "waiting for the autoscaler: a trial asks for 1 CPU, 1 GPU and there is 1 node of 0 CPU, "
+        "waiting for the autoscaler: a trial requests 1 CPU, 1 GPU and there is 1 node of 0 CPU, "
         "0 GPU; the autoscaler may add gpu (1 CPU, 1 GPU; at most 2)"
     )
     assert later[0].num_places == 0  # the engine has started, and waits still

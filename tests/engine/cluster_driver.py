@@ -94,7 +94,7 @@ class Namespaces:
         """Start the head node in the first namespace, which is that of this process.
 
         Args:
-            prefix: of the namespaces' names.
+            prefix: prefix of the namespaces' names.
             hidden: folder that the other nodes do not see.
             head: further options of ``ray start --head``.
         """

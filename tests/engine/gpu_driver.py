@@ -107,7 +107,7 @@ def main(path: Path) -> None:
         assert own[0] != actor[0], seen
         assert own[1] == actor[1] == "0", seen
 
-    # The trial asks for none, its actors for a part each.
+    # The trial requests none, its actors for a part each.
     actors = {"gpus_per_actor": 0.5, "sampling_actors": 2}
     count, seen = run(path / "actors", trials(1, **actors))
     assert count == 1, count
@@ -115,7 +115,7 @@ def main(path: Path) -> None:
     assert own[1] in ("not set", ""), seen
     assert [gpus for _, gpus in theirs] == ["0", "0"], seen
 
-    with pytest.raises(RunRefusedError, match="asks for 1 CPU, 2 GPU and there is") as refused:
+    with pytest.raises(RunRefusedError, match="requests 1 CPU, 2 GPU and there is") as refused:
         run(path / "refused", trials(1, gpus_per_trial=2.0))
     for node in ("2 CPU, 1 GPU", "1 CPU, 1 GPU", "0 CPU, 0 GPU"):  # in Ray's order, which varies
         assert f"1 node of {node}" in str(refused.value)

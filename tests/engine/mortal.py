@@ -7,7 +7,7 @@ import time
 
 from dgray.config.study import StudyConfig
 from dgray.problem.artifacts import Shared
-from dgray.problem.make_shared import ArtifactStream, Part, Step, make_trained_base
+from dgray.problem.make_shared import ArtifactStream, SampleRange, Step, make_trained_base
 
 
 class Mortal:
@@ -17,7 +17,7 @@ class Mortal:
         self,
         config: StudyConfig,
         shared: Shared,
-        part: Part | None,
+        part: SampleRange | None,
         resume: bytes | None,
     ) -> ArtifactStream:
         for step in make_trained_base(config, shared, part, resume):
@@ -27,7 +27,7 @@ class Mortal:
 
 
 def dying(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+    config: StudyConfig, shared: Shared, part: SampleRange | None, resume: bytes | None
 ) -> ArtifactStream:
     """End the process after the first step."""
     yield Step(1, 2, state=b"state")
@@ -35,7 +35,7 @@ def dying(
 
 
 def endless(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+    config: StudyConfig, shared: Shared, part: SampleRange | None, resume: bytes | None
 ) -> ArtifactStream:
     """Yield steps for ever."""
     for step in range(10**9):
@@ -44,7 +44,7 @@ def endless(
 
 
 def failing(
-    config: StudyConfig, shared: Shared, part: Part | None, resume: bytes | None
+    config: StudyConfig, shared: Shared, part: SampleRange | None, resume: bytes | None
 ) -> ArtifactStream:
     """Raise an error after the first step."""
     yield Step(0, 1)

@@ -70,4 +70,4 @@ with {block}():
     )
     assert done.returncode == 130
     assert done.stdout == ""
-    assert done.stderr.startswith("stopped at once; what was finished is kept")
+    assert done.stderr.startswith("stopped at once; finished work is kept")

@@ -55,12 +55,12 @@ def test_without_an_autoscaler_an_impossible_request_is_refused(cluster: FakeClu
     with pytest.raises(RunRefusedError) as refused:
         Places([{"CPU": 1.0, "GPU": 2.0}]).refuse_impossible()
     assert str(refused.value) == (
-        "resources: a trial asks for 1 CPU, 2 GPU and there is 1 node of 2 CPU, 0 GPU and 2 nodes "
+        "resources: a trial requests 1 CPU, 2 GPU and there is 1 node of 2 CPU, 0 GPU and 2 nodes "
         "of 8 CPU, 1 GPU; each part must fit on one node, so lower resources.cpus_per_trial or "
         "gpus_per_trial (--set), or add such a node"
     )
     with pytest.raises(
-        RunRefusedError, match=r"a worker asks for 1 CPU, 2 GPU .* so lower that, or"
+        RunRefusedError, match=r"a worker requests 1 CPU, 2 GPU .* so lower that, or"
     ):
         Places([{"CPU": 1.0, "GPU": 2.0}]).refuse_impossible(what="a worker", fix="lower that")
     with pytest.raises(
@@ -77,7 +77,7 @@ def test_with_known_kinds_of_nodes_only_what_they_hold_is_waited_for(
     places.refuse_impossible()
     assert places.num_fitting() == 0
     assert places.waits_for() == (
-        "waiting for the autoscaler: a trial asks for 4 CPU, 1 GPU and there is 1 node of 2 CPU, "
+        "waiting for the autoscaler: a trial requests 4 CPU, 1 GPU and there is 1 node of 2 CPU, "
         "0 GPU; the autoscaler may add gpu (8 CPU, 1 GPU; at most 3)"
     )
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_with_unknown_kinds_of_nodes_demand_grows_with_the_cluster(
         launch(tmp_path, "max_workers: 2\navailable_node_types: {gpu: {resources: {}}}\n")
     places = Places(WITH_GPU)
     places.refuse_impossible()
-    assert "waiting for the autoscaler: a trial asks for 4 CPU, 1 GPU" in places.waits_for()
+    assert "waiting for the autoscaler: a trial requests 4 CPU, 1 GPU" in places.waits_for()
     assert places.num_requested() == 1
     cluster.alive += [GPU_NODE] * 3
     assert places.num_requested() == 6
@@ -145,7 +145,7 @@ def test_a_change_of_the_nodes_is_reported_once(
     assert isinstance(wait, PlacesChanged)
     assert wait.num_places == 0
     assert wait.waits_for is not None
-    assert wait.waits_for.startswith("waiting for a node to join: a trial asks for 4 CPU, 1 GPU")
+    assert wait.waits_for.startswith("waiting for a node to join: a trial requests 4 CPU, 1 GPU")
     cluster.alive += [GPU_NODE] * 2
     assert look() == [PlacesChanged(num_places=2, waits_for=None)]
     assert look() == []

@@ -43,13 +43,13 @@ assert "DGRAY_DRIVER" not in os.environ
 """
 
 
-RESUME = "what was finished is kept. To resume: like this"
+RESUME = "finished work is kept. To resume: like this"
 ENDS = {
     "killed": (-9, RESUME),
     "killed, unmarked child": (-9, RESUME),
     "ended by a library": (1, RESUME),
     "aborted by a library": (-6, RESUME),
-    "interrupted twice": (130, "stopped at once; what was finished is kept"),
+    "interrupted twice": (130, "stopped at once; finished work is kept"),
     "well": (0, ""),
 }
 

@@ -131,7 +131,7 @@ def test_a_signal_while_artifacts_are_made_ends_cleanly(
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130, errors
     assert errors.splitlines() == [
-        "interrupted; what was finished is kept. To resume: python -m dgray.study tiny.yaml "
+        "interrupted; finished work is kept. To resume: python -m dgray.study tiny.yaml "
         f"--engine {engine} --out runs/tiny"
     ]
     assert not partial_files(run)
@@ -155,7 +155,7 @@ def test_when_ray_dies_while_it_starts_the_driver_says_so(tmp_path: Path) -> Non
     (line,) = errors.splitlines()
     assert line.startswith("Ray"), line
     assert line.endswith(
-        "what was finished is kept. To resume: python -m dgray.study tiny.yaml --out runs/tiny"
+        "finished work is kept. To resume: python -m dgray.study tiny.yaml --out runs/tiny"
     )
 
 
@@ -175,7 +175,7 @@ def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130, errors
     assert errors.splitlines()[-1] == (
-        "interrupted; what was finished is kept. To resume: python -m dgray.study tiny.yaml "
+        "interrupted; finished work is kept. To resume: python -m dgray.study tiny.yaml "
         "--out runs/tiny"
     )
     _, alive = psutil.wait_procs(family, timeout=30)
@@ -195,7 +195,7 @@ def test_when_the_raylet_dies_the_driver_says_so_and_leaves_nothing_running(
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 1
     assert errors.splitlines()[-1] == (
-        "Ray's raylet ended (killed by SIGKILL); what was finished is kept. To resume: "
+        "Ray's raylet ended (killed by SIGKILL); finished work is kept. To resume: "
         "python -m dgray.study tiny.yaml --set fit.epochs=1000000 "
         "'fit.checkpoints=[2,1000000]' --out runs/tiny"
     )

@@ -53,7 +53,7 @@ def test_an_impossible_request_is_refused_before_the_start(tmp_path: Path) -> No
     from dgray.engine import tune
 
     plan = make_plan(make_trial("kl-1", cpus=100_000))
-    with pytest.raises(RunRefusedError, match=r"asks for 100000 CPU, 0 GPU and there is .*--set"):
+    with pytest.raises(RunRefusedError, match=r"requests 100000 CPU, 0 GPU and there is .*--set"):
         tune.run(
             GridSchedule(plan.trials, RunFolder(tmp_path)),
             RunFolder(tmp_path),

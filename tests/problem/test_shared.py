@@ -13,7 +13,7 @@ from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial, make_plan
 from dgray.problem.artifacts import unpack_images
 from dgray.problem.make_shared import Job, Step, generated_parts
-from dgray.problem.shared import InThisProcess, build_artifacts
+from dgray.problem.shared import LocalWorkers, build_artifacts
 from tests.engine.test_sampling_actors import STUDY
 from tests.trial.test_run import Memory
 
@@ -24,7 +24,7 @@ def trials_of(folder: Path, *overrides: str) -> tuple[Trial, ...]:
     return make_plan(load_study(folder / "tiny.yaml", (shards, *overrides))).trials
 
 
-class Cut(InThisProcess):
+class Cut(LocalWorkers):
     """Workers that stop, like a crash, after some results or states of a role."""
 
     def __init__(self, role: str, after: int) -> None:

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 900.0  # seconds for anything to happen, on the busiest of machines
 GONE = 30.0  # seconds in which all is gone; Ray by itself takes more than 60
 POLL = 0.02
-GO_ON = "what was finished is kept. To resume:"
+GO_ON = "finished work is kept. To resume:"
 # Drivers and trial workers twice, since they die most often in practice.
 DECK = ("driver", "driver", "trial worker", "trial worker", "sink", "raylet", "gcs")
 DECK_OF_IMAGES = (*DECK, "sampling actor", "sampling actor", "artifact worker", "agent")

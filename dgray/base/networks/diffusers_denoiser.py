@@ -108,9 +108,9 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
     """Load a model from a local folder and freeze it; nothing is downloaded.
 
     Args:
-        folder: of a pipeline (with unet/ and scheduler/), or one that holds config.json and
+        folder: folder of a pipeline (with unet/ and scheduler/), or one that holds config.json and
             scheduler_config.json; weights must be safetensors.
-        device: of the model.
+        device: device of the model.
 
     Raises:
         ImportError: diffusers is not installed.

@@ -44,18 +44,20 @@ DEFAULT_MODEL = {
     "VEPrecond": "SongUNet",
     "iDDPMPrecond": "DhariwalUNet",
 }
-SHARED = {
+SHARED_ARGUMENTS = {
     "model_type": "str",
     "img_resolution": "int",
     "img_channels": "int",
     "label_dim": "int",
     "use_fp16": "bool",
 }
-NUMBERS = ("int", "float", "Sequence[int]", "Sequence[float]")
+NUMBER_TYPES = ("int", "float", "Sequence[int]", "Sequence[float]")
 # Far above every existing network; a file must not make its reader build one for hours.
-LARGEST = 100_000
-LONGEST = 16
-_OWN = frozenset({"self", "model", "label_dim", "use_fp16", "in_channels", "out_channels"})
+MAX_INTEGER = 100_000
+MAX_LIST_LENGTH = 16
+_CONSTRUCTOR_ARGUMENTS = frozenset(
+    {"self", "model", "label_dim", "use_fp16", "in_channels", "out_channels"}
+)
 Value = str | int | float | bool | tuple[int | float, ...]
 
 
@@ -91,7 +93,7 @@ class EdmArchitecture:
             raise ArchitectureError(
                 f"model_type must be one of {', '.join(MODELS)}, not {self.model_type!r}"
             )
-        _check_values(arguments, SHARED | self._of_preconditioning() | self._of_model())
+        _check_values(arguments, SHARED_ARGUMENTS | self._of_preconditioning() | self._of_model())
 
     @property
     def model_type(self) -> str:
@@ -185,7 +187,7 @@ def _parameters(module_type: type[nn.Module]) -> dict[str, str]:
     return {
         name: str(parameter.annotation)
         for name, parameter in inspect.signature(module_type.__init__).parameters.items()
-        if name not in _OWN and name not in SHARED
+        if name not in _CONSTRUCTOR_ARGUMENTS and name not in SHARED_ARGUMENTS
     }
 
 
@@ -203,7 +205,7 @@ def _check_values(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> Non
         kind = kinds[name]
         is_list = kind.startswith("Sequence")
         entries = value if is_list and isinstance(value, tuple) else (value,)
-        fits = isinstance(value, tuple) == is_list and 0 < len(entries) <= LONGEST
+        fits = isinstance(value, tuple) == is_list and 0 < len(entries) <= MAX_LIST_LENGTH
         if not fits or not all(_fits(entry, kind) for entry in entries):
             raise ArchitectureError(f"{name} must be {_describe(kind)}, not {value!r}"[:300])
 
@@ -211,17 +213,17 @@ def _check_values(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> Non
 def _fits(value: object, kind: str) -> bool:
     if kind == "bool":
         return isinstance(value, bool)
-    if kind not in NUMBERS:
+    if kind not in NUMBER_TYPES:
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     if kind in ("int", "Sequence[int]"):
-        return isinstance(value, int) and 0 <= value <= LARGEST
+        return isinstance(value, int) and 0 <= value <= MAX_INTEGER
     return value >= 0
 
 
 def _describe(kind: str) -> str:
     plain = {"int": "a whole number", "float": "a number", "bool": "true or false"}
     kind, is_list = kind.removeprefix("Sequence[").removesuffix("]"), kind.startswith("Sequence")
-    entry = plain.get(kind, "a name") + (f" up to {LARGEST}" if kind == "int" else "")
-    return f"a list of 1 to {LONGEST} values, each {entry}" if is_list else entry
+    entry = plain.get(kind, "a name") + (f" up to {MAX_INTEGER}" if kind == "int" else "")
+    return f"a list of 1 to {MAX_LIST_LENGTH} values, each {entry}" if is_list else entry

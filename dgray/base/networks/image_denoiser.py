@@ -22,7 +22,7 @@ class NetworkDenoiser(Denoiser):
     """Denoiser computed in float32 and returned in the dtype of x.
 
     Attributes:
-        module: of images (N, C, H, W), in evaluation mode.
+        module: network of images (N, C, H, W), in evaluation mode.
         shape: (C, H, W), d = C H W.
         num_classes: 0: unconditional.
         labels: class of each row, int64 in [-1, num_classes), of a shape that broadcasts to that

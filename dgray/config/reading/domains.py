@@ -28,7 +28,7 @@ class Domain:
     """Possible values of one field.
 
     Attributes:
-        path: of the field.
+        path: path of the field.
         kind: ``uniform``, ``log_uniform``, ``int`` or ``choice``.
         low: least number.
         high: greatest number.

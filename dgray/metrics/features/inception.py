@@ -83,7 +83,7 @@ def load_inception(
 
     Raises:
         FeaturesError: if there is no such mode, or the file holds something else.
-        MissingFileError: if the file is missing; says which file to put where.
+        MissingFileError: if the file is missing; states which file to put where.
     """
     if mode not in MODES:
         raise FeaturesError(f"the mode must be one of {', '.join(MODES)}, but got {mode!r}")

@@ -56,7 +56,7 @@ def find_weights(file: WeightsFile, path: Path | None = None) -> Path:
         path: the file, or a folder with it; None: use the environment variable or clean-fid.
 
     Raises:
-        MissingFileError: if it is missing; says which file to get and where to put it.
+        MissingFileError: if it is missing; states which file to get and where to put it.
     """
     variable = os.environ.get(VARIABLE)
     if path is not None:

@@ -36,7 +36,7 @@ class Lease:
     Construction waits for the lease of a driver that may have died to expire.
 
     Args:
-        store: of the run.
+        store: store of the run.
         notify: called with a message if the lease of another driver has to expire first.
         on_lost: called from another thread when the lease is lost.
 
@@ -135,7 +135,7 @@ class Lease:
             if not self._is_released.is_set():
                 self.lost = (
                     f"{self._store.uri}: this driver's lease was not renewed in time or was taken "
-                    "over, so another driver may hold the run; what was finished is kept"
+                    "over, so another driver may hold the run; finished work is kept"
                 )
                 self._on_lost()
             return

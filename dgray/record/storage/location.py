@@ -22,7 +22,7 @@ class Uri:
     Attributes:
         scheme: s3 or gs.
         bucket: its name.
-        path: of the run in the bucket; not empty, without leading and trailing slashes.
+        path: path of the run in the bucket; not empty, without leading and trailing slashes.
     """
 
     scheme: str

@@ -95,7 +95,7 @@ def by_value(
     Args:
         models: guided models of one series.
         axis: the ordered axis; None: all models together.
-        colour: of the highest value; lower values are lighter.
+        colour: colour of the highest value; lower values are lighter.
         among: guided models that have all values; default ``models``.
 
     Yields:

@@ -43,7 +43,7 @@ class PublishedNetwork:
     """A published network.
 
     Attributes:
-        architecture: of the preconditioned network.
+        architecture: architecture of the preconditioned network.
         num_parameters: trained numbers.
         num_tensors: entries of its state dict, buffers among them.
     """

@@ -24,8 +24,8 @@ class Fault:
 
     Attributes:
         seconds: delay before anything else.
-        status: of the response sent instead of forwarding; 0: forward.
-        code: of S3 in that response.
+        status: HTTP status of the response sent instead of forwarding; 0: forward.
+        code: S3 error code in that response.
         reset: reset the connection ``before`` or ``after`` the server receives the request.
         cut: send half of the body of the response, then reset.
     """

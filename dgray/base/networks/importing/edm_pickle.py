@@ -41,7 +41,7 @@ class ImportedNetwork:
     """Network read from a pickle.
 
     Attributes:
-        architecture: of the network.
+        architecture: architecture of the network.
         state: weights and buffers by name, in torch's order.
         source_sha256: SHA-256 of the source code in the file, which is not executed.
     """

@@ -32,7 +32,7 @@ class StoredNetwork:
     """Architecture and weights of a network.
 
     Attributes:
-        architecture: of the network.
+        architecture: architecture of the network.
         state: weights and buffers by name.
         origin: facts about its origin, for the JSON file.
     """

@@ -24,9 +24,9 @@ class BlockStyle:
         init, init_zero, init_attn: initialisation of most layers, of those that start near zero,
             and of qkv.
         dropout: probability, in [0, 1).
-        channels_per_head: of self-attention; None: one head.
+        channels_per_head: number of channels per head of self-attention; None: one head.
         skip_scale: factor on every sum of a branch and its skip connection.
-        eps: of group normalisation.
+        eps: epsilon of group normalisation.
         resample_filter: 1-D weights of doubling and halving.
         resample_proj: whether a resampling block has a 1x1 convolution on its skip connection
             even if the number of channels stays.

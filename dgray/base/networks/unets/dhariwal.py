@@ -28,8 +28,8 @@ class DhariwalUNet(nn.Module):
 
     Args:
         img_resolution: height and width, divisible by 2^(levels - 1).
-        in_channels: of the input.
-        out_channels: of the output.
+        in_channels: number of channels of the input.
+        out_channels: number of channels of the output.
         label_dim: number of classes; 0: unconditional.
         augment_dim: length of augmentation labels; 0: none.
         model_channels: channels at multiplier 1.

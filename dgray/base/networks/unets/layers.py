@@ -71,10 +71,10 @@ class Conv2d(nn.Module):
     in each direction when doubling, which inserts zeros).
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
+        in_channels: number of channels of the input.
+        out_channels: number of channels of the output.
         kernel: size of the kernel, odd; 0: only resampling, without weights.
-        init: of the weights.
+        init: initialisation of the weights.
         up: whether to double height and width, then convolve.
         down: whether to halve height and width, then convolve.
         resample_filter: weights of the 1-D filter, an even number of them.
@@ -175,7 +175,7 @@ class PositionalEmbedding(nn.Module):
     """Embedding by cosines, then sines, at frequencies that fall geometrically from 1.
 
     Args:
-        channels: of the embedding, even.
+        channels: number of channels of the embedding, even.
         endpoint: whether the last frequency is 1 / max_positions (Song et al. 2021) or the one
             before it in the series (Dhariwal & Nichol 2021).
         max_positions: as in Vaswani et al. 2017.

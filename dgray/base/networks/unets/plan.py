@@ -25,7 +25,7 @@ class UNetPlan:
         levels: (resolution, channels) of each level, the finest first.
         num_blocks: residual blocks of an encoder level; a decoder level has one more.
         attended: resolutions with self-attention.
-        style: of all blocks.
+        style: style of all blocks.
         encoder: how the downsampled input enters the coarser levels; ``standard``: it does not.
         decoder: ``skip``: the output is a sum over levels; ``standard``: it is that of the finest
             level; None: the decoder ends with features.
@@ -44,8 +44,8 @@ class UNetPlan:
         """Build the encoder.
 
         Args:
-            in_channels: of the images.
-            channels: of the first convolution.
+            in_channels: number of channels of the images.
+            channels: number of output channels of the first convolution.
         """
         layers = nn.ModuleDict()
         auxiliary = in_channels

@@ -32,8 +32,8 @@ class SongUNet(nn.Module):
 
     Args:
         img_resolution: height and width, divisible by 2^(levels - 1).
-        in_channels: of the input.
-        out_channels: of the output.
+        in_channels: number of channels of the input.
+        out_channels: number of channels of the output.
         label_dim: number of classes; 0: unconditional.
         augment_dim: length of augmentation labels; 0: none.
         model_channels: channels at multiplier 1.
@@ -43,7 +43,7 @@ class SongUNet(nn.Module):
         attn_resolutions: resolutions with self-attention.
         dropout: probability of an activation to be dropped in training mode.
         label_dropout: probability of a class label to be dropped in training mode.
-        embedding_type: of the noise label.
+        embedding_type: type of embedding of the noise label.
         channel_mult_noise: multiplier of the noise embedding.
         encoder_type, decoder_type: see ``UNetPlan``.
         resample_filter: 1-D weights of doubling and halving.
