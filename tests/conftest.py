@@ -54,13 +54,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def browser() -> str:
     """Path of a Chromium or Chrome."""
-    found = find_browser()
-    if found is None:
+    browser_path = find_browser()
+    if browser_path is None:
         pytest.fail(
             "CI=true, so the tests in a browser must run, but none of "
             f"{', '.join(BROWSERS)} is on PATH; install one (Debian: apt-get install chromium)"
         )
-    return found
+    return browser_path
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -118,7 +118,7 @@ def test_each_outcome_is_reported_and_a_crash_fails_one_test_with_the_reason(
     assert "4 failed, 4 passed, 1 skipped" in done.stdout
 
 
-def test_a_module_that_cannot_be_imported_in_the_child_says_why(folder: Path) -> None:
+def test_the_error_of_a_failed_import_in_the_child_states_the_reason(folder: Path) -> None:
     with (folder / "test_module.py").open("a") as file:
         file.write("if 'DGRAY_TEST_REPORTS' in os.environ: raise RuntimeError('no module')\n")
     done = run(folder, "-k", "test_passes_afterwards")

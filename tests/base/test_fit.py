@@ -97,7 +97,7 @@ def test_a_gaussian_base_approaches_the_posterior_mean() -> None:
 
 
 def test_the_loss_of_a_unet_falls_below_that_of_the_zero_network() -> None:
-    """Two images, bright on the left or on the right: easily told apart at most noise levels."""
+    """Two images, bright on the left or on the right: easy to distinguish at most levels."""
     pixels = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     pixels[0, :, :, :4], pixels[1, :, :, 4:] = 255, 255
     data = BaseData(pixels)
@@ -161,7 +161,7 @@ def two_classes() -> BaseData:
     return BaseData(noise + torch.stack([4.0 * labels - 2, 0.0 * labels], -1), labels)
 
 
-def test_a_conditional_base_tells_classes_apart_and_knows_their_mixture() -> None:
+def test_a_conditional_base_learns_classes_and_their_mixture() -> None:
     architecture = replace(POINTS, sigma_data=1.4, num_classes=2)
     schedule = BaseSchedule(800, 128, 3e-3, 50, "cosine", ema_decay=0.99)
     denoiser = load_base(run_to_end(begin(two_classes(), architecture, schedule)), CPU)
@@ -217,7 +217,7 @@ def test_batches_are_the_images_exactly() -> None:
     assert torch.equal(flipped[1:], plain[1:].reshape(2, 1, 8, 8).flip(-1))
 
 
-def test_the_device_is_that_which_was_asked_for() -> None:
+def test_the_device_is_the_requested_one() -> None:
     """The meta device has no numbers, and refuses to compute with another device's."""
     fit = fit_base(points(), POINTS, SCHEDULE, seed=0, device=torch.device("meta"))
     with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta"):
@@ -292,7 +292,7 @@ def test_another_training_is_not_resumed() -> None:
     assert next(begin(points(), POINTS, often, resume=state)).step == 3
 
 
-def test_an_artifact_says_what_it_is() -> None:
+def test_an_artifact_has_its_metadata() -> None:
     artifact = run_to_end(begin(points()))
     length = int.from_bytes(artifact[:8], "little")
     header = json.loads(artifact[8 : 8 + length])

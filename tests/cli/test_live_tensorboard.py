@@ -59,7 +59,7 @@ def test_event_files_grow_with_every_checkpoint_of_a_running_study(tmp_path: Pat
         trial: Trial, artifacts: Mapping[str, bytes], *, resume: tuple[int, bytes] | None = None
     ) -> Iterator[CheckpointResult]:
         for result in fake_trial(trial, artifacts, resume=resume):
-            yield result  # on return its rows are stored and its event was told
+            yield result  # on return its rows are stored and its event was reported
             wait_for(partial(_shows, folder, trial.label, result.epoch))
             assert written() > sizes[-1]
             sizes.append(written())

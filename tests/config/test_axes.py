@@ -104,7 +104,7 @@ def test_an_axis_of_one_value_is_an_axis(load: Load) -> None:
         ),
     ],
 )
-def test_an_axis_that_means_nothing_is_refused(refuse: Refuse, line: str, problem: str) -> None:
+def test_an_axis_without_effect_is_refused(refuse: Refuse, line: str, problem: str) -> None:
     assert refuse(MINIMAL + line + "\n") == [problem]
 
 

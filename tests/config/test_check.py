@@ -266,7 +266,7 @@ def test_actors_of_images_need_a_gpu_for_cuda(refuse: Refuse) -> None:
     ]
 
 
-def test_a_problem_of_many_trials_is_told_once(refuse: Refuse) -> None:
+def test_a_problem_of_many_trials_is_reported_once(refuse: Refuse) -> None:
     rest = "fit: {objective: [cross_entropy, kl]}\ndiscriminator: {width: [1, 2, 3]}\n"
     base = WRONG + ", num_generated: 0"
     assert len(refuse(TEMPLATE.format(data=RING, base=base, rest=rest))) == 1

@@ -76,7 +76,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         load_study(path)
 
 
-def test_a_tag_that_asks_for_an_object_gets_none(tmp_path: Path, refuse: Refuse) -> None:
-    asks = f"!!python/object/apply:os.mkdir [{tmp_path}/made]"
-    refuse(f"name: a\ndata: {asks}\nbase: {{kind: wrong_mixture}}\n")
+def test_a_tag_of_an_object_is_refused(tmp_path: Path, refuse: Refuse) -> None:
+    tagged = f"!!python/object/apply:os.mkdir [{tmp_path}/made]"
+    refuse(f"name: a\ndata: {tagged}\nbase: {{kind: wrong_mixture}}\n")
     assert not (tmp_path / "made").exists()

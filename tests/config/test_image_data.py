@@ -28,9 +28,9 @@ DATA: TypeAdapter[Any] = TypeAdapter(Data)
     ],
 )
 def test_every_kind_is_read(values: dict[str, Any]) -> None:
-    found = DATA.validate_python(values)
-    assert isinstance(found, ImageData)
-    assert {**found.model_dump(), **values} == found.model_dump()
+    config = DATA.validate_python(values)
+    assert isinstance(config, ImageData)
+    assert {**config.model_dump(), **values} == config.model_dump()
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,10 @@ def test_a_zip_is_not_unpacked(tmp_path: Path) -> None:
 
 
 def test_labels_of_dataset_json_go_with_their_files(read: Reader) -> None:
-    found = read(edm_files({"labels": PAIRS}))
-    assert found.labels is not None
-    assert found.labels.tolist() == [LABELS[i] for i in SORTED]
-    assert found.num_classes == 3
+    images = read(edm_files({"labels": PAIRS}))
+    assert images.labels is not None
+    assert images.labels.tolist() == [LABELS[i] for i in SORTED]
+    assert images.num_classes == 3
 
 
 @pytest.mark.parametrize("index", [{"labels": None}, {}])
@@ -108,18 +108,18 @@ def test_edms_null_labels_are_none_although_there_are_directories(
 
 def test_one_hot_labels_of_dataset_json(read: Reader) -> None:
     rows = [[name, [int(i == label) for i in range(4)]] for name, label in PAIRS]
-    found = read(edm_files({"labels": rows}))
-    assert found.labels is not None
-    assert found.labels.tolist() == [LABELS[i] for i in SORTED]
-    assert found.num_classes == 4
+    images = read(edm_files({"labels": rows}))
+    assert images.labels is not None
+    assert images.labels.tolist() == [LABELS[i] for i in SORTED]
+    assert images.num_classes == 4
 
 
-def test_directories_are_classes_where_nothing_else_says(read: Reader) -> None:
+def test_directories_are_classes_without_other_labels(read: Reader) -> None:
     files = {f"{name}/deeper/{i}.png": PIXELS[i] for i, name in enumerate(("cat", "ant", "cat"))}
-    found = read(files)
-    assert found.labels is not None
-    assert found.labels.tolist() == [0, 1, 1]
-    assert found.num_classes == 2
+    images = read(files)
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 1, 1]
+    assert images.num_classes == 2
     assert read(files, labels="none").labels is None
 
 
@@ -131,9 +131,9 @@ def test_images_outside_directories_have_no_classes(read: Reader) -> None:
 
 
 def test_dataset_json_can_be_set_aside_or_demanded(read: Reader) -> None:
-    found = read(edm_files({"labels": PAIRS}), labels="directories")
-    assert found.labels is not None
-    assert found.labels.tolist() == [0, 0, 0, 1, 1]
+    images = read(edm_files({"labels": PAIRS}), labels="directories")
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 0, 0, 1, 1]
 
 
 def test_a_demanded_dataset_json_must_be_there(read: Reader) -> None:
@@ -167,23 +167,23 @@ def test_grey_stays_grey_and_the_rest_becomes_rgb(tmp_path: Path) -> None:
     rgba = Image.fromarray(np.dstack([PIXELS[2], PIXELS[3, :, :, 0]]))
     alpha = Image.merge("LA", [grey, grey])
     for name, image in (("l", grey), ("la", alpha)):
-        found = read_folder(write(tmp_path / name, {"a.png": image}))
-        assert torch.equal(found.pixels[0, 0], torch.from_numpy(PIXELS[0, :, :, 0].copy()))
-        assert found.shape == (1, 6, 6)
+        images = read_folder(write(tmp_path / name, {"a.png": image}))
+        assert torch.equal(images.pixels[0, 0], torch.from_numpy(PIXELS[0, :, :, 0].copy()))
+        assert images.shape == (1, 6, 6)
     for name, image in (("p", palette), ("transparent", see_through)):
-        found = read_folder(write(tmp_path / name, {"a.png": image}))
+        images = read_folder(write(tmp_path / name, {"a.png": image}))
         expected = np.asarray(palette.convert("RGB")).transpose(2, 0, 1)
-        assert np.array_equal(found.pixels[0].numpy(), expected)
-    found = read_folder(write(tmp_path / "rgba", {"a.png": rgba}))
-    assert np.array_equal(found.pixels[0].numpy(), PIXELS[2].transpose(2, 0, 1))
+        assert np.array_equal(images.pixels[0].numpy(), expected)
+    images = read_folder(write(tmp_path / "rgba", {"a.png": rgba}))
+    assert np.array_equal(images.pixels[0].numpy(), PIXELS[2].transpose(2, 0, 1))
 
 
 def test_jpeg_and_webp_are_read_and_other_files_left_alone(read: Reader) -> None:
     smooth = np.broadcast_to(np.linspace(0, 255, 32).astype(np.uint8)[:, None, None], (32, 32, 3))
     image = Image.fromarray(np.ascontiguousarray(smooth))
-    found = read({"a.JPG": image, "b.webp": image, "c.jpeg": image, "note.txt": b"no image"})
-    assert found.pixels.shape == (3, 3, 32, 32)
-    assert (found.pixels.int() - torch.tensor(smooth.transpose(2, 0, 1)).int()).abs().max() < 16
+    images = read({"a.JPG": image, "b.webp": image, "c.jpeg": image, "note.txt": b"no image"})
+    assert images.pixels.shape == (3, 3, 32, 32)
+    assert (images.pixels.int() - torch.tensor(smooth.transpose(2, 0, 1)).int()).abs().max() < 16
 
 
 def test_mixed_sizes_are_refused_naming_the_first_that_differs(read: Reader) -> None:
@@ -199,17 +199,17 @@ def test_mixed_channels_are_refused(read: Reader) -> None:
 
 def test_resizing_brings_squares_to_one_size(read: Reader) -> None:
     flat = np.full((9, 9, 3), 77, dtype=np.uint8)
-    found = read({"a.png": PIXELS[0], "b.png": flat}, resize=6)
-    assert found.shape == (3, 6, 6)
-    assert np.array_equal(found.pixels[0].numpy(), PIXELS[0].transpose(2, 0, 1))  # as it was
-    assert (found.pixels[1] == 77).all()
+    images = read({"a.png": PIXELS[0], "b.png": flat}, resize=6)
+    assert images.shape == (3, 6, 6)
+    assert np.array_equal(images.pixels[0].numpy(), PIXELS[0].transpose(2, 0, 1))  # as it was
+    assert (images.pixels[1] == 77).all()
 
 
 def test_resizing_averages_what_it_shrinks(tmp_path: Path) -> None:
     """A fine chequerboard becomes grey: without antialiasing it would be black or white."""
     board = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
-    found = read_folder(write(tmp_path / "board", {"a.png": board}), resize=8)
-    assert (found.pixels.int() - 128).abs().max() <= 4
+    images = read_folder(write(tmp_path / "board", {"a.png": board}), resize=8)
+    assert (images.pixels.int() - 128).abs().max() <= 4
 
 
 def test_resizing_distorts_nothing(read: Reader) -> None:

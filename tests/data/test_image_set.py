@@ -68,47 +68,47 @@ def test_a_wrong_dimension_is_refused() -> None:
 
 
 def test_vectors_of_a_set_give_its_bytes() -> None:
-    found = images()
-    x = found.vectors()
+    original = images()
+    x = original.vectors()
     assert x.shape == (6, 60)
-    assert torch.equal(to_uint8(unflatten(x, found.shape)), found.pixels)
+    assert torch.equal(to_uint8(unflatten(x, original.shape)), original.pixels)
 
 
 def test_a_mirrored_set_holds_every_image_and_its_mirror_image() -> None:
-    found = images()
-    twice = mirrored(found)
+    original = images()
+    twice = mirrored(original)
     assert len(twice) == 12
-    assert torch.equal(twice.pixels[:6], found.pixels)
-    assert torch.equal(twice.pixels[6:, :, :, 0], found.pixels[:, :, :, -1])
-    assert torch.equal(twice.pixels[6:].flip(-1), found.pixels)
+    assert torch.equal(twice.pixels[:6], original.pixels)
+    assert torch.equal(twice.pixels[6:, :, :, 0], original.pixels[:, :, :, -1])
+    assert torch.equal(twice.pixels[6:].flip(-1), original.pixels)
     assert twice.labels is not None
     assert twice.labels.tolist() == [0, 1, 2, 0, 1, 2] * 2
 
 
 def test_a_subset_keeps_what_belongs_to_an_image() -> None:
-    found = images().subset(torch.tensor([5, 1]))
-    assert torch.equal(found.pixels, images().pixels[[5, 1]])
-    assert found.labels is not None
-    assert found.labels.tolist() == [2, 1]
-    assert found.num_classes == 3
+    original = images().subset(torch.tensor([5, 1]))
+    assert torch.equal(original.pixels, images().pixels[[5, 1]])
+    assert original.labels is not None
+    assert original.labels.tolist() == [2, 1]
+    assert original.num_classes == 3
 
 
 def test_the_hash_is_of_the_content() -> None:
-    found = images()
-    assert found.sha256 == images().sha256
-    assert found.sha256 == ImageSet("other", found.pixels.clone(), found.labels, 3).sha256
-    pixels = found.pixels.clone()
+    original = images()
+    assert original.sha256 == images().sha256
+    assert original.sha256 == ImageSet("other", original.pixels.clone(), original.labels, 3).sha256
+    pixels = original.pixels.clone()
     pixels[3, 2, 1, 0] ^= 1
     others = [
-        ImageSet("pixel", pixels, found.labels, 3),
-        ImageSet("classes", found.pixels, found.labels, 4),
-        ImageSet("none", found.pixels),
-        ImageSet("labels", found.pixels, torch.zeros(6, dtype=torch.int64), 3),
-        ImageSet("shape", found.pixels.reshape(6, 3, 5, 4), found.labels, 3),
-        ImageSet("test", found.pixels, found.labels, 3, torch.arange(6) > 3),
-        found.subset(torch.tensor([1, 0, 2, 3, 4, 5])),
+        ImageSet("pixel", pixels, original.labels, 3),
+        ImageSet("classes", original.pixels, original.labels, 4),
+        ImageSet("none", original.pixels),
+        ImageSet("labels", original.pixels, torch.zeros(6, dtype=torch.int64), 3),
+        ImageSet("shape", original.pixels.reshape(6, 3, 5, 4), original.labels, 3),
+        ImageSet("test", original.pixels, original.labels, 3, torch.arange(6) > 3),
+        original.subset(torch.tensor([1, 0, 2, 3, 4, 5])),
     ]
-    assert len({found.sha256, *(other.sha256 for other in others)}) == 8
+    assert len({original.sha256, *(other.sha256 for other in others)}) == 8
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ def saved(folder: Path, **arrays: Any) -> Path:
 
 @pytest.mark.parametrize("arrays", [{"arr_0": IMAGES}, {"samples": IMAGES}])
 def test_images_without_labels(tmp_path: Path, arrays: dict[str, Any]) -> None:
-    found = read_npz(saved(tmp_path, **arrays))
-    assert found.shape == (3, 5, 6)
-    assert found.pixels[2, 1, 3, 4] == IMAGES[2, 3, 4, 1]
-    assert torch.equal(found.pixels, torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
-    assert found.labels is None
+    images = read_npz(saved(tmp_path, **arrays))
+    assert images.shape == (3, 5, 6)
+    assert images.pixels[2, 1, 3, 4] == IMAGES[2, 3, 4, 1]
+    assert torch.equal(images.pixels, torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
+    assert images.labels is None
 
 
 @pytest.mark.parametrize(
@@ -40,10 +40,10 @@ def test_images_without_labels(tmp_path: Path, arrays: dict[str, Any]) -> None:
     ],
 )
 def test_labels(tmp_path: Path, key: str, values: Any, num_classes: int) -> None:
-    found = read_npz(saved(tmp_path, samples=IMAGES, **{key: values}))
-    assert found.labels is not None
-    assert found.labels.tolist() == LABELS.tolist()
-    assert found.num_classes == num_classes
+    images = read_npz(saved(tmp_path, samples=IMAGES, **{key: values}))
+    assert images.labels is not None
+    assert images.labels.tolist() == LABELS.tolist()
+    assert images.num_classes == num_classes
 
 
 class Touch:

@@ -102,13 +102,13 @@ def server(
 
 def test_the_files_are_read(tmp_path: Path, files: dict[str, bytes]) -> None:
     unpack(tmp_path, files)
-    found = cifar10(tmp_path, download=False)
-    assert torch.equal(found.pixels, torch.from_numpy(PIXELS))
-    assert found.labels is not None
-    assert found.labels.tolist() == LABELS
-    assert found.num_classes == 10
-    assert found.is_test is not None
-    assert found.is_test.tolist() == [False] * 10 + [True] * 2
+    images = cifar10(tmp_path, download=False)
+    assert torch.equal(images.pixels, torch.from_numpy(PIXELS))
+    assert images.labels is not None
+    assert images.labels.tolist() == LABELS
+    assert images.num_classes == 10
+    assert images.is_test is not None
+    assert images.is_test.tolist() == [False] * 10 + [True] * 2
 
 
 # Python 3.12 and 3.13 warn about the default filter of tarfile, which torchvision uses.
@@ -181,11 +181,11 @@ def test_the_cache_is_the_default_root(
 
 def test_digits_keep_their_shades_and_labels() -> None:
     shades, labels = load_digits(return_X_y=True)
-    found = digits()
-    assert found.shape == (1, 8, 8)
-    assert np.array_equal(np.rint(found.pixels.flatten(1).numpy() / 255 * 16), shades)
-    assert found.labels is not None
-    assert found.labels.tolist() == labels.tolist()
-    assert found.num_classes == 10
-    assert len(found.pixels.unique()) == 17
-    assert found.pixels.max() == 255
+    images = digits()
+    assert images.shape == (1, 8, 8)
+    assert np.array_equal(np.rint(images.pixels.flatten(1).numpy() / 255 * 16), shades)
+    assert images.labels is not None
+    assert images.labels.tolist() == labels.tolist()
+    assert images.num_classes == 10
+    assert len(images.pixels.unique()) == 17
+    assert images.pixels.max() == 255

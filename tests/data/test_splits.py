@@ -27,9 +27,9 @@ def contents(images: ImageSet, indices: Tensor) -> list[bytes]:
 
 
 def test_sizes_are_met_and_no_index_repeats() -> None:
-    found = split(random_images(), SIZES, seed=0)
-    assert list(found) == list(SIZES)
-    for name, indices in found.items():
+    splits = split(random_images(), SIZES, seed=0)
+    assert list(splits) == list(SIZES)
+    for name, indices in splits.items():
         assert indices.dtype == torch.int64
         assert len(indices) == SIZES[name] == len(set(indices.tolist()))
 
@@ -39,10 +39,12 @@ def test_sizes_are_met_and_no_index_repeats() -> None:
 def test_no_content_is_on_both_sides_of_a_boundary(duplicates: int, seed: int) -> None:
     images = random_images(duplicates=duplicates)
     sizes = {"held_out": 41, "validation": 33, "training-0": 50, "base": 50}
-    found = {name: set(contents(images, i)) for name, i in split(images, sizes, seed).items()}
-    for one, other in combinations(found, 2):
+    contents_of = {
+        name: set(contents(images, i)) for name, i in split(images, sizes, seed).items()
+    }
+    for one, other in combinations(contents_of, 2):
         if {one, other} != {"training-0", "base"}:  # both are of the pool
-            assert not found[one] & found[other], (one, other)
+            assert not contents_of[one] & contents_of[other], (one, other)
 
 
 def test_splits_do_not_depend_on_file_order() -> None:
@@ -75,9 +77,9 @@ def test_held_out_and_validation_do_not_depend_on_other_sizes() -> None:
 def test_replicates_draw_their_own_from_one_pool() -> None:
     images = random_images()
     sizes = {"held_out": 50, "validation": 50, "training-0": 100, "training-1": 100}
-    found = split(images, sizes, 0)
-    assert found["training-0"].tolist() != found["training-1"].tolist()
-    assert set(found["training-0"].tolist()) == set(found["training-1"].tolist())  # all of it
+    splits = split(images, sizes, 0)
+    assert splits["training-0"].tolist() != splits["training-1"].tolist()
+    assert set(splits["training-0"].tolist()) == set(splits["training-1"].tolist())  # all of it
     halves = split(images, {**sizes, "training-0": 50, "training-1": 50}, 0)
     shared = set(halves["training-0"].tolist()) & set(halves["training-1"].tolist())
     assert 10 < len(shared) < 40  # 25 are expected of independent draws, standard deviation 2.5
@@ -103,8 +105,8 @@ def test_every_image_is_as_likely_held_out() -> None:
 
 
 def test_a_mirror_image_counts_as_the_image_when_training_is_mirrored() -> None:
-    found = random_images(100)
-    images = ImageSet("both", torch.cat([found.pixels, found.pixels.flip(-1)]))
+    originals = random_images(100)
+    images = ImageSet("both", torch.cat([originals.pixels, originals.pixels.flip(-1)]))
     sizes = {"held_out": 60, "training-0": 80}
 
     def leaks(flip: bool) -> set[bytes]:
@@ -119,9 +121,9 @@ def test_a_mirror_image_counts_as_the_image_when_training_is_mirrored() -> None:
 
 
 def test_a_test_part_serves_validation_and_held_out_alone() -> None:
-    found = random_images(duplicates=10)
+    originals = random_images(duplicates=10)
     is_test = torch.arange(200) >= 120  # its last 10 are also training images
-    images = ImageSet("parts", found.pixels, found.labels, 7, is_test)
+    images = ImageSet("parts", originals.pixels, originals.labels, 7, is_test)
     sizes = {"held_out": 40, "validation": 30, "training-0": 120}
     indices = split(images, sizes, 0)
     assert is_test[indices["held_out"]].all()

@@ -41,9 +41,9 @@ def test_the_flow_of_a_mixture_has_its_density(name: str) -> None:
     data = NAMED[name]()
     base = GaussianMixture(data.means * 1.1, data.stds * 1.4, data.weights)
     x, sigma = noised(data, 400, 0.002)
-    found = ode_log_likelihood(flow_of(base), x, (0.002, 80.0), prior_std=80.0)
-    gap = found.log_prob - base.log_prob(x, sigma)
-    assert found.converged.all()
+    flow_result = ode_log_likelihood(flow_of(base), x, (0.002, 80.0), prior_std=80.0)
+    gap = flow_result.log_prob - base.log_prob(x, sigma)
+    assert flow_result.converged.all()
     assert abs(float(gap.mean())) < 1e-3
 
 
@@ -54,10 +54,10 @@ def test_the_error_shrinks_with_the_tolerance() -> None:
     prior_std = float((0.25 + 100.0) ** 0.5)
 
     def error(tolerance: float) -> float:
-        found = ode_log_likelihood(
+        flow_result = ode_log_likelihood(
             flow_of(base), x, (0.01, 10.0), prior_std=prior_std, tolerance=tolerance
         )
-        return float((found.log_prob - base.log_prob(x, sigma)).abs().mean())
+        return float((flow_result.log_prob - base.log_prob(x, sigma)).abs().mean())
 
     coarse, middle, fine = error(1e-3), error(1e-5), error(1e-7)
     assert middle < coarse / 30
@@ -68,10 +68,10 @@ def test_adaptive_agrees_with_scipys_dop853_on_a_stiff_field() -> None:
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
     guided = GuidedDenoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))
     x = torch.tensor([[-1.0], [0.3], [2.0]], dtype=DOUBLE)
-    found = ode_log_likelihood(
+    flow_result = ode_log_likelihood(
         flow_of(guided), x, (0.02, 10.0), prior_std=101**0.5, tolerance=1e-7, max_steps=20_000
     )
-    assert found.converged.all()
+    assert flow_result.converged.all()
 
     def slope(t: float, y: np.ndarray) -> list[float]:
         """-sigma^2 times the score -x / (1 + sigma^2) + a k cos(k x), and its derivative."""
@@ -80,7 +80,7 @@ def test_adaptive_agrees_with_scipys_dop853_on_a_stiff_field() -> None:
         derivative = -1 / (1 + variance) - 0.1 * 10**2 * math.sin(phase)
         return [-variance * score, -variance * derivative]
 
-    for start, log_prob in zip(x[:, 0].tolist(), found.log_prob.tolist(), strict=True):
+    for start, log_prob in zip(x[:, 0].tolist(), flow_result.log_prob.tolist(), strict=True):
         span = (np.log(0.02), np.log(10.0))
         end = solve_ivp(slope, span, [start, 0.0], method="DOP853", rtol=1e-9, atol=1e-10).y[:, -1]
         prior = -0.5 * end[0] ** 2 / 101 - 0.5 * np.log(2 * np.pi * 101)
@@ -91,9 +91,11 @@ def test_a_sample_out_of_steps_is_reported_and_ends() -> None:
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
     guided = GuidedDenoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))
     x, _ = noised(data, 20, 0.02)
-    found = ode_log_likelihood(flow_of(guided), x, (0.02, 10.0), prior_std=10.0, max_steps=20)
-    assert not found.converged.any()
-    assert found.log_prob.shape == (20,)
+    flow_result = ode_log_likelihood(
+        flow_of(guided), x, (0.02, 10.0), prior_std=10.0, max_steps=20
+    )
+    assert not flow_result.converged.any()
+    assert flow_result.log_prob.shape == (20,)
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:

@@ -87,8 +87,8 @@ def test_denoiser_is_the_posterior_mean_by_quadrature() -> None:
     prior = sum(stats.norm(m, 0.15).pdf(clean) for m in (-4, -2, 0, 2, 4)) / 5
     weights = prior * stats.norm(clean, sigma).pdf(x)
     expected = integrate.simpson(weights * clean, clean) / integrate.simpson(weights, clean)
-    found = mixture(torch.tensor([[x]], dtype=DOUBLE), torch.tensor([sigma], dtype=DOUBLE))
-    assert found.item() == pytest.approx(expected, rel=1e-6)
+    denoised = mixture(torch.tensor([[x]], dtype=DOUBLE), torch.tensor([sigma], dtype=DOUBLE))
+    assert denoised.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_samples_have_the_moments_of_the_mixture(skewed: GaussianMixture) -> None:

@@ -59,7 +59,7 @@ def test_logit_is_that_of_an_independent_network(
     net: ConvNet, points: tuple[Tensor, Tensor]
 ) -> None:
     x, sigma = points
-    found = net.logit(x, sigma)
+    logits = net.logit(x, sigma)
     for r, n in itertools.product(range(3), range(2)):
         parameters = {name: t[r].numpy() for name, t in net.parameters.items()}
         level = float(sigma[r, n])
@@ -68,7 +68,7 @@ def test_logit_is_that_of_an_independent_network(
         expected = reference_conv.logit(
             parameters, image, level, depth=net.shape.depth, label=label
         )
-        assert float(found[r, n]) == pytest.approx(expected, rel=1e-10, abs=1e-10)
+        assert float(logits[r, n]) == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
 def test_gradient_and_laplacian_are_those_of_the_logit(
@@ -145,8 +145,8 @@ def test_every_parameter_receives_the_gradient_of_the_objective(
             for s in (1, -1)
         ]
         slope = float((loss(moved[0]) - loss(moved[1])).detach() / (2 * step))
-        found = float((gradient * direction).sum())
-        assert found == pytest.approx(slope, rel=1e-5, abs=1e-7), name
+        derivative = float((gradient * direction).sum())
+        assert derivative == pytest.approx(slope, rel=1e-5, abs=1e-7), name
 
 
 def test_from_its_start_training_moves_the_last_layer() -> None:

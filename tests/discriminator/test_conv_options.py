@@ -18,7 +18,7 @@ from tests.discriminator.conv_ensembles import (
 )
 
 
-def test_labels_tell_the_class() -> None:
+def test_logit_depends_on_the_label() -> None:
     net = random_conv(SHAPES["attention"])
     x, sigma = noisy_images(3, 5, 36)
     logits = [
@@ -32,7 +32,7 @@ def test_labels_tell_the_class() -> None:
     torch.testing.assert_close(mixed[:, 1], logits[0][:, 1])
 
 
-def test_labels_that_cannot_be_are_refused() -> None:
+def test_invalid_labels_are_refused() -> None:
     with pytest.raises(ValueError, match=r"must be in 0\.\.2, or -1 for none, but got 0\.\.3"):
         random_conv(SHAPES["attention"]).with_labels(torch.tensor([0, 3]))
     with pytest.raises(ValueError, match=r"set discriminator\.conditional: true"):

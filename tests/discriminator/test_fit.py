@@ -144,9 +144,9 @@ def test_resumed_is_undisturbed_to_the_bit(options: dict[str, object]) -> None:
 
 
 def test_checkpoints_and_loss_points_are_where_they_were_asked_for() -> None:
-    found = run([0], settings(epochs=30, checkpoints=(1, 7, 20)))
-    assert [c.epoch for c in found] == [1, 7, 20]
-    epochs = [epoch for c in found for epoch, _ in c.losses]
+    checkpoints = run([0], settings(epochs=30, checkpoints=(1, 7, 20)))
+    assert [c.epoch for c in checkpoints] == [1, 7, 20]
+    epochs = [epoch for c in checkpoints for epoch, _ in c.losses]
     assert epochs == sorted(set(epochs))
     assert {1, 7, 20} <= set(epochs)
 
@@ -185,11 +185,11 @@ def test_average_is_the_exponential_one() -> None:
             steps.append([t.detach().clone() for t in self.ensemble.tensors])
 
     recording = Recording(**{f.name: getattr(state, f.name) for f in dataclasses.fields(state)})
-    (found,) = fit(problem, build_training_schedule(averaged), recording)
+    (checkpoint,) = fit(problem, build_training_schedule(averaged), recording)
     for tensors in steps:
         expected = [decay * e + (1 - decay) * t for e, t in zip(expected, tensors, strict=True)]
     assert len(steps) == 3  # 50 samples in batches of 20
-    for e, t in zip(expected, found.discriminator.tensors, strict=True):
+    for e, t in zip(expected, checkpoint.discriminator.tensors, strict=True):
         torch.testing.assert_close(e, t)
     (unaveraged,) = run([0], plain)
     assert_equal_weights(unaveraged.discriminator, task_weights(steps[-1], state.ensemble))
@@ -204,7 +204,7 @@ def test_early_stopping_keeps_the_best_weights_of_each_replicate() -> None:
     chosen = settings(
         epochs=40, checkpoints=(40,), patience=15, validate_every=1, learning_rate=0.1
     )
-    (found,) = run([0, 1, 2], chosen)
+    (checkpoint,) = run([0, 1, 2], chosen)
     problem = task([0, 1, 2], validate=True)
     assert problem.validation is not None
     every = settings(epochs=40, checkpoints=tuple(range(1, 41)), learning_rate=0.1)
@@ -214,10 +214,10 @@ def test_early_stopping_keeps_the_best_weights_of_each_replicate() -> None:
             for c in run([0, 1, 2], every)
         ]
     )  # (epochs, R)
-    for r, epoch in enumerate(found.stopped_epochs):
+    for r, epoch in enumerate(checkpoint.stopped_epochs):
         seen = losses[: epoch + 15, r]
         assert int(seen.argmin()) + 1 == epoch
-        kept = Kl()(Outputs(found.discriminator, problem.validation)).mean(-1)[r]
+        kept = Kl()(Outputs(checkpoint.discriminator, problem.validation)).mean(-1)[r]
         assert float(kept) == pytest.approx(float(seen.min()), rel=1e-5)
 
 
@@ -251,6 +251,6 @@ def test_weight_decay_shrinks_and_cosine_ends_still() -> None:
     assert cosine < 0.1 * last_move(settings(**long))
 
 
-def test_a_diverging_training_says_which_replicates_and_what_to_do() -> None:
+def test_the_error_of_a_diverging_training_names_replicates_and_fix() -> None:
     with pytest.raises(FloatingPointError, match=r"finite.*lower fit\.learning_rate"):
         run([0, 1], settings(learning_rate=1e30))

@@ -67,7 +67,7 @@ def test_the_priors_mismatch_is_that_of_the_mathematics() -> None:
     )
     levels = (torch.arange(4000, dtype=DOUBLE) + 0.5) / 4000
     x = (1 + 0.02**2) ** 0.5 * torch.special.ndtri(levels)[:, None]
-    found = {}
+    mismatches = {}
     for sigma_max in (10.0, 80.0):
         flow = ode_log_likelihood(
             lambda x, sigma, index: unit.with_divergence(x, sigma),
@@ -76,14 +76,14 @@ def test_the_priors_mismatch_is_that_of_the_mathematics() -> None:
             prior_std=sigma_max,
             tolerance=1e-6,
         )
-        found[sigma_max] = float(
+        mismatches[sigma_max] = float(
             (unit.log_prob(x, torch.full_like(levels, 0.02)) - flow.log_prob).mean()
         )
     variance = 101 / 100
-    assert found[10.0] == pytest.approx(
+    assert mismatches[10.0] == pytest.approx(
         0.5 * (variance - 1 - torch.log(torch.tensor(variance)).item()), abs=1e-4
     )
-    assert abs(found[80.0]) < abs(found[10.0])
+    assert abs(mismatches[80.0]) < abs(mismatches[10.0])
 
 
 @pytest.mark.parametrize("discriminator", [ORACLE, Oscillating(ORACLE, 0.1, 3.0)])
@@ -165,8 +165,8 @@ def test_calibration_of_the_oracle_is_one_where_it_matters() -> None:
     moments = moments_of(ORACLE, 4000, 0)
     weight = calibrate(moments, KNOTS)
     exact = moments_of(ORACLE, 4000, 1).change(ConstantWeight(1.0)).mean()
-    found = moments_of(ORACLE, 4000, 1).change(weight).mean()
-    assert float(found) == pytest.approx(float(exact), rel=0.02)
+    change = moments_of(ORACLE, 4000, 1).change(weight).mean()
+    assert float(change) == pytest.approx(float(exact), rel=0.02)
 
 
 @pytest.mark.parametrize("discriminator", [ORACLE, Oscillating(ORACLE, 0.5, 5.0)])

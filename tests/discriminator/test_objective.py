@@ -99,14 +99,14 @@ def exact_log_ratio() -> Tensor:
     "objective", [CrossEntropy(), Kl(), Mixed(0.5)], ids=["ce", "kl", "mixed"]
 )
 def test_the_optimum_over_quadratic_logits_is_the_log_ratio(objective: Objective) -> None:
-    found, expected = minimise(objective), exact_log_ratio()
-    torch.testing.assert_close(found[1:], expected[1:], rtol=0, atol=1e-5)
+    coefficients, expected = minimise(objective), exact_log_ratio()
+    torch.testing.assert_close(coefficients[1:], expected[1:], rtol=0, atol=1e-5)
     if not isinstance(objective, Kl):  # guidance does not see the constant
-        torch.testing.assert_close(found[0], expected[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(coefficients[0], expected[0], rtol=0, atol=1e-5)
 
 
 def test_kl_is_the_score_error_plus_a_constant() -> None:
-    """E|n + sigma (s + grad d)|^2 - E|sigma (grad log p - s - grad d)|^2 knows nothing of d."""
+    """E|n + sigma (s + grad d)|^2 - E|sigma (grad log p - s - grad d)|^2 does not depend on d."""
     batch, weights = hermite_batch()
     x, sigma = batch.real.x, batch.real.sigma
     constants = []
@@ -133,14 +133,14 @@ def test_the_oracle_has_the_least_cross_entropy() -> None:
         assert float((CrossEntropy()(Outputs(other, batch)) * weights).sum()) > float(best)
 
 
-def test_gradient_penalty_adds_what_it_says() -> None:
+def test_gradient_penalty_adds_its_weighted_squared_norm() -> None:
     batch, _ = hermite_batch()
     outputs = Outputs(Quadratic(torch.tensor([0.0, 1.0, 0.0], dtype=DOUBLE)), batch)
     difference = CrossEntropy(3.0)(outputs) - CrossEntropy()(outputs)
     torch.testing.assert_close(difference, torch.full_like(difference, 3.0 * SIGMA**2))
 
 
-def test_cross_entropy_without_generated_samples_says_so() -> None:
+def test_cross_entropy_without_generated_samples_is_refused() -> None:
     batch, _ = hermite_batch()
     with pytest.raises(ValueError, match="num_generated"):
         CrossEntropy()(Outputs(ZeroDiscriminator(), Batch(batch.real, batch.residual, None)))

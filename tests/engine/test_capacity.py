@@ -45,7 +45,7 @@ def test_trials_without_actors(
         ([TWO_GPUS], own(1, 1), [own(1, 1)], 1),
         ([GPU_NODE], own(1, 0.5), [own(1, 0.5)], 1),
         ([GPU_NODE], own(1), [own(1, 0.25)] * 3, 1),  # 4 CPUs
-        # A group may span nodes: the sum of what it asks for is on none of these.
+        # A group may span nodes: no single node here has the sum of its requests.
         ([GPU_NODE, GPU_NODE], own(1, 1), [own(1, 1)], 1),
         ([CPU_NODE, GPU_NODE, GPU_NODE], own(8), [own(4, 1)] * 2, 1),
         ([CPU_NODE, GPU_NODE, GPU_NODE], own(8), [own(4, 1)] * 3, 0),

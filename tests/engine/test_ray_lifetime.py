@@ -1,4 +1,4 @@
-"""Processes of a driver end with it, unless it ends well; a message says how to resume."""
+"""Processes of a driver end with it, unless it ends well; a message states how to resume."""
 
 from __future__ import annotations
 

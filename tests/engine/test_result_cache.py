@@ -53,7 +53,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return objectives
 
 
-def test_another_study_copies_what_was_computed_and_says_so(
+def test_another_study_copies_computed_trials_and_reports_it(
     tmp_path: Path, computed: list[str]
 ) -> None:
     assert run(tmp_path, "first") == 0

@@ -141,7 +141,7 @@ def test_a_signal_while_artifacts_are_made_ends_cleanly(
 
 @pytest.mark.ray
 @pytest.mark.long
-def test_when_ray_dies_while_it_starts_the_driver_says_so(tmp_path: Path) -> None:
+def test_when_ray_dies_while_it_starts_the_driver_reports_it(tmp_path: Path) -> None:
     driver = start(tmp_path, POINTS)
     process = psutil.Process(driver.pid)
     deadline = time.monotonic() + 300
@@ -184,7 +184,7 @@ def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.long
-def test_when_the_raylet_dies_the_driver_says_so_and_leaves_nothing_running(
+def test_when_the_raylet_dies_the_driver_reports_it_and_leaves_nothing_running(
     tmp_path: Path,
 ) -> None:
     driver = start(tmp_path, POINTS, "--set", "fit.epochs=1000000", "fit.checkpoints=[2,1000000]")

@@ -10,9 +10,9 @@ from dgray.metrics.classification import accuracy, calibration_error
 
 def test_accuracy_is_balanced() -> None:
     real, generated = torch.tensor([[1.0], [2.0], [-1.0], [3.0]]), torch.tensor([[-1.0], [1.0]])
-    found = accuracy(real, generated)
-    assert found.value == pytest.approx((3 / 4 + 1 / 2) / 2)
-    assert found.se == pytest.approx(((1 / 4) ** 2 + (1 / 2) ** 2) ** 0.5 / 2)
+    estimate = accuracy(real, generated)
+    assert estimate.value == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert estimate.se == pytest.approx(((1 / 4) ** 2 + (1 / 2) ** 2) ** 0.5 / 2)
 
 
 def test_an_undecided_discriminator_is_right_half_of_the_time() -> None:

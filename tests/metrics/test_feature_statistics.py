@@ -1,4 +1,4 @@
-"""Statistics of features: numpy's, whatever the shards; what they say of themselves."""
+"""Statistics of features: agreement with NumPy for all shards, and their metadata."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def shards(cuts: list[int]) -> list[FeatureStatistics]:
 
 
 def test_mean_and_covariance_are_numpys_in_float64() -> None:
-    found = FeatureStatistics.of(FEATURES, SOURCE)
+    computed = FeatureStatistics.of(FEATURES, SOURCE)
     exact = FEATURES.astype(np.float64)
-    np.testing.assert_allclose(found.mean, exact.mean(0), rtol=1e-13)
-    np.testing.assert_allclose(found.covariance, np.cov(exact, rowvar=False), rtol=1e-11)
+    np.testing.assert_allclose(computed.mean, exact.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(computed.covariance, np.cov(exact, rowvar=False), rtol=1e-11)
 
 
 @pytest.mark.parametrize("cuts", [[500], [17, 600], [1, 2, 999], list(range(10, 1000, 10))])
@@ -42,12 +42,12 @@ def test_merged_shards_are_the_whole(cuts: list[int]) -> None:
 
 
 def test_a_mean_far_above_the_spread_costs_few_digits() -> None:
-    """Those of the mean's own rounding apart; sums of f f^T would have lost all of them."""
+    """Only digits of the mean's rounding are lost; sums of f f^T would lose all digits."""
     source = replace(SOURCE, dimension=2)
     features = 1e8 + np.arange(8.0).reshape(4, 2) ** 2
     parts = [FeatureStatistics.of(part, source) for part in (features[:1], features[1:])]
-    found = FeatureStatistics.merged(parts, expected=4).covariance
-    np.testing.assert_allclose(found, np.cov(features - 1e8, rowvar=False), rtol=1e-8)
+    covariance = FeatureStatistics.merged(parts, expected=4).covariance
+    np.testing.assert_allclose(covariance, np.cov(features - 1e8, rowvar=False), rtol=1e-8)
 
 
 def test_missing_and_repeated_shards_are_refused() -> None:
@@ -73,7 +73,7 @@ def test_shards_of_different_features_are_refused() -> None:
         (np.full((1, 12), np.nan), "finite"),
     ],
 )
-def test_features_that_cannot_be_are_refused(features: np.ndarray, message: str) -> None:
+def test_invalid_features_are_refused(features: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FeatureStatistics.of(features, SOURCE)
 

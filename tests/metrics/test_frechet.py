@@ -21,7 +21,7 @@ def covariance(dimension: int, rank: int | None = None) -> np.ndarray:
 
 
 def moments(count: int, dimension: int, scale: float = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and covariance of correlated features of different spreads, as of a network."""
+    """Return mean and covariance of correlated features of different spreads, like a network's."""
     mixing = np.eye(dimension) + 0.3 * RNG.standard_normal((dimension, dimension)) / dimension
     spread = scale * np.geomspace(1, 0.05, dimension)
     features = RNG.standard_normal((count, dimension)) @ mixing * spread + 0.2 * scale
@@ -40,8 +40,8 @@ def test_commuting_gaussians_have_the_closed_form() -> None:
     s1, s2 = np.array([1.0, 4.0, 9.0]), np.array([4.0, 1.0, 9.0])
     mu = np.array([1.0, -2.0, 0.5])
     expected = (mu**2).sum() + ((np.sqrt(s1) - np.sqrt(s2)) ** 2).sum()
-    found = frechet_distance(mu, np.diag(s1), np.zeros(3), np.diag(s2))
-    assert found == pytest.approx(expected, rel=1e-12)
+    distance = frechet_distance(mu, np.diag(s1), np.zeros(3), np.diag(s2))
+    assert distance == pytest.approx(expected, rel=1e-12)
 
 
 def test_general_gaussians_agree_with_scipys_matrix_root() -> None:
@@ -54,8 +54,8 @@ def test_general_gaussians_agree_with_scipys_matrix_root() -> None:
 def test_rank_one_gaussians_have_the_closed_form() -> None:
     u, v = RNG.standard_normal((2, 50))
     expected = u @ u + v @ v - 2 * abs(u @ v)  # the root of u u^T v v^T has the trace |u.v|
-    found = frechet_distance(np.zeros(50), np.outer(u, u), np.zeros(50), np.outer(v, v))
-    assert found == pytest.approx(expected, rel=1e-12)
+    distance = frechet_distance(np.zeros(50), np.outer(u, u), np.zeros(50), np.outer(v, v))
+    assert distance == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("dimension", [2, 7, 64, 256])

@@ -58,9 +58,9 @@ def test_the_frechet_distances_error_is_its_spread_from_shards_or_images() -> No
     values, errors = [], []
     for seed in range(100):
         shards = [statistics(part) for part in normal(200, 50 + seed, 1.3).split(20)]
-        found = frechet_estimate(shards, reference)
-        values.append(found.value)
-        errors.append(found.se)
+        estimate = frechet_estimate(shards, reference)
+        values.append(estimate.value)
+        errors.append(estimate.se)
     assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.25)
 
 
@@ -70,16 +70,18 @@ def test_more_shards_than_groups_are_grouped() -> None:
     left_out = []
     for group in range(10):
         kept = [part for index, part in enumerate(generated.split(10)) if index % 10 != group]
-        found, data = statistics(torch.cat(kept)), statistics(REFERENCE)
-        left_out.append(frechet_distance(found.mean, found.covariance, data.mean, data.covariance))
+        remaining, data = statistics(torch.cat(kept)), statistics(REFERENCE)
+        left_out.append(
+            frechet_distance(remaining.mean, remaining.covariance, data.mean, data.covariance)
+        )
     estimate = frechet_estimate(shards, statistics(REFERENCE).moments)
     assert estimate.se == pytest.approx(np.sqrt(9 * np.var(left_out)), rel=1e-8)
 
 
 def test_one_shard_has_a_value_and_no_error() -> None:
-    found = frechet_estimate([statistics(normal(50, 1))], statistics(REFERENCE).moments)
-    assert found.value > 0
-    assert np.isnan(found.se)
+    estimate = frechet_estimate([statistics(normal(50, 1))], statistics(REFERENCE).moments)
+    assert estimate.value > 0
+    assert np.isnan(estimate.se)
 
 
 def test_a_reference_of_other_features_is_refused() -> None:

@@ -43,8 +43,8 @@ def test_three_points_by_hand() -> None:
     between = (1 + 1 + 1 + 2 * (8 + 27 + 0)) / 9
     expected = within_reference + within_generated - 2 * between
     assert squared_mmd(reference, generated) == pytest.approx(expected, rel=1e-14)
-    found = kernel_distance(generated, reference, generator=rng())
-    assert found.value == pytest.approx(expected, rel=1e-14)
+    estimate = kernel_distance(generated, reference, generator=rng())
+    assert estimate.value == pytest.approx(expected, rel=1e-14)
 
 
 def test_it_is_cleanfids_for_the_same_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,8 +55,8 @@ def test_it_is_cleanfids_for_the_same_subsets(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("numpy.random.choice", drawn.choice)
     # Its second set is drawn first.
     expected = reference(y.double().numpy(), x.double().numpy(), num_subsets=7, max_subset_size=90)
-    found = kernel_distance(y, x, generator=rng(5), num_subsets=7, subset_size=90)
-    assert found.value == pytest.approx(expected, rel=1e-10)
+    estimate = kernel_distance(y, x, generator=rng(5), num_subsets=7, subset_size=90)
+    assert estimate.value == pytest.approx(expected, rel=1e-10)
 
 
 def test_it_is_torch_fidelitys() -> None:
@@ -81,11 +81,11 @@ def test_it_is_unbiased_at_any_number_and_its_error_is_its_spread() -> None:
     values, errors = [], []
     for seed in range(60):
         generated = normal(100, 4, 100 + seed, 1.5)
-        found = kernel_distance(
+        estimate = kernel_distance(
             generated, reference[:400], generator=rng(seed), num_subsets=4, subset_size=100
         )
-        values.append(found.value)
-        errors.append(found.se)
+        values.append(estimate.value)
+        errors.append(estimate.se)
     spread = np.std(values, ddof=1)
     fixed = squared_mmd(reference[:400], normal(4000, 4, 1, 1.5))
     assert np.mean(values) == pytest.approx(fixed, abs=4 * spread / np.sqrt(60))

@@ -26,7 +26,7 @@ def values(scores: ManifoldScores) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("dimension", "k", "scale"), [(2, 5, 2.5), (64, 3, 1.15), (64, 5, 1.15)])
-def test_they_are_prdcs(
+def test_scores_equal_those_of_prdc(
     dimension: int, k: int, scale: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from prdc import compute_prdc
@@ -34,9 +34,9 @@ def test_they_are_prdcs(
     x, y = normal(400, dimension, 0), normal(300, dimension, 1, scale) + 0.1
     expected = compute_prdc(x.double().numpy(), y.double().numpy(), k)
     capsys.readouterr()  # it prints
-    found = manifold_scores(y, x, precision_neighbours=k, density_neighbours=k)
-    assert values(found) == pytest.approx(expected, abs=1e-12)
-    assert 0.02 < found.precision.value < 0.98  # the comparison says something
+    scores = manifold_scores(y, x, precision_neighbours=k, density_neighbours=k)
+    assert values(scores) == pytest.approx(expected, abs=1e-12)
+    assert 0.02 < scores.precision.value < 0.98  # not trivially 0 or 1
 
 
 def test_precision_and_recall_are_torch_fidelitys() -> None:
@@ -44,9 +44,9 @@ def test_precision_and_recall_are_torch_fidelitys() -> None:
 
     x, y = normal(500, 32, 0).double(), normal(400, 32, 1, 1.15).double()
     precision, recall = calculate_precision_recall_full(y, x, 3)
-    found = manifold_scores(y, x)
-    assert found.precision.value == pytest.approx(precision, abs=1e-6)  # theirs is float32
-    assert found.recall.value == pytest.approx(recall, abs=1e-6)
+    scores = manifold_scores(y, x)
+    assert scores.precision.value == pytest.approx(precision, abs=1e-6)  # theirs is float32
+    assert scores.recall.value == pytest.approx(recall, abs=1e-6)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert manifold_scores(y, x) == whole
 
 
-def test_the_four_tell_what_is_wrong() -> None:
+def test_scores_detect_lost_modes_and_excess_spread() -> None:
     data, half = normal(400, 2, 0), normal(800, 2, 1)
     half = half[half[:, 0] > 0][:300]
     lost = values(manifold_scores(half, data))
@@ -73,8 +73,8 @@ def test_the_four_tell_what_is_wrong() -> None:
 
 def test_copies_of_the_data_are_on_its_manifold() -> None:
     data = normal(100, 3, 0)
-    found = values(manifold_scores(data, data))
-    assert found["precision"] == found["recall"] == found["coverage"] == 1
+    scores = values(manifold_scores(data, data))
+    assert scores["precision"] == scores["recall"] == scores["coverage"] == 1
 
 
 def test_leaving_out_groups_is_leaving_out_samples() -> None:
@@ -84,11 +84,11 @@ def test_leaving_out_groups_is_leaving_out_samples() -> None:
     for group in range(GROUPS):
         kept = torch.arange(len(y)) % GROUPS != group
         left_out.append(values(manifold_scores(y[kept], x)))
-    found = manifold_scores(y, x)
+    scores = manifold_scores(y, x)
     for name in ("recall", "coverage"):
         those = np.array([one[name] for one in left_out])
         expected = np.sqrt((GROUPS - 1) * those.var())
-        assert getattr(found, name).se == pytest.approx(expected, rel=1e-12)
+        assert getattr(scores, name).se == pytest.approx(expected, rel=1e-12)
 
 
 def test_errors_are_the_spread_over_samples() -> None:
@@ -118,5 +118,5 @@ def test_distances_of_bytes_are_exact() -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (40, 3072), generator=generator)
     exact = ((pixels[:, None] - pixels[None]) ** 2).sum(2)
-    found = torch.cat([squared for _, squared in distance_blocks(pixels, pixels)])
-    assert torch.equal(found, exact.double())
+    squared_distances = torch.cat([squared for _, squared in distance_blocks(pixels, pixels)])
+    assert torch.equal(squared_distances, exact.double())

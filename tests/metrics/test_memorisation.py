@@ -45,5 +45,5 @@ def test_sets_of_unequal_size_score_a_half_for_copies_and_zero_for_fresh_samples
 
 def test_ties_of_bytes_are_no_evidence() -> None:
     both = torch.randint(256, (30, 3072), generator=torch.Generator().manual_seed(0))
-    found = of_images(both, both, both)
-    assert (found.value, found.se) == (0, 0)
+    estimate = of_images(both, both, both)
+    assert (estimate.value, estimate.se) == (0, 0)

@@ -24,13 +24,13 @@ def normal(count: int, dimension: int, seed: int) -> torch.Tensor:
 def test_kl_of_two_gaussians(dimension: int) -> None:
     data, samples = normal(4000, dimension, 0), 1.5 * normal(4000, dimension, 1)
     exact = dimension * (math.log(1.5) + 0.5 / 1.5**2 - 0.5)
-    found = kl(data, samples)
-    assert found.value == pytest.approx(exact, abs=4 * found.se + 0.03 * dimension)
+    estimate = kl(data, samples)
+    assert estimate.value == pytest.approx(exact, abs=4 * estimate.se + 0.03 * dimension)
 
 
 def test_kl_of_equal_laws_is_near_zero() -> None:
-    found = kl(normal(4000, 2, 0), normal(4000, 2, 1))
-    assert abs(found.value) < 4 * found.se
+    estimate = kl(normal(4000, 2, 0), normal(4000, 2, 1))
+    assert abs(estimate.value) < 4 * estimate.se
 
 
 def test_kl_is_wang_kulkarni_verdus_formula() -> None:
@@ -42,7 +42,7 @@ def test_kl_is_wang_kulkarni_verdus_formula() -> None:
 
 
 def test_standard_errors_are_the_spread_over_repetitions() -> None:
-    """Of a level, and of a change that shares data points and seeds with its base."""
+    """Jackknife errors of a level, and of a change that shares points and seeds with its base."""
     levels, changes = [], []
     for seed in range(40):
         reference = NeighbourReference.of(normal(300, 2, 3 * seed))
@@ -50,12 +50,12 @@ def test_standard_errors_are_the_spread_over_repetitions() -> None:
         base, other = (reference.kl_values(width * start) for width in (1.4, 1.3))
         levels.append(jackknife(base))
         changes.append(jackknife(other - base))
-    for found in (levels, changes):
-        values = torch.tensor([each.value for each in found])
-        told = torch.tensor([each.se for each in found]).square().mean().sqrt()
+    for estimates in (levels, changes):
+        values = torch.tensor([e.value for e in estimates])
+        rms_se = torch.tensor([e.se for e in estimates]).square().mean().sqrt()
         # Neighbours are not smooth in the points, so the jackknife errs to the safe side.
-        assert 0.8 < float(told / values.std()) < 2
-    mean_se = [torch.tensor([each.se for each in found]).mean() for found in (levels, changes)]
+        assert 0.8 < float(rms_se / values.std()) < 2
+    mean_se = [torch.tensor([e.se for e in estimates]).mean() for estimates in (levels, changes)]
     assert mean_se[1] < 0.5 * mean_se[0]  # what pairing is for
 
 

@@ -29,10 +29,10 @@ def test_one_gaussian_step_by_step_is_a_known_gaussian() -> None:
     sigmas = karras_sigmas(6, 0.05, 10.0)
     factor = float(heun(mixture, torch.ones(1, 1, dtype=DOUBLE), sigmas))
     x = 12 * seeded_noise(0, range(50), (1,))
-    found = heun_log_density(mixture, x, sigmas, prior_std=12.0)
-    expected = stats.norm(0, 12 * factor).logpdf(found.samples[:, 0])
-    np.testing.assert_allclose(found.log_density, expected, rtol=1e-10)
-    assert not found.folded.any()
+    result = heun_log_density(mixture, x, sigmas, prior_std=12.0)
+    expected = stats.norm(0, 12 * factor).logpdf(result.samples[:, 0])
+    np.testing.assert_allclose(result.log_density, expected, rtol=1e-10)
+    assert not result.folded.any()
 
 
 def test_a_folding_map_is_noticed() -> None:
@@ -57,8 +57,8 @@ def test_a_folding_map_is_noticed() -> None:
 def test_samples_are_heuns() -> None:
     mixture, sigmas = NAMED["ring8"](), karras_sigmas(12, 0.01, 20.0)
     x = 20 * seeded_noise(0, range(30), (2,))
-    found = heun_log_density(mixture, x, sigmas, prior_std=20.0)
-    assert torch.equal(found.samples, heun(mixture, x, sigmas))
+    result = heun_log_density(mixture, x, sigmas, prior_std=20.0)
+    assert torch.equal(result.samples, heun(mixture, x, sigmas))
 
 
 def test_discretisation_error_falls_with_the_square_of_the_step() -> None:
@@ -82,9 +82,9 @@ def test_corrector_is_used() -> None:
     mixture, sigmas = NAMED["ring8"](), karras_sigmas(12, 0.01, 20.0)
     other = GaussianMixture(mixture.means, mixture.stds * 2, mixture.weights)
     x = 20 * seeded_noise(0, range(30), (2,))
-    found = heun_log_density(mixture, x, sigmas, prior_std=20.0, corrector=other).samples
-    assert torch.equal(found, heun(mixture, x, sigmas, corrector=other))
-    assert not torch.allclose(found, heun(mixture, x, sigmas))
+    samples = heun_log_density(mixture, x, sigmas, prior_std=20.0, corrector=other).samples
+    assert torch.equal(samples, heun(mixture, x, sigmas, corrector=other))
+    assert not torch.allclose(samples, heun(mixture, x, sigmas))
 
 
 def test_density_is_that_of_many_samples() -> None:
@@ -93,9 +93,9 @@ def test_density_is_that_of_many_samples() -> None:
     generator = torch.Generator().manual_seed(0)
     x = 20 * torch.randn(300_000, 1, generator=generator, dtype=DOUBLE)
     many = np.sort(heun(mixture, x, sigmas)[:, 0].numpy())
-    found = heun_log_density(mixture, x[:200], sigmas, prior_std=20.0)
-    densities, width = found.log_density.exp().tolist(), 0.01
-    for value, density in zip(found.samples[:, 0].tolist(), densities, strict=True):
+    result = heun_log_density(mixture, x[:200], sigmas, prior_std=20.0)
+    densities, width = result.log_density.exp().tolist(), 0.01
+    for value, density in zip(result.samples[:, 0].tolist(), densities, strict=True):
         low, high = np.searchsorted(many, [value - width / 2, value + width / 2])
         share = (high - low) / len(many) / width
         assert share == pytest.approx(density, rel=0.25, abs=0.02)

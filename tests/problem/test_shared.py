@@ -74,16 +74,16 @@ def test_a_split_without_generated_samples_is_one_empty_part(tmp_path: Path) -> 
 
 
 def test_a_generated_image_depends_on_its_seed_alone(tmp_path: Path) -> None:
-    found = []
+    image_sets = []
     for size in (2, 30):
         trials = trials_of(tmp_path, f"evaluate.shard_size={size}", "evaluate.batch_size=7")
         artifacts = build_artifacts(trials, Memory())
         key = next(key for key in artifacts if key.startswith("generated"))
-        found.append(unpack_images(artifacts[key]).images)
-    first, second = found
+        image_sets.append(unpack_images(artifacts[key]).images)
+    first, second = image_sets
     assert first.rows.keys() == second.rows.keys()
     for split in first.rows:
-        a, b = (of.stored(split, 40).int() for of in found)
+        a, b = (of.stored(split, 40).int() for of in image_sets)
         assert (a - b).abs().max() <= 1  # batches of other sizes may round to the next byte
         assert (a != b).float().mean() < 1e-3
     assert not torch.equal(first.stored("training-0", 20), first.stored("training-1", 20))
@@ -104,16 +104,16 @@ def test_the_training_of_a_base_resumes_from_its_last_state(tmp_path: Path) -> N
 
 
 def test_progress_is_reported(tmp_path: Path) -> None:
-    told: list[tuple[str, Step]] = []
+    progress: list[tuple[str, Step]] = []
     build_artifacts(
-        trials_of(tmp_path), Memory(), tell=lambda role, step: told.append((role, step))
+        trials_of(tmp_path), Memory(), tell=lambda role, step: progress.append((role, step))
     )
-    roles = list(dict.fromkeys(role for role, _ in told))
+    roles = list(dict.fromkeys(role for role, _ in progress))
     assert roles == ["images", "base", "generated", "cnn", "features"]
-    assert all(step.state is None for _, step in told)
-    last = dict(told)
+    assert all(step.state is None for _, step in progress)
+    last = dict(progress)
     assert {(step.done, step.total) for step in last.values()} <= {(1, 1), (6, 6)}
-    assert any(step.words.startswith("steps, loss ") for _, step in told)
+    assert any(step.words.startswith("steps, loss ") for _, step in progress)
 
 
 def test_an_artifact_that_fails_states_the_reason(tmp_path: Path) -> None:

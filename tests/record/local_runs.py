@@ -1,4 +1,4 @@
-"""Runs a study in this process, as the command line does, without its report."""
+"""Run of a study in this process, like the command line's but without a report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dgray.search.build import build_schedule
 
 
 def complete(plan: Plan, folder: RunFolder) -> None:
-    """Run whatever is missing in the folder."""
+    """Run the trials that are missing in the folder."""
     schedule = build_schedule(plan, folder)
     local.run(
         schedule,
@@ -25,7 +25,7 @@ def complete(plan: Plan, folder: RunFolder) -> None:
 
 
 def run_study_text(folder: Path, text: str) -> Path:
-    """Run a study that is given as YAML; the folder of its run."""
+    """Run a study given as YAML and return the folder of its run."""
     (folder / "tiny.yaml").write_text(text)
     plan = make_plan(load_study(folder / "tiny.yaml"))
     run = open_run(plan, folder / "run", fresh=False)

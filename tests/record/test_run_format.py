@@ -125,9 +125,9 @@ def test_an_invalid_run_json_is_refused(content: str) -> None:
 
 def test_a_folder_of_format_0_is_resumed_with_the_versions_of_its_provenance() -> None:
     versions = begin()["versions"]
-    for found, is_same in ((versions, True), (versions | {"torch": "0.0.7"}, False)):
+    for library_versions, is_same in ((versions, True), (versions | {"torch": "0.0.7"}, False)):
         (RUN / "run.json").unlink()
-        session = {"versions": {"python": "3.11", **found}}
+        session = {"versions": {"python": "3.11", **library_versions}}
         (RUN / "provenance.json").write_text(json.dumps({"sessions": [session]}))
         if is_same:
             resume()

@@ -74,7 +74,7 @@ def row(
     trial: Trial, epoch: int, replicate: int, weight: float, columns: Mapping[str, Any]
 ) -> Row:
     exact = value(trial, epoch, weight) if trial.is_trained else 0.0
-    found = {
+    values = {
         "validation_change": exact + 0.01 * replicate,
         "path_kl_change": exact + 0.05,
         "path_kl_change_se": 0.01,
@@ -95,7 +95,7 @@ def row(
             "sampler": "ode",
             "num_steps": 32,
             "guided_stage": "both",
-            **found,
+            **values,
             **columns,
         }
     )

@@ -45,12 +45,12 @@ def complete(search: CellSearch, run: RunFolder, trial: Trial) -> None:
 
 
 def run_all(search: CellSearch, run: RunFolder) -> list[Trial]:
-    found = []
+    trials = []
     while (trial := search.ask()) is not None:
-        found.append(trial)
+        trials.append(trial)
         complete(search, run, trial)
     assert search.is_over()
-    return found
+    return trials
 
 
 def told(study: Study, folder: Path) -> list[Told]:
@@ -185,7 +185,7 @@ def test_nan_and_failed_trials_are_failed_points(tmp_path: Path) -> None:
     assert search.is_over()
 
 
-def test_constraints_are_told_to_optuna(tmp_path: Path) -> None:
+def test_constraints_are_passed_to_optuna(tmp_path: Path) -> None:
     study = load(tmp_path, "search.constraints={num_parameters: 50}", "search.num_trials=2")
     search, run = start(study, tmp_path / "run")
     run_all(search, run)
@@ -241,7 +241,7 @@ def test_early_stopping_in_rounds_does_not_depend_on_order_or_restarts(
 ) -> None:
     stopping = "search.early_stopping={method: median, num_startup_trials: 2}"
     study = load(tmp_path, stopping, "search.rounds=4", "search.num_trials=12")
-    found, deaths = [], 0
+    results, deaths = [], 0
     for seed in range(3):
         rng = random.Random(seed)
         search, run = start(study, tmp_path / str(seed))
@@ -262,14 +262,14 @@ def test_early_stopping_in_rounds_does_not_depend_on_order_or_restarts(
         assert search.is_over()
         outcomes = told(study, tmp_path / str(seed))
         rows = run.rows()[["trial", "epoch", "replicate", "guidance_weight", "path_kl_change"]]
-        found.append(
+        results.append(
             (
                 [(o.number, o.state, o.values, o.reason) for o in outcomes],
                 rows.sort_values(list(rows)).to_dict("list"),
             )
         )
-    assert found[0] == found[1] == found[2]
-    assert any(state == "PRUNED" for _, state, _, _ in found[0][0])
+    assert results[0] == results[1] == results[2]
+    assert any(state == "PRUNED" for _, state, _, _ in results[0][0])
     assert (deaths > 2) == (chance_of_death > 0)
 
 

@@ -123,8 +123,8 @@ def test_constraints_are_a_list_in_the_file_and_named_in_the_search(
     assert study.trials[0].constraints == {"num_parameters": -1.0, "kl_change": -1.0}
     storage = reader(path)
     (shown,) = storage.get_all_studies()
-    found = [t.system_attrs["constraints"] for t in storage.get_all_trials(shown._study_id)]
-    assert found == [[-1.0, -1.0], [1.0, -1.0]]
+    constraints = [t.system_attrs["constraints"] for t in storage.get_all_trials(shown._study_id)]
+    assert constraints == [[-1.0, -1.0], [1.0, -1.0]]
     loaded = optuna.load_study(study_name="kl", storage=storage)
     assert loaded.best_trial.number == 0
     assert [t.state for t in loaded.trials] == [TrialState.COMPLETE] * 2

@@ -18,7 +18,7 @@ def test_studies_are_shipped() -> None:
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_every_shipped_study_has_a_plan_and_asks_a_question(path: Path) -> None:
+def test_every_shipped_study_has_a_plan_and_states_a_question(path: Path) -> None:
     study = load_study(path)
     plan = make_plan(study)
     assert study.name == path.stem

@@ -62,7 +62,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def marked(mark: str) -> Iterator[psutil.Process]:
-    """Yield every process with the mark, whatever its parent."""
+    """Yield every process with the mark, regardless of its parent."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             environment = Path(f"/proc/{process.pid}/environ").read_bytes()

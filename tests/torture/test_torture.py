@@ -26,7 +26,7 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.mark.ray
 @pytest.mark.long
-def test_whatever_is_killed_the_rows_are_those_of_an_undisturbed_run(
+def test_rows_after_kills_equal_those_of_an_undisturbed_run(
     short_folder: Path, pytestconfig: pytest.Config
 ) -> None:
     kills, seed = (pytestconfig.getoption(name) for name in ("--kills", "--torture-seed"))

@@ -124,9 +124,9 @@ def test_the_published_sampler_is_a_setting_of_a_study(
     x = 80 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     guided = GuidedDenoiser(BASE, oracle, stage_weight(setting(num_steps, stage), {}))
     corrector = BASE if stage == "predictor" else None
-    found = heun(guided, x, sigmas, corrector=corrector)
-    torch.testing.assert_close(found, published_sampler(BASE, oracle, x, sigmas, weights))
-    assert not torch.allclose(found, heun(BASE, x, sigmas), atol=1e-3)
+    samples = heun(guided, x, sigmas, corrector=corrector)
+    torch.testing.assert_close(samples, published_sampler(BASE, oracle, x, sigmas, weights))
+    assert not torch.allclose(samples, heun(BASE, x, sigmas), atol=1e-3)
 
 
 def test_the_interval_applies_to_each_sample_alone() -> None:

@@ -73,21 +73,23 @@ def test_path_kl(a: float, k: float, path: float, ode: float, sde: float) -> Non
     )
     assert closed == pytest.approx(path, rel=1e-3)
     span = NoiseRange(LOW, HIGH, 12)
-    found = path_divergence(path_moments(a, k), ConstantWeight(1.0), span)
-    assert found.level is not None
-    assert found.level.path_kl.value == pytest.approx(closed, rel=0.01)
-    assert abs(found.level.path_kl.value - closed) < 5 * found.level.path_kl.se
-    assert sum(b.value for b in found.level.path_kl_bins) == pytest.approx(
-        found.level.path_kl.value, rel=1e-9
+    divergence = path_divergence(path_moments(a, k), ConstantWeight(1.0), span)
+    assert divergence.level is not None
+    assert divergence.level.path_kl.value == pytest.approx(closed, rel=0.01)
+    assert abs(divergence.level.path_kl.value - closed) < 5 * divergence.level.path_kl.se
+    assert sum(b.value for b in divergence.level.path_kl_bins) == pytest.approx(
+        divergence.level.path_kl.value, rel=1e-9
     )
 
 
 def test_path_kl_of_the_base() -> None:
     """0.1151, by quadrature of the exact integrand over sigma and x."""
-    found = path_divergence(path_moments(0.1, 1.0), ConstantWeight(0.0), NoiseRange(LOW, HIGH, 12))
-    assert found.level is not None
-    assert found.level.path_kl.value == pytest.approx(0.1151, rel=0.01)
-    assert found.change.value == 0.0
+    divergence = path_divergence(
+        path_moments(0.1, 1.0), ConstantWeight(0.0), NoiseRange(LOW, HIGH, 12)
+    )
+    assert divergence.level is not None
+    assert divergence.level.path_kl.value == pytest.approx(0.1151, rel=0.01)
+    assert divergence.change.value == 0.0
 
 
 def test_kl_of_the_base_is_its_closed_form() -> None:
@@ -100,8 +102,8 @@ def test_kl_of_the_base_is_its_closed_form() -> None:
     flow = ode_log_likelihood(
         lambda x, sigma, index: BASE.with_divergence(x, sigma), x, (LOW, far), prior_std=far
     )
-    found = (DATA.log_prob(x, sigma) - flow.log_prob).mean()
-    assert float(found) == pytest.approx(closed, abs=1e-3)
+    mean_kl = (DATA.log_prob(x, sigma) - flow.log_prob).mean()
+    assert float(mean_kl) == pytest.approx(closed, abs=1e-3)
 
 
 @CASES
@@ -119,8 +121,8 @@ def test_kl_of_the_ode(a: float, k: float, path: float, ode: float, sde: float) 
         max_steps=20_000,
     )
     assert flow.converged.all()
-    found = (DATA.log_prob(x, sigma) - flow.log_prob).mean()
-    assert float(found) == pytest.approx(ode, rel=0.02)
+    mean_kl = (DATA.log_prob(x, sigma) - flow.log_prob).mean()
+    assert float(mean_kl) == pytest.approx(ode, rel=0.02)
 
 
 @CASES

@@ -119,11 +119,11 @@ def test_distance_to_validation_is_that_of_single_features(
     images, scoring = drawn(study, sampling_seeds=sets)
     alone, of_features = drawn(study, sampling_seeds=sets, metrics=("fd", "kid"))
     assert scoring.reference is not None
-    found = scoring.distance_to_validation(images, scoring.reference)
+    estimate = scoring.distance_to_validation(images, scoring.reference)
     of_single = of_features.distance_to_validation(alone, scoring.reference)
-    assert found.value == pytest.approx(of_single.value, rel=1e-9)
-    assert found.se > 0
-    assert found.value != scoring.columns(images, SETTING)["fd"]
+    assert estimate.value == pytest.approx(of_single.value, rel=1e-9)
+    assert estimate.se > 0
+    assert estimate.value != scoring.columns(images, SETTING)["fd"]
 
 
 def test_images_in_few_shards_keep_their_features_for_the_error(

@@ -1,4 +1,4 @@
-"""Pickles as EDM writes them: every layer a record of source, class name and state."""
+"""Pickles in EDM's format: each layer is a record of source, class name and state."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 SOURCE = "raise SystemExit('the source in a pickle must never run')\n" + "# filler\n" * 3000
-TORCHS_OWN = frozenset(nn.Module().__dict__)
+MODULE_ATTRIBUTES = frozenset(nn.Module().__dict__)
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> Callable[..., Any]:
-    """A function that pickles as ``module.name``; running it is an error."""
+    """Return a function that is pickled as ``module.name`` and raises when called."""
 
     def function(*arguments: Any) -> Any:
         raise AssertionError(f"{module}.{name} was called")
@@ -37,7 +37,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> Callabl
 
 
 class Called:
-    """Pickles as a call of a function."""
+    """Object whose pickle is a call of a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.reduced = function, arguments
@@ -47,7 +47,7 @@ class Called:
 
 
 class Layer(nn.Module):
-    """Pickles as EDM's persistent classes do."""
+    """Layer whose pickle has the form of EDM's persistent classes."""
 
     def __init__(self, reconstruct: Callable[..., Any], class_name: str, state: Any) -> None:
         super().__init__()
@@ -65,21 +65,27 @@ class Layer(nn.Module):
 
 
 def as_records(module: nn.Module, reconstruct: Callable[..., Any], **arguments: Any) -> nn.Module:
-    """A copy of a network that pickles as EDM's; ``arguments``: of the outermost record."""
+    """Return a copy of a network that is pickled in EDM's format.
+
+    Args:
+        module: network to copy.
+        reconstruct: function that the records call.
+        arguments: further state of the outermost record.
+    """
     layers = {
         name: None if layer is None else as_records(layer, reconstruct)
         for name, layer in module._modules.items()
     }
     if isinstance(module, nn.ModuleDict):
         return nn.ModuleDict(layers)
-    state = {name: value for name, value in module.__dict__.items() if name in TORCHS_OWN}
+    state = {name: value for name, value in module.__dict__.items() if name in MODULE_ATTRIBUTES}
     state |= {"_modules": OrderedDict(layers), "_init_args": (), "_init_kwargs": {}}
     state |= {"skip_scale": np.sqrt(0.5)} | arguments
     return Layer(reconstruct, type(module).__name__, state)
 
 
 def legacy_blob(tensor: Tensor, location: str = "cpu") -> bytes:
-    """What torch pickles of a storage; its device renamed."""
+    """Return torch's pickle of the storage of a tensor, with its device renamed."""
     file = io.BytesIO()
     storage = torch.storage.TypedStorage(
         wrap_storage=tensor.untyped_storage(), dtype=tensor.dtype, _internal=True
@@ -92,13 +98,13 @@ def legacy_blob(tensor: Tensor, location: str = "cpu") -> bytes:
 
 
 def as_tensor(blob: bytes, *, offset: int, size: Any, stride: Any) -> Called:
-    """Pickles as a tensor on a storage, whatever it claims."""
+    """Return an object pickled as a tensor on a storage, with unchecked size and stride."""
     storage = Called(torch.storage._load_from_bytes, blob)
     rebuild = torch._utils._rebuild_tensor_v2
     return Called(rebuild, storage, offset, size, stride, False, OrderedDict())
 
 
 def snapshot(network: Any, **others: Any) -> bytes:
-    """A training snapshot, as ``pickle.dump`` writes it."""
+    """Return the pickle of a training snapshot."""
     content: Mapping[str, Any] = {"ema": network, **others}
     return pickle.dumps(content)

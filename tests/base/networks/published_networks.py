@@ -1,6 +1,6 @@
 """The nine networks that NVIDIA published with EDM: their architectures and sizes.
 
-Karras et al. 2022 (arXiv 2206.00364), Table 7. Knows no files.
+Karras et al. 2022 (arXiv 2206.00364), Table 7.
 """
 
 from __future__ import annotations

@@ -141,8 +141,8 @@ class Reference:
 
     def layers(self, half: str) -> list[str]:
         """Names in the order of the state dict; kernel-less layers have a filter only."""
-        found = [re.match(rf"{half}\.[^.]+", key) for key in self.state]
-        return list(dict.fromkeys(match.group() for match in found if match))
+        matches = [re.match(rf"{half}\.[^.]+", key) for key in self.state]
+        return list(dict.fromkeys(match.group() for match in matches if match))
 
     def encode(self, x: Array, emb: Array) -> list[Array]:
         skips: list[Array] = []

@@ -84,8 +84,8 @@ def test_a_pipelines_folder(tmp_path: Path) -> None:
     pipeline.save_pretrained(tmp_path / "pipeline")
     x, sigma = torch.ones(2, 3, 64), torch.full((2, 3), 0.7)
     with torch.no_grad():
-        found = load_diffusers(tmp_path / "pipeline")(x, sigma)
-        assert_close(found, load_diffusers(tmp_path / "model")(x, sigma))
+        denoised = load_diffusers(tmp_path / "pipeline")(x, sigma)
+        assert_close(denoised, load_diffusers(tmp_path / "model")(x, sigma))
 
 
 def test_divergence_and_second_derivative(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_classes(tmp_path: Path) -> None:
     assert denoise.num_classes == 3
     x, sigma = torch.ones(2, 64), denoise.log_sigmas[[5, 5]].exp()
     with torch.no_grad():
-        found = denoise.with_labels(torch.tensor([0, 2]))(x, sigma)
+        denoised = denoise.with_labels(torch.tensor([0, 2]))(x, sigma)
         alpha = (1 + sigma[0] ** 2).rsqrt().float()
         noisy = alpha * x.reshape(2, 1, 8, 8)
         noise = model(noisy, 5, torch.tensor([0, 2])).sample.flatten(1)
-    assert_close(found, x - sigma[:, None].float() * noise, rtol=1e-4, atol=1e-4)
+    assert_close(denoised, x - sigma[:, None].float() * noise, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="must be given labels"):
         denoise(x, sigma)
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\)"):

@@ -1,4 +1,4 @@
-"""Import of pickles like EDM's: what is in them, and what must not happen."""
+"""Import of pickles in EDM's format: their content, and refusal of unsafe ones."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def globals_of(content: bytes) -> set[str]:
-    """Names that a protocol-4 pickle refers to, as Python's own unpickler sees them."""
-    found = set()
+    """Return the global names in a protocol-4 pickle, according to Python's unpickler."""
+    names = set()
 
     class Collector(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            found.add(f"{module}.{name}")
+            names.add(f"{module}.{name}")
             return super().find_class(module, name)
 
     with contextlib.suppress(AssertionError):  # a stand-in was called; it has named all by then
         Collector(io.BytesIO(content)).load()
-    return found
+    return names
 
 
 def test_a_network_comes_back(golden: Golden, records: Records, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_references_to_the_outside_are_refused(tmp_path: Path) -> None:
 
 
 def shared_tuples(depth: int) -> tuple[Any, ...]:
-    """A tuple within a tuple, each twice: no room in memory, and no end in print."""
+    """Return nested tuples that share their items: small in memory, exponential in print."""
     made: tuple[Any, ...] = ()
     for _ in range(depth):
         made = made, made
@@ -250,7 +250,7 @@ def test_truncated_files(records: Records, tmp_path: Path) -> None:
 
 
 def test_claims_of_size_take_no_memory() -> None:
-    """A memo entry, a string and a number that Python's unpickler would make room for."""
+    """Python's unpickler would allocate the claimed size of a memo entry, string or number."""
     huge = (2**62).to_bytes(8, "little")
     assert read_inert(io.BytesIO(b"\x80\x04Nr\xff\xff\xff\x7f."), allowed=()) is None
     for claim in (b"\x8e" + huge, b"\x8d" + huge, b"\x8b\xff\xff\xff\x7f", b"\x95" + huge):
@@ -309,7 +309,7 @@ def test_snapshots_without_an_average(tmp_path: Path) -> None:
 
 
 def test_inert_values_equal_pythons() -> None:
-    """Everything that plain data is made of, whatever the protocol."""
+    """All types of plain data, for protocols 4 and 5."""
     shared = [1, "é", b"\x00\xff"]
     content = {"a": (shared, shared), "b": {1, 2}, "c": frozenset({"x"}), "d": [None, True, -3]}
     content |= {"e": 2**70, "f": 1.5, "g": (), "h": {}, "i": "x" * 70_000, "j": (1, 2, 3, 4)}

@@ -15,7 +15,7 @@ def labels_of(golden: Golden) -> Tensor:
 
 
 def relative_error(value: Tensor, expected: Tensor) -> float:
-    """Of the worst image, relative to that image's largest value."""
+    """Return the largest error of an image, relative to its largest value."""
     difference = (value - expected).abs().amax((1, 2, 3))
     return float((difference / expected.abs().amax((1, 2, 3))).max())
 

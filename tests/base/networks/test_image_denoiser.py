@@ -45,9 +45,9 @@ def scale(module: Preconditioned) -> Tensor:
 
 def test_edm() -> None:
     spy = Spy(1)
-    found = scale(EDMPrecond(spy))
+    denoised = scale(EDMPrecond(spy))
     total = SIGMA**2 + 0.25
-    assert_close(found, 0.25 / total + SIGMA * 0.5 / total)
+    assert_close(denoised, 0.25 / total + SIGMA * 0.5 / total)
     assert_close(spy.noise, SIGMA.log() / 4)
 
 
@@ -152,14 +152,14 @@ def test_labels() -> None:
     x, sigma = points(4)
     x, sigma = x[:1].expand(4, -1), sigma[:1].expand(4)
     with torch.no_grad():
-        found = denoise.with_labels(torch.tensor([0, 1, -1, 2]))(x, sigma)
-        assert_close(found[2], denoise(x, sigma)[2], rtol=1e-5, atol=1e-6)
+        denoised = denoise.with_labels(torch.tensor([0, 1, -1, 2]))(x, sigma)
+        assert_close(denoised[2], denoise(x, sigma)[2], rtol=1e-5, atol=1e-6)
         assert_close(
-            found[3], denoise.with_labels(torch.tensor(2))(x, sigma)[0], rtol=1e-5, atol=1e-6
+            denoised[3], denoise.with_labels(torch.tensor(2))(x, sigma)[0], rtol=1e-5, atol=1e-6
         )
     for i in range(4):
         for j in range(i):
-            assert float((found[i] - found[j]).abs().max()) > 1e-3
+            assert float((denoised[i] - denoised[j]).abs().max()) > 1e-3
     with pytest.raises(ValueError, match=r"labels must lie in \[-1, 3\), .* but one is 3"):
         denoise.with_labels(torch.tensor([0, 3]))
 
@@ -173,9 +173,9 @@ def test_encoder_features() -> None:
     module = tiny(label_dim=3)
     features = EncoderFeatures(module)
     images = torch.randn(2, 2, 8, 8, requires_grad=True)
-    found = features(images, torch.tensor([0.1, 3.0]))
-    assert found.shape == (2, 16, 4, 4)
-    (gradient,) = torch.autograd.grad((found**2).sum(), images, create_graph=True)
+    activations = features(images, torch.tensor([0.1, 3.0]))
+    assert activations.shape == (2, 16, 4, 4)
+    (gradient,) = torch.autograd.grad((activations**2).sum(), images, create_graph=True)
     (second,) = torch.autograd.grad((gradient**2).sum(), images)
     assert bool(second.any())
     caught = []
@@ -184,4 +184,4 @@ def test_encoder_features() -> None:
     )
     module(images, torch.tensor([0.1, 3.0]))
     handle.remove()
-    assert_close(found, caught[0])
+    assert_close(activations, caught[0])

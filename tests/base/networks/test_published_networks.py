@@ -43,16 +43,18 @@ def test_sizes(name: str) -> None:
 
 
 def test_imagenets_shapes() -> None:
-    found = dict(line.split(" ", 1) for line in shapes("edm-imagenet-64x64-cond-adm"))
-    assert found["model.map_label.weight"] == "(768, 1000)"
-    assert "model.map_label.bias" not in found
-    assert found["model.enc.64x64_conv.weight"] == "(192, 3, 3, 3)"
-    assert found["model.enc.32x32_block0.affine.weight"] == "(768, 768)"  # scale and shift of 384
-    assert found["model.enc.32x32_down.skip.resample_filter"] == "(1, 1, 2, 2)"
-    assert "model.enc.32x32_down.skip.weight" not in found
-    assert "model.enc.64x64_block0.qkv.weight" not in found
-    assert found["model.dec.32x32_block0.qkv.weight"] == "(1152, 384, 1, 1)"
-    assert found["model.out_conv.weight"] == "(3, 192, 3, 3)"
+    shape_of = dict(line.split(" ", 1) for line in shapes("edm-imagenet-64x64-cond-adm"))
+    assert shape_of["model.map_label.weight"] == "(768, 1000)"
+    assert "model.map_label.bias" not in shape_of
+    assert shape_of["model.enc.64x64_conv.weight"] == "(192, 3, 3, 3)"
+    assert (
+        shape_of["model.enc.32x32_block0.affine.weight"] == "(768, 768)"
+    )  # scale and shift of 384
+    assert shape_of["model.enc.32x32_down.skip.resample_filter"] == "(1, 1, 2, 2)"
+    assert "model.enc.32x32_down.skip.weight" not in shape_of
+    assert "model.enc.64x64_block0.qkv.weight" not in shape_of
+    assert shape_of["model.dec.32x32_block0.qkv.weight"] == "(1152, 384, 1, 1)"
+    assert shape_of["model.out_conv.weight"] == "(3, 192, 3, 3)"
 
 
 def test_short_names_are_those_of_the_table() -> None:

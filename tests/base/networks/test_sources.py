@@ -38,7 +38,7 @@ class Server:
     redirect: str = ""
 
     def open(self, url: str) -> object:
-        """``url``, from this server whatever its address."""
+        """Open ``url`` on this server, regardless of its host."""
         return urllib.request.urlopen(self.address + "/" + url.split("://", 1)[1], timeout=10)
 
 
@@ -73,24 +73,24 @@ def server() -> Iterator[Server]:
 def find(
     source: str, cache: Path, server: Server, sha256: str | None = None
 ) -> tuple[Path, list[str]]:
-    told: list[str] = []
-    path = locate(source, cache=cache, sha256=sha256, log=told.append, open_url=server.open)
-    return path, told
+    messages: list[str] = []
+    path = locate(source, cache=cache, sha256=sha256, log=messages.append, open_url=server.open)
+    return path, messages
 
 
 def test_short_names_are_downloaded_once_with_their_licence(
     tmp_path: Path, server: Server
 ) -> None:
     name = SHORT_NAMES[0]
-    path, told = find(name, tmp_path / "cache", server)
+    path, messages = find(name, tmp_path / "cache", server)
     assert path.read_bytes() == CONTENT
     assert path.suffix == ".pkl"
-    assert told[0] == LICENCE
+    assert messages[0] == LICENCE
     assert "CC BY-NC-SA 4.0" in LICENCE
     assert server.asked == [f"/{ADDRESS.split('://')[1]}{name}.pkl"]
-    again, told = find(name, tmp_path / "cache", server)
+    again, messages = find(name, tmp_path / "cache", server)
     assert again == path
-    assert told == []
+    assert messages == []
     assert len(server.asked) == 1
     assert sorted(entry.name for entry in path.parent.iterdir()) == [
         path.name,
@@ -118,9 +118,9 @@ def test_a_wrong_pin_leaves_nothing(tmp_path: Path, server: Server) -> None:
 def test_a_file_must_stay_what_it_was(tmp_path: Path, server: Server) -> None:
     path = tmp_path / "network.pkl"
     path.write_bytes(CONTENT)
-    found, told = find(str(path), tmp_path, server)
-    assert found == path
-    assert told == [f"SHA-256 {SHA256} of {path} recorded in network.pkl.sha256"]
+    located, messages = find(str(path), tmp_path, server)
+    assert located == path
+    assert messages == [f"SHA-256 {SHA256} of {path} recorded in network.pkl.sha256"]
     path.write_bytes(CONTENT + b"!")
     with pytest.raises(
         SourceError, match=r"must not change after its first use.* remove .*network\.pkl\.sha256"
@@ -160,23 +160,23 @@ def test_only_https(tmp_path: Path) -> None:
 
 def test_redirects_stay_with_https(server: Server) -> None:
     server.redirect = f"{server.address}/elsewhere?X-Amz-Signature=hunter2"
-    told = r"/elsewhere\?X-Amz-Signature=\*\*\*, which is not https"
-    with pytest.raises(urllib.error.URLError, match=told):
+    message = r"/elsewhere\?X-Amz-Signature=\*\*\*, which is not https"
+    with pytest.raises(urllib.error.URLError, match=message):
         open_https(f"{server.address}/network.pkl")
     assert server.asked == ["/network.pkl"]
 
 
-def test_no_credentials_are_told(server: Server, tmp_path: Path) -> None:
-    told: list[str] = []
+def test_messages_contain_no_credentials(server: Server, tmp_path: Path) -> None:
+    messages: list[str] = []
     url = "https://me:hunter2@a.example/network.pkl?token=hunter2"
-    locate(url, cache=tmp_path, sha256=None, log=told.append, open_url=server.open)
+    locate(url, cache=tmp_path, sha256=None, log=messages.append, open_url=server.open)
     assert "hunter2" in server.asked[-1]
-    assert told[0].startswith("downloading https://***@a.example/network.pkl?token=*** to ")
-    assert "hunter2" not in " ".join(told)
+    assert messages[0].startswith("downloading https://***@a.example/network.pkl?token=*** to ")
+    assert "hunter2" not in " ".join(messages)
     with pytest.raises(SourceError, match=r"^https://\*\*\*@a.example/missing.pkl could not"):
         find("https://me:hunter2@a.example/missing.pkl", tmp_path, server)
     with pytest.raises(SourceError, match=r"not http://\*\*\*@a.example/x$"):
-        locate("http://me:hunter2@a.example/x", cache=tmp_path, sha256=None, log=told.append)
+        locate("http://me:hunter2@a.example/x", cache=tmp_path, sha256=None, log=messages.append)
 
 
 def test_unknown_sources(tmp_path: Path, server: Server) -> None:
@@ -191,8 +191,10 @@ def test_where_the_cache_is(
 ) -> None:
     monkeypatch.setenv("DGRAY_CACHE", str(tmp_path / "own"))
     assert default_cache() == tmp_path / "own" / "networks"
-    told: list[str] = []
-    path = locate(SHORT_NAMES[0], cache=None, sha256=None, log=told.append, open_url=server.open)
+    messages: list[str] = []
+    path = locate(
+        SHORT_NAMES[0], cache=None, sha256=None, log=messages.append, open_url=server.open
+    )
     assert path.parent == default_cache()
     monkeypatch.delenv("DGRAY_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

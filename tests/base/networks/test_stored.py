@@ -55,10 +55,10 @@ def test_import_then_load_gives_edms_numbers(
         denoise = build_denoiser(read_network(path))
         if golden.one_hot is not None:
             denoise = denoise.with_labels(golden.one_hot.argmax(1))
-        found = denoise(golden.x.flatten(1), golden.sigma).reshape(golden.x.shape)
-        difference = (found - golden.denoised).abs().amax((1, 2, 3))
+        denoised = denoise(golden.x.flatten(1), golden.sigma).reshape(golden.x.shape)
+        difference = (denoised - golden.denoised).abs().amax((1, 2, 3))
         assert bool((difference < 1e-5 * golden.denoised.abs().amax((1, 2, 3))).all())
-        assert not found.requires_grad
+        assert not denoised.requires_grad
         assert not denoise.module.training
         assert denoise.num_classes == golden.record["init_kwargs"]["label_dim"]
 
@@ -165,7 +165,7 @@ def test_damaged_files(golden: Golden, tmp_path: Path) -> None:
 def test_a_description_cannot_ask_for_more_than_there_are_weights(
     golden: Golden, claim: dict[str, Any], words: str
 ) -> None:
-    """Seconds and megabytes, whatever a file claims."""
+    """Reading takes seconds and megabytes, regardless of the sizes that a file claims."""
     record = golden.architecture.to_json()
     record["init_kwargs"] |= claim
     architecture = EdmArchitecture.from_json(record)

@@ -59,10 +59,10 @@ def test_against_numpy(case: str) -> None:
     expected = reference(x, noise, one_hot, augment)
     with torch.no_grad():
         given = (x, noise, one_hot, augment)
-        found = model(*(None if v is None else torch.from_numpy(v) for v in given))
+        output = model(*(None if v is None else torch.from_numpy(v) for v in given))
     assert np.abs(expected).max() > 1e-2
     # the positional frequencies are float32, as EDM's are
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(output.numpy(), expected, rtol=0, atol=3e-6)
 
 
 def test_adm_has_several_heads() -> None:

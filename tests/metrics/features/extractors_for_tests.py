@@ -1,4 +1,4 @@
-"""What a user might name as ``module:function``, right and wrong."""
+"""Valid and invalid extractors, named as ``module:function`` by tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NUMBER = 3
 
 
 def means(pixels: Tensor) -> Tensor:
-    """Mean and largest of every channel."""
+    """Return the mean and the maximum of every channel."""
     x = pixels.double() / 255
     return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
 

@@ -106,9 +106,11 @@ def test_features_do_not_depend_on_the_batch(
         "custom": lambda: load_custom("extractors_for_tests:means", GREY),
     }[which]()
     pixels = DIGITS.pixels[:20]
-    found = [extract(extractor, pixels, batch_size) for batch_size in (1, 7, 20)]
-    for other in found[1:]:
-        torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5 * float(found[0].max()))
+    by_batch_size = [extract(extractor, pixels, batch_size) for batch_size in (1, 7, 20)]
+    for other in by_batch_size[1:]:
+        torch.testing.assert_close(
+            other, by_batch_size[0], rtol=1e-5, atol=1e-5 * float(by_batch_size[0].max())
+        )
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
@@ -167,10 +169,10 @@ def test_a_users_function_is_called_as_it_is() -> None:
     assert extractor.source.name == "fd_means"
     assert extractor.source.dimension == 2
     assert extractor.source.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-    found = extract(extractor, DIGITS.pixels[:5])
-    assert found.dtype == torch.float32
+    features = extract(extractor, DIGITS.pixels[:5])
+    assert features.dtype == torch.float32
     expected = DIGITS.pixels[:5].double().flatten(1).mean(1) / 255
-    torch.testing.assert_close(found[:, 0].double(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(features[:, 0].double(), expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_a_users_function_is_called_as_it_is() -> None:
         ("extractors_for_tests:normalised_over_the_batch", ValueError, "eval mode"),
     ],
 )
-def test_a_users_function_that_cannot_be_is_refused_at_once(
+def test_an_invalid_function_of_a_user_is_refused_at_once(
     reference: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

@@ -37,7 +37,7 @@ def store_of(bucket: Bucket, patience: float = 5.0) -> Store:
 
 def take(
     bucket: Bucket,
-    tell: Callable[[str], None] = lambda words: None,
+    tell: Callable[[str], None] = lambda message: None,
     on_lost: Callable[[], None] = lambda: None,
 ) -> Lease:
     return Lease(store_of(bucket), tell, on_lost)
@@ -63,11 +63,11 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(bucket: Bucket) -
 def test_the_lease_of_a_dead_driver_expires(bucket: Bucket) -> None:
     dead = {"pid": 4321, "host": "node7", "started": "2026-01-01T00:00:00+00:00"}
     bucket.put(".lock/dead.json", json.dumps(dead).encode())
-    died, told = time.monotonic(), list[str]()
-    lease = take(bucket, told.append)
+    died, messages = time.monotonic(), list[str]()
+    lease = take(bucket, messages.append)
     assert time.monotonic() - died > LEASE - 1.5
-    (words,) = told
-    assert words.startswith(f"{bucket.uri()}: locked by process 4321 on node7 (since 2026-01-01")
+    (message,) = messages
+    assert message.startswith(f"{bucket.uri()}: locked by process 4321 on node7 (since 2026-01-01")
     assert ".lock/dead.json" not in claims(bucket)
     lease.release()
 

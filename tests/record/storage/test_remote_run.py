@@ -43,8 +43,8 @@ def on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def metric_columns(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["trial", "replicate", "epoch", "is_calibrated"]
-    found = rows[column_names("identity", "metric")]
-    return found.sort_values(keys).reset_index(drop=True)
+    columns = rows[column_names("identity", "metric")]
+    return columns.sort_values(keys).reset_index(drop=True)
 
 
 def without_time(name: str) -> str:

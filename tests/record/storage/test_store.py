@@ -110,7 +110,7 @@ def test_failures_of_every_second_request_are_retried(
     assert {name: store.read(name) for name in store.entries("rows")} == contents
     store.delete("rows/0")
     assert set(bucket.objects()) == contents.keys() - {"rows/0"}
-    assert sum(found is fault for _, _, found in proxy.done) > 2
+    assert sum(response_fault is fault for _, _, response_fault in proxy.done) > 2
 
 
 def test_failures_within_a_multipart_upload_are_retried(
