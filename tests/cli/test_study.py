@@ -319,5 +319,5 @@ def test_a_report_that_was_interrupted_is_completed_next_time(
 
 def files(run: Path) -> set[str]:
     """Names, without the times that are in those of event files."""
-    files = (path for path in run.rglob("*") if path.is_file())
-    return {str(path.relative_to(run)).partition(".tfevents.")[0] for path in files}
+    paths = (path for path in run.rglob("*") if path.is_file())
+    return {str(path.relative_to(run)).partition(".tfevents.")[0] for path in paths}

@@ -18,19 +18,19 @@ rendered = functools.cache(glyphs)
 
 
 @pytest.fixture(scope="module", params=SIZES)
-def glyphs(request: pytest.FixtureRequest) -> ImageSet:
+def glyph_set(request: pytest.FixtureRequest) -> ImageSet:
     return rendered(request.param)
 
 
-def test_there_are_enough_and_no_two_are_the_same(glyphs: ImageSet) -> None:
-    assert len(glyphs) >= 20_000
-    assert len({image.tobytes() for image in glyphs.pixels.numpy()}) == len(glyphs)
-    size = glyphs.shape[1]
-    assert glyphs.shape == (1, size, size)
+def test_there_are_enough_and_no_two_are_the_same(glyph_set: ImageSet) -> None:
+    assert len(glyph_set) >= 20_000
+    assert len({image.tobytes() for image in glyph_set.pixels.numpy()}) == len(glyph_set)
+    size = glyph_set.shape[1]
+    assert glyph_set.shape == (1, size, size)
 
 
-def test_every_image_has_ink_in_its_middle(glyphs: ImageSet) -> None:
-    ink = glyphs.pixels[:, 0] > 0
+def test_every_image_has_ink_in_its_middle(glyph_set: ImageSet) -> None:
+    ink = glyph_set.pixels[:, 0] > 0
     assert ink.flatten(1).any(1).all()
     for axis in (1, 2):  # of the lines along the other axis, as many are empty on either side
         lines = ink.any(3 - axis).int()
@@ -39,25 +39,25 @@ def test_every_image_has_ink_in_its_middle(glyphs: ImageSet) -> None:
         assert ((after - before) <= 1).all()
 
 
-def test_contrast_is_full_and_most_of_an_image_is_used(glyphs: ImageSet) -> None:
-    assert glyphs.pixels.max() == 255
-    assert 0.08 < (glyphs.pixels > 127).double().mean() < 0.25
-    height = (glyphs.pixels[:, 0] > 0).any(2).sum(1).double()
-    assert height.median() > 0.6 * glyphs.shape[1]
+def test_contrast_is_full_and_most_of_an_image_is_used(glyph_set: ImageSet) -> None:
+    assert glyph_set.pixels.max() == 255
+    assert 0.08 < (glyph_set.pixels > 127).double().mean() < 0.25
+    height = (glyph_set.pixels[:, 0] > 0).any(2).sum(1).double()
+    assert height.median() > 0.6 * glyph_set.shape[1]
 
 
-def test_every_face_is_a_class_of_more_than_a_thousand(glyphs: ImageSet) -> None:
-    assert glyphs.labels is not None
-    counts = torch.bincount(glyphs.labels, minlength=len(FACES))
-    assert glyphs.num_classes == len(FACES) == len(counts) == 12
+def test_every_face_is_a_class_of_more_than_a_thousand(glyph_set: ImageSet) -> None:
+    assert glyph_set.labels is not None
+    counts = torch.bincount(glyph_set.labels, minlength=len(FACES))
+    assert glyph_set.num_classes == len(FACES) == len(counts) == 12
     assert counts.min() > 1000
     assert counts.max() < 3000
 
 
 def test_a_bold_face_has_more_ink_than_its_regular() -> None:
-    glyphs = rendered(28)
-    assert glyphs.labels is not None
-    ink = [glyphs.pixels[glyphs.labels == i].double().mean() for i in range(len(FACES))]
+    glyph_set = rendered(28)
+    assert glyph_set.labels is not None
+    ink = [glyph_set.pixels[glyph_set.labels == i].double().mean() for i in range(len(FACES))]
     for i, face in enumerate(FACES):
         if "Bold" in face:
             assert ink[i] > 1.15 * ink[i - 2], face

@@ -36,16 +36,16 @@ def record(folder: RunFolder) -> dict[str, Any]:
 def test_a_session_is_recorded_from_its_start(plan: Plan, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     session = Session(folder.files, plan, ["a study.yaml", "--set", "seed=7"], "ray")
-    provenance = record(folder)
+    recorded = record(folder)
     assert {
-        name: provenance[name] for name in ("study", "seed", "replicates", "threads_per_trial")
+        name: recorded[name] for name in ("study", "seed", "replicates", "threads_per_trial")
     } == {
         "study": "tiny",
         "seed": 7,
         "replicates": 2,
         "threads_per_trial": 2,
     }
-    (entry,) = provenance["sessions"]
+    (entry,) = recorded["sessions"]
     assert entry["outcome"] == "running"
     assert entry["finished_at"] is None
     assert entry["command"] == "python -m dgray.study 'a study.yaml' --set seed=7"

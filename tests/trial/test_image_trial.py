@@ -275,8 +275,8 @@ def test_convolutional_discriminator_on_images_and_on_features_of_the_base(
     tmp_path: Path, trunk: str
 ) -> None:
     trials = trials_of(tmp_path, *CONV, *UNET, f"discriminator.trunk={trunk}")
-    rows = run(trials, artifacts_of(tmp_path, trials))
-    guided = [row for row in rows if row.objective == "kl" and row.epoch == 2]
+    trial_rows = run(trials, artifacts_of(tmp_path, trials))
+    guided = [row for row in trial_rows if row.objective == "kl" and row.epoch == 2]
     assert all(
         row["path_kl_change"] != 0 and math.isfinite(row["path_kl_change"]) for row in guided
     )
