@@ -58,25 +58,26 @@ evaluate: {guidance_weight: [0.5, 1, calibrated], sampler: [ode, sde]}
 ## Axes
 
 **A list where a scalar is expected is a training axis**: that is the whole grid syntax. Every
-combination of the training axes is a trial; the study above has 2 x 3 x 2 trained trials. What
-cannot matter to a trial makes no trial: `fit.gamma` multiplies the `mixed` trials only. The fields
-of `evaluate` marked *evaluation axis* are read off each checkpoint of a trial, and
-`fit.checkpoints` are epochs within one, so neither trains anything again. Where a list is an
-ordinary value (`base.mean_shift: [1, 0]`), a list of lists is the axis. An axis repeats no value.
-The unguided base is always evaluated, once.
+combination of the training axes is a trial; the study above has 2 x 3 x 2 trained trials. A field
+that does not apply to an objective adds no trials for it: values of `fit.gamma` multiply the
+`mixed` trials only. The fields of `evaluate` marked *evaluation axis* are evaluated at each
+checkpoint of a trial, and `fit.checkpoints` are epochs within a trial; neither requires more
+training. Fields marked *no axis* cannot be axes: they take one value, not a list of alternatives.
+Where a list is an ordinary value (`base.mean_shift: [1, 0]`), a list of lists is the axis. Values
+of an axis must be distinct. The unguided base is always evaluated, once.
 
 ## Domains
 
 With `search.method: optuna`, fields of `discriminator` and `fit`, and `evaluate.guidance_weight`,
 may be domains instead, which Optuna searches: `{uniform: [0, 1]}`, `{log_uniform: [1e-5, 1e-2]}`,
 `{int: [4, 64], log: true}`, `{choice: [0, 0.99]}`; with `step`, and with `when` for a field that
-matters only where others have given values. Every combination of the axes has a search of its own.
-See [search.md](search.md).
+applies only if other fields have certain values. Every combination of the axes has a search of its
+own. See [search.md](search.md).
 
-## Parts of your own
+## User-defined parts
 
-Objectives, metrics, samplers, data, bases and discriminators can come from your own code, without
-a change of dgray. A part is named by the import path of a function, with its arguments:
+Objectives, metrics, samplers, data, bases and discriminators can be defined in other packages,
+without a change of dgray. A part is named by the import path of a function, with its arguments:
 
 ```yaml
 fit: {objective: {factory: "my_package.parts:hinge", arguments: {margin: 1}}}
@@ -102,8 +103,8 @@ run, defaults filled in, is saved as `study.lock.yaml` in its run folder; that i
 
 ## Errors
 
-Everything that is wrong is reported at once, one line each: where, which field, the rule, what was
-found, and the nearest valid name or the fix.
+All mistakes are reported at once, one line each: location, field, rule, value, and the nearest
+valid name or the fix.
 
 ```
 studies/widths.yaml:5:17: discriminator.widht: unknown field; did you mean 'width'?
@@ -185,11 +186,11 @@ def _meaning(path: FieldPath, field: FieldInfo) -> str:
     if sections_of(field.annotation):
         return text or "a section, below"
     if path[-1] == "kind":
-        return "which kind of section this is"
+        return "selects the kind"
     if path[0] == "evaluate" and path[-1] in EVALUATION_AXES:
         return f"{text} (*evaluation axis*)"
     if path[0] in NEVER_AXES or not takes_axis(field.annotation):
-        return f"{text} (no axis)"
+        return f"{text} (*no axis*)"
     return text
 
 
@@ -227,7 +228,7 @@ def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return f"mapping of names to {'values' if value is JsonValue else f'({_type(value)})'}"
     if isinstance(annotation, type) and issubclass(annotation, Part):
         names = [f"`{spec.name}`" for spec in annotation.registry.built_in]
-        return " or ".join([*names, "a part of your own"])
+        return " or ".join([*names, "a user-defined part"])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     bounds = [_bound(item) for item in _flat(metadata)]

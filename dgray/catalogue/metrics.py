@@ -13,7 +13,7 @@ from dgray.catalogue.spec import ColumnSpec, MetricSpec
 _KL_CHANGE = ColumnSpec(
     name="kl_change",
     in_summary=True,
-    doc="kl (of images: nll) minus that of the base, paired over samples",
+    doc="kl (for images: nll) minus that of the base, paired over samples",
     unit="nats",
     label="KL (ODE) change",
     title="change of KL (ODE)",

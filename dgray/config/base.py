@@ -34,7 +34,7 @@ class WrongMixture(BaseSection):
         None, description="mixture to be distorted; null: that of the data"
     )
     mean_shift: tuple[FiniteFloat, ...] | FiniteFloat = Field(
-        0.0, description="added to every mean (a number, or one per dimension)"
+        0.0, description="shift of every mean (a number, or one per dimension)"
     )
     mean_scale: PositiveFloat = Field(1.0, description="factor on every mean")
     std_scale: PositiveFloat = Field(1.0, description="factor on every standard deviation")
@@ -66,7 +66,8 @@ class TrainedBase(NetworkBase):
 
     The defaults suit points. On one core, ``width: 256, steps: 3000, batch_size: 128,
     learning_rate: 2e-3`` learns the digits in half a minute, and ``width: 16, depth: 1,
-    steps: 1200, batch_size: 64, learning_rate: 2e-3`` glyphs of 16 pixels in eight.
+    steps: 1200, batch_size: 64, learning_rate: 2e-3`` glyphs of 16 pixels in eight
+    minutes.
     """
 
     kind: Literal["trained"]
@@ -101,9 +102,10 @@ class TrainedBase(NetworkBase):
     )
     steps: PositiveInt = Field(2000, description="optimiser steps")
     batch_size: PositiveInt = Field(256, description="samples per step")
-    learning_rate: PositiveFloat = Field(1e-3, description="of Adam, at its highest")
+    learning_rate: PositiveFloat = Field(1e-3, description="peak learning rate of Adam")
     learning_rate_decay: Literal["constant", "cosine"] = Field(
-        "cosine", description="over the whole training"
+        "cosine",
+        description="schedule of the learning rate; cosine: to zero over the whole training",
     )
     warmup: NonNegativeInt = Field(
         100, description="first steps, over which the learning rate rises linearly"
@@ -130,7 +132,7 @@ class EdmBase(NetworkBase):
     kind: Literal["edm"]
     network: str = Field(description="file, https address, or short name of a published network")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="of that file; null: recorded at first use, checked from then on"
+        None, description="SHA-256 of the file; null: recorded at first use, then checked"
     )
 
 
@@ -148,7 +150,7 @@ class RegisteredBase(NetworkBase):
 
 
 class CustomBase(NetworkBase):
-    """Base built by a function of yours."""
+    """Base built by a user-defined function."""
 
     kind: Literal["custom"]
     factory: ImportPath = Field(description="module:function that builds it")

@@ -55,7 +55,7 @@ class DataSection(Model):
 
     @property
     def sample_kind(self) -> Kind:
-        """Whether its samples are points or images."""
+        """Kind of its samples: points or images."""
         return self.spec.kinds[0]
 
     @property
@@ -240,13 +240,13 @@ class _CustomData(DataSection):
 
 
 class CustomPoints(_CustomData):
-    """Points built by a function of yours."""
+    """Points built by a user-defined function."""
 
     kind: Literal["points"]
 
 
 class CustomImages(ImageData, _CustomData):
-    """Images built by a function of yours."""
+    """Images built by a user-defined function."""
 
     kind: Literal["images"]
 

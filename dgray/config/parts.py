@@ -59,7 +59,7 @@ class Part(Model):
         None, description="module:function that builds it; null: name is a registered one"
     )
     name: Annotated[str, Field(validate_default=True)] = Field(
-        "", description="registered name; with factory: its name in rows; null: of the function"
+        "", description="registered name; with factory: name in rows; null: that of the function"
     )
     arguments: Arguments = Field({}, description="keyword arguments of the factory")
 

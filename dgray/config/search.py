@@ -141,7 +141,7 @@ class EarlyStopping(Model):
 class GridSearch(Model):
     """Grid of all combinations of the lists."""
 
-    method: Literal["grid"] = Field(description="the default")
+    method: Literal["grid"] = Field(description="no search: every combination runs")
 
     @property
     def validated(self) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ class GridSearch(Model):
 
     @property
     def needs_flow(self) -> bool:
-        """Whether it reads a metric of the probability-flow ODE."""
+        """True if it reads a metric of the probability-flow ODE."""
         return False
 
 
@@ -161,7 +161,7 @@ class OptunaSearch(Model):
     metrics: dict[str, Direction] = Field(
         {"path_kl_change": "minimize"},
         description="metrics to optimise, on the validation split; several: a Pareto front. "
-        f"Of {', '.join((*SEARCHABLE, *COSTS))}",
+        f"Allowed: {', '.join((*SEARCHABLE, *COSTS))}",
     )
     constraints: dict[str, FiniteFloat] = Field(
         {}, description="metrics that must be <= a value, on the validation split"
@@ -221,7 +221,7 @@ class OptunaSearch(Model):
 
     @property
     def needs_flow(self) -> bool:
-        """Whether it reads a metric of the probability-flow ODE."""
+        """True if it reads a metric of the probability-flow ODE."""
         return any(measured_by(name).source == "flow" for name in self.validated)
 
 

@@ -45,7 +45,7 @@ def _metric_names() -> str:
         kind: ", ".join(metric.name for metric in METRICS.built_in if kind in metric.kinds)
         for kind in POINTS_AND_IMAGES
     }
-    return ". ".join(f"Of {kind}: {text}" for kind, text in names.items())
+    return ". ".join(f"For {kind}: {text}" for kind, text in names.items())
 
 
 class Churn(Model):
@@ -110,7 +110,7 @@ class Evaluate(Model):
         "cnn",
         description="images: features for fid, fd, kid and similar metrics: cnn (trained by dgray "
         "on the labels), inception_clean, inception_legacy_pytorch, inception_legacy_tensorflow, "
-        "efficientnet_lite0, or your own as module:function",
+        "efficientnet_lite0, or a user-defined module:function",
     )
     inception_weights: str | None = Field(
         None,
@@ -175,21 +175,26 @@ _GPU_STEPS = 10_000  # Ray counts GPUs in units of 1 / 10,000
 class Resources(Model):
     """Resources of trials."""
 
-    cpus_per_trial: PositiveInt = Field(1, description="also the number of torch threads")
-    gpus_per_trial: NonNegativeFloat = Field(
-        0.0, description="a whole number, or a fraction below 1 of a GPU that trials share"
+    cpus_per_trial: PositiveInt = Field(
+        1, description="CPUs of each trial, and its number of torch threads"
     )
-    max_concurrent_trials: PositiveInt | None = Field(None, description="null: as many as fit")
+    gpus_per_trial: NonNegativeFloat = Field(
+        0.0,
+        description="GPUs of each trial: a whole number, or a fraction below 1 of a shared GPU",
+    )
+    max_concurrent_trials: PositiveInt | None = Field(
+        None, description="trials that run at the same time; null: as many as fit"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: cuda if gpus_per_trial > 0, else cpu"
+        "auto", description="torch device; auto: cuda if gpus_per_trial > 0, else cpu"
     )
     sampling_actors: NonNegativeInt = Field(
         0,
         description="images: additional processes per trial that draw and score its samples; 0: "
         "the process of the trial does",
     )
-    cpus_per_actor: PositiveInt = Field(1, description="of each sampling actor")
-    gpus_per_actor: NonNegativeFloat = Field(0.0, description="of each sampling actor")
+    cpus_per_actor: PositiveInt = Field(1, description="CPUs of each sampling actor")
+    gpus_per_actor: NonNegativeFloat = Field(0.0, description="GPUs of each sampling actor")
     max_failures: NonNegativeInt = Field(
         1,
         description="retries of a trial, an artifact or a shard of samples whose process died; "

@@ -44,7 +44,7 @@ class MlpDiscriminator(DiscriminatorSection):
     width: PositiveInt = Field(64, description="hidden units per layer")
     depth: PositiveInt = Field(3, description="hidden layers")
     activation: Literal["silu", "softplus", "tanh"] = Field(
-        "silu", description="smooth, since guidance is a gradient"
+        "silu", description="activation; smooth, since guidance is a gradient"
     )
 
 
@@ -73,7 +73,7 @@ class RegisteredDiscriminator(DiscriminatorSection):
 
 
 class CustomDiscriminator(DiscriminatorSection):
-    """Discriminator built by a function of yours."""
+    """Discriminator built by a user-defined function."""
 
     kind: Literal["custom"]
     factory: ImportPath = Field(description="module:function that builds it")
@@ -100,10 +100,10 @@ class Noise(Model):
         "log_uniform", description="log_uniform over [low, high], or log_normal, as in EDM"
     )
     low: PositiveFloat | None = Field(
-        None, description="log_uniform: lowest; null: diffusion.sigma_min"
+        None, description="log_uniform: lowest noise level; null: diffusion.sigma_min"
     )
     high: PositiveFloat | None = Field(
-        None, description="log_uniform: highest; null: diffusion.sigma_max"
+        None, description="log_uniform: highest noise level; null: diffusion.sigma_max"
     )
     log_mean: FiniteFloat = Field(-1.2, description="log_normal: mean of ln sigma")
     log_std: PositiveFloat = Field(1.2, description="log_normal: standard deviation of ln sigma")
@@ -129,7 +129,9 @@ class Fit(Model):
         ObjectivePart(name="cross_entropy"),
         description="training objective; oracle and oscillating are controls",
     )
-    gamma: NonNegativeFloat = Field(1.0, description="mixed: kl + gamma * cross_entropy")
+    gamma: NonNegativeFloat = Field(
+        1.0, description="factor of cross_entropy in mixed: kl + gamma * cross_entropy"
+    )
     epochs: PositiveInt = Field(100, description="passes over the real training samples")
     checkpoints: tuple[PositiveInt, ...] | None = Field(
         None, description="epochs at which rows are reported, increasing; null: the last one"
@@ -137,11 +139,11 @@ class Fit(Model):
     batch_size: PositiveInt = Field(
         256, description="real samples per step (and as many generated), at most num_real"
     )
-    learning_rate: PositiveFloat = Field(1e-3, description="of Adam")
+    learning_rate: PositiveFloat = Field(1e-3, description="learning rate of Adam")
     learning_rate_decay: Literal["constant", "cosine"] = Field(
-        "constant", description="cosine: to zero at the last epoch"
+        "constant", description="schedule of the learning rate; cosine: to zero at the last epoch"
     )
-    weight_decay: NonNegativeFloat = Field(0.0, description="decoupled (AdamW)")
+    weight_decay: NonNegativeFloat = Field(0.0, description="decoupled weight decay (AdamW)")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="probability that a hidden unit is dropped in training"
     )
@@ -149,7 +151,7 @@ class Fit(Model):
         0.0, description="decay per step of the evaluated weight average; 0: the last weights"
     )
     gradient_penalty: NonNegativeFloat = Field(
-        0.0, description="cross_entropy + penalty * E|sigma grad logit|^2"
+        0.0, description="factor of E|sigma grad logit|^2, added to cross_entropy"
     )
     patience: NonNegativeInt = Field(
         0, description="early stopping: epochs without a better validation loss; 0: off"
@@ -158,7 +160,8 @@ class Fit(Model):
         10, description="early stopping: epochs between validation losses"
     )
     weighting: Literal["likelihood", "edm"] = Field(
-        "likelihood", description="of noise levels in the loss; likelihood: as in the path KL"
+        "likelihood",
+        description="weighting of noise levels in the loss; likelihood: as in the path KL",
     )
     noise: Noise = Noise()
     oscillation: Oscillation = Oscillation()

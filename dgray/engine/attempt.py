@@ -137,7 +137,7 @@ def _steps(
                 return
             due_epochs.pop(0)
             yield result
-    except Exception as error:  # any error is the result of this trial; the others go on
+    except Exception as error:  # any error is the result of this trial; the others continue
         yield describe(error)
         return
     if due_epochs:

@@ -36,7 +36,7 @@ class Setting:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the guidance weight is the calibrated function of sigma, not a constant."""
+        """True if the guidance weight is the calibrated function of sigma, not a constant."""
         return self.guidance_weight is None
 
     def columns(self) -> dict[str, Any]:
@@ -80,11 +80,11 @@ class Trial:
     config: StudyConfig
     epochs: tuple[int, ...]  # checkpoints; (0,) for base and controls
     replicates: int  # 1 for base and controls
-    settings: tuple[Setting, ...]  # of every (replicate, checkpoint)
+    settings: tuple[Setting, ...]  # evaluated for every (replicate, checkpoint)
 
     @property
     def is_trained(self) -> bool:
-        """Whether a discriminator is trained; that of base and controls is not."""
+        """True if a discriminator is trained; false for base and controls."""
         return self.objective != BASE and self.config.fit.objective.spec.is_trained
 
 

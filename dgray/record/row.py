@@ -48,7 +48,7 @@ class Row:
     axes: str = identity("JSON object: training axis (dotted path) -> value of this trial")
     replicate: int = identity("index of the replicate: its own data, initial weights and noise")
     epoch: int = identity("passes over the real training samples; 0 for base and controls")
-    is_calibrated: bool = identity("whether the guidance weight is calibrated(sigma)")
+    is_calibrated: bool = identity("true if the guidance weight is calibrated(sigma)")
     guidance_weight: float | None = identity(
         "constant guidance weight w: 0 = off, 1 = exact correction; null if calibrated",
         default=None,

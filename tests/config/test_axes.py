@@ -99,8 +99,8 @@ def test_an_axis_of_one_value_is_an_axis(load: Load) -> None:
         ),
         (
             "fit: {gamma: [1, 2]}",
-            "study.yaml:4:7: fit.gamma: an axis must change some trial, but fit.gamma matters to "
-            "none with objective cross_entropy; give it one value",
+            "study.yaml:4:7: fit.gamma: an axis must change at least one trial, but fit.gamma "
+            "applies to no trial with objective cross_entropy; give it one value",
         ),
     ],
 )

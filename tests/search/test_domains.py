@@ -165,7 +165,7 @@ def test_a_mistake_in_a_domain_gives_one_message(tmp_path: Path) -> None:
         (line,) = str(error.value).splitlines()
         assert rule in line
     with pytest.raises(
-        StudyError, match=r"a domain must change some trial, but fit\.gamma matters"
+        StudyError, match=r"a domain must change at least one trial, but fit\.gamma applies"
     ):
         load(tmp_path, "fit.gamma={uniform: [0, 1]}")
 

@@ -98,15 +98,19 @@ def _check_axes_matter(
         for objective in (BASE, config.fit.objective.name)
     ]
     for path, values in find_axes(validation.document.values).items():
-        if len(values) > 1 and irrelevant and not any(matters(path, no) for no in irrelevant):
+        if (
+            len(values) > 1
+            and irrelevant
+            and not any(matters(path, fields) for fields in irrelevant)
+        ):
             objectives = sorted({config.fit.objective.name for config in configs})
             noun, end = (
-                ("a domain", "remove it, or add an objective that it matters to")
+                ("a domain", "remove it, or add an objective to which it applies")
                 if path in domains
                 else ("an axis", "give it one value")
             )
             rule = (
-                f"{noun} must change some trial, but {dotted(path)} matters to none with "
-                f"objective {', '.join(objectives)}; {end}"
+                f"{noun} must change at least one trial, but {dotted(path)} applies to no trial "
+                f"with objective {', '.join(objectives)}; {end}"
             )
             validation.report(path, rule)
