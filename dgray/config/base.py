@@ -22,7 +22,7 @@ class BaseSection(Model):
 
     @property
     def spec(self) -> BaseSpec:
-        """Its specification."""
+        """Specification of the part in the catalogue."""
         return BASES[self.kind]
 
 
@@ -158,7 +158,7 @@ class CustomBase(NetworkBase):
 
     @property
     def spec(self) -> BaseSpec:
-        """Its specification."""
+        """Specification of the part in the catalogue."""
         return inline_spec(BaseSpec, self.factory.rpartition(":")[2], self.factory)
 
 

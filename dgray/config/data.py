@@ -50,7 +50,7 @@ class DataSection(Model):
 
     @property
     def spec(self) -> DataSpec:
-        """Its specification."""
+        """Specification of the part in the catalogue."""
         return DATA[self.kind]
 
     @property
@@ -138,7 +138,7 @@ class DigitsData(ImageData):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(1, 8, 8)."""
+        """Shape of an image: (1, 8, 8)."""
         return (1, 8, 8)
 
 
@@ -155,13 +155,13 @@ class GlyphsData(ImageData):
 
 
 class Cifar10Data(ImageData):
-    """CIFAR-10; training images are of its 50,000, validation and held-out ones of its 10,000."""
+    """CIFAR-10: training images from its 50,000, validation and held-out ones from its 10,000."""
 
     kind: Literal["cifar10"]
     root: str | None = Field(
         None, description="folder of cifar-10-batches-py; null: data/ in the cache of dgray"
     )
-    download: bool = Field(True, description="fetch it (163 MB) if it is missing")
+    download: bool = Field(True, description="download the data (163 MB) if they are missing")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -233,7 +233,7 @@ class _CustomData(DataSection):
 
     @property
     def spec(self) -> DataSpec:
-        """Its specification."""
+        """Specification of the part in the catalogue."""
         name = self.factory.rpartition(":")[2]
         kind: Any = self.kind
         return inline_spec(DataSpec, name, self.factory, kinds=(kind,))

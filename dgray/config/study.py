@@ -191,7 +191,7 @@ class Resources(Model):
     sampling_actors: NonNegativeInt = Field(
         0,
         description="images: additional processes per trial that draw and score its samples; 0: "
-        "the process of the trial does",
+        "the process of the trial draws and scores them",
     )
     cpus_per_actor: PositiveInt = Field(1, description="CPUs of each sampling actor")
     gpus_per_actor: NonNegativeFloat = Field(0.0, description="GPUs of each sampling actor")

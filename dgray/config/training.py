@@ -33,7 +33,7 @@ class DiscriminatorSection(Model):
 
     @property
     def spec(self) -> DiscriminatorSpec:
-        """Its specification."""
+        """Specification of the part in the catalogue."""
         return DISCRIMINATORS[self.kind]
 
 
@@ -81,7 +81,7 @@ class CustomDiscriminator(DiscriminatorSection):
 
     @property
     def spec(self) -> DiscriminatorSpec:
-        """Its specification."""
+        """Specification of the part in the catalogue."""
         return inline_spec(DiscriminatorSpec, self.factory.rpartition(":")[2], self.factory)
 
 

@@ -40,7 +40,7 @@ class Setting:
         return self.guidance_weight is None
 
     def columns(self) -> dict[str, Any]:
-        """Return the columns of a row that hold it, see ``SETTING_COLUMNS``."""
+        """Return the values of the columns ``SETTING_COLUMNS`` of a row."""
         low, high = self.interval or (None, None)
         return {
             "is_calibrated": self.is_calibrated,
@@ -73,10 +73,10 @@ def _number(value: Any) -> float | None:
 class Trial:
     """One training configuration, or the base, or a control, with its checkpoints and settings."""
 
-    id: str  # objective and hash of the fields that matter to its rows
+    id: str  # objective and hash of the fields that affect its rows
     label: str  # "cross_entropy, width 64, num_real 100"
     objective: str  # "base" or fit.objective
-    axes: Mapping[str, Any]  # training axes that vary and matter: dotted path -> value
+    axes: Mapping[str, Any]  # training axes that vary and affect it: dotted path -> value
     config: StudyConfig
     epochs: tuple[int, ...]  # checkpoints; (0,) for base and controls
     replicates: int  # 1 for base and controls
@@ -190,7 +190,7 @@ def build_trial(
 def _axes_of(
     assignment: Assignment, objective: str, varying: Mapping[str, object]
 ) -> dict[str, Any]:
-    """Return the values on the axes that vary in the study and matter to this trial."""
+    """Return the values on the axes that vary in the study and affect this trial."""
     irrelevant = irrelevant_fields(assignment.config, objective)
     return {
         path: value

@@ -1,6 +1,6 @@
-"""Fields that matter to a trial: its id is made of them, and axes over them distinguish trials.
+"""Fields that affect a trial: they define its id, and axes over them distinguish trials.
 
-A field that cannot change the rows of a trial must not make two trials of it.
+A field that cannot change the rows of a trial must not split it into two trials.
 """
 
 from __future__ import annotations
