@@ -72,8 +72,8 @@ def noised_images(rows: int) -> tuple[Tensor, Tensor]:
 
 
 def test_fault_1_second_order_guidance_works() -> None:
-    """The corrector's weight raised IndexError. With the exact discriminator at both stages, the
-    guided base draws the same samples as the denoiser of the data.
+    """The corrector's weight raised IndexError in DG's code. With the exact discriminator at both
+    stages, the guided base draws the same samples as the denoiser of the data.
     """
     guided = GuidedDenoiser(BASE, Oracle(DATA, BASE), ConstantWeight(1.0))
     x = 80 * torch.randn(20, 2, generator=named_generator("start"), dtype=torch.float64)
@@ -82,7 +82,7 @@ def test_fault_1_second_order_guidance_works() -> None:
 
 
 def test_fault_2_a_frozen_classifier_gives_a_gradient() -> None:
-    """Frozen weights raised an error, so unused weight gradients were computed."""
+    """In DG's code frozen weights raised an error, so unused gradients were computed."""
     net = classifier_head()
     assert isinstance(net.trunk, ModuleTrunk)
     assert not any(p.requires_grad for p in net.trunk.module.parameters())
@@ -92,7 +92,7 @@ def test_fault_2_a_frozen_classifier_gives_a_gradient() -> None:
 
 
 def test_fault_3_double_backward_reaches_every_parameter() -> None:
-    """All 71 gradients of the head were None, without an error."""
+    """In DG's published code all 71 gradients of the head were None, without an error."""
     net = classifier_head()
     net = net.with_tensors([t.requires_grad_() for t in net.tensors])
     x, sigma = noised_images(3)
@@ -114,7 +114,7 @@ def test_fault_4_no_output_overwrites_another(tmp_path: Path) -> None:
 
 
 def test_fault_5_labels_stay_with_their_samples() -> None:
-    """Fewer samples than labels were paired wrongly. Here every pixel encodes the class."""
+    """DG's code paired fewer samples than labels wrongly. Here every pixel encodes the class."""
     labels = torch.arange(40) % 4
     pixels = labels[:, None].repeat(1, 64).float() / 4  # the class, in every pixel
     batches: list[Batch] = []
