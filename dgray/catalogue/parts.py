@@ -150,14 +150,14 @@ BASES = Registry[BaseSpec](
         factory="dgray.data.mixtures:distorted_mixture",
         kinds=("points",),
         has_density=True,
-        settings="dgray.config.base:WrongMixture",
+        settings="dgray.config.bases:WrongMixture",
     ),
     BaseSpec(
         name="trained",
         title="network trained by dgray",
         factory="dgray.base.fit:load_base",
         weights="dgray.problem.make_shared:make_trained_base",
-        settings="dgray.config.base:TrainedBase",
+        settings="dgray.config.bases:TrainedBase",
     ),
     BaseSpec(
         name="edm",
@@ -166,14 +166,14 @@ BASES = Registry[BaseSpec](
         weights="dgray.problem.make_shared:make_edm_base",
         needs_driver_files=True,
         kinds=("images",),
-        settings="dgray.config.base:EdmBase",
+        settings="dgray.config.bases:EdmBase",
     ),
     BaseSpec(
         name="diffusers",
         title="network of the library diffusers",
         factory="dgray.problem.base_model:build_diffusers",
         kinds=("images",),
-        settings="dgray.config.base:DiffusersBase",
+        settings="dgray.config.bases:DiffusersBase",
     ),
 )
 

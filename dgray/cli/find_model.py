@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgray.catalogue import SETTING_COLUMNS
-from dgray.config.base import EdmBase
+from dgray.config.bases import EdmBase
 from dgray.config.reading.load import load_study
 from dgray.discriminator.guidance import SplineWeight
 from dgray.errors import NetworkError, NoSuchModelError

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from dgray.catalogue import METRICS, POINTS_AND_IMAGES, ColumnSpec, validation_columns, with_errors
-from dgray.config.base import Base
+from dgray.config.bases import Base
 from dgray.config.data import Data, Diffusion
 from dgray.config.model import (
     Model,

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dgray.config.base import NetworkBase, TrainedBase, WrongMixture
+from dgray.config.bases import NetworkBase, TrainedBase, WrongMixture
 from dgray.config.training import ConvDiscriminator, MlpDiscriminator
 from dgray.plan.cells import cells_of, typical_trial
 from dgray.plan.plan import Plan, Setting, Trial, counts_of

@@ -18,7 +18,7 @@ from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.sources import locate
 from dgray.base.networks.importing.stored import StoredNetwork, build_denoiser, read_network
-from dgray.config.base import EdmBase, NetworkBase, TrainedBase
+from dgray.config.bases import EdmBase, NetworkBase, TrainedBase
 from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import Denoiser

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dgray.catalogue import load_object
-from dgray.config.base import EdmBase, NetworkBase, TrainedBase
+from dgray.config.bases import EdmBase, NetworkBase, TrainedBase
 from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import ode_log_likelihood

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from dgray.base.fit_data import BaseData
-from dgray.config.base import BaseSection, TrainedBase
+from dgray.config.bases import BaseSection, TrainedBase
 from dgray.config.data import DataSection
 from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig

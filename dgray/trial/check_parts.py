@@ -19,7 +19,7 @@ from dgray.catalogue import (
     SAMPLERS,
     Registry,
 )
-from dgray.config.base import BaseSection
+from dgray.config.bases import BaseSection
 from dgray.config.data import DataSection, ImageData
 from dgray.config.parts import MetricPart, ObjectivePart, SamplerPart
 from dgray.config.study import StudyConfig

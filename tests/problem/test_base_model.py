@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from dgray.base.fit_data import BaseData
 from dgray.base.fit_network import BaseArchitecture
 from dgray.base.fit_state import read_metadata
-from dgray.config.base import TrainedBase
+from dgray.config.bases import TrainedBase
 from dgray.problem.base_model import TrainingData, build_base_fit, build_schedule
 from tests.base.test_fit import run_to_end
 

@@ -18,7 +18,7 @@ from dgray.catalogue import (
     SamplerSpec,
     Spec,
 )
-from dgray.config.base import WrongMixture
+from dgray.config.bases import WrongMixture
 from dgray.config.data import MixtureData, mixture_dimension
 from dgray.config.reading.check_search import check_search
 from dgray.config.reading.diagnostics import Conflict, FieldPath
