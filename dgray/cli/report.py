@@ -11,8 +11,7 @@ from dgray.errors import RunRefusedError
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_to_read, publish_report, reading
-from dgray.reporting.build import build_report
-from dgray.reporting.text.finding import Finding
+from dgray.reporting.build import Report, build_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(run: str, out: Path | None) -> int:
-    where, finding = _build(location(run), out)
-    for statement in finding.statements:
+    where, report = _build(location(run), out)
+    for warning in report.warnings:
+        print(warning)
+    for statement in report.finding.statements:
         print(statement.text)
     print(f"report:      {where}/report.html\ntable:       {where}/report.parquet")
     print(f"figures:     {where}/figures")
@@ -43,14 +44,14 @@ def _report(run: str, out: Path | None) -> int:
     return 0
 
 
-def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Finding]:
+def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Report]:
     """Build the report and return the place it was written to."""
     if out is None:
         with reading(place) as run:
-            finding = build_report(run.path).finding
+            report = build_report(run.path)
             if isinstance(place, Uri):
                 publish_report(Store(place), run.path)
-        return place, finding
+        return place, report
     if isinstance(place, Path):
         raise RunRefusedError(
             f"{place}: --out is for runs in an object store, but this run is a local "
@@ -59,4 +60,4 @@ def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Finding]:
     if out.exists() and next(out.iterdir(), None) is not None:
         raise RunRefusedError(f"{out}: --out must be a new or empty folder, but it holds files")
     copy_to_read(Store(place), out)
-    return out, build_report(out).finding
+    return out, build_report(out)

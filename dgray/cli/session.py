@@ -150,6 +150,8 @@ class _StudyRun:
 def _show_report(run: OpenRun, console: Console) -> None:
     report = build_report(run.folder.path)
     run.publish_report()
+    for warning in report.warnings:
+        console.print(warning, markup=False, highlight=False, soft_wrap=True)
     finding = report.finding
     console.print(render_summary(finding.summary, finding.columns, console.width))
     for statement in finding.statements:

@@ -20,7 +20,9 @@ from ruamel.yaml import YAML
 from dgray.config.reading.load import lock_text
 from dgray.errors import RunRefusedError, StoreError
 from dgray.files import remove_partial_files
+from dgray.plan.cells import cells_of
 from dgray.plan.plan import Plan
+from dgray.record.planned import PLANNED_FILE, Planned, planned_of
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import FORMAT_FILE, mark_here, refuse_other_versions
 from dgray.record.run_lock import RunLock
@@ -112,10 +114,18 @@ def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
         remove_partial_files(folder.path)
         folder.files.write(FORMAT_FILE, mark.to_bytes())
         folder.files.write(LOCK_FILE, lock_text(plan.study).encode())
+        folder.files.write(PLANNED_FILE, _planned(plan).to_bytes())
     except BaseException:
         run.close()
         raise
     return run
+
+
+def _planned(plan: Plan) -> Planned:
+    cells = cells_of(plan.study)
+    # With a time budget a search may have ended before its last point.
+    counts = {None if c.search.time_budget else c.search.num_trials for c in cells}
+    return planned_of(plan.trials, len(cells), counts.pop() if len(counts) == 1 else None)
 
 
 def _open_remote(uri: Uri, fresh: bool) -> OpenRun:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dgray.record.storage.lease import LeasedStore
     from dgray.record.storage.store import Store
 
-_PART = re.compile(r"(?P<trial>.+)-(?P<epoch>\d{6,})\.parquet")
+_PART = re.compile(r"(?P<trial>[^.].*)-(?P<epoch>\d{6,})\.parquet")
 
 
 class RunFiles:
@@ -133,6 +133,24 @@ class RunFolder:
         self._rows = Tables(self.files, "rows", Row)
         self._clouds = Tables(self.files, "samples", Cloud)
         self._losses = Tables(self.files, "losses", LossPoint)
+        self._left_out: dict[str, str] = {}
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Files of the record that were not used, each with its reason; the report names them."""
+        return tuple(f"{name}: {reason}" for name, reason in sorted(self._left_out.items()))
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Record that ``RUN/name`` is not used; ``reason``: what is wrong with it."""
+        self._left_out[name] = reason
+
+    def parts_without_rows(self) -> list[str]:
+        """Return the checkpoints, as ``TRIAL-EPOCH``, of which there are files but no rows."""
+        folders = ("samples", "losses", "checkpoints")
+        stems = {path.stem for name in folders for path in (self.path / name).glob("*")}
+        return sorted(
+            s for s in stems if _PART.fullmatch(f"{s}.parquet") and not self._rows.has(s)
+        )
 
     def write_result(self, result: CheckpointResult) -> None:
         """Store one checkpoint, which marks it as complete."""

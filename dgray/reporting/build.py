@@ -10,10 +10,13 @@ from ruamel.yaml import YAML
 
 from dgray.errors import NoRowsError, NotARunError
 from dgray.record.run_folder import RunFolder
+from dgray.reporting.completeness import gaps
 from dgray.reporting.figures.kinds import (
     FORMATS,
     KINDS,
     SEARCH_KINDS,
+    FailedFigure,
+    RenderedFigure,
     render_figures,
     render_search_figures,
 )
@@ -27,13 +30,25 @@ from dgray.reporting.text.searches import search_lines, search_statements
 
 @dataclass(frozen=True)
 class Report:
-    """Places of the parts of a report, and its finding."""
+    """Places of the parts of a report, and its finding.
+
+    Attributes:
+        incomplete: why the run lacks rows of its study; empty if it has all.
+        failed: parts of the report that could not be made, each with the reason.
+    """
 
     page: Path
     table: Path
     figures: tuple[Path, ...]
     tensorboard: Path
     finding: Finding
+    incomplete: tuple[str, ...]
+    failed: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Lines for the terminal, before everything else."""
+        return (*(f"incomplete run: {text}" for text in self.incomplete), *self.failed)
 
 
 def read_table(folder: Path) -> StudyTable:
@@ -43,12 +58,16 @@ def read_table(folder: Path) -> StudyTable:
         NotARunError: if the folder is not a run folder.
         NoRowsError: if it has no rows yet.
     """
+    return _read(RunFolder(folder))
+
+
+def _read(run: RunFolder) -> StudyTable:
+    folder = run.path
     if not (folder / "rows").is_dir():
         raise NotARunError(
             f"{folder}: a run folder has a folder 'rows', but this one has none; give the folder "
             f"that python -m dgray.study printed"
         )
-    run = RunFolder(folder)
     try:
         return study_table(run.row_table(), run.clouds(), run.losses())
     except NoRowsError as error:
@@ -62,14 +81,17 @@ def build_report(folder: Path) -> Report:
         NotARunError: if the folder is not a run folder.
         NoRowsError: if it has no rows yet.
     """
-    table = read_table(folder)
     run = RunFolder(folder)
+    table = _read(run)
     searches = read_searches(folder, table)
-    write_parquet(mark_points(table, searches), folder / "report.parquet")
+    incomplete = gaps(run, table, searches)
+    write_parquet(mark_points(table, searches), folder / "report.parquet", incomplete)
     shown = chosen_trials(table, searches) if searches else table
     finding = find(shown)
     finding = replace(finding, statements=(*search_statements(searches), *finding.statements))
-    figures = [*render_search_figures(searches), *render_figures(shown)]
+    drawn = [*render_search_figures(searches), *render_figures(shown)]
+    figures = [figure for figure in drawn if isinstance(figure, RenderedFigure)]
+    failed = [str(figure) for figure in drawn if isinstance(figure, FailedFigure)]
     if searches:
         run.files.write("search.parquet", points_table(searches).to_parquet(index=False))
     files = {
@@ -80,15 +102,28 @@ def build_report(folder: Path) -> Report:
     for name, content in files.items():
         run.files.write(name, content)
     _remove_outdated(folder / "figures", keep={Path(name).name for name in files})
-    page = report_page(table, finding, figures, _source(folder), search_lines(searches))
-    run.files.write("report.html", page.encode())
-    rebuild(table, folder / "tensorboard", searches=searches)
+    try:
+        rebuild(table, folder / "tensorboard", searches=searches)
+    except Exception as error:
+        failed.append(f"the TensorBoard files could not be written: {error!r}")
+    page = report_page(
+        table,
+        finding,
+        figures,
+        _source(folder),
+        searches=search_lines(searches),
+        incomplete=incomplete,
+        failed=failed,
+    )
+    run.files.write("report.html", page.encode("utf-8", "backslashreplace"))
     return Report(
         page=folder / "report.html",
         table=folder / "report.parquet",
         figures=tuple(folder / name for name in files),
         tensorboard=folder / "tensorboard",
         finding=finding,
+        incomplete=incomplete,
+        failed=tuple(failed),
     )
 
 

@@ -50,9 +50,22 @@ def report_page(
     finding: Finding,
     figures: Sequence[RenderedFigure],
     source: Source,
+    *,
     searches: Sequence[SearchLine] = (),
+    incomplete: Sequence[str] = (),
+    failed: Sequence[str] = (),
 ) -> str:
-    """Return the page; ``searches``: the points that searches selected."""
+    """Return the page.
+
+    Args:
+        table: the whole table of the study.
+        finding: its statements and summary.
+        figures: the figures that were drawn.
+        source: files of the run folder that the page quotes.
+        searches: the points that searches selected.
+        incomplete: why rows of the study are missing.
+        failed: parts of the report that could not be made.
+    """
     environment = Environment(
         loader=PackageLoader("dgray.reporting"),
         autoescape=True,
@@ -80,6 +93,8 @@ def report_page(
         summary_columns={c: label for c, label in table.summary_columns.items() if c in used},
         colours={row.objective: objective(row.objective).colour for row in finding.summary},
         searches=searches,
+        incomplete=incomplete,
+        failed=failed,
         figures=shown,
         formats=FORMATS,
         header=header,

@@ -8,6 +8,7 @@ values of the axes; then by replicate, epoch and setting.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,8 @@ from dgray.reporting.presentation import (
     sampler_rank,
     validation_columns,
 )
+
+_INCOMPLETE = "dgray.incomplete"
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,17 @@ def study_table(rows: pa.Table, clouds: pd.DataFrame, losses: pd.DataFrame) -> S
     return StudyTable(_ordered(frame, axes), clouds, losses, schema, axes)
 
 
-def write_parquet(table: StudyTable, path: Path) -> None:
-    """Write the whole table to one file, atomically."""
-    data = pa.Table.from_pandas(table.rows, table.schema, preserve_index=False)
+def write_parquet(table: StudyTable, path: Path, incomplete: Sequence[str] = ()) -> None:
+    """Write the whole table to one file, atomically.
+
+    Args:
+        table: the table.
+        path: path of the file.
+        incomplete: why rows are missing; the value of ``dgray.incomplete`` in the metadata of the
+            schema, a JSON list.
+    """
+    schema = table.schema.with_metadata({_INCOMPLETE: json.dumps(list(incomplete))})
+    data = pa.Table.from_pandas(table.rows, schema, preserve_index=False)
     write_atomically(path, lambda file: pq.write_table(data, file))
 
 

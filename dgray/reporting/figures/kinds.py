@@ -67,6 +67,18 @@ class RenderedFigure:
     formats: dict[str, bytes]
 
 
+@dataclass(frozen=True)
+class FailedFigure:
+    """Figure that could not be drawn, which is left out of the report."""
+
+    kind: FigureKind
+    reason: str
+
+    def __str__(self) -> str:
+        """Return a line for the page and the terminal."""
+        return f"the figure {self.kind.name} ({self.kind.title}) could not be drawn: {self.reason}"
+
+
 KINDS = (
     FigureKind(
         "finding",
@@ -209,16 +221,25 @@ SEARCH_KINDS = (
 )
 
 
-def render_figures(table: StudyTable) -> Iterator[RenderedFigure]:
+def render_figures(table: StudyTable) -> Iterator[RenderedFigure | FailedFigure]:
     """Yield every figure for which the study has numbers."""
     for kind in KINDS:
-        yield from _render(kind, table)
+        yield from _attempt(kind, table)
 
 
-def render_search_figures(searches: tuple[SearchPoints, ...]) -> Iterator[RenderedFigure]:
+def render_search_figures(
+    searches: tuple[SearchPoints, ...],
+) -> Iterator[RenderedFigure | FailedFigure]:
     """Yield the figures of searches; none for a grid."""
     for kind in SEARCH_KINDS if searches else ():
-        yield from _render(kind, searches)
+        yield from _attempt(kind, searches)
+
+
+def _attempt(kind: FigureKind, data: Any) -> Iterator[RenderedFigure | FailedFigure]:
+    try:
+        yield from _render(kind, data)
+    except Exception as error:  # the rest of the report does not depend on one figure
+        yield FailedFigure(kind, f"{type(error).__name__}: {error}")
 
 
 def _render(kind: FigureKind, data: Any) -> Iterator[RenderedFigure]:

@@ -1,0 +1,103 @@
+"""Reasons why a run is incomplete: missing or failed rows, unfinished searches, damaged files."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from dgray.record.planned import PLANNED_FILE, Planned, parse_planned
+from dgray.record.run_folder import RunFolder
+from dgray.reporting.searches import SearchPoints
+from dgray.reporting.table import StudyTable
+
+_MAX_NAMED = 3  # checkpoints that one reason names
+
+
+def gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -> tuple[str, ...]:
+    """Return why the table of a run is not that of its whole study; empty if it is complete.
+
+    Runs of versions that did not record their plan are incomplete if their last session is, or
+    if a checkpoint has files but no rows.
+    """
+    return tuple(_gaps(run, table, searches))
+
+
+def _gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -> Iterator[str]:
+    content = run.files.read(PLANNED_FILE)
+    planned = Planned(trials=())
+    if content is None:
+        yield from _last_session(run)
+    else:
+        try:
+            planned = parse_planned(content)
+        except ValueError as error:
+            yield f"{PLANNED_FILE} cannot be read, so missing rows may be unnoticed: {error}"
+    yield from _missing(run, table, planned, searches)
+    failed = table.failures
+    if len(failed):
+        yield (
+            f"{len(failed)} of {table.rows['trial'].nunique()} trials failed; the page lists the "
+            "reasons"
+        )
+    yield from _unfinished(planned, searches)
+    yield from (f"left out: {text}" for text in run.left_out)
+
+
+def _last_session(run: RunFolder) -> Iterator[str]:
+    try:
+        sessions = json.loads(run.files.read("provenance.json") or b"{}").get("sessions", [])
+        outcome = sessions[-1]["outcome"] if sessions else "complete"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return  # a damaged provenance is named where it is read
+    if outcome == "running":
+        yield "the last session has not ended: it is running, or its process was killed"
+    elif outcome != "complete":
+        yield f"the last session ended as {outcome}"
+
+
+def _missing(
+    run: RunFolder, table: StudyTable, planned: Planned, searches: Sequence[SearchPoints]
+) -> Iterator[str]:
+    """Checkpoints without all rows: of the plan, of finished points, and those with files."""
+    counts = Counter(zip(table.rows["trial"], table.rows["epoch"], strict=True))
+    short: list[str] = []
+    total = 0
+    for trial in planned.trials:
+        for epoch in trial.epochs:
+            total += 1
+            if counts[trial.id, epoch] < trial.rows:
+                short.append(f"{trial.label} at epoch {epoch} (rows/{_part(trial.id, epoch)})")
+    points = [
+        (str(trial), int(epoch))
+        for search in searches
+        for trial, epoch in search.done[["trial", "epoch"]].itertuples(index=False)
+        if not pd.isna(epoch)
+    ]
+    total += len(points)
+    expected = {_part(trial.id, epoch) for trial in planned.trials for epoch in trial.epochs}
+    parts = {_part(*point) for point in points if not counts[point]}
+    parts |= {f"{part}.parquet" for part in run.parts_without_rows()} - expected
+    short += [f"rows/{part}" for part in sorted(parts)]
+    if short:
+        more = f" and {len(short) - _MAX_NAMED} more" if len(short) > _MAX_NAMED else ""
+        of = f" of {total}" if total >= len(short) else ""
+        noun = "checkpoint lacks" if len(short) == 1 and not of else "checkpoints lack"
+        yield f"{len(short)}{of} {noun} rows: {'; '.join(short[:_MAX_NAMED])}{more}"
+
+
+def _unfinished(planned: Planned, searches: Sequence[SearchPoints]) -> Iterator[str]:
+    absent = planned.num_searches - len(searches)
+    if absent > 0:
+        yield f"{absent} of {planned.num_searches} searches have no points"
+    for search in searches:
+        finished = int((search.points["state"] != "RUNNING").sum())
+        total = max(planned.num_points or 0, len(search.points))
+        if finished < total:
+            yield f"search {search.label}: {finished} of {total} points are finished"
+
+
+def _part(trial: str, epoch: int) -> str:
+    return f"{trial}-{epoch:06d}.parquet"
