@@ -242,9 +242,12 @@ class DataSpec(Spec):
 
     Attributes:
         has_density: whether its exact density is known at every noise level.
+        survey: import path of a function that takes the arguments of ``factory`` and returns a
+            ``dgray.data.summary.DataSummary`` of images before they are read; imports no torch.
     """
 
     has_density: bool = False
+    survey: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from dgray.data.labels import Classes
+from dgray.data.summary import DataSummary, class_counts
 from dgray.errors import DataError
 
 Shape = tuple[int, int, int]
@@ -29,6 +31,8 @@ class ImageSet:
         labels: int64, shape (N,), classes from 0 to num_classes - 1; None: no classes.
         num_classes: number of classes, including those without images; 0 without labels.
         is_test: bool, shape (N,), marks the test part of the data set; None if it has none.
+        class_names: name of each class; empty: the classes are named by their numbers.
+        remarks: what was skipped or changed when the images were read.
 
     Raises:
         DataError: if shapes, types or labels are inconsistent.
@@ -39,6 +43,23 @@ class ImageSet:
     labels: Tensor | None = None
     num_classes: int = 0
     is_test: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(
+        name: str, pixels: Tensor, classes: Classes, remarks: tuple[str, ...] = ()
+    ) -> ImageSet:
+        """Return images with the classes that were read for them."""
+        labels = None if classes.labels is None else torch.from_numpy(classes.labels)
+        return ImageSet(
+            name,
+            pixels,
+            labels,
+            len(classes.names),
+            class_names=classes.names,
+            remarks=(*classes.remarks, *remarks),
+        )
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4 or not self.pixels.numel():
@@ -84,6 +105,16 @@ class ImageSet:
         for values in (self.pixels, self.labels, self.is_test):
             digest.update(b"none" if values is None else values.contiguous().numpy().data)
         return digest.hexdigest()
+
+    @property
+    def summary(self) -> DataSummary:
+        """Facts that the owner of the images can compare with what they should be."""
+        counts = None
+        if self.labels is not None:
+            names = self.class_names or tuple(map(str, range(self.num_classes)))
+            counts = class_counts(names, self.labels.tolist())
+        num_test = None if self.is_test is None else int(self.is_test.sum())
+        return DataSummary(self.name, len(self), self.shape, counts, self.remarks, num_test)
 
     def subset(self, indices: Tensor) -> ImageSet:
         """Return the images at these indices, int64, in this order."""

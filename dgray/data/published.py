@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dgray.data.images import ImageSet
+from dgray.data.surveys import data_folder
 from dgray.errors import MissingFileError
 
 
@@ -25,13 +25,6 @@ def digits() -> ImageSet:
     return ImageSet(
         "digits", torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), 10
     )
-
-
-def data_folder() -> Path:
-    """Return the folder of downloads: $DGRAY_CACHE/data, or dgray/data in the user's cache."""
-    if folder := os.environ.get("DGRAY_CACHE"):
-        return Path(folder).expanduser() / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dgray" / "data"
 
 
 def cifar10(root: str | Path | None = None, *, download: bool = True) -> ImageSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -59,13 +60,13 @@ class StoredImages:
         images: pixels, and rows of each split.
         shape: (channels, height, width).
         num_classes: 0 where there are no labels.
-        source: name of the data set and SHA-256 of its content.
+        source: summary of the data set (``DataSummary.to_json``) and SHA-256 of its content.
     """
 
     images: ImageSamples
     shape: Shape
     num_classes: int
-    source: Mapping[str, str]
+    source: Mapping[str, Any]
 
     @property
     def pool(self) -> Tensor:

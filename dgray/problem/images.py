@@ -195,7 +195,7 @@ def image_artifact(config: StudyConfig, shared: Shared) -> bytes:
         labels = None if labels is None else torch.cat([labels, labels])
         for name in set(rows) - {"validation", "held_out"}:
             rows[name] = torch.stack([rows[name], rows[name] + len(images)], dim=1).flatten()
-    source = {"name": images.name, "sha256": images.sha256}
+    source = images.summary.to_json() | {"sha256": images.sha256}
     samples = ImageSamples(flatten(pixels), rows, labels)
     return pack_images(StoredImages(samples, images.shape, images.num_classes, source))
 
