@@ -24,6 +24,7 @@ from dgray.engine.events import (
 )
 from dgray.engine.result_cache import ResultCache
 from dgray.plan.plan import Plan, counts_of
+from dgray.problem.artifacts import image_summaries
 from dgray.problem.make_shared import Step
 from dgray.problem.shared import Workers, build_artifacts
 from dgray.record.open_run import OpenRun
@@ -123,7 +124,12 @@ class _StudyRun:
                 ArtifactStep(role=role, done=step.done, total=step.total, words=step.words)
             )
 
-        return build_artifacts(self.schedule.examples, self._folder, workers, report)
+        made = build_artifacts(self.schedule.examples, self._folder, workers, report)
+        if summaries := image_summaries(made):
+            self._session.data_read(summaries)
+            for line in (line for summary in summaries for line in summary.lines()):
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return made
 
     def _recalled(self, result: CheckpointResult) -> None:
         self._observe(checkpoint_done(result))

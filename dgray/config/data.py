@@ -183,8 +183,9 @@ class ImageFiles(FileData):
     )
     labels: Literal["auto", "dataset.json", "directories", "none"] = Field(
         "auto",
-        description="source of the classes: EDM's dataset.json, the directories at the top, "
-        "none, or (auto) the first of these that exists",
+        description="source of the classes: EDM's dataset.json (beside or above the images), the "
+        "directories in the folder that contains all images, none, or (auto) the first of these "
+        "that exists",
     )
 
     @property
@@ -194,7 +195,12 @@ class ImageFiles(FileData):
 
 
 class FolderData(ImageFiles):
-    """PNG, JPEG and WebP files below a folder, all of one size."""
+    """PNG, JPEG and WebP files below a folder, all of one size.
+
+    Hidden and system files are skipped. Images are read as their owners see them: turned upright
+    by their EXIF orientation, transparent pixels over white, colours in sRGB, 8 bits a channel.
+    They have one channel if all are grey, otherwise three.
+    """
 
     kind: Literal["folder"]
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from dgray.errors import DataError
 
@@ -80,7 +80,7 @@ def decode(
         if len(content) > MAX_BYTES:
             raise ValueError(f"a file must have at most {MAX_BYTES:,} bytes")
         with _opened(io.BytesIO(content)) as opened:
-            changes = {REDUCED} if ";16" in str(opened.tile) else set()
+            changes = {REDUCED} if ";16" in str(getattr(opened, "tile", "")) else set()
             opened.load()
             image = _as_seen(_upright(opened, changes), opened, changes)
     except Exception as error:  # Pillow raises errors of many classes for damaged files
@@ -104,7 +104,7 @@ def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _unreadable(error: Exception) -> DataError:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return DataError("cannot be read as an image: it is neither PNG nor JPEG nor WebP")
     return DataError(f"cannot be read as an image: {error}")
 
@@ -139,7 +139,7 @@ def _as_seen(image: Image.Image, opened: Image.Image, changes: set[str]) -> Imag
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        if rgba.getextrema()[3][0] < 255:  # type: ignore[index]
+        if rgba.getchannel("A").getextrema()[0] != 255:
             changes.add(BLENDED)
             rgba = Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba)
         image = rgba.convert("RGB")
@@ -149,7 +149,7 @@ def _as_seen(image: Image.Image, opened: Image.Image, changes: set[str]) -> Imag
 
 
 def _in_srgb(image: Image.Image, content: bytes | None, changes: set[str]) -> Image.Image:
-    """Return an image with its colours converted from a profile to sRGB; a wrong one is ignored."""
+    """Return an image with its colours converted to sRGB; a damaged profile is ignored."""
     if content:
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(content))

@@ -70,4 +70,4 @@ def _read(listing: Listing, resize: int | None, labels: LabelSource) -> ImageSet
         changes.update(changed)
     remarks += tuple(f"{counted(n, 'image')} {change}" for change, n in sorted(changes.items()))
     remarks += listing.remarks
-    return ImageSet.of(listing.source.stem, torch.from_numpy(pixels), classes, remarks)
+    return ImageSet.of(listing.name, torch.from_numpy(pixels), classes, remarks)

@@ -47,9 +47,7 @@ class ImageSet:
     remarks: tuple[str, ...] = ()
 
     @staticmethod
-    def of(
-        name: str, pixels: Tensor, classes: Classes, remarks: tuple[str, ...] = ()
-    ) -> ImageSet:
+    def of(name: str, pixels: Tensor, classes: Classes, remarks: tuple[str, ...] = ()) -> ImageSet:
         """Return images with the classes that were read for them."""
         labels = None if classes.labels is None else torch.from_numpy(classes.labels)
         return ImageSet(

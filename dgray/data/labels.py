@@ -51,7 +51,7 @@ def classes_of(listing: Listing, source: LabelSource) -> Classes:
     root = _common_folder(listing.images)
     index = next((name for name in listing.indices if root.startswith(_folder(name))), None)
     outside = [name for name in listing.indices if name != index]
-    remarks = (f"not used: {examples(outside)}, outside of the root of the images",)[: len(outside)]
+    remarks = (f"not used: {examples(outside)}, not above all images",)[: len(outside)]
     if source != "directories" and index is not None:
         with listing.open(index) as stream:
             content = stream.read()
@@ -207,8 +207,8 @@ def _classes_of_directories(listing: Listing, root: str, source: LabelSource) ->
         if all(name.isdecimal() and len(name) >= SHARD_DIGITS for name in directories):
             remark = f"no classes: {examples(directories)} are numbered parts"
             return Classes(remarks=(f"{remark} (labels: directories makes them classes)",))
-    number = {name: label for label, name in enumerate(directories)}
-    labels = np.array([number[name] for name in tops], dtype=np.int64)
+    label_of = {name: label for label, name in enumerate(directories)}
+    labels = np.array([label_of[name] for name in tops], dtype=np.int64)
     return Classes(labels, tuple(map(printable, directories)))
 
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dgray.data.summary import examples
+from dgray.data.summary import counted, examples, printable
 from dgray.errors import DataError, MissingFileError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 INDEX = "dataset.json"
 # Folders that operating systems and file servers add; names with a dot are hidden anyway.
 SYSTEM = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
-HIDDEN = "hidden or system files"
-OTHER = "files that are not PNG, JPEG or WebP"
-BROKEN = "links without a target and special files"
-LINKED = "folders that were read already under another name"
+HIDDEN = "hidden or of the system"
+OTHER = "not PNG, JPEG or WebP"
+BROKEN = "links without a target or special files"
+LINKED = "read already under another name"
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,15 @@ class Listing:
     open: Callable[[str], BinaryIO]
 
     @property
+    def name(self) -> str:
+        """Name of the data set: that of the folder or file."""
+        return printable(self.source.resolve().stem) or str(self.source)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What was skipped, and why."""
         return tuple(
-            f"skipped {len(names):,} {reason}: {examples(names)}"
+            f"skipped {counted(len(names), 'entry', 'entries')}, {reason}: {examples(names)}"
             for reason, names in self.skipped.items()
         )
 
@@ -172,4 +177,3 @@ def _walk(
             yield f"{name}/", LINKED
         else:
             yield from _walk(root / entry.name, f"{name}/", visited)
-

@@ -104,7 +104,8 @@ def _image_shape(archive: zipfile.ZipFile, file: Path) -> tuple[int, int, int, i
             f"{file}: images must be uint8 of shape (N, H, W, C) with C 1 or 3, but got "
             f"{dtype} of shape {shape}{hint}"
         )
-    return shape
+    count, height, width, channels = shape
+    return count, height, width, channels
 
 
 def _array(archive: zipfile.ZipFile, name: str, file: Path) -> NDArray[Any]:

@@ -106,4 +106,4 @@ def _survey(listing: Listing, resize: int | None, labels: LabelSource) -> DataSu
     headers = read_headers(listing)
     shape, remarks = common_shape(listing, headers, resize)
     remarks += listing.remarks
-    return _summary(listing.source.stem, len(headers), shape, classes, remarks)
+    return _summary(listing.name, len(headers), shape, classes, remarks)

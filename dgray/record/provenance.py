@@ -20,6 +20,7 @@ from typing import Any
 
 import dgray
 from dgray.credentials import without_credentials
+from dgray.data.summary import DataSummary
 from dgray.plan.plan import Plan
 from dgray.record.run_folder import RunFiles
 
@@ -71,6 +72,11 @@ class Session:
     def engine_started(self, *, where: str, num_workers: int) -> None:
         """Record what the trials run on."""
         self._entry |= {"where": where, "num_workers": num_workers}
+        self._write()
+
+    def data_read(self, summaries: Sequence[DataSummary]) -> None:
+        """Record what was read of the data of the study."""
+        self._record["data"] = [summary.to_json() for summary in summaries]
         self._write()
 
     def worker_lost(self, what: str, times: int) -> None:

@@ -16,6 +16,7 @@ from dgray.reporting.figures.kinds import FORMATS, RenderedFigure
 from dgray.reporting.presentation import objective
 from dgray.reporting.selection import OBJECTIVE, number, short
 from dgray.reporting.table import StudyTable
+from dgray.reporting.text.data_read import DATA, data_lines
 from dgray.reporting.text.finding import Finding
 from dgray.reporting.text.searches import SearchLine
 from dgray.reporting.text.statement import THRESHOLD, estimate
@@ -86,7 +87,8 @@ def report_page(
     header, lines = page_table(table)
     return environment.get_template("report.html.j2").render(
         source=source,
-        provenance=_flat(source.provenance),
+        provenance=_flat({k: v for k, v in source.provenance.items() if k != DATA}),
+        data_lines=data_lines(source.provenance),
         finding=finding,
         threshold=f"{THRESHOLD:g}",
         topics=_topics(finding),

@@ -82,17 +82,19 @@ PNG = encoded(RGB)
 def test_hidden_and_system_files_are_no_images(read: Read) -> None:
     hidden = ("cat/.ipynb_checkpoints/a-checkpoint.png", ".ipynb_checkpoints/b.png", "._c.png")
     system = ("__MACOSX/cat/._a.png", "cat/@eaDir/a.png", "$RECYCLE.BIN/x.png")
-    files = {name: PNG for name in (*hidden, *system, "cat/a.png", "dog/b.JPG")}
+    files = dict.fromkeys((*hidden, *system, "cat/a.png", "dog/b.JPG"), PNG)
     images = read(files | {"Thumbs.db": b"", "cat/notes.txt": b"", "dog/.DS_Store": b""})
     assert images.summary.classes == {"cat": 1, "dog": 1}
-    assert "skipped 7 hidden or system files: $RECYCLE.BIN/, ._c.png" in "; ".join(images.remarks)
-    assert "skipped 2 files that are not PNG, JPEG or WebP: Thumbs.db, cat/notes.txt" in (
+    assert "skipped 7 entries, hidden or of the system: $RECYCLE.BIN/, ._c.png" in "; ".join(
         images.remarks
     )
+    assert "skipped 2 entries, not PNG, JPEG or WebP: Thumbs.db, cat/notes.txt" in (images.remarks)
 
 
 def test_a_set_of_hidden_images_only_is_refused_with_the_reason(read: Read) -> None:
-    with pytest.raises(MissingFileError, match="holds none .skipped 1 hidden or system files"):
+    with pytest.raises(
+        MissingFileError, match=r"holds none .skipped 1 entry, hidden or of the system"
+    ):
         read({".cache/a.png": PNG})
 
 
@@ -318,7 +320,9 @@ def test_numeric_directories_are_in_numerical_order(read: Read) -> None:
 
 def test_why_there_are_no_classes(read: Read) -> None:
     images = read({"cat/a.png": PNG, "dog/b.png": PNG, "cover.png": PNG})
-    assert images.remarks == ("no classes: 1 of 3 images are in no directory, the first cover.png",)
+    assert images.remarks == (
+        "no classes: 1 of 3 images are in no directory, the first cover.png",
+    )
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -332,8 +336,8 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     images = read_folder(root)
     assert images.summary.classes == {"cat": 1, "dog": 1}
     text = "; ".join(images.remarks)
-    assert "folders that were read already under another name: dog/loop/" in text
-    assert "links without a target and special files: dog/gone.png, dog/self, pipe.png" in text
+    assert "1 entry, read already under another name: dog/loop/" in text
+    assert "links without a target or special files: dog/gone.png, dog/self, pipe.png" in text
 
 
 def test_a_name_that_is_no_text_can_be_told(tmp_path: Path) -> None:
