@@ -101,6 +101,7 @@ class Progress:
             case CheckpointDone():
                 self._checkpoint(event)
             case TrialFailed(trial_id=trial_id, reason=reason):
+                self._update_trials()  # a trial may fail before it has started
                 self._running.discard(trial_id)
                 self._failed[trial_id] = reason
                 self._print(f"FAILED {self._trials[trial_id].label}: {reason}")
@@ -154,6 +155,8 @@ class Progress:
             self._print(self._where)
 
     def _checkpoint(self, event: CheckpointDone) -> None:
+        if event.trial_id not in self._trials:
+            self._update_trials()  # a result from the cache precedes the start
         trial = self._trials[event.trial_id]
         self._done[trial.id].add(event.epoch)
         if event.best is not None:

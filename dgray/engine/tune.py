@@ -31,7 +31,7 @@ from dgray.engine.ray_session import environment, ray_session
 from dgray.engine.sampling_actors import SamplingActors, num_actors
 from dgray.engine.tune_callback import InterruptedInTune, TuneCallback, store_failed, to_metrics
 from dgray.engine.tune_folder import tune_folder
-from dgray.engine.tune_schedule import tune_config
+from dgray.engine.tune_schedule import ScheduleSearcher, tune_config
 from dgray.errors import StoreError
 from dgray.files import remove_partial_files
 from dgray.plan.plan import Trial
@@ -94,11 +94,13 @@ def run(
             )
             trainable = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
             running: dict[str, Trial] = {}
-            callback = TuneCallback(schedule, running, folder, observe, interrupted)
+            searcher = ScheduleSearcher(schedule, running, places.num_requested)
+            callback = TuneCallback(
+                schedule, running, folder, observe, interrupted, searcher.repeat
+            )
             callbacks = [callback, NodeWatch(places, num_workers, observe)]
             try:
-                settings = tune_config(schedule, running, places.num_requested)
-                _fit(trainable, settings, resources, callbacks)
+                _fit(trainable, tune_config(schedule, searcher), resources, callbacks)
                 callback.check_store()  # a failure of the last trial is followed by no event
             except InterruptedInTune:
                 raise KeyboardInterrupt from None

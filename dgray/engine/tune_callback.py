@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ class TuneCallback(tune.Callback):
         folder: RunFolder,
         observe: Observe,
         interrupted: threading.Event,
+        repeat: Callable[[Trial], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create the callback.
@@ -93,18 +95,22 @@ class TuneCallback(tune.Callback):
             folder: for the failed rows of trials whose workers were lost too often.
             observe: called with every event.
             interrupted: set when the study should stop.
+            repeat: has a trial suggested to Tune once more.
             clock: seconds; tests replace it.
         """
         self._clock = clock
         self._running: dict[str, tuple[Any, float]] = {}
         self._too_long: set[str] = set()
         self._actors_lost: dict[str, int] = {}
+        self._losses: Counter[str] = Counter()
+        self._recovering: set[str] = set()
         self._store_failure: str | None = None
         self._schedule = schedule
         self._trials = trials
         self._folder = folder
         self._observe = observe
         self._interrupted = interrupted
+        self._repeat = repeat
         self._failed: dict[str, str] = {}
         self._lost: list[Any] = []  # trials without workers whose failure is not written yet
 
@@ -129,6 +135,7 @@ class TuneCallback(tune.Callback):
         """Report that a worker has started or resumed a trial."""
         trial_id = trial.config["trial"]
         self._running[trial_id] = trial, self._clock()
+        self._recovering.discard(trial_id)
         self._actors_lost[trial_id] = 0
         self._observe(TrialStarted(trial_id=trial_id, label=self._trials[trial_id].label))
 
@@ -166,11 +173,26 @@ class TuneCallback(tune.Callback):
         """Report a lost worker; another one resumes the trial after its last checkpoint."""
         trial_id = trial.config["trial"]
         self._running.pop(trial_id, None)
+        self._recovering.add(trial_id)
+        self._losses[trial_id] += 1
         self._observe(WorkerLost(what=trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note a trial that has lost more workers than it may."""
-        self._running.pop(trial.config["trial"], None)
+        """Note a trial that has lost more workers than it may; repeat one that has not.
+
+        If a reused worker dies before it takes up its next trial, Tune 2.60 counts the loss twice
+        and gives the trial up whatever ``max_failures`` is.
+        """
+        trial_id = trial.config["trial"]
+        was_running = self._running.pop(trial_id, None) is not None
+        is_counted = trial_id in self._recovering
+        if not (was_running or is_counted):
+            self._losses[trial_id] += 1
+        if not was_running and self._losses[trial_id] <= trial.max_failures:
+            if not is_counted:
+                self._observe(WorkerLost(what=trial_id))
+            self._repeat(self._trials[trial_id])
+            return
         self._lost.append(trial)  # Tune stores the reason only after this call
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:

@@ -5,6 +5,7 @@ Tune only executes: searches run in ``dgray.search.cell_search`` and do not use 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,11 @@ class ScheduleSearcher(Searcher):
         self._suggested = trials
         self._capacity = capacity
         self._running: set[str] = set()
+        self._repeated: deque[Trial] = deque()
+
+    def repeat(self, trial: Trial) -> None:
+        """Suggest a trial once more, before those of the schedule."""
+        self._repeated.append(trial)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles searchers, and a run folder may hold a lock and secrets."""
@@ -47,7 +53,7 @@ class ScheduleSearcher(Searcher):
         """Return the next trial, None if there is none now, FINISHED if none will come."""
         if len(self._running) >= self._capacity():
             return None
-        trial = self._schedule.next()
+        trial = self._repeated.popleft() if self._repeated else self._schedule.next()
         if trial is None:
             done = not self._running and self._schedule.is_over()
             return Searcher.FINISHED if done else None
@@ -96,13 +102,11 @@ class EarlyStoppingScheduler(FIFOScheduler):
         return TrialScheduler.CONTINUE
 
 
-def tune_config(
-    schedule: Schedule, trials: dict[str, Trial], capacity: Callable[[], int]
-) -> tune.TuneConfig:
-    """Return Tune's settings for a schedule; see ``ScheduleSearcher``."""
+def tune_config(schedule: Schedule, searcher: ScheduleSearcher) -> tune.TuneConfig:
+    """Return Tune's settings for a schedule."""
     return tune.TuneConfig(
         num_samples=-1,
-        search_alg=ScheduleSearcher(schedule, trials, capacity),
+        search_alg=searcher,
         scheduler=EarlyStoppingScheduler(schedule),
         reuse_actors=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from dgray.cli.progress import Progress
 from dgray.engine.events import EngineStarted, Event, TrialFailed, WorkerLost
 from dgray.errors import RunRefusedError
 from dgray.record.run_folder import RunFolder
@@ -46,6 +49,38 @@ def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
     rows = folder.rows()
     assert set(rows[rows.status == "failed"].reason) == {failure.reason}
     assert log.read_text().splitlines() == ["bad 2", "bad 5", "bad 5"]  # tried again once
+
+
+@pytest.mark.parametrize("max_failures", [0, 1])
+@pytest.mark.usefixtures("ray_running")
+def test_a_reused_worker_that_dies_before_its_next_trial_is_one_lost_worker(
+    tmp_path: Path, max_failures: int
+) -> None:
+    from dgray.engine import tune
+
+    one_place = {"cpus": os.cpu_count(), "max_failures": max_failures}
+    plan = make_plan(
+        make_trial("kl-1", **one_place, die_when_reused=True), make_trial("kl-2", **one_place)
+    )
+    folder = RunFolder(tmp_path / "run")
+    schedule = GridSchedule(plan.trials, folder)
+    events: list[Event] = []
+    console = Console(file=(output := io.StringIO()))
+
+    def observe(event: Event) -> None:
+        events.append(event)
+        progress.observe(event)
+
+    progress = Progress(schedule, folder, console)
+    tune.run(schedule, folder, prepare, observe, run_trial=fake_trial)
+    lost = [(e.what, e.times) for e in events if isinstance(e, WorkerLost)]
+    failed = [e.trial_id for e in events if isinstance(e, TrialFailed)]
+    if max_failures:
+        assert (lost, failed) == ([("kl-2", 1)], [])
+        assert folder.completed_epochs("kl-2") == set(EPOCHS)
+    else:
+        assert (lost, failed) == ([], ["kl-2"])
+        assert "FAILED kl-2: its worker was lost" in output.getvalue()
 
 
 @pytest.mark.usefixtures("ray_running")
