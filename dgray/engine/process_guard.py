@@ -2,13 +2,13 @@
 
     python process_guard.py NAME=VALUE LAST_MESSAGE
 
-The guard reads lines from its standard input until the driver closes it. If the last line is
-``done``, the driver ended normally and so does the guard. Otherwise the driver died: Ray ends a
-driver silently when one of Ray's own processes has died, and the kernel does when memory runs out.
-The guard then prints the last message in the driver's place, unless a line ``reported`` shows that
-the driver has explained its end. It waits a few seconds and kills every process that has
-``NAME=VALUE`` in its environment or was named in a line ``also``. Imports the standard library
-only, so that it starts in milliseconds.
+The guard reads lines from its standard input until the driver closes it. A line ``done`` states
+that the driver has ended Ray. Otherwise it died: Ray ends a driver silently when one of Ray's own
+processes has died, and the kernel does when memory runs out. The guard then prints the last
+message in the driver's place, unless a line ``reported`` shows that the driver has explained its
+end. In both cases it waits a few seconds and kills every process that was named in a line
+``also``; if the driver died, those with ``NAME=VALUE`` in their environment too. Imports the
+standard library only, so that it starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _start_time(pid: str, parent: int | None = None) -> Iterator[str]:
             yield start
 
 
-def _named_processes(lines: list[bytes]) -> Iterator[int]:
+def _named_processes(lines: set[bytes]) -> Iterator[int]:
     """Yield processes of ``also`` lines that still run; the start time tells reused ids apart."""
     for line in lines:
         if line.startswith(_ALSO):
@@ -85,17 +85,17 @@ def _marked_processes(variable: str) -> Iterator[int]:
 def main() -> None:
     """Run the guard."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the driver
-    lines = sys.stdin.buffer.readlines()
-    if lines[-1:] == [DONE]:
-        return
+    lines = set(sys.stdin.buffer)
     variable, last_message = sys.argv[1:]
-    if REPORTED not in lines:
+    if not lines & {DONE, REPORTED}:
         with contextlib.suppress(OSError):  # the terminal may be closed
             cursor = SHOW_CURSOR if os.isatty(2) else ""
             print(cursor + last_message, file=sys.stderr, flush=True)
 
     def left_running() -> set[int]:
-        return {*_marked_processes(variable), *_named_processes(lines)} - {os.getpid()}
+        # Agents stay for a minute if the raylet was killed while the driver ended Ray.
+        marked = () if DONE in lines else _marked_processes(variable)
+        return {*marked, *_named_processes(lines)} - {os.getpid()}
 
     deadline = time.monotonic() + _GRACE_SECONDS
     while left_running() and time.monotonic() < deadline:

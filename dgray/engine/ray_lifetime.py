@@ -10,6 +10,7 @@ that was running before is left alone.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import signal
@@ -26,6 +27,7 @@ from dgray.engine.ray_session import environment
 from dgray.errors import EngineError
 
 _POLL_SECONDS = 0.05  # Ray ends the driver after about ten seconds, or at once during a call
+_POLLS_PER_LIST = 20  # once a second
 _MARK = "DGRAY_DRIVER"  # environment variable of all processes that are started inside
 _ENDED = (
     "the study was ended from outside: its process was killed, or Ray ended it because one of "
@@ -70,12 +72,13 @@ def watched_ray(observe: Observe) -> Iterator[None]:
         EngineError: Ray died and a call inside raised because of it, before the exit.
     """
     servers = ray_internals.server_processes()
-    if "raylet" in servers:  # its agents may have overwritten the mark in their environment
-        process_guard.send(process_guard.also_children_of(servers["raylet"].pid))
     is_over = threading.Event()
 
     def watch() -> None:
-        while not is_over.wait(_POLL_SECONDS):
+        for poll in itertools.count():
+            # The raylet's agents may have overwritten the mark in their environment.
+            if poll % _POLLS_PER_LIST == 0 and "raylet" in servers:
+                process_guard.send(process_guard.also_children_of(servers["raylet"].pid))
             end = _first_end(servers)
             if end is not None and not is_over.is_set():
                 observe(EngineLost(reason=end))
@@ -83,6 +86,8 @@ def watched_ray(observe: Observe) -> Iterator[None]:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(1)  # a normal exit would wait for Ray's threads, or be ended by them
+            if is_over.wait(_POLL_SECONDS):
+                return
 
     thread = threading.Thread(target=watch, name="ray-watch", daemon=True)
     if servers:

@@ -51,6 +51,7 @@ ENDS = {
     "aborted by a library": (-6, RESUME),
     "interrupted twice": (130, "stopped at once; finished work is kept"),
     "well": (0, ""),
+    "well, unmarked child": (0, ""),
 }
 
 
