@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +57,31 @@ class _Reporter:
 
 
 class _RayProcesses:
-    """In the parent: runs tests marked ``ray`` after all others, each module in a child."""
+    """In the parent: runs tests marked ``ray`` in children, and reports them after all others.
+
+    The children, one at a time for each module, run beside the tests of this process.
+    """
 
     def __init__(self, config: pytest.Config, options: Sequence[str]) -> None:
         self._config, self._options = config, options
+        self._messages: dict[str, queue.SimpleQueue[dict[str, Any] | _Crash]] = {}  # by nodeid
         self._child: _Child | None = None
+        self._is_over = False
+        self._thread: threading.Thread | None = None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         # Last, so that no fixture of this process has to be torn down between two of them.
         items.sort(key=_is_isolated)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        items = [item for item in session.items if _is_isolated(item)]
+        if items and not self._config.option.collectonly:
+            self._messages = {item.nodeid: queue.SimpleQueue() for item in items}
+            modules = [list(of_module) for _, of_module in groupby(items, lambda i: i.path)]
+            self._thread = threading.Thread(target=self._run, args=(modules,), daemon=True)
+            self._thread.start()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -76,35 +95,84 @@ class _RayProcesses:
         return True
 
     def pytest_unconfigure(self) -> None:
+        self._is_over = True
         if self._child is not None:
-            self._child.close()
+            self._child.kill()
+        if self._thread is not None:
+            self._thread.join()
 
     def _reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        if self._child is None or item.nodeid not in self._child.nodeids:
-            self.pytest_unconfigure()
-            items = item.session.items
-            of_module = [i for i in items[items.index(item) :] if i.path == item.path]
-            nodeids = [i.nodeid for i in of_module if _is_isolated(i)]
-            self._child = _Child(self._config, nodeids, self._options)
-        child = self._child
+        while True:
+            message = self._next_message(item.nodeid)
+            if isinstance(message, _Crash):
+                yield message.report(item)
+                return
+            report = self._config.hook.pytest_report_from_serializable(
+                config=self._config, data=message
+            )
+            if isinstance(report.longrepr, list):  # JSON has no tuples: file, line, reason
+                report.longrepr = tuple(report.longrepr)
+            yield report
+            if report.when == "teardown":
+                return
+
+    def _next_message(self, nodeid: str) -> dict[str, Any] | _Crash:
+        while True:
+            try:
+                return self._messages[nodeid].get(timeout=1)
+            except queue.Empty:
+                if self._thread is None or not self._thread.is_alive():
+                    return _Crash(False, "an error in tests/ray_processes.py", "")
+
+    def _run(self, modules: Sequence[Sequence[pytest.Item]]) -> None:
+        """Run the children one after the other; a thread of its own."""
+        for items in modules:
+            nodeids = [item.nodeid for item in items]
+            while nodeids and not self._is_over:
+                self._child = child = _Child(self._config, nodeids, self._options)
+                if self._is_over:
+                    child.kill()
+                try:
+                    nodeids = self._forward(child, nodeids)
+                finally:
+                    child.close()
+                    self._child = None
+
+    def _forward(self, child: _Child, nodeids: list[str]) -> list[str]:
+        """Pass on a child's messages; return the tests that are left after a crash."""
         for message in child.messages():
-            if "started" not in message:
-                report = self._config.hook.pytest_report_from_serializable(
-                    config=self._config, data=message
-                )
-                if isinstance(report.longrepr, list):  # JSON has no tuples: file, line, reason
-                    report.longrepr = tuple(report.longrepr)
-                yield report
-                if report.when == "teardown":
-                    break
-        else:
-            yield _crash_report(item, child)
-            child.close()
-            self._child = None
-            return
-        if item.nodeid == child.nodeids[-1]:
-            child.close()
-            self._child = None
+            if "started" in message:
+                continue
+            self._messages[message["nodeid"]].put(message)
+            if message.get("when") == "teardown":
+                nodeids = nodeids[1:]
+                if not nodeids:
+                    return []
+        self._messages[nodeids[0]].put(_Crash(child.is_running_test, child.end(), child.output()))
+        return nodeids[1:]
+
+
+@dataclass(frozen=True)
+class _Crash:
+    """End of a child before all its tests were done."""
+
+    is_running_test: bool
+    end: str
+    output: str
+
+    def report(self, item: pytest.Item) -> pytest.TestReport:
+        file, _, name = item.nodeid.partition("::")
+        when = "while" if self.is_running_test else "before"
+        ran = "ran" if self.is_running_test else "started"
+        return pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords=dict.fromkeys(item.keywords, 1),
+            outcome="failed",
+            longrepr=f"the process of {file} ended with {self.end} {when} {name} {ran}",
+            when="call",
+            sections=[("Output of the process", self.output)],
+        )
 
 
 class _Child:
@@ -152,18 +220,20 @@ class _Child:
             else:
                 time.sleep(_POLL_SECONDS)
 
+    def kill(self) -> None:
+        """End the process and all that it has started; Ray's servers are in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """Wait for the process if it is about to end, and end all that it has left running."""
-        try:
-            if not self.is_running_test:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(timeout=60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # Ray's servers are in its group
-            self._process.wait()
-            self._reports.close()
-            self._folder.cleanup()
+        if not self.is_running_test:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=60)
+        self.kill()
+        self._process.wait()
+        self._reports.close()
+        self._folder.cleanup()
 
     def end(self) -> str:
         """Return how the process ended, in words."""
@@ -179,18 +249,3 @@ class _Child:
 
 def _is_isolated(item: pytest.Item) -> bool:
     return item.get_closest_marker("ray") is not None
-
-
-def _crash_report(item: pytest.Item, child: _Child) -> pytest.TestReport:
-    file, _, name = item.nodeid.partition("::")
-    when = "while" if child.is_running_test else "before"
-    ran = "ran" if child.is_running_test else "started"
-    return pytest.TestReport(
-        nodeid=item.nodeid,
-        location=item.location,
-        keywords=dict.fromkeys(item.keywords, 1),
-        outcome="failed",
-        longrepr=f"the process of {file} ended with {child.end()} {when} {name} {ran}",
-        when="call",
-        sections=[("Output of the process", child.output())],
-    )
