@@ -36,6 +36,22 @@ class RunRefusedError(DgrayError):
     """Raised when a run folder or the requested resources cannot be used for this command."""
 
 
+class RecordError(DgrayError, ValueError):
+    """Raised when a record of a run is damaged, misplaced, or belongs to another run.
+
+    Attributes:
+        reason: what is wrong with it.
+        name: its name relative to the run; empty where it is not known yet.
+    """
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        self.reason, self.name = reason, name
+        super().__init__(reason, name)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}" if self.name else self.reason
+
+
 class NotARunError(DgrayError):
     """Raised when a folder that should be reported holds no run of a study."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from dgray.errors import DiskFullError
+from dgray.errors import DiskFullError, RunRefusedError
 
 PARTIAL_SUFFIX = ".partial"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -53,7 +53,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     try:
         with open(partial, "xb") as file:
@@ -64,7 +64,30 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents; they survive a power cut once this returns."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for created in reversed(missing):
+        sync_folder(created.parent)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of a file or folder in ``folder``, by its name relative to it.
+
+    Raises:
+        RunRefusedError: ``..`` or a link in the name leads out of the folder.
+    """
+    root, path = os.path.realpath(folder), os.path.realpath(folder / name)
+    if ".." in Path(name).parts or not Path(path).is_relative_to(root):
+        raise RunRefusedError(
+            f"{folder / name}: files of a run must lie in its folder, but this one leads to "
+            f"{path}; remove the link"
+        )
+    return folder / name
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -95,8 +118,9 @@ def safetensors_metadata(content: bytes) -> dict[str, str]:
     return header.get("__metadata__", {})
 
 
-def _sync_directory(folder: Path) -> None:
-    # The rename must survive a power cut too, or rows could outlive the weights they belong to.
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk."""
+    # A rename must survive a power cut too, or rows could outlive the weights they belong to.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -21,6 +21,7 @@ from dgray.problem.base_model import import_edm
 from dgray.problem.build import build_problem, build_training
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import artifact_keys
+from dgray.record.run_files import LOCK_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import read_table
 from dgray.reporting.searches import read_searches
@@ -65,6 +66,11 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
     chosen = trials[row["trial"]]
     contents = {key: run.read_artifact(key) for key in artifact_keys(chosen)}
     artifacts = {key: content for key, content in contents.items() if content is not None}
+    if missing := contents.keys() - artifacts.keys():
+        raise NoSuchModelError(
+            f"{run.path}: the artifacts {', '.join(sorted(missing))} are missing or damaged; "
+            "resume the study to compute them again"
+        )
     setting, calibrated = _setting(row, weight)
     epoch = int(row["epoch"])
     weights = _weights(run, chosen, epoch, replicate, artifacts) if chosen.is_trained else None
@@ -79,6 +85,7 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
 
 def _trials(run: RunFolder) -> Iterator[Trial]:
     """Yield the trials of the run's plan and of its searches."""
+    run.files.read_record(LOCK_FILE)  # raises if it is damaged
     study = load_study(run.path / "study.lock.yaml")
     yield from make_plan(study).trials
     for cell in cells_of(study):
@@ -114,7 +121,7 @@ def _row(run: RunFolder, trial: str, replicate: int) -> pd.Series:
 def _best(run: RunFolder) -> pd.Series:
     """Return the best checkpoint and setting, chosen by searches if there are any."""
     table = read_table(run.path)
-    searches = read_searches(run.path, table)
+    searches = read_searches(run, table)
     chosen = [best for search in searches if (best := search.best()) is not None]
     cells = trained(table.aggregated)
     if chosen:
@@ -156,8 +163,8 @@ def _weights(
     saved = run.load_state(trial.id, [e for e in trial.epochs if e <= epoch])
     if saved is None or saved[0] != epoch:
         raise NoSuchModelError(
-            f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is missing; resume the "
-            "study to complete it"
+            f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is missing or damaged; "
+            "resume the study to complete it"
         )
     config = trial.config
     problem = build_problem(config, shared_of(config, artifacts), torch.device("cpu"))

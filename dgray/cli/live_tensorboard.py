@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from dgray.config.reading.domains import Domain
 from dgray.engine.events import CheckpointDone, EngineStarted, Event
+from dgray.files import inside
 from dgray.plan.cells import OBJECTIVE
 from dgray.plan.plan import Plan, Trial
 from dgray.record.run_folder import RunFolder
@@ -92,7 +93,7 @@ class LiveTensorBoard:
             self._failure = error
 
     def _open(self, earlier: StudyTable | None) -> TensorBoardWriter:
-        folder = self._folder.path / "tensorboard"
+        folder = inside(self._folder.path, "tensorboard")
         axes = _axes((*self._plan.trials, *self._examples), self._domains)
         if earlier is not None:
             return rebuild(earlier, folder, axes)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dgray.cli.command import exit_status
 from dgray.errors import RunRefusedError
+from dgray.record.inspect import check_records, record_names
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_to_read, publish_report, reading
@@ -15,7 +16,10 @@ from dgray.reporting.build import Report, build_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 if the store fails, 2 if refused."""
+    """Run the command line and return its exit status.
+
+    0; 1 if the store fails, or if ``--check`` finds a damaged record; 2 if the run is refused.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m dgray.report",
         description="Rebuild the report of a run from its rows. Needs neither torch nor Ray.",
@@ -27,8 +31,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="for a run in an object store: write a copy of its record and the report to DIR",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="write no report; check every record of the run: its checksum, and whether it "
+        "belongs to this run (exit status 1 if not)",
+    )
     args = parser.parse_args(arguments)
+    if args.check:
+        return exit_status(lambda: _check(args.run))
     return exit_status(lambda: _report(args.run, args.out))
+
+
+def _check(run: str) -> int:
+    place = location(run)
+    with reading(place) as folder:
+        names = {
+            *record_names(folder),
+            *(Store(place).entries() if isinstance(place, Uri) else ()),
+        }
+        states = list(check_records(folder, sorted(names)))
+    damaged = [state for state in states if state.reason is not None]
+    for state in damaged:
+        print(f"{state.name}: {state.reason}")
+    unsealed = sum(not state.has_checksum for state in states) - len(damaged)
+    intact = f"{len(states) - len(damaged)} records are intact"
+    if unsealed:
+        intact += f" ({unsealed} of them have no checksum, because the run is older than those)"
+    print(f"{run}: {intact}, {len(damaged)} damaged")
+    if damaged:
+        print("To compute damaged records again, resume the study; reports leave them out")
+    return 1 if damaged else 0
 
 
 def _report(run: str, out: Path | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def _run(args: argparse.Namespace) -> int:
             recipe = run_recipe(
                 run, trial=args.trial, replicate=args.replicate, weight=args.guidance_weight
             )
+            for line in run.left_out:
+                print(f"left out: {line}", file=sys.stderr)
     print(f"sampling {recipe.name}")
     seeds = args.seeds or range(args.num_samples)
     print(f"samples: {_sample(recipe, SampleOutput(args.out, seeds, recipe.name), args)}")

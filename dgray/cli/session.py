@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -23,13 +23,14 @@ from dgray.engine.events import (
     checkpoint_done,
 )
 from dgray.engine.result_cache import ResultCache
-from dgray.plan.plan import Plan, counts_of
+from dgray.plan.plan import Plan, Trial, counts_of
 from dgray.problem.artifacts import image_summaries
 from dgray.problem.make_shared import Step
-from dgray.problem.shared import Workers, build_artifacts
+from dgray.problem.shared import Workers, build_artifacts, missing_artifacts
 from dgray.record.open_run import OpenRun
 from dgray.record.provenance import Session
 from dgray.record.row import CheckpointResult
+from dgray.record.run_files import DAMAGED
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import build_report
 from dgray.search.build import build_schedule
@@ -52,7 +53,9 @@ def run_study(
     session = Session(run.folder.files, plan, arguments, engine)
     study_run = _StudyRun(plan, run.folder, session, console, resume_hint)
     try:
+        study_run.tell_damaged()
         study_run.run(engine)
+        study_run.tell_damaged()
     except BaseException as error:
         study_run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
         raise
@@ -94,6 +97,7 @@ class _StudyRun:
 
     def run(self, engine: str) -> None:
         """Run the trials of the schedule."""
+        self._restore_artifacts()
         if not self.schedule.examples:
             self._console.print("nothing is left to run; rebuilding the report")
             return
@@ -113,18 +117,40 @@ class _StudyRun:
         if (failure := self._tensorboard.failure) is not None:
             self._console.print(f"TensorBoard was not updated: {failure!r}", markup=False)
 
+    def tell_damaged(self) -> None:
+        """Print and record which damaged records are computed again."""
+        lines = self._folder.left_out
+        for line in lines:
+            text = f"set aside in {self._folder.where}/{DAMAGED}, to be computed again: {line}"
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._session.damaged(lines)
+        self._folder.files.left_out.clear()
+
+    def _restore_artifacts(self) -> None:
+        """Compute damaged artifacts that no trial of the schedule needs, for sampling."""
+        to_run = {trial.id for trial in self.schedule.examples}
+        complete = [trial for trial in self.schedule.trials if trial.id not in to_run]
+        missing = missing_artifacts(complete, self._folder)
+        if missing:
+            self._prepare_for(missing, None)
+
     def end(self, outcome: str) -> None:
         """Record an early end of the session, unless the disk or store has failed."""
         with contextlib.suppress(OSError):  # the first error must not be hidden
             self._session.end(outcome, self.progress.failures)
 
     def _prepare(self, workers: Workers | None) -> Mapping[str, bytes]:
+        return self._prepare_for(self.schedule.examples, workers)
+
+    def _prepare_for(
+        self, trials: Iterable[Trial], workers: Workers | None
+    ) -> Mapping[str, bytes]:
         def report(role: str, step: Step) -> None:
             self._observe(
                 ArtifactStep(role=role, done=step.done, total=step.total, words=step.words)
             )
 
-        made = build_artifacts(self.schedule.examples, self._folder, workers, report)
+        made = build_artifacts(trials, self._folder, workers, report)
         if summaries := image_summaries(made):
             self._session.data_read(summaries)
             for line in (line for summary in summaries for line in summary.lines()):

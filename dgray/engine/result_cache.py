@@ -18,10 +18,13 @@ from pathlib import Path
 
 import dgray
 from dgray.config.reading.relevance import relevant_config
+from dgray.errors import RecordError
 from dgray.plan.plan import Trial
 from dgray.problem.shared import artifact_keys
 from dgray.record.row import CheckpointResult
+from dgray.record.run_files import Seals
 from dgray.record.run_folder import RunFolder
+from dgray.record.seal import Identity
 
 _LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
 
@@ -46,20 +49,24 @@ class ResultCache:
         missing = self._folder.missing_epochs(trial)
         if not missing:
             return
-        cached = RunFolder(self._root / self._key(trial))
+        cached = self._cached(trial)
         cached_epochs = cached.completed_epochs(trial.id)
         for epoch in trial.epochs:
             if epoch not in missing:
                 continue
             if epoch not in cached_epochs:
                 return
-            result = _relabelled(cached.read_result(trial.id, epoch), trial)
+            try:
+                result = _relabelled(cached.read_result(trial.id, epoch), trial)
+            except RecordError:
+                cached.delete_rows(trial.id, epoch)  # so that it is cached again
+                return
             self._folder.write_result(result)
             self._recalled(result)
 
     def keep(self, trial: Trial, epoch: int) -> None:
         """Copy a checkpoint of this run into the cache."""
-        cached = RunFolder(self._root / self._key(trial))
+        cached = self._cached(trial)
         if epoch in cached.completed_epochs(trial.id):
             return
         result = self._folder.read_result(trial.id, epoch)
@@ -68,6 +75,11 @@ class ResultCache:
         origin = f"{where}, {result.rows[0].finished_at}"
         rows = tuple(replace(row, copied_from=row.copied_from or origin) for row in result.rows)
         cached.write_result(replace(result, rows=rows))
+
+    def _cached(self, trial: Trial) -> RunFolder:
+        key = self._key(trial)
+        identity = Identity("result cache", str(trial.config.seed), key)
+        return RunFolder(self._root / key, seals=Seals(identity, is_required=True))
 
     def _key(self, trial: Trial) -> str:
         """Return a digest of the trial's settings, its artifacts, the code and its libraries."""

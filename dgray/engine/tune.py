@@ -130,7 +130,7 @@ def _start_writer(folder: RunFolder) -> Any:
     # A lost call is repeated: writing a checkpoint twice writes the same bytes.
     make = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(RunFolder)
     return make.options(scheduling_strategy=this_node).remote(
-        folder.path.absolute(), folder.files.mirror
+        folder.path.absolute(), folder.files.mirror, None, folder.files.seals
     )
 
 

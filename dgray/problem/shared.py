@@ -97,6 +97,12 @@ def artifact_keys(trial: Trial) -> list[str]:
     return [artifact.key(trial.config) for artifact in needed_artifacts(trial.config)]
 
 
+def missing_artifacts(trials: Iterable[Trial], store: ArtifactStore) -> list[Trial]:
+    """Return the trials of which an artifact is not stored or cannot be read."""
+    trial_of = {key: trial for trial in trials for key in artifact_keys(trial)}
+    return [trial for key, trial in trial_of.items() if store.read_artifact(key) is None]
+
+
 class _Maker:
     """Computes and stores one artifact from those already made."""
 

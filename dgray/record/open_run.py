@@ -1,37 +1,48 @@
 """Opens the run folder of a study: a new one, or that of the same study, to be resumed.
 
 A run in an object store is driven from a working copy on this machine
-(``dgray.record.storage``). Nothing is deleted but half-written files and old working copies.
+(``dgray.record.storage``). Nothing is deleted but half-written files and old working copies;
+damaged records are moved to ``RUN/damaged`` and computed again.
 """
 
 from __future__ import annotations
 
 import _thread
+import hashlib
 import itertools
+import json
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from dgray.config.reading.load import lock_text
-from dgray.errors import RunRefusedError, StoreError
-from dgray.files import remove_partial_files
+from dgray.errors import RecordError, RunRefusedError, StoreError
+from dgray.files import make_folder, remove_partial_files, sync_folder
 from dgray.plan.cells import cells_of
 from dgray.plan.plan import Plan
-from dgray.record.planned import PLANNED_FILE, Planned, planned_of
+from dgray.record.inspect import read_lock, set_damaged_aside
+from dgray.record.planned import Planned, planned_of
+from dgray.record.run_files import LOCK_FILE, SEALED_FORMAT, RunFiles, Seals
 from dgray.record.run_folder import RunFolder
-from dgray.record.run_format import FORMAT_FILE, mark_here, refuse_other_versions
+from dgray.record.run_format import (
+    RunMark,
+    has_results,
+    mark_here,
+    read_mark,
+    refuse_other_format,
+    refuse_other_versions,
+)
 from dgray.record.run_lock import RunLock
+from dgray.record.seal import Identity, sealed_yaml
 from dgray.record.storage.lease import Lease, LeasedStore
 from dgray.record.storage.location import Uri
 from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_record, publish_report, remove, working_folder
 
-LOCK_FILE = "study.lock.yaml"
 # Fields that do not affect any metric: a run may be resumed with other values.
 FREE_FIELDS = (
     "description",
@@ -96,25 +107,38 @@ def open_run(plan: Plan, out: Path | Uri | None, fresh: bool) -> OpenRun:
         except StoreError as error:
             raise RunRefusedError(f"{error}. Nothing was started") from error
     path = _new_folder(place) if fresh else place
-    path.mkdir(parents=True, exist_ok=True)
-    is_resumed = (path / LOCK_FILE).exists()
-    if not is_resumed:
+    if path.is_dir():
         _refuse_other_files(path, [entry.name for entry in path.iterdir()])
-    return _prepared(plan, OpenRun(RunFolder(path), is_resumed, RunLock(path)))
+    make_folder(path)
+    lock = RunLock(path)
+    try:  # another driver may have changed the folder before the lock was taken
+        names = [entry.name for entry in path.iterdir()]
+        _refuse_other_files(path, names)
+    except BaseException:
+        lock.release()
+        raise
+    return _prepared(plan, OpenRun(RunFolder(path), LOCK_FILE in names, lock))
 
 
 def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
     """Check a locked run and write its format and study; close it if it is refused."""
     mark = mark_here(("torch", "optuna") if plan.study.domains else ("torch",))
-    folder = run.folder
+    folder, text = run.folder, lock_text(plan.study)
+    files = folder.files
     try:
+        identity = _identity(read_lock(text.encode()))
         if run.is_resumed:
-            _refuse_other_study(plan, folder.path / LOCK_FILE, folder.where)
-            refuse_other_versions(folder.path, mark, folder.where)
+            refuse_other_format(files, folder.where)
+            _refuse_other_study(text, identity, files, folder.where)
+            refuse_other_versions(files, mark, folder.where)
+            mark = replace(mark, format=_format_there(files, mark))
+        files.seals = Seals(identity, mark.format >= SEALED_FORMAT)
         remove_partial_files(folder.path)
-        folder.files.write(FORMAT_FILE, mark.to_bytes())
-        folder.files.write(LOCK_FILE, lock_text(plan.study).encode())
-        folder.files.write(PLANNED_FILE, _planned(plan).to_bytes())
+        if run.is_resumed:
+            set_damaged_aside(folder)
+        mark.write(files)
+        files.write_record(LOCK_FILE, partial(sealed_yaml, text))
+        _planned(plan).write(files)
     except BaseException:
         run.close()
         raise
@@ -128,16 +152,35 @@ def _planned(plan: Plan) -> Planned:
     return planned_of(plan.trials, len(cells), counts.pop() if len(counts) == 1 else None)
 
 
+def _format_there(files: RunFiles, mark: RunMark) -> int:
+    """Return the format of a run to be resumed: that in which it was started."""
+    if not has_results(files) or files.seals.is_required:
+        return mark.format
+    try:
+        there = read_mark(files)
+    except RecordError:
+        there = None
+    return 1 if there is None else there.format
+
+
+def _identity(values: Mapping[str, Any]) -> Identity:
+    """Return the identity of the study with the content of its ``study.lock.yaml``."""
+    fields = {name: value for name, value in _flat(values) if name not in FREE_FIELDS}
+    text = json.dumps(fields, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Identity(str(values["name"]), str(values["seed"]), digest)
+
+
 def _open_remote(uri: Uri, fresh: bool) -> OpenRun:
     """Take the lease of a run in an object store and copy its record to this machine."""
     store = _free_store(uri) if fresh else Store(uri)
     names = store.entries()
-    if LOCK_FILE not in names:
-        _refuse_other_files(uri, names)
+    _refuse_other_files(uri, names)
     lease = Lease(store, notify=_print, on_lost=_interrupt)
     path = working_folder(store.uri)
     try:
-        names = store.entries()
+        names = store.entries()  # another driver may have written before the lease was taken
+        _refuse_other_files(uri, names)
         remove(path)  # left by a driver that died
         copy_record(store, names, path)
     except BaseException:
@@ -157,9 +200,11 @@ def _new_folder(path: Path) -> Path:
     """Create the first of ``path``, ``path-2``, ``path-3``, ... that does not exist."""
     for candidate in (path.with_name(path.name + suffix) for suffix in _suffixes()):
         try:
-            candidate.mkdir(parents=True)
+            make_folder(candidate.parent)
+            candidate.mkdir()
         except FileExistsError:
             continue
+        sync_folder(candidate.parent)
         return candidate
     raise AssertionError("unreachable: there is always another suffix")
 
@@ -170,8 +215,9 @@ def _suffixes() -> Iterator[str]:
 
 
 def _refuse_other_files(where: object, names: Iterable[str]) -> None:
+    """Refuse a place without a run that holds other files."""
     visible = sorted(name for name in names if not name.startswith("."))
-    if visible:
+    if visible and LOCK_FILE not in visible:
         raise RunRefusedError(
             f"{where}: a run needs a folder of its own, but this one holds {visible[0]} and no "
             f"{LOCK_FILE}; give another folder with --out"
@@ -186,9 +232,26 @@ def _print(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _refuse_other_study(plan: Plan, lock_file: Path, where: object) -> None:
-    before = dict(_flat(_parse(lock_file.read_text(encoding="utf-8"))))
-    now = dict(_flat(_parse(lock_text(plan.study))))
+def _refuse_other_study(text: str, identity: Identity, files: RunFiles, where: object) -> None:
+    """Refuse a run of another study; if its lock is damaged, by the seals of its other files.
+
+    Args:
+        text: content of ``study.lock.yaml`` for the study to be run.
+        identity: identity of that study.
+        files: files of the run.
+        where: place to show to the user.
+    """
+    try:
+        before = dict(_flat(read_lock(files.read_record(LOCK_FILE) or b"")))
+    except RecordError:
+        if files.seals.identity not in (None, identity):
+            raise RunRefusedError(
+                f"{where}: a run can be resumed only with the same study, but this one is of "
+                f"{files.seals.identity}, not of {identity}; its {LOCK_FILE} is damaged. Start a "
+                "new run beside it with --fresh, or elsewhere with --out DIR"
+            ) from None
+        return
+    now = dict(_flat(read_lock(text.encode())))
     differences = [
         f"{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} here"
         for name in dict.fromkeys([*now, *before])
@@ -202,12 +265,6 @@ def _refuse_other_study(plan: Plan, lock_file: Path, where: object) -> None:
             f"in {'; '.join(differences[:_MAX_SHOWN])}{more}. Start a new run beside it with "
             "--fresh, or elsewhere with --out DIR"
         )
-
-
-def _parse(text: str) -> Mapping[str, Any]:
-    # Both studies are parsed, so that 1.1 and 1.10 are the same number.
-    values: Mapping[str, Any] = YAML(typ="safe", pure=True).load(text)
-    return values
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
+
+from dgray.errors import RecordError
+from dgray.record.run_files import RunFiles
+from dgray.record.seal import sealed_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,9 +51,9 @@ class Planned:
     num_searches: int = 0
     num_points: int | None = None
 
-    def to_bytes(self) -> bytes:
-        """Return the content of the file."""
-        return _CONTENT.dump_json(self) + b"\n"
+    def write(self, files: RunFiles) -> None:
+        """Write ``planned.json``."""
+        files.write_record(PLANNED_FILE, partial(sealed_json, asdict(self)))
 
 
 _CONTENT = TypeAdapter(Planned)
@@ -71,14 +76,15 @@ def planned_of(trials: Iterable[Trial], num_searches: int, num_points: int | Non
     )
 
 
-def parse_planned(content: bytes) -> Planned:
-    """Return the content of ``planned.json``.
+def read_planned(files: RunFiles) -> Planned | None:
+    """Return the content of ``planned.json``, or None if it does not exist.
 
     Raises:
-        ValueError: the content is damaged.
+        RecordError: it is damaged.
     """
+    values = files.read_json(PLANNED_FILE)
     try:
-        return _CONTENT.validate_json(content)
+        return None if values is None else _CONTENT.validate_python(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ValueError(f"{problem['msg']} at {problem['loc']}") from error
+        raise RecordError(f"damaged: {problem['msg']} at {problem['loc']}") from error

@@ -7,7 +7,6 @@ hold secrets; credentials in addresses are removed from everything that is.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -15,16 +14,19 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dgray
 from dgray.credentials import without_credentials
 from dgray.data.summary import DataSummary
+from dgray.errors import RecordError
 from dgray.plan.plan import Plan
-from dgray.record.run_folder import RunFiles
+from dgray.record.run_files import PROVENANCE_FILE, RunFiles
+from dgray.record.run_lock import is_locked
+from dgray.record.seal import sealed_json
 
-PROVENANCE_FILE = "provenance.json"
 PACKAGES = (
     "torch",
     "numpy",
@@ -50,7 +52,8 @@ class Session:
 
     def __init__(self, files: RunFiles, plan: Plan, arguments: Sequence[str], engine: str) -> None:
         self._files = files
-        self._record = json.loads(files.read(PROVENANCE_FILE) or b"{}") | _study(plan)
+        earlier = read_provenance(files, is_running=False)
+        self._record = earlier | _study(plan)
         self._entry: dict[str, Any] = {
             "started_at": _now(),
             "finished_at": None,
@@ -62,11 +65,12 @@ class Session:
             "failures": {},
             "worker_losses": {},
             "retries": 0,
+            "damaged": [],
             "versions": _versions(),
             "git": _git(),
             "machine": _machine(),
         }
-        self._record["sessions"] = [*self._record.get("sessions", []), self._entry]
+        self._record["sessions"] = [*earlier["sessions"], self._entry]
         self._write()
 
     def engine_started(self, *, where: str, num_workers: int) -> None:
@@ -86,11 +90,18 @@ class Session:
         self._entry["retries"] += times
         self._write()
 
+    def damaged(self, records: Sequence[str]) -> None:
+        """Record damaged records, with the reasons; they are computed again."""
+        if records:
+            self._entry["damaged"] += records
+            self._write()
+
     def end(self, outcome: str, failures: Mapping[str, str]) -> None:
         """Record the end of the session.
 
         Args:
-            outcome: complete, incomplete, interrupted or crashed.
+            outcome: complete, incomplete, interrupted or crashed; a later session writes
+                killed for one that could not record its end.
             failures: reason of each failed trial, by id.
         """
         self._entry |= {
@@ -101,8 +112,33 @@ class Session:
         self._write()
 
     def _write(self) -> None:
-        text = json.dumps(_redacted(self._record), indent=2, ensure_ascii=False)
-        self._files.write(PROVENANCE_FILE, text.encode() + b"\n")
+        record = _redacted(self._record)
+        self._files.write_record(PROVENANCE_FILE, partial(sealed_json, record))
+
+
+def read_provenance(files: RunFiles, *, is_running: bool | None = None) -> dict[str, Any]:
+    """Return the content of ``provenance.json``; only ``sessions``, empty, if it is damaged.
+
+    The outcome of a session that was killed is ``killed``: it could not write one.
+
+    Args:
+        files: files of the run.
+        is_running: whether the last session may be running; None: if the run is locked.
+    """
+    try:
+        record = files.read_json(PROVENANCE_FILE) or {}
+    except RecordError as error:
+        files.leave_out(PROVENANCE_FILE, error)
+        record = {}
+    sessions = record.get("sessions")
+    sessions = sessions if isinstance(sessions, list) else []
+    if is_running is None:
+        is_running = files.mirror is not None or is_locked(files.path)
+    ended = sessions[:-1] if is_running else sessions
+    for session in ended:
+        if isinstance(session, dict) and session.get("outcome") == "running":
+            session["outcome"] = "killed"
+    return record | {"sessions": sessions}
 
 
 def _study(plan: Plan) -> dict[str, Any]:

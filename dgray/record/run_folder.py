@@ -6,27 +6,28 @@
     RUN/checkpoints/TRIAL-EPOCH.safetensors
     RUN/artifacts/KEY                  artifacts that trials share
 
-Every file is written atomically, the rows of a checkpoint last.
+Every file is written atomically, the rows of a checkpoint last, and has a seal (``record.seal``)
+that is checked when it is read.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
-import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from dgray.catalogue import ColumnSpec
-from dgray.files import write_atomically
+from dgray.errors import RecordError
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
-from dgray.record.row_schema import Record, added_columns, arrow_schema, to_table
+from dgray.record.row_schema import added_columns
+from dgray.record.run_files import RunFiles, Seals
+from dgray.record.seal import sealed_bytes, unsealed_bytes
+from dgray.record.tables import FAILED, Tables, part_name, trial_and_epoch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,83 +35,6 @@ if TYPE_CHECKING:
     from dgray.plan.plan import Trial
     from dgray.record.storage.lease import LeasedStore
     from dgray.record.storage.store import Store
-
-_PART = re.compile(r"(?P<trial>[^.].*)-(?P<epoch>\d{6,})\.parquet")
-
-
-class RunFiles:
-    """Files of a run: a local folder, and the object store it is a working copy of, if any.
-
-    Args:
-        path: local folder; it need not exist before the first write.
-        mirror: object store that holds the record. Files are written to it first, so that every
-            file of the folder is in the store; large files may be in the store alone.
-    """
-
-    def __init__(self, path: Path, mirror: Store | LeasedStore | None = None) -> None:
-        self.path, self.mirror = path, mirror
-
-    def read(self, name: str) -> bytes | None:
-        """Return the content of ``RUN/name``, or None if it does not exist."""
-        path = self.path / name
-        if path.exists():
-            return path.read_bytes()
-        return None if self.mirror is None else self.mirror.read(name)
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write ``RUN/name`` atomically."""
-        if self.mirror is not None:
-            self.mirror.write(name, content)
-        write_atomically(self.path / name, lambda file: file.write(content))
-
-    def delete(self, name: str) -> None:
-        """Delete ``RUN/name`` if it exists."""
-        (self.path / name).unlink(missing_ok=True)
-        if self.mirror is not None:
-            self.mirror.delete(name)
-
-
-class Tables:
-    """Parquet files of one record type in one folder of a run, a part per checkpoint."""
-
-    def __init__(self, files: RunFiles, folder: str, record: type[Record]) -> None:
-        self._files, self._folder, self._record = files, folder, record
-
-    def name(self, part: str) -> str:
-        """Return the name of a part relative to the run folder."""
-        return f"{self._folder}/{part}.parquet"
-
-    def has(self, part: str) -> bool:
-        """Return whether a part exists."""
-        return (self._files.path / self.name(part)).exists()
-
-    def paths(self) -> list[Path]:
-        """Return the files of all parts, sorted by name."""
-        return sorted((self._files.path / self._folder).glob("*.parquet"))
-
-    def write(
-        self, part: str, records: Sequence[Record], added: Sequence[ColumnSpec] = ()
-    ) -> None:
-        """Write the records of a part, rows with added columns; no records make no part."""
-        if not records:
-            return
-        content = io.BytesIO()
-        pq.write_table(to_table(records, self._record, added), content, compression="zstd")
-        self._files.write(self.name(part), content.getvalue())
-
-    def read(self, part: str) -> pa.Table:
-        """Return a part; an empty table if it does not exist."""
-        if not self.has(part):
-            return arrow_schema(self._record).empty_table()
-        return pq.read_table(self._files.path / self.name(part), partitioning=None)
-
-    def concatenated(self, tables: Iterable[pa.Table] | None = None) -> pa.Table:
-        """Return these tables, or all parts, as one; older parts may lack newer columns."""
-        if tables is None:
-            tables = (self.read(path.stem) for path in self.paths())
-        return pa.concat_tables(
-            [*tables] or [arrow_schema(self._record).empty_table()], promote_options="default"
-        )
 
 
 class RunFolder:
@@ -120,6 +44,7 @@ class RunFolder:
         path: local folder of the run.
         mirror: see ``RunFiles``.
         where: place to show to the user, if it is not ``path``.
+        seals: see ``RunFiles``.
     """
 
     def __init__(
@@ -127,44 +52,43 @@ class RunFolder:
         path: Path,
         mirror: Store | LeasedStore | None = None,
         where: Path | str | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self.path, self.where = path, path if where is None else where
-        self.files = RunFiles(path, mirror)
+        self.files = RunFiles(path, mirror, seals)
         self._rows = Tables(self.files, "rows", Row)
         self._clouds = Tables(self.files, "samples", Cloud)
         self._losses = Tables(self.files, "losses", LossPoint)
-        self._left_out: dict[str, str] = {}
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Files of the record that were not used, each with its reason; the report names them."""
-        return tuple(f"{name}: {reason}" for name, reason in sorted(self._left_out.items()))
-
-    def leave_out(self, name: str, reason: str) -> None:
-        """Record that ``RUN/name`` is not used; ``reason``: what is wrong with it."""
-        self._left_out[name] = reason
+        """Records that were not used, each with its reason; the report names them."""
+        reasons = sorted(self.files.left_out.items())
+        return tuple(f"{name}: {reason}" for name, reason in reasons)
 
     def parts_without_rows(self) -> list[str]:
         """Return the checkpoints, as ``TRIAL-EPOCH``, of which there are files but no rows."""
         folders = ("samples", "losses", "checkpoints")
         stems = {path.stem for name in folders for path in (self.path / name).glob("*")}
-        return sorted(
-            s for s in stems if _PART.fullmatch(f"{s}.parquet") and not self._rows.has(s)
-        )
+        return sorted(s for s in stems if trial_and_epoch(s) and not self._rows.has(s))
 
     def write_result(self, result: CheckpointResult) -> None:
         """Store one checkpoint, which marks it as complete."""
-        part = _part(result.trial, result.epoch)
+        part = part_name(result.trial, result.epoch)
         self._clouds.write(part, result.clouds)
         self._losses.write(part, result.losses)
         if result.state is not None:
-            self.files.write(_state_name(part), result.state)
+            self.files.write_record(state_name(part), partial(sealed_bytes, result.state))
         self._rows.write(part, result.rows, result.columns)
         self._delete_failure_if_complete(result.trial)
 
     def read_result(self, trial_id: str, epoch: int) -> CheckpointResult:
-        """Return one checkpoint as it was written; it must exist."""
-        part = _part(trial_id, epoch)
+        """Return one checkpoint as it was written; it must exist.
+
+        Raises:
+            RecordError: one of its records is damaged.
+        """
+        part = part_name(trial_id, epoch)
         rows = self._rows.read(part)
         return CheckpointResult(
             trial=trial_id,
@@ -172,25 +96,36 @@ class RunFolder:
             rows=tuple(Row.from_columns(row) for row in rows.to_pylist()),
             clouds=tuple(Cloud(**cloud) for cloud in self._clouds.read(part).to_pylist()),
             losses=tuple(LossPoint(**point) for point in self._losses.read(part).to_pylist()),
-            state=self.files.read(_state_name(part)),
+            state=self._state(part),
             columns=added_columns(rows.schema),
         )
 
+    def delete_rows(self, trial_id: str, epoch: int) -> None:
+        """Delete the rows of a checkpoint, which marks it as incomplete."""
+        self.files.delete(self._rows.name(part_name(trial_id, epoch)))
+
     def completed_epochs(self, trial_id: str) -> set[int]:
         """Return the epochs of the complete checkpoints of a trial."""
-        matches = (_PART.fullmatch(path.name) for path in self._rows.paths())
-        return {int(m["epoch"]) for m in matches if m and m["trial"] == trial_id}
+        parts = (trial_and_epoch(part) for part in self._rows.parts())
+        return {part[1] for part in parts if part is not None and part[0] == trial_id}
 
     def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
         """Return the last training state before which no checkpoint is missing, with its epoch.
+
+        A damaged state is skipped.
 
         Args:
             trial_id: id of the trial.
             epochs: checkpoints of the trial, increasing.
         """
-        done = itertools.takewhile(lambda e: self._rows.has(_part(trial_id, e)), epochs)
+        done = itertools.takewhile(lambda e: self._rows.has(part_name(trial_id, e)), epochs)
         for epoch in reversed(list(done)):
-            state = self.files.read(_state_name(_part(trial_id, epoch)))
+            part = part_name(trial_id, epoch)
+            try:
+                state = self._state(part)
+            except RecordError as error:
+                self.files.leave_out(state_name(part), error)
+                continue
             if state is not None:
                 return epoch, state
         return None
@@ -198,11 +133,11 @@ class RunFolder:
     def write_failure(self, trial: Trial, reason: str) -> None:
         """Write a failed row for each row that the trial has not completed."""
         rows = _failed_rows(trial, reason, missing=self.missing_epochs(trial))
-        self._rows.write(f"{trial.id}-failed", rows)
+        self._rows.write(part_name(trial.id, FAILED), rows)
 
     def missing_epochs(self, trial: Trial) -> list[int]:
         """Return the checkpoints of the trial that are not complete."""
-        return [epoch for epoch in trial.epochs if not self._rows.has(_part(trial.id, epoch))]
+        return [epoch for epoch in trial.epochs if not self._rows.has(part_name(trial.id, epoch))]
 
     def missing_rows(self, trials: Iterable[Trial]) -> int:
         """Return the number of rows these trials have not completed (failed rows included)."""
@@ -212,65 +147,105 @@ class RunFolder:
         )
 
     def row_table(self) -> pa.Table:
-        """Return all rows; failed rows only of checkpoints that are not complete."""
-        tables = []
-        for path in self._rows.paths():
-            table = self._rows.read(path.stem)
-            tables.append(table if _PART.fullmatch(path.name) else self._incomplete(table))
-        return self._rows.concatenated(tables)
+        """Return all rows that are intact; failed rows only of checkpoints without others."""
+        parts = dict(self._rows.intact())
+        done = {trial_and_epoch(part) for part in parts}
+        return self._rows.concatenated(
+            [
+                table if trial_and_epoch(part) is not None else _without(table, done)
+                for part, table in parts.items()
+            ]
+        )
 
     def rows(self) -> pd.DataFrame:
         """Return ``row_table`` as a frame."""
         return self.row_table().to_pandas()
 
     def clouds(self) -> pd.DataFrame:
-        """Return all sample clouds."""
-        return self._clouds.concatenated().to_pandas()
+        """Return all sample clouds that are intact."""
+        return self._clouds.concatenated(list(dict(self._clouds.intact()).values())).to_pandas()
 
     def losses(self) -> pd.DataFrame:
-        """Return all training losses."""
-        return self._losses.concatenated().to_pandas()
+        """Return all training losses that are intact."""
+        return self._losses.concatenated(list(dict(self._losses.intact()).values())).to_pandas()
 
     def checkpoint(
         self, trial_id: str, epoch: int
     ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Return the rows, sample clouds and training losses of one checkpoint."""
-        part = _part(trial_id, epoch)
+        """Return the rows, sample clouds and training losses of one checkpoint.
+
+        Raises:
+            RecordError: one of them is damaged.
+        """
+        part = part_name(trial_id, epoch)
         rows, clouds, losses = (
             tables.read(part).to_pandas() for tables in (self._rows, self._clouds, self._losses)
         )
         return rows, clouds, losses
 
     def read_artifact(self, key: str) -> bytes | None:
-        """Return a shared artifact, or None if it does not exist."""
-        return self.files.read(f"artifacts/{key}")
+        """Return a shared artifact, or None if it does not exist or is damaged."""
+        name = artifact_name(key)
+        try:
+            content = self.files.read_record(name)
+        except RecordError as error:
+            self.files.leave_out(name, error)
+            return None
+        return None if content is None else unsealed_bytes(content)
 
     def write_artifact(self, key: str, content: bytes) -> None:
         """Store a shared artifact."""
-        self.files.write(f"artifacts/{key}", content)
+        self.files.write_record(artifact_name(key), partial(sealed_bytes, content))
 
     def delete_artifact(self, key: str) -> None:
         """Delete a shared artifact if it exists."""
-        self.files.delete(f"artifacts/{key}")
+        self.files.delete(artifact_name(key))
 
-    def _incomplete(self, failed: pa.Table) -> pa.Table:
-        """Return the failed rows of a trial without checkpoints that were completed later."""
-        trial_id = failed["trial"][0].as_py()
-        done = pa.array(sorted(self.completed_epochs(trial_id)), type=pa.int64())
-        return failed.filter(pc.invert(pc.is_in(failed["epoch"], value_set=done)))
+    def check_part(self, folder: str, part: str) -> None:
+        """Check a part of ``rows``, ``samples`` or ``losses``.
+
+        Raises:
+            RecordError: it is damaged.
+        """
+        tables = {"rows": self._rows, "samples": self._clouds, "losses": self._losses}
+        tables[folder].read(part)
+
+    def _state(self, part: str) -> bytes | None:
+        content = self.files.read_record(state_name(part))
+        return None if content is None else unsealed_bytes(content)
 
     def _delete_failure_if_complete(self, trial_id: str) -> None:
-        part = f"{trial_id}-failed"
-        if self._rows.has(part) and not self._incomplete(self._rows.read(part)).num_rows:
+        part = part_name(trial_id, FAILED)
+        if not self._rows.has(part):
+            return
+        try:
+            failed = self._rows.read(part)
+        except RecordError:
+            return  # the next session sets it aside
+        done: set[tuple[str, int] | None] = {
+            (trial_id, e) for e in self.completed_epochs(trial_id)
+        }
+        if not _without(failed, done).num_rows:
             self.files.delete(self._rows.name(part))
 
 
-def _part(trial_id: str, epoch: int) -> str:
-    return f"{trial_id}-{epoch:06d}"
-
-
-def _state_name(part: str) -> str:
+def state_name(part: str) -> str:
+    """Return the name of the training state of a checkpoint, relative to the run folder."""
     return f"checkpoints/{part}.safetensors"
+
+
+def artifact_name(key: str) -> str:
+    """Return the name of a shared artifact, relative to the run folder."""
+    return f"artifacts/{key}"
+
+
+def _without(failed: pa.Table, done: Collection[tuple[str, int] | None]) -> pa.Table:
+    """Return the failed rows of a trial without those of checkpoints that were completed later."""
+    trial_id = failed["trial"][0].as_py()
+    epochs = [part[1] for part in done if part is not None and part[0] == trial_id]
+    return failed.filter(
+        pc.invert(pc.is_in(failed["epoch"], value_set=pa.array(epochs, type=pa.int64())))
+    )
 
 
 def _failed_rows(trial: Trial, reason: str, *, missing: Collection[int]) -> list[Row]:

@@ -1,8 +1,9 @@
 """Format of a run folder and the versions that wrote it; rows of two versions are never mixed.
 
 ``RUN/run.json`` holds the format of the folder and the versions of the packages that affect the
-bits of its rows. Folders of format 0 have no such file; they are resumed if the versions in their
-provenance are the installed ones.
+bits of its rows. A run keeps the format in which it was started. In format 2 every record has a
+seal; records of formats 0 and 1 that were written before have none. Folders of format 0 have no
+such file; they are resumed if the versions in their provenance are the installed ones.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import dgray
-from dgray.errors import RunRefusedError
+from dgray.errors import RecordError, RunRefusedError
+from dgray.record.run_files import FORMAT_FILE, PROVENANCE_FILE, SEALED_FORMAT, RunFiles
+from dgray.record.seal import identity_in, sealed_json
 
-FORMAT_FILE = "run.json"
-RUN_FORMAT = 1  # incremented when folders of the previous format can no longer be resumed
-_PROVENANCE = "provenance.json"  # holds the versions in format 0
+RUN_FORMAT = SEALED_FORMAT  # incremented when earlier versions of dgray cannot read a run
 _RESULTS = ("rows", "artifacts", "search")  # folders whose content depends on the versions
 
 
@@ -29,10 +31,9 @@ class RunMark:
     format: int
     versions: Mapping[str, str]
 
-    def to_bytes(self) -> bytes:
-        """Return the content of ``run.json``."""
-        content = {"format": self.format, "versions": dict(self.versions)}
-        return json.dumps(content, indent=2).encode() + b"\n"
+    def write(self, files: RunFiles) -> None:
+        """Write ``run.json``."""
+        files.write_record(FORMAT_FILE, partial(sealed_json, asdict(self)))
 
 
 def mark_here(packages: Sequence[str]) -> RunMark:
@@ -47,16 +48,27 @@ def mark_here(packages: Sequence[str]) -> RunMark:
     )
 
 
-def refuse_other_format(folder: Path, where: object) -> None:
-    """Check the format of a run before it is read.
+def has_results(files: RunFiles) -> bool:
+    """Return whether anything was computed that depends on the versions."""
+    return any((files.path / name).is_dir() for name in _RESULTS)
+
+
+def refuse_other_format(files: RunFiles, where: object) -> None:
+    """Check the format of a run before it is read; a damaged ``run.json`` is no reason to refuse.
 
     Raises:
         RunRefusedError: a later version of dgray wrote it in a format unknown to this one.
     """
-    path = folder / FORMAT_FILE
-    mark = _parse(path.read_bytes(), where) if path.exists() else None
-    if mark is not None and mark.format > RUN_FORMAT:
-        writer = mark.versions.get("dgray", "a later version")
+    try:
+        content = files.read(FORMAT_FILE)
+        if content is None:
+            return
+        identity_in(content, FORMAT_FILE)  # a later format may have no seals
+        mark = _parse(json.loads(content))
+    except ValueError:
+        return
+    if mark.format > RUN_FORMAT:
+        writer = mark.versions["dgray"]
         raise RunRefusedError(
             f"{where}: a run can be read by the version of dgray that wrote it and by later ones, "
             f"but this run has format {mark.format} (dgray {writer}), and dgray "
@@ -65,20 +77,35 @@ def refuse_other_format(folder: Path, where: object) -> None:
         )
 
 
-def refuse_other_versions(folder: Path, installed: RunMark, where: object) -> None:
-    """Check the format and versions of a run before it is resumed.
+def read_mark(files: RunFiles) -> RunMark | None:
+    """Return the content of ``run.json``, or None if it does not exist.
 
     Raises:
-        RunRefusedError: the rows were written by other versions; the message names them.
+        RecordError: it is damaged.
     """
-    refuse_other_format(folder, where)
-    if not any((folder / name).is_dir() for name in _RESULTS):
-        return  # nothing was computed yet
-    path = folder / FORMAT_FILE
-    if path.exists():
-        marks: Sequence[Mapping[str, str]] = [_parse(path.read_bytes(), where).versions]
-    else:
-        marks = _versions_of_sessions(folder / _PROVENANCE)
+    values = files.read_json(FORMAT_FILE)
+    return None if values is None else _parse(values)
+
+
+def refuse_other_versions(files: RunFiles, installed: RunMark, where: object) -> None:
+    """Check the versions of a run before it is resumed; if need be, those in its provenance.
+
+    Raises:
+        RunRefusedError: the rows were written by other versions, or by unknown ones.
+    """
+    if not has_results(files):
+        return
+    try:
+        mark = read_mark(files)
+        marks = _versions_of_sessions(files) if mark is None else [mark.versions]
+    except RecordError:
+        marks = _versions_of_sessions(files)
+    if not any("dgray" in mark for mark in marks):
+        raise RunRefusedError(
+            f"{where}: rows of different versions are never mixed, but those of this run are "
+            f"unknown, because neither {FORMAT_FILE} nor {PROVENANCE_FILE} is intact; start a new "
+            "run beside it with --fresh"
+        )
     there = {
         name: sorted({mark[name] for mark in marks if name in mark} - {version})
         for name, version in installed.versions.items()
@@ -97,19 +124,28 @@ def refuse_other_versions(folder: Path, installed: RunMark, where: object) -> No
         )
 
 
-def _parse(content: bytes, where: object) -> RunMark:
+def _parse(values: Any) -> RunMark:
     try:
-        values = json.loads(content)
-        return RunMark(int(values["format"]), dict(values["versions"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunRefusedError(
-            f"{where}: {FORMAT_FILE} must hold a format and versions, but it does not "
-            f"({error!r}); start a new run beside it with --fresh"
-        ) from error
+        versions = dict(values["versions"])
+        if all(isinstance(version, str) for version in [versions["dgray"], *versions.values()]):
+            return RunMark(int(values["format"]), versions)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise RecordError("damaged: it must hold a format and versions, that of dgray among them")
 
 
-def _versions_of_sessions(provenance: Path) -> list[Mapping[str, str]]:
-    if not provenance.exists():
+def _versions_of_sessions(files: RunFiles) -> list[Mapping[str, str]]:
+    try:
+        sessions = (files.read_json(PROVENANCE_FILE) or {}).get("sessions")
+    except RecordError:
         return []
-    sessions = json.loads(provenance.read_bytes()).get("sessions", [])
-    return [session.get("versions", {}) for session in sessions]
+    versions = [s.get("versions") for s in _objects(sessions)]
+    return [
+        {name: version for name, version in mark.items() if isinstance(version, str)}
+        for mark in _objects(versions)
+    ]
+
+
+def _objects(values: object) -> list[dict[str, Any]]:
+    """Return the JSON objects among the entries of a list; nothing of another value."""
+    return [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []

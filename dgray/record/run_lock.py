@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from dgray.errors import RunRefusedError
 
 LOCK_NAME = ".lock"
+_LONGEST_NAME = 1000  # of the owner, bytes
 
 
 class RunLock:
@@ -21,27 +23,17 @@ class RunLock:
     truncate it before the lock is taken, and falls back to a lock that outlives a killed process.
 
     Raises:
-        RunRefusedError: another process holds the lock; the message names it.
+        RunRefusedError: another process holds the lock (the message names it), or the file system
+            cannot lock.
     """
 
     lost = None  # it cannot be lost, unlike a ``Lease``
 
     def __init__(self, folder: Path) -> None:
-        # Not closed by a `with`: the lock lives as long as the open file.
-        self._file: TextIO = open(folder / LOCK_NAME, "a+", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
-            raise RunRefusedError(
-                f"{folder}: a run folder can be written by one driver at a time, and this one is "
-                f"locked by {holder}; wait for it, stop it, or give another folder with --out"
-            ) from error
+        self._file = _locked(folder)
         self._file.seek(0)
         self._file.truncate()
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._file.flush()
 
     def release(self) -> None:
@@ -49,3 +41,60 @@ class RunLock:
         with contextlib.suppress(ValueError):  # already closed
             self._file.truncate(0)
             self._file.close()
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether another process, or another part of this one, holds the lock of a folder."""
+    try:
+        with open(folder / LOCK_NAME, "rb", opener=_opener) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _locked(folder: Path) -> BinaryIO:
+    """Return the locked file; it is not closed, because the lock lives as long as it is open."""
+    path = folder / LOCK_NAME
+    while True:
+        try:
+            file = open(path, "a+b", opener=_opener)  # noqa: SIM115
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise RunRefusedError(f"{path}: must be a file, not a link; remove it") from error
+            raise
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_same(file, path):
+                return file
+            file.close()  # it was replaced between opening and locking
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read(_LONGEST_NAME).decode(errors="replace").strip()
+            file.close()
+            raise RunRefusedError(
+                f"{folder}: a run folder can be written by one driver at a time, and this one is "
+                f"locked by {holder or 'another process'}; wait for it, stop it, or give another "
+                "folder with --out"
+            ) from error
+        except OSError as error:
+            file.close()
+            raise RunRefusedError(
+                f"{folder}: a run folder needs a file system with locks, but locking failed "
+                f"({error.strerror}); mount it with locks (NFS 4, or NFS 3 with lockd), or give a "
+                "folder on another file system with --out"
+            ) from error
+
+
+def _is_same(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _opener(path: str, flags: int) -> int:
+    # Not through a link, whose target would be truncated; and without waiting for a pipe.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)

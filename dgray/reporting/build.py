@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from dgray.errors import NoRowsError, NotARunError
+from dgray.errors import NoRowsError, NotARunError, RecordError
+from dgray.files import inside
+from dgray.record.inspect import read_lock
+from dgray.record.provenance import read_provenance
+from dgray.record.run_files import FORMAT_FILE, LOCK_FILE
 from dgray.record.run_folder import RunFolder
+from dgray.record.run_format import read_mark
 from dgray.reporting.completeness import gaps
 from dgray.reporting.figures.kinds import (
     FORMATS,
@@ -83,9 +85,10 @@ def build_report(folder: Path) -> Report:
     """
     run = RunFolder(folder)
     table = _read(run)
-    searches = read_searches(folder, table)
+    searches = read_searches(run, table)
+    source = _source(run)
     incomplete = gaps(run, table, searches)
-    write_parquet(mark_points(table, searches), folder / "report.parquet", incomplete)
+    write_parquet(mark_points(table, searches), inside(folder, "report.parquet"), incomplete)
     shown = chosen_trials(table, searches) if searches else table
     finding = find(shown)
     finding = replace(finding, statements=(*search_statements(searches), *finding.statements))
@@ -101,16 +104,17 @@ def build_report(folder: Path) -> Report:
     }
     for name, content in files.items():
         run.files.write(name, content)
-    _remove_outdated(folder / "figures", keep={Path(name).name for name in files})
+    _remove_outdated(run, keep=set(files))
+    events = inside(folder, "tensorboard")
     try:
-        rebuild(table, folder / "tensorboard", searches=searches)
+        rebuild(table, events, searches=searches)
     except Exception as error:
         failed.append(f"the TensorBoard files could not be written: {error!r}")
     page = report_page(
         table,
         finding,
         figures,
-        _source(folder),
+        source,
         searches=search_lines(searches),
         incomplete=incomplete,
         failed=failed,
@@ -127,21 +131,30 @@ def build_report(folder: Path) -> Report:
     )
 
 
-def _remove_outdated(folder: Path, *, keep: set[str]) -> None:
+def _remove_outdated(run: RunFolder, *, keep: set[str]) -> None:
     """Remove figures of an earlier report that this one lacks, and no other file."""
-    names = {f"{kind.name}.{ending}" for kind in (*KINDS, *SEARCH_KINDS) for ending in FORMATS}
+    kinds = [kind.name for kind in (*KINDS, *SEARCH_KINDS)]
+    names = {f"figures/{kind}.{ending}" for kind in kinds for ending in FORMATS}
     for name in names - keep:
-        (folder / name).unlink(missing_ok=True)
+        run.files.delete(name)
 
 
-def _source(folder: Path) -> Source:
-    lock_file, provenance_file = folder / "study.lock.yaml", folder / "provenance.json"
-    lock = lock_file.read_text("utf-8") if lock_file.exists() else ""
-    provenance = json.loads(provenance_file.read_text("utf-8")) if provenance_file.exists() else {}
-    study = YAML(typ="safe", pure=True).load(lock) or {}
+def _source(run: RunFolder) -> Source:
+    """Return what the page quotes; damaged files are left out."""
+    lock, study = "", {}
+    try:
+        content = run.files.read_record(LOCK_FILE)
+        if content is not None:
+            study, lock = read_lock(content), content.decode()
+    except RecordError as error:
+        run.files.leave_out(LOCK_FILE, error)
+    try:
+        read_mark(run.files)
+    except RecordError as error:
+        run.files.leave_out(FORMAT_FILE, error)
     return Source(
-        name=study.get("name") or folder.resolve().name,
-        description=study.get("description") or "",
+        name=str(study.get("name") or run.path.resolve().name),
+        description=str(study.get("description") or ""),
         lock=lock,
-        provenance=provenance,
+        provenance=read_provenance(run.files),
     )

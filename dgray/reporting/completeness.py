@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from dgray.record.planned import PLANNED_FILE, Planned, parse_planned
+from dgray.errors import RecordError
+from dgray.record.planned import PLANNED_FILE, Planned, read_planned
+from dgray.record.provenance import read_provenance
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.searches import SearchPoints
 from dgray.reporting.table import StudyTable
@@ -26,15 +27,15 @@ def gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) ->
 
 
 def _gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -> Iterator[str]:
-    content = run.files.read(PLANNED_FILE)
     planned = Planned(trials=())
-    if content is None:
-        yield from _last_session(run)
+    try:
+        content = read_planned(run.files)
+    except RecordError as error:
+        yield f"{PLANNED_FILE} is {error.reason}; missing rows may be unnoticed"
     else:
-        try:
-            planned = parse_planned(content)
-        except ValueError as error:
-            yield f"{PLANNED_FILE} cannot be read, so missing rows may be unnoticed: {error}"
+        if content is None:
+            yield from _last_session(run)
+        planned = content or planned
     yield from _missing(run, table, planned, searches)
     failed = table.failures
     if len(failed):
@@ -47,12 +48,10 @@ def _gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -
 
 
 def _last_session(run: RunFolder) -> Iterator[str]:
-    try:
-        sessions = json.loads(run.files.read("provenance.json") or b"{}").get("sessions", [])
-        outcome = sessions[-1]["outcome"] if sessions else "complete"
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return  # a damaged provenance is named where it is read
-    if outcome == "running":
+    sessions = read_provenance(run.files)["sessions"]
+    last = sessions[-1] if sessions else {}
+    outcome = last.get("outcome", "complete") if isinstance(last, dict) else "complete"
+    if outcome in ("running", "killed"):
         yield "the last session has not ended: it is running, or its process was killed"
     elif outcome != "complete":
         yield f"the last session ended as {outcome}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ import pandas as pd
 import pyarrow as pa
 
 from dgray.catalogue import SETTING_COLUMNS
+from dgray.errors import RecordError
+from dgray.record.run_folder import RunFolder
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.statement import Estimate
 
@@ -128,10 +129,14 @@ def value_of(row: pd.Series, name: str) -> Estimate | None:
     return Estimate(float(row[name]), np.nan if pd.isna(error) else float(error))
 
 
-def read_searches(folder: Path, table: StudyTable) -> tuple[SearchPoints, ...]:
-    """Read the searches of a run that have requested a point; none for a grid."""
-    paths = (path.parent for path in sorted(folder.glob(f"{FOLDER}/*/cell.json")))
-    return tuple(_read_search(path, table) for path in paths if any(path.glob("*-asked.json")))
+def read_searches(run: RunFolder, table: StudyTable) -> tuple[SearchPoints, ...]:
+    """Read the searches of a run that have requested a point; none for a grid.
+
+    Damaged events are left out, and so is a search whose description is damaged.
+    """
+    paths = sorted(run.path.glob(f"{FOLDER}/[!.]*/cell.json"))
+    searches = (_read_search(run, path.parent.name, table) for path in paths)
+    return tuple(search for search in searches if search is not None)
 
 
 def chosen_trials(table: StudyTable, searches: tuple[SearchPoints, ...]) -> StudyTable:
@@ -142,7 +147,11 @@ def chosen_trials(table: StudyTable, searches: tuple[SearchPoints, ...]) -> Stud
     asked = {trial for search in searches for trial in search.points["trial"].dropna()}
     best = {str(row["trial"]) for search in searches if (row := search.best()) is not None}
     searched = {field for search in searches for field in search.fields}
-    keep = ~table.rows["trial"].isin(asked - best)
+    # Also trials of points whose events are damaged, which only a search can have requested.
+    rows = table.rows
+    fields = [field for field in table.axes if field in searched]
+    asked |= set(rows["trial"][rows[fields].notna().any(axis=1)])
+    keep = ~rows["trial"].isin(asked - best)
     clouds, losses = table.clouds, table.losses
     return replace(
         table,
@@ -195,15 +204,42 @@ def choice_text(value: object) -> object:
     return json.dumps(value) if value is None or isinstance(value, bool) else value
 
 
-def _read_search(folder: Path, table: StudyTable) -> SearchPoints:
-    about = json.loads((folder / "cell.json").read_text("utf-8"))
-    asked = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*-asked.json"))]
-    told = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*-told.json"))]
-    by_number = {event["number"]: event for event in told}
-    lines = [_point(event, by_number.get(event["number"]), about, table) for event in asked]
-    used = {name for event in asked for name in event["values"]}
-    ranges = {name: _range(domain) for name, domain in about["domains"].items() if name in used}
-    return SearchPoints(about["label"], about["metrics"], ranges, pd.DataFrame(lines))
+def _read_search(run: RunFolder, cell: str, table: StudyTable) -> SearchPoints | None:
+    """Read a search; None if it has no points or cannot be read."""
+    about = _read(run, f"{cell}/cell.json")
+    names = [f"{cell}/{path.name}" for path in sorted((run.path / FOLDER / cell).glob("[!.]*"))]
+    events = {
+        name: _read(run, name) for name in names if name.endswith(("asked.json", "told.json"))
+    }
+    asked = [event for name, event in events.items() if event and name.endswith("asked.json")]
+    told = [event for name, event in events.items() if event and name.endswith("told.json")]
+    if about is None or not asked:
+        return None
+    try:
+        by_number = {event["number"]: event for event in told}
+        lines = [_point(event, by_number.get(event["number"]), about, table) for event in asked]
+        used = {name for event in asked for name in event["values"]}
+        ranges = {
+            name: _range(domain) for name, domain in about["domains"].items() if name in used
+        }
+        return SearchPoints(about["label"], about["metrics"], ranges, pd.DataFrame(lines))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # without checksums only
+        run.files.leave_out(f"{FOLDER}/{cell}", RecordError(f"damaged: no search ({error!r})"))
+        return None
+
+
+def _read_events(run: RunFolder, cell: str, kind: str) -> list[dict[str, Any]]:
+    paths = sorted((run.path / FOLDER / cell).glob(f"[!.]*-{kind}.json"))
+    events = (_read(run, f"{cell}/{path.name}") for path in paths)
+    return [event for event in events if event is not None]
+
+
+def _read(run: RunFolder, name: str) -> dict[str, Any] | None:
+    try:
+        return run.files.read_json(f"{FOLDER}/{name}")
+    except RecordError as error:
+        run.files.leave_out(f"{FOLDER}/{name}", error)
+        return None
 
 
 def _range(domain: Mapping[str, Any]) -> Range:

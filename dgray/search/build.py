@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 
+from dgray.files import inside
 from dgray.plan.cells import cells_of
 from dgray.plan.plan import Plan
 from dgray.record.run_folder import RunFolder
@@ -26,7 +27,7 @@ def build_schedule(plan: Plan, folder: RunFolder, recall: Recall = no_recall) ->
     if not cells:
         return grid
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = open_journal(folder.path / JOURNAL)
+    storage = open_journal(inside(folder.path, JOURNAL))
     return SearchSchedule(
         grid, [CellSearch(plan.study, cell, folder, storage, recall) for cell in cells]
     )

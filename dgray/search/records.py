@@ -10,15 +10,17 @@ dashboard that has the journal open can rename and delete studies.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from dgray.config.reading.domains import Domain
 from dgray.config.search import OptunaSearch, validation_column
+from dgray.errors import RecordError
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
+from dgray.record.seal import sealed_json
 
 FOLDER = "search"
 State = Literal["COMPLETE", "PRUNED", "FAIL"]
@@ -83,6 +85,9 @@ class Told:
 class SearchRecord:
     """Events of one search in the run folder, numbered, with the duration of the search.
 
+    If an event is missing, because it was damaged, those after it are set aside: the search
+    suggests the same point again, and continues from there.
+
     Args:
         folder: folder of the run.
         cell_id: id of the cell that is searched.
@@ -91,7 +96,7 @@ class SearchRecord:
 
     def __init__(self, folder: RunFolder, cell_id: str, clock: Callable[[], float]) -> None:
         self._folder, self._cell_id, self._clock = folder, cell_id, clock
-        self.earlier = read_events(folder, cell_id)
+        self.earlier = _continuous_events(folder, cell_id)
         self._num_events = len(self.earlier)
         seconds = max((event.seconds for event in self.earlier), default=0.0)
         self._started = clock() - seconds
@@ -129,17 +134,47 @@ class SearchRecord:
         self._num_events += 1
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, indent=1) + "\n"
-        self._folder.files.write(f"{FOLDER}/{self._cell_id}/{name}.json", text.encode())
+        self._folder.files.write_record(
+            f"{FOLDER}/{self._cell_id}/{name}.json", partial(sealed_json, content)
+        )
 
 
 def read_events(folder: RunFolder, cell_id: str) -> list[Asked | Told]:
-    """Return all events of a search in order."""
-    events: list[Asked | Told] = []
-    for path in (folder.path / FOLDER / cell_id).glob("*-*.json"):
-        content = json.loads(path.read_text("utf-8"))
-        events.append(Asked(**content) if path.stem.endswith("asked") else Told(**content))
-    return sorted(events, key=lambda event: event.event)
+    """Return all intact events of a search in order; leave damaged ones out."""
+    return list(_named_events(folder, cell_id).values())
+
+
+def _continuous_events(folder: RunFolder, cell_id: str) -> list[Asked | Told]:
+    """Return the events up to the first that is missing; set aside those after it."""
+    events = _named_events(folder, cell_id)
+    for number, (name, event) in enumerate(events.items()):
+        if event.event > number:
+            folder.files.set_aside(name)
+            folder.files.left_out[name] = "it follows a missing event of the search"
+    return [event for number, event in enumerate(events.values()) if event.event <= number]
+
+
+def _named_events(folder: RunFolder, cell_id: str) -> dict[str, Asked | Told]:
+    events: dict[str, Asked | Told] = {}
+    for path in sorted((folder.path / FOLDER / cell_id).glob("[!.]*-*.json")):
+        name = f"{FOLDER}/{cell_id}/{path.name}"
+        try:
+            events[name] = _event(folder.files.read_json(name) or {}, path.stem)
+        except RecordError as error:
+            folder.files.leave_out(name, error)
+    return dict(sorted(events.items(), key=lambda item: item[1].event))
+
+
+def _event(values: Mapping[str, Any], stem: str) -> Asked | Told:
+    """Return an event from its record; records of older runs have no checksum."""
+    number, _, kind = stem.partition("-")
+    try:
+        event = Asked(**values) if kind == "asked" else Told(**values)
+    except TypeError as error:
+        raise RecordError(f"damaged: it is no event of a search ({error})") from error
+    if not (isinstance(event.event, int) and number == f"{event.number:06d}"):
+        raise RecordError(f"misplaced: it is the event of point {event.number}")
+    return event
 
 
 def _about_domain(domain: Domain) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dgray.cli.report import main
-from dgray.record.planned import PLANNED_FILE, Planned, PlannedTrial
+from dgray.errors import RecordError
+from dgray.record.planned import Planned, PlannedTrial
 from dgray.record.row import CheckpointResult
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import read_table
@@ -39,7 +40,7 @@ def run(tmp_path: Path) -> Path:
         for member, epoch, rows in parts
     )
     folder = write_run(tmp_path / "run", results)
-    RunFolder(folder).files.write(PLANNED_FILE, PLANNED.to_bytes())
+    PLANNED.write(RunFolder(folder).files)
     return folder
 
 
@@ -128,8 +129,8 @@ def test_every_kind_of_gap_has_a_reason(
 
 def test_files_left_out_are_named() -> None:
     run = RunFolder(Path("unused"))
-    run.leave_out("rows/b.parquet", "its checksum differs")
-    run.leave_out("rows/a.parquet", "it is empty")
+    run.files.leave_out("rows/b.parquet", RecordError("its checksum differs"))
+    run.files.leave_out("rows/a.parquet", RecordError("it is empty"))
     assert run.left_out == (
         "rows/a.parquet: it is empty",
         "rows/b.parquet: its checksum differs",

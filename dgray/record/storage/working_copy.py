@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dgray.errors import RunRefusedError
-from dgray.files import write_atomically
+from dgray.files import inside, write_atomically
+from dgray.record.run_files import RunFiles
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import refuse_other_format
 from dgray.record.storage.location import Uri
@@ -47,7 +48,7 @@ def copy_record(store: Store, names: Iterable[str], folder: Path) -> None:
     def fetch(name: str) -> None:
         content = store.read(name)
         if content is not None:
-            write_atomically(folder / name, lambda file: file.write(content))
+            write_atomically(inside(folder, name), lambda file: file.write(content))
 
     copied = [name for name in names if _COPIED.fullmatch(name) and not name.startswith(".")]
     with ThreadPoolExecutor(_MAX_REQUESTS) as pool:
@@ -92,7 +93,7 @@ def copy_to_read(store: Store, folder: Path) -> None:
             "given to python -m dgray.study with --out"
         )
     copy_record(store, names, folder)
-    refuse_other_format(folder, store.uri)
+    refuse_other_format(RunFiles(folder), store.uri)
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ def reading(place: Path | Uri) -> Iterator[RunFolder]:
         StoreError: the store cannot be read.
     """
     if isinstance(place, Path):
-        refuse_other_format(place, place)
+        refuse_other_format(RunFiles(place), place)
         yield RunFolder(place)
         return
     store = Store(place)

@@ -176,7 +176,8 @@ def _write_table(
         last[trial] = epoch
     labels = dict(zip(table.rows["trial"], table.rows["label"], strict=True))
     for trial, scalars in by_trial:
-        writer.write_search(trial, labels[trial], scalars)
+        if trial in labels:  # not if its rows are damaged
+            writer.write_search(trial, labels[trial], scalars)
 
 
 def _axes_of(table: StudyTable, searches: Sequence[SearchPoints]) -> Axes:

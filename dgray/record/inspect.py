@@ -1,0 +1,119 @@
+"""Checks all records of a run, and sets damaged ones aside before the run is resumed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from dgray.errors import RecordError
+from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, PROVENANCE_FILE
+from dgray.record.run_folder import RunFolder
+from dgray.record.run_format import read_mark
+
+_TABLES = ("rows", "samples", "losses")
+_RECORD = re.compile(
+    r"(run|provenance|planned)\.json|study\.lock\.yaml|(rows|samples|losses)/[^./][^/]*\.parquet|"
+    r"checkpoints/[^./][^/]*\.safetensors|artifacts/[^./][^/]*|search/[^./][^/]*/[^./][^/]*\.json"
+)
+
+
+@dataclass(frozen=True)
+class RecordState:
+    """Result of the check of one record.
+
+    Attributes:
+        name: name relative to the run.
+        has_checksum: False for records of runs that were started before records had one.
+        reason: why it is damaged; None if it is intact as far as it can be checked.
+    """
+
+    name: str
+    has_checksum: bool
+    reason: str | None = None
+
+
+def record_names(folder: RunFolder) -> list[str]:
+    """Return the names of the records in the local folder, and those that every run has."""
+    paths = (path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*"))
+    names = {name for name in paths if _RECORD.fullmatch(name)}
+    return sorted(names | {FORMAT_FILE, LOCK_FILE, PROVENANCE_FILE})
+
+
+def check_records(folder: RunFolder, names: Iterable[str]) -> Iterator[RecordState]:
+    """Yield the state of records of a run; names of other files are skipped."""
+    for name in filter(_RECORD.fullmatch, names):
+        try:
+            yield RecordState(name, _check(folder, name))
+        except RecordError as error:
+            yield RecordState(name, False, error.reason)
+
+
+def set_damaged_aside(folder: RunFolder) -> None:
+    """Move damaged records of a run to ``RUN/damaged``, so that they are computed again.
+
+    If a record of a checkpoint is damaged, its rows are moved too: the checkpoint is incomplete.
+    ``RunFolder.left_out`` then lists what was moved.
+    """
+    for state in check_records(folder, record_names(folder)):
+        if state.reason is None or not folder.files.has(state.name):
+            continue
+        folder.files.left_out[state.name] = state.reason
+        folder.files.set_aside(state.name)
+        kind, _, file = state.name.partition("/")
+        rows = f"rows/{Path(file).stem}.parquet"
+        if kind in ("samples", "losses", "checkpoints") and folder.files.has(rows):
+            folder.files.set_aside(rows)
+
+
+def _check(folder: RunFolder, name: str) -> bool:
+    """Check one record and return whether it has a checksum."""
+    content = folder.files.read_record(name)
+    if content is None:
+        raise RecordError("missing")
+    has_checksum = folder.files.seals.check(content, name)
+    kind, _, file = name.partition("/")
+    if kind in _TABLES:
+        folder.check_part(kind, Path(file).stem)
+    elif name == FORMAT_FILE:
+        read_mark(folder.files)
+    elif name.endswith(".json"):
+        folder.files.read_json(name)
+    elif name == LOCK_FILE:
+        read_lock(content)
+    elif kind == "checkpoints":
+        _check_length(content)
+    return has_checksum
+
+
+def read_lock(content: bytes) -> dict[str, object]:
+    """Return the values in ``study.lock.yaml``.
+
+    Raises:
+        RecordError: it holds no mapping.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(content.decode())
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise RecordError(f"damaged: it is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise RecordError("damaged: it must hold the fields of a study")
+    return values
+
+
+def _check_length(content: bytes) -> None:
+    """Check that safetensors are as long as their header states."""
+    length = int.from_bytes(content[:8], "little")
+    try:
+        header = json.loads(content[8 : 8 + length])
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key[:2] != "__"]
+        is_whole = len(content) == 8 + length + max(ends)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise RecordError("damaged: it is no complete safetensors file")
