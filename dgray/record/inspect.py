@@ -86,7 +86,7 @@ def _check(folder: RunFolder, name: str) -> bool:
         folder.files.read_json(name)
     elif name == LOCK_FILE:
         read_lock(content)
-    elif kind == "checkpoints":
+    elif kind == "checkpoints" and not has_checksum:
         _check_length(content)
     return has_checksum
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from dgray.config.reading.load import load_study
 from dgray.errors import RunRefusedError
 from dgray.plan.plan import Plan, make_plan
 from dgray.record.open_run import open_run
+from dgray.record.run_files import RunFiles
 from dgray.record.run_folder import RunFolder
-from dgray.record.run_format import RUN_FORMAT, mark_here, refuse_other_format
+from dgray.record.run_format import RUN_FORMAT, RunMark, mark_here, read_mark
+from dgray.record.seal import sealed_json
 from dgray.record.storage.working_copy import reading
 from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_trial
 from tests.search.analytic import STUDY as SEARCH
@@ -44,13 +48,17 @@ def begin(text: str = GRID, *, with_rows: bool = True) -> dict[str, Any]:
     open_run(plan(text), None, fresh=False).close()
     if with_rows:
         write_rows()
-    content: dict[str, Any] = json.loads((RUN / "run.json").read_text())
-    return content
+    return asdict(mark())
 
 
-def rewrite(**changes: object) -> None:
-    content = json.loads((RUN / "run.json").read_text())
-    (RUN / "run.json").write_text(json.dumps(content | changes))
+def mark() -> RunMark:
+    mark = read_mark(RunFiles(RUN))
+    assert mark is not None
+    return mark
+
+
+def rewrite(**changes: Any) -> None:
+    replace(mark(), **changes).write(RunFiles(RUN))
 
 
 def resume(text: str = GRID) -> None:
@@ -94,7 +102,7 @@ def test_versions_do_not_matter_before_anything_was_computed() -> None:
     versions = begin(with_rows=False)["versions"]
     rewrite(versions=versions | {"torch": "0.0.7"})
     resume()
-    assert json.loads((RUN / "run.json").read_text())["versions"] == versions
+    assert mark().versions == versions
 
 
 def test_a_later_format_is_neither_resumed_nor_read(
@@ -114,24 +122,53 @@ def test_a_later_format_is_neither_resumed_nor_read(
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"format": 1}', '{"format": "x", "versions": {}}']
+    "content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "versions": {}}']
 )
-def test_an_invalid_run_json_is_refused(content: str) -> None:
-    begin()
-    (RUN / "run.json").write_text(content)
-    with pytest.raises(RunRefusedError, match="must hold a format and versions"):
-        refuse_other_format(RUN, RUN)
-
-
-def test_a_folder_of_format_0_is_resumed_with_the_versions_of_its_provenance() -> None:
+def test_a_damaged_run_json_is_restored_with_the_versions_of_the_provenance(
+    content: str,
+) -> None:
     versions = begin()["versions"]
     for library_versions, is_same in ((versions, True), (versions | {"torch": "0.0.7"}, False)):
+        (RUN / "run.json").write_text(content)
+        sessions = {"sessions": [{"versions": {"python": "3.11", **library_versions}}]}
+        RunFiles(RUN).write_record("provenance.json", partial(sealed_json, sessions))
+        if is_same:
+            run = open_run(plan(), None, fresh=False)
+            assert [line.partition(":")[0] for line in run.folder.left_out] == ["run.json"]
+            run.close()
+            assert mark() == mark_here(["torch"])
+            assert (RUN / "damaged/run.json").read_text() == content
+        else:
+            with pytest.raises(RunRefusedError, match=r"torch 0\.0\.7 there"):
+                resume()
+
+
+def test_a_run_whose_versions_are_lost_is_refused() -> None:
+    begin()
+    (RUN / "run.json").write_text("")
+    with pytest.raises(RunRefusedError, match=r"neither run\.json nor provenance\.json"):
+        resume()
+
+
+@pytest.mark.parametrize("run_json", [None, {"format": 1}])
+def test_a_run_of_an_older_format_is_resumed_and_keeps_its_format(
+    run_json: dict[str, Any] | None,
+) -> None:
+    versions = begin()["versions"]
+    unsealed = "\n".join((RUN / "study.lock.yaml").read_text().splitlines()[:-1])
+    for library_versions, is_same in ((versions, True), (versions | {"torch": "0.0.7"}, False)):
+        (RUN / "study.lock.yaml").write_text(unsealed)
         (RUN / "run.json").unlink()
+        if run_json is not None:
+            text = json.dumps({**run_json, "versions": library_versions})
+            (RUN / "run.json").write_text(text)
         session = {"versions": {"python": "3.11", **library_versions}}
         (RUN / "provenance.json").write_text(json.dumps({"sessions": [session]}))
         if is_same:
-            resume()
-            assert json.loads((RUN / "run.json").read_text())["format"] == RUN_FORMAT
+            run = open_run(plan(), None, fresh=False)
+            assert run.folder.left_out == ()
+            run.close()
+            assert mark().format == 1
         else:
             with pytest.raises(RunRefusedError, match=r"torch 0\.0\.7 there"):
                 resume()

@@ -12,9 +12,11 @@ import pytest
 
 from dgray.cli.report import main
 from dgray.errors import RecordError
-from dgray.record.planned import Planned, PlannedTrial
-from dgray.record.row import CheckpointResult
+from dgray.record.planned import PLANNED_FILE, Planned, PlannedTrial
+from dgray.record.row import CheckpointResult, Row
+from dgray.record.run_files import RunFiles
 from dgray.record.run_folder import RunFolder
+from dgray.record.tables import Tables
 from dgray.reporting.build import read_table
 from dgray.reporting.completeness import gaps
 from tests.reporting.synthetic import Member, row, write_run
@@ -97,11 +99,9 @@ def _shorten(folder: Path) -> None:
 
 
 def _fail(folder: Path) -> None:
-    rows = (row(KL, 20, 1.0, status="failed", reason="loss is NaN"),)
-    result = CheckpointResult(
-        trial=KL.id, epoch=20, rows=rows * 2, clouds=(), losses=(), state=None
-    )
-    RunFolder(folder).write_result(result)
+    (folder / f"rows/{KL.id}-000020.parquet").unlink()
+    rows = [row(KL, 20, w, status="failed", reason="loss is NaN") for w in (0.5, 1.0)]
+    Tables(RunFiles(folder), "rows", Row).write(f"{KL.id}-failed", rows)
 
 
 def _damage_plan(folder: Path) -> None:
@@ -116,7 +116,7 @@ def _damage_plan(folder: Path) -> None:
         (_delete_trial, "2 of 3 checkpoints lack rows"),
         (_shorten, "1 of 3 checkpoints lack rows: kl at epoch 5"),
         (_fail, "1 of 2 trials failed"),
-        (_damage_plan, f"{PLANNED_FILE} cannot be read"),
+        (_damage_plan, f"{PLANNED_FILE} is damaged"),
     ],
 )
 def test_every_kind_of_gap_has_a_reason(
