@@ -12,7 +12,7 @@ from dgray.record.inspect import check_records, record_names
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_to_read, publish_report, reading
-from dgray.reporting.build import Report, build_report
+from dgray.reporting.build import Report, build_report, refuse_without_rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -63,17 +63,25 @@ def read_table(folder: Path) -> StudyTable:
     return _read(RunFolder(folder))
 
 
-def _read(run: RunFolder) -> StudyTable:
-    folder = run.path
-    if not (folder / "rows").is_dir():
+def refuse_without_rows(run: RunFolder) -> None:
+    """Refuse a folder that is not a run folder.
+
+    Raises:
+        NotARunError: if it has no folder of rows.
+    """
+    if not (run.path / "rows").is_dir():
         raise NotARunError(
-            f"{folder}: a run folder has a folder 'rows', but this one has none; give the folder "
+            f"{run.path}: a run folder has a folder 'rows', but this one has none; give the folder "
             f"that python -m dgray.study printed"
         )
+
+
+def _read(run: RunFolder) -> StudyTable:
+    refuse_without_rows(run)
     try:
         return study_table(run.row_table(), run.clouds(), run.losses())
     except NoRowsError as error:
-        raise NoRowsError(f"{folder}: {error}") from None
+        raise NoRowsError(f"{run.path}: {error}") from None
 
 
 def build_report(folder: Path) -> Report:

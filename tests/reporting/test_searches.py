@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyTable, tuple[Sea
     folder = tmp_path_factory.mktemp("searched")
     run_search(make_plan(load(folder, *OVERRIDES)), RunFolder(folder / "run"))
     table = read_table(folder / "run")
-    return table, read_searches(folder / "run", table)
+    return table, read_searches(RunFolder(folder / "run"), table)
 
 
 def test_every_point_has_its_fields_and_both_splits_with_errors(
@@ -141,7 +141,7 @@ def test_field_irrelevant_to_a_point_has_no_value(tmp_path: Path) -> None:
         "search.num_trials=12",
     )
     run_search(make_plan(study), RunFolder(tmp_path / "run"))
-    (search,) = read_searches(tmp_path / "run", read_table(tmp_path / "run"))
+    (search,) = read_searches(RunFolder(tmp_path / "run"), read_table(tmp_path / "run"))
     is_mixed = search.points["fit.objective"] == "mixed"
     assert 0 < is_mixed.sum() < 12
     assert (search.points["fit.gamma"].notna() == is_mixed).all()
@@ -154,7 +154,7 @@ def test_choice_of_numbers_and_text_can_be_stored_and_drawn(tmp_path: Path) -> N
         "evaluate.guidance_weight={choice: [1, calibrated]}",
     )
     run_search(make_plan(study), RunFolder(tmp_path / "run"))
-    searches = read_searches(tmp_path / "run", read_table(tmp_path / "run"))
+    searches = read_searches(RunFolder(tmp_path / "run"), read_table(tmp_path / "run"))
     points_table(searches).to_parquet(tmp_path / "search.parquet")
     stored = pd.read_parquet(tmp_path / "search.parquet")
     assert set(stored["evaluate.guidance_weight"]) == {"1", "calibrated"}
@@ -270,7 +270,7 @@ def test_rows_name_their_search_point_and_its_state(tmp_path: Path) -> None:
         search.finished(trial.id, None)
     assert {state for _, state in states.values()} == {"COMPLETE", "PRUNED"}
     table = study_table(run.row_table(), run.clouds(), run.losses())
-    write_parquet(mark_points(table, read_searches(run.path, table)), tmp_path / "report.parquet")
+    write_parquet(mark_points(table, read_searches(run, table)), tmp_path / "report.parquet")
     rows = pq.read_table(tmp_path / "report.parquet").to_pandas()
     of_base = rows[rows["objective"] == "base"]
     assert len(of_base) == 1
