@@ -14,7 +14,7 @@ from dgray.catalogue import SETTING_COLUMNS
 from dgray.config.bases import EdmBase
 from dgray.config.reading.load import load_study
 from dgray.discriminator.guidance import SplineWeight
-from dgray.errors import NetworkError, NoSuchModelError
+from dgray.errors import NetworkError, NoSuchModelError, RecordError
 from dgray.plan.cells import Point, cells_of, point_trial
 from dgray.plan.plan import Setting, Trial, make_plan
 from dgray.problem.base_model import import_edm
@@ -85,7 +85,10 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
 
 def _trials(run: RunFolder) -> Iterator[Trial]:
     """Yield the trials of the run's plan and of its searches."""
-    run.files.read_record(LOCK_FILE)  # raises if it is damaged
+    try:
+        run.files.read_record(LOCK_FILE)
+    except RecordError as error:
+        raise NoSuchModelError(f"{run.path}: {error}; resume the study to restore it") from error
     study = load_study(run.path / "study.lock.yaml")
     yield from make_plan(study).trials
     for cell in cells_of(study):

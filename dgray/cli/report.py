@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check(run: str) -> int:
     place = location(run)
     with reading(place) as folder:
-        names = {
-            *record_names(folder),
-            *(Store(place).entries() if isinstance(place, Uri) else ()),
-        }
+        refuse_without_rows(folder)
+        names = set(record_names(folder))
+        if isinstance(place, Uri):
+            names |= Store(place).entries().keys()  # checkpoints and artifacts are only there
         states = list(check_records(folder, sorted(names)))
     damaged = [state for state in states if state.reason is not None]
     for state in damaged:

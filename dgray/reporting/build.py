@@ -71,8 +71,8 @@ def refuse_without_rows(run: RunFolder) -> None:
     """
     if not (run.path / "rows").is_dir():
         raise NotARunError(
-            f"{run.path}: a run folder has a folder 'rows', but this one has none; give the folder "
-            f"that python -m dgray.study printed"
+            f"{run.path}: a run folder has a folder 'rows', but this one has none; give the "
+            "folder that python -m dgray.study printed"
         )
 
 
