@@ -123,7 +123,7 @@ def test_page_has_a_section_for_searches_if_there_are_any(
     table, searches = run
     source = Source(name="s", description="", lock="", provenance={})
     lines = search_lines(searches)
-    page = report_page(table, find(table), [], source, lines)
+    page = report_page(table, find(table), [], source, searches=lines)
     _, _, section = page.partition('<section id="searches">')
     section = section.partition("</section>")[0]
     for line in lines:
