@@ -20,6 +20,15 @@ _KL_CHANGE = ColumnSpec(
     validation="validation_kl_change",
 )
 
+_INTEGRATION_ERROR = ColumnSpec(
+    name="kl_integration_error",
+    doc="estimated numerical error of kl (for images: nll): mean absolute difference of "
+    "log-densities at the tolerance and at ten times it, over every fourth point; compare it "
+    "with the standard error",
+    unit="nats",
+    has_error=False,
+)
+
 METRICS = Registry[MetricSpec](
     "metrics",
     MetricSpec(
@@ -41,6 +50,7 @@ METRICS = Registry[MetricSpec](
                 "above 0, kl is unreliable",
                 has_error=False,
             ),
+            _INTEGRATION_ERROR,
             _KL_CHANGE,
         ),
     ),
@@ -65,6 +75,7 @@ METRICS = Registry[MetricSpec](
                 unit="bits per dimension",
                 label="bits/dim",
             ),
+            _INTEGRATION_ERROR,
             _KL_CHANGE,
         ),
     ),

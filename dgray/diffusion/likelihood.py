@@ -8,13 +8,21 @@ The field of an overfitted discriminator is stiff for some samples and smooth fo
 therefore has its own step size (Dormand and Prince 1980, order 5(4)), which solvers with one step
 size per batch (scipy, torchdiffeq) do not offer. Finished samples leave the batch; a sample that
 exhausts its steps completes the integral in forced steps and is reported as not converged.
+
+The error is controlled in nats of log-density, in any number of dimensions. A local error
+(e_x, e_l) of a step changes the result by grad log q . e_x + e_l, where grad log q is about the
+score s of the field.
+
+A step across a jump or a kink of the field, such as the end of a guidance interval, would lose the
+order of the method and mislead its error estimate; the integral is therefore split there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -37,6 +45,7 @@ _STAGES = (
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 FORCED_STEPS = 32
+STEP_SHARE = 0.1  # of the tolerance
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ def ode_log_likelihood(
     prior_std: float,
     tolerance: float = 1e-4,
     max_steps: int = 1000,
+    breaks: Sequence[float] = (),
 ) -> OdeLikelihood:
     """Integrate the log-likelihood, each sample with its own adaptive steps.
 
@@ -68,39 +78,69 @@ def ode_log_likelihood(
         x: samples at sigma_min.
         sigmas: (sigma_min, sigma_max), 0 < sigma_min < sigma_max.
         prior_std: standard deviation of the prior at sigma_max.
-        tolerance: largest local error of a step, in nats of log-density and in x / sigma.
+        tolerance: error of a sample's log-density in nats; the estimated error of a step is at
+            most STEP_SHARE of it.
         max_steps: step attempts of a sample, after which it counts as not converged and completes
-            the integral in FORCED_STEPS equal steps regardless of their error.
+            each piece of the integral in FORCED_STEPS equal steps regardless of their error.
+        breaks: noise levels at which the field or its derivative is discontinuous.
     """
-    start, end = math.log(sigmas[0]), math.log(sigmas[1])
+    inner = sorted({level for level in breaks if sigmas[0] < level < sigmas[1]})
     y = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)
-    index = torch.arange(len(x), device=x.device)
+    attempts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    for piece in pairwise((sigmas[0], *inner, sigmas[1])):
+        _integrate(_one_sided(field, piece), y, attempts, piece, (tolerance, max_steps))
+    log_prob = _gaussian_log_prob(y[:, :-1], prior_std) + y[:, -1]
+    diverged = ~torch.isfinite(log_prob)
+    return OdeLikelihood(
+        log_prob.masked_fill(diverged, -math.inf), (attempts <= max_steps) & ~diverged
+    )
+
+
+def _one_sided(field: Field, piece: tuple[float, float]) -> Field:
+    """Return the field, with its values inside the piece also at the ends."""
+    low, high = piece[0] * (1 + 1e-12), piece[1] * (1 - 1e-12)
+    return lambda x, sigma, index: field(x, sigma.clamp(low, high), index)
+
+
+def _integrate(
+    field: Field,
+    states: Tensor,
+    attempts: Tensor,
+    piece: tuple[float, float],
+    control: tuple[float, int],
+) -> None:
+    """Integrate over a piece in which the field is continuous, in place.
+
+    Args:
+        field: the denoiser and its divergence.
+        states: x and the change of log-density, shape (N, d + 1).
+        attempts: steps attempted so far, shape (N,); above ``max_steps`` once steps are forced.
+        piece: lower and upper noise level.
+        control: ``tolerance`` and ``max_steps``.
+    """
+    (start, end), (tolerance, max_steps) = map(math.log, piece), control
+    index = torch.isfinite(states).all(1).nonzero()[:, 0]
+    y, used = states[index], attempts[index]
     t, h = torch.full_like(y[:, 0], start), torch.full_like(y[:, 0], 0.05)
-    final, converged = y.clone(), torch.ones_like(index, dtype=torch.bool)
     forced = torch.zeros_like(t)  # length of forced steps; 0 before max_steps
     slope = _derivative(field, t, y, index)
-    attempts = 0
     while len(index):
-        if attempts == max_steps:
-            forced = (end - t) / FORCED_STEPS
-            converged[index] = False
-        attempts += 1
+        used = used + 1
+        forced = torch.where((used > max_steps) & (forced == 0), (end - t) / FORCED_STEPS, forced)
         h = torch.minimum(torch.maximum(h, forced), end - t)
         proposal, slopes, error = _dormand_prince(field, t, y, h, (slope, index))
-        ratio = _error_ratio(error, torch.exp(t + h), tolerance)
+        ratio = _error_in_nats(error, slopes[-1], torch.exp(t + h)) / (STEP_SHARE * tolerance)
+        ratio = torch.nan_to_num(ratio, nan=torch.inf)
         accepted = (ratio <= 1) | (forced > 0)
         t = torch.where(accepted, t + h, t)
         y = torch.where(accepted[:, None], proposal, y)
         slope = torch.where(accepted[:, None], slopes[-1], slope)
         done = accepted & ((t >= end - 1e-12) | ~torch.isfinite(y).all(1))
-        final[index[done]] = y[done]
+        states[index[done]], attempts[index[done]] = y[done], used[done]
         h = h * (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 5.0)
         keep = ~done
         t, y, h, slope, index = t[keep], y[keep], h[keep], slope[keep], index[keep]
-        forced = forced[keep]
-    log_prob = _gaussian_log_prob(final[:, :-1], prior_std) + final[:, -1]
-    diverged = ~torch.isfinite(log_prob)
-    return OdeLikelihood(log_prob.masked_fill(diverged, -math.inf), converged & ~diverged)
+        forced, used = forced[keep], used[keep]
 
 
 def _derivative(field: Field, t: Tensor, y: Tensor, index: Tensor) -> Tensor:
@@ -128,11 +168,15 @@ def _combine(coefficients: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
     return slope
 
 
-def _error_ratio(error: Tensor, sigma: Tensor, tolerance: float) -> Tensor:
-    """Return error / tolerance: of x in units of sigma (scale of the flow), of density in nats."""
-    of_x = error[:, :-1].abs().amax(1) / sigma
-    ratio = torch.maximum(of_x, error[:, -1].abs()) / tolerance
-    return torch.nan_to_num(ratio, nan=torch.inf)
+def _error_in_nats(error: Tensor, slope: Tensor, sigma: Tensor) -> Tensor:
+    """Return the error of the log-density; at least that of x in units of sigma.
+
+    The latter is the effect of an error of x in a direction in which the score is of order 1 /
+    sigma. The slope of x is -sigma^2 score.
+    """
+    of_x, of_density = error[:, :-1], error[:, -1].abs()
+    through_x = torch.linalg.vecdot(of_x, slope[:, :-1]).abs() / sigma**2
+    return torch.maximum(through_x + of_density, torch.linalg.vector_norm(of_x, dim=1) / sigma)
 
 
 def _gaussian_log_prob(x: Tensor, std: float) -> Tensor:

@@ -21,6 +21,8 @@ def karras_sigmas(num_steps: int, sigma_min: float, sigma_max: float, rho: float
     ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     sigmas = (high + ramp * (low - high)) ** rho
+    # Exact, since a rounded end may lie outside of an interval that ends there.
+    sigmas[0], sigmas[-1] = sigma_max, sigma_min
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 

@@ -2,9 +2,13 @@ r"""Calibration of the guidance weight: the w(sigma) of least denoising error.
 
 The denoising error of the guided denoiser, E|D + w sigma^2 g - x0|^2 / sigma^2 with g = grad d, is
 quadratic in w. With w piecewise linear in ln sigma its minimum over all noise levels at once is a
-small linear system. w = 0 is one of the candidates, so on the split it is fitted to (validation)
-the calibrated weight cannot raise the denoising error, and up to the sampling error of the split
-it cannot raise the path KL.
+small linear system. It is fitted to a finite split (validation), so even a discriminator without
+any use has a minimum other than 0 there, which is above the base on new data. Hence:
+
+- each knot is shrunk by its own standard error, b -> b max(0, 1 - se^2 / b^2) (the non-negative
+  garrote of Breiman 1995, Technometrics 37(4), with the constant se^2);
+- the weight is 0 at every noise level unless its cross-validated decrease of the error is
+  significant.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from dgray.discriminator.guidance import SplineWeight, Weight, hat_functions
+
+FOLDS = 10
+SIGNIFICANT = 3.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class GuidanceMoments:
         """Return the moments of guidance inside an interval of noise levels; None: everywhere."""
         if interval is None:
             return self
-        inside = (self.sigma >= interval[0]) & (self.sigma <= interval[1])
+        inside = _inside(self.sigma, interval)
         return GuidanceMoments(self.sigma, self.gain * inside, self.cost * inside)
 
     def change(self, weight: Weight) -> Float[Tensor, "N S"]:
@@ -45,8 +52,33 @@ class GuidanceMoments:
         return w**2 * self.cost - 2 * w * self.gain
 
 
-def calibrate(moments: GuidanceMoments, knots: Float64[Tensor, "K"]) -> SplineWeight:
-    """Return the piecewise linear weight of least denoising error on these points.
+@dataclass(frozen=True)
+class Calibration:
+    """Calibrated weight, and its dependence on the points that it was fitted to.
+
+    Attributes:
+        weight: piecewise linear weight; 0 if it is not a significant improvement.
+        without_fold: its values at the knots, fitted without each of the F folds of points (point
+            i is in fold i modulo F); their spread gives the error due to the finite split.
+        change: change of the error of each point relative to the base, mean over noise levels,
+            at the weight fitted without the point's fold; 0 if the weight is 0. Shape (N,).
+    """
+
+    weight: SplineWeight
+    without_fold: Float64[Tensor, "F K"]
+    change: Float64[Tensor, "N"]
+
+    def refits(
+        self, sigma: Float[Tensor, "N S"], interval: tuple[float, float] | None
+    ) -> Float64[Tensor, "F N S"]:
+        """Return the weights fitted without each fold at noise levels, 0 outside the interval."""
+        hats = hat_functions(self.weight.knots, sigma)
+        weights = (hats @ self.without_fold.to(sigma.device).T).movedim(-1, 0)
+        return weights if interval is None else weights * _inside(sigma, interval)
+
+
+def calibrate(moments: GuidanceMoments, knots: Float64[Tensor, "K"]) -> Calibration:
+    """Fit the piecewise linear weight of least denoising error.
 
     A knot where guidance has no effect (cost 0) has weight 0.
 
@@ -54,8 +86,43 @@ def calibrate(moments: GuidanceMoments, knots: Float64[Tensor, "K"]) -> SplineWe
         moments: moments of the validation split.
         knots: ln sigma, increasing, shape (K,), float64.
     """
-    hats = hat_functions(knots, moments.sigma.flatten())  # (N S, K)
-    matrix = (hats * moments.cost.flatten()[:, None]).T @ hats
-    right = hats.T @ moments.gain.flatten()
-    values = torch.linalg.lstsq(matrix.cpu(), right.cpu()[:, None], driver="gelsd").solution[:, 0]
-    return SplineWeight(knots, values)
+    costs, gains = _normal_equations(moments, knots)
+    fold = torch.arange(len(gains)) % FOLDS
+    kept = [fold != i for i in fold.unique().tolist()]
+    left_out = torch.stack([_shrunken(costs[rows], gains[rows]) for rows in kept])
+    own = left_out[fold]  # the weight fitted without the point's fold
+    change = torch.einsum("nk,nkl,nl->n", own, costs, own) - 2 * (own * gains).sum(1)
+    is_useful = len(change) > 1 and bool(
+        change.mean() < -SIGNIFICANT * change.std() / len(change) ** 0.5
+    )
+    weight = SplineWeight(knots, is_useful * _shrunken(costs, gains))
+    change = is_useful * change / moments.sigma.shape[1]
+    return Calibration(weight, is_useful * left_out, change)
+
+
+def _inside(sigma: Tensor, interval: tuple[float, float]) -> Tensor:
+    return (sigma >= interval[0]) & (sigma <= interval[1])
+
+
+def _normal_equations(
+    moments: GuidanceMoments, knots: Float64[Tensor, "K"]
+) -> tuple[Float64[Tensor, "N K K"], Float64[Tensor, "N K"]]:
+    """Return each point's error as a quadratic form of the knots: costs and gains, on the CPU."""
+    hats = hat_functions(knots, moments.sigma)  # (N, S, K)
+    costs = (hats * moments.cost.double()[..., None]).transpose(1, 2) @ hats
+    gains = (hats * moments.gain.double()[..., None]).sum(1)
+    return costs.cpu(), gains.cpu()
+
+
+def _shrunken(
+    costs: Float64[Tensor, "N K K"], gains: Float64[Tensor, "N K"]
+) -> Float64[Tensor, "K"]:
+    """Return the least-squares weight of all knots, each shrunk by its standard error."""
+    count, matrix = len(gains), costs.sum(0)
+    solution = torch.linalg.lstsq(matrix, gains.sum(0)[:, None], driver="gelsd").solution[:, 0]
+    slopes = gains - costs @ solution  # of each point's error; their sum is 0
+    covariance = count / max(count - 1, 1) * slopes.T @ slopes
+    inverse = torch.linalg.pinv(matrix, hermitian=True)
+    variance = (inverse @ covariance @ inverse).diagonal()
+    share = 1 - variance / solution**2
+    return torch.where(solution**2 > variance, share * solution, 0.0)

@@ -25,6 +25,11 @@ from dgray.discriminator.discriminator import Discriminator
 class Weight(Protocol):
     """Guidance weight as a function of the noise level."""
 
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """Noise levels at which the weight or its derivative is discontinuous."""
+        return ()
+
     def __call__(self, sigma: Scalars) -> Scalars:
         """Return the weight at noise levels of shape (...), > 0; same shape."""
         ...
@@ -49,6 +54,11 @@ class IntervalWeight(Weight):
     low: float
     high: float
 
+    @property
+    @override
+    def breaks(self) -> tuple[float, ...]:
+        return (*self.inner.breaks, self.low, self.high)
+
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
         inside = (sigma >= self.low) & (sigma <= self.high)
@@ -61,6 +71,11 @@ class ScaledWeight(Weight):
 
     inner: Weight
     factor: float
+
+    @property
+    @override
+    def breaks(self) -> tuple[float, ...]:
+        return self.inner.breaks
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
@@ -78,6 +93,11 @@ class SplineWeight(Weight):
 
     knots: Float64[Tensor, "K"]
     values: Float64[Tensor, "K"]
+
+    @property
+    @override
+    def breaks(self) -> tuple[float, ...]:
+        return tuple(self.knots.exp().tolist())
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
@@ -163,6 +183,11 @@ class PerRowWeight(Weight):
 
     weights: Sequence[Weight]
     weight_index: Tensor
+
+    @property
+    @override
+    def breaks(self) -> tuple[float, ...]:
+        return tuple({level for weight in self.weights for level in weight.breaks})
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:

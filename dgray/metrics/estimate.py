@@ -35,6 +35,10 @@ class Estimate:
         """Return the estimate of a positive multiple of the number."""
         return Estimate(factor * self.value, factor * self.se)
 
+    def with_error(self, se: float) -> Estimate:
+        """Return the estimate with an additional, independent standard error."""
+        return Estimate(self.value, math.hypot(self.se, se))
+
     @staticmethod
     def of(samples: Tensor) -> Estimate:
         """Return the mean of independent samples, shape (N,), computed in float64."""
@@ -79,5 +83,10 @@ def group_estimate(value: float, left_out: list[float]) -> Estimate:
     values = torch.tensor(left_out, dtype=torch.float64)
     if len(values) < 2 or not bool(torch.isfinite(values).all()):
         return Estimate(value, math.nan)
-    spread = (values - values.mean()).square().mean()
-    return Estimate(value, math.sqrt((len(values) - 1) * float(spread)))
+    return Estimate(value, float(jackknife_error(values)))
+
+
+def jackknife_error(left_out: Float[Tensor, "G *numbers"]) -> Float[Tensor, "*numbers"]:
+    """Return the standard error of numbers from their values without each of G groups."""
+    error: Tensor = ((len(left_out) - 1) * left_out.var(0, correction=0)).sqrt()
+    return error

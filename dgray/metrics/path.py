@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dgray.diffusion.shapes import Scalars, Vectors
 from dgray.discriminator.guidance import Weight
-from dgray.metrics.estimate import Estimate
+from dgray.metrics.estimate import Estimate, jackknife_error
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,10 @@ class PathMoments:
 
     def change(self, weight: Weight) -> Float[Tensor, "N S"]:
         """Return ``squared_error`` minus that of the base."""
-        w = weight(self.sigma)
+        return self.change_at(weight(self.sigma))
+
+    def change_at(self, w: Float[Tensor, "*F N S"]) -> Float[Tensor, "*F N S"]:
+        """Return ``change`` for values of one or several weights at the noise levels."""
         return w**2 * self.cost - 2 * w * self.cross
 
 
@@ -75,6 +78,29 @@ class PathDivergence:
     level: PathLevel | None
     change: Estimate
     change_bins: list[Estimate]
+
+    def with_fit_error(self, refits: Float[Tensor, "F B"], span: NoiseRange) -> PathDivergence:
+        """Return it with the error of a weight that was fitted to a finite split.
+
+        Args:
+            refits: mean of ``PathMoments.change`` in each bin at the weights that were fitted
+                without each of F groups of the points of that split.
+            span: noise levels and bins.
+        """
+        bins, total = jackknife_error(refits).tolist(), float(jackknife_error(refits.mean(1)))
+        length, width = span.log_length, span.log_length / span.num_bins
+        level = self.level and PathLevel(
+            path_kl=self.level.path_kl.with_error(length * total),
+            path_kl_bins=_with_errors(self.level.path_kl_bins, bins, width),
+            score_error=self.level.score_error.with_error(total),
+            score_error_bins=_with_errors(self.level.score_error_bins, bins, 1.0),
+        )
+        change = self.change.with_error(length * total)
+        return PathDivergence(level, change, _with_errors(self.change_bins, bins, width))
+
+
+def _with_errors(bins: list[Estimate], errors: list[float], factor: float) -> list[Estimate]:
+    return [b.with_error(factor * e) for b, e in zip(bins, errors, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,12 @@ def acting_weight(setting: Setting, calibrated: Mapping[Interval, Weight]) -> We
     else:
         share = 0.5 if setting.guided_stage == "predictor" else 1.0
         weight = ConstantWeight(share * setting.guidance_weight)
-    return weight if setting.interval is None else IntervalWeight(weight, *setting.interval)
+    return in_interval(weight, setting.interval)
+
+
+def in_interval(weight: Weight, interval: Interval) -> Weight:
+    """Return a weight that is 0 outside an interval."""
+    return weight if interval is None else IntervalWeight(weight, *interval)
 
 
 def stage_weight(setting: Setting, calibrated: Mapping[Interval, Weight]) -> Weight:

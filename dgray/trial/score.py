@@ -34,7 +34,8 @@ from dgray.trial.sampling import (
 )
 from dgray.trial.score_discriminator import (
     LikelihoodReference,
-    calibrated_weights,
+    calibrations,
+    score_calibrated_path,
     score_discriminator,
     score_flow,
     score_path,
@@ -136,16 +137,21 @@ def _evaluate_replicate(
     """Return the columns of every setting of one replicate, and its scored samples."""
     member, training = checkpoint.members[replicate], checkpoint.training[replicate]
     intervals = {setting.interval for setting in trial.settings}
-    calibrated, moments = calibrated_weights(member, scoring.sets, intervals)
+    fits, validation = calibrations(member, scoring.sets, intervals)
+    calibrated = {interval: fit.weight for interval, fit in fits.items()}
     held_out = Outputs(member, scoring.sets.held_out)
     trained = None if training is None else Outputs(member, training)
     of_member = score_discriminator(held_out, trained, scoring.sets, checkpoint.objective)
-    weights = [acting_weight(setting, calibrated) for setting in trial.settings]
-    paths = score_path(held_out, scoring.sets, weights, moments)
+    moments, span = scoring.sets.path_moments(held_out.scaled_gradient), scoring.sets.span
     columns: dict[Setting, Columns] = {}
-    for setting, path in zip(trial.settings, paths, strict=True):
-        knots = _knots(calibrated[setting.interval]) if setting.is_calibrated else {}
-        columns[setting] = {**of_member, **path, **knots}
+    for setting in trial.settings:
+        if setting.is_calibrated:
+            fit = fits[setting.interval]
+            path = score_calibrated_path(moments, fit, setting.interval, span)
+            path |= _knots(fit.weight)
+        else:
+            path = score_path(moments, acting_weight(setting, calibrated), validation, span)
+        columns[setting] = {**of_member, **path}
     for reference in scoring.likelihoods:
         for setting, flow in _flows(trial, scoring, member, calibrated, reference).items():
             columns[setting] |= flow

@@ -12,18 +12,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgray.diffusion.likelihood import ode_log_likelihood
-from dgray.discriminator.calibration import GuidanceMoments, calibrate
+from dgray.diffusion.likelihood import OdeLikelihood, ode_log_likelihood
+from dgray.discriminator.calibration import Calibration, GuidanceMoments, calibrate
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import StackedGuidance, Weight
 from dgray.discriminator.objective import CrossEntropy, Objective, Outputs
 from dgray.metrics.classification import accuracy, calibration_error
 from dgray.metrics.estimate import Estimate
-from dgray.metrics.path import PathLevel, path_divergence, squared_norm
+from dgray.metrics.path import (
+    NoiseRange,
+    PathDivergence,
+    PathLevel,
+    PathMoments,
+    path_divergence,
+    squared_norm,
+)
 from dgray.problem.artifacts import Shared
 from dgray.problem.problem import Problem
 from dgray.trial.noised_splits import EvaluationSet
-from dgray.trial.sampling import Calibrated, Columns, Interval
+from dgray.trial.sampling import Columns, Interval, in_interval
+
+ERROR_POINTS = 4  # the integration error is estimated on every fourth point
 
 
 @dataclass(frozen=True)
@@ -55,10 +64,10 @@ class LikelihoodReference:
         return references
 
 
-def calibrated_weights(
+def calibrations(
     discriminator: Discriminator, sets: EvaluationSet, intervals: Iterable[Interval]
-) -> tuple[Calibrated, GuidanceMoments]:
-    """Return the weights that minimise the path KL on the validation split, and its moments.
+) -> tuple[dict[Interval, Calibration], GuidanceMoments]:
+    """Return the calibration on the validation split for each interval, and its moments.
 
     Raises:
         FloatingPointError: if the discriminator has diverged.
@@ -76,26 +85,34 @@ def calibrated_weights(
 
 
 def score_path(
-    held_out: Outputs,
-    sets: EvaluationSet,
-    weights: Sequence[Weight],
-    validation: GuidanceMoments,
-) -> list[Columns]:
-    """Return path KL, score error and change on the validation split, for each weight."""
-    moments = sets.path_moments(held_out.scaled_gradient)
-    rows = []
-    for weight in weights:
-        path = path_divergence(moments, weight, sets.span)
-        change = sets.span.log_length * validation.change(weight).double().mean(1)
-        rows.append(
-            {
-                **_level_columns(path.level),
-                **estimate_columns("path_kl_change", path.change),
-                **_bin_columns("path_kl_change_bins", path.change_bins),
-                **estimate_columns("validation_change", Estimate.of(change)),
-            }
-        )
-    return rows
+    moments: PathMoments, weight: Weight, validation: GuidanceMoments, span: NoiseRange
+) -> Columns:
+    """Return path KL, score error and change on the validation split of a constant weight."""
+    change = span.log_length * validation.change(weight).double().mean(1)
+    return _path_columns(path_divergence(moments, weight, span), change)
+
+
+def score_calibrated_path(
+    moments: PathMoments, calibration: Calibration, interval: Interval, span: NoiseRange
+) -> Columns:
+    """Return the same of a calibrated weight, with the error of its validation split.
+
+    The change on the validation split is cross-validated.
+    """
+    weight = in_interval(calibration.weight, interval)
+    refits = moments.change_at(calibration.refits(moments.sigma, interval))
+    by_bin = refits.unflatten(2, (span.num_bins, -1)).mean((1, 3))
+    path = path_divergence(moments, weight, span).with_fit_error(by_bin, span)
+    return _path_columns(path, span.log_length * calibration.change)
+
+
+def _path_columns(path: PathDivergence, validation_change: Tensor) -> Columns:
+    return {
+        **_level_columns(path.level),
+        **estimate_columns("path_kl_change", path.change),
+        **_bin_columns("path_kl_change_bins", path.change_bins),
+        **estimate_columns("validation_change", Estimate.of(validation_change)),
+    }
 
 
 def _level_columns(level: PathLevel | None) -> Columns:
@@ -115,40 +132,72 @@ def score_flow(
     weights: Sequence[Weight],
     reference: LikelihoodReference,
 ) -> list[Columns]:
-    """Return scores of the probability-flow ODE for each weight, integrated together."""
-    problem, settings = sets.problem, sets.problem.evaluation
-    count = len(reference.points)
-    owner = torch.arange(len(weights), device=problem.device).repeat_interleave(count)
-    labels = problem.likelihood_labels(reference.split)
-    probes = problem.likelihood_probes(reference.split)
-    repeated = None if labels is None else labels.repeat(len(weights))
-    stack = StackedGuidance(problem.base, discriminator, weights, owner, repeated)
+    """Return scores of the probability-flow ODE for each weight.
 
-    def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = None if probes is None else probes[:, index % count]
-        return stack.select(index).with_divergence(x, sigma, chosen)
+    Weights with the same breaks are integrated together.
+    """
+    columns: dict[Weight, Columns] = {}
+    for breaks in dict.fromkeys(weight.breaks for weight in weights):
+        group = [weight for weight in weights if weight.breaks == breaks]
+        flow = _Flow(discriminator, sets.problem, group, reference)
+        fine, coarse = flow.integrate(), flow.integrate(every=ERROR_POINTS, coarser=10.0)
+        for weight, likelihood, check in zip(group, fine, coarse, strict=True):
+            difference = (likelihood.log_prob[::ERROR_POINTS] - check.log_prob).abs()
+            error = float(difference.mean())
+            columns[weight] = _flow_columns(sets.problem, likelihood, reference) | {
+                "kl_integration_error": error if math.isfinite(error) else None
+            }
+    return [columns[weight] for weight in weights]
 
-    flow = ode_log_likelihood(
-        field,
-        reference.points.repeat(len(weights), 1),
-        problem.span,
-        prior_std=problem.prior_std,
-        tolerance=settings.tolerance,
-        max_steps=settings.max_steps,
-    )
-    rows = []
-    for log_prob, converged in zip(
-        flow.log_prob.view(-1, count), flow.converged.view(-1, count), strict=True
-    ):
-        columns: Columns = {
-            **estimate_columns("kl_change", Estimate.of(reference.base_log_prob - log_prob)),
-            "kl_unconverged": 1 - float((converged & reference.converged).double().mean()),
-        }
-        levels = problem.likelihood_estimates(reference.points, log_prob)
-        for name, estimate in levels.items():
-            columns |= estimate_columns(name, estimate)
-        rows.append(columns)
-    return rows
+
+@dataclass(frozen=True)
+class _Flow:
+    """Probability-flow ODEs of weights with the same breaks, from points of a split."""
+
+    discriminator: Discriminator
+    problem: Problem
+    weights: Sequence[Weight]
+    reference: LikelihoodReference
+
+    def integrate(self, every: int = 1, coarser: float = 1.0) -> list[OdeLikelihood]:
+        """Return the log-likelihood of every ``every``-th point under each weight."""
+        problem, split = self.problem, self.reference.split
+        labels, probes = problem.likelihood_labels(split), problem.likelihood_probes(split)
+        points = self.reference.points[::every]
+        rows = torch.arange(len(points), device=problem.device).repeat(len(self.weights))
+        owner = torch.arange(len(self.weights), device=problem.device)
+        owner = owner.repeat_interleave(len(points))
+        repeated = None if labels is None else labels[::every][rows]
+        stack = StackedGuidance(problem.base, self.discriminator, self.weights, owner, repeated)
+
+        def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            chosen = None if probes is None else probes[:, ::every][:, rows[index]]
+            return stack.select(index).with_divergence(x, sigma, chosen)
+
+        flow = ode_log_likelihood(
+            field,
+            points[rows],
+            problem.span,
+            prior_std=problem.prior_std,
+            tolerance=coarser * problem.evaluation.tolerance,
+            max_steps=problem.evaluation.max_steps,
+            breaks=self.weights[0].breaks,
+        )
+        parts = flow.log_prob.view(-1, len(points)), flow.converged.view(-1, len(points))
+        return [OdeLikelihood(*part) for part in zip(*parts, strict=True)]
+
+
+def _flow_columns(
+    problem: Problem, flow: OdeLikelihood, reference: LikelihoodReference
+) -> Columns:
+    converged = flow.converged & reference.converged
+    columns: Columns = {
+        **estimate_columns("kl_change", Estimate.of(reference.base_log_prob - flow.log_prob)),
+        "kl_unconverged": 1 - float(converged.double().mean()),
+    }
+    for name, estimate in problem.likelihood_estimates(reference.points, flow.log_prob).items():
+        columns |= estimate_columns(name, estimate)
+    return columns
 
 
 def score_discriminator(

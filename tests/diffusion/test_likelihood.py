@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +15,13 @@ from dgray.data.mixtures import NAMED
 from dgray.diffusion.likelihood import Field, ode_log_likelihood
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.discriminator.discriminator import Oracle, Oscillating
-from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
+from dgray.discriminator.guidance import (
+    ConstantWeight,
+    GuidedDenoiser,
+    IntervalWeight,
+    SplineWeight,
+    Weight,
+)
 
 DOUBLE = torch.float64
 
@@ -104,3 +111,60 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     together = ode_log_likelihood(flow_of(base), x, (0.01, 20.0), prior_std=20.0)
     alone = ode_log_likelihood(flow_of(base), x[7:8], (0.01, 20.0), prior_std=20.0)
     torch.testing.assert_close(together.log_prob[7:8], alone.log_prob, rtol=1e-12, atol=1e-10)
+
+
+KNOTS = torch.linspace(math.log(0.01), math.log(20.0), 5, dtype=DOUBLE)
+BREAKING = [
+    IntervalWeight(ConstantWeight(1.0), 0.3, 3.0),
+    IntervalWeight(ConstantWeight(1.0), 0.001, 1.0),  # begins below sigma_min
+    SplineWeight(KNOTS, torch.tensor([0.0, 1.0, 0.2, 1.2, 0.0], dtype=DOUBLE)),
+]
+
+
+@pytest.mark.parametrize("weight", BREAKING)
+def test_weights_that_jump_or_bend_do_not_add_an_error(weight: Weight) -> None:
+    """The reference integrates each smooth piece with scipy's DOP853; 1-D, so by points."""
+    data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
+    guided = GuidedDenoiser(base, Oracle(data, base), weight)
+    x = torch.tensor([[-2.0], [1.5]], dtype=DOUBLE)
+    flow_result = ode_log_likelihood(
+        flow_of(guided), x, (0.01, 20.0), prior_std=20.0, tolerance=1e-5, breaks=weight.breaks
+    )
+    assert flow_result.converged.all()
+
+    def slope(t: float, y: np.ndarray, inside: float) -> list[float]:
+        """Slope with the weight of the piece, whose ends are not in question."""
+        sigma = torch.tensor([inside if isinstance(weight, IntervalWeight) else math.exp(t)])
+        w = float(weight(sigma.double()))
+        of_data, of_base = 1 + math.exp(2 * t), 1.44 + math.exp(2 * t)
+        score = (1 - w) * -(y[0] - 0.5) / of_base + w * -y[0] / of_data
+        derivative = (1 - w) * -1 / of_base + w * -1 / of_data
+        return [-math.exp(2 * t) * score, -math.exp(2 * t) * derivative]
+
+    inner = [level for level in weight.breaks if 0.01 < level < 20.0]
+    levels = np.log([0.01, *inner, 20.0])
+    for start, log_prob in zip(x[:, 0].tolist(), flow_result.log_prob.tolist(), strict=True):
+        state = np.array([start, 0.0])
+        for low, high in pairwise(levels):
+            inside = (math.exp((low + high) / 2),)
+            state = solve_ivp(
+                slope, (low, high), state, method="DOP853", rtol=1e-8, atol=1e-10, args=inside
+            ).y[:, -1]
+        prior = -0.5 * state[0] ** 2 / 400 - 0.5 * np.log(2 * np.pi * 400)
+        assert log_prob == pytest.approx(prior + state[1], abs=2e-5)
+
+
+@pytest.mark.parametrize("dimension", [1, 8, 64, 512])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4])
+def test_the_tolerance_is_that_of_the_log_density_in_any_dimension(
+    dimension: int, tolerance: float
+) -> None:
+    base = gaussian(0.0, 0.5, dimension)
+    x, sigma = noised(gaussian(0.0, 0.7, dimension), 20, 0.02)
+    prior_std = math.sqrt(0.25 + 80.0**2)
+    flow_result = ode_log_likelihood(
+        flow_of(base), x, (0.02, 80.0), prior_std=prior_std, tolerance=tolerance
+    )
+    assert flow_result.converged.all()
+    error = (flow_result.log_prob - base.log_prob(x, sigma)).abs()
+    assert float(error.max()) < tolerance
