@@ -70,6 +70,8 @@ def _report(run: str, out: Path | None) -> int:
         print(warning)
     for statement in report.finding.statements:
         print(statement.text)
+    if report.finding.method:
+        print(report.finding.method)
     print(f"report:      {where}/report.html\ntable:       {where}/report.parquet")
     print(f"figures:     {where}/figures")
     if isinstance(where, Path):

@@ -187,7 +187,7 @@ def _show_report(run: OpenRun, console: Console) -> None:
     finding = report.finding
     console.print(render_summary(finding.summary, finding.columns, console.width))
     for statement in finding.statements:
-        if statement.topic == "searches":
+        if statement.topic in (finding.statements[0].topic, "searches"):
             console.print(statement.text, markup=False, highlight=False)
     page = f"{run.folder.where}/{report.page.name}"
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)

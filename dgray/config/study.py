@@ -237,6 +237,12 @@ class StudyConfig(Model):
         description="name of the run folder: letters, digits, _ and -"
     )
     description: str = Field("", description="question of the study, printed in the report")
+    question: Literal["agreement", "effect", "objectives", "controls"] | None = Field(
+        None,
+        description="what the report answers first: do the metrics agree; what does guidance "
+        "change; which objective is better; how do controls behave. null: chosen by the metrics "
+        "and objectives of the study",
+    )
     seed: NonNegativeInt = Field(0, description="seed of all random numbers")
     replicates: PositiveInt = Field(3, description="seeds per trial, trained together")
     diffusion: Diffusion = Diffusion()

@@ -46,6 +46,7 @@ from dgray.record.storage.working_copy import copy_record, publish_report, remov
 # Fields that do not affect any metric: a run may be resumed with other values.
 FREE_FIELDS = (
     "description",
+    "question",
     "resources.max_concurrent_trials",
     "resources.max_failures",
     "resources.sampling_actors",

@@ -25,6 +25,21 @@ from dgray.reporting.presentation import (
     sampler_spec,
 )
 
+ModelKey = tuple[Any, ...]
+"""Values of ``MODEL_COLUMNS``, None if they are missing."""
+
+MODEL_COLUMNS = (  # identify a guided model: a checkpoint with a setting, of any sampler
+    "trial",
+    "epoch",
+    *(name for name in SETTING_COLUMNS if name not in ("sampler", "num_steps")),
+)
+
+
+def model_keys(rows: pd.DataFrame) -> list[ModelKey]:
+    """Return the key of the guided model of each row."""
+    values = zip(*(rows[name] for name in MODEL_COLUMNS), strict=True)
+    return [tuple(None if pd.isna(value) else value for value in row) for row in values]
+
 
 def aggregate(rows: pd.DataFrame, axes: tuple[str, ...], columns: tuple[str, ...]) -> pd.DataFrame:
     """Average over replicates.
@@ -69,7 +84,7 @@ def merge_samplers(lines: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     ordered = ordered.sort_values(
         ["_sampler", "num_steps"], ascending=[True, False], kind="stable"
     )
-    key = ["trial", "epoch", *(k for k in SETTING_COLUMNS if k not in ("sampler", "num_steps"))]
+    key = list(MODEL_COLUMNS)
     ordered["_order"] = ordered.groupby(key, dropna=False)["_order"].transform("min")
     # A metric of stochastic samplers, its change and their errors are from one sampler, also if
     # that one diverged.

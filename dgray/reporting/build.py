@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from dgray.errors import NoRowsError, NotARunError, RecordError
@@ -27,7 +27,7 @@ from dgray.reporting.searches import chosen_trials, mark_points, points_table, r
 from dgray.reporting.table import StudyTable, study_table, write_parquet
 from dgray.reporting.tensorboard.writer import rebuild
 from dgray.reporting.text.finding import Finding, find
-from dgray.reporting.text.searches import search_lines, search_statements
+from dgray.reporting.text.searches import search_lines
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ def build_report(folder: Path) -> Report:
     incomplete = gaps(run, table, searches)
     write_parquet(mark_points(table, searches), inside(folder, "report.parquet"), incomplete)
     shown = chosen_trials(table, searches) if searches else table
-    finding = find(shown)
-    finding = replace(finding, statements=(*search_statements(searches), *finding.statements))
+    finding = find(shown, source.question, searches)
     drawn = [*render_search_figures(searches), *render_figures(shown)]
     figures = [figure for figure in drawn if isinstance(figure, RenderedFigure)]
     failed = [str(figure) for figure in drawn if isinstance(figure, FailedFigure)]
@@ -165,4 +164,5 @@ def _source(run: RunFolder) -> Source:
         description=str(study.get("description") or ""),
         lock=lock,
         provenance=read_provenance(run.files),
+        question=str(study.get("question") or ""),
     )

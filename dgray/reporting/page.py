@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dgray.reporting.estimate import estimate
 from dgray.reporting.figures.kinds import FORMATS, RenderedFigure
 from dgray.reporting.presentation import objective
 from dgray.reporting.selection import OBJECTIVE, number, short
@@ -19,7 +20,6 @@ from dgray.reporting.table import StudyTable
 from dgray.reporting.text.data_read import DATA, data_lines
 from dgray.reporting.text.finding import Finding
 from dgray.reporting.text.searches import SearchLine
-from dgray.reporting.text.statement import THRESHOLD, estimate
 
 _OPENING = re.compile(r"^.*?<svg[^>]*?viewBox=\"(\S+ \S+ (\S+) \S+)\"[^>]*>", re.DOTALL)
 # HTML needs no namespaces; matplotlib's style element would style the whole page.
@@ -44,6 +44,7 @@ class Source:
     description: str
     lock: str
     provenance: Mapping[str, Any]
+    question: str = ""
 
 
 def report_page(
@@ -90,7 +91,6 @@ def report_page(
         provenance=_flat({k: v for k, v in source.provenance.items() if k != DATA}),
         data_lines=data_lines(source.provenance),
         finding=finding,
-        threshold=f"{THRESHOLD:g}",
         topics=_topics(finding),
         summary_columns={c: label for c, label in table.summary_columns.items() if c in used},
         colours={row.objective: objective(row.objective).colour for row in finding.summary},

@@ -110,6 +110,12 @@ def divergences() -> dict[str, MetricSpec]:
 
 
 @cache
+def distances() -> dict[str, MetricSpec]:
+    """Return the metrics that are distances of features to those of the data, by name."""
+    return {m.name: m for m in metrics() if m.source == "features" and m.better == "lower"}
+
+
+@cache
 def columns_of_samples() -> frozenset[str]:
     """Return the columns of metrics that are computed from generated samples."""
     return frozenset(
@@ -138,6 +144,12 @@ def validation_columns() -> frozenset[str]:
     return frozenset(
         column.validation for column in metric_columns().values() if column.validation
     )
+
+
+def selection_columns() -> tuple[str, ...]:
+    """Return the columns that can select a setting: on validation, or else on held-out data."""
+    levels = [name for name, metric in divergences().items() if metric.source in ("path", "flow")]
+    return (SELECTION, *levels)
 
 
 def score_names(rows: pd.DataFrame) -> list[str]:

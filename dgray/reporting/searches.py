@@ -17,8 +17,9 @@ import pyarrow as pa
 from dgray.catalogue import SETTING_COLUMNS
 from dgray.errors import RecordError
 from dgray.record.run_folder import RunFolder
+from dgray.reporting.aggregate import model_keys
+from dgray.reporting.estimate import Estimate
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import Estimate
 
 FOLDER = "search"
 _SETTING = ("epoch", *SETTING_COLUMNS)  # identifies a row of a trial
@@ -142,10 +143,13 @@ def read_searches(run: RunFolder, table: StudyTable) -> tuple[SearchPoints, ...]
 def chosen_trials(table: StudyTable, searches: tuple[SearchPoints, ...]) -> StudyTable:
     """Return the table with only the best trial of each search and the trials of no search.
 
+    The best settings of its objectives are the best points of their searches.
+
     Searched fields are no axes of it: they are what the best point was selected by.
     """
     asked = {trial for search in searches for trial in search.points["trial"].dropna()}
-    best = {str(row["trial"]) for search in searches if (row := search.best()) is not None}
+    points = [point for search in searches if (point := search.best()) is not None]
+    best = {str(point["trial"]) for point in points}
     searched = {field for search in searches for field in search.fields}
     # Also trials of points whose events are damaged, which only a search can have requested.
     rows = table.rows
@@ -159,6 +163,7 @@ def chosen_trials(table: StudyTable, searches: tuple[SearchPoints, ...]) -> Stud
         clouds=clouds[~clouds["trial"].isin(asked - best)] if len(clouds) else clouds,
         losses=losses[~losses["trial"].isin(asked - best)] if len(losses) else losses,
         axes=tuple(axis for axis in table.axes if axis not in searched),
+        selected=frozenset(model_keys(pd.DataFrame(points)) if points else ()),
     )
 
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dgray.reporting.aggregate import model_keys
 from dgray.reporting.presentation import (
     BASE,
+    PATH_KL,
     depends_on_sampler,
     divergences,
     objective,
     objective_rank,
+    selection_columns,
 )
 from dgray.reporting.table import StudyTable
 
@@ -145,9 +148,52 @@ def of_controls(models: pd.DataFrame, *, has_options: bool) -> pd.DataFrame:
     return models[np.array(keep, bool)]
 
 
+def exact_controls(table: StudyTable) -> pd.DataFrame:
+    """Select one model of every exact control, at the main weight."""
+    models, _ = at_main_weight(table)
+    return of_controls(models, has_options=False).drop_duplicates("objective")
+
+
 def objectives(models: pd.DataFrame) -> list[str]:
     """Return the names of the trained objectives in the order of presentation."""
     return sorted(trained(models)["objective"].unique(), key=objective_rank)
+
+
+def selection_column(table: StudyTable) -> str | None:
+    """Return the column by which the best settings are selected, the lowest value being best."""
+    models = trained(table.models)
+    return next((name for name in selection_columns() if models[name].notna().any()), None)
+
+
+def best(table: StudyTable, name: str, base: str | None = None) -> pd.Series | None:
+    """Return the best setting of an objective: the one with the lowest ``selection_column``.
+
+    In a study with searches, only the points that they selected are candidates.
+
+    Args:
+        table: the study.
+        name: the objective.
+        base: trial of the base of its data; None: any.
+    """
+    models, column = trained(table.models, name), selection_column(table)
+    if base is not None:
+        models = models[models["base_trial"] == base]
+    if table.selected is not None:
+        models = models[[key in table.selected for key in model_keys(models)]]
+    if column is None or not models[column].notna().any():
+        return None
+    return models.loc[models[column].idxmin()]
+
+
+def worst(models: pd.DataFrame) -> pd.Series | None:
+    """Return the worst setting: the largest held-out change, or else value, of the path KL.
+
+    No setting of the same models is worse on held-out data, the best one included.
+    """
+    for column in (f"{PATH_KL}_change", PATH_KL):
+        if models[column].notna().any():
+            return models.loc[models[column].idxmax()]
+    return None
 
 
 def last_epoch(models: pd.DataFrame) -> pd.DataFrame:

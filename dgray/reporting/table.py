@@ -22,7 +22,7 @@ from dgray.errors import NoRowsError
 from dgray.files import write_atomically
 from dgray.record.row import Row
 from dgray.record.row_schema import added_columns, arrow_schema
-from dgray.reporting.aggregate import aggregate, merge_samplers
+from dgray.reporting.aggregate import ModelKey, aggregate, merge_samplers
 from dgray.reporting.presentation import (
     SELECTION,
     column_spec,
@@ -42,6 +42,7 @@ class StudyTable:
     Attributes:
         schema: schema of ``rows``, with the meaning, unit and kind of each column.
         axes: training axes (dotted paths), which are columns of ``rows``.
+        selected: keys of the models that searches selected (see ``model_keys``); None for a grid.
     """
 
     rows: pd.DataFrame
@@ -49,6 +50,7 @@ class StudyTable:
     losses: pd.DataFrame
     schema: pa.Schema
     axes: tuple[str, ...]
+    selected: frozenset[ModelKey] | None = None
 
     @cached_property
     def aggregated(self) -> pd.DataFrame:

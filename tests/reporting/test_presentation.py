@@ -65,7 +65,7 @@ def test_unknown_objective_is_a_trained_one_with_statements_and_a_colour(
 ) -> None:
     assert set(trained(table.models)["objective"]) == {"hinge_loss"}
     finding = find(table)
-    assert any(s.text.startswith("Hinge loss raises the path KL") for s in finding.statements)
+    assert any(s.text.startswith("Hinge loss changes the path KL") for s in finding.statements)
     assert {"best hinge loss", "worst hinge loss"} <= {line.name for line in finding.summary}
     assert objective("hinge_loss").colour.startswith("#")
     assert objective("hinge_loss").colour not in {spec.colour for spec in OBJECTIVES}

@@ -235,7 +235,7 @@ def test_statement_on_several_metrics_counts_the_front() -> None:
     points = [point(i, i / 10, 5.0 - i % 3, metrics=KL_AND_TIME) for i in range(6)]
     search = search_of(points, metrics=KL_AND_TIME)
     (statement, _) = search_statements((search,))
-    assert "Of 6 finished points 3 are on the Pareto front" in statement.text
+    assert "On validation, 3 of 6 finished points are on the Pareto front" in statement.text
     lines = search_lines((search,))
     assert [line.metric for line in lines] == list(KL_AND_TIME)
     assert [str(line.held_out) for line in lines] == ["0.020 ± 0.010", "5"]

@@ -10,6 +10,7 @@ from typing import Any
 from dgray.catalogue import OBJECTIVES, SAMPLERS
 from dgray.config.parts import BASE
 from dgray.config.reading.diagnostics import FieldPath
+from dgray.config.reading.schema import NEVER_AXES
 from dgray.config.study import StudyConfig
 from dgray.config.training import Fit
 
@@ -32,7 +33,7 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
         config: configuration of the trial.
         objective: ``BASE`` for the trial without a discriminator, else the name of the objective.
     """
-    fields: set[FieldPath] = {("name",), ("description",), ("search",), ("resources",)}
+    fields: set[FieldPath] = {(name,) for name in NEVER_AXES}
     used = {option for sampler in config.evaluate.sampler for option in sampler.spec.options}
     options = {option for sampler in SAMPLERS for option in sampler.options}
     fields |= {("evaluate", option) for option in options - used}

@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 
+from dgray.reporting.estimate import minus
 from dgray.reporting.figures.theme import CHANGE, SPAN, grid, new_figure, title
 from dgray.reporting.presentation import divergences, series_title
 from dgray.reporting.selection import (
@@ -22,7 +23,6 @@ from dgray.reporting.selection import (
     with_series,
 )
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import minus
 
 
 def path_kl_map(table: StudyTable) -> Figure | None:

@@ -13,12 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dgray.reporting.estimate import minus
 from dgray.reporting.figures.search import COLUMNS, panels_for
 from dgray.reporting.figures.theme import grid, new_figure
 from dgray.reporting.presentation import series_colour, series_title
 from dgray.reporting.searches import Range, SearchPoints
 from dgray.reporting.selection import short
-from dgray.reporting.text.statement import minus
 
 MIN_POINTS = 12  # finished points for importances: those of fewer are noise
 MIN_BETTER = 4  # least number of points that PED-ANOVA takes as the better ones

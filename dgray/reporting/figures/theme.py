@@ -19,9 +19,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+from dgray.reporting.estimate import minus
 from dgray.reporting.presentation import BASE, objective
 from dgray.reporting.selection import number, short
-from dgray.reporting.text.statement import minus
 
 Color = tuple[float, float, float]
 GAIN, HARM = "#00695C", "#A8124A"

@@ -9,9 +9,14 @@ import numpy as np
 import pandas as pd
 
 from dgray.catalogue import DISCRIMINATOR_COLUMNS, SETTING_COLUMNS
-from dgray.reporting.presentation import SELECTION, depends_on_sampler, divergences, score_names
+from dgray.reporting.presentation import (
+    SELECTION,
+    depends_on_sampler,
+    divergences,
+    score_names,
+    selection_columns,
+)
 from dgray.reporting.searches import SearchPoints
-from dgray.reporting.text.summary import selection_columns
 
 
 @dataclass(frozen=True, kw_only=True)

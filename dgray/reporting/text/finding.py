@@ -1,7 +1,6 @@
 """The finding of a study: statements computed from its table, including unfavourable ones.
 
-A difference counts if it exceeds three standard errors. A statement whose numbers are missing is
-left out. Terminal and page print the same statements.
+A statement whose numbers are missing is left out. Terminal and page print the same statements.
 """
 
 from __future__ import annotations
@@ -12,37 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dgray.reporting.presentation import BASE, PATH_KL, divergences, objective
-from dgray.reporting.selection import (
-    at_main_weight,
-    base_of,
-    calibrated,
-    describe,
-    objectives,
-    of_controls,
-    trained,
-    weight_text,
-)
+from dgray.reporting.comparisons import Comparison, Comparisons, compare, compared_metrics
+from dgray.reporting.estimate import estimate
+from dgray.reporting.presentation import BASE, distances, objective
+from dgray.reporting.searches import SearchPoints
+from dgray.reporting.selection import describe, exact_controls, of_controls, trained, worst
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.limitations import limitations
-from dgray.reporting.text.statement import (
-    BEYOND,
-    COUNTED,
-    THRESHOLD,
-    Estimate,
-    Statement,
-    Tone,
-    change,
-    counted,
-    errors_text,
-    estimate,
-    is_unreliable,
-    listed,
-)
-from dgray.reporting.text.summary import SummaryRow, best, selection_rule, summary, worst
+from dgray.reporting.text.agreement import AGREEMENT, agreement
+from dgray.reporting.text.effects import EFFECT, calibrated_effects, diverged, effects
+from dgray.reporting.text.limitations import limitations, method
+from dgray.reporting.text.searches import search_statements
+from dgray.reporting.text.statement import Statement, Tone, counted, listed, p_text
+from dgray.reporting.text.summary import SummaryRow, selection_rule, summary
 
-# The comparison for which the project exists (Verine et al. 2025, arXiv:2503.16117).
-_PROPOSED, _USUAL = "kl", "cross_entropy"
+BEST, CONTROLS = "best settings", "controls"
+_ANSWERS = {  # values of the field ``question`` of a study -> topic of the answer
+    "agreement": AGREEMENT,
+    "effect": EFFECT,
+    "objectives": BEST,
+    "controls": CONTROLS,
+}
 
 
 @dataclass(frozen=True)
@@ -50,210 +38,157 @@ class Finding:
     """Results of a study: statements and a summary table.
 
     Attributes:
+        statements: all statements; those that answer the question of the study come first.
         columns: columns of the summary and their headings.
-        selection: how the best settings were selected.
+        selection: how the best and worst settings were selected.
+        method: how significance was judged.
     """
 
     statements: tuple[Statement, ...]
     summary: tuple[SummaryRow, ...]
     columns: Mapping[str, str]
     selection: str
+    method: str
+
+    @property
+    def answer(self) -> tuple[Statement, ...]:
+        """The statements of the first topic."""
+        return tuple(s for s in self.statements if s.topic == self.statements[0].topic)
 
 
-def find(table: StudyTable) -> Finding:
-    """Return all statements that the numbers of a study allow, in reading order."""
+def find(
+    table: StudyTable, question: str = "", searches: tuple[SearchPoints, ...] = ()
+) -> Finding:
+    """Return all statements that the numbers of a study allow, in reading order.
+
+    Args:
+        table: rows of the study; of a study with searches, those of the selected points.
+        question: question of the study (see ``StudyConfig``), answered first; empty: whether
+            metrics agree if there are both divergences and distances, else the effect of
+            guidance, else controls.
+        searches: searches of the study.
+    """
+    comparisons = compare(table)
     statements = [
+        *effects(table, comparisons),
+        *search_statements(searches),
+        *_best_settings(table, comparisons),
+        *calibrated_effects(table, comparisons),
+        *diverged(table, comparisons),
+        *agreement(table, comparisons),
         *_bases(table),
-        *_worst_cases(table),
-        *_counts(table),
-        *_comparison(table),
-        *_calibrated(table),
-        *_controls(table),
-        *_agreement(table),
-        *limitations(table),
+        *_controls(table, comparisons),
+        *limitations(table, comparisons),
     ]
-    return Finding(tuple(statements), summary(table), table.summary_columns, selection_rule(table))
+    first = _ANSWERS.get(question) or _ANSWERS[_default_question(table)]
+    statements.sort(key=lambda statement: statement.topic != first)
+    return Finding(
+        statements=tuple(statements),
+        summary=summary(table),
+        columns=table.summary_columns,
+        selection=selection_rule(table),
+        method=method(comparisons),
+    )
+
+
+def _default_question(table: StudyTable) -> str:
+    if trained(table.models).empty:
+        return "controls"
+    are_distances = {metric in distances() for metric in compared_metrics(table)}
+    return "agreement" if len(are_distances) > 1 else "effect"
 
 
 def _bases(table: StudyTable) -> Iterator[Statement]:
     bases = table.models[table.models["objective"] == BASE.name]
     for _, base in bases.iterrows():
         which = f" ({base['label']})" if len(bases) > 1 else ""
-        if levels := _levels(base):
+        if levels := _levels(table, base):
             yield Statement(
                 "base", f"{BASE.subject}{which} differs from the data by {listed(levels)}."
             )
 
 
-def _levels(model: pd.Series) -> list[str]:
-    """Return the KL divergences of a model, formatted."""
-    values = [(metric, estimate(model, name)) for name, metric in divergences().items()]
-    return [f"{value} nats ({metric.title})" for metric, value in values if value]
+def _levels(table: StudyTable, model: pd.Series) -> list[str]:
+    """Return the divergences and the distance of a model to the data, formatted."""
+    values = [(metric, estimate(model, metric)) for metric in compared_metrics(table)]
+    return [
+        f"{value}{' ' * bool(table.unit(metric))}{table.unit(metric)} ({table.title(metric)})"
+        for metric, value in values
+        if value
+    ]
 
 
-def _worst_cases(table: StudyTable) -> Iterator[Statement]:
-    models, _ = at_main_weight(table)
-    for name in objectives(models):
-        for metric in divergences():
-            changes = change(trained(models, name), metric)
-            if len(changes):
-                yield _worst_case(table, changes, metric)
+def _best_settings(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
+    """Compare the best settings of two objectives in all metrics."""
+    groups: dict[tuple[object, object], list[Comparison]] = {}
+    for comparison in comparisons.between:
+        assert comparison.reference is not None
+        key = (comparison.model["objective"], comparison.model["base_trial"])
+        groups.setdefault(key, []).append(comparison)
+    for group in groups.values():
+        yield Statement(BEST, _comparison_text(table, group), _verdict(group))
 
 
-def _worst_case(table: StudyTable, changes: pd.DataFrame, metric: str) -> Statement:
-    """Describe the largest increase above the threshold, or else the most significant change."""
-    raised = changes[changes["in_errors"] > THRESHOLD]
-    index = raised["change"].idxmax() if len(raised) else changes["in_errors"].idxmax()
-    model, row = table.models.loc[index], changes.loc[index]
-    by = Estimate(row["change"], row["change_se"])
-    detail = f"a change of {by} nats ({errors_text(row['in_errors'])})"
-    value = estimate(model, metric)  # unknown for images, where only the change is known
-    if value is not None:
-        base = base_of(table, model.to_frame().T)
-        level = estimate(base, metric) if base is not None else None
-        from_base = f" (base: {level})" if level is not None else ""
-        detail = f"{value} nats{from_base}, {detail}"
-    detail = f"{describe(model, table.axes)}: {detail}"
-    spec, title = objective(model["objective"]), divergences()[metric].title
-    subject, total = spec.subject, counted(len(changes), "guided model")
-    if len(raised):
-        tone: Tone = "harm"
-        cases = f"raises the {title} {BEYOND} in {len(raised)} of {total}, most at"
-    elif row["in_errors"] < -THRESHOLD:
-        tone = "gain"
-        cases = f"lowers the {title} {BEYOND} in all of {total}, least significantly at"
-    else:
-        tone = "neutral"
-        cases = (
-            f"raises the {title} {BEYOND} in none of {total}; relative to its standard error, the "
-            f"change is largest at"
-        )
-    return Statement(f"worst case: {spec.title}", f"{subject} {cases} {detail}.", tone)
-
-
-def _counts(table: StudyTable) -> Iterator[Statement]:
-    models, weight = at_main_weight(table)
-    for name in objectives(models):
-        parts, ups, downs = [], 0, 0
-        for metric, spec in divergences().items():
-            changes = change(trained(models, name), metric)
-            if spec.source == "samples" or changes.empty:
-                continue
-            up = int((changes["in_errors"] > THRESHOLD).sum())
-            down = int((changes["in_errors"] < -THRESHOLD).sum())
-            ups, downs = ups + up, downs + down
-            of = counted(len(changes), "guided model")
-            parts.append(f"raises the {spec.title} in {up} of {of} and lowers it in {down}")
-        if parts:
-            subject = f"{objective(name).subject} at {weight_text(weight)}"
-            text = f"{subject} {'; it '.join(parts)}. {COUNTED}"
-            tone: Tone = "harm" if ups > downs else "gain" if not ups and downs else "neutral"
-            yield Statement("counts", text, tone)
-
-
-def _comparison(table: StudyTable) -> Iterator[Statement]:
-    proposed, usual = best(table, _PROPOSED), best(table, _USUAL)
-    if proposed is None or usual is None:
-        return
-    pair = pd.DataFrame([proposed[0], usual[0]])
-    levels = pair.dropna(axis=1).columns  # the others are known as changes only
-    gaps: list[Estimate] = []
-    parts = []
-    for metric, spec in divergences().items():
-        a, b = (_level_or_change(row, metric) for _, row in pair.iterrows())
-        if a is None or b is None or is_unreliable(pair, metric).any():
-            continue
-        gaps.append(Estimate(a.value - b.value, float(np.hypot(a.error, b.error))))
-        quantity = spec.title if metric in levels else f"change of the {spec.title}"
-        parts.append(
-            f"Its {quantity} {_relation(gaps[-1])}: {a} compared with {b} nats "
-            f"({errors_text(gaps[-1].in_errors)})."
-        )
-    if parts:
-        settings = [describe(row, table.axes) for _, row in pair.iterrows()]
-        text = (
-            f"The best setting of the {objective(_PROPOSED).title} ({settings[0]}) is compared "
-            f"with that of {objective(_USUAL).title} ({settings[1]}). {' '.join(parts)}"
-        )
-        yield Statement("best settings", text, _verdict(gaps))
-
-
-def _relation(gap: Estimate) -> str:
-    if abs(gap.in_errors) > THRESHOLD:
-        return "is lower" if gap.value < 0 else "is higher"
-    return f"does not differ {BEYOND}"
-
-
-def _level_or_change(model: pd.Series, metric: str) -> Estimate | None:
-    """A KL divergence, or its change against the base: both have the same differences."""
-    return estimate(model, metric) or estimate(model, f"{metric}_change")
-
-
-def _verdict(gaps: list[Estimate]) -> Tone:
-    """``gain`` if a metric is clearly lower and none clearly higher; ``caution`` if one is."""
-    if any(gap.in_errors > THRESHOLD for gap in gaps):
-        return "caution"
-    return "gain" if any(gap.in_errors < -THRESHOLD for gap in gaps) else "neutral"
-
-
-def _calibrated(table: StudyTable) -> Iterator[Statement]:
-    changes = change(calibrated(trained(table.models)), PATH_KL)
-    if changes.empty:
-        return
-    largest = changes.loc[changes["change"].idxmax()]
-    surest = changes.loc[changes["in_errors"].idxmax()]
-    above = int((changes["in_errors"] > THRESHOLD).sum())
-    by = Estimate(largest["change"], largest["change_se"])
-    text = (
-        f"With the calibrated weight the {divergences()[PATH_KL].title} is above that of the base "
-        f"{BEYOND} in {above or 'none'} of {counted(len(changes), 'guided model')}. The largest "
-        f"change is {by} nats ({objective(largest['objective']).title}, "
-        f"{describe(largest, table.axes)}); the largest change relative to its standard error "
-        f"is {errors_text(surest['in_errors'])}."
+def _comparison_text(table: StudyTable, group: list[Comparison]) -> str:
+    model, reference = group[0].model, group[0].reference
+    assert reference is not None
+    parts = [f"Its {table.title(c.metric)} {_relation(table, c)}." for c in group]
+    replicates = counted(len(group[0].replicates), "replicate")
+    return (
+        f"The best setting of the {objective(model['objective']).title} "
+        f"({describe(model, table.axes)}) is compared with that of "
+        f"{objective(reference['objective']).title} ({describe(reference, table.axes)}) on the "
+        f"same held-out data, in pairs of {replicates}. {' '.join(parts)}"
     )
-    yield Statement("calibrated weight", text, "harm" if above else "gain")
 
 
-def _controls(table: StudyTable) -> Iterator[Statement]:
-    models, weight = at_main_weight(table)
-    exact = of_controls(models, has_options=False)
-    for _, model in exact.drop_duplicates("objective").iterrows():
-        if levels := _levels(model):
-            subject = f"{objective(model['objective']).subject} at {weight_text(weight)}"
-            yield Statement("controls", f"{subject} differs from the data by {listed(levels)}.")
-    varied = of_controls(models, has_options=True)
+def _relation(table: StudyTable, comparison: Comparison) -> str:
+    if not np.isfinite(comparison.estimate.value):
+        return "cannot be compared, as it diverged in a replicate"
+    unit = table.unit(comparison.metric)
+    value = f"{comparison.estimate.signed}{f' {unit}' if unit else ''}"
+    if not comparison.is_tested:
+        return f"differs by {value} (not tested)"
+    relation = {1: "is significantly higher", -1: "is significantly lower"}.get(
+        comparison.sign, "does not differ significantly"
+    )
+    return f"{relation} (difference {value}, {p_text(comparison)})"
+
+
+def _verdict(group: list[Comparison]) -> Tone:
+    """``gain`` if a metric is significantly lower and none higher; ``caution`` if one is."""
+    signs = {comparison.sign for comparison in group}
+    return "caution" if 1 in signs else "gain" if -1 in signs else "neutral"
+
+
+def _controls(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
+    varied = of_controls(table.models, has_options=True)
     for name in varied["objective"].unique():
         control = worst(varied[varied["objective"] == name])
-        if control is None or not (levels := _levels(control)):
+        if control is None or not (levels := _levels(table, control)):
             continue
         gap = estimate(control, "cross_entropy_gap")
         near = f"has a cross-entropy {gap} nats above the optimum and " if gap else ""
         text = (
-            f"{objective(name).subject} ({describe(control, table.axes)}) {near}differs from the "
-            f"data by {listed(levels)}."
+            f"{objective(name).subject} at its worst setting ({describe(control, table.axes)}) "
+            f"{near}differs from the data by {listed(levels)}. "
         )
-        changes = change(control.to_frame().T, PATH_KL)
-        is_harmful = bool((changes["in_errors"] > THRESHOLD).any())
-        yield Statement("controls", text, "harm" if is_harmful else "neutral")
+        group = [c for c in comparisons.controls if c.model["objective"] == name]
+        counts = [_count_text(table, group, metric) for metric in compared_metrics(table)]
+        text += f"Over all its settings and weights it {'; it '.join(filter(None, counts))}."
+        is_harmful = any(comparison.sign > 0 for comparison in group)
+        yield Statement(CONTROLS, text, "harm" if is_harmful else "neutral")
+    for _, model in exact_controls(table).iterrows():
+        if levels := _levels(table, model):
+            subject = f"{objective(model['objective']).subject} at {describe(model, table.axes)}"
+            yield Statement(CONTROLS, f"{subject} differs from the data by {listed(levels)}.")
 
 
-def _agreement(table: StudyTable) -> Iterator[Statement]:
-    """Compare models whose KL of the ODE rises with their other KL divergences."""
-    models, weight = at_main_weight(table)
-    harmed = change(models, "kl")
-    harmed = harmed[harmed["in_errors"] > THRESHOLD]
-    for name, spec in divergences().items():
-        others = change(harmed, name)
-        if name == "kl" or others.empty:
-            continue
-        missed = int((others["in_errors"] <= THRESHOLD).sum())
-        text = (
-            f"The {divergences()['kl'].title} rises {BEYOND} in "
-            f"{counted(len(others), 'guided model')} at {weight_text(weight)}; the {spec.title} "
-        )
-        text += (
-            f"does not rise in {missed} of them, so the two measures disagree."
-            if missed
-            else "rises as well in all of them, so the two measures agree."
-        )
-        yield Statement("agreement of metrics", text, "caution" if missed else "neutral")
+def _count_text(table: StudyTable, group: list[Comparison], metric: str) -> str:
+    signs = [c.sign for c in group if c.metric == metric and c.is_tested]
+    if not signs:
+        return ""
+    return (
+        f"raises the {table.title(metric)} significantly in {signs.count(1) or 'none'} of "
+        f"{counted(len(signs), 'guided model')} and lowers it in {signs.count(-1) or 'none'}"
+    )

@@ -1,60 +1,88 @@
-"""Limitations of a finding: unreliable integrations, few replicates, failed trials."""
+"""How significance is judged, and limitations of a finding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scipy.stats import t
+import numpy as np
 
-from dgray.reporting.selection import at_main_weight, calibrated, trained
+from dgray.reporting.comparisons import LEVEL, Comparison, Comparisons
+from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import THRESHOLD, Statement, counted, is_unreliable
+from dgray.reporting.text.statement import Statement, counted, listed
 
-_MANY = 10  # replicates from which the t distribution is nearly normal at three standard errors
-_TOPIC = "limitations"
+LIMITATIONS = "limitations"
 
 
-def limitations(table: StudyTable) -> Iterator[Statement]:
+def method(comparisons: Comparisons) -> str:
+    """Return how differences were tested; empty if none was."""
+    families = {
+        "of trained models with the base": comparisons.trained,
+        "of best settings with each other": comparisons.between,
+        "of controls with the base": comparisons.controls,
+    }
+    counts = {name: sum(c.is_tested for c in family) for name, family in families.items()}
+    numbers = [f"{counted(n, 'comparison')} {name}" for name, n in counts.items() if n]
+    if not numbers:
+        return ""
+    tested = [c for c in (*comparisons.trained, *comparisons.between) if c.is_tested]
+    degrees = f" with {_degrees(tested)} (replicates minus one)" if tested else ""
+    if any(c.is_tested for c in comparisons.controls):
+        degrees += "; of controls, which are not trained, with the error over held-out points"
+    return (
+        f"Tested: {listed(numbers)}, by two-sided t tests of paired differences{degrees}. "
+        f"p-values are adjusted for the number of comparisons of their kind after Benjamini and "
+        f"Hochberg (1995). A difference is significant if its adjusted p-value is below "
+        f"{LEVEL:g}, so that the expected share of false ones among the significant differences "
+        f"is at most {LEVEL:.0%} (for independent or positively dependent comparisons)."
+    )
+
+
+def limitations(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
     """Yield every reason to trust the finding less."""
-    yield from _unreliable_kl(table)
-    yield from _few_replicates(table)
+    yield from _one_replicate(table)
+    yield from _unreliable_kl(table, comparisons)
     if len(table.failures):
         text = (
             f"{counted(len(table.failures), 'trial')} failed; the numbers of this report do not "
             f"include their missing rows."
         )
-        yield Statement(_TOPIC, text, "caution")
+        yield Statement(LIMITATIONS, text, "caution")
 
 
-def _unreliable_kl(table: StudyTable) -> Iterator[Statement]:
+def _degrees(tested: list[Comparison]) -> str:
+    degrees = sorted({int(c.degrees) for c in tested})
+    if len(degrees) == 1:
+        return counted(degrees[0], "degree") + " of freedom"
+    return f"{degrees[0]} to {degrees[-1]} degrees of freedom"
+
+
+def _one_replicate(table: StudyTable) -> Iterator[Statement]:
+    models = trained(table.models)
+    single = int((models["replicates"] == 1).sum())
+    if not single:
+        return
+    text = (
+        f"{counted(single, 'guided model')} of {len(models)} {'has' if single == 1 else 'have'} "
+        f"one replicate. The variation between training runs is then unknown, and ± covers the "
+        f"held-out data only, so no change of {'it' if single == 1 else 'them'} is called "
+        f"significant; set replicates to 2 or more."
+    )
+    yield Statement(LIMITATIONS, text, "caution")
+
+
+def _unreliable_kl(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
     ok = table.rows[table.rows["status"] == "ok"]
     missed = int((ok["kl_unconverged"].fillna(0) > 0).sum())
     if not missed:
         return
-    compared = table.models[table.models["kl_change"].notna()]
-    left_out = int(is_unreliable(compared, "kl").sum())
+    values = ok["kl"].notna() | ok["kl_change"].notna()
+    num_compared = sum(c.metric == "kl" for c in comparisons.with_base)
+    total = num_compared + comparisons.num_unreliable
     text = (
-        f"In {missed} of {int(ok['kl'].notna().sum())} rows with a value of kl, the integration "
-        f"of the probability-flow ODE missed its tolerance for some held-out points (column "
-        f"kl_unconverged), so that their kl is unreliable. Comparisons of kl leave out {left_out} "
-        f"of {counted(len(compared), 'guided model')} for this reason."
+        f"In {missed} of {int(np.sum(values))} rows with a value of kl or its change, the "
+        f"integration of the probability-flow ODE missed its tolerance for some held-out points "
+        f"(column kl_unconverged), so that they are unreliable. Comparisons of kl leave out "
+        f"{comparisons.num_unreliable} of {counted(total, 'guided model')} for this reason."
     )
-    yield Statement(_TOPIC, text, "caution")
-
-
-def _few_replicates(table: StudyTable) -> Iterator[Statement]:
-    """State how much less strict the threshold is when there are few replicates."""
-    models = trained(table.models)
-    compared = trained(at_main_weight(table)[0]).index.union(calibrated(models).index)
-    replicates = int(models["replicates"].min()) if len(models) else 0
-    if not 1 < replicates < _MANY:
-        return
-    p = 2 * t.sf(THRESHOLD, replicates - 1)
-    text = (
-        f"Standard errors between replicates are estimated from {replicates} replicates: where "
-        f"the spread between replicates dominates, {THRESHOLD:g} standard errors correspond to a "
-        f"two-sided p-value of {p:.2g} per comparison (t distribution, "
-        f"{counted(replicates - 1, 'degree')} of freedom), and "
-        f"{counted(len(compared), 'guided model')} were compared."
-    )
-    yield Statement(_TOPIC, text, "caution")
+    yield Statement(LIMITATIONS, text, "caution")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dgray.reporting.estimate import Estimate
 from dgray.reporting.searches import SearchPoints, value_of
 from dgray.reporting.selection import number, short, weight_text
-from dgray.reporting.text.statement import Estimate, Statement, listed
+from dgray.reporting.text.statement import Statement, counted, listed
 
 _STATES = {"PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "not finished"}
 
@@ -33,8 +34,8 @@ def search_statements(searches: tuple[SearchPoints, ...]) -> list[Statement]:
     texts = [_sentence(search) for search in searches]
     if texts:
         texts.append(
-            "All other statements and figures of this report show only the points that the "
-            "searches selected."
+            "Of the trials of searches, all other statements and figures of this report show only "
+            "those of the selected points."
         )
     return [Statement("searches", text) for text in texts]
 
@@ -71,9 +72,10 @@ def _sentence(search: SearchPoints) -> str:
     violated = " It violates the constraints, as do all points." if best["excess"] > 0 else ""
     front = ""
     if len(search.metrics) > 1:
+        finished = counted(len(search.done), "finished point")
         front = (
-            f" Of {len(search.done)} finished points {len(search.front())} are on the Pareto "
-            f"front of {listed(list(search.metrics))}."
+            f" On validation, {len(search.front())} of {finished} are on the Pareto front of "
+            f"{listed(list(search.metrics))}{_meeting(search)}."
         )
     fields = _fields(search, best) or "its only point"
     return (
@@ -85,7 +87,13 @@ def _sentence(search: SearchPoints) -> str:
 def _counts(search: SearchPoints) -> str:
     counts = search.points["state"].value_counts()
     other = [f"{counts[state]} {text}" for state, text in _STATES.items() if state in counts]
-    return ", ".join([f"{len(search.points)} points", *other])
+    return ", ".join([counted(len(search.points), "point"), *other])
+
+
+def _meeting(search: SearchPoints) -> str:
+    """Return how many points violate the constraints, which excludes them from the front."""
+    violating = int((search.done["excess"] > 0).sum())
+    return f", which leaves out the {violating} that violate the constraints" if violating else ""
 
 
 def _fields(search: SearchPoints, best: pd.Series) -> str:

@@ -1,8 +1,9 @@
 """The summary table: the base, the best and the worst setting of each objective, and controls.
 
-The best setting is selected on the validation split (column ``validation_change``) and reported on
-held-out data, so that the reported number is not biased by the selection. The worst setting is the
-largest held-out change of the path KL at the main weight: it shows harm, and is no recommendation.
+``best`` and ``worst`` (``dgray.reporting.selection``) define these settings for the whole report.
+The best setting is selected on the validation split and reported on held-out data, so that the
+reported number is not biased by the selection. The worst setting is selected on held-out data: it
+shows harm, and is no recommendation.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dgray.reporting.presentation import BASE, PATH_KL, SELECTION, divergences, objective
+from dgray.reporting.estimate import Estimate, estimate
+from dgray.reporting.presentation import BASE, SELECTION, objective
 from dgray.reporting.selection import (
-    at_main_weight,
+    best,
     describe,
+    exact_controls,
     objectives,
     of_controls,
-    trained,
+    selection_column,
+    worst,
 )
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import Estimate, estimate
 
 
 @dataclass(frozen=True)
@@ -34,44 +37,30 @@ class SummaryRow:
     estimates: Mapping[str, Estimate]
 
 
-def selection_columns() -> tuple[str, ...]:
-    """Return the columns that can select a setting: on validation, or else on held-out data."""
-    levels = [name for name, metric in divergences().items() if metric.source in ("path", "flow")]
-    return (SELECTION, *levels)
-
-
-def best(table: StudyTable, name: str) -> tuple[pd.Series, str] | None:
-    """Return the best model of an objective on validation, and the column that selected it."""
-    models = trained(table.models, name)
-    for column in selection_columns():
-        if models[column].notna().any():
-            return models.loc[models[column].idxmin()], column
-    return None
-
-
-def worst(models: pd.DataFrame) -> pd.Series | None:
-    """Return the model with the largest change, or else value, of the path KL."""
-    for column in (f"{PATH_KL}_change", PATH_KL):
-        if models[column].notna().any():
-            return models.loc[models[column].idxmax()]
-    return None
-
-
 def selection_rule(table: StudyTable) -> str:
-    """Return a sentence on how the best settings were selected."""
-    chosen = [best(table, name) for name in objectives(table.models)]
-    columns = {pair[1] for pair in chosen if pair}
-    if not columns:
+    """Return how the best and worst settings were selected; empty without trained objectives."""
+    column = selection_column(table)
+    if column is None:
         return ""
-    if columns == {SELECTION}:
+    worst_rule = (
+        " The worst setting is the one with the largest held-out change of the path KL, over all "
+        "settings of the objective."
+    )
+    if table.selected is not None:
         return (
-            "The best setting of an objective is the one with the lowest denoising error on the "
-            "validation split (column validation_change). Its KL divergences are reported on "
-            "held-out data, which took no part in the selection."
+            "The best setting of an objective is the point that its search selected; of several "
+            f"searches, the one with the lowest {column}.{worst_rule}"
+        )
+    if column == SELECTION:
+        return (
+            "The best setting of an objective is the one with the lowest change of the denoising "
+            "error on the validation split (column validation_change), over all its settings. Its "
+            "scores are reported on held-out data, which took no part in the selection."
+            f"{worst_rule}"
         )
     return (
         f"This study has no validation change, so the best settings were selected by the held-out "
-        f"{' and '.join(sorted(columns))} itself: these numbers are optimistic."
+        f"{column} itself: these numbers are optimistic.{worst_rule}"
     )
 
 
@@ -81,19 +70,20 @@ def summary(table: StudyTable) -> tuple[SummaryRow, ...]:
 
 
 def _rows(table: StudyTable) -> Iterator[SummaryRow]:
-    models, _ = at_main_weight(table)
-    for _, model in table.models[table.models["objective"] == BASE.name].head(1).iterrows():
+    models = table.models
+    for _, model in models[models["objective"] == BASE.name].head(1).iterrows():
         yield _row(table, BASE.title, model)
-    names = objectives(table.models)
+    names = objectives(models)
     for name in names:
-        if chosen := best(table, name):
-            yield _row(table, f"best {objective(name).title}", chosen[0])
+        chosen = best(table, name)
+        if chosen is not None:
+            yield _row(table, f"best {objective(name).title}", chosen)
     varied = of_controls(models, has_options=True)
     for name in [*names, *varied["objective"].unique()]:
         model = worst(models[models["objective"] == name])
         if model is not None:
             yield _row(table, f"worst {objective(name).title}", model)
-    for _, model in of_controls(models, has_options=False).drop_duplicates("objective").iterrows():
+    for _, model in exact_controls(table).iterrows():
         yield _row(table, objective(model["objective"]).subject.removeprefix("The "), model)
 
 

@@ -1,0 +1,318 @@
+"""Comparisons of models on the same held-out data: differences, t tests, and their adjustment.
+
+A guided model is compared with the unguided base, and the best settings of two objectives with
+each other. All models are evaluated on the same points and noise, so differences are paired: over
+replicates, and within a replicate over points where the rows hold the errors of differences.
+
+The test of a trained model is Student's t with R - 1 degrees of freedom for R replicates, since
+the training run is the unit that is repeated. The error over points is added to the spread between
+replicates, which makes the test conservative. One replicate allows no test. Controls are not
+trained; their tests use the error over points. p-values are adjusted for the number of tests after
+Benjamini and Hochberg (1995, J. R. Stat. Soc. B 57(1)), in three families: trained models with the
+base, best settings with each other, and controls with the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+from scipy.stats import t as student_t
+
+from dgray.reporting.aggregate import ModelKey, model_keys
+from dgray.reporting.estimate import Estimate
+from dgray.reporting.presentation import (
+    BASE,
+    distances,
+    divergences,
+    objective,
+    sampler_preference,
+)
+from dgray.reporting.selection import best, objectives
+from dgray.reporting.table import StudyTable
+
+LEVEL = 0.05  # false discovery rate: expected share of false ones among significant differences
+_GROUPS = 10  # of samples, over which the errors of metrics of features are jackknifed
+_OUTLYING = 10.0  # robust standard deviations above the median from which a replicate diverged
+_EXCESS = 1.0  # nats above the median that it exceeds too, so that small changes are none
+_MAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Values of one metric of one model.
+
+    Attributes:
+        values: value of each replicate by its number; nan if it is missing.
+        errors: standard error of each over points or samples; nan if it is unknown.
+        sampler: sampler and steps of the rows.
+    """
+
+    values: Mapping[int, float]
+    errors: Mapping[int, float]
+    sampler: tuple[str, int]
+
+    def minus(self, other: Replicates) -> Replicates:
+        """Return paired differences; a single replicate of ``other`` is paired with all."""
+        alone = next(iter(other.values)) if len(other.values) == 1 else None
+        pairs = {r: r if alone is None else alone for r in self.values}
+        pairs = {r: s for r, s in pairs.items() if s in other.values}
+        return Replicates(
+            {r: self.values[r] - other.values[s] for r, s in pairs.items()},
+            # An upper bound if both errors are positively correlated, as on the same points.
+            {r: float(np.hypot(self.errors[r], other.errors[s])) for r, s in pairs.items()},
+            self.sampler,
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Difference of one metric between a guided model and a reference.
+
+    Attributes:
+        model: the guided model, a row of ``StudyTable.models``.
+        metric: name of the metric.
+        reference: the other model; None: the unguided base.
+        replicates: difference of each replicate; nan if it is missing.
+        estimate: their mean with its standard error.
+        degrees: degrees of freedom of the t test; infinite for a control.
+        p: two-sided p-value; nan if the difference cannot be tested.
+        adjusted_p: p-value adjusted for the comparisons of its family.
+    """
+
+    model: pd.Series
+    metric: str
+    reference: pd.Series | None
+    replicates: tuple[float, ...]
+    estimate: Estimate
+    degrees: float
+    num_diverged: int
+    p: float
+    adjusted_p: float = np.nan
+
+    @property
+    def is_tested(self) -> bool:
+        """True if the difference has a p-value."""
+        return not np.isnan(self.p)
+
+    @property
+    def sign(self) -> int:
+        """1 for a significant rise, -1 for a significant fall, else 0."""
+        is_significant = self.adjusted_p < LEVEL
+        return int(np.sign(self.estimate.value)) if is_significant else 0
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Finite differences of replicates, in ascending order."""
+        values = np.array(self.replicates)
+        return np.sort(values[np.isfinite(values)])
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All comparisons of a study.
+
+    Attributes:
+        trained: trained guided models with the base.
+        between: best settings of the objectives with each other.
+        controls: controls with the base.
+        num_unreliable: models whose ``kl`` is left out, as its integration missed the tolerance.
+    """
+
+    trained: tuple[Comparison, ...]
+    between: tuple[Comparison, ...]
+    controls: tuple[Comparison, ...]
+    num_unreliable: int
+
+    @property
+    def with_base(self) -> tuple[Comparison, ...]:
+        """Comparisons of trained models and of controls with the base."""
+        return (*self.controls, *self.trained)
+
+
+def compare(table: StudyTable) -> Comparisons:
+    """Return all comparisons of a study with adjusted p-values."""
+    values = {metric: _replicates(table, _column(metric)) for metric in compared_metrics(table)}
+    with_base, num_unreliable = _with_base(table, values)
+    trained = [c for c in with_base if objective(c.model["objective"]).is_trained]
+    controls = [c for c in with_base if not objective(c.model["objective"]).is_trained]
+    return Comparisons(
+        trained=_adjusted(trained),
+        between=_adjusted(list(_between(table, values))),
+        controls=_adjusted(controls),
+        num_unreliable=num_unreliable,
+    )
+
+
+def compared_metrics(table: StudyTable) -> list[str]:
+    """Return the KL divergences, and the first distance of features, that the rows have."""
+    ok = table.rows[table.rows["status"] == "ok"]
+    present = [name for name in (*divergences(), *distances()) if ok[_column(name)].notna().any()]
+    dropped = [name for name in present if name in distances()][1:]
+    return [name for name in present if name not in dropped]
+
+
+def is_unreliable(model: pd.Series, metric: str) -> bool:
+    """Return whether the ``kl`` of a model includes integrations that missed the tolerance."""
+    return metric == "kl" and bool(model["kl_unconverged"] > 0)
+
+
+def num_diverged(values: np.ndarray, errors: np.ndarray) -> int:
+    """Return how many replicates diverged, given their changes against the base.
+
+    A replicate diverged if its change is missing or not finite; or if it is positive and exceeds
+    the median of three or more replicates by 1 nat and by ten robust standard deviations, that is
+    the median absolute deviation times 1.4826, or the median error over points if that is larger.
+    """
+    changes = values
+    is_finite = np.isfinite(changes)
+    lost = int((~is_finite).sum())
+    changes, own = changes[is_finite], errors[is_finite]
+    if len(changes) < 3:  # too few for a majority
+        return lost
+    centre = np.median(changes)
+    spread = _MAD * np.median(np.abs(changes - centre))
+    if np.isfinite(own).any():
+        spread = max(spread, np.nanmedian(own))
+    limit = max(_OUTLYING * spread, _EXCESS)
+    return lost + int(((changes > 0) & (changes - centre > limit)).sum())
+
+
+def _column(metric: str) -> str:
+    return f"{metric}_change" if metric in divergences() else metric
+
+
+def _of(model: pd.Series, by_model: Mapping[ModelKey, Replicates]) -> Replicates | None:
+    return by_model.get(*model_keys(model.to_frame().T))
+
+
+def _replicates(table: StudyTable, column: str) -> dict[ModelKey, Replicates]:
+    """Return the values of a column by model.
+
+    Where rows of several samplers have it, those of the first by ``sampler_preference`` with most
+    steps are read, also where they are missing.
+    """
+    rows = table.rows[table.rows["status"] == "ok"]
+    owners = set(rows.loc[rows[column].notna(), ["sampler", "num_steps"]].itertuples(index=False))
+    order = sorted(owners, key=lambda owner: (*sampler_preference(owner[0]), -owner[1]))
+    replicates: dict[ModelKey, Replicates] = {}
+    for sampler, steps in map(tuple, order):
+        own = rows[(rows["sampler"] == sampler) & (rows["num_steps"] == steps)]
+        numbers = own[["replicate", column, f"{column}_se"]].astype(float).to_numpy()
+        lines: dict[ModelKey, list[np.ndarray]] = {}
+        for key, line in zip(model_keys(own), numbers, strict=True):
+            lines.setdefault(key, []).append(line)
+        for key, group in lines.items():
+            values = {int(replicate): value for replicate, value, _ in group}
+            errors = {int(replicate): error for replicate, _, error in group}
+            replicates.setdefault(key, Replicates(values, errors, (sampler, steps)))
+    return replicates
+
+
+def _with_base(
+    table: StudyTable, values: Mapping[str, Mapping[ModelKey, Replicates]]
+) -> tuple[list[Comparison], int]:
+    """Return the comparisons with the base, and the number of models with an unreliable KL."""
+    models = table.models
+    bases = {row["trial"]: row for _, row in models[models["objective"] == BASE.name].iterrows()}
+    comparisons, num_unreliable = [], 0
+    for _, model in models[models["objective"] != BASE.name].iterrows():
+        for metric, by_model in values.items():
+            changes = _of(model, by_model)
+            if metric in distances():
+                base = bases.get(model["base_trial"])
+                level = None if base is None else _of(base, by_model)
+                # Distances of different samplers are on different samples.
+                if changes is None or level is None or changes.sampler != level.sampler:
+                    continue
+                changes = changes.minus(level)
+            if changes is None:
+                continue
+            if is_unreliable(model, metric):
+                num_unreliable += 1
+                continue
+            comparisons.append(_comparison(model, metric, None, changes))
+    return comparisons, num_unreliable
+
+
+def _between(
+    table: StudyTable, values: Mapping[str, Mapping[ModelKey, Replicates]]
+) -> Iterator[Comparison]:
+    """Compare the best setting of every objective with that of the first, on the same base."""
+    names = objectives(table.models)
+    for base in table.models["base_trial"].dropna().unique():
+        chosen = [best(table, name, base) for name in names]
+        settings = [setting for setting in chosen if setting is not None]
+        for model in settings[1:]:
+            yield from _between_two(model, settings[0], values)
+
+
+def _between_two(
+    model: pd.Series, reference: pd.Series, values: Mapping[str, Mapping[ModelKey, Replicates]]
+) -> Iterator[Comparison]:
+    for metric, by_model in values.items():
+        one, other = _of(model, by_model), _of(reference, by_model)
+        if one is None or other is None or one.sampler != other.sampler:
+            continue
+        if not any(is_unreliable(m, metric) for m in (model, reference)):
+            yield _comparison(model, metric, reference, one.minus(other))
+
+
+def _comparison(
+    model: pd.Series, metric: str, reference: pd.Series | None, changes: Replicates
+) -> Comparison:
+    values = np.array([*changes.values.values()])
+    errors = np.array([*changes.errors.values()])
+    count = len(values)
+    estimate = Estimate(float(values.mean()), _standard_error(values, errors))
+    is_trained = objective(model["objective"]).is_trained
+    degrees = float(count - 1) if is_trained else np.inf
+    if metric in distances():
+        degrees = min(degrees, _GROUPS - 1)
+    return Comparison(
+        model=model,
+        metric=metric,
+        reference=reference,
+        replicates=tuple(values),
+        estimate=estimate,
+        degrees=degrees,
+        num_diverged=(
+            num_diverged(values, errors)
+            if metric in divergences()
+            else int((~np.isfinite(values)).sum())
+        ),
+        p=_p_value(estimate, degrees),
+    )
+
+
+def _standard_error(values: np.ndarray, errors: np.ndarray) -> float:
+    """Return the standard error of the mean over replicates; see ``aggregate``."""
+    own = np.square(errors[~np.isnan(errors)])
+    terms = [own.mean()] if len(own) else []
+    if len(values) > 1 and np.isfinite(values).all():
+        terms.append(values.var(ddof=1) / len(values))
+    return float(np.sqrt(sum(terms))) if terms and np.isfinite(values).all() else np.nan
+
+
+def _p_value(estimate: Estimate, degrees: float) -> float:
+    """Return the two-sided p-value of a difference of 0; nan without degrees of freedom."""
+    if degrees < 1 or not np.isfinite([estimate.value, estimate.error]).all():
+        return np.nan
+    if estimate.error == 0:
+        return float(estimate.value == 0)
+    return float(2 * student_t.sf(abs(estimate.value) / estimate.error, degrees))
+
+
+def _adjusted(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Adjust all p-values together; those that are nan stay nan."""
+    p = np.array([comparison.p for comparison in comparisons])
+    is_tested = ~np.isnan(p)
+    if is_tested.any():
+        p[is_tested] = false_discovery_control(p[is_tested])
+    return tuple(
+        replace(comparison, adjusted_p=float(value))
+        for comparison, value in zip(comparisons, p, strict=True)
+    )

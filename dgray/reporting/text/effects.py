@@ -1,0 +1,166 @@
+"""Statements on the effect of guidance: comparisons of guided models with the unguided base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from dgray.reporting.comparisons import Comparison, Comparisons
+from dgray.reporting.estimate import rounded
+from dgray.reporting.presentation import objective
+from dgray.reporting.selection import describe, weight_text
+from dgray.reporting.table import StudyTable
+from dgray.reporting.text.statement import Statement, Tone, counted, listed, p_text
+
+EFFECT, CALIBRATED, DIVERGED = "effect of guidance", "calibrated weight", "diverged replicates"
+_SHOWN = 3  # models with diverged replicates that a statement names
+
+
+def effects(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
+    """Yield a statement for every trained objective and metric, over all its guided models."""
+    for name, metric, group in _by_objective_and_metric(comparisons.trained):
+        spec, title = objective(name), table.title(metric)
+        tested = [c for c in group if c.is_tested]
+        if tested:
+            text = f"{spec.subject} raises the {title} {_counts(table, tested)}"
+        else:
+            text = f"{spec.subject} changes the {title} {_range(table, group)}"
+        yield Statement(EFFECT, f"{text} {_scope(group, len(tested))}", _tone(tested))
+
+
+def calibrated_effects(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
+    """Yield a statement for every metric on the trained models with the calibrated weight."""
+    shown = [c for c in comparisons.trained if c.model["is_calibrated"] and c.is_tested]
+    for metric in dict.fromkeys(c.metric for c in shown):
+        group = [c for c in shown if c.metric == metric]
+        ups = [c for c in group if c.sign > 0]
+        largest = max(group, key=lambda c: c.estimate.value)
+        owner = objective(largest.model["objective"]).title
+        text = (
+            f"With the calibrated weight the {table.title(metric)} is significantly above that "
+            f"of the base in {len(ups) or 'none'} of {counted(len(group), 'guided model')} and "
+            f"below it in {sum(c.sign < 0 for c in group) or 'none'}. The largest change is "
+            f"{_change(table, largest)}; {owner}, {describe(largest.model, table.axes)}."
+        )
+        yield Statement(CALIBRATED, text, _tone(group))
+
+
+def diverged(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
+    """Yield a statement for every objective and metric of which a replicate diverged."""
+    for name, metric, group in _by_objective_and_metric(comparisons.trained):
+        cases = [c for c in group if c.num_diverged]
+        if not cases:
+            continue
+        cases.sort(key=lambda c: c.finite.max(initial=-np.inf), reverse=True)
+        shown = "; ".join(_case(table, c) for c in cases[:_SHOWN])
+        more = f"; and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
+        text = (
+            f"{objective(name).subject}: replicates diverged in {len(cases)} of "
+            f"{counted(len(group), 'guided model')} by their change of the {table.title(metric)}, "
+            f"so that its mean and standard error describe no typical replicate: {shown}{more}."
+        )
+        yield Statement(DIVERGED, text, "caution")
+
+
+def _by_objective_and_metric(
+    comparisons: Sequence[Comparison],
+) -> Iterator[tuple[str, str, list[Comparison]]]:
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for comparison in comparisons:
+        key = (comparison.model["objective"], comparison.metric)
+        groups.setdefault(key, []).append(comparison)
+    for (name, metric), group in groups.items():
+        yield name, metric, group
+
+
+def _counts(table: StudyTable, tested: Sequence[Comparison]) -> str:
+    """Return the counts of significant changes by weight, and the largest change."""
+    ups = [c for c in tested if c.sign > 0]
+    downs = [c for c in tested if c.sign < 0]
+    largest = max(ups or tested, key=lambda c: c.estimate.value)
+    which = "rise" if ups else "change"
+    total = counted(len(tested), "guided model")
+    return (
+        f"significantly in {len(ups) or 'none'} of {total}{_by_weight(ups)} and lowers it in "
+        f"{len(downs) or 'none'}{_by_weight(downs)}. The largest {'significant ' * bool(ups)}"
+        f"{which} is {_change(table, largest)}; {describe(largest.model, table.axes)}."
+    )
+
+
+def _by_weight(comparisons: Sequence[Comparison]) -> str:
+    """Return the number of models at each weight: `` (2 at w = 1, 3 at calibrated weight)``."""
+    counts = dict.fromkeys(_weights(comparisons), 0)
+    for comparison in comparisons:
+        counts[_weight(comparison)] += 1
+    parts = ", ".join(f"{count} at {weight}" for weight, count in counts.items())
+    return f" ({parts})" if parts else ""
+
+
+def _weights(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return the guidance weights in ascending order, the calibrated one last."""
+    weights = {_weight(c): float(c.model["guidance_weight"]) for c in comparisons}
+    return sorted(weights, key=lambda text: (np.isnan(weights[text]), weights[text]))
+
+
+def _range(table: StudyTable, group: Sequence[Comparison]) -> str:
+    """Return the range of the changes of models that cannot be tested."""
+    finite = [c for c in group if np.isfinite(c.estimate.value)]
+    if not finite:
+        return f"by no finite amount in {counted(len(group), 'guided model')}."
+    low, high = (f(finite, key=lambda c: c.estimate.value) for f in (min, max))
+    unit = _unit(table, group[0].metric)
+    return (
+        f"by {rounded(low.estimate.value)} to {rounded(high.estimate.value)}{unit} in "
+        f"{counted(len(finite), 'guided model')}, most at {describe(high.model, table.axes)}; no "
+        f"change was tested."
+    )
+
+
+def _scope(group: Sequence[Comparison], num_tested: int) -> str:
+    """Return which guidance weights are covered, and how many models were not tested."""
+    scope = f"Weights covered: {listed(_weights(group))}."
+    left = len(group) - num_tested
+    if num_tested and left:
+        scope += f" {counted(left, 'further model')} could not be tested."
+    return scope
+
+
+def _weight(comparison: Comparison) -> str:
+    model = comparison.model
+    return weight_text(None if model["is_calibrated"] else model["guidance_weight"])
+
+
+def _tone(tested: Sequence[Comparison]) -> Tone:
+    signs = {c.sign for c in tested}
+    return "harm" if 1 in signs else "gain" if -1 in signs else "neutral"
+
+
+def _change(table: StudyTable, comparison: Comparison) -> str:
+    unit = _unit(table, comparison.metric)
+    spread = f"; {_spread(comparison)}" if comparison.num_diverged else ""
+    return f"{comparison.estimate.signed}{unit} ({p_text(comparison)}{spread})"
+
+
+def _case(table: StudyTable, comparison: Comparison) -> str:
+    mean = comparison.estimate.signed
+    return (
+        f"at {describe(comparison.model, table.axes)}: {_spread(comparison)}, mean {mean}"
+        f"{_unit(table, comparison.metric)}"
+    )
+
+
+def _spread(comparison: Comparison) -> str:
+    """Return how many replicates diverged, with the median and range of the finite ones."""
+    total = counted(len(comparison.replicates), "replicate")
+    values = comparison.finite
+    text = f"{comparison.num_diverged} of {total} diverged"
+    if not len(values):
+        return text
+    low, middle, high = map(rounded, (values[0], float(np.median(values)), values[-1]))
+    return f"{text}, median {middle}, range {low} to {high}"
+
+
+def _unit(table: StudyTable, metric: str) -> str:
+    unit = table.unit(metric)
+    return f" {unit}" if unit else ""
