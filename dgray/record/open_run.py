@@ -187,7 +187,7 @@ def _open_remote(uri: Uri, fresh: bool) -> OpenRun:
     except BaseException:
         lease.release()
         raise
-    folder = RunFolder(path, LeasedStore(store, lease), str(store.uri))
+    folder = RunFolder(path, LeasedStore(store, lease.name), str(store.uri))
     return OpenRun(folder, LOCK_FILE in names, lease, store)
 
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from dgray.errors import RecordError
-from dgray.record.run_files import RunFiles
+from dgray.record.run_files import PLANNED_FILE, RunFiles
 from dgray.record.seal import sealed_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dgray.plan.plan import Trial
-
-PLANNED_FILE = "planned.json"
 
 
 @dataclass(frozen=True, kw_only=True)

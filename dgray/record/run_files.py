@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LOCK_FILE = "study.lock.yaml"
 FORMAT_FILE = "run.json"
+PLANNED_FILE = "planned.json"
 PROVENANCE_FILE = "provenance.json"
 DAMAGED = "damaged"  # folder of records that were set aside
 SEALED_FORMAT = 2  # first format of runs whose records all have seals
@@ -88,10 +90,10 @@ class RunFiles:
 
     @cached_property
     def seals(self) -> Seals:
-        """Seals that records must have: by the study, the format or the provenance of the run."""
+        """Seals that records must have: those of most of the files that describe the run."""
         identities: dict[str, Identity] = {}
         is_damaged = False
-        for name in (LOCK_FILE, FORMAT_FILE, PROVENANCE_FILE):
+        for name in (LOCK_FILE, FORMAT_FILE, PLANNED_FILE, PROVENANCE_FILE):
             try:
                 identity = identity_in(self.read(name) or b"", name)
             except RecordError:
@@ -99,10 +101,13 @@ class RunFiles:
                 continue
             if identity is not None:
                 identities[name] = identity
-        is_required = is_damaged or bool(identities)
-        if FORMAT_FILE in identities:
-            is_required = json.loads(self.read(FORMAT_FILE) or b"")["format"] >= SEALED_FORMAT
-        return Seals(next(iter(identities.values()), None), is_required)
+        if not identities:
+            return Seals(None, is_damaged)
+        ((identity, _),) = Counter(identities.values()).most_common(1)
+        if identities.get(FORMAT_FILE) != identity:
+            return Seals(identity, True)
+        mark = json.loads(self.read(FORMAT_FILE) or b"")
+        return Seals(identity, mark["format"] >= SEALED_FORMAT)
 
     def has(self, name: str) -> bool:
         """Return whether ``RUN/name`` is in the local folder."""

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from dgray.errors import RecordError
-from dgray.record.planned import PLANNED_FILE, Planned, read_planned
+from dgray.record.planned import Planned, read_planned
 from dgray.record.provenance import read_provenance
+from dgray.record.run_files import PLANNED_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.searches import SearchPoints
 from dgray.reporting.table import StudyTable

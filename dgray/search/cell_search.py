@@ -70,6 +70,14 @@ class CellSearch:
         return tuple({trial.id: trial for trial in self._points.trials.values()}.values())
 
     @property
+    def lost(self) -> tuple[Trial, ...]:
+        """Trials of points with an outcome that lack checkpoints, up to the epoch of their end."""
+        points = self._points
+        ended = [number for number, told in points.told.items() if told.state != "FAIL"]
+        trials = [points.trials[number] for number in ended if number in points.trials]
+        return tuple(trial for trial in trials if self._folder.missing_epochs(trial))
+
+    @property
     def num_asked(self) -> int:
         """Number of points suggested so far."""
         return self._points.num_asked

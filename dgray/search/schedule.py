@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from dgray.plan.cost import trial_seconds
@@ -92,6 +93,8 @@ class GridSchedule:
 class SearchSchedule:
     """Trials outside of the searches, then those of all searches, fewest points first.
 
+    Trials of earlier points that lost checkpoints, because a record was damaged, run first.
+
     Args:
         grid: base and controls.
         searches: one per cell.
@@ -100,6 +103,9 @@ class SearchSchedule:
     def __init__(self, grid: GridSchedule, searches: Iterable[CellSearch]) -> None:
         self._grid = grid
         self._searches = list(searches)
+        lost = {trial.id: trial for search in self._searches for trial in search.lost}
+        self._lost = deque(lost.values())
+        self._ends = {trial.id: trial.epochs[-1] for trial in lost.values()}
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -111,7 +117,8 @@ class SearchSchedule:
     def examples(self) -> tuple[Trial, ...]:
         """Trials that need every artifact of the trials to come."""
         open_searches = [search for search in self._searches if not search.is_over()]
-        return (*self._grid.examples, *(search.example for search in open_searches))
+        examples = (search.example for search in open_searches)
+        return (*self._grid.examples, *self._lost, *examples)
 
     @property
     def num_to_come(self) -> int:
@@ -123,6 +130,9 @@ class SearchSchedule:
         trial = self._grid.next()
         if trial is not None:
             return trial
+        if self._lost:
+            trial = self._lost.popleft()
+            return replace(trial, epochs=trial.config.fit.checkpoint_epochs)
         for search in sorted(self._searches, key=lambda search: search.num_asked):
             trial = search.ask()
             if trial is not None:
@@ -131,10 +141,13 @@ class SearchSchedule:
 
     def is_over(self) -> bool:
         """Return whether no further trial will be started."""
-        return self._grid.is_over() and all(search.is_over() for search in self._searches)
+        searches = all(search.is_over() for search in self._searches)
+        return self._grid.is_over() and not self._lost and searches
 
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
         """Return whether the trial should stop at a checkpoint."""
+        if trial_id in self._ends:
+            return epoch == self._ends[trial_id]
         return any(search.checkpoint(trial_id, epoch) for search in self._owners(trial_id))
 
     def finished(self, trial_id: str, failure: str | None) -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from dgray.cli.report import main
 from dgray.errors import RecordError
-from dgray.record.planned import PLANNED_FILE, Planned, PlannedTrial
+from dgray.record.planned import Planned, PlannedTrial
 from dgray.record.row import CheckpointResult, Row
-from dgray.record.run_files import RunFiles
+from dgray.record.run_files import PLANNED_FILE, RunFiles
 from dgray.record.run_folder import RunFolder
 from dgray.record.tables import Tables
 from dgray.reporting.build import read_table

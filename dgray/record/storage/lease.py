@@ -1,11 +1,15 @@
 """Lease of a driver on a run in an object store: an object that is renewed while the driver lives.
 
-A driver writes a claim, ``RUN/.lock/TOKEN.json``, then lists all claims; it holds the run if no
-other claim is alive. S3 and Google Cloud Storage list every object that was written before, so of
-two drivers that start at the same time at least one sees the other: both may be refused, but never
-do both hold the run. Only PUT, LIST and DELETE are needed, no conditional writes, which many
-S3-compatible stores lack. A claim is alive for ``LEASE_SECONDS`` after it was last written; ages
-are differences of the store's own times, so the clocks of the drivers do not matter.
+A driver writes a claim, ``RUN/.lock/TOKEN.json``, then lists all claims; if no other claim is
+alive, it holds the run and writes ``RUN/.lock/TIME-TOKEN.json`` in its place. S3 and Google Cloud
+Storage list every object that was written before, so of two drivers that start at the same time at
+least one sees the other: both may be refused, but never do both hold the run. A claim is alive for
+``LEASE_SECONDS`` after it was last written, and who takes over deletes it first; TIME and ages are
+of the store's own clock, so the clocks of the drivers do not matter.
+
+A holder that was late (a sleeping laptop) is kept out in two ways: it renews its claim by a
+conditional write, where the store allows it (``conditional.py``), which fails once the claim was
+deleted; and it writes nothing before it has seen that the latest claim is its own.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -21,13 +26,17 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pyarrow import fs
+
 from dgray.errors import RunRefusedError, StoreError
 from dgray.record.run_lock import LOCK_NAME
+from dgray.record.storage.conditional import ConditionalObject, OtherWriterError
 from dgray.record.storage.store import Entry, Store
 
 LEASE_SECONDS = 90.0
 RENEW_SECONDS = 15.0
 POLL_SECONDS = 2.0
+_HOLDER = re.compile(rf"{re.escape(LOCK_NAME)}/[0-9]{{20}}-[0-9a-f]+\.json")
 
 
 class Lease:
@@ -49,19 +58,33 @@ class Lease:
         self, store: Store, notify: Callable[[str], None], on_lost: Callable[[], None]
     ) -> None:
         self._store = store
-        self._name = f"{LOCK_NAME}/{secrets.token_hex(8)}.json"
-        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._token = secrets.token_hex(8)
+        self._name = f"{LOCK_NAME}/{self._token}.json"
+        self._object: ConditionalObject | None = None
+        content = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "token": self._token,
+        }
+        self._content = json.dumps(content).encode() + b"\n"
         self._on_lost = on_lost
         self.lost: str | None = None
         self._renewed = time.monotonic()
         self._is_released = threading.Event()
         try:
             self._take(notify)
+            self._hold()
         except BaseException:
             self._delete_claim()
             raise
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
+
+    @property
+    def name(self) -> str:
+        """Name of the claim."""
+        return self._name
 
     def release(self) -> None:
         """Release the lease."""
@@ -92,6 +115,16 @@ class Lease:
             seen |= {name: claim.modified for name, claim in alive.items()}
             time.sleep(POLL_SECONDS)
 
+    def _hold(self) -> None:
+        """Replace the claim by that of a holder, whose name has the store's time."""
+        entry = self._store.entry(self._name)
+        if entry is None:
+            raise StoreError(f"{self._store.uri}: the claim of this driver was deleted")
+        waiting, self._name = self._name, f"{LOCK_NAME}/{entry.modified:020d}-{self._token}.json"
+        self._object = ConditionalObject(self._store.uri, self._name, self._content)
+        self._write_claim(self._store)
+        self._store.delete(waiting)
+
     def _other_claims(self) -> Mapping[str, Entry]:
         """Renew the claim and return those of other drivers; delete those that have expired."""
         self._write_claim(self._store)
@@ -108,16 +141,17 @@ class Lease:
         return alive
 
     def _write_claim(self, store: Store) -> None:
-        content = {"pid": os.getpid(), "host": socket.gethostname(), "started": self._started}
-        start = time.monotonic()
-        store.write(self._name, json.dumps(content).encode() + b"\n")
+        start, claim = time.monotonic(), self._object
+        if claim is None or not store.attempt(lambda files: claim.write()):
+            store.write(self._name, self._content)
         self._renewed = start
 
     def _holder(self, name: str) -> str:
-        content = json.loads(self._store.read(name) or b"{}")
-        if not content:
+        try:
+            content = json.loads(self._store.read(name) or b"")
+            return f"process {content['pid']} on {content['host']} (since {content['started']})"
+        except (ValueError, KeyError, TypeError):
             return "another process"
-        return f"process {content['pid']} on {content['host']} (since {content['started']})"
 
     def _renew(self) -> None:
         """Renew the claim until it is released or lost."""
@@ -129,6 +163,8 @@ class Lease:
                 if exists and time.monotonic() - self._renewed < LEASE_SECONDS:
                     self._write_claim(store)
                     continue
+            except OtherWriterError:
+                pass
             except StoreError:
                 if time.monotonic() - self._renewed < LEASE_SECONDS:
                     continue
@@ -144,19 +180,39 @@ class Lease:
 class LeasedStore:
     """Mirror of a run folder that refuses writes once the driver's lease is lost.
 
-    Pickles as the store alone, for the process of Ray that writes rows: it ends with the driver.
+    Before every write it lists the claims: the latest must be that of this driver. So also the
+    process of Ray that writes rows, which gets a pickle of it, stops when another driver holds the
+    run.
+
+    Args:
+        store: store of the run.
+        claim: name of the claim of this driver.
     """
 
-    def __init__(self, store: Store, lease: Lease) -> None:
-        self._lease, self._store = lease, store
+    def __init__(self, store: Store, claim: str) -> None:
+        self._store, self._claim = store, claim
         self.read = store.read
-        self.delete = store.delete
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._store.__reduce__()
+        return LeasedStore, (self._store, self._claim)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file atomically."""
-        if self._lease.lost is not None:
-            raise StoreError(self._lease.lost)
-        self._store.write(name, content)
+        self._store.write(name, content, self._refuse_if_lost)
+
+    def delete(self, name: str) -> None:
+        """Delete a file if it exists."""
+        self._store.attempt(self._refuse_if_lost)
+        self._store.delete(name)
+
+    def _refuse_if_lost(self, files: fs.FileSystem) -> None:
+        try:
+            claims = self._store.listed(files, LOCK_NAME)
+        except FileNotFoundError:
+            claims = {}
+        holders = filter(_HOLDER.fullmatch, claims)
+        if max(holders, default=None) != self._claim:
+            raise StoreError(
+                "this driver's lease has expired, and another driver may hold the run; finished "
+                "work is kept"
+            )

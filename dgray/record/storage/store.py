@@ -92,22 +92,25 @@ class Store:
 
     def entries(self, folder: str = "") -> dict[str, Entry]:
         """Return all objects, or those in a folder, by name."""
-        prefix = f"{self._root}/{folder}".rstrip("/")
-        selector = fs.FileSelector(prefix, recursive=True)
         try:
-            infos = self._call(lambda files: files.get_file_info(selector))
+            return self.attempt(lambda files: self.listed(files, folder))
         except FileNotFoundError:
             return {}
+
+    def listed(self, files: fs.FileSystem, folder: str) -> dict[str, Entry]:
+        """Return ``entries`` by one request to the file system of the store."""
+        prefix = f"{self._root}/{folder}".rstrip("/")
+        selector = fs.FileSelector(prefix, recursive=True)
         start = len(self._root) + 1
         return {
             info.path[start:]: Entry(info.size, info.mtime_ns or 0)
-            for info in infos
+            for info in files.get_file_info(selector)
             if info.type == fs.FileType.File  # not the folders
         }
 
     def entry(self, name: str) -> Entry | None:
         """Return one object, or None if it does not exist."""
-        info = self._call(lambda files: files.get_file_info(f"{self._root}/{name}"))
+        info = self.attempt(lambda files: files.get_file_info(f"{self._root}/{name}"))
         return Entry(info.size, info.mtime_ns or 0) if info.type == fs.FileType.File else None
 
     def read(self, name: str) -> bytes | None:
@@ -121,26 +124,32 @@ class Store:
             return content
 
         try:
-            return self._call(get)
+            return self.attempt(get)
         except FileNotFoundError:
             return None
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write an object atomically."""
+    def write(
+        self,
+        name: str,
+        content: bytes,
+        before: Callable[[fs.FileSystem], None] = lambda files: None,
+    ) -> None:
+        """Write an object atomically; ``before`` is called before every attempt."""
 
         def put(files: fs.FileSystem) -> None:
+            before(files)
             with files.open_output_stream(f"{self._root}/{name}") as file:
                 file.write(content)
 
         try:
-            self._call(put)
+            self.attempt(put)
         except FileNotFoundError as error:
             raise self._error(_NO_BUCKET) from error
 
     def delete(self, name: str) -> None:
         """Delete an object if it exists."""
         try:
-            self._call(lambda files: files.delete_file(f"{self._root}/{name}"))
+            self.attempt(lambda files: files.delete_file(f"{self._root}/{name}"))
         except FileNotFoundError:
             return
 
@@ -148,8 +157,8 @@ class Store:
     def _root(self) -> str:
         return f"{self.uri.bucket}/{self.uri.path}"
 
-    def _call(self, operation: Callable[[fs.FileSystem], _Answer]) -> _Answer:
-        """Retry until the call succeeds, is refused, or the patience ends.
+    def attempt(self, operation: Callable[[fs.FileSystem], _Answer]) -> _Answer:
+        """Retry an operation until the call succeeds, is refused, or the patience ends.
 
         After that, calls are not retried until one succeeds.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 import threading
 import time
@@ -12,10 +13,11 @@ from collections.abc import Callable
 import pytest
 
 from dgray.errors import RunRefusedError, StoreError
+from dgray.record.storage import conditional
 from dgray.record.storage import lease as lease_module
-from dgray.record.storage.lease import Lease
+from dgray.record.storage.lease import Lease, LeasedStore
 from dgray.record.storage.location import Uri, location
-from dgray.record.storage.store import Store
+from dgray.record.storage.store import Entry, Store
 from tests.record.storage.conftest import Bucket
 from tests.record.storage.faulty_proxy import Fault, FaultyProxy
 
@@ -137,3 +139,77 @@ def test_a_lease_needs_permission_to_write(bucket: Bucket, proxy: FaultyProxy) -
     with pytest.raises(StoreError, match="the store refuses"):
         take(bucket)
     assert claims(bucket) == []
+
+
+def test_a_holder_that_was_late_writes_nothing(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = take(bucket)
+    mirror = LeasedStore(store_of(bucket), first.name)
+    mirror.write("rows/a", b"first")
+    copy = pickle.loads(pickle.dumps(mirror))  # that of Ray's writer
+    # The process is suspended: it does not renew, and does not see that its lease has expired.
+    with monkeypatch.context() as patch:
+        patch.setattr(Lease, "_write_claim", lambda self, store: time.sleep(20))
+        time.sleep(LEASE + 1.5)
+    second = take(bucket)
+    LeasedStore(store_of(bucket), second.name).write("rows/b", b"second")
+    for late in (mirror, copy):
+        with pytest.raises(StoreError, match="lease has expired"):
+            late.write("rows/b", b"first")
+        with pytest.raises(StoreError, match="lease has expired"):
+            late.delete("rows/b")
+    assert bucket.objects()["rows/b"] == b"second"
+    second.release()
+
+
+@pytest.mark.parametrize("has_conditional_writes", [True, False])
+def test_a_claim_that_was_deleted_is_not_written_again(
+    has_conditional_writes: bool, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the renewal another driver may take over."""
+    if not has_conditional_writes:
+        monkeypatch.setattr(conditional, "_client", lambda: None)
+    lost = threading.Event()
+    first = take(bucket, on_lost=lost.set)
+    entry = Store.entry
+    second: list[Lease] = []
+
+    def slow_entry(store: Store, name: str) -> Entry | None:
+        seen = entry(store, name)
+        if threading.current_thread().name == "lease" and not second and name == first.name:
+            store.delete(name)
+            time.sleep(1.1)  # claims are ordered by the time of the store, in seconds
+            second.append(take(bucket))
+        return seen
+
+    monkeypatch.setattr(Store, "entry", slow_entry)
+    if has_conditional_writes:
+        assert lost.wait(10)
+        assert claims(bucket) == [second[0].name]
+    else:  # the claim is written again, but is not the latest
+        while first.name not in claims(bucket) or not second:
+            time.sleep(0.1)
+        with pytest.raises(StoreError, match="lease has expired"):
+            LeasedStore(store_of(bucket), first.name).write("rows/a", b"first")
+    LeasedStore(store_of(bucket), second[0].name).write("rows/a", b"second")
+    second[0].release()
+    first.release()
+
+
+def test_a_lost_answer_to_a_conditional_write_is_no_other_writer(
+    bucket: Bucket, proxy: FaultyProxy
+) -> None:
+    uri = store_of(bucket).uri
+    claim = conditional.ConditionalObject(uri, ".lock/a.json", b"mine")
+    proxy.choose = lambda method, path: Fault(reset="after") if method == "PUT" else None
+    with pytest.raises(OSError, match="onnection"):
+        claim.write()
+    proxy.choose = lambda method, path: None
+    assert claim.write()
+    assert claim.write()
+    bucket.put(".lock/a.json", b"of another")
+    with pytest.raises(conditional.OtherWriterError):
+        claim.write()
+    with pytest.raises(conditional.OtherWriterError):
+        conditional.ConditionalObject(uri, ".lock/a.json", b"mine").write()
