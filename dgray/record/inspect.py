@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from dgray.errors import RecordError
-from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, PROVENANCE_FILE
+from dgray.record.planned import read_planned
+from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, PLANNED_FILE, PROVENANCE_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import read_mark
 
@@ -82,6 +83,8 @@ def _check(folder: RunFolder, name: str) -> bool:
         folder.check_part(kind, Path(file).stem)
     elif name == FORMAT_FILE:
         read_mark(folder.files)
+    elif name == PLANNED_FILE:
+        read_planned(folder.files)
     elif name.endswith(".json"):
         folder.files.read_json(name)
     elif name == LOCK_FILE:

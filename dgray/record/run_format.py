@@ -129,7 +129,7 @@ def _parse(values: Any) -> RunMark:
         versions = dict(values["versions"])
         if all(isinstance(version, str) for version in [versions["dgray"], *versions.values()]):
             return RunMark(int(values["format"]), versions)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         pass
     raise RecordError("damaged: it must hold a format and versions, that of dgray among them")
 

@@ -92,6 +92,8 @@ def build_report(folder: Path) -> Report:
         NoRowsError: if it has no rows yet.
     """
     run = RunFolder(folder)
+    for name in ("report.parquet", "search.parquet", "figures", "tensorboard", "report.html"):
+        inside(folder, name)  # refused before anything is computed
     table = _read(run)
     searches = read_searches(run, table)
     source = _source(run)

@@ -21,6 +21,7 @@ from dgray.engine.events import CheckpointDone, Event
 from dgray.record.open_run import open_run
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
+from dgray.record.run_format import RUN_FORMAT
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import working_folder
 from dgray.search.build import build_schedule
@@ -127,8 +128,8 @@ def test_a_killed_study_is_resumed_from_another_machine(
     assert f"report: {uri}/report.html" in capfd.readouterr().out
     objects = bucket.objects()
     sessions = json.loads(objects["provenance.json"])["sessions"]
-    assert [session["outcome"] for session in sessions] == ["running", "complete"]
-    assert json.loads(objects["run.json"])["format"] == 1
+    assert [session["outcome"] for session in sessions] == ["killed", "complete"]
+    assert json.loads(objects["run.json"])["format"] == RUN_FORMAT
     assert {"report.html", "report.parquet", "study.lock.yaml"} <= objects.keys()
     assert any(name.startswith("tensorboard/cross_entropy") for name in objects)
 
@@ -213,6 +214,6 @@ def test_a_search_is_resumed_from_its_events_in_the_store(
     events = {n: json.loads(v) for n, v in bucket.objects().items() if n.startswith("search/")}
     for name, event in events.items():
         there = json.loads((tmp_path / "folder" / name).read_text())
-        timing = {"seconds": 0, "intermediate": {}}  # differ between sessions
+        timing = {"seconds": 0, "intermediate": {}, "seal": ""}  # differ between sessions
         assert event | timing == there | timing
     assert len([name for name in events if name.endswith("-told.json")]) == 8
