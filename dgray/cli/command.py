@@ -1,11 +1,15 @@
-"""Exit statuses and error messages, the same for all entry points."""
+"""Exit statuses, error messages and signals, the same for all entry points."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dgray.cli.output import printed, robust_output
+from dgray.engine import process_guard
+from dgray.engine.interrupt import interruptible
 from dgray.errors import INTERRUPTED, DgrayError
 from dgray.files import disk_full
 
@@ -23,6 +27,18 @@ def exit_status(command: Callable[[], int], *, interrupted: str = "interrupted")
         The status of the command or of the error (``DgrayError.exit_status``), 2 if a file cannot
         be read or written, or 130 after an interrupt.
     """
+    _ensure_home()
+    with robust_output():
+        with interruptible():
+            status = _status(command, interrupted)
+        if process_guard.is_abandoned():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    return status
+
+
+def _status(command: Callable[[], int], interrupted: str) -> int:
     try:
         return command()
     except DgrayError as error:
@@ -32,8 +48,20 @@ def exit_status(command: Callable[[], int], *, interrupted: str = "interrupted")
         return _report(error, str(full or error), 2 if full is None else full.exit_status)
     except KeyboardInterrupt as error:
         return _report(error, str(error) or interrupted, INTERRUPTED)
+    except SystemExit as end:  # of argparse, after --help
+        if end.code == 0:
+            return printed()
+        raise
 
 
 def _report(error: BaseException, message: str, status: int) -> int:
     print(". ".join([message, *getattr(error, "__notes__", [])]), file=sys.stderr)
     return status
+
+
+def _ensure_home() -> None:
+    """Set HOME for a user without a home, as in some containers; Ray cannot be imported else."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"  # as Docker does

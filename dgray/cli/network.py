@@ -21,13 +21,13 @@ from dgray.base.networks.importing.stored import (
     write_network,
 )
 from dgray.cli.command import exit_status
+from dgray.cli.output import printed
 from dgray.errors import NetworkError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = _parser().parse_args(arguments)
-    return exit_status(lambda: _run(args))
+    return exit_status(lambda: _run(_parser().parse_args(arguments)))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -35,8 +35,8 @@ def _run(args: argparse.Namespace) -> int:
         path = _find(args.source)
         if args.command == "info":
             print(_describe(path, read_network(path)))
-        else:
-            _import(path, args.out)
+            return printed()
+        _import(path, args.out)
     except ValueError as error:
         raise NetworkError(" ".join(str(error).split())) from error
     return 0

@@ -20,6 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0; 1 if the store fails, or if ``--check`` finds a damaged record; 2 if the run is refused.
     """
+    return exit_status(lambda: _run(_parser().parse_args(arguments)))
+
+
+def _run(args: argparse.Namespace) -> int:
+    return _check(args.run) if args.check else _report(args.run, args.out)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dgray.report",
         description="Rebuild the report of a run from its rows. Needs neither torch nor Ray.",
@@ -37,10 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="write no report; check every record of the run: its checksum, and whether it "
         "belongs to this run (exit status 1 if not)",
     )
-    args = parser.parse_args(arguments)
-    if args.check:
-        return exit_status(lambda: _check(args.run))
-    return exit_status(lambda: _report(args.run, args.out))
+    return parser
 
 
 def _check(run: str) -> int:

@@ -31,9 +31,9 @@ DESCRIPTION = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    args = _parser().parse_args(arguments)
     return exit_status(
-        lambda: _run(args), interrupted="interrupted; the same command draws the missing samples"
+        lambda: _run(_parser().parse_args(arguments)),
+        interrupted="interrupted; the same command draws the missing samples",
     )
 
 

@@ -8,7 +8,6 @@ trials run.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from dgray.cli.command import exit_status
+from dgray.cli.output import printed
 from dgray.cli.plan_view import render_plan
 from dgray.config.reading.load import load_study
 from dgray.credentials import has_credentials, without_credentials
-from dgray.engine.interrupt import interruptible
+from dgray.engine.granted_cpus import granted_cpus
 from dgray.errors import DgrayError, RunRefusedError, StoreError
 from dgray.files import disk_full
 from dgray.plan.cost import estimate
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     command_line = list(sys.argv[1:] if arguments is None else arguments)
-    args = _parser().parse_args(command_line)
-    with interruptible():
-        return exit_status(
-            lambda: _run(args, command_line), interrupted="interrupted before anything was started"
-        )
+    return exit_status(
+        lambda: _run(_parser().parse_args(command_line), command_line),
+        interrupted="interrupted before anything was started",
+    )
 
 
 def _refuse_credentials(command_line: Sequence[str]) -> None:
@@ -98,8 +97,8 @@ def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
     out = location(args.out) if args.out else None
     plan = make_plan(load_study(args.study, args.overrides))
     if args.plan:
-        Console().print(render_plan(plan, estimate(plan, cpus=os.cpu_count() or 1)))
-        return 0
+        Console().print(render_plan(plan, estimate(plan, cpus=granted_cpus())))
+        return printed()
     if args.check:
         return _check(plan)
     from dgray.cli.session import run_study
@@ -131,7 +130,7 @@ def _check(plan: Plan) -> int:
     for part in check_parts(assignment.config for assignment in plan.study.configs):
         print(f"checked {part}")
     print(f"{plan.study.source}: valid; {plan.counts.trials} trials")
-    return 0
+    return printed()
 
 
 def _resume_hint(args: argparse.Namespace, command_line: Sequence[str], where: object) -> str:

@@ -17,7 +17,7 @@ from dgray.engine import process_guard
 from dgray.errors import INTERRUPTED
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_AT_ONCE = "stopped at once; finished work is kept, and the same command resumes the study\n"
+_AT_ONCE = "stopped at once; finished work is kept, and the same command does the rest\n"
 
 
 class _SignalHandler:

@@ -7,8 +7,9 @@ that the driver has ended Ray. Otherwise it died: Ray ends a driver silently whe
 processes has died, and the kernel does when memory runs out. The guard then prints the last
 message in the driver's place, unless a line ``reported`` shows that the driver has explained its
 end. In both cases it waits a few seconds and kills every process that was named in a line
-``also``; if the driver died, those with ``NAME=VALUE`` in their environment too. Imports the
-standard library only, so that it starts in milliseconds.
+``also``; if the driver died, also those that had ``NAME=VALUE`` in their environment, and it
+removes the folders named in lines ``temporary``. Imports the standard library only, so that it
+starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ REPORTED = b"reported\n"
 DONE = b"done\n"
 SHOW_CURSOR = "\x1b[?25h"  # the driver's live view hides it
 _ALSO = b"also "
+_TEMPORARY = b"temporary "
 _GRACE_SECONDS = 3.0  # for processes to end by themselves
 _PROC = Path("/proc")
 
 _guard_input: int | None = None  # a process has one driver; its signal handlers need this too
+_is_abandoned = False
 
 
 def connect(descriptor: int | None) -> None:
@@ -44,42 +47,81 @@ def send(line: bytes) -> None:
             os.write(_guard_input, line)
 
 
-def also_children_of(parent: int) -> bytes:
-    """Return the line that names the current children of a process.
+def abandon() -> None:
+    """Leave what this process has started to the guard, which acts once this process has ended.
+
+    A thread in the middle of Ray's C++ code can neither be stopped nor be waited for.
+    """
+    global _is_abandoned
+    _is_abandoned = True
+    send(also_family_of(os.getpid()))
+    send(REPORTED)
+
+
+def is_abandoned() -> bool:
+    """Return whether this process must end by ``os._exit``, without a normal shutdown."""
+    return _is_abandoned
+
+
+def temporary(folder: Path) -> bytes:
+    """Return the line that names a folder to be removed after the processes have ended."""
+    return _TEMPORARY + os.fsencode(folder).hex().encode() + b"\n"
+
+
+def also_family_of(parent: int) -> bytes:
+    """Return the line that names the current children of a process, and their children.
 
     Ray's agents set their process title, which may overwrite their environment.
     """
-    pids = (path.name for path in _PROC.glob("[0-9]*"))
-    children = [f"{pid}:{start}" for pid in pids for start in _start_time(pid, parent)]
-    return _ALSO + " ".join(children).encode() + b"\n"
+    parents: dict[int, int] = {}
+    starts: dict[int, str] = {}
+    for path in _PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # the process has ended
+            pid = int(path.name)
+            parents[pid], starts[pid] = _stat(pid)
+    family = {parent}
+    while grown := {pid for pid in parents if parents[pid] in family} - family:
+        family |= grown
+    members = (family & starts.keys()) - {parent}
+    return _ALSO + " ".join(f"{pid}:{starts[pid]}" for pid in members).encode() + b"\n"
 
 
-def _start_time(pid: str, parent: int | None = None) -> Iterator[str]:
-    """Yield the start time of a running process, if it is a child of ``parent`` (None: any)."""
-    with contextlib.suppress(OSError):  # the process has ended
-        after_name = (_PROC / pid / "stat").read_text().rpartition(")")[2].split()
-        state, parent_pid, start = after_name[0], int(after_name[1]), after_name[19]
-        if state != "Z" and parent in (parent_pid, None):
-            yield start
+def _stat(pid: int) -> tuple[int, str]:
+    """Return the parent and the start time of a process; the parent of a zombie is 0."""
+    after_name = (_PROC / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2]
+    state, parent, *others = after_name.split()
+    return 0 if state == "Z" else int(parent), others[17]
 
 
-def _named_processes(lines: set[bytes]) -> Iterator[int]:
-    """Yield processes of ``also`` lines that still run; the start time tells reused ids apart."""
-    for line in lines:
-        if line.startswith(_ALSO):
-            for entry in line.removeprefix(_ALSO).decode().split():
-                pid, _, start = entry.partition(":")
-                if start in _start_time(pid):
-                    yield int(pid)
+def _still_running(entries: set[str]) -> set[int]:
+    """Return the processes of entries ``PID:START``; the start time tells reused ids apart."""
+    running = set()
+    for entry in entries:
+        pid, _, start = entry.partition(":")
+        with contextlib.suppress(OSError):  # the process has ended
+            parent, actual_start = _stat(int(pid))
+            if parent and actual_start == start:
+                running.add(int(pid))
+    return running - {os.getpid()}
 
 
-def _marked_processes(variable: str) -> Iterator[int]:
-    """Yield running processes whose environment holds ``NAME=VALUE``."""
-    entry = b"\0" + variable.encode() + b"\0"
+def _marked_processes(variable: str) -> Iterator[str]:
+    """Yield an entry for each running process whose environment holds ``NAME=VALUE``."""
+    text = b"\0" + variable.encode() + b"\0"
     for path in _PROC.glob("[0-9]*/environ"):
+        pid = int(path.parent.name)
         with contextlib.suppress(OSError):  # it has ended, or belongs to another user
-            if entry in b"\0" + path.read_bytes() + b"\0":
-                yield int(path.parent.name)
+            if text in b"\0" + path.read_bytes() + b"\0":
+                yield f"{pid}:{_stat(pid)[1]}"
+
+
+def _named(lines: set[bytes], kind: bytes) -> list[str]:
+    return [
+        word
+        for line in lines
+        if line.startswith(kind)
+        for word in line.removeprefix(kind).decode().split()
+    ]
 
 
 def main() -> None:
@@ -91,18 +133,26 @@ def main() -> None:
         with contextlib.suppress(OSError):  # the terminal may be closed
             cursor = SHOW_CURSOR if os.isatty(2) else ""
             print(cursor + last_message, file=sys.stderr, flush=True)
+    entries = set(_named(lines, _ALSO))
 
     def left_running() -> set[int]:
         # Agents stay for a minute if the raylet was killed while the driver ended Ray.
-        marked = () if DONE in lines else _marked_processes(variable)
-        return {*marked, *_named_processes(lines)} - {os.getpid()}
+        if DONE not in lines:
+            entries.update(_marked_processes(variable))
+        return _still_running(entries)
 
     deadline = time.monotonic() + _GRACE_SECONDS
     while left_running() and time.monotonic() < deadline:
         time.sleep(0.1)
-    for pid in left_running():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    while left_running() and time.monotonic() < deadline + _GRACE_SECONDS:
+        for pid in left_running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+    for folder in () if DONE in lines else _named(lines, _TEMPORARY):
+        import shutil  # takes as long to import as everything else here
+
+        shutil.rmtree(os.fsdecode(bytes.fromhex(folder)), ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,22 @@ version moves it.
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from ray._private import ray_constants
-from ray._private import utils as ray_utils
+from ray import _raylet
+from ray._private import ray_constants, services
 from ray._private import worker as ray_worker
+from ray._private.authentication.authentication_token_setup import (
+    ensure_token_if_auth_enabled,
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.state import actors as actor_table
+from ray.tune.execution import class_cache
+
+_compiled: Any = _raylet  # without type hints
 
 
 @contextlib.contextmanager
@@ -29,13 +37,6 @@ def single_machine() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_sigterm_handler() -> Iterator[None]:
-    """Keep ``ray.init`` from installing its SIGTERM handler, which ends the driver silently."""
-    with _replaced(ray_utils, "set_sigterm_handler", lambda handler: None):
-        yield
-
-
-@contextlib.contextmanager
 def without_raylet_messages() -> Iterator[None]:
     """Keep ``ray.init`` from starting the thread that prints the errors of workers to stdout.
 
@@ -43,6 +44,43 @@ def without_raylet_messages() -> Iterator[None]:
     """
     with _replaced(ray_worker, "listen_error_messages", lambda worker, threads_stopped: None):
         yield
+
+
+@contextlib.contextmanager
+def without_driver_variables(kept: frozenset[str]) -> Iterator[None]:
+    """Keep Tune from copying variables of the driver, except ``kept``, to the workers of trials.
+
+    It copies ``AWS_SECRET_ACCESS_KEY`` and others into the runtime environment, which Ray writes
+    to its logs.
+    """
+    with _replaced(class_cache, "ENV_VARS_TO_PROPAGATE", kept):
+        yield
+
+
+def reach_cluster(address: str, seconds: int) -> None:
+    """Return if a Ray answers at ``address`` and has a node on this machine.
+
+    ``ray.init`` would wait for minutes. Waits in C++ code until there is an answer.
+
+    Args:
+        address: HOST:PORT or ``auto``.
+        seconds: time to find the node after the answer.
+
+    Raises:
+        Exception: of several classes, if not.
+    """
+    if address == "auto":  # as in ray.init
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    ensure_token_if_auth_enabled(create_token_if_missing=False)
+    address = services.canonicalize_bootstrap_address(address)
+    socket.create_connection(services.parse_address(address)).close()  # may be refused at once
+    client = _compiled.GcsClient(address=address)
+    services.get_node_to_connect_for_driver(client, timeout_seconds=seconds)
+
+
+def forget_token() -> None:
+    """Have Ray read the authentication token again."""
+    _compiled.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def server_processes() -> dict[str, subprocess.Popen[bytes]]:

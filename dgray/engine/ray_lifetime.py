@@ -47,21 +47,23 @@ def guarded(resume_hint: str) -> Iterator[None]:
         return
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     script, message = process_guard.__file__, _ENDED + resume_hint
-    with subprocess.Popen(
+    guard = subprocess.Popen(
         [sys.executable, "-I", "-S", script, f"{_MARK}={mark}", message],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # a signal to the driver's group must not end it
-    ) as guard:
-        assert guard.stdin is not None
-        process_guard.connect(guard.stdin.fileno())
-        try:
-            with environment({_MARK: mark}):
-                yield
-        finally:
+    )
+    assert guard.stdin is not None
+    process_guard.connect(guard.stdin.fileno())
+    try:
+        with environment({_MARK: mark}):
+            yield
+    finally:
+        if not process_guard.is_abandoned():
             process_guard.send(process_guard.DONE)
             process_guard.connect(None)
             guard.stdin.close()
+            guard.wait()
 
 
 @contextlib.contextmanager
@@ -78,7 +80,7 @@ def watched_ray(observe: Observe) -> Iterator[None]:
         for poll in itertools.count():
             # The raylet's agents may have overwritten the mark in their environment.
             if poll % _POLLS_PER_LIST == 0 and "raylet" in servers:
-                process_guard.send(process_guard.also_children_of(servers["raylet"].pid))
+                process_guard.send(process_guard.also_family_of(servers["raylet"].pid))
             end = _first_end(servers)
             if end is not None and not is_over.is_set():
                 observe(EngineLost(reason=end))

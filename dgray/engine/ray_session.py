@@ -1,14 +1,17 @@
 """The Ray on which a study runs: one that exists, or a new one that listens on loopback only.
 
-A Ray that existed before is left as it was.
+A Ray that existed before is left as it was. The files of a new one are in a private folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
-import signal
+import secrets
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,10 +20,20 @@ import ray
 
 import dgray
 from dgray.engine import ray_internals
+from dgray.engine.granted_cpus import granted_cpus
+from dgray.engine.ray_thread import RayThread
+from dgray.engine.temporary_folder import temporary_folder
 from dgray.errors import EngineError, RunRefusedError
 
 _REASON = 300  # characters of Ray's own error message
 _PACKAGE = Path(dgray.__file__).parent
+# For a cluster to answer; after 5 s Ray's C++ code would print warnings of its own.
+_ANSWER_SECONDS = 4.0
+_NODE_SECONDS = 3  # to find the node of this machine
+# The path of a socket has at most 107 bytes (103 on macOS); Ray appends, for example,
+# "/session_2026-11-26_22-59-16_123456_1234567/sockets/plasma_store" to its folder.
+_LONGEST_FOLDER = (103 if sys.platform == "darwin" else 107) - 64
+_SHORT_PLACE = Path("/tmp")
 
 
 @contextlib.contextmanager
@@ -28,40 +41,58 @@ def ray_session() -> Iterator[str]:
     """Be connected to Ray inside the block; the value describes that Ray.
 
     Raises:
-        RunRefusedError: ``RAY_ADDRESS`` is that of a Ray client.
+        RunRefusedError: ``RAY_ADDRESS`` is that of a Ray client, or there is no place for Ray's
+            temporary folder.
         EngineError: Ray cannot be started or reached.
     """
     if ray.is_initialized():
         yield "the Ray of this process"
         return
-    address = os.environ.get("RAY_ADDRESS", "")
+    address = os.environ.get("RAY_ADDRESS", "").strip()
     if address.startswith("ray://"):
         raise RunRefusedError(
             f"RAY_ADDRESS={address}: rows are written where the driver runs, so the driver must "
             "be on a node of the cluster, not a Ray client; start the study there "
             "(ray exec, ray job submit, or ssh) with RAY_ADDRESS=auto"
         )
-    token = Path.home() / ".ray" / "auth_token"
-    had_token = token.exists()
-    with _keep_signal_handlers(), ray_internals.without_raylet_messages():
-        try:
-            if address:
-                _connect(address)
-            else:
-                _start()
-        except Exception as error:  # Ray has no common class for these errors
-            why = " ".join(str(error).split())[:_REASON] or type(error).__name__
-            what = f"cannot connect to Ray at {address}" if address else "Ray did not start"
-            raise EngineError(f"{what} ({why}); finished work is kept") from error
-    if not had_token and token.exists():
-        token.chmod(0o600)  # Ray 2.60 leaves it readable by everybody
-    try:
-        yield f"the Ray cluster at {address}" if address else "a Ray of its own on this machine"
-    finally:
-        ray.shutdown()
+    if address not in ("", "local"):
+        with RayThread(functools.partial(_connect, address)) as thread:
+            if not thread.has_answered(_ANSWER_SECONDS):
+                raise EngineError(_no_cluster(address, f"no answer for {_ANSWER_SECONDS:g} s"))
+            thread.wait()
+            if thread.error is not None:
+                raise EngineError(_no_cluster(address, _reason(thread.error))) from thread.error
+            yield f"the Ray cluster at {address}"
+        return
+    with (
+        _ray_folder() as folder,
+        _own_token(folder),
+        RayThread(functools.partial(_start, folder)) as thread,
+    ):
+        thread.wait()
+        if thread.error is not None:
+            raise EngineError(
+                f"Ray did not start ({_reason(thread.error)}); finished work is kept. Ray's logs "
+                f"are in {folder} until the next start"
+            ) from thread.error
+        yield "a Ray of its own on this machine"
 
 
-def _connect(address: str) -> None:
+def _no_cluster(address: str, reason: str) -> str:
+    return (
+        f"cannot connect to Ray at RAY_ADDRESS={address} ({reason}); finished work is kept. Start "
+        "that cluster, run this command on one of its nodes, or unset RAY_ADDRESS to use this "
+        "machine alone"
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:_REASON] or type(error).__name__
+
+
+def _connect(address: str, has_answered: threading.Event) -> None:
+    ray_internals.reach_cluster(address, _NODE_SECONDS)
+    has_answered.set()
     # The package is sent along: workers run the driver's dgray, not one that is installed there.
     ray.init(
         address=address,
@@ -71,7 +102,7 @@ def _connect(address: str) -> None:
     )
 
 
-def _start() -> None:
+def _start(folder: Path, has_answered: threading.Event) -> None:
     # PYTHONPATH: workers import this checkout's dgray before an installed one. The other variable
     # is what Ray's servers read in place of the constant that ``single_machine`` replaces.
     path = os.pathsep.join(filter(None, [str(_PACKAGE.parent), os.environ.get("PYTHONPATH")]))
@@ -79,11 +110,60 @@ def _start() -> None:
     with environment(variables), ray_internals.single_machine():
         ray.init(
             address="local",
+            num_cpus=granted_cpus(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
         )
+
+
+@contextlib.contextmanager
+def _ray_folder() -> Iterator[Path]:
+    """Create the private folder of a new Ray; return a path that is short enough for sockets.
+
+    Raises:
+        RunRefusedError: it cannot be created.
+    """
+    place = os.environ.get("RAY_TMPDIR")
+    with contextlib.ExitStack() as stack:
+        try:
+            parent = Path(place) if place else Path(tempfile.gettempdir())
+            # Ray opens its own folder to all users, but not the one around it.
+            folder = stack.enter_context(temporary_folder("ray", parent.absolute())) / "ray"
+            folder.mkdir()
+            if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+                short = stack.enter_context(temporary_folder("ray", _SHORT_PLACE)) / "ray"
+                short.symlink_to(folder)
+                folder = short
+        except OSError as error:
+            name = f"RAY_TMPDIR={place}" if place else f"temporary folder {error.filename or ''}"
+            raise RunRefusedError(
+                f"{name}: Ray needs a folder that can be written ({error.strerror or error}); set "
+                f"RAY_TMPDIR to one, best of at most {_LONGEST_FOLDER - 24} bytes"
+            ) from error
+        yield folder
+
+
+@contextlib.contextmanager
+def _own_token(folder: Path) -> Iterator[None]:
+    """Let a new Ray use a token of its own, unless the user has set one or turned tokens off.
+
+    Ray would write one to the home folder, readable by everyone.
+    """
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        yield
+        return
+    path = folder.parent / "token"
+    with open(path, "x", encoding="ascii", opener=functools.partial(os.open, mode=0o600)) as file:
+        file.write(secrets.token_hex(32))
+    try:
+        with environment({"RAY_AUTH_TOKEN_PATH": str(path)}):
+            ray_internals.forget_token()
+            yield
+    finally:
+        ray_internals.forget_token()
 
 
 @contextlib.contextmanager
@@ -96,23 +176,6 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _keep_signal_handlers() -> Iterator[None]:
-    """Undo what ``ray.init`` does to SIGTERM, so that the signal never ends the driver silently.
-
-    Ray's handler in Python is not installed; that of its C++ part is replaced afterwards.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with ray_internals.without_sigterm_handler():
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from dgray.engine.nodes import Places
+from dgray.engine.ray_lifetime import guarded
 from dgray.engine.ray_session import ray_session
 from dgray.engine.sampling_actors import in_order
 
@@ -38,7 +39,7 @@ def draw_on_workers(
     Raises:
         RunRefusedError: no node can hold a worker.
     """
-    with ray_session():
+    with guarded("The same command draws the missing samples"), ray_session():
         Places([{"CPU": 1.0} | ({"GPU": gpus} if gpus else {})]).refuse_impossible(
             what="a worker", fix="lower --gpus-per-worker"
         )

@@ -25,12 +25,12 @@ from dgray.engine.attempt import Prepare, RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe, PlacesChanged, WorkerLost
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.nodes import NodeWatch, Places
-from dgray.engine.ray_internals import num_restarts
+from dgray.engine.ray_internals import num_restarts, without_driver_variables
 from dgray.engine.ray_lifetime import guarded, watched_ray
 from dgray.engine.ray_session import environment, ray_session
 from dgray.engine.sampling_actors import SamplingActors, num_actors
+from dgray.engine.temporary_folder import temporary_folder
 from dgray.engine.tune_callback import InterruptedInTune, TuneCallback, store_failed, to_metrics
-from dgray.engine.tune_folder import tune_folder
 from dgray.engine.tune_schedule import ScheduleSearcher, tune_config
 from dgray.errors import StoreError
 from dgray.files import remove_partial_files
@@ -39,9 +39,10 @@ from dgray.record.row import CheckpointResult
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 
+_CHDIR = "RAY_CHDIR_TO_TRIAL_DIR"
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five unused files a trial
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of a study are relative to the driver's folder
+    _CHDIR: "0",  # relative paths of a study are relative to the driver's folder
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its handler ends the study silently
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -141,12 +142,15 @@ def _fit(
     callbacks: list[tune.Callback],
 ) -> None:
     """Run Tune; its own files are temporary, since the rows are the record."""
-    with tune_folder() as storage:
+    with (
+        temporary_folder("trials") as storage,
+        without_driver_variables(kept=frozenset({_CHDIR})),
+    ):
         tuner = tune.Tuner(
             trainable,
             tune_config=config,
             run_config=tune.RunConfig(
-                storage_path=storage,
+                storage_path=str(storage),
                 verbose=0,
                 callbacks=callbacks,
                 failure_config=tune.FailureConfig(max_failures=resources.max_failures),

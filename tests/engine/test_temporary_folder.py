@@ -1,4 +1,4 @@
-"""Tune's temporary folder: removed at the end, or by the next start after a hard kill."""
+"""Temporary folders: private, removed at the end, or by the next start after a hard kill."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dgray.engine.tune_folder import tune_folder
+from dgray.engine.temporary_folder import temporary_folder
 
 ROOT = Path(__file__).parents[2]
 KILLED = """
 import os, sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from dgray.engine.tune_folder import tune_folder
-with tune_folder() as folder:
+from dgray.engine.temporary_folder import temporary_folder
+with temporary_folder("trials") as folder:
     open(os.path.join(folder, "state"), "w").close()
     os.kill(os.getpid(), 9)
 """
@@ -32,9 +32,10 @@ def test_what_a_killed_driver_left_goes_and_what_another_uses_stays(
     assert killed.returncode == -9
     (left,) = tmp_path.iterdir()
     (tmp_path / "dgray-trials-of-mine.txt").touch()  # no folder
-    with tune_folder() as first:
+    with temporary_folder("trials") as first:
         assert not left.exists()
-        with tune_folder() as second:
+        assert first.stat().st_mode & 0o777 == 0o700
+        with temporary_folder("trials") as second:
             assert Path(first).is_dir()
             assert Path(second).is_dir()
         assert Path(first).is_dir()
