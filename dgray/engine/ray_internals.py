@@ -7,6 +7,7 @@ version moves it.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ from ray._private.state import actors as actor_table
 from ray.tune.execution import class_cache
 
 _compiled: Any = _raylet  # without type hints
+# RFC 9113: each side begins with a frame of settings, the client after a fixed text.
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_HTTP2_HEADER = 9  # bytes of a frame's header; the fourth is its type
+_HTTP2_SETTINGS = bytes([4])
 
 
 @contextlib.contextmanager
@@ -72,10 +77,21 @@ def reach_cluster(address: str, seconds: int) -> None:
     if address == "auto":  # as in ray.init
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     ensure_token_if_auth_enabled(create_token_if_missing=False)
-    address = services.canonicalize_bootstrap_address(address)
-    socket.create_connection(services.parse_address(address)).close()  # may be refused at once
-    client = _compiled.GcsClient(address=address)
+    place: Any = services.canonicalize_bootstrap_address(address)
+    if os.environ.get("RAY_USE_TLS", "0") != "1":
+        _greet(services.extract_ip_port(place))
+    client = _compiled.GcsClient(address=place)
     services.get_node_to_connect_for_driver(client, timeout_seconds=seconds)
+
+
+def _greet(server: tuple[str, int]) -> None:
+    """Return if a server speaks HTTP/2, as Ray's; else its C++ code would print warnings."""
+    with socket.create_connection(server) as connection, connection.makefile("rb") as answer:
+        connection.sendall(_HTTP2_GREETING)
+        if answer.read(_HTTP2_HEADER)[3:4] != _HTTP2_SETTINGS:
+            raise ConnectionError(
+                "a server answers that is not Ray's, which has port 6379 if unset"
+            )
 
 
 def forget_token() -> None:

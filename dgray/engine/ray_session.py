@@ -19,6 +19,7 @@ from pathlib import Path
 import ray
 
 import dgray
+from dgray.credentials import without_credentials
 from dgray.engine import ray_internals
 from dgray.engine.granted_cpus import granted_cpus
 from dgray.engine.ray_thread import RayThread
@@ -49,10 +50,11 @@ def ray_session() -> Iterator[str]:
         yield "the Ray of this process"
         return
     address = os.environ.get("RAY_ADDRESS", "").strip()
-    if address.startswith("ray://"):
+    if "://" in address:
         raise RunRefusedError(
-            f"RAY_ADDRESS={address}: rows are written where the driver runs, so the driver must "
-            "be on a node of the cluster, not a Ray client; start the study there "
+            f"RAY_ADDRESS={without_credentials(address)}: must be HOST:PORT or auto. Rows are "
+            "written where the driver runs, so the driver must be on a node of the cluster, not "
+            "a Ray client; start the study there "
             "(ray exec, ray job submit, or ssh) with RAY_ADDRESS=auto"
         )
     if address not in ("", "local"):
