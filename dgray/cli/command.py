@@ -1,4 +1,4 @@
-"""Exit statuses, error messages and signals, the same for all entry points."""
+"""Exit statuses and error messages, the same for all entry points."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dgray.cli.output import printed, robust_output
-from dgray.engine import process_guard
-from dgray.engine.interrupt import interruptible
 from dgray.errors import INTERRUPTED, DgrayError
 from dgray.files import disk_full
 
@@ -21,7 +19,7 @@ def exit_status(command: Callable[[], int], *, interrupted: str = "interrupted")
 
     Args:
         command: returns the exit status of a run without errors.
-        interrupted: message after Ctrl-C or SIGTERM, unless the interrupt has one of its own.
+        interrupted: message after an interrupt that has none of its own.
 
     Returns:
         The status of the command or of the error (``DgrayError.exit_status``), 2 if a file cannot
@@ -29,13 +27,7 @@ def exit_status(command: Callable[[], int], *, interrupted: str = "interrupted")
     """
     _ensure_home()
     with robust_output():
-        with interruptible():
-            status = _status(command, interrupted)
-        if process_guard.is_abandoned():
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    return status
+        return _status(command, interrupted)
 
 
 def _status(command: Callable[[], int], interrupted: str) -> int:

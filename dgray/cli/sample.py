@@ -12,7 +12,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from dgray.cli.command import exit_status
+from dgray.cli.engine_command import engine_exit_status
 from dgray.cli.find_model import base_recipe, run_recipe
 from dgray.cli.sample_output import SampleOutput
 from dgray.files import write_atomically
@@ -31,7 +31,7 @@ DESCRIPTION = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    return exit_status(
+    return engine_exit_status(
         lambda: _run(_parser().parse_args(arguments)),
         interrupted="interrupted; the same command draws the missing samples",
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from dgray.cli.command import exit_status
+from dgray.cli.engine_command import engine_exit_status
 from dgray.cli.output import printed
 from dgray.cli.plan_view import render_plan
 from dgray.config.reading.load import load_study
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     command_line = list(sys.argv[1:] if arguments is None else arguments)
-    return exit_status(
+    return engine_exit_status(
         lambda: _run(_parser().parse_args(command_line), command_line),
         interrupted="interrupted before anything was started",
     )

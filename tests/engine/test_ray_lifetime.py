@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 DRIVER = """
 import os, signal, subprocess, sys
 from dgray.engine.interrupt import interruptible
-from dgray.engine.process_guard import also_children_of, send
+from dgray.engine.process_guard import also_family_of, send
 from dgray.engine.ray_lifetime import guarded
 
 with interruptible(), guarded("To resume: like this"):
@@ -27,7 +27,7 @@ with interruptible(), guarded("To resume: like this"):
     )
     print(child.pid, flush=True)
     if "unmarked" in sys.argv[1]:
-        send(also_children_of(os.getpid()))
+        send(also_family_of(os.getpid()))
     if sys.argv[1].startswith("killed"):
         os.kill(os.getpid(), 9)
     if sys.argv[1] == "ended by a library":
