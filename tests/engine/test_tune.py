@@ -146,9 +146,16 @@ def run_script(text: str, tmp_path: Path, *arguments: object) -> subprocess.Comp
 
 
 LOOPBACK = """
-import os, sys
+import glob, os, stat, sys
 sys.path.insert(0, sys.argv[1])
+from dgray.cli.study import main
 from dgray.engine.ray_session import ray_session
+
+SECRETS = {name: v for name, v in os.environ.items() if v.endswith(" that nobody may read")}
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read().decode("latin-1")
 
 def listening(pids):
     inodes = set()
@@ -179,32 +186,86 @@ def family():
         family |= {pid for pid, parent in parents.items() if parent in family}
     return family
 
+def files():
+    for place in (os.environ["TMPDIR"], os.environ["HOME"], os.getcwd()):
+        for folder, _, names in os.walk(place):
+            for name in names:
+                path = os.path.join(folder, name)
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    yield path
+
 if __name__ == "__main__":
+    before = os.environ.copy()
     with ray_session():
         import ray
-        ray.get(ray.remote(lambda: 1).remote())
+        (folder,) = glob.glob(os.environ["TMPDIR"] + "/dgray-ray-*")
+        assert os.stat(folder).st_mode & 0o777 == 0o700
+        assert ray.cluster_resources()["CPU"] == 1
+        seen = ray.get(ray.remote(lambda: dict(os.environ)).remote())
+        assert len(SECRETS) == 10
+        assert all(seen[name] == secret for name, secret in SECRETS.items())
         addresses = list(listening(family()))
+        assert main(["tiny.yaml", "--out", "run"]) == 0
+        logs = [path for path in files() if "/logs/" in path]
+        assert any("runtime_env" in path for path in logs), logs
+        kept = {path for path in files() if any(s in read(path) for s in SECRETS.values())}
+        assert kept == set(), kept
+        token = os.environ["RAY_AUTH_TOKEN_PATH"]  # in a short folder with a link to the long one
+        assert os.stat(os.path.dirname(token)).st_mode & 0o777 == 0o700
+        assert not [path for path in files() if read(token) in read(path)]
+    assert not glob.glob(os.environ["TMPDIR"] + "/dgray-*")
+    assert not os.path.exists(os.path.dirname(token))
+    assert not os.path.exists(os.environ["HOME"] + "/.ray")
+    assert before.items() <= os.environ.items()
     loopback = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
     assert len(addresses) >= 4, addresses
     assert all(a in loopback for a in addresses), addresses
-    token = os.path.expanduser("~/.ray/auth_token")
-    print("MODE", oct(os.stat(token).st_mode & 0o777))
 """
+STUDY = """\
+name: tiny
+data: {kind: mixture, name: ring8, num_real: 64, num_validation: 64, num_held_out: 64}
+base: {kind: wrong_mixture, mean_scale: 1.2, num_generated: 64}
+discriminator: {width: 8, depth: 2}
+fit: {objective: kl, epochs: 2, batch_size: 64}
+evaluate: {guidance_weight: 1, metrics: [path_kl], num_points: 20, num_samples: 20, num_bins: 4}
+"""
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "an id of AWS that nobody may read",
+    "AWS_SECRET_ACCESS_KEY": "a secret of AWS that nobody may read",
+    "AWS_SECURITY_TOKEN": "an old token of AWS that nobody may read",
+    "AWS_SESSION_TOKEN": "a token of AWS that nobody may read",
+    "AZURE_CLIENT_SECRET": "a secret of Azure that nobody may read",
+    "AZURE_STORAGE_KEY": "a key of Azure that nobody may read",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/a file of Google that nobody may read",
+    "HF_TOKEN": "a token of a hub that nobody may read",
+    "WANDB_API_KEY": "a key of a service that nobody may read",
+    "SOME_PASSWORD": "a password that nobody may read",
+}
 
 
-def test_its_own_ray_listens_on_loopback_only_and_hides_its_token(
+def test_its_own_ray_listens_on_loopback_only_and_reveals_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    """All in one start of Ray: in a folder too long for sockets, on one CPU."""
+    places = {"TMPDIR": tmp_path / ("long" * 20), "HOME": tmp_path / "home"}
+    for name, place in places.items():
+        place.mkdir()
+        monkeypatch.setenv(name, str(place))
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
+    (tmp_path / "tiny.yaml").write_text(STUDY)
     done = run_script(LOOPBACK, tmp_path, ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip() == "MODE 0o600"
 
 
-def test_a_ray_client_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://127.0.0.1:8265"])
+def test_the_address_of_a_ray_client_is_refused(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dgray.engine import ray_session
 
     monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: False)
-    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(RunRefusedError, match="RAY_ADDRESS=auto"), ray_session.ray_session():
         pass
