@@ -101,7 +101,8 @@ def build_report(folder: Path) -> Report:
     write_parquet(mark_points(table, searches), inside(folder, "report.parquet"), incomplete)
     shown = chosen_trials(table, searches) if searches else table
     finding = find(shown, source.question, searches)
-    drawn = [*render_search_figures(searches), *render_figures(shown)]
+    note = "Trials of searches: those of the points that the searches selected."
+    drawn = [*render_search_figures(searches), *render_figures(shown, note if searches else "")]
     figures = [figure for figure in drawn if isinstance(figure, RenderedFigure)]
     failed = [str(figure) for figure in drawn if isinstance(figure, FailedFigure)]
     if searches:

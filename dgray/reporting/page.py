@@ -79,7 +79,7 @@ def report_page(
         {
             "name": figure.kind.name,
             "title": figure.kind.title,
-            "caption": figure.kind.caption,
+            "caption": figure.caption,
             "svg": inline_svg(figure.formats["svg"].decode(), figure.kind.name, figure.kind.title),
         }
         for figure in figures

@@ -66,11 +66,6 @@ def series_title(series: str) -> str:
     return (OBJECTIVES[name].title if name in OBJECTIVES else name) + comma + rest
 
 
-def series_colour(series: str) -> str:
-    """Return the colour of the objective that the name of a series begins with."""
-    return objective(series.partition(",")[0]).colour
-
-
 def sampler_spec(name: str) -> SamplerSpec:
     """Return the specification of a sampler."""
     return SAMPLERS[name] if name in SAMPLERS else SamplerSpec(name=name, title=name)

@@ -6,13 +6,11 @@ checkpoint with a guidance weight, an interval of noise levels and guided stages
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from dgray.reporting.aggregate import model_keys
+from dgray.reporting.legible import printable
 from dgray.reporting.presentation import (
     BASE,
     PATH_KL,
@@ -26,22 +24,6 @@ from dgray.reporting.table import StudyTable
 
 OBJECTIVE = "fit.objective"
 NUM_REAL = "data.num_real"
-_CAPACITIES = ("discriminator.width", "discriminator.depth")
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Roles of the training axes of a study in its figures.
-
-    Attributes:
-        capacity: the axis of the discriminator's size.
-        of_series: axes of one objective alone, which become part of the name of its series.
-        of_facets: all other axes; a row of panels for each combination of their values.
-    """
-
-    capacity: str | None
-    of_series: tuple[str, ...]
-    of_facets: tuple[str, ...]
 
 
 def short(path: str) -> str:
@@ -50,10 +32,10 @@ def short(path: str) -> str:
 
 
 def number(value: object) -> str:
-    """Format the value of an axis or a weight, without needless zeros."""
+    """Format the value of an axis or a weight: no needless zeros, no invisible characters."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(int(value)) if float(value).is_integer() else f"{value:g}"
-    return str(value)
+    return printable(str(value))
 
 
 def weight_text(weight: float | None, calibrated: str = "calibrated weight") -> str:
@@ -79,21 +61,6 @@ def shown_columns(table: StudyTable, models: pd.DataFrame) -> list[str]:
         for name in dict.fromkeys([*([] if levels else changes), *scores])
         if models[name].notna().any()
     ]
-
-
-def roles(table: StudyTable) -> Roles:
-    """Return the roles of the axes; ``fit.objective`` is always a series."""
-    models = trained(table.models)
-    axes = [a for a in table.axes if a != OBJECTIVE and models[a].notna().any()]
-    shared = [a for a in axes if models[a].notna().all() and models[a].nunique() > 1]
-    numeric = [a for a in shared if pd.api.types.is_numeric_dtype(models[a]) and a != NUM_REAL]
-    named = [a for a in _CAPACITIES if a in numeric]
-    capacity = next(iter(named or numeric), None)
-    return Roles(
-        capacity=capacity,
-        of_series=tuple(a for a in axes if not models[a].notna().all()),
-        of_facets=tuple(a for a in shared if a != capacity),
-    )
 
 
 def plain(models: pd.DataFrame) -> pd.DataFrame:
@@ -201,39 +168,6 @@ def last_epoch(models: pd.DataFrame) -> pd.DataFrame:
     return models[models["epoch"] == models.groupby("trial")["epoch"].transform("max")]
 
 
-def hardest(models: pd.DataFrame, capacity: str | None) -> pd.DataFrame:
-    """Select the largest capacity and the fewest real samples, where overfitting is strongest."""
-    if capacity and not models.empty:
-        models = models[models[capacity] == models[capacity].max()]
-    if NUM_REAL in models and models[NUM_REAL].notna().any():
-        models = models[models[NUM_REAL] == models[NUM_REAL].min()]
-    return models
-
-
-def with_series(models: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
-    """Add the column ``series``: the objective and the axes that only it has."""
-    names = [", ".join([model["objective"], *_values(model, axes)]) for _, model in _rows(models)]
-    return models.assign(series=names)
-
-
-def facets(
-    models: pd.DataFrame, axes: tuple[str, ...], limit: int = 6
-) -> list[tuple[str, pd.DataFrame]]:
-    """Return the title and models of each combination of ``axes``, at most ``limit`` of them."""
-    if not axes:
-        return [("", models)]
-    groups = list(models.groupby(list(axes), sort=True))
-    more = f" (first {limit} of {len(groups)})" if len(groups) > limit else ""
-    return [
-        (
-            ", ".join(f"{short(a)} = {number(v)}" for a, v in zip(axes, values, strict=True))
-            + more,
-            g,
-        )
-        for values, g in groups[:limit]
-    ]
-
-
 def base_of(table: StudyTable, models: pd.DataFrame) -> pd.Series | None:
     """Return the unguided model on the same data as these models."""
     names = models["base_trial"].dropna().unique()
@@ -267,7 +201,3 @@ def describe(model: pd.Series, axes: tuple[str, ...]) -> str:
 
 def _values(model: pd.Series, axes: tuple[str, ...]) -> list[str]:
     return [f"{short(a)} {number(model[a])}" for a in axes if not pd.isna(model[a])]
-
-
-def _rows(models: pd.DataFrame) -> Iterator[tuple[object, pd.Series]]:
-    yield from models.iterrows()

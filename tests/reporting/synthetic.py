@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from dgray.record.row import CheckpointResult, Cloud, Row
 from dgray.record.row_schema import to_table
 from dgray.record.run_folder import RunFolder
+from dgray.record.seal import sealed_json, sealed_yaml
 from dgray.reporting.table import StudyTable, study_table
 
 
@@ -128,8 +130,8 @@ def write_run(folder: Path, parts: Iterator[CheckpointResult]) -> Path:
     run = RunFolder(folder)
     for part in parts:
         run.write_result(part)
-    run.files.write("study.lock.yaml", LOCK.encode())
-    run.files.write("provenance.json", json.dumps(PROVENANCE).encode())
+    run.files.write_record("study.lock.yaml", partial(sealed_yaml, LOCK))
+    run.files.write_record("provenance.json", partial(sealed_json, PROVENANCE))
     return folder
 
 

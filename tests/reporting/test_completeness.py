@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from dgray.record.planned import Planned, PlannedTrial
 from dgray.record.row import CheckpointResult, Row
 from dgray.record.run_files import PLANNED_FILE, RunFiles
 from dgray.record.run_folder import RunFolder
+from dgray.record.seal import sealed_json
 from dgray.record.tables import Tables
 from dgray.reporting.build import read_table
 from dgray.reporting.completeness import gaps
@@ -84,7 +86,8 @@ def _delete_rows(folder: Path) -> None:
 def _interrupt(folder: Path) -> None:
     without_plan(folder)
     sessions = [{"outcome": "complete"}, {"outcome": "interrupted"}]
-    (folder / "provenance.json").write_text(json.dumps({"sessions": sessions}))
+    record = partial(sealed_json, {"sessions": sessions})
+    RunFolder(folder).files.write_record("provenance.json", record)
 
 
 def _delete_trial(folder: Path) -> None:
@@ -145,7 +148,7 @@ def test_a_figure_that_fails_is_named_and_the_report_survives(
     def fail(*_: object) -> None:
         raise ValueError("no such <thing>")
 
-    monkeypatch.setattr("dgray.reporting.figures.epochs.with_series", fail)
+    monkeypatch.setattr("dgray.reporting.figures.epochs.reference_of", fail)
     assert main([str(copy)]) == 0
     assert (
         "the figure finding (Overfitting against epochs) could not be drawn: ValueError: no "

@@ -138,14 +138,16 @@ def test_command_rebuilds_the_same_files_and_prints_the_finding(
 
 
 def test_failed_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
-    member = Member("kl", {"discriminator.width": 8})
-    rows = (
-        row(Member("base", {}), kl=0.5, kl_se=0.1),
-        row(member, 5, 1.0, status="failed", reason="loss is NaN at <epoch> 3"),
-    )
-    RunFolder(tmp_path).write_result(
-        CheckpointResult(trial="base", epoch=0, rows=rows, clouds=(), losses=(), state=None)
-    )
+    base, member = Member("base", {}), Member("kl", {"discriminator.width": 8})
+    for trial, epoch, rows in (
+        (base, 0, row(base, kl=0.5, kl_se=0.1)),
+        (member, 5, row(member, 5, 1.0, status="failed", reason="loss is NaN at <epoch> 3")),
+    ):
+        RunFolder(tmp_path).write_result(
+            CheckpointResult(
+                trial=trial.id, epoch=epoch, rows=(rows,), clouds=(), losses=(), state=None
+            )
+        )
     text = build_report(tmp_path).page.read_text("utf-8")
     assert "loss is NaN at &lt;epoch&gt; 3" in text
     assert "1 trial failed" in text

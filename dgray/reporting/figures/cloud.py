@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,14 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
-from dgray.reporting.figures.theme import grid, hide_ticks, new_figure
+from dgray.catalogue import SETTING_COLUMNS
+from dgray.reporting.figures.looks import Look
+from dgray.reporting.figures.theme import Drawing, drawing, grid, hide_ticks, new_figure
+from dgray.reporting.figures.view import View, value_text, view
 from dgray.reporting.presentation import (
     BASE,
     DATA_COLOUR,
     PATH_KL,
-    objective,
     sampler_preference,
 )
 from dgray.reporting.raster import image_grid
@@ -25,13 +28,8 @@ from dgray.reporting.selection import (
     OBJECTIVE,
     at_weight,
     calibrated,
-    hardest,
     main_weight,
-    number,
-    objectives,
     of_controls,
-    roles,
-    short,
     trained,
     weight_text,
 )
@@ -39,6 +37,8 @@ from dgray.reporting.table import StudyTable
 
 _SHOWN = 2000  # points per panel
 _GRID = 90  # cells of a density, per axis
+_WIDEST = 8  # panels side by side
+_MAX_SAMPLERS = 3
 _DATA, _TRAINING = "data", "training points"
 
 
@@ -59,51 +59,123 @@ class SampleCloud:
     shape: tuple[int, ...] | None = None
 
 
-def clouds(table: StudyTable) -> Figure | None:
+@dataclass(frozen=True)
+class Subject:
+    """Guided trials whose samples are shown, with their titles and looks, and what is held."""
+
+    titles: dict[str, str]
+    looks: dict[str, Look]
+    related: set[str]
+    held: str
+
+
+def clouds(table: StudyTable) -> Drawing | None:
     """Draw a row per sampler, a column per model: two coordinates, or a histogram if d = 1."""
-    rows = clouds_by_sampler(table)
-    return draw_rows(rows, _draw, f"Samples{_setting(table, rows)}") if rows else None
+    subject = _subject(table)
+    rows = _by_sampler(table, subject)
+    if not rows:
+        return None
+    first = next(cloud for shown in rows.values() for cloud in shown)
+    is_image = first.shape is not None
+    frame = "The same seeds in every model." if is_image else "All panels show the same range."
+    is_histogram = not is_image and first.points.shape[1] == 1
+    return drawing(
+        _draw_rows(rows, _draw),
+        "Samples",
+        subject.held,
+        f"{_contents(rows)} {frame}",
+        "Line: the data." if is_histogram else "",
+        _coordinates(first),
+        _several_settings(table),
+    )
 
 
-def densities(table: StudyTable) -> Figure | None:
+def densities(table: StudyTable) -> Drawing | None:
     """Draw kernel density estimates of the samples on one colour scale, if d >= 2."""
+    subject = _subject(table)
     rows = {
         sampler: [cloud for cloud in shown if cloud.title != _TRAINING]
-        for sampler, shown in clouds_by_sampler(table).items()
+        for sampler, shown in _by_sampler(table, subject).items()
     }
     everything = [cloud for shown in rows.values() for cloud in shown]
     is_drawn = everything and everything[0].shape is None
     if not is_drawn or everything[0].points.shape[1] < 2:
         return None
-    return draw_rows(rows, _draw_density, f"Densities of the samples{_setting(table, rows)}")
+    has_data = any(cloud.title == _DATA for cloud in everything)
+    return drawing(
+        _draw_rows(rows, _draw_density),
+        "Densities of the samples",
+        subject.held,
+        f"{_contents(rows)} Kernel density estimates, all on the colour scale of the "
+        f"{_DATA if has_data else 'first panel'}. They show where a model is too wide, too "
+        "narrow, or concentrated on filaments.",
+        _coordinates(everything[0]),
+        _several_settings(table),
+    )
 
 
-def clouds_by_sampler(table: StudyTable) -> dict[str, list[SampleCloud]]:
-    """Return data, training points, base and guided models per sampler, if there are samples."""
+def points_of(row: pd.Series) -> np.ndarray:
+    """Return the samples of a row of clouds, shape (n, d)."""
+    return np.stack([np.asarray(point, float) for point in row["points"]])
+
+
+def _contents(rows: dict[str, list[SampleCloud]]) -> str:
+    """A sentence on the panels."""
+    shown = [cloud for row in rows.values() for cloud in row]
+    parts = list(dict.fromkeys(c.title.split(",")[0] for c in shown if not c.is_guided))
+    if any(cloud.is_guided for cloud in shown):
+        parts.append("guided models at their last checkpoint")
+    text = ", ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _coordinates(cloud: SampleCloud) -> str:
+    dimension = cloud.points.shape[1]
+    if cloud.shape is not None or dimension < 3:
+        return ""
+    return f"The first two of {dimension} coordinates."
+
+
+def _several_settings(table: StudyTable) -> str:
+    """A sentence on studies with several settings per sampler and weight."""
+    in_titles = ("sampler", "is_calibrated", "guidance_weight")
+    names = [name for name in SETTING_COLUMNS if name not in in_titles]
+    guided = table.rows[table.rows["objective"] != BASE.name]
+    if not any(guided[name].nunique(dropna=False) > 1 for name in names):
+        return ""
+    return "Samples are those of the first number of steps, interval and stage of the study."
+
+
+def _by_sampler(table: StudyTable, subject: Subject) -> dict[str, list[SampleCloud]]:
+    """Data, training points, base and guided models per sampler, if there are samples."""
     if table.clouds.empty:
         return {}
-    trials = _hardest_trials(table)
-    samplers = sorted(_guided(table)["sampler"].unique(), key=sampler_preference)
-    by_sampler = {s: _clouds(table, trials, s) for s in samplers or ["ode"]}
+    guided = _guided(table)
+    guided = guided[guided["trial"].isin(set(subject.titles))]
+    samplers = sorted(guided["sampler"].unique(), key=sampler_preference)[:_MAX_SAMPLERS]
+    by_sampler = {s: list(_clouds(table, subject, s)) for s in samplers or ["ode"]}
     return {sampler: shown for sampler, shown in by_sampler.items() if shown}
 
 
-def draw_rows(
+def _draw_rows(
     rows: dict[str, list[SampleCloud]],
     draw: Callable[[Axes, SampleCloud, list[SampleCloud]], None],
-    title: str,
 ) -> Figure:
-    """Draw a panel per cloud, a row per sampler."""
-    columns = max(len(shown) for shown in rows.values())
-    figure = new_figure(len(rows), columns, width=2.2, height=2.4)
-    axes = grid(figure, len(rows), columns)
-    for row, (sampler, shown) in zip(axes, rows.items(), strict=True):
-        for panel, cloud in zip(row, shown, strict=False):
+    """Draw a panel per cloud, one or more lines of panels per sampler."""
+    longest = max(len(shown) for shown in rows.values())
+    columns = math.ceil(longest / math.ceil(longest / _WIDEST))
+    lines = [
+        (sampler, shown, shown[start : start + columns])
+        for sampler, shown in rows.items()
+        for start in range(0, len(shown), columns)
+    ]
+    figure = new_figure(len(lines), columns, width=2.2, height=2.4)
+    for row, (sampler, shown, part) in zip(grid(figure, len(lines), columns), lines, strict=True):
+        for panel, cloud in zip(row, part, strict=False):
             draw(panel, cloud, shown)
-        for panel in row[len(shown) :]:
+        for panel in row[len(part) :]:
             panel.set_axis_off()
         row[0].set_ylabel(f"sampler {sampler}")
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -111,44 +183,77 @@ def _guided(table: StudyTable) -> pd.DataFrame:
     return table.clouds[table.clouds["source"] == "guided"]
 
 
-def _hardest_trials(table: StudyTable) -> dict[str, str]:
-    """Objective -> trial: of trained ones the hardest, of controls the most harmful one."""
+def _subject(table: StudyTable) -> Subject:
+    """One trial per series: of trained ones the hardest, of controls the most harmful ones."""
     models = table.models[table.models["trial"].isin(set(_guided(table)["trial"]))]
-    capacity = roles(table).capacity
-    trials = {
-        name: str(hardest(trained(models, name), capacity)["trial"].iloc[0])
-        for name in objectives(models)
-    }
-    if trials:
-        return trials
-    for has_options in (False, True):
-        for name, group in of_controls(models, has_options=has_options).groupby("objective"):
-            is_known = group[PATH_KL].notna().any()
-            model = group.loc[group[PATH_KL].idxmax()] if is_known else group.iloc[0]
-            trials[str(name)] = str(model["trial"])
-    return trials
+    of_trained, controls = trained(models), models[~models["trial"].isin(trained(models)["trial"])]
+    if len(of_trained):
+        shown = view(table, of_trained)
+        chosen = shown.models.drop_duplicates("trial")
+    elif len(controls):
+        parameters = _parameters(table, controls)
+        shown = view(table, controls, free=parameters, among=controls)
+        chosen = _most_harmful(shown.models)
+        names = [_with_values(shown, model, parameters) for _, model in chosen.iterrows()]
+        chosen = chosen.assign(title=names)
+    else:
+        return Subject({}, {}, set(table.clouds["trial"]), "")
+    titles = chosen["title"] if "title" in chosen else chosen["series"]
+    return Subject(
+        titles=dict(zip(chosen["trial"], titles, strict=True)),
+        looks={row["trial"]: shown.looks[row["series"]] for _, row in chosen.iterrows()},
+        related={*chosen["trial"], *chosen["base_trial"].dropna()},
+        held=shown.held,
+    )
 
 
-def _clouds(table: StudyTable, trials: dict[str, str], sampler: str) -> list[SampleCloud]:
-    shown = []
-    own = table.models[table.models["trial"].isin(trials.values())]
-    related = {*trials.values(), *own["base_trial"]} or set(table.clouds["trial"])
+def _parameters(table: StudyTable, controls: pd.DataFrame) -> tuple[str, ...]:
+    """Axes of controls that their bases do not have."""
+    bases = table.models[table.models["objective"] == BASE.name]
+    axes = [axis for axis in table.axes if axis != OBJECTIVE and not bases[axis].notna().any()]
+    return tuple(axis for axis in axes if controls[axis].notna().any())
+
+
+def _most_harmful(models: pd.DataFrame) -> pd.DataFrame:
+    """The model with the largest path KL of each control, exact controls first."""
+    order = pd.concat([of_controls(models, has_options=x) for x in (False, True)])
+    worst = [
+        group[PATH_KL].idxmax() if group[PATH_KL].notna().any() else group.index[0]
+        for _, group in order.groupby("objective", sort=False)
+    ]
+    return models.loc[worst]
+
+
+def _with_values(shown: View, model: pd.Series, axes: Sequence[str]) -> str:
+    values = [f"{shown.names[a]} {value_text(model[a])}" for a in axes if not pd.isna(model[a])]
+    return ", ".join([str(model["series"]), *values])
+
+
+def _clouds(table: StudyTable, subject: Subject, sampler: str) -> Iterator[SampleCloud]:
     sources = {_DATA: (_DATA, DATA_COLOUR), "real": (_TRAINING, DATA_COLOUR)}
     for source, (title, colour) in (sources | {BASE.name: (BASE.title, BASE.colour)}).items():
         rows = table.clouds[table.clouds["source"] == source]
-        rows = rows[rows["trial"].isin(related)]
+        rows = rows[rows["trial"].isin(subject.related)]
         same = rows[rows["sampler"] == sampler]
         for _, row in (same if len(same) else rows).head(1).iterrows():
-            shown.append(SampleCloud(title, colour, points_of(row), shape=_shape(row)))
-    for name, trial in trials.items():
+            is_other = row["sampler"] not in ("", sampler)
+            name = f"{title}, sampler {row['sampler']}" if is_other else title
+            yield _cloud(name, colour, row, is_guided=False)
+    for trial, name in subject.titles.items():
         rows = _guided(table)
         rows = rows[(rows["trial"] == trial) & (rows["sampler"] == sampler)]
         rows = rows[rows["epoch"] == rows["epoch"].max()]
-        spec = objective(name)
         for label, row in _at_weights(rows):
-            title = f"{spec.title}\n{label}"
-            shown.append(SampleCloud(title, spec.colour, points_of(row), True, _shape(row)))
-    return shown
+            yield _cloud(f"{name}\n{label}", subject.looks[trial].colour, row, is_guided=True)
+
+
+def _cloud(title: str, colour: str, row: pd.Series, *, is_guided: bool) -> SampleCloud:
+    """The finite samples of a row; the title states how many others there are."""
+    points = points_of(row)
+    is_finite = np.isfinite(points).all(axis=1)
+    if not is_finite.all():
+        title += f"\n{int((~is_finite).sum())} of {len(points)} samples diverged"
+    return SampleCloud(title, colour, points[is_finite], is_guided, _shape(row))
 
 
 def _at_weights(rows: pd.DataFrame) -> list[tuple[str, pd.Series]]:
@@ -156,11 +261,6 @@ def _at_weights(rows: pd.DataFrame) -> list[tuple[str, pd.Series]]:
     weight = main_weight(rows)
     constant = [] if weight is None else [(weight_text(weight), at_weight(rows, weight).iloc[0])]
     return constant + [("calibrated", row) for _, row in calibrated(rows).head(1).iterrows()]
-
-
-def points_of(row: pd.Series) -> np.ndarray:
-    """Return the samples of a row of clouds, shape (n, d)."""
-    return np.stack([np.asarray(point, float) for point in row["points"]])
 
 
 def _shape(row: pd.Series) -> tuple[int, ...] | None:
@@ -200,10 +300,14 @@ def _draw_density(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> N
     places = np.stack([g.ravel() for g in np.meshgrid(x, y)])
 
     def density(points: np.ndarray) -> np.ndarray:
-        kernels = gaussian_kde(points[:, :2].T, lambda kde: kde.scotts_factor() / 3)
+        try:
+            kernels = gaussian_kde(points[:, :2].T, lambda kde: kde.scotts_factor() / 3)
+        except (ValueError, np.linalg.LinAlgError):  # too few points, or all on one line
+            return np.zeros(_GRID**2)
         return np.asarray(kernels(places))
 
-    peak = float(density(next((c for c in shown if c.title == _DATA), cloud).points).max())
+    reference = next((c for c in shown if c.title == _DATA), cloud)
+    peak = float(density(reference.points).max()) or 1.0
     axes.set_title(cloud.title, fontsize=9)
     axes.imshow(
         density(cloud.points).reshape(_GRID, _GRID),
@@ -219,24 +323,9 @@ def _draw_density(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> N
 
 def _limits(shown: list[SampleCloud]) -> tuple[np.ndarray, np.ndarray]:
     """The frame of all panels: that of data and base, so that an outlier hides nothing."""
-    unguided = [cloud.points for cloud in shown if not cloud.is_guided]
+    unguided = [cloud.points for cloud in shown if not cloud.is_guided and len(cloud.points)]
     points = np.concatenate(unguided or [cloud.points for cloud in shown])[:, :2]
+    points = points if len(points) else np.zeros((1, points.shape[1]))
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     margin = 0.12 * np.maximum(high - low, 1e-9)
     return low - margin, high + margin
-
-
-def _setting(table: StudyTable, rows: dict[str, list[SampleCloud]]) -> str:
-    """The setting of the trials shown, in brackets."""
-    models = hardest(trained(table.models), roles(table).capacity)
-    parts = []
-    if len(models):
-        axes = [a for a in table.axes if a != OBJECTIVE and models[a].nunique() == 1]
-        parts = [f"{short(a)} {number(models[a].iloc[0])}" for a in axes] + ["last checkpoint"]
-    first = next(cloud for shown in rows.values() for cloud in shown)
-    dimension = first.points.shape[1]
-    if first.shape is not None:
-        parts.append("the same seeds in every model")
-    elif dimension > 2:
-        parts.append(f"the first two of {dimension} coordinates")
-    return f" ({', '.join(parts)})" if parts else ""

@@ -8,63 +8,89 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from dgray.reporting.figures.conditions import errors_note
 from dgray.reporting.figures.theme import (
     SPAN,
+    Drawing,
     band,
-    by_value,
-    grid,
+    drawing,
     legend_below,
     level,
-    new_figure,
     number_ticks,
+    title,
     value_scale,
+    wrapped_grid,
 )
+from dgray.reporting.figures.view import MAX_SHADES, view
 from dgray.reporting.presentation import divergences, objective
-from dgray.reporting.selection import at_main_weight, base_of, of_controls, short, weight_text
+from dgray.reporting.selection import at_main_weight, base_of, of_controls, weight_text
 from dgray.reporting.table import StudyTable
 
 _GAP = "cross_entropy_gap"
 
 
-def control_metrics(table: StudyTable) -> Figure | None:
+def control_metrics(table: StudyTable) -> Drawing | None:
     """Draw the cross-entropy and the KL divergences of a control over its parameters."""
     models, weight = at_main_weight(table)
     models = of_controls(models, has_options=True)
     models = models[models["objective"] == models["objective"].iloc[0]] if len(models) else models
-    numeric = [a for a in table.axes if pd.api.types.is_numeric_dtype(models[a])]
-    parameters = [a for a in numeric if models[a].nunique() > 1]
     columns = [name for name in (_GAP, *divergences()) if models[name].notna().any()]
-    if not parameters or not columns:
+    parameter = next(iter(_parameters(table, models)), None)
+    if parameter is None or not columns:
         return None
+    shown = view(
+        table, models, shades=MAX_SHADES, free=(parameter,), among=models, columns=columns
+    )
     spec = objective(models["objective"].iloc[0])
-    first, second = parameters[0], next(iter(parameters[1:]), None)
-    figure = new_figure(1, len(columns), width=3.1, height=2.9)
-    axes = grid(figure, 1, len(columns))
+    figure, axes = wrapped_grid(1, len(columns), width=3.5, height=2.9)
+    base = base_of(table, shown.models)
     for panel, column in zip(axes[0], columns, strict=True):
-        for label, tint, lines in by_value(models, second, spec.colour):
-            lines = lines[lines[column].notna()].sort_values(first)
-            band(panel, lines, first, column, color=tint, label=label or spec.title)
-        shown = models[column]
-        base = base_of(table, models)
+        for line in shown.lines(shown.models):
+            rows = line.models[line.models[column].notna()].sort_values(parameter)
+            look = {"color": line.colour, "label": line.label, "marker": line.marker}
+            band(panel, rows, parameter, column, **look)
+        values = shown.models[column]
         if column in divergences() and base is not None:
             level(panel, base, column)
-            shown = pd.concat([shown, pd.Series([base[column]])])
-        error = float(np.nan_to_num(models[f"{column}_se"].median()))
-        value_scale(panel, shown.astype(float), zero=False, error=error)
-        panel.set_title(
-            "cross-entropy above its optimum" if column == _GAP else table.title(column)
-        )
-        _finish(panel, models, first)
+            values = pd.concat([values, pd.Series([base[column]])])
+        error = float(np.nan_to_num(shown.models[f"{column}_se"].median()))
+        value_scale(panel, values.astype(float), zero=False, error=error)
+        title(panel, "cross-entropy above its optimum" if column == _GAP else table.title(column))
+        _finish(panel, shown.models, parameter, shown.names[parameter])
     legend_below(figure, axes)
-    figure.suptitle(f"{spec.title.capitalize()} at {weight_text(weight)}", fontsize=11)
-    return figure
+    drawn = [name for name in columns if name in divergences()]
+    has_base = base is not None and bool(base[drawn].notna().any())
+    return drawing(
+        figure,
+        f"{spec.title.capitalize()} at {weight_text(weight)}",
+        shown.held,
+        f"A control of known gradient, over its {shown.names[parameter]}.",
+        f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
+        "Its cross-entropy can be near the optimum while its gradient, and so the KL "
+        "divergence of the guided model, is wrong."
+        if _GAP in columns and drawn
+        else "",
+        "Grey dashes: the unguided base." if has_base else "",
+        errors_note(shown.models, "Bands"),
+    )
 
 
-def _finish(axes: Axes, models: pd.DataFrame, parameter: str) -> None:
+def _parameters(table: StudyTable, models: pd.DataFrame) -> list[str]:
+    """Numeric axes that vary among the models but not among their bases."""
+    bases = table.models[table.models["trial"].isin(models["base_trial"].dropna())]
+    return [
+        axis
+        for axis in table.axes
+        if pd.api.types.is_numeric_dtype(models[axis])
+        and models[axis].nunique() > 1
+        and not bases[axis].notna().any()
+    ]
+
+
+def _finish(axes: Axes, models: pd.DataFrame, parameter: str, name: str) -> None:
     ticks = np.sort(models[parameter].unique())
     is_wide = bool(ticks[0] > 0 and ticks[-1] / ticks[0] > SPAN)
     number_ticks(axes, ticks, log=is_wide or (len(ticks) > 2 and bool(ticks[0] > 0)))
-    axes.set_xlabel(short(parameter))
+    axes.set_xlabel(name)
     axes.set_ylabel("nats")

@@ -1,14 +1,19 @@
-"""Metrics against epochs: of all trials, and of the setting in which overfitting is strongest."""
+"""Metrics against epochs: of many trials, and of the setting in which overfitting is strongest."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from dgray.reporting.figures.conditions import errors_note
+from dgray.reporting.figures.looks import CALIBRATED, CALIBRATED_MARKER, CONSTANT, FLOOR
 from dgray.reporting.figures.theme import (
+    Drawing,
     band,
-    by_value,
+    drawing,
     legend_below,
     level,
     number_ticks,
@@ -16,94 +21,97 @@ from dgray.reporting.figures.theme import (
     value_scale,
     wrapped_grid,
 )
-from dgray.reporting.presentation import divergences, objective, series_title
+from dgray.reporting.figures.view import MAX_SHADES, View, rows_for, view
+from dgray.reporting.presentation import column_spec, divergences, objective
 from dgray.reporting.selection import (
     at_main_weight,
     at_weight,
     base_of,
     calibrated,
-    facets,
-    hardest,
     main_weight,
-    number,
     plain,
     reference_of,
-    roles,
-    short,
     shown_columns,
     trained,
     weight_text,
-    with_series,
 )
 from dgray.reporting.table import StudyTable
+from dgray.reporting.text.statement import listed
+
+MAX_COLUMNS = 9  # metrics of a figure
 
 
-def metrics_against_epochs(table: StudyTable) -> Figure | None:
-    """Draw a row per facet, a column per metric, a line per objective and capacity."""
-    role = roles(table)
+def metrics_against_epochs(table: StudyTable) -> Drawing | None:
+    """Draw a row per facet, a panel per metric, a line per trial."""
     models, weight = at_main_weight(table)
-    models = with_series(trained(models), role.of_series)
-    columns = shown_columns(table, models)
+    models = trained(models)
+    columns = shown_columns(table, models)[:MAX_COLUMNS]
     if not columns or models["epoch"].nunique() < 2:
         return None
-    panels = facets(models, role.of_facets)
+    shown = view(table, models, rows=rows_for(len(columns)), shades=MAX_SHADES, columns=columns)
+    panels = shown.panels()
     figure, axes = wrapped_grid(len(panels), len(columns), width=3.5, height=2.6)
     for row, (name, facet) in zip(axes, panels, strict=True):
         for panel, column in zip(row, columns, strict=True):
-            _curves(panel, facet, column, role.capacity)
+            _curves(panel, shown, facet, column)
             _levels(panel, table, facet, column, weight)
             _finish(panel, table, facet, column, name)
     legend_below(figure, axes)
-    figure.suptitle(f"{_subject(columns)} against epochs, {weight_text(weight)}", fontsize=11)
-    return figure
+    return drawing(
+        figure,
+        f"{_subject(columns)} against epochs, {weight_text(weight)}",
+        shown.held,
+        "One line per trial.",
+        f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
+        *_captions(table, shown.models, columns, weight),
+    )
 
 
-def headline(table: StudyTable) -> Figure | None:
+def headline(table: StudyTable) -> Drawing | None:
     """Draw overfitting at the largest capacity and the fewest real samples."""
-    role = roles(table)
-    models = hardest(plain(trained(table.models)), role.capacity)
+    models = plain(trained(table.models))
     weight = main_weight(models)
-    constant = with_series(at_weight(models, weight), role.of_series)
-    columns = shown_columns(table, constant)
-    if not columns or constant["epoch"].nunique() < 2:
+    columns = shown_columns(table, at_weight(models, weight))[:MAX_COLUMNS]
+    if not columns or models["epoch"].nunique() < 2:
         return None
+    shown = view(table, models, columns=columns)
+    constant = at_weight(shown.models, weight)
+    tuned = calibrated(shown.models if weight is not None else shown.models.iloc[:0])
     figure, axes = wrapped_grid(1, len(columns), width=3.5, height=3.1)
-    tuned = with_series(calibrated(models), role.of_series)
     for panel, column in zip(axes[0], columns, strict=True):
-        _curves(panel, constant, column, None, suffix=f", {weight_text(weight)}")
-        if weight is not None:
-            _curves(panel, tuned, column, None, ", calibrated", linestyle="--", marker="D")
+        _curves(panel, shown, constant, column, suffix=f", {weight_text(weight)}")
+        look = {"linestyle": CALIBRATED, "marker": CALIBRATED_MARKER, "markerfacecolor": "white"}
+        _curves(panel, shown, tuned, column, suffix=", calibrated", **look)
         _levels(panel, table, constant, column, weight)
         _finish(panel, table, pd.concat([constant, tuned]), column, "")
     legend_below(figure, axes)
-    fixed = [a for a in (role.capacity, *role.of_facets) if a]
-    setting = ", ".join(f"{short(a)} {number(constant[a].iloc[0])}" for a in fixed)
-    figure.suptitle(
-        f"{_subject(columns)} against epochs" + (f" ({setting})" if setting else ""), fontsize=11
+    has_tuned = len(tuned) and tuned[columns].notna().any(axis=None)
+    return drawing(
+        figure,
+        f"{_subject(columns)} against epochs",
+        shown.held,
+        "One line per trial" + (" and weight." if has_tuned else "."),
+        "Coloured dashes: the same discriminators with the guidance weight calibrated on "
+        "validation data."
+        if has_tuned
+        else "",
+        *_captions(table, shown.models, columns, weight),
     )
-    return figure
 
 
-def _subject(columns: list[str]) -> str:
+def _subject(columns: Sequence[str]) -> str:
     is_known = columns[0] in divergences()
     return "KL divergence to the data" if is_known else "KL change and scores of samples"
 
 
 def _curves(
-    axes: Axes,
-    models: pd.DataFrame,
-    column: str,
-    capacity: str | None,
-    suffix: str = "",
-    **style: str,
+    axes: Axes, shown: View, models: pd.DataFrame, column: str, suffix: str = "", **style: str
 ) -> None:
-    for name, series in models.groupby("series", sort=False):
-        spec = objective(series["objective"].iloc[0])
-        for size, tint, lines in by_value(series, capacity, spec.colour, among=models):
-            label = ", ".join(filter(None, [series_title(str(name)) + suffix, size]))
-            lines = lines[lines[column].notna()].sort_values("epoch")
-            look = {"marker": spec.marker} | style
-            band(axes, lines, "epoch", column, color=tint, label=label, **look)
+    for line in shown.lines(models):
+        rows = line.models[line.models[column].notna()].sort_values("epoch")
+        if len(rows):
+            look = {"linestyle": CONSTANT, "marker": line.marker} | style
+            band(axes, rows, "epoch", column, color=line.colour, label=line.label + suffix, **look)
 
 
 def _levels(
@@ -111,11 +119,41 @@ def _levels(
 ) -> None:
     level(axes, base_of(table, models), column)
     level(axes, reference_of(table, models, weight), column)
-    floor = f"{column}_floor"
-    if column in divergences() and floor in models and models[floor].notna().any():
-        axes.axhline(
-            models[floor].mean(), color="#AAAAAA", linewidth=1, label="floor of the estimate"
+    if (floor := _floor(models, column)) is not None:
+        axes.axhline(floor, color=FLOOR, linewidth=1, label="floor of the estimate")
+
+
+def _floor(models: pd.DataFrame, column: str) -> float | None:
+    name = f"{column}_floor"
+    if column not in divergences() or name not in models or not models[name].notna().any():
+        return None
+    return float(models[name].mean())
+
+
+def _captions(
+    table: StudyTable, models: pd.DataFrame, columns: Sequence[str], weight: float | None
+) -> Iterator[str]:
+    """Sentences on the levels and bands of the panels."""
+    base, exact = base_of(table, models), reference_of(table, models, weight)
+    if base is not None and base[list(columns)].notna().any():
+        specs = [column_spec(table.schema.field(column)) for column in columns]
+        higher = [spec.title for spec in specs if spec.better == "higher"]
+        below = f", or {listed(higher)} below it" if higher else ""
+        yield (
+            "Grey dashes: the unguided base. Guidance is harmful where a KL divergence or a "
+            f"distance is above it{below}."
         )
+    if exact is not None and exact[list(columns)].notna().any():
+        yield f"Dotted: {objective(exact['objective']).title}, at {weight_text(weight)}."
+    if floors := [column for column in columns if _floor(models, column) is not None]:
+        titles = listed([table.title(column) for column in floors])
+        yield (
+            f"Grey line: floor of the estimate of {titles}, that is its value for fresh data in "
+            "place of samples."
+        )
+    errors = models[[f"{column}_se" for column in columns]].to_numpy(float)
+    if np.isfinite(errors).any():
+        yield errors_note(models, "Bands")
 
 
 def _finish(axes: Axes, table: StudyTable, models: pd.DataFrame, column: str, name: str) -> None:

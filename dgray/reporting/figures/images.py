@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from dgray.reporting.figures.cloud import points_of
-from dgray.reporting.figures.theme import grid, hide_ticks, new_figure
-from dgray.reporting.presentation import objective
+from dgray.reporting.figures.theme import Drawing, drawing, grid, hide_ticks, new_figure
+from dgray.reporting.figures.view import MAX_ROWS, View, view
 from dgray.reporting.raster import COLUMNS, image_grid
-from dgray.reporting.selection import (
-    at_weight,
-    hardest,
-    main_weight,
-    objectives,
-    roles,
-    trained,
-    weight_text,
-)
+from dgray.reporting.selection import at_weight, main_weight, trained, weight_text
 from dgray.reporting.table import StudyTable
 
 _PAIRS = 16  # guided images that are shown with their nearest training image
 
 
-def nearest_training(table: StudyTable) -> Figure | None:
-    """Draw guided images, each above the training image nearest to it; a panel per objective."""
+def nearest_training(table: StudyTable) -> Drawing | None:
+    """Draw guided images, each above the training image nearest to it; a panel per series."""
     if table.clouds.empty or "nearest" not in set(table.clouds["source"]):
         return None
-    pictures = _pairs(table)
+    with_nearest = set(table.clouds.loc[table.clouds["source"] == "nearest", "trial"])
+    models = trained(table.models)
+    models = models[models["trial"].isin(with_nearest)]
+    if models.empty:
+        return None
+    shown = view(table, models)
+    pictures = _pairs(table, shown)
     if not pictures:
         return None
     figure = new_figure(len(pictures), 1, width=6.5, height=2.0)
@@ -37,27 +34,30 @@ def nearest_training(table: StudyTable) -> Figure | None:
         panel.imshow(picture, interpolation="nearest")
         panel.set_title(name, fontsize=9)
         hide_ticks(panel)
-    figure.suptitle(
-        "Guided images (upper rows) and the training images nearest to them", fontsize=11
+    return drawing(
+        figure,
+        "Guided images (upper rows) and the training images nearest to them",
+        shown.held,
+        "Guided images of the last checkpoint (upper row of each pair) and below each the "
+        "training image nearest to it in pixel space. Copies indicate a discriminator that "
+        "memorised its training data.",
     )
-    return figure
 
 
-def _pairs(table: StudyTable) -> dict[str, np.ndarray]:
-    """Title -> picture, of the hardest trial of each objective at its last checkpoint."""
-    models = hardest(trained(table.models), roles(table).capacity)
+def _pairs(table: StudyTable, shown: View) -> dict[str, np.ndarray]:
+    """Title -> picture, of each trial at its last checkpoint."""
     pictures = {}
-    for name in objectives(models):
-        trial = models.loc[models["objective"] == name, "trial"].iloc[0]
-        rows = table.clouds[table.clouds["trial"] == trial]
+    for line in shown.lines(shown.models):
+        rows = table.clouds[table.clouds["trial"] == line.models["trial"].iloc[0]]
         rows = rows[rows["epoch"] == rows["epoch"].max()]
         weight = main_weight(rows[rows["source"] == "guided"])
         rows = at_weight(rows, weight)
         parts = [rows[rows["source"] == source].head(1) for source in ("guided", "nearest")]
         if all(len(part) for part in parts):
-            label = f"{objective(name).title}, {weight_text(weight, 'calibrated')}"
+            sampler = parts[0]["sampler"].iloc[0]
+            label = f"{line.label}, {weight_text(weight, 'calibrated')}, sampler {sampler}"
             pictures[label] = _interleaved(*(part.iloc[0] for part in parts))
-    return pictures
+    return dict(list(pictures.items())[:MAX_ROWS])
 
 
 def _interleaved(guided: pd.Series, nearest: pd.Series) -> np.ndarray:

@@ -1,24 +1,32 @@
-"""Training and held-out loss against epochs: a panel per objective and facet."""
+"""Training and held-out loss against epochs: a panel per series and facet."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dgray.reporting.figures.theme import by_value, grid, new_figure, number_ticks, title
-from dgray.reporting.presentation import series_colour, series_title
-from dgray.reporting.selection import facets, roles, trained, with_series
+from dgray.reporting.figures.conditions import errors_note
+from dgray.reporting.figures.looks import CONSTANT, TRAINING, TRAINING_MARKER, shade
+from dgray.reporting.figures.theme import (
+    Drawing,
+    add_legend,
+    drawing,
+    number_ticks,
+    title,
+    wrapped_grid,
+)
+from dgray.reporting.figures.view import MAX_SHADES, View, rows_for, value_text, view
+from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
 
 
 class _Style(NamedTuple):
     label: str
-    linestyle: Literal["-", ":"]
+    linestyle: str
     linewidth: float
     marker: str
 
@@ -26,61 +34,70 @@ class _Style(NamedTuple):
 # The loss that training minimised (``LossPoint``: weighted, with other noise levels and dropout)
 # is not shown, because only losses evaluated in the same way are comparable.
 _STYLES = {
-    "loss_held_out": _Style("held-out", "-", 1.5, "o"),
-    "loss_train": _Style("training", ":", 1.0, "."),
+    "loss_held_out": _Style("held-out", CONSTANT, 1.5, "o"),
+    "loss_train": _Style("training", TRAINING, 1.0, TRAINING_MARKER),
 }
+_DARK = "#444444"
 
 
-def losses(table: StudyTable) -> Figure | None:
+def losses(table: StudyTable) -> Drawing | None:
     """Draw the loss on training data (dotted) and on held-out data (solid)."""
-    role = roles(table)
     models = trained(table.models).drop_duplicates(["trial", "epoch"])
-    models = with_series(models[models["loss_held_out"].notna()], role.of_series)
+    models = models[models["loss_held_out"].notna()]
     if models.empty or models["epoch"].nunique() < 2:
         return None
-    panels = facets(models, role.of_facets)
-    names = list(dict.fromkeys(models["series"]))
-    figure = new_figure(len(panels), len(names), width=4.2, height=2.6)
-    axes = grid(figure, len(panels), len(names))
+    shown = view(table, models, shades=MAX_SHADES)
+    shown = view(table, models, rows=rows_for(len(shown.series)), shades=MAX_SHADES)
+    panels, names = shown.panels(), shown.series
+    figure, axes = wrapped_grid(len(panels), len(names), width=4.2, height=2.6)
     for row, (facet_name, facet) in zip(axes, panels, strict=True):
         for panel, name in zip(row, names, strict=True):
-            _panel(panel, facet[facet["series"] == name], role.capacity)
-            title(panel, series_title(name), facet_name)
-    _legend(figure, models, role.capacity)
-    figure.suptitle("Loss of the discriminator on training and held-out data", fontsize=11)
-    return figure
+            _panel(panel, shown, facet[facet["series"] == name])
+            title(panel, name, facet_name)
+    add_legend(figure, _legend(shown), columns=6)
+    return drawing(
+        figure,
+        "Loss of the discriminator on training and held-out data",
+        shown.held,
+        "Dotted: loss on the training data. Solid: on held-out data. Both are evaluated at the "
+        "checkpoints in the same way: unweighted, noise levels uniform in log sigma, without "
+        "dropout. Where they diverge, the discriminator memorises its training data.",
+        f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
+        "Losses of different objectives are not comparable." if len(names) > 1 else "",
+        errors_note(shown.models, "Bars"),
+    )
 
 
-def _panel(axes: Axes, models: pd.DataFrame, capacity: str | None) -> None:
+def _panel(axes: Axes, shown: View, models: pd.DataFrame) -> None:
     if models.empty:  # this facet lacks the series
         axes.set_axis_off()
         return
-    colour = series_colour(models["series"].iloc[0])
-    for _, tint, of_size in by_value(models, capacity, colour):
-        for _, lines in of_size.groupby("trial", sort=False):
-            lines = lines.sort_values("epoch")
-            for column, style in _STYLES.items():
-                error = np.nan_to_num(lines[f"{column}_se"].to_numpy(float))
-                axes.errorbar(
-                    lines["epoch"], lines[column], yerr=error, color=tint, **_line(style)
-                )
+    for line in shown.lines(models):
+        rows = line.models.sort_values("epoch")
+        for column, style in _STYLES.items():
+            error = np.nan_to_num(rows[f"{column}_se"].to_numpy(float))
+            axes.errorbar(
+                rows["epoch"],
+                rows[column],
+                yerr=error,
+                color=line.colour,
+                linestyle=style.linestyle,
+                linewidth=style.linewidth,
+                marker=style.marker,
+            )
     number_ticks(axes, sorted(models["epoch"].unique()), log=True)
     axes.set_xlabel("epochs")
     axes.set_ylabel("nats")
 
 
-def _line(style: _Style) -> dict[str, Any]:
-    return {key: value for key, value in style._asdict().items() if key != "label"}
-
-
-def _legend(figure: Figure, models: pd.DataFrame, capacity: str | None) -> None:
-    dark = "#444444"
-    handles = [
-        Line2D([], [], color=dark, label=style.label, **_line(style)) for style in _STYLES.values()
-    ]
-    handles += [
-        Line2D([], [], color=tint, linewidth=4, label=label)
-        for label, tint, _ in by_value(models, capacity, dark)
-        if label
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
+def _legend(shown: View) -> list[tuple[Line2D, str]]:
+    handles = []
+    for style in _STYLES.values():
+        look: Any = style._asdict()
+        label = look.pop("label")
+        handles.append((Line2D([], [], color=_DARK, **look), label))
+    sizes = sorted(shown.models[shown.capacity].unique()) if shown.capacity else []
+    for position, size in enumerate(sizes):
+        handle = Line2D([], [], color=shade(_DARK, position, len(sizes)), linewidth=4)
+        handles.append((handle, f"{shown.names[str(shown.capacity)]} {value_text(size)}"))
+    return handles

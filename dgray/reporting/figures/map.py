@@ -1,4 +1,4 @@
-"""The overfitting map: change of a KL divergence over epochs and capacity, per objective."""
+"""The overfitting map: change of a KL divergence over epochs and capacity, per series."""
 
 from __future__ import annotations
 
@@ -7,58 +7,71 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, SymLogNorm
-from matplotlib.figure import Figure
 
 from dgray.reporting.estimate import minus
-from dgray.reporting.figures.theme import CHANGE, SPAN, grid, new_figure, title
-from dgray.reporting.presentation import divergences, series_title
-from dgray.reporting.selection import (
-    at_main_weight,
-    facets,
-    number,
-    roles,
-    short,
-    trained,
-    weight_text,
-    with_series,
-)
+from dgray.reporting.figures.looks import CHANGE
+from dgray.reporting.figures.theme import SPAN, Drawing, drawing, title, wrapped_grid
+from dgray.reporting.figures.view import View, rows_for, spaced, value_text, view
+from dgray.reporting.presentation import divergences
+from dgray.reporting.selection import at_main_weight, number, trained, weight_text
 from dgray.reporting.table import StudyTable
 
+_MAX_EPOCHS, _MAX_SIZES = 6, 6  # squares of a panel, so that their numbers are legible
 
-def path_kl_map(table: StudyTable) -> Figure | None:
+
+def path_kl_map(table: StudyTable) -> Drawing | None:
     """Draw the change of the path KL."""
     return _overfitting_map(table, "path_kl")
 
 
-def kl_map(table: StudyTable) -> Figure | None:
+def kl_map(table: StudyTable) -> Drawing | None:
     """Draw the change of the KL of the probability-flow ODE."""
-    return _overfitting_map(table, "kl")
+    return _overfitting_map(
+        table,
+        "kl",
+        "It is that of the distribution which the deterministic sampler generates. It can be more "
+        "sensitive to wrong gradients than the path KL, because no added noise averages them out.",
+    )
 
 
-def _overfitting_map(table: StudyTable, metric: str) -> Figure | None:
-    role = roles(table)
+def _overfitting_map(table: StudyTable, metric: str, remark: str = "") -> Drawing | None:
     models, weight = at_main_weight(table)
     models = trained(models)
-    models = with_series(models[models[f"{metric}_change"].notna()], role.of_series)
+    column = f"{metric}_change"
+    models = models[models[column].notna()]
     if models.empty:
         return None
-    panels = facets(models, role.of_facets)
-    series = list(dict.fromkeys(models["series"]))
-    shown = models["epoch"].nunique()
-    figure = new_figure(len(panels), len(series), width=max(2.6, 0.95 * shown + 1.3), height=2.5)
-    axes = grid(figure, len(panels), len(series))
-    norm = _norm(models[f"{metric}_change"].to_numpy(float))
+    every_epoch = sorted(models["epoch"].unique())
+    epochs = spaced(every_epoch, _MAX_EPOCHS)
+    models = models[models["epoch"].isin(epochs)]
+    series = view(table, models, shades=_MAX_SIZES).series
+    shown = view(table, models, rows=rows_for(len(series)), shades=_MAX_SIZES, columns=[column])
+    panels = shown.panels()
+    sizes = shown.models[shown.capacity].nunique() if shown.capacity else 1
+    width, height = max(2.6, 0.95 * len(epochs) + 1.3), max(1.6, 0.5 * sizes + 1.1)
+    figure, axes = wrapped_grid(len(panels), len(series), width=width, height=height)
+    norm = _norm(shown.models[column].to_numpy(float))
     for row, (facet_name, facet) in zip(axes, panels, strict=True):
         for panel, name in zip(row, series, strict=True):
-            _panel(panel, facet[facet["series"] == name], metric, role.capacity, norm)
-            title(panel, series_title(name), facet_name)
+            _panel(panel, shown, facet[facet["series"] == name], metric, norm)
+            title(panel, name, facet_name)
     bar = figure.colorbar(ScalarMappable(norm, CHANGE), ax=axes, shrink=0.85, pad=0.02)
     bar.set_label("nats")
     bar.ax.set_title("harm", fontsize=8)
     bar.ax.set_xlabel("gain", fontsize=8)
+    has_errors = np.isfinite(shown.models[f"{column}_se"].to_numpy(float)).any()
+    error = ", ± one standard error, paired over the same points" if has_errors else ""
     name = divergences()[metric].title
-    figure.suptitle(f"Change of the {name} against the base at {weight_text(weight)}", fontsize=11)
-    return figure
+    subset = f"{len(epochs)} of {len(every_epoch)} checkpoints"
+    is_part = len(epochs) < len(every_epoch)
+    return drawing(
+        figure,
+        f"Change of the {name} against the base at {weight_text(weight)}",
+        ", ".join(filter(None, [shown.held, subset if is_part else ""])),
+        "Each square is one trial at one checkpoint. Its number is the change of the "
+        f"{name} against the base in nats{error}. Green: guidance lowers the KL divergence. "
+        f"Crimson: guidance raises it. {remark}".strip(),
+    )
 
 
 def _norm(values: np.ndarray) -> Normalize:
@@ -71,14 +84,13 @@ def _norm(values: np.ndarray) -> Normalize:
     return SymLogNorm(linthresh=max(float(np.median(size)), top / 300), vmin=-top, vmax=top)
 
 
-def _panel(
-    axes: Axes, models: pd.DataFrame, metric: str, capacity: str | None, norm: Normalize
-) -> None:
-    epochs = sorted(models["epoch"].unique())
-    sizes = sorted(models[capacity].unique()) if capacity else [None]
+def _panel(axes: Axes, shown: View, models: pd.DataFrame, metric: str, norm: Normalize) -> None:
     if models.empty:  # this facet lacks the series
         axes.set_axis_off()
         return
+    capacity = shown.capacity
+    epochs = sorted(shown.models["epoch"].unique())
+    sizes = sorted(shown.models[capacity].unique()) if capacity else [None]
     axes.set_xlim(-0.5, len(epochs) - 0.5)
     axes.set_ylim(-0.5, len(sizes) - 0.5)
     for _, model in models.iterrows():
@@ -86,9 +98,9 @@ def _panel(
         y = sizes.index(model[capacity]) if capacity else 0
         _square(axes, x, y, float(model[f"{metric}_change"]), model[f"{metric}_change_se"], norm)
     axes.set_xticks(range(len(epochs)), [number(epoch) for epoch in epochs])
-    axes.set_yticks(range(len(sizes)), [number(size) if capacity else "" for size in sizes])
+    axes.set_yticks(range(len(sizes)), [value_text(size) if capacity else "" for size in sizes])
     axes.set_xlabel("epochs")
-    axes.set_ylabel(short(capacity) if capacity else "")
+    axes.set_ylabel(shown.names[capacity] if capacity else "")
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -103,12 +115,10 @@ def _square(axes: Axes, x: int, y: int, value: float, error: float, norm: Normal
     is_dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
     digits = 2
     if np.isfinite(error) and error > 0:
-        digits = int(
-            np.clip(-np.floor(np.log10(error)), 2, 4)
-        )  # so that no number is rounded to zero
+        digits = int(np.clip(-np.floor(np.log10(error)), 2, 6))  # so that none is rounded to zero
     text = minus(f"{value:+.{digits}f}") if np.isfinite(value) else "diverged"
     tone = "white" if is_dark else "#222222"
     axes.text(x, y + 0.1, text, ha="center", va="center", color=tone, fontsize=9.5)
     if np.isfinite(error):
         below = f"± {error:.{digits}f}"
-        axes.text(x, y - 0.22, below, ha="center", va="center", color=tone, fontsize=7)
+        axes.text(x, y - 0.25, below, ha="center", va="center", color=tone, fontsize=7)

@@ -7,186 +7,220 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from dgray.reporting.figures.conditions import errors_note
+from dgray.reporting.figures.looks import (
+    BASE_LINE,
+    CALIBRATED,
+    CALIBRATED_MARKER,
+    CONSTANT,
+    EXACT_LINE,
+    RULE,
+)
 from dgray.reporting.figures.theme import (
-    DASHED,
-    DOTTED,
-    by_value,
+    Drawing,
+    drawing,
     grid,
     legend_below,
+    log_scale,
     new_figure,
     title,
+    wrapped_grid,
 )
-from dgray.reporting.presentation import BASE, PATH_KL, objective, series_title
+from dgray.reporting.figures.view import MAX_ROWS, MAX_SHADES, WIDEST, Line, View, view
+from dgray.reporting.presentation import BASE, PATH_KL, objective
 from dgray.reporting.selection import (
-    NUM_REAL,
     at_weight,
     base_of,
     calibrated,
-    facets,
     last_epoch,
     main_weight,
-    number,
     plain,
     reference_of,
-    roles,
-    short,
     trained,
     weight_text,
-    with_series,
 )
 from dgray.reporting.table import StudyTable
 
+_ERRORS, _CHANGES = "score_error_bins", "path_kl_change_bins"
 
-def score_error_by_noise(table: StudyTable) -> Figure | None:
+
+def score_error_by_noise(table: StudyTable) -> Drawing | None:
     """Draw the score error by noise level and the calibrated weight, at the largest capacity."""
-    role = roles(table)
-    models = _largest(table, "score_error_bins")
+    models = _with_bins(table, _ERRORS)
     if models.empty:
         return None
     weight = main_weight(models)
-    panels = facets(models, role.of_facets)
-    figure = new_figure(len(panels), 2, width=4.4, height=2.8)
-    axes = grid(figure, len(panels), 2)
-    for (left, right), (name, facet) in zip(axes, panels, strict=True):
-        _errors(left, table, facet, weight)
-        title(left, "score error", name)
-        _weights(right, facet)
-        title(right, "calibrated weight", name)
+    shown = view(table, models, rows=MAX_ROWS, columns=[_ERRORS])
+    panels = shown.panels()
+    tuned = calibrated(shown.models)
+    has_tuned = bool(tuned["calibrated_weights"].notna().any())
+    figure = new_figure(len(panels), 1 + has_tuned, width=4.4, height=2.8)
+    axes = grid(figure, len(panels), 1 + has_tuned)
+    left_out = []
+    for row, (name, facet) in zip(axes, panels, strict=True):
+        left_out += _errors(row[0], table, shown, facet, weight)
+        title(row[0], "score error", name)
+        if has_tuned:
+            _weights(row[1], shown, facet)
+            title(row[1], "calibrated weight", name)
     legend_below(figure, axes)
-    axis = role.capacity
-    size = f", {short(axis)} {number(models[axis].iloc[0])}" if axis else ""
-    figure.suptitle(f"Error of the score by noise level, last checkpoint{size}", fontsize=11)
-    return figure
+    return drawing(
+        figure,
+        "Error of the score by noise level, last checkpoint",
+        shown.held,
+        f"{'Left: error' if has_tuned else 'Error'} of the guided score against the exact score; "
+        "its integral over log sigma is the path KL without the prior term.",
+        "Right: the calibrated guidance weight; 0 is the unguided base, 1 the full correction."
+        if has_tuned
+        else "",
+        *(f"Not drawn, as it is far below the others: {text}." for text in sorted(set(left_out))),
+        errors_note(shown.models, "Bands"),
+        "The bands of the weight are the spread between replicates only."
+        if tuned["calibrated_weights_se"].notna().any()
+        else "",
+    )
 
 
-def path_change_by_noise(table: StudyTable) -> Figure | None:
+def path_change_by_noise(table: StudyTable) -> Drawing | None:
     """Draw the change of the path KL by noise level, where the path KL itself is unknown."""
-    models = _largest(table, "path_kl_change_bins")
+    models = _with_bins(table, _CHANGES)
     if models.empty or table.models[PATH_KL].notna().any():
         return None
     weight = main_weight(models)
-    panels = facets(models, roles(table).of_facets)
-    figure = new_figure(1, len(panels), width=4.4, height=3.0)
-    axes = grid(figure, 1, len(panels))
+    shown = view(table, models, rows=WIDEST, columns=[_CHANGES])
+    panels = shown.panels()
+    figure, axes = wrapped_grid(1, len(panels), width=4.4, height=3.0)
     for panel, (name, facet) in zip(axes[0], panels, strict=True):
-        _curves(panel, facet, "path_kl_change_bins", weight)
-        panel.axhline(0, color="#888888", linewidth=1, label=BASE.title)
-        panel.set_yscale("symlog", linthresh=0.1)
+        _curves(panel, shown, facet, _CHANGES, weight)
+        panel.axhline(0, color=BASE.colour, linewidth=1, linestyle=BASE_LINE, label=BASE.title)
+        log_scale(panel, "y", threshold=0.1)
         _finish(panel, "nats per bin")
-        panel.set_title(name)
+        title(panel, name)
     legend_below(figure, axes)
-    figure.suptitle("Change of the path KL by noise level, last checkpoint", fontsize=11)
-    return figure
+    return drawing(
+        figure,
+        "Change of the path KL by noise level, last checkpoint",
+        shown.held,
+        "Change of the held-out denoising error against the base in nats, by noise-level bin; the "
+        "sum over the bins is the change of the path KL. Above zero, guidance is harmful at that "
+        "noise level.",
+        errors_note(shown.models, "Bands"),
+    )
 
 
-def loss_gap_by_noise(table: StudyTable) -> Figure | None:
+def loss_gap_by_noise(table: StudyTable) -> Drawing | None:
     """Draw held-out minus training loss by noise level, at the fewest real samples."""
-    role = roles(table)
     models = last_epoch(trained(table.models))
     models = models[models["loss_held_out_bins"].notna() & models["loss_train_bins"].notna()]
     models = models.drop_duplicates("trial")
     if models.empty:
         return None
-    if NUM_REAL in role.of_facets:
-        models = models[models[NUM_REAL] == models[NUM_REAL].min()]
-    models = with_series(models, role.of_series)
-    names = list(dict.fromkeys(models["series"]))
-    figure = new_figure(1, len(names), width=4.2, height=2.9)
-    axes = grid(figure, 1, len(names))
+    shown = view(table, models, shades=MAX_SHADES)
+    names = shown.series
+    figure, axes = wrapped_grid(1, len(names), width=4.2, height=2.9)
     for panel, name in zip(axes[0], names, strict=True):
-        _gaps(panel, models[models["series"] == name], role.capacity)
-        panel.set_title(series_title(name))
+        for line in shown.lines(shown.models[shown.models["series"] == name]):
+            _gap(panel, line)
+        panel.axhline(0, color=RULE, linewidth=1)
+        _finish(panel, "nats")
+        title(panel, name)
     legend_below(figure, axes)
-    few = f", num_real {number(models[NUM_REAL].iloc[0])}" if NUM_REAL in role.of_facets else ""
-    figure.suptitle(
-        f"Held-out minus training loss by noise level, last checkpoint{few}", fontsize=11
+    return drawing(
+        figure,
+        "Held-out minus training loss by noise level, last checkpoint",
+        shown.held,
+        "Above zero the discriminator memorises its training data at that noise level.",
+        f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
     )
-    return figure
 
 
-def _largest(table: StudyTable, column: str) -> pd.DataFrame:
-    """Models with values by noise level in a column: last checkpoint, largest capacity."""
-    role = roles(table)
+def _with_bins(table: StudyTable, column: str) -> pd.DataFrame:
+    """Trained models at the last checkpoint that have values by noise level in a column."""
     models = last_epoch(plain(trained(table.models)))
-    models = models[models[column].notna() & models["sigma_edges"].notna()]
-    if role.capacity and len(models):
-        models = models[models[role.capacity] == models[role.capacity].max()]
-    return with_series(models, role.of_series)
+    return models[models[column].notna() & models["sigma_edges"].notna()]
 
 
-def _errors(axes: Axes, table: StudyTable, models: pd.DataFrame, weight: float | None) -> None:
-    column = "score_error_bins"
-    base = base_of(table, models)
+def _errors(
+    axes: Axes, table: StudyTable, shown: View, models: pd.DataFrame, weight: float | None
+) -> list[str]:
+    """Draw a panel of score errors; return what is left out of it."""
+    base, exact = base_of(table, models), reference_of(table, models, weight)
     if base is not None:
-        _bins(axes, base, column, label=BASE.title, linestyle=DASHED)
-    _curves(axes, models, column, weight)
-    axes.set_yscale("log")
-    exact = reference_of(table, models, weight)
-    # Rounding errors of an exact score would extend the frame far below everything else.
-    lowest = axes.get_ylim()[0] / 30
-    if exact is not None and exact[column] is not None and np.nanmax(exact[column]) > lowest:
-        _bins(axes, exact, column, objective(exact["objective"]).title, DOTTED)
+        _bins(axes, base, _ERRORS, BASE.title, color=BASE.colour, linestyle=BASE_LINE)
+    _curves(axes, shown, models, _ERRORS, weight)
+    log_scale(axes, "y")
+    left_out = []
+    if exact is not None and exact[_ERRORS] is not None:
+        spec = objective(exact["objective"])
+        # Rounding errors of an exact score would extend the frame far below everything else.
+        if np.nanmax(exact[_ERRORS]) > axes.get_ylim()[0] / 30:
+            _bins(axes, exact, _ERRORS, spec.title, color=spec.colour, linestyle=EXACT_LINE)
+        else:
+            left_out = [spec.title]
     _finish(axes, "E|sigma × score error|²")
+    return left_out
 
 
-def _curves(axes: Axes, models: pd.DataFrame, column: str, weight: float | None) -> None:
-    """Each series at the main weight, and dashed at the calibrated one."""
-    for name, series in models.groupby("series", sort=False):
-        for _, model in at_weight(series, weight).head(1).iterrows():
-            label = f"{series_title(str(name))}, {weight_text(weight, 'calibrated')}"
-            _bins(axes, model, column, label, "-")
-        for _, model in calibrated(series).head(1 if weight is not None else 0).iterrows():
-            _bins(axes, model, column, f"{series_title(str(name))}, calibrated", "--")
+def _curves(
+    axes: Axes, shown: View, models: pd.DataFrame, column: str, weight: float | None
+) -> None:
+    """Each trial at the main weight, and dashed at the calibrated one."""
+    for line in shown.lines(models):
+        label = f"{line.label}, {weight_text(weight, 'calibrated')}"
+        for _, model in at_weight(line.models, weight).iterrows():
+            look = {"linestyle": CONSTANT, "marker": line.marker}
+            _bins(axes, model, column, label, color=line.colour, **look)
+        if weight is not None:
+            for _, model in calibrated(line.models).iterrows():
+                label = f"{line.label}, calibrated"
+                _bins(axes, model, column, label, color=line.colour, **_TUNED)
 
 
-def _bins(axes: Axes, model: pd.Series, column: str, label: str, linestyle: Any) -> None:
+_TUNED: Any = {
+    "linestyle": CALIBRATED,
+    "marker": CALIBRATED_MARKER,
+    "markerfacecolor": "white",
+    "markersize": 3.5,
+}
+
+
+def _bins(axes: Axes, model: pd.Series, column: str, label: str, **look: Any) -> None:
     """Values by noise level at the middle of each bin, with a band of one standard error."""
     values, edges, error = model[column], model["sigma_edges"], model.get(f"{column}_se")
     if values is None or edges is None:
         return
-    colour = objective(model["objective"]).colour
     value, middle = np.asarray(values, float), _middles(edges)
     low = value - error if error is not None else value
-    if column == "score_error_bins":  # on a logarithmic scale
+    if column == _ERRORS:  # on a logarithmic scale
         low, value = np.maximum(low, value / 10), np.where(value > 0, value, np.nan)
-    axes.plot(middle, value, label=label, color=colour, linestyle=linestyle, marker=".")
+    axes.plot(middle, value, label=label, **({"markersize": 3.5} | look))
     if error is not None:
-        axes.fill_between(middle, low, value + error, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(middle, low, value + error, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _weights(axes: Axes, models: pd.DataFrame) -> None:
+def _weights(axes: Axes, shown: View, models: pd.DataFrame) -> None:
     models = calibrated(models)
-    for _, series in models[models["calibrated_weights"].notna()].groupby("series", sort=False):
-        model = series.iloc[0]
+    for line in shown.lines(models[models["calibrated_weights"].notna()]):
+        model = line.models.iloc[0]
         knots, weight = (
-            np.asarray(model[name]) for name in ("calibrated_sigmas", "calibrated_weights")
+            np.asarray(model[name], float) for name in ("calibrated_sigmas", "calibrated_weights")
         )
-        colour, error = objective(model["objective"]).colour, model["calibrated_weights_se"]
-        axes.plot(knots, weight, color=colour, linestyle="--", marker=".")
+        error = model["calibrated_weights_se"]
+        axes.plot(knots, weight, color=line.colour, label=f"{line.label}, calibrated", **_TUNED)
         if error is not None:
             axes.fill_between(
-                knots, weight - error, weight + error, color=colour, alpha=0.15, linewidth=0
+                knots, weight - error, weight + error, color=line.colour, alpha=0.15, linewidth=0
             )
-    axes.axhline(1, color="#BBBBBB", linewidth=1)
+    axes.axhline(1, color=RULE, linewidth=1)
     _finish(axes, "w(sigma)")
 
 
-def _gaps(axes: Axes, models: pd.DataFrame, capacity: str | None) -> None:
-    for index, (label, tint, lines) in enumerate(by_value(models, capacity, "#000000")):
-        model = lines.iloc[0]
-        gap = np.asarray(model["loss_held_out_bins"]) - np.asarray(model["loss_train_bins"])
-        axes.plot(
-            _middles(model["sigma_edges"]),
-            gap,
-            color=tint,
-            linewidth=1.2 + 0.4 * index,
-            marker=".",
-            label=label or "gap",
-        )
-    axes.axhline(0, color="#BBBBBB", linewidth=1)
-    _finish(axes, "nats")
+def _gap(axes: Axes, line: Line) -> None:
+    model = line.models.iloc[0]
+    gap = np.asarray(model["loss_held_out_bins"]) - np.asarray(model["loss_train_bins"])
+    look: Any = {"color": line.colour, "marker": line.marker, "markersize": 3.5}
+    axes.plot(_middles(model["sigma_edges"]), gap, label=line.label, **look)
 
 
 def _middles(edges: Any) -> np.ndarray:
@@ -195,6 +229,6 @@ def _middles(edges: Any) -> np.ndarray:
 
 
 def _finish(axes: Axes, unit: str) -> None:
-    axes.set_xscale("log")
+    log_scale(axes, "x")
     axes.set_xlabel("noise level sigma")
     axes.set_ylabel(unit)

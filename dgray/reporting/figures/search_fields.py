@@ -6,50 +6,69 @@ Importances are those of Optuna (PED-ANOVA, Watanabe et al. 2023, arXiv:2304.102
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from dgray.reporting.estimate import minus
-from dgray.reporting.figures.search import COLUMNS, panels_for
-from dgray.reporting.figures.theme import grid, new_figure
-from dgray.reporting.presentation import series_colour, series_title
+from dgray.reporting.figures.looks import OTHER, RULE, Look
+from dgray.reporting.figures.search import (
+    MAX_PANELS,
+    panels_for,
+    part_of,
+    search_looks,
+    search_title,
+)
+from dgray.reporting.figures.texts import drawable
+from dgray.reporting.figures.theme import Drawing, drawing, grid, new_figure, title
+from dgray.reporting.figures.view import MAX_ROWS, WIDEST, axis_names
+from dgray.reporting.legible import shortened
 from dgray.reporting.searches import Range, SearchPoints
-from dgray.reporting.selection import short
 
 MIN_POINTS = 12  # finished points for importances: those of fewer are noise
 MIN_BETTER = 4  # least number of points that PED-ANOVA takes as the better ones
-_STOPPED = "#999999"
+_MAX_FIELDS = 10  # axes of parallel coordinates, so that their labels are legible
+_CHOICE = 20  # characters of a choice
 
 
-def importances(searches: tuple[SearchPoints, ...]) -> Figure | None:
+def importances(searches: tuple[SearchPoints, ...]) -> Drawing | None:
     """Draw the importance of each searched field for each metric."""
-    bars = [
+    every = [
         (search, metric, values)
         for search in searches
         if len(search.done) >= MIN_POINTS
         for metric in search.metrics
         if (values := importances_of(search, metric))
     ]
+    bars, look = every[:MAX_PANELS], search_looks(searches)
     if not bars:
         return None
     num_metrics = max(len(search.metrics) for search, _, _ in bars)
-    columns = min(num_metrics, COLUMNS) if num_metrics > 1 else COLUMNS  # one row per search
+    columns = min(num_metrics, WIDEST) if num_metrics > 1 else WIDEST  # one row per search
     figure, panels = panels_for(len(bars), width=3.8, height=2.6, columns=columns)
     for panel, (search, metric, values) in zip(panels, bars, strict=True):
+        titles = axis_names(search.fields)
         names = list(values)[::-1]
         widths = [values[name] for name in names]
-        panel.barh([short(name) for name in names], widths, color=series_colour(search.label))
+        colour = look[search.label].colour
+        panel.barh([drawable(titles[name]) for name in names], widths, color=colour)
         suffix = f": {metric}" if len(search.metrics) > 1 else ""
-        panel.set_title(f"{series_title(search.label)}{suffix}", fontsize=9)
+        title(panel, f"{search_title(search)}{suffix}")
         panel.set_xlabel("importance (PED-ANOVA)")
         panel.set_xlim(0, 1)
         panel.grid(visible=False, axis="y")
-    figure.suptitle("Importance of the searched fields, on validation", fontsize=11)
-    return figure
+    return drawing(
+        figure,
+        "Importance of the searched fields, on validation",
+        part_of(len(bars), len(every), "panels"),
+        "Influence of a field on whether a point is among the best tenth (at least "
+        f"{MIN_BETTER} points), by Optuna's PED-ANOVA; the values of a search add up to 1. Only "
+        f"fields that every point has, and searches with at least {MIN_POINTS} finished points. "
+        "With so few points the values are rough.",
+    )
 
 
 def importances_of(search: SearchPoints, metric: str) -> dict[str, float]:
@@ -101,47 +120,63 @@ def _plain(value: Any, of: Range) -> object:
     return int(value) if of.kind == "int" else float(value)
 
 
-def parallel_coordinates(searches: tuple[SearchPoints, ...]) -> Figure | None:
+def parallel_coordinates(searches: tuple[SearchPoints, ...]) -> Drawing | None:
     """Draw one line per point over the searched fields, dark if the first metric is good."""
-    shown = [search for search in searches if len(search.done) > 1]
+    every = [search for search in searches if len(search.done) > 1]
+    shown, look = every[:MAX_ROWS], search_looks(searches)
     if not shown:
         return None
-    width = 1.35 * (2 + max(len(search.fields) for search in shown))
-    figure = new_figure(len(shown), 1, width=width)
+    most = max(len(search.fields) for search in shown)
+    figure = new_figure(len(shown), 1, width=1.35 * (2 + min(most, _MAX_FIELDS)))
     for panel, search in zip(grid(figure, len(shown), 1)[:, 0], shown, strict=True):
-        _parallel(panel, search)
-    figure.suptitle("Searched fields of every point (darker: better on validation)", fontsize=11)
-    return figure
+        _parallel(panel, search, look[search.label])
+    left_out = [
+        part_of(len(shown), len(every)),
+        part_of(min(most, _MAX_FIELDS), most, "fields"),
+    ]
+    has_stopped = any((search.points["state"] == "PRUNED").any() for search in shown)
+    has_gaps = any(search.done[list(search.fields)].isna().any(axis=None) for search in shown)
+    return drawing(
+        figure,
+        "Searched fields of every point (darker: better on validation)",
+        ", ".join(filter(None, left_out)),
+        "One line per finished point, each field over its whole range (logarithmic if its domain "
+        "is); at the right the rank on validation.",
+        "Dotted: stopped early." if has_stopped else "",
+        "A line is interrupted at a field that the point does not use." if has_gaps else "",
+    )
 
 
-def _parallel(axes: Axes, search: SearchPoints) -> None:
+def _parallel(axes: Axes, search: SearchPoints, look: Look) -> None:
+    fields = search.fields[:_MAX_FIELDS]
     done = search.done
     values = done[f"validation:{search.first_metric}"].astype(float)
     rank = values.rank(ascending=not search.is_lower_better, method="first").to_numpy() - 1
     goodness = rank / (len(rank) - 1)
-    places = np.arange(len(search.fields) + 1)
+    places = np.arange(len(fields) + 1)
     stopped = search.points[search.points["state"] == "PRUNED"]
-    for line in _lines(search, stopped):
-        axes.plot(places[:-1], line, color=_STOPPED, linestyle=":", linewidth=0.9, alpha=0.7)
-    lines, colour = np.column_stack([_lines(search, done), goodness]), series_colour(search.label)
+    for line in _lines(search, stopped, fields):
+        axes.plot(places[:-1], line, color=OTHER, linestyle=":", linewidth=0.9, alpha=0.7)
+    lines, colour = np.column_stack([_lines(search, done, fields), goodness]), look.colour
     for index in np.argsort(rank):
         shade = float(0.12 + 0.85 * goodness[index] ** 3)
         axes.plot(places, lines[index], color=colour, alpha=shade, linewidth=1.1)
-    for x, name in zip(places, search.fields, strict=False):
+    for x, name in zip(places, fields, strict=False):
         for height, label in _ticks(search.ranges[name]):
             _write(axes, float(x), height, label)
     worst, best = (values.iloc[int(np.argmin(rank))], values.iloc[int(np.argmax(rank))])
     for height, value in ((0.0, worst), (1.0, best)):
         _write(axes, float(places[-1]), height, minus(f"{value:.3g}"))
-    names = [short(name) for name in search.fields]
+    titles = axis_names(search.fields)
+    names = [drawable(titles[name]) for name in fields]
     axes.set_xticks(places, [*names, f"{search.first_metric},\nby rank"])
     axes.tick_params(axis="x", pad=10, length=0)
     axes.spines[:].set_visible(False)
     axes.grid(visible=False)
-    axes.vlines(places, 0, 1, color="#BBBBBB", linewidth=0.8, zorder=0)
+    axes.vlines(places, 0, 1, color=RULE, linewidth=0.8, zorder=0)
     axes.set_yticks([])
     axes.set_ylim(-0.12, 1.12)
-    axes.set_title(series_title(search.label), fontsize=9, pad=10)
+    axes.set_title(search_title(search), pad=10)
 
 
 def _write(axes: Axes, x: float, height: float, label: str) -> None:
@@ -154,9 +189,9 @@ def _write(axes: Axes, x: float, height: float, label: str) -> None:
         axes.text(x + 0.03, height, label, ha="left", va="center", fontsize=7)
 
 
-def _lines(search: SearchPoints, points: pd.DataFrame) -> np.ndarray:
+def _lines(search: SearchPoints, points: pd.DataFrame, fields: Sequence[str]) -> np.ndarray:
     """Heights in [0, 1], shape (points, fields); NaN where a point has no value."""
-    columns = [_heights(points[name], search.ranges[name]) for name in search.fields]
+    columns = [_heights(points[name], search.ranges[name]) for name in fields]
     return np.column_stack(columns) if columns else np.empty((len(points), 0))
 
 
@@ -177,5 +212,8 @@ def _ticks(within: Range) -> list[tuple[float, str]]:
     """Labelled heights: the ends of a range of numbers, every choice."""
     if within.kind == "choice":
         last = max(len(within.choices) - 1, 1)
-        return [(index / last, str(choice)) for index, choice in enumerate(within.choices)]
+        return [
+            (index / last, shortened(str(choice), _CHOICE))
+            for index, choice in enumerate(within.choices)
+        ]
     return [(0.0, f"{within.low:g}"), (1.0, f"{within.high:g}")]

@@ -7,27 +7,26 @@ between figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from dgray.reporting.estimate import minus
+from dgray.reporting.figures.looks import BASE_LINE, EXACT_LINE
+from dgray.reporting.figures.texts import FAMILY, drawable, fit_texts, text_width
+from dgray.reporting.figures.view import WIDEST
 from dgray.reporting.presentation import BASE, objective
-from dgray.reporting.selection import number, short
 
-Color = tuple[float, float, float]
-GAIN, HARM = "#00695C", "#A8124A"
-CHANGE = LinearSegmentedColormap.from_list("change", [GAIN, "#F7F5F2", HARM])
 STYLE: Any = {  # Any: matplotlib types its keys one by one
-    "font.family": "DejaVu Sans",
+    "font.family": FAMILY,
+    "text.parse_math": False,  # a dollar sign is a dollar sign
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -48,15 +47,38 @@ STYLE: Any = {  # Any: matplotlib types its keys one by one
     "svg.fonttype": "path",  # the same picture on machines without the font
     "pdf.fonttype": 3,
 }
-WIDEST = 3  # panels side by side whose text is still legible on the page
 _LEGEND_COLUMN = 4.8  # width of a column besides its label, in font sizes: line, gap, distance
 SPAN = 20.0  # largest ratio of values on a linear scale
-DASHED, DOTTED = (0, (5, 3)), (0, (1, 1.5))  # lines of the base, of exact controls
+_NARROWEST = 5.0  # inches, for the title of a figure
+_LEGEND_LINE = 14.0  # points
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, and the caption that describes what it shows."""
+
+    figure: Figure
+    caption: str
+
+
+def drawing(figure: Figure, heading: str, held: str, *caption: str) -> Drawing:
+    """Finish a figure.
+
+    Args:
+        figure: the figure with all its panels and legends.
+        heading: what it shows.
+        held: what is the same in all its lines.
+        caption: sentences; empty ones are left out.
+    """
+    fit_texts(figure, heading + (f"\n({held})" if held else ""))
+    fixed = f"Held fixed: {held}." if held else ""
+    return Drawing(figure, " ".join(filter(None, [*caption, fixed])))
 
 
 def new_figure(rows: int, columns: int, *, width: float = 3.4, height: float = 2.7) -> Figure:
     """Return a figure for ``rows`` x ``columns`` panels of a size in inches."""
-    return Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
+    size = (max(_NARROWEST, width * columns), height * rows + 0.5)
+    return Figure(figsize=size, layout="constrained")
 
 
 def grid(figure: Figure, rows: int, columns: int, *, share_rows: bool = False) -> np.ndarray:
@@ -80,36 +102,6 @@ def wrapped_grid(
     return figure, axes[:, :columns]
 
 
-def shade(colour: str, position: int, count: int) -> Color:
-    """Return a shade: light for the first of ``count`` values, full colour for the last."""
-    light = 0.0 if count < 2 else 0.6 * (1 - position / (count - 1))
-    red, green, blue = (part + (1 - part) * light for part in to_rgb(colour))
-    return red, green, blue
-
-
-def by_value(
-    models: pd.DataFrame, axis: str | None, colour: str, among: pd.DataFrame | None = None
-) -> Iterator[tuple[str, Color, pd.DataFrame]]:
-    """Yield a label, a shade and the models of each value of an ordered axis.
-
-    Args:
-        models: guided models of one series.
-        axis: the ordered axis; None: all models together.
-        colour: colour of the highest value; lower values are lighter.
-        among: guided models that have all values; default ``models``.
-
-    Yields:
-        The label is empty if there is only one value.
-    """
-    if axis is None:
-        yield "", shade(colour, 0, 1), models
-        return
-    values = sorted((models if among is None else among)[axis].unique())
-    for position, value in enumerate(values):
-        label = f"{short(axis)} {number(value)}" if len(values) > 1 else ""
-        yield label, shade(colour, position, len(values)), models[models[axis] == value]
-
-
 def title(axes: Axes, *lines: str) -> None:
     """Set the title of a panel; empty lines are left out."""
     axes.set_title("\n".join(filter(None, lines)))
@@ -126,7 +118,7 @@ def band(
     place, value = lines[x].to_numpy(float), lines[y].to_numpy(float)
     error = np.nan_to_num(lines[f"{y}_se"].to_numpy(float))
     value = np.where(np.isfinite(value), value, np.nan)
-    axes.plot(place, value, **({"marker": "o"} | style))
+    axes.plot(place, value, **style)
     axes.fill_between(
         place, value - error, value + error, color=style["color"], alpha=0.16, linewidth=0
     )
@@ -140,7 +132,7 @@ def level(axes: Axes, model: pd.Series | None, column: str) -> None:
     axes.axhline(
         float(model[column]),
         color=spec.colour,
-        linestyle=DASHED if spec == BASE else DOTTED,
+        linestyle=BASE_LINE if spec == BASE else EXACT_LINE,
         linewidth=1.5,
         label=spec.title,
     )
@@ -203,25 +195,44 @@ def number_ticks(axes: Axes, values: Sequence[float] | np.ndarray, *, log: bool)
     axes.minorticks_off()
 
 
+def log_scale(axes: Axes, which: Literal["x", "y"], threshold: float | None = None) -> None:
+    """Make an axis logarithmic, linear below ``threshold`` if it is given, with plain numbers."""
+    scale: dict[str, Any] = {"linthresh": threshold} if threshold else {}
+    set_scale = axes.set_xscale if which == "x" else axes.set_yscale
+    set_scale("symlog" if threshold else "log", **scale)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(_plain_number))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def legend_below(figure: Figure, axes: np.ndarray, *, columns: int = 4) -> None:
-    """Add one legend for all panels, each label once, in at most ``columns`` columns."""
-    entries: dict[str, Any] = {}
+    """Add one legend for all panels in at most ``columns`` columns, each line once."""
+    entries: dict[tuple[Any, ...], tuple[Any, str]] = {}
     for panel in axes.flat:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    if entries:
-        figure.legend(
-            list(entries.values()),
-            list(entries),
-            loc="outside lower center",
-            ncols=min(columns, len(entries), _columns_of(figure, list(entries))),
-        )
+            entries.setdefault((label, *_look(handle)), (handle, drawable(label)))
+    add_legend(figure, [*entries.values()], columns=columns)
+
+
+def add_legend(figure: Figure, entries: Sequence[tuple[Any, str]], *, columns: int = 4) -> None:
+    """Add a legend of handles and labels below all panels, and height for it."""
+    if not entries:
+        return
+    handles, labels = zip(*entries, strict=True)
+    count = min(columns, len(entries), _columns_of(figure, labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=count)
+    lines = math.ceil(len(entries) / count) - 1
+    figure.set_figheight(figure.get_figheight() + lines * _LEGEND_LINE / 72)
+
+
+def _look(handle: Any) -> tuple[Any, ...]:
+    if not hasattr(handle, "get_linestyle") or not hasattr(handle, "get_marker"):
+        return ()
+    return to_hex(handle.get_color()), handle.get_linestyle(), handle.get_marker()
 
 
 def _columns_of(figure: Figure, labels: Sequence[str]) -> int:
     """Number of columns of a legend that fit the width of the figure, at least one."""
     size = STYLE["legend.fontsize"]
-    font = FontProperties(family=STYLE["font.family"], size=size)
-    widths = [text_to_path.get_text_width_height_descent(text, font, False)[0] for text in labels]
-    column = max(widths) + _LEGEND_COLUMN * size
+    column = max(text_width(text, size) for text in labels) + _LEGEND_COLUMN * size
     return max(1, int(figure.get_figwidth() * 72 // column))

@@ -45,12 +45,13 @@ def test_every_data_size_has_its_panels(overfit_run: Path) -> None:
     panels = {"overfitting_map_path_kl": 4, "overfitting_map_kl": 4, "kl_against_epochs": 6}
     for kind in KINDS:
         if kind.name in panels:
-            figure = kind.draw(table)
-            assert figure is not None
+            drawing = kind.draw(table)
+            assert drawing is not None
+            figure = drawing.figure
             panels_only = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
             titles = [axes.get_title() for axes in panels_only if axes.get_title()]
             of_size = [
-                [title for title in titles if title.endswith(f"num_real = {size}")]
+                [title for title in titles if title.endswith(f"num_real {size}")]
                 for size in (100, 1000)
             ]
             assert len(titles) == panels[kind.name]
@@ -87,8 +88,9 @@ def test_values_that_are_not_finite_do_not_break_a_figure() -> None:
 def test_headline_shows_the_largest_width_and_the_fewest_samples(overfit_run: Path) -> None:
     table = read_table(overfit_run)
     with matplotlib.rc_context(STYLE):
-        figure = headline(table)
-    assert figure is not None
+        drawing = headline(table)
+    assert drawing is not None
+    figure = drawing.figure
     cells = table.models
     hardest = cells[
         (cells["discriminator.width"] == 128)
@@ -106,8 +108,9 @@ def test_headline_shows_the_largest_width_and_the_fewest_samples(overfit_run: Pa
 def test_losses_compare_what_was_evaluated_in_the_same_way(overfit_run: Path) -> None:
     table = read_table(overfit_run)
     with matplotlib.rc_context(STYLE):
-        figure = losses(table)
-    assert figure is not None
+        drawing = losses(table)
+    assert drawing is not None
+    figure = drawing.figure
     ours = table.models[
         (table.models["objective"] == "cross_entropy")
         & (table.models["data.num_real"] == 100)
@@ -132,8 +135,9 @@ def test_interval_and_stage_settings_do_not_mix_with_plain_ones() -> None:
         rows.append(row(trained, epoch, 1.0, kl=0.4, kl_se=0.1))
         rows.append(row(trained, epoch, 1.0, kl=9.0, interval_low=0.1, interval_high=1.0))
         rows.append(row(trained, epoch, 1.0, kl=9.0, guided_stage="predictor"))
-    figure = headline(table_of(rows))
-    assert figure is not None
+    drawing = headline(table_of(rows))
+    assert drawing is not None
+    figure = drawing.figure
     lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
     assert list(lines["KL objective, w = 1"].get_ydata()) == [0.4, 0.4]
 
@@ -146,8 +150,9 @@ def test_many_metrics_are_broken_into_rows() -> None:
     rows = [row(Member("base", {}), **values)]
     rows += [row(trained, epoch, 1.0, **values) for epoch in (5, 20)]
     for draw in (headline, metrics_against_epochs):
-        figure = draw(table_of(rows))
-        assert figure is not None
+        drawing = draw(table_of(rows))
+        assert drawing is not None
+        figure = drawing.figure
         places = [axes.get_subplotspec().get_geometry()[:2] for axes in figure.axes]  # type: ignore[union-attr]
         assert places == [(2, 3)] * len(scores)
 
@@ -179,9 +184,10 @@ def test_no_text_of_a_figure_is_cut_off(of: str, small_run: Path) -> None:
     seen = set()
     for kind in KINDS:
         with matplotlib.rc_context(STYLE):
-            figure = kind.draw(table)
-            if figure is None:
+            drawing = kind.draw(table)
+            if drawing is None:
                 continue
+            figure = drawing.figure
             seen.add(kind.name)
             figure.draw_without_rendering()
             ticks = {

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.figure import Figure
 
 from dgray.reporting.figures.kinds import SEARCH_KINDS, render_search_figures
 from dgray.reporting.figures.search import history, pareto_front
@@ -19,6 +18,7 @@ from dgray.reporting.figures.search_fields import (
     importances_of,
     parallel_coordinates,
 )
+from dgray.reporting.figures.theme import Drawing
 from dgray.reporting.searches import Range, SearchPoints
 from tests.reporting.synthetic_search import KL_AND_TIME, RANGES, RATE, WIDTH, point, search_of
 
@@ -39,9 +39,9 @@ def searched(count: int, *, label: str = "kl", **kinds: Any) -> SearchPoints:
     return search_of(points, label=label, ranges={**RANGES, **CHOICE}, **kinds)
 
 
-def panels(figure: Figure | None) -> list[Axes]:
-    assert figure is not None
-    return [axes for axes in figure.axes if axes.axison]
+def panels(drawing: Drawing | None) -> list[Axes]:
+    assert drawing is not None
+    return [axes for axes in drawing.figure.axes if axes.axison]
 
 
 def labelled(axes: Axes, label: str) -> np.ndarray:
@@ -105,7 +105,9 @@ def test_front_is_a_step_line_with_its_values_on_held_out_data() -> None:
     front = labelled(panel, "front of KL objective")
     assert front.tolist() == [[1.0, 0.5], [3.0, 0.2], [9.0, 0.1]]
     assert "violates a constraint" in panel.get_legend_handles_labels()[1]
-    bars = next(c for c in panel.containers if c.get_label() == "front on held-out data")
+    bars = next(
+        c for c in panel.containers if c.get_label() == "front of KL objective on held-out data"
+    )
     assert bars.lines[0].get_ydata() == pytest.approx([0.52, 0.22, 0.12])
 
 
