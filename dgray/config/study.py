@@ -93,7 +93,7 @@ class Evaluate(Model):
         "or more, standard errors are the spread between them",
     )
     tolerance: PositiveFloat = Field(
-        1e-4, description="kl: local error per step of the log-density (nats) and of x / sigma"
+        1e-4, description="kl and nll: numerical error of the log-density of a point, in nats"
     )
     max_steps: PositiveInt = Field(
         1000, description="kl: steps after which a point counts as not converged"

@@ -100,10 +100,14 @@ class Noise(Model):
         "log_uniform", description="log_uniform over [low, high], or log_normal, as in EDM"
     )
     low: PositiveFloat | None = Field(
-        None, description="log_uniform: lowest noise level; null: diffusion.sigma_min"
+        None,
+        description="log_uniform: lowest noise level, perhaps below diffusion.sigma_min, which is "
+        "the default (null)",
     )
     high: PositiveFloat | None = Field(
-        None, description="log_uniform: highest noise level; null: diffusion.sigma_max"
+        None,
+        description="log_uniform: highest noise level, perhaps above diffusion.sigma_max, which "
+        "is the default (null)",
     )
     log_mean: FiniteFloat = Field(-1.2, description="log_normal: mean of ln sigma")
     log_std: PositiveFloat = Field(1.2, description="log_normal: standard deviation of ln sigma")

@@ -11,6 +11,7 @@ internally, so that samplers, guidance and likelihoods are the same for points a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
@@ -38,6 +39,34 @@ class Denoiser(Protocol):
         estimate, the mean of v . (dD/dx) v over the probes v.
         """
         ...
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """Noise levels at which a sampler may call a denoiser, by default all.
+
+    Attributes:
+        low: lowest one.
+        high: highest one.
+        table: the only ones, shape (M,); None: all from ``low`` to ``high``.
+    """
+
+    low: float = 0.0
+    high: float = math.inf
+    table: Tensor | None = None
+
+    def round(self, sigma: Tensor) -> Tensor:
+        """Return the nearest levels of the table, as ``round_sigma`` of EDM's networks."""
+        if self.table is None:
+            return sigma
+        table = self.table.to(sigma.device)
+        return table[(sigma.float()[..., None] - table).abs().argmin(-1)].to(sigma.dtype)
+
+
+def levels_of(denoiser: object) -> NoiseLevels:
+    """Return the attribute ``levels`` of a denoiser; without one, all noise levels."""
+    levels: NoiseLevels = getattr(denoiser, "levels", NoiseLevels())
+    return levels
 
 
 @runtime_checkable
@@ -118,6 +147,11 @@ class ChunkedDenoiser(Denoiser, Conditional):
     @override
     def num_classes(self) -> int:
         return self.inner.num_classes if isinstance(self.inner, Conditional) else 0
+
+    @property
+    def levels(self) -> NoiseLevels:
+        """Noise levels of the inner denoiser."""
+        return levels_of(self.inner)
 
     @override
     def with_labels(self, labels: Labels) -> ChunkedDenoiser:

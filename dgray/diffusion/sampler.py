@@ -15,7 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from dgray.diffusion.denoiser import levels_of
 from dgray.diffusion.shapes import Sigmas, StepNoise, Vectors
+from dgray.diffusion.sigmas import karras_sigmas
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """D(x; sigma): from x (*batch, d) and sigma (*batch) to (*batch, d)."""
@@ -39,6 +41,20 @@ class Sampler(Protocol):
                 and its own fields of the study (``SamplerSpec.options``).
         """
         ...
+
+
+def sampler_sigmas(
+    denoiser: object, num_steps: int, span: tuple[float, float], rho: float
+) -> Sigmas:
+    """Return the noise levels of a sampler, limited and rounded to those of the denoiser.
+
+    As in EDM's sampler, the grid spans the part of [sigma_min, sigma_max] that the denoiser
+    supports, and each level but the last, 0, is rounded to a level of its table.
+    """
+    levels = levels_of(denoiser)
+    low, high = max(span[0], levels.low), min(span[1], levels.high)
+    sigmas = karras_sigmas(num_steps, low, high, rho)
+    return torch.cat([levels.round(sigmas[:-1]), sigmas[-1:]])
 
 
 def heun(
@@ -108,11 +124,11 @@ def edm_stochastic(
         S_noise: inflation of the added noise, > 0.
         corrector: denoiser of the second stage; None: ``denoise``.
     """
-    num_steps = len(sigmas) - 1
+    num_steps, levels = len(sigmas) - 1, levels_of(denoise)
     gamma_active = min(S_churn / num_steps, math.sqrt(2) - 1)
     for i, (sigma, next_sigma) in enumerate(_steps(sigmas)):
         gamma = gamma_active if S_min <= sigma <= S_max else 0.0
-        raised = sigma * (1 + gamma)
+        raised = float(levels.round(x.new_tensor(sigma * (1 + gamma))))
         x = x + math.sqrt(raised**2 - sigma**2) * S_noise * noise[i]
         x = heun_step(denoise, x, raised, next_sigma, corrector=corrector)
     return x

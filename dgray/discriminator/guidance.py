@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.denoiser import Denoiser, NoiseLevels, levels_of, with_labels
 from dgray.diffusion.shapes import Probes, Scalars, Vectors
 from dgray.discriminator.discriminator import Discriminator
 
@@ -132,6 +132,11 @@ class GuidedDenoiser(Denoiser):
     base: Denoiser
     discriminator: Discriminator
     weight: Weight
+
+    @property
+    def levels(self) -> NoiseLevels:
+        """Noise levels of the base."""
+        return levels_of(self.base)
 
     @override
     def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:

@@ -21,8 +21,7 @@ from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
-from dgray.diffusion.sampler import heun
-from dgray.diffusion.sigmas import karras_sigmas
+from dgray.diffusion.sampler import heun, sampler_sigmas
 from dgray.plan.shared_keys import (
     base_key,
     cnn_key,
@@ -229,9 +228,10 @@ def _unguided_samples(
 ) -> Tensor:
     """Return Heun samples of the base from standard normal noise, shape (n, d)."""
     assert isinstance(config.base, NetworkBase)
-    sigmas = karras_sigmas(config.base.generation_steps, *problem.span, config.diffusion.rho)
+    steps, rho = config.base.generation_steps, config.diffusion.rho
+    sigmas = sampler_sigmas(problem.base, steps, problem.span, rho)
     classes = None if labels is None else labels.to(problem.device)
-    start = problem.prior_std * noise.to(problem.device)
+    start = problem.prior_std_at(float(sigmas[0])) * noise.to(problem.device)
     return heun(with_labels(problem.base, classes), start, sigmas)
 
 

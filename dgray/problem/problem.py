@@ -131,6 +131,10 @@ class Problem(ABC):
     def to_output(self, samples: Tensor) -> Tensor:
         """Return samples for users: points float32 (n, d), images uint8 (n, H, W, C)."""
 
+    def prior_std_at(self, sigma: float) -> float:
+        """Return the standard deviation of the start of a sampler that starts at ``sigma``."""
+        return self.prior_std * (sigma / self.span[1])
+
     def real(self, split: str, first: int | None = None) -> Tensor:
         """Return the first samples (all if None) of a split of the data, shape (first, d)."""
         return self.real_samples.take(split, self.sizes.real(split), first)

@@ -107,7 +107,7 @@ class EvaluationSettings:
         num_noised: samples of a split that are noised; None: all of them.
         num_points: points of a split whose log-likelihood is integrated, >= 1.
         num_probes: Hutchinson probes where the exact trace is too expensive, >= 1.
-        tolerance: local error of the log-density and of x / sigma per step of the ODE, > 0.
+        tolerance: numerical error of the log-density of a point, in nats, > 0.
         max_steps: steps of the ODE after which a point counts as not converged, >= 1.
     """
 

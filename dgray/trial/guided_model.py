@@ -13,8 +13,7 @@ from typing_extensions import override
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.data.images import to_uint8, unflatten
 from dgray.diffusion.noise import philox_noise
-from dgray.diffusion.sampler import heun
-from dgray.diffusion.sigmas import karras_sigmas
+from dgray.diffusion.sampler import heun, sampler_sigmas
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import SplineWeight
 from dgray.plan.plan import Setting, Trial
@@ -86,10 +85,10 @@ class BareBase(SampledModel):
     @override
     @torch.no_grad()
     def draw(self, seeds: range) -> Tensor:
-        sigmas = karras_sigmas(self.num_steps, SIGMA_MIN, SIGMA_MAX, RHO)
+        sigmas = sampler_sigmas(self.base, self.num_steps, (SIGMA_MIN, SIGMA_MAX), RHO)
         noise = philox_noise(self.seed, seeds, (self.base.dimension,), "start")
         device = next(self.base.module.parameters()).device
-        samples = heun(self.base, SIGMA_MAX * noise.to(device), sigmas)
+        samples = heun(self.base, float(sigmas[0]) * noise.to(device), sigmas)
         return unflatten(to_uint8(samples), self.base.shape).movedim(1, -1)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.noise import philox_noise
-from dgray.diffusion.sigmas import karras_sigmas
+from dgray.diffusion.sampler import sampler_sigmas
 from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
 from dgray.discriminator.guidance import (
     ConstantWeight,
@@ -211,11 +211,12 @@ def _noise(problem: Problem, sampler: SamplerSettings, seeds: range) -> tuple[Te
     start = problem.sample_noise(seeds, (1, problem.dimension), "start")
     steps = problem.sample_noise(seeds, (num_steps, problem.dimension), "steps")
     start, steps = (t.to(problem.device).transpose(0, 1) for t in (start, steps))
-    return problem.prior_std * start[0], steps
+    first = float(_sigmas(problem, sampler)[0])
+    return problem.prior_std_at(first) * start[0], steps
 
 
 def _sigmas(problem: Problem, sampler: SamplerSettings) -> Tensor:
-    return karras_sigmas(sampler.num_steps, *problem.span, problem.evaluation.rho)
+    return sampler_sigmas(problem.base, sampler.num_steps, problem.span, problem.evaluation.rho)
 
 
 def _sample(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from dgray.config.reading.load import load_study
 from dgray.config.study import Evaluate
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.denoiser import Denoiser
@@ -21,7 +23,10 @@ from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas, log_uniform
 from dgray.discriminator.discriminator import Discriminator, Oracle
 from dgray.discriminator.guidance import GuidedDenoiser
-from dgray.plan.plan import Setting
+from dgray.errors import StudyError
+from dgray.plan.plan import Setting, Trial, make_plan
+from dgray.problem.artifacts import Shared
+from dgray.problem.build import build_problem, build_task
 from dgray.trial.sampling import stage_weight
 
 TIME_MIN, TIME_MAX = 0.01, 1.0
@@ -155,3 +160,40 @@ def test_the_published_noise_law_is_log_uniform() -> None:
     shares = [float(s) for s in ((ours < 0.0447).double().mean(), (ours > 80).double().mean())]
     assert shares == pytest.approx([0.316, 0.054], abs=5e-4)
     assert float((ours > 10).double().mean()) == pytest.approx(0.229, abs=5e-4)
+
+
+DG_STUDY = """
+name: dg
+diffusion: {sigma_min: 0.002, sigma_max: 80}
+data: {kind: mixture, name: ring8, num_real: 20, num_validation: 20, num_held_out: 20}
+base: {kind: wrong_mixture, std_scale: 1.5, num_generated: 20}
+discriminator: {width: 4, depth: 1}
+fit: {noise: {low: 0.00104, high: 152.2}, epochs: 1}
+evaluate: {num_points: 20}
+"""
+
+
+def dg_trial(folder: Path, *overrides: str) -> Trial:
+    path = folder / "dg.yaml"
+    path.write_text(DG_STUDY)
+    return make_plan(load_study(path, overrides)).trials[1]
+
+
+def test_the_published_noise_law_is_a_field_of_a_study(tmp_path: Path) -> None:
+    """It is wider than the noise levels of the published sampler, [0.002, 80]."""
+    config = dg_trial(tmp_path).config
+    problem = build_problem(config, Shared({}), torch.device("cpu"))
+    sigma = build_task(config, problem, range(1)).draw_sigma(torch.Generator(), 100_000)
+    assert float(sigma.min()) == pytest.approx(0.00104, rel=1e-3)
+    assert float(sigma.max()) == pytest.approx(152.2, rel=1e-3)
+    shares = [float(s) for s in ((sigma < 0.0447).double().mean(), (sigma > 80).double().mean())]
+    assert shares == pytest.approx([0.316, 0.054], abs=5e-3)
+
+
+@pytest.mark.parametrize("field", ["low=80", "low=1000", "high=0.002"])
+def test_noise_levels_apart_from_those_of_the_diffusion_are_refused(
+    tmp_path: Path, field: str
+) -> None:
+    name = "high" if field.startswith("low") else "low"
+    with pytest.raises(StudyError, match="must overlap the noise levels"):
+        dg_trial(tmp_path, f"fit.noise.{field}", f"fit.noise.{name}=null")

@@ -106,6 +106,24 @@ def test_kl_of_the_base_is_its_closed_form() -> None:
     assert float(mean_kl) == pytest.approx(closed, abs=1e-3)
 
 
+def test_kl_of_the_ode_of_the_base_is_its_closed_form() -> None:
+    """0.0965: the flow is linear, so it maps the prior to a Gaussian at sigma = 0.02."""
+    p, q, stretch = 1 + LOW**2, 1.2**2 + LOW**2, ((1.2**2 + HIGH**2) / (1.2**2 + LOW**2)) ** 0.5
+    mean, variance = 0.5 - 0.5 / stretch, (1 + HIGH**2) / stretch**2
+    closed = 0.5 * (p / variance + mean**2 / variance - 1 + np.log(variance / p))
+    assert closed == pytest.approx(0.0965, abs=5e-5)
+    assert closed < 0.5 * (p / q + 0.25 / q - 1 + np.log(q / p))
+    x = quantiles()
+    flow = ode_log_likelihood(
+        lambda x, sigma, index: BASE.with_divergence(x, sigma),
+        x,
+        (LOW, HIGH),
+        prior_std=101**0.5,
+    )
+    mean_kl = (DATA.log_prob(x, torch.full_like(x[:, 0], LOW)) - flow.log_prob).mean()
+    assert float(mean_kl) == pytest.approx(closed, abs=1e-4)
+
+
 @CASES
 def test_kl_of_the_ode(a: float, k: float, path: float, ode: float, sde: float) -> None:
     del path, sde

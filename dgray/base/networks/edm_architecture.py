@@ -55,6 +55,7 @@ NUMBER_TYPES = ("int", "float", "Sequence[int]", "Sequence[float]")
 # Far above every existing network; a file must not make its reader build one for hours.
 MAX_INTEGER = 100_000
 MAX_LIST_LENGTH = 16
+MAY_BE_EMPTY = ("attn_resolutions",)  # no self-attention
 _CONSTRUCTOR_ARGUMENTS = frozenset(
     {"self", "model", "label_dim", "use_fp16", "in_channels", "out_channels"}
 )
@@ -205,7 +206,8 @@ def _check_values(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> Non
         kind = kinds[name]
         is_list = kind.startswith("Sequence")
         entries = value if is_list and isinstance(value, tuple) else (value,)
-        fits = isinstance(value, tuple) == is_list and 0 < len(entries) <= MAX_LIST_LENGTH
+        least = 0 if name in MAY_BE_EMPTY else 1
+        fits = isinstance(value, tuple) == is_list and least <= len(entries) <= MAX_LIST_LENGTH
         if not fits or not all(_fits(entry, kind) for entry in entries):
             raise ArchitectureError(f"{name} must be {_describe(kind)}, not {value!r}"[:300])
 
@@ -226,4 +228,4 @@ def _describe(kind: str) -> str:
     plain = {"int": "a whole number", "float": "a number", "bool": "true or false"}
     kind, is_list = kind.removeprefix("Sequence[").removesuffix("]"), kind.startswith("Sequence")
     entry = plain.get(kind, "a name") + (f" up to {MAX_INTEGER}" if kind == "int" else "")
-    return f"a list of 1 to {MAX_LIST_LENGTH} values, each {entry}" if is_list else entry
+    return f"a list of up to {MAX_LIST_LENGTH} values, each {entry}" if is_list else entry

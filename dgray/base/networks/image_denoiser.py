@@ -14,7 +14,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from dgray.base.networks.preconditioning import Preconditioned
-from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser
+from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser, NoiseLevels
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class NetworkDenoiser(Denoiser):
                 f"{labels[outside][0].item()}; choose a class of the network"
             )
         return replace(self, labels=labels)
+
+    @property
+    def levels(self) -> NoiseLevels:
+        """Noise levels that the network supports."""
+        return self.module.levels
 
     @override
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from dgray.base.networks.unets.dhariwal import DhariwalUNet
 from dgray.base.networks.unets.song import SongUNet
+from dgray.diffusion.denoiser import NoiseLevels
 
 RawNetwork = SongUNet | DhariwalUNet
 
@@ -46,6 +47,11 @@ class Preconditioned(nn.Module):
         super().__init__()
         self.label_dim, self.use_fp16 = label_dim, use_fp16
         self.model = model
+
+    @property
+    def levels(self) -> NoiseLevels:
+        """Noise levels at which EDM's samplers call the network."""
+        return NoiseLevels(self.sigma_min, self.sigma_max)
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
         """Return the coefficients for noise levels of shape (N,), float32."""
@@ -224,6 +230,11 @@ class iDDPMPrecond(Preconditioned):
         self.num_steps = M
         self.register_buffer("u", torch.tensor(levels, dtype=torch.float32))
         self.sigma_min, self.sigma_max = levels[M - 1], levels[0]
+
+    @property
+    @override
+    def levels(self) -> NoiseLevels:
+        return NoiseLevels(self.sigma_min, self.sigma_max, self.u)
 
     @override
     def coefficients(self, sigma: Tensor) -> Coefficients:

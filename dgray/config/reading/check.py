@@ -259,15 +259,20 @@ def _base_dimension(config: StudyConfig) -> Iterator[Conflict]:
 
 
 def _noise(config: StudyConfig) -> Iterator[Conflict]:
+    """Training may cover more noise levels than sampling, as in Kim et al. 2023, but no others."""
     noise, diffusion = config.fit.noise, config.diffusion
     low, high = diffusion.sigma_min, diffusion.sigma_max
-    for name, value in (("low", noise.low), ("high", noise.high)):
-        if value is not None and not low <= value <= high:
+    limits = f"[{low:g}, {high:g}]"
+    for name, value, is_apart in (
+        ("low", noise.low, noise.low is not None and noise.low >= high),
+        ("high", noise.high, noise.high is not None and noise.high <= low),
+    ):
+        if is_apart:
             yield Conflict(
                 path=("fit", "noise", name),
                 reads=(("diffusion", "sigma_min"), ("diffusion", "sigma_max")),
-                rule=f"must lie within the noise levels of the diffusion, [{low:g}, {high:g}], "
-                f"but got {value:g}",
+                rule=f"[low, high] must overlap the noise levels of the diffusion, {limits}, but "
+                f"{name} is {value:g}",
             )
 
 

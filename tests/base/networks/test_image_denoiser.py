@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,7 +19,10 @@ from dgray.base.networks.preconditioning import (
     VPPrecond,
     iDDPMPrecond,
 )
-from dgray.diffusion.denoiser import Conditional
+from dgray.diffusion.denoiser import ChunkedDenoiser, Conditional, Denoiser
+from dgray.diffusion.sampler import edm_stochastic, sampler_sigmas
+from dgray.discriminator.discriminator import ZeroDiscriminator
+from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
 from tests.base.networks.network_cases import tiny
 
 SIGMA = torch.tensor([0.002, 0.05, 0.5, 1.7, 80.0])
@@ -85,6 +89,49 @@ def test_iddpm_takes_the_nearest_of_its_levels() -> None:
     nearest = [min(range(1001), key=lambda j: abs(float(module.u[j] - s))) for s in SIGMA]
     assert index.tolist() == nearest
     assert_close(float(module.u[8]), 80.0, rtol=2e-2, atol=0)  # Karras et al. 2022: 80 at j0 = 8
+
+
+def edms_levels(module: Preconditioned, num_steps: int) -> Tensor:
+    """``t_steps`` of ``edm_sampler`` in EDM's generate.py for sigma in [0.002, 80], but the 0."""
+    low, high = max(0.002, module.sigma_min) ** (1 / 7), min(80.0, module.sigma_max) ** (1 / 7)
+    index = torch.arange(num_steps, dtype=torch.float64)
+    levels = (high + index / (num_steps - 1) * (low - high)) ** 7
+    if not isinstance(module, iDDPMPrecond):
+        return levels
+    distances = (levels.float()[:, None] - module.u[None]).abs()
+    return module.u[distances.argmin(1)].double()
+
+
+@pytest.mark.parametrize("wrap", [lambda denoiser: denoiser, lambda d: ChunkedDenoiser(d, 4)])
+@pytest.mark.parametrize("kind", ["EDMPrecond", "VPPrecond", "VEPrecond", "iDDPMPrecond"])
+def test_samplers_use_the_noise_levels_that_edm_would(
+    kind: str, wrap: Callable[[NetworkDenoiser], Denoiser]
+) -> None:
+    module = tiny(preconditioning=kind)
+    base = wrap(NetworkDenoiser(module, (2, 8, 8)))
+    guided = GuidedDenoiser(base, ZeroDiscriminator(), ConstantWeight(1.0))
+    for denoiser in (base, guided):
+        sigmas = sampler_sigmas(denoiser, 18, (0.002, 80.0), 7.0)
+        assert_close(sigmas[:-1], edms_levels(module, 18), rtol=1e-12, atol=0)
+        assert float(sigmas[-1]) == 0
+
+
+def test_churn_raises_the_noise_to_a_level_of_the_network() -> None:
+    module = tiny(preconditioning="iDDPMPrecond")
+    asked: list[float] = []
+
+    class Recording(NetworkDenoiser):
+        def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+            asked.extend(sigma.tolist())
+            return torch.zeros_like(x)
+
+    base = Recording(module, (2, 8, 8))
+    sigmas = sampler_sigmas(base, 6, (0.002, 80.0), 7.0)
+    noise = torch.randn(6, 1, 128, dtype=torch.float64)
+    edm_stochastic(base, 80 * noise[0], sigmas, noise, S_churn=5, S_min=0, S_max=99, S_noise=1)
+    assert len(asked) == 11
+    assert module.levels.table is not None
+    assert set(asked) <= set(module.levels.table.double().tolist())
 
 
 def test_everything_is_float32_on_the_cpu() -> None:

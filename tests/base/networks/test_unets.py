@@ -39,6 +39,12 @@ CASES: dict[str, dict[str, Any]] = {
     "lopsided filter": SKIPPING | {"resample_filter": [1, 2, 4, 1]},
     "residual encoder, skip decoder": NCSNPP
     | {"decoder_type": "skip", "embedding_type": "positional"},
+    "no attention": {"attn_resolutions": []},
+    "adm without attention": {
+        "model_type": "DhariwalUNet",
+        "model_channels": 64,
+        "attn_resolutions": [],
+    },
     "adm": {"model_type": "DhariwalUNet", "model_channels": 64, "attn_resolutions": [4]},
     "adm conditional": {"model_type": "DhariwalUNet", "model_channels": 32, "label_dim": 3},
     "adm augmented": {"model_type": "DhariwalUNet", "model_channels": 32, "augment_dim": 9},
