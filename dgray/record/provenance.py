@@ -16,16 +16,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dgray
 from dgray.credentials import without_credentials
 from dgray.data.summary import DataSummary
 from dgray.errors import RecordError
-from dgray.plan.plan import Plan
 from dgray.record.run_files import PROVENANCE_FILE, RunFiles
 from dgray.record.run_lock import is_locked
 from dgray.record.seal import sealed_json
+
+if TYPE_CHECKING:
+    from dgray.plan.plan import Plan
 
 PACKAGES = (
     "torch",
