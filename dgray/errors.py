@@ -52,6 +52,10 @@ class RecordError(DgrayError, ValueError):
         return f"{self.name}: {self.reason}" if self.name else self.reason
 
 
+class OutputError(DgrayError):
+    """Raised when a file or folder of output cannot be created or written."""
+
+
 class NotARunError(DgrayError):
     """Raised when a folder that should be reported holds no run of a study."""
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from dgray.errors import DiskFullError, RunRefusedError
+from dgray.errors import DiskFullError, OutputError, RunRefusedError
 
 PARTIAL_SUFFIX = ".partial"
+_IS_URI = re.compile(r"[A-Za-z][\w+.-]*:/")  # a Path has lost the second slash
+_LONGEST_SHOWN = 200  # characters of a path in a message
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -54,7 +59,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+    partial = _partial(path)
     try:
         with open(partial, "xb") as file:
             write(file)
@@ -67,12 +72,74 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     sync_folder(path.parent)
 
 
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and its missing parents; they survive a power cut once this returns."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for created in reversed(missing):
         sync_folder(created.parent)
+
+
+def output_folder(path: Path) -> Path:
+    """Create a folder for output if it does not exist, and check that files can be written there.
+
+    Returns:
+        The folder, with ``~`` replaced by the home folder.
+
+    Raises:
+        OutputError: that is impossible.
+        DiskFullError: no space is left.
+    """
+    with _refusing(path, "a folder"):
+        folder = path.expanduser()
+        make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+
+
+def output_file(path: Path) -> Path:
+    """Check that a file can be written atomically, and create its folder if it does not exist.
+
+    Returns:
+        The file, with ``~`` replaced by the home folder.
+
+    Raises:
+        OutputError: that is impossible.
+        DiskFullError: no space is left.
+    """
+    with _refusing(path, "a file"):
+        file = path.expanduser()
+        if file.exists() and not file.is_file():
+            raise OSError(errno.EISDIR, "it is a folder or a device")
+        make_folder(file.parent)
+        partial = _partial(file)
+        with open(partial, "xb"):
+            partial.unlink()
+        return file
+
+
+@contextlib.contextmanager
+def _refusing(path: Path, kind: str) -> Iterator[None]:
+    """Raise OutputError in place of the many errors of a path that is no place for output."""
+    try:
+        if _IS_URI.match(str(path)):
+            raise ValueError("it is an address")
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~ of an unknown user
+        if isinstance(error, OSError) and (full := disk_full(error, Path.cwd())) is not None:
+            raise full from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, FileExistsError):
+            reason = "it is a file, or a link to nothing"
+        shown = str(path)[:_LONGEST_SHOWN]
+        raise OutputError(
+            f"{shown}: the place of output must be {kind} on this machine that can be created and "
+            f"written, but this one cannot ({reason}); give another"
+        ) from error
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -37,7 +37,10 @@ def _status(command: Callable[[], int], interrupted: str) -> int:
         return _report(error, str(error), error.exit_status)
     except OSError as error:
         full = disk_full(error, Path(error.filename or "."))
-        return _report(error, str(full or error), 2 if full is None else full.exit_status)
+        message = str(full or error)
+        if full is None and error.filename is not None:
+            message = f"{error.filename}: {error.strerror}"
+        return _report(error, message, 2 if full is None else full.exit_status)
     except KeyboardInterrupt as error:
         return _report(error, str(error) or interrupted, INTERRUPTED)
     except SystemExit as end:  # of argparse, after --help

@@ -23,6 +23,7 @@ from dgray.base.networks.importing.stored import (
 from dgray.cli.command import exit_status
 from dgray.cli.output import printed
 from dgray.errors import NetworkError
+from dgray.files import output_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
+        out = output_file(args.out) if args.command == "import" else None  # before a download
         path = _find(args.source)
-        if args.command == "info":
+        if out is None:
             print(_describe(path, read_network(path)))
             return printed()
-        _import(path, args.out)
+        _import(path, out)
     except ValueError as error:
         raise NetworkError(" ".join(str(error).split())) from error
     return 0

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dgray.cli.command import exit_status
+from dgray.cli.output import printed
 from dgray.errors import RunRefusedError
+from dgray.files import output_folder
 from dgray.record.inspect import check_records, record_names
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.store import Store
@@ -66,7 +68,7 @@ def _check(run: str) -> int:
     print(f"{run}: {intact}, {len(damaged)} damaged")
     if damaged:
         print("To compute damaged records again, resume the study; reports leave them out")
-    return 1 if damaged else 0
+    return 1 if damaged else printed()
 
 
 def _report(run: str, out: Path | None) -> int:
@@ -97,7 +99,8 @@ def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Report]:
             f"{place}: --out is for runs in an object store, but this run is a local "
             "folder; leave out --out, and the report is written into the folder"
         )
-    if out.exists() and next(out.iterdir(), None) is not None:
+    out = output_folder(out)
+    if next(out.iterdir(), None) is not None:
         raise RunRefusedError(f"{out}: --out must be a new or empty folder, but it holds files")
     copy_to_read(Store(place), out)
     return out, build_report(out)

@@ -15,7 +15,7 @@ from torch import Tensor
 from dgray.cli.engine_command import engine_exit_status
 from dgray.cli.find_model import base_recipe, run_recipe
 from dgray.cli.sample_output import SampleOutput
-from dgray.files import write_atomically
+from dgray.files import output_file, write_atomically
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import reading
 from dgray.reporting.raster import grid_png
@@ -61,6 +61,8 @@ def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> P
         task = progress.add_task("samples", total=len(output.seeds))
         progress.update(task, completed=len(output.seeds) - num_missing)
         for seeds, samples in _drawn(recipe, missing, args):
+            if samples.dtype == torch.uint8:
+                output_file(output.grid)  # before hours of work
             for seed, sample in zip(seeds, samples, strict=True):
                 output.write(seed, sample.contiguous().numpy())
             progress.advance(task, len(seeds))
@@ -68,8 +70,7 @@ def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> P
     if first.dtype == np.uint8:  # images, (n, H, W, C)
         pixels = first.transpose(0, 3, 1, 2)
         picture, _ = grid_png(pixels.reshape(len(pixels), -1), pixels.shape[1:])
-        target = output.path.with_name(output.path.stem + "-grid.png")
-        write_atomically(target, lambda file: file.write(picture))
+        write_atomically(output.grid, lambda file: file.write(picture))
     return output.finish()
 
 

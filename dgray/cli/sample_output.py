@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dgray.errors import RunRefusedError
-from dgray.files import write_atomically
+from dgray.files import output_file, output_folder, write_atomically
 
 Array = NDArray[np.uint8] | NDArray[np.float32]
 _DIGITS = 6  # of a seed in a file name, at least
@@ -34,13 +34,14 @@ class SampleOutput:
 
     Raises:
         RunRefusedError: the path holds samples of another model.
+        OutputError: the path cannot be written.
     """
 
     def __init__(self, path: Path, seeds: range, name: str) -> None:
-        self.path, self.seeds = path, seeds
         is_file = path.suffix in ENDINGS
-        self.parts = path.with_name(path.name + ".parts") if is_file else path
-        self.parts.mkdir(parents=True, exist_ok=True)
+        self.path, self.seeds = output_file(path) if is_file else output_folder(path), seeds
+        parts = self.path.with_name(self.path.name + ".parts") if is_file else self.path
+        self.parts = output_folder(parts)
         label = self.parts / "samples.txt"
         if label.exists() and label.read_text("utf-8") != name:
             raise RunRefusedError(
@@ -48,6 +49,11 @@ class SampleOutput:
                 f"of {name}; give another --out"
             )
         write_atomically(label, lambda file: file.write(name.encode()))
+
+    @property
+    def grid(self) -> Path:
+        """Path of a picture of the first samples."""
+        return self.path.with_name(self.path.stem + "-grid.png")
 
     def missing(self, size: int) -> Iterator[range]:
         """Yield ranges of at most ``size`` seeds whose samples are missing or cannot be read."""

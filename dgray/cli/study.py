@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
     _refuse_credentials(command_line)
-    out = location(args.out) if args.out else None
+    out = None if args.out is None else location(args.out)
     plan = make_plan(load_study(args.study, args.overrides))
     if args.plan:
         Console().print(render_plan(plan, estimate(plan, cpus=granted_cpus())))

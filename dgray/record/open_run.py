@@ -11,6 +11,7 @@ import _thread
 import hashlib
 import itertools
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from typing import Any
 
 from dgray.config.reading.load import lock_text
 from dgray.errors import RecordError, RunRefusedError, StoreError
-from dgray.files import make_folder, remove_partial_files, sync_folder
+from dgray.files import output_folder, remove_partial_files, sync_folder
 from dgray.plan.cells import cells_of
 from dgray.plan.plan import Plan
 from dgray.record.inspect import read_lock, set_damaged_aside
@@ -108,9 +109,9 @@ def open_run(plan: Plan, out: Path | Uri | None, fresh: bool) -> OpenRun:
         except StoreError as error:
             raise RunRefusedError(f"{error}. Nothing was started") from error
     path = _new_folder(place) if fresh else place
-    if path.is_dir():
+    if path.is_dir() and os.access(path, os.R_OK):
         _refuse_other_files(path, [entry.name for entry in path.iterdir()])
-    make_folder(path)
+    output_folder(path)
     lock = RunLock(path)
     try:  # another driver may have changed the folder before the lock was taken
         names = [entry.name for entry in path.iterdir()]
@@ -201,7 +202,7 @@ def _new_folder(path: Path) -> Path:
     """Create the first of ``path``, ``path-2``, ``path-3``, ... that does not exist."""
     for candidate in (path.with_name(path.name + suffix) for suffix in _suffixes()):
         try:
-            make_folder(candidate.parent)
+            output_folder(candidate.parent)
             candidate.mkdir()
         except FileExistsError:
             continue

@@ -48,8 +48,15 @@ def location(text: str) -> Path | Uri:
     Raises:
         RunRefusedError: the URI is not supported; the message does not repeat credentials.
     """
+    if not text:
+        raise RunRefusedError(f"the place of a run must be {_FORMS}, but it is empty")
     if not _HAS_SCHEME.match(text):
-        return Path(text)
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise RunRefusedError(
+                f"{text}: there is no such user; write the folder out"
+            ) from error
     split = urlsplit(text)
     shown = f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
     if "@" in split.netloc or split.query or split.fragment:
