@@ -134,7 +134,7 @@ def _refusing(path: Path, kind: str) -> Iterator[None]:
             raise full from None
         reason = error.strerror if isinstance(error, OSError) else str(error)
         if isinstance(error, FileExistsError):
-            reason = "it is a file, or a link to nothing"
+            reason = f"{str(error.filename)[:_LONGEST_SHOWN]} is a file, or a link to nothing"
         shown = str(path)[:_LONGEST_SHOWN]
         raise OutputError(
             f"{shown}: the place of output must be {kind} on this machine that can be created and "
