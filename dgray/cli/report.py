@@ -15,6 +15,7 @@ from dgray.record.storage.location import Uri, location
 from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_to_read, publish_report, reading
 from dgray.reporting.build import Report, build_report, refuse_without_rows
+from dgray.reporting.legible import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,9 +75,9 @@ def _check(run: str) -> int:
 def _report(run: str, out: Path | None) -> int:
     where, report = _build(location(run), out)
     for warning in report.warnings:
-        print(warning)
+        print(printable(warning))
     for statement in report.finding.statements:
-        print(statement.text)
+        print(printable(statement.text))
     if report.finding.method:
         print(report.finding.method)
     print(f"report:      {where}/report.html\ntable:       {where}/report.parquet")

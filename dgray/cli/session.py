@@ -33,6 +33,7 @@ from dgray.record.row import CheckpointResult
 from dgray.record.run_files import DAMAGED
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import build_report
+from dgray.reporting.legible import printable
 from dgray.search.build import build_schedule
 from dgray.search.records import no_recall
 
@@ -183,11 +184,11 @@ def _show_report(run: OpenRun, console: Console) -> None:
     report = build_report(run.folder.path)
     run.publish_report()
     for warning in report.warnings:
-        console.print(warning, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(warning), markup=False, highlight=False, soft_wrap=True)
     finding = report.finding
     console.print(render_summary(finding.summary, finding.columns, console.width))
     for statement in finding.statements:
         if statement.topic in (finding.statements[0].topic, "searches"):
-            console.print(statement.text, markup=False, highlight=False)
+            console.print(printable(statement.text), markup=False, highlight=False)
     page = f"{run.folder.where}/{report.page.name}"
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)

@@ -18,6 +18,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == " " else escaped(c) for c in text)
 
 
+def encodable(text: str) -> str:
+    """Replace surrogates, which no file can hold, by escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def escaped(text: str) -> str:
     r"""Return the escapes of all characters beyond ASCII, and of control characters."""
     return text.encode("unicode_escape").decode("ascii")

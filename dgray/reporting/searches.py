@@ -19,6 +19,7 @@ from dgray.errors import RecordError
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.aggregate import model_keys
 from dgray.reporting.estimate import Estimate
+from dgray.reporting.legible import encodable, printable
 from dgray.reporting.table import StudyTable
 
 FOLDER = "search"
@@ -206,6 +207,8 @@ def mark_points(table: StudyTable, searches: tuple[SearchPoints, ...]) -> StudyT
 
 def choice_text(value: object) -> object:
     """Return a choice, with null, true and false as a study file has them."""
+    if isinstance(value, str):
+        return encodable(value)
     return json.dumps(value) if value is None or isinstance(value, bool) else value
 
 
@@ -227,7 +230,9 @@ def _read_search(run: RunFolder, cell: str, table: StudyTable) -> SearchPoints |
         ranges = {
             name: _range(domain) for name, domain in about["domains"].items() if name in used
         }
-        return SearchPoints(about["label"], about["metrics"], ranges, pd.DataFrame(lines))
+        return SearchPoints(
+            printable(about["label"]), about["metrics"], ranges, pd.DataFrame(lines)
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # without checksums only
         run.files.leave_out(f"{FOLDER}/{cell}", RecordError(f"damaged: no search ({error!r})"))
         return None

@@ -23,6 +23,7 @@ from dgray.files import write_atomically
 from dgray.record.row import Row
 from dgray.record.row_schema import added_columns, arrow_schema
 from dgray.reporting.aggregate import ModelKey, aggregate, merge_samplers
+from dgray.reporting.legible import encodable
 from dgray.reporting.presentation import (
     SELECTION,
     column_spec,
@@ -179,6 +180,8 @@ def _ordered(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
 
 def _plain(value: object) -> object:
     """Lists and booleans of an axis as text, so that a column has one type."""
+    if isinstance(value, str):
+        return encodable(value)
     return json.dumps(value) if isinstance(value, list | dict | bool) else value
 
 

@@ -26,6 +26,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from dgray.reporting.legible import printable, shortened, shortened_bytes
 from dgray.reporting.presentation import DATA_COLOUR, objective
 from dgray.reporting.raster import SIZE, Frame, cloud_png, frame_of, grid_png
 from dgray.reporting.searches import SearchPoints
@@ -41,6 +42,7 @@ from dgray.reporting.tensorboard.scalars import (
     search_scalars,
 )
 
+_MAX_NAME, _MAX_ID = 200, 40  # bytes of the name of a folder, characters of the hash of an id
 _UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]+')
 
 
@@ -196,8 +198,13 @@ def _axes_of(table: StudyTable, searches: Sequence[SearchPoints]) -> Axes:
 
 
 def run_name(trial: str, label: str) -> str:
-    """Return the name of a trial's run: its label, and the hash of its id to make it unique."""
-    return f"{_UNSAFE.sub('_', label).strip('. ')} ({trial.rsplit('-', 1)[-1]})"
+    """Return the name of a trial's run: its label, and the hash of its id to make it unique.
+
+    The name is valid on all systems, whatever the label and the id are.
+    """
+    end = f" ({_UNSAFE.sub('_', shortened(printable(trial.rsplit('-', 1)[-1]), _MAX_ID))})"
+    start = _UNSAFE.sub("_", printable(label)).strip(". ")
+    return shortened_bytes(start, _MAX_NAME - len(end.encode())) + end
 
 
 def _image(tag: str, epoch: int, content: bytes, height: int, width: int) -> Event:
