@@ -103,8 +103,9 @@ METRICS = Registry[MetricSpec](
                 label="path KL change",
                 title="change of path KL",
                 validation="validation_change",
-                validation_doc="change of the denoising error on the validation split (an "
-                "estimate of path_kl_change); settings are selected by it",
+                validation_doc="change of the denoising error on the validation split, "
+                "cross-validated at a calibrated weight (an estimate of path_kl_change); settings "
+                "are selected by it",
             ),
             ColumnSpec(
                 name="path_kl_change_bins",
@@ -310,7 +311,8 @@ _DISCRIMINATOR = (
     ),
     ColumnSpec(
         name="calibrated_weights",
-        doc="calibrated guidance weight at those knots",
+        doc="calibrated guidance weight at those knots; 0 at all of them without a significant "
+        "improvement on the validation split",
         type="floats",
         has_error=False,
     ),

@@ -61,7 +61,10 @@ class Evaluate(Model):
     """Evaluation of checkpoints; the first five fields are evaluation axes (lists)."""
 
     guidance_weight: Annotated[tuple[Weight, ...], OneOrMore] = Field(
-        (1.0, "calibrated"), description="0 = off, 1 = exact correction; the base is always added"
+        (1.0, "calibrated"),
+        description="0 = off, 1 = exact correction; calibrated: the function of sigma that is "
+        "best on the validation split, 0 unless significantly better than the base there; the "
+        "base is always added",
     )
     sampler: Annotated[tuple[Sampler, ...], OneOrMore] = Field(
         (SamplerPart(name="ode"),),

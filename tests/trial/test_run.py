@@ -119,6 +119,7 @@ def test_every_setting_has_a_row_with_the_metrics_of_its_sampler(kl_rows: list[R
     for row in rows:
         assert row["path_kl"] is not None
         assert (row["kl"] is not None) == (row.sampler == "ode")
+        assert (row["kl_integration_error"] is not None) == (row.sampler == "ode")
         assert (row["kl_sampler"] is not None) == (row.sampler == "ode")
         assert row["kl_sampler_folded"] == (0 if row.sampler == "ode" else None)
         assert (row["kl_sde_change"] is not None) == (row.sampler == "sde")
@@ -197,6 +198,26 @@ def test_guidance_acts_inside_its_interval_only(tmp_path: Path) -> None:
             assert value != of_base
 
 
+def test_the_ends_of_an_interval_add_no_integration_error(tmp_path: Path) -> None:
+    study = (
+        "fit.objective=oscillating",
+        "evaluate.guidance_interval=[0.3, 3]",
+        "evaluate.guidance_weight=[1]",
+        "evaluate.sampler=ode",
+        "evaluate.metrics=[kl]",
+        "evaluate.num_samples=10",
+        "evaluate.num_points=8",
+        "evaluate.max_steps=100000",
+    )
+    coarse, fine = (
+        rows_of(plan_of(tmp_path, *study, f"evaluate.tolerance={tolerance}"), "oscillating")[0]
+        for tolerance in ("1e-4", "1e-6")
+    )
+    assert coarse["kl_unconverged"] == fine["kl_unconverged"] == 0
+    assert abs(coarse["kl"] - fine["kl"]) < 1e-4
+    assert abs(coarse["kl"] - fine["kl"]) < coarse["kl_integration_error"] < 1e-2
+
+
 def test_a_trained_base_needs_no_density(tmp_path: Path) -> None:
     base = (
         "base={kind: trained, width: 16, depth: 2, num_real: 200, steps: 300, num_generated: 80}"
@@ -226,7 +247,7 @@ def test_other_dimensions(tmp_path: Path, name: str) -> None:
         "replicates=1",
         "data.num_held_out=100",
         "data.num_validation=100",
-        "evaluate.num_points=20",
+        "evaluate.num_points=8",
         "evaluate.num_samples=20",
     )
     rows = rows_of(trials, "mixed")
