@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dgray.catalogue.registry import Registry
-from dgray.catalogue.spec import ColumnSpec, MetricSpec
+from dgray.catalogue.spec import POINTS_AND_IMAGES, ColumnSpec, MetricSpec
+
+FEATURE_SAMPLES = 12  # of metrics of features, whose errors leave out each of ten groups
 
 _KL_CHANGE = ColumnSpec(
     name="kl_change",
@@ -33,6 +35,7 @@ METRICS = Registry[MetricSpec](
     "metrics",
     MetricSpec(
         name="kl",
+        default_for=("points",),
         title="KL of the probability-flow ODE",
         label="KL (ODE)",
         doc="KL(data || model of the probability-flow ODE)",
@@ -81,6 +84,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="path_kl",
+        default_for=POINTS_AND_IMAGES,
         title="path KL",
         doc="KL(data || model) in path space, of the reverse SDE (Girsanov)",
         unit="nats",
@@ -173,6 +177,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="memorisation",
+        default_for=("images",),
         title="memorisation",
         doc="share of samples nearer to a training sample than to a held-out one, minus 1/2",
         error_doc="its standard error over samples, for fixed training and held-out samples",
@@ -181,6 +186,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="fid",
+        min_samples=FEATURE_SAMPLES,
         title="FID",
         doc="Fréchet distance of Inception-v3 features to the reference",
         error_doc="its standard error, jackknife over groups of samples",
@@ -192,6 +198,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="fd",
+        min_samples=FEATURE_SAMPLES,
         title="Fréchet distance",
         label="FD",
         doc="Fréchet distance of other features to the reference; report.parquet names it "
@@ -212,6 +219,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="kid",
+        min_samples=FEATURE_SAMPLES,
         in_summary=False,
         title="KID",
         doc="kernel distance of features to the reference (cubic kernel, unbiased)",
@@ -221,6 +229,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="precision",
+        min_samples=FEATURE_SAMPLES,
         title="precision",
         doc="share of samples within the reference's manifold, k = 3",
         error_doc="its standard error over samples",
@@ -230,6 +239,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="recall",
+        min_samples=FEATURE_SAMPLES,
         title="recall",
         doc="share of the reference within the samples' manifold, k = 3",
         error_doc="its standard error, jackknife over groups of samples",
@@ -239,6 +249,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="density",
+        min_samples=FEATURE_SAMPLES,
         in_summary=False,
         title="density",
         doc="density of samples in the reference's manifold, k = 5",
@@ -249,6 +260,7 @@ METRICS = Registry[MetricSpec](
     ),
     MetricSpec(
         name="coverage",
+        min_samples=FEATURE_SAMPLES,
         in_summary=False,
         title="coverage",
         doc="share of the reference with a sample nearby, k = 5",

@@ -195,6 +195,7 @@ class MetricSpec(Spec):
             None: any.
         max_dimension: for metrics of points, the highest dimension that it is defined for.
         min_samples: the least number of samples and of held-out points.
+        default_for: kinds of data for which it is computed unless a study names metrics.
         error_doc: what its standard error is over.
         validation: name of its column on the validation split, by which a search can select; None
             if a search cannot use it.
@@ -215,6 +216,7 @@ class MetricSpec(Spec):
     needs_inception: bool | None = None
     max_dimension: int | None = None
     min_samples: int = 1
+    default_for: tuple[Kind, ...] = ()
     error_doc: str = "its standard error"
     validation: str | None = None
     more_columns: tuple[ColumnSpec, ...] = ()

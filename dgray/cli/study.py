@@ -22,11 +22,14 @@ from dgray.cli.plan_view import render_plan
 from dgray.config.reading.load import load_study
 from dgray.credentials import has_credentials, without_credentials
 from dgray.engine.granted_cpus import granted_cpus
-from dgray.errors import DgrayError, RunRefusedError, StoreError
+from dgray.errors import ArtifactError, DgrayError, RunRefusedError, StoreError
 from dgray.files import disk_full
+from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
 from dgray.plan.plan import Plan, make_plan
-from dgray.record.storage.location import location
+from dgray.problem.inputs import inspect
+from dgray.record.run_files import LOCK_FILE
+from dgray.record.storage.location import Uri, location
 
 if TYPE_CHECKING:
     from dgray.record.open_run import OpenRun
@@ -54,6 +57,7 @@ def _refuse_credentials(command_line: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dgray.study",
+        allow_abbrev=False,  # an abbreviated --fresh would remain in the command that resumes
         description="Run or resume a study and write its report.",
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="study file")
@@ -96,11 +100,16 @@ def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
     _refuse_credentials(command_line)
     out = None if args.out is None else location(args.out)
     plan = make_plan(load_study(args.study, args.overrides))
+    if args.plan or args.check or not _is_resumed(plan, out, fresh=args.fresh):
+        _inspect(plan, args)
     if args.plan:
-        Console().print(render_plan(plan, estimate(plan, cpus=granted_cpus())))
         return printed()
     if args.check:
         return _check(plan)
+    if args.engine == "local":
+        from dgray.problem.build import check_device  # torch
+
+        check_device(plan.trials[0].config)
     from dgray.cli.session import run_study
     from dgray.record.open_run import open_run  # torch, pyarrow: not for --help and --plan
 
@@ -114,7 +123,7 @@ def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
         raise
     except BaseException as raised:
         error = _described(raised, run)
-        error.add_note(hint)
+        error.add_note(_after_correction(hint) if isinstance(error, ArtifactError) else hint)
         if error is raised:
             raise
         raise error from raised
@@ -123,11 +132,35 @@ def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
     return 0 if is_complete else 1
 
 
+def _is_resumed(plan: Plan, out: Path | Uri | None, *, fresh: bool) -> bool:
+    """Return True if a run exists or may exist, whose artifacts replace the files of the user."""
+    if fresh:
+        return False
+    place = out or Path("runs") / plan.study.name
+    return isinstance(place, Uri) or (place / LOCK_FILE).exists()
+
+
+def _inspect(plan: Plan, args: argparse.Namespace) -> None:
+    """Look at the inputs of a study, print what is remarkable, and refuse what cannot work."""
+    inspection = inspect(plan)
+    cost = estimate(plan, cpus=granted_cpus())
+    console = Console()
+    lines = [f"notice: {text}" for text in (*inspection.notices, *notices(plan, cost))]
+    if args.plan:
+        console.print(render_plan(plan, cost))
+        lines = [*inspection.lines, *lines]
+        lines += [f"missing here: {diagnostic}" for diagnostic in inspection.missing]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    inspection.check(files=not args.plan)
+
+
 def _check(plan: Plan) -> int:
     """Run the parts of other packages on two samples each; the study itself is valid already."""
-    from dgray.trial.check_parts import check_parts  # torch
+    from dgray.trial.check_parts import check_networks, check_parts  # torch
 
-    for part in check_parts(assignment.config for assignment in plan.study.configs):
+    configs = [assignment.config for assignment in plan.study.configs]
+    for part in (*check_parts(configs), *check_networks(configs)):
         print(f"checked {part}")
     print(f"{plan.study.source}: valid; {plan.counts.trials} trials")
     return printed()
@@ -138,6 +171,14 @@ def _resume_hint(args: argparse.Namespace, command_line: Sequence[str], where: o
     kept = [word for word in command_line if word != "--fresh"]
     place = [] if args.out and not args.fresh else ["--out", str(where)]
     return f"To resume: {shlex.join(['python', '-m', 'dgray.study', *kept, *place])}"
+
+
+def _after_correction(resume_hint: str) -> str:
+    """Return the hint after an error that the same command would meet again."""
+    return (
+        f"Correct that first. {resume_hint}, or with --fresh in a new folder if the study itself "
+        "changes"
+    )
 
 
 def _described(error: BaseException, run: OpenRun) -> BaseException:

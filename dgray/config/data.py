@@ -63,6 +63,11 @@ class DataSection(Model):
         """Shape of a sample, (d,) or (C, H, W); None if it is not known before it is read."""
         return None
 
+    @property
+    def assumed_shape(self) -> tuple[int, ...]:
+        """Shape of a sample that estimates of time assume if it is not known."""
+        return (3, 32, 32) if self.sample_kind == "images" else (2,)
+
 
 class Components(Model):
     """Gaussian mixture written out: K components in d dimensions, isotropic covariances."""
@@ -189,9 +194,9 @@ class ImageFiles(FileData):
     )
 
     @property
-    def shape(self) -> tuple[int, ...] | None:
-        """(3, resize, resize), or None."""
-        return None if self.resize is None else (3, self.resize, self.resize)
+    def assumed_shape(self) -> tuple[int, ...]:
+        """(3, resize, resize), if they are resized."""
+        return super().assumed_shape if self.resize is None else (3, self.resize, self.resize)
 
 
 class FolderData(ImageFiles):

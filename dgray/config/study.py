@@ -53,7 +53,9 @@ class Churn(Model):
 
     S_churn: NonNegativeFloat = Field(30.0, description="total amount of noise added back")
     S_min: NonNegativeFloat = Field(0.01, description="lowest sigma with churn")
-    S_max: PositiveFloat = Field(1.0, description="highest sigma with churn")
+    S_max: Annotated[float, Field(gt=0, allow_inf_nan=True)] = Field(
+        1.0, description="highest sigma with churn; .inf: no limit"
+    )
     S_noise: PositiveFloat = Field(1.007, description="inflation of the added noise")
 
 
@@ -82,7 +84,8 @@ class Evaluate(Model):
     metrics: tuple[Metric, ...] = Field(
         (MetricPart(name="kl"), MetricPart(name="path_kl")),
         description="metrics to compute; path_kl (its change for images), losses and score error "
-        "are always computed. " + _metric_names(),
+        "are always computed. " + _metric_names() + ". The default is kl and path_kl for points "
+        "(path_kl if their density is unknown), path_kl and memorisation for images",
     )
     num_points: PositiveInt = Field(
         500, description="held-out points for kl and nll (an ODE is solved from each)"
@@ -256,3 +259,17 @@ class StudyConfig(Model):
     evaluate: Evaluate = Evaluate()
     search: Search = GridSearch(method="grid")
     resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _default_metrics(self) -> Self:
+        """Let the default metrics fit the data."""
+        if "metrics" not in self.evaluate.model_fields_set:
+            metrics = tuple(
+                MetricPart(name=spec.name)
+                for spec in METRICS.built_in
+                if self.data.sample_kind in spec.default_for
+                and (self.data.spec.has_density or not spec.needs_density)
+            )
+            evaluate = self.evaluate.model_copy(update={"metrics": metrics})
+            object.__setattr__(self, "evaluate", evaluate)
+        return self

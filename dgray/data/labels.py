@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgray.data.listing import INDEX, Listing
-from dgray.data.summary import examples, printable
+from dgray.data.summary import NO_CLASSES, examples, printable
 from dgray.errors import DataError
 
 LabelSource = Literal["auto", "dataset.json", "directories", "none"]
@@ -142,7 +142,7 @@ def _classes_of_json(
             f"dataset_tool, but reading it failed: {error}"
         ) from error
     if entries is None:
-        return Classes(remarks=(f"no classes: {index} has none",))
+        return Classes(remarks=(f"{NO_CLASSES}: {index} has none",))
     label_of, repeated = _unique(entries, source)
     bases = dict.fromkeys((_folder(index), root))
     names = max(
@@ -193,7 +193,7 @@ def _classes_of_directories(listing: Listing, root: str, source: LabelSource) ->
                 f"{printable(outside[0])} is in none, as are {number}; move them, or use labels: "
                 "none"
             )
-        remark = f"no classes: {number} are in no directory, the first {printable(outside[0])}"
+        remark = f"{NO_CLASSES}: {number} are in no directory, the first {printable(outside[0])}"
         return Classes(remarks=(remark,)[: len(outside) < len(names)])
     tops = [name.split("/")[0] for name in names]
     directories = sorted(set(tops), key=_order(set(tops)))
@@ -205,7 +205,7 @@ def _classes_of_directories(listing: Listing, root: str, source: LabelSource) ->
                 "directories if they are classes"
             )
         if all(name.isdecimal() and len(name) >= SHARD_DIGITS for name in directories):
-            remark = f"no classes: {examples(directories)} are numbered parts"
+            remark = f"{NO_CLASSES}: {examples(directories)} are numbered parts"
             return Classes(remarks=(f"{remark} (labels: directories makes them classes)",))
     label_of = {name: label for label, name in enumerate(directories)}
     labels = np.array([label_of[name] for name in tops], dtype=np.int64)

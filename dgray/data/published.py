@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dgray.data.images import ImageSet
-from dgray.data.surveys import data_folder
+from dgray.data.published_surveys import data_folder
 from dgray.errors import MissingFileError
 
 

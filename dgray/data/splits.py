@@ -19,7 +19,12 @@ APART = ("held_out", "validation")
 
 
 def split(
-    images: ImageSet, sizes: Mapping[str, int], seed: int, *, flip: bool = False
+    images: ImageSet,
+    sizes: Mapping[str, int],
+    seed: int,
+    *,
+    flip: bool = False,
+    titles: Mapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
     """Return the indices of every split, int64, in the order of the split.
 
@@ -38,6 +43,7 @@ def split(
         images: the data set.
         sizes: number of images of each split.
         seed: seed of the study.
+        titles: names of the sizes in messages; None: those of the splits.
         flip: treat an image and its mirror image as identical, since training images will be
             mirrored.
 
@@ -58,29 +64,32 @@ def split(
 
         return sorted(indices, key=place)
 
+    def title(name: str) -> str:
+        return (titles or {}).get(name) or f"the split {name!r}"
+
     apart = order(candidates, "apart")
     indices: dict[str, Tensor] = {}
     taken: set[bytes] = set()
     for name, ordered in zip(APART, (apart, apart[::-1]), strict=True):
         left = [i for i in ordered if digests[i] not in taken]
-        chosen = _first(left, name, sizes.get(name, 0), images)
+        chosen = _first(left, title(name), sizes.get(name, 0), images)
         taken.update(digests[i] for i in chosen)
         indices[name] = torch.tensor(chosen, dtype=torch.int64)
     pool = [i for i in pool if digests[i] not in taken]
     for name in sizes:
         if name not in APART:
-            chosen = _first(order(pool, name), name, sizes[name], images)
+            chosen = _first(order(pool, name), title(name), sizes[name], images)
             indices[name] = torch.tensor(chosen, dtype=torch.int64)
     return {name: indices[name] for name in sizes}
 
 
-def _first(ordered: list[int], name: str, size: int, images: ImageSet) -> list[int]:
+def _first(ordered: list[int], title: str, size: int, images: ImageSet) -> list[int]:
     if not 0 <= size <= len(ordered):
         raise DataError(
-            f"the split {name!r} must have from 0 to {len(ordered)} images, but its size is "
-            f"{size}: the others of the {len(images)} images of {images.name} are in other "
-            "splits, identical to one of those, or test images of the data set; lower the size of "
-            f"{name!r}, or that of another split"
+            f"{title} must have from 0 to {len(ordered)} images, but its size is {size}: the "
+            f"others of the {len(images)} images of {images.name} are in other splits, identical "
+            f"to one of those, or test images of the data set; lower the size of {title}, or "
+            "that of another split"
         )
     return ordered[:size]
 

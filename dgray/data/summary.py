@@ -9,6 +9,7 @@ from typing import Any
 
 MAX_CLASSES_SHOWN = 12
 MAX_NAMES_SHOWN = 3
+NO_CLASSES = "no classes"  # beginning of the remark that states why there are none
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,14 @@ class DataSummary:
             f"{self.name}: {counted(self.num_images, 'image')} of {height} x {width} pixels, "
             f"{counted(channels, 'channel')}"
         )
-        return [first, self._classes_line(), *self.remarks]
+        others = [remark for remark in self.remarks if not remark.startswith(NO_CLASSES)]
+        return [first, self.classes_line, *others]
 
-    def _classes_line(self) -> str:
+    @property
+    def classes_line(self) -> str:
+        """The classes with their numbers of images, or why there are none."""
         if self.classes is None:
-            return "no classes"
+            return next((r for r in self.remarks if r.startswith(NO_CLASSES)), NO_CLASSES)
         counts = [f"{name} ({count:,})" for name, count in self.classes.items()]
         hidden = counts[MAX_CLASSES_SHOWN:]
         numbers = self.classes.values()

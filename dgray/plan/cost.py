@@ -13,11 +13,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dgray.config.bases import NetworkBase, TrainedBase, WrongMixture
+from dgray.config.bases import NetworkBase, TrainedBase
 from dgray.config.training import ConvDiscriminator, MlpDiscriminator
 from dgray.plan.cells import cells_of, typical_trial
 from dgray.plan.plan import Plan, Setting, Trial, counts_of
 from dgray.plan.shared_keys import generated_key
+from dgray.plan.survey import sample_shape
 
 # Speed of one CPU thread.
 FLOPS = 16e9  # small float32 matrix products
@@ -58,9 +59,6 @@ START_SECONDS = 10.0  # imports, Ray
 TRIAL_SECONDS = 3.0  # a worker process: imports, data
 REPORT_SECONDS = 15.0  # figures in three formats, the page
 CHECKPOINT_REPORT_SECONDS = 0.15  # event files, with a picture of every sample cloud
-
-# Shapes of samples that are known only when the data are read.
-ASSUMED_SHAPES = {"points": (2,), "images": (3, 32, 32)}
 
 # Stored bytes.
 ROW_BYTES = 2_000
@@ -169,9 +167,14 @@ def artifact_seconds(plan: Plan) -> float:
     bases = {
         generated_key(trial.config): trial
         for trial in plan.trials
-        if not isinstance(trial.config.base, WrongMixture)
+        if isinstance(trial.config.base, NetworkBase)
     }
-    return sum(_base_work(trial) for trial in bases.values())
+    return sum(base_seconds(trial) for trial in bases.values())
+
+
+def base_seconds(trial: Trial) -> float:
+    """Return the seconds of fitting the base of a trial and drawing its samples."""
+    return _base_work(trial) if isinstance(trial.config.base, NetworkBase) else 0.0
 
 
 def report_seconds(plan: Plan, points: Sequence[Trial] = ()) -> float:
@@ -192,6 +195,12 @@ def _base_work(trial: Trial) -> float:
         operations += CROSS_ENTROPY_OPERATIONS * base.steps
     threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
     return _seconds(flops, operations, threads=threads, gpus=gpus)
+
+
+def uses_unet(base: TrainedBase, shape: tuple[int, ...]) -> bool:
+    """Return True if the network of a trained base is a U-Net for samples of this shape."""
+    is_large = len(shape) == 3 and math.prod(shape) > MLP_VALUES
+    return base.network == "unet" or (base.network is None and is_large)
 
 
 def _macs(dimension: int, width: int, depth: int) -> int:
@@ -228,8 +237,7 @@ def _convolution_macs(constant: int, width: int, depth: int, trial: Trial) -> in
 
 
 def _shape(trial: Trial) -> tuple[int, ...]:
-    data = trial.config.data
-    return data.shape or ASSUMED_SHAPES[data.sample_kind]
+    return sample_shape(trial.config.data)
 
 
 def _dimension(trial: Trial) -> int:
@@ -241,9 +249,7 @@ def _base_flops(trial: Trial) -> int:
     base, dimension = trial.config.base, _dimension(trial)
     is_image = trial.config.data.sample_kind == "images"
     if isinstance(base, TrainedBase):
-        if base.network == "unet" or (
-            base.network is None and is_image and dimension > MLP_VALUES
-        ):
+        if uses_unet(base, _shape(trial)):
             return 2 * _convolution_macs(UNET_MACS, base.width, base.depth, trial)
         return 2 * _macs(dimension, base.width, base.depth)
     return int(2 * EDM_MACS * dimension) if is_image else MIXTURE_FLOPS * dimension

@@ -15,6 +15,7 @@ from dgray.base.fit_data import BaseData
 from dgray.base.fit_network import BaseArchitecture, default_network
 from dgray.base.networks.diffusers_denoiser import DiffusersDenoiser, load_diffusers
 from dgray.base.networks.edm_architecture import EdmArchitecture
+from dgray.base.networks.facts import NetworkFacts
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.sources import locate
 from dgray.base.networks.importing.stored import StoredNetwork, build_denoiser, read_network
@@ -22,6 +23,7 @@ from dgray.config.bases import EdmBase, NetworkBase, TrainedBase
 from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import Denoiser
+from dgray.errors import NetworkError
 from dgray.files import safetensors_metadata
 from dgray.problem.artifacts import Shared
 
@@ -120,7 +122,12 @@ def build_diffusers(
 
 
 def build_base(
-    config: StudyConfig, shared: Shared, shape: tuple[int, ...], device: torch.device
+    config: StudyConfig,
+    shared: Shared,
+    shape: tuple[int, ...],
+    device: torch.device,
+    *,
+    num_classes: int | None = None,
 ) -> Denoiser:
     """Return the denoiser to be guided, if it is a network.
 
@@ -129,9 +136,11 @@ def build_base(
         shared: artifacts with the network's weights.
         shape: shape of a sample of the data, (d,) or (C, H, W).
         device: device of the network.
+        num_classes: number of classes of the data, 0 without labels; None: unknown.
 
     Raises:
-        ValueError: if the base generates samples of another shape.
+        NetworkError: if the base generates samples of another shape, has other classes, or was
+            not trained for the noise levels of the study.
     """
     spec = config.base.spec
     base: Denoiser
@@ -139,10 +148,9 @@ def build_base(
         base = spec.load()(shared["base"], device)
     else:
         base = spec.load()(shape, device, **section_arguments(config.base, NetworkBase))
-    own = tuple(getattr(base, "shape", shape))
-    if own != tuple(shape):
-        raise ValueError(
-            f"base and data must have samples of one shape, but the base generates {own} and "
-            f"the data has {tuple(shape)}; choose another base, or resize the data"
-        )
+    facts = getattr(base, "facts", None)
+    if isinstance(facts, NetworkFacts):
+        conflicts = facts.conflicts(shape, num_classes, config.diffusion.sigma_max)
+        if conflicts:
+            raise NetworkError("; ".join(f"{field}: {rule}" for field, rule in conflicts))
     return base

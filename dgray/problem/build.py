@@ -25,6 +25,7 @@ from dgray.discriminator.objective import (
     denoising_residual,
     edm_weighting,
 )
+from dgray.errors import RunRefusedError
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import TrainingData
 from dgray.problem.discriminator import build_discriminator
@@ -50,6 +51,19 @@ def build_device(config: StudyConfig) -> torch.device:
     if resources.device != "auto":
         return torch.device(resources.device)
     return torch.device("cuda" if resources.gpus_per_trial > 0 else "cpu")
+
+
+def check_device(config: StudyConfig) -> None:
+    """Check that this process has the device that a trial computes on.
+
+    Raises:
+        RunRefusedError: if it needs a GPU and there is none.
+    """
+    if build_device(config).type == "cuda" and not torch.cuda.is_available():
+        raise RunRefusedError(
+            "resources: the trials need a GPU, but this machine has none that torch can use; set "
+            "gpus_per_trial: 0 and device: auto, or start the study where there is one"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

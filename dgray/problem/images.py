@@ -29,6 +29,11 @@ SIGMA_DATA = 0.5  # of images in [-1, 1] (Karras et al. 2022, Table 1)
 BASE_SPLIT = "base"
 MAX_EXACT_DIMENSION = 64  # above, the divergence is estimated with probes
 SHARDS_PER_PART = 4
+_TITLES = {  # of splits in messages
+    "validation": "the split of data.num_validation",
+    "held_out": "the split of data.num_held_out",
+    BASE_SPLIT: "the split of base.num_real",
+}
 NUM_SHOWN = 64  # images of a setting that the report shows
 
 
@@ -132,8 +137,8 @@ def build_image_problem(
     stored, generated = shared.images, None
     if (content := shared.get("generated")) is not None:
         generated = unpack_images(content).images.to(device)
-    base = build_base(config, shared, stored.shape, device)
-    is_conditional = any(
+    base = build_base(config, shared, stored.shape, device, num_classes=stored.num_classes)
+    is_conditional = getattr(base, "num_classes", 0) > 0 or any(
         getattr(part, "conditional", False) for part in (config.base, config.discriminator)
     )
     return ImageProblem(
@@ -188,7 +193,8 @@ def image_artifact(config: StudyConfig, shared: Shared) -> bytes:
     sizes = {"validation": data.num_validation, "held_out": data.num_held_out}
     sizes |= {training_split(r): data.num_real for r in range(config.replicates)}
     sizes[BASE_SPLIT] = getattr(config.base, "num_real", 0)
-    rows = split(images, sizes, config.seed, flip=data.flip)
+    titles = {name: f"the split of data.num_real ({name})" for name in sizes} | _TITLES
+    rows = split(images, sizes, config.seed, flip=data.flip, titles=titles)
     pixels, labels = images.pixels, images.labels
     if data.flip:  # a mirror image is a row of its own, after all the others
         pixels = torch.cat([pixels, pixels.flip(-1)])

@@ -33,7 +33,7 @@ from dgray.plan.shared_keys import (
     statistics_key,
 )
 from dgray.problem.artifacts import Shared
-from dgray.problem.base_model import build_base_fit, import_edm
+from dgray.problem.base_model import build_base, build_base_fit, import_edm
 from dgray.problem.build import build_device, build_problem, builders_of
 from dgray.problem.images import image_artifact
 from dgray.problem.problem import Labelled, Problem, training_split
@@ -180,7 +180,11 @@ def make_edm_base(
 ) -> ArtifactStream:
     """Import a stored network, downloaded if necessary."""
     assert isinstance(config.base, EdmBase)
-    yield import_edm(config.base, tell=lambda text: print(text, file=sys.stderr))
+    content = import_edm(config.base, tell=lambda text: print(text, file=sys.stderr))
+    made, data = Shared({**shared.contents, "base": content}), shared.images
+    device = torch.device("cpu")
+    build_base(config, made, data.shape, device, num_classes=data.num_classes)  # checks it
+    yield content
 
 
 def generated_counts(config: StudyConfig) -> dict[str, int]:

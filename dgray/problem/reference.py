@@ -18,8 +18,8 @@ from dgray.metrics.features.cnn import fit_cnn, load_cnn
 from dgray.metrics.features.custom import load_custom
 from dgray.metrics.features.efficientnet import load_efficientnet
 from dgray.metrics.features.extractor import FeatureExtractor, FeatureSource, extract
-from dgray.metrics.features.inception import InceptionMode, load_inception, weights_file
-from dgray.metrics.features.inception_file import find_weights
+from dgray.metrics.features.inception import InceptionMode, load_inception
+from dgray.metrics.features.inception_file import find_weights, weights_file
 from dgray.metrics.frechet import frechet_distance
 from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_device

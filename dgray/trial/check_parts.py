@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dgray.base.networks.importing.sources import local_path
 from dgray.catalogue import (
     BASES,
     DATA,
@@ -19,21 +21,25 @@ from dgray.catalogue import (
     SAMPLERS,
     Registry,
 )
-from dgray.config.bases import BaseSection
+from dgray.config.bases import BaseSection, DiffusersBase, EdmBase
 from dgray.config.data import DataSection, ImageData
 from dgray.config.parts import MetricPart, ObjectivePart, SamplerPart
 from dgray.config.study import StudyConfig
-from dgray.config.training import DiscriminatorSection
+from dgray.config.training import ConvDiscriminator, DiscriminatorSection
+from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.discriminator.discriminator import Ensemble
 from dgray.discriminator.mlp import MlpShape, initialise
 from dgray.discriminator.objective import Batch, Noised, Outputs, denoising_residual
+from dgray.discriminator.trunk import load_trunk
 from dgray.errors import PartError
 from dgray.metrics.estimate import Estimate
+from dgray.metrics.features.custom import load_custom
+from dgray.plan.survey import survey
 from dgray.problem.artifacts import Shared
-from dgray.problem.base_model import build_base
+from dgray.problem.base_model import build_base, import_edm
 from dgray.problem.build import build_metric_functions, build_objective, build_samplers
 from dgray.problem.discriminator import build_modules
 from dgray.problem.images import build_image_set
@@ -61,7 +67,7 @@ def check_parts(configs: Iterable[StudyConfig]) -> list[str]:
         for field, registry, part, check in _parts(config):
             name = f"{field}: {part.spec.factory}"
             key = name + json.dumps(part.model_dump(mode="json"), sort_keys=True)
-            if part.spec in registry.built_in or key in checked:
+            if key in checked or (part.spec in registry.built_in and not _reads_files(part)):
                 continue
             try:
                 check(config, part)
@@ -69,6 +75,46 @@ def check_parts(configs: Iterable[StudyConfig]) -> list[str]:
                 raise PartError(f"{name}: {error}") from error
             checked[key] = name
     return list(checked.values())
+
+
+def check_networks(configs: Iterable[StudyConfig]) -> list[str]:
+    """Build the feature extractors and trunks of users once, and run them on two samples.
+
+    Args:
+        configs: configurations of a study's trials.
+
+    Returns:
+        The field and the import path or file of each that was checked.
+
+    Raises:
+        PartError: if one cannot be built, or does not return what it must.
+    """
+    checks: dict[str, Callable[[], object]] = {}
+    for config in configs:
+        evaluate, network = config.evaluate, config.discriminator
+        is_image = config.data.sample_kind == "images"
+        if is_image and ":" in evaluate.features and evaluate.has_metric(source="features"):
+            checks[f"evaluate.features: {evaluate.features}"] = partial(
+                load_custom, evaluate.features, _image_shape(config), "cpu"
+            )
+        trunk = getattr(network, "trunk", "none")
+        if isinstance(network, ConvDiscriminator) and trunk not in ("none", "base"):
+            checks[f"discriminator.trunk: {trunk}"] = partial(
+                load_trunk, trunk, _image_shape(config), torch.device("cpu")
+            )
+    for name, check in checks.items():
+        try:
+            check()
+        except Exception as error:  # of another package: any class is possible
+            raise PartError(f"{name}: {error}") from error
+    return list(checks)
+
+
+def _reads_files(part: Any) -> bool:
+    """Return True if a part of dgray reads a network that is on this machine."""
+    if isinstance(part, EdmBase):
+        return local_path(part.network) is not None
+    return isinstance(part, DiffusersBase)
 
 
 def _parts(
@@ -85,10 +131,17 @@ def _parts(
         yield "evaluate.metrics", METRICS, metric, _check_metric
 
 
+def _image_shape(config: StudyConfig) -> tuple[int, int, int]:
+    channels, height, width = _shape(config)
+    return channels, height, width
+
+
 def _shape(config: StudyConfig) -> tuple[int, ...]:
     """Return the shape of a sample of the data, which is built if its shape is not known."""
-    if config.data.shape is not None:
-        return config.data.shape
+    summary = survey(config.data)
+    shape = config.data.shape if summary is None else summary.shape
+    if shape is not None:
+        return shape
     if isinstance(config.data, ImageData):
         return build_image_set(config.data).shape
     return (build_law(config).dimension,)
@@ -113,7 +166,16 @@ def _check_data(config: StudyConfig, part: DataSection) -> None:
 def _check_base(config: StudyConfig, part: BaseSection) -> None:
     shape = _shape(config)
     x, sigma = _noised(math.prod(shape)).x[0], torch.full((COUNT,), SIGMA, dtype=torch.float64)
-    base = build_base_law(config) or build_base(config, Shared({}), shape, torch.device("cpu"))
+    made = Shared({})
+    if isinstance(part, EdmBase):
+        made = Shared({"base": import_edm(part, tell=lambda text: None)})
+    summary, device = survey(config.data), torch.device("cpu")
+    num_classes = None if summary is None else len(summary.classes or ())
+    base = build_base_law(config) or build_base(
+        config, made, shape, device, num_classes=num_classes
+    )
+    if getattr(base, "num_classes", 0):
+        base = with_labels(base, torch.zeros(COUNT, dtype=torch.int64))
     _check_tensor("denoiser", base(x, sigma), tuple(x.shape))
     probes = torch.ones(1, *x.shape)
     denoised, divergence = base.with_divergence(x, sigma, probes)

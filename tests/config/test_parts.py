@@ -145,11 +145,12 @@ def test_a_broken_part_is_refused_with_its_place(refuse: Refuse, line: str, prob
 def test_rules_read_the_properties_of_inline_parts(refuse: Refuse) -> None:
     """Data of unknown density have neither the metric kl nor a base that distorts a mixture."""
     text = MINIMAL.replace("mixture, name: ring8", "points, factory: mine:spiral")
-    assert refuse(text + f"fit: {{objective: {HINGE}}}\n", "base.num_generated=0") == [
-        "study.yaml:2:8: evaluate.metrics: 'kl' needs data of known density, which data of kind "
-        "'points' are not; remove it, or use data.kind 'mixture'",
+    text += f"fit: {{objective: {HINGE}}}\nevaluate: {{metrics: [kl]}}\n"
+    assert refuse(text, "base.num_generated=0") == [
         "study.yaml:3:8: base.kind: 'wrong_mixture' needs data of known density; use data.kind "
         "'mixture', or another base",
+        "study.yaml:5:12: evaluate.metrics: 'kl' needs data of known density, which data of kind "
+        "'points' are not; remove it, or use data.kind 'mixture'",
         "--set base.num_generated=0: base.num_generated: must be > 0 for objective 'hinge', which "
         "compares real with generated samples, but got 0; raise it or use objective 'kl'",
     ]

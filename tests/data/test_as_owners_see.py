@@ -17,14 +17,9 @@ from PIL import ExifTags, Image, ImageCms
 from dgray.data.image_files import read_folder, read_zip
 from dgray.data.images import ImageSet
 from dgray.data.npz import read_npz
+from dgray.data.published_surveys import survey_cifar10, survey_digits
 from dgray.data.summary import DataSummary
-from dgray.data.surveys import (
-    survey_cifar10,
-    survey_digits,
-    survey_folder,
-    survey_npz,
-    survey_zip,
-)
+from dgray.data.surveys import survey_folder, survey_npz, survey_zip
 from dgray.errors import DataError, MissingFileError
 
 RNG = np.random.default_rng(1)

@@ -9,7 +9,6 @@ model predicts n, x0, or v = sqrt(abar) n - sqrt(1 - abar) x0 (Salimans & Ho 202
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,11 +17,17 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from dgray.base.networks.facts import (
+    SCHEDULERS,
+    NetworkFacts,
+    diffusers_config,
+    diffusers_folders,
+    diffusers_shape,
+)
 from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser
 from dgray.errors import DiffusersError
 
 Prediction = Literal["epsilon", "sample", "v_prediction"]
-SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,12 @@ class DiffusersDenoiser(Denoiser):
                 f"{labels[outside][0].item()}; choose a class of the network"
             )
         return replace(self, labels=labels)
+
+    @property
+    def facts(self) -> NetworkFacts:
+        """Facts about the model, to be compared with a study."""
+        low, high = self.log_sigmas[[0, -1]].exp().tolist()
+        return NetworkFacts("the base", self.shape, self.num_classes, low, high)
 
     @override
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -116,20 +127,37 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
         ImportError: diffusers is not installed.
         DiffusersError: no such folder, or a model of another kind.
     """
-    model, scheduler = _folders(folder)
+    model, scheduler = diffusers_folders(folder)
     diffusers = _import_diffusers()
-    config = _config(model / "config.json", "UNet2DModel")
-    schedule = _config(scheduler / "scheduler_config.json", *SCHEDULERS)
+    config = diffusers_config(model / "config.json", "UNet2DModel")
+    schedule = diffusers_config(scheduler / "scheduler_config.json", *SCHEDULERS)
     prediction = schedule.get("prediction_type", "epsilon")
     if prediction not in get_args(Prediction):
         names = ", ".join(get_args(Prediction))
         raise DiffusersError(f"prediction_type must be one of {names}, not {prediction!r}")
     try:
-        module = diffusers.UNet2DModel.from_pretrained(
-            model, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
+        module, loaded = diffusers.UNet2DModel.from_pretrained(
+            model,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
         )
     except OSError as error:
-        raise DiffusersError(f"{model} holds no weights as safetensors: {error}") from error
+        raise DiffusersError(
+            f"{model} holds no weights as safetensors: {error}; if it has a .bin file that you "
+            f"trust, convert it with: from diffusers import UNet2DModel; m = "
+            f"UNet2DModel.from_pretrained({str(model)!r}); m.save_pretrained({str(model)!r})"
+        ) from error
+    except (ValueError, RuntimeError, TypeError) as error:  # of weights of another architecture
+        raise DiffusersError(f"{model}: the weights do not fit config.json: {error}") from error
+    # diffusers would initialise missing weights at random.
+    wrong = [name for keys in ("missing_keys", "unexpected_keys") for name in loaded[keys]]
+    if wrong or not all(bool(weight.isfinite().all()) for weight in module.parameters()):
+        differ = f"{len(wrong)} differ: {', '.join(wrong[:3])}" if wrong else "some are not finite"
+        raise DiffusersError(
+            f"{model}: weights must be those that config.json describes, all finite, but {differ}"
+        )
     attention = diffusers.models.attention_processor
     for layer in module.modules():
         if isinstance(layer, attention.Attention):  # the default has no second derivative
@@ -138,7 +166,7 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
     alphas: Tensor = diffusers.DDPMScheduler.from_config(schedule).alphas_cumprod.to(torch.float64)
     return DiffusersDenoiser(
         module,
-        _shape(config),
+        diffusers_shape(config),
         _log_sigmas(alphas),
         prediction,
         config.get("num_class_embeds") or 0,
@@ -154,37 +182,6 @@ def _import_diffusers() -> Any:
             "'dgray[diffusers]'"
         ) from error
     return diffusers
-
-
-def _folders(folder: Path) -> tuple[Path, Path]:
-    if (folder / "model_index.json").is_file():
-        return folder / "unet", folder / "scheduler"
-    return folder, folder
-
-
-def _config(path: Path, *classes: str) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DiffusersError(f"a model of diffusers must have {path}: {error}") from error
-    name = config.get("_class_name") if isinstance(config, dict) else None
-    if name not in classes:
-        raise DiffusersError(f"{path} must describe a {' or a '.join(classes)}, not {name!r}")
-    embedding = config.get("time_embedding_type", "positional")
-    if embedding != "positional":
-        raise DiffusersError(
-            f"{path}: time_embedding_type must be positional, the only one defined for fractional "
-            f"times, but it is {embedding!r}"
-        )
-    return dict(config)
-
-
-def _shape(config: dict[str, Any]) -> tuple[int, int, int]:
-    size = config.get("sample_size")
-    height, width = size if isinstance(size, list) else (size, size)
-    if not isinstance(height, int) or not isinstance(width, int):
-        raise DiffusersError(f"sample_size must be the size of an image, but is {size!r}")
-    return int(config["in_channels"]), height, width
 
 
 def _log_sigmas(alphas: Tensor) -> Tensor:

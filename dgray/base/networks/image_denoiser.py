@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from dgray.base.networks.facts import NetworkFacts
 from dgray.base.networks.preconditioning import Preconditioned
 from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser, NoiseLevels
 
@@ -68,6 +69,12 @@ class NetworkDenoiser(Denoiser):
     ) -> tuple[Tensor, Tensor]:
         """Take one forward pass, and a backward pass per dimension or per probe."""
         return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
+
+    @property
+    def facts(self) -> NetworkFacts:
+        """Facts about the network, to be compared with a study."""
+        low, high = self.module.sigma_min, self.module.sigma_max
+        return NetworkFacts("the base", self.shape, self.num_classes, low, high)
 
     @property
     def dimension(self) -> int:

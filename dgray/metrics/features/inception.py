@@ -30,12 +30,7 @@ from torch import Tensor, nn
 from dgray.errors import FeaturesError
 from dgray.files import sha256_of
 from dgray.metrics.features.extractor import Features, FeatureSource, Pixels, as_rgb
-from dgray.metrics.features.inception_file import (
-    STATE_DICT,
-    TORCHSCRIPT,
-    WeightsFile,
-    find_weights,
-)
+from dgray.metrics.features.inception_file import find_weights, weights_file
 
 InceptionMode = Literal["clean", "legacy_pytorch", "legacy_tensorflow"]
 MODES: tuple[InceptionMode, ...] = get_args(InceptionMode)
@@ -107,11 +102,6 @@ def load_inception(
             f"({error}); download the file of this mode again"
         ) from error
     return InceptionFeatures(source, device, forward)
-
-
-def weights_file(mode: InceptionMode) -> WeightsFile:
-    """Return the published file of a mode."""
-    return STATE_DICT if mode == "legacy_pytorch" else TORCHSCRIPT
 
 
 def _clean(content: bytes, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -7,8 +7,6 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from dgray.errors import MissingFileError
 
 VARIABLE = "DGRAY_INCEPTION"
@@ -32,7 +30,7 @@ class WeightsFile:
     def cleanfid_path(self) -> Path:
         """Path at which clean-fid stores it (0.1.35)."""
         if self.in_torch_hub:
-            return Path(torch.hub.get_dir()) / "checkpoints" / self.name
+            return _torch_hub() / "checkpoints" / self.name
         return Path("." if platform.system() == "Windows" else "/tmp") / self.name
 
 
@@ -46,6 +44,17 @@ STATE_DICT = WeightsFile(
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
     in_torch_hub=True,
 )
+
+
+def weights_file(mode: str) -> WeightsFile:
+    """Return the published file of a mode of clean-fid (``dgray.metrics.features.inception``)."""
+    return STATE_DICT if mode == "legacy_pytorch" else TORCHSCRIPT
+
+
+def _torch_hub() -> Path:
+    """Return the cache of torch hub; ``torch.hub.get_dir`` needs torch."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"
 
 
 def find_weights(file: WeightsFile, path: Path | None = None) -> Path:

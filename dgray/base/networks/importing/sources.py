@@ -128,6 +128,19 @@ def locate(
     return path
 
 
+def local_path(source: str) -> Path | None:
+    """Return the file of a network if it is on this machine, without downloading or checking it.
+
+    Raises:
+        SourceError: ``source`` is neither a file nor an address nor a short name.
+    """
+    url = ADDRESS + source + ".pkl" if source in SHORT_NAMES else source
+    path = Path(source).expanduser() if "://" not in url else default_cache() / _file_name(url)
+    if "://" not in url and not path.is_file():
+        raise SourceError(_missing(source))
+    return path if path.is_file() else None
+
+
 def _file_name(url: str) -> str:
     """Return the last part of an address, made unique by a hash of the whole."""
     name = Path(unquote(urlsplit(url).path)).name or "network"
