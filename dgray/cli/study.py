@@ -28,7 +28,6 @@ from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
 from dgray.plan.plan import Plan, make_plan
 from dgray.problem.inputs import inspect
-from dgray.record.run_files import LOCK_FILE
 from dgray.record.storage.location import Uri, location
 
 if TYPE_CHECKING:
@@ -136,6 +135,8 @@ def _is_resumed(plan: Plan, out: Path | Uri | None, *, fresh: bool) -> bool:
     """Return True if a run exists or may exist, whose artifacts replace the files of the user."""
     if fresh:
         return False
+    from dgray.record.run_files import LOCK_FILE  # pyarrow
+
     place = out or Path("runs") / plan.study.name
     return isinstance(place, Uri) or (place / LOCK_FILE).exists()
 

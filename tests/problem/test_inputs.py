@@ -302,7 +302,7 @@ def test_default_metrics_fit_the_data(folder: Path) -> None:
     def metrics(**sections: Values) -> tuple[str, ...]:
         return plan_of(folder, **sections).trials[0].config.evaluate.metric_names
 
-    points: Values = {"kind": "mixture", "name": "ring8", "num_held_out": 50}
+    points: Values = {"kind": "mixture", "name": "ring8", "num_held_out": 500}
     wrong = {"kind": "wrong_mixture"}
     assert metrics() == ("path_kl", "memorisation")
     assert metrics(data=points, base=wrong) == ("kl", "path_kl")

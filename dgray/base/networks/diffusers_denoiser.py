@@ -162,7 +162,8 @@ def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> Diffuser
     for layer in module.modules():
         if isinstance(layer, attention.Attention):  # the default has no second derivative
             layer.set_processor(attention.AttnProcessor())
-    module = module.to(device, torch.float32).eval().requires_grad_(False)
+    # The method of diffusers itself logs a warning on any change of type.
+    module = nn.Module.to(module, device, torch.float32).eval().requires_grad_(False)
     alphas: Tensor = diffusers.DDPMScheduler.from_config(schedule).alphas_cumprod.to(torch.float64)
     return DiffusersDenoiser(
         module,
