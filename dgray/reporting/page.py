@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dgray.reporting.estimate import estimate
 from dgray.reporting.figures.kinds import FORMATS, RenderedFigure
+from dgray.reporting.legible import printable
 from dgray.reporting.presentation import objective
 from dgray.reporting.selection import OBJECTIVE, number, short
 from dgray.reporting.table import StudyTable
@@ -163,7 +164,7 @@ def _sampler(row: pd.Series) -> str:
 
 def _plain(value: Any) -> TableCell:
     if isinstance(value, str):
-        return TableCell(value, value)
+        return TableCell(printable(value), value)
     if pd.isna(value):
         return TableCell("", "", True)
     return TableCell(number(value), repr(float(value)), True)

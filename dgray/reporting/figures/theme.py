@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from dgray.reporting.estimate import minus
 from dgray.reporting.figures.looks import BASE_LINE, EXACT_LINE
@@ -201,6 +201,9 @@ def log_scale(axes: Axes, which: Literal["x", "y"], threshold: float | None = No
     set_scale = axes.set_xscale if which == "x" else axes.set_yscale
     set_scale("symlog" if threshold else "log", **scale)
     axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
+    if not threshold and high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(_plain_number))
     axis.set_minor_formatter(NullFormatter())
 

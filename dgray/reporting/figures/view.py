@@ -239,9 +239,10 @@ class _Selection:
         return next(iter([*(a for a in _CAPACITIES if a in numeric), *numeric]), None)
 
     def _fixed(self, axis: str, *, largest: bool) -> Any:
-        """The value with the most series; of several the smallest, or the largest."""
-        counts = self._models.groupby(axis)["series"].nunique()
-        best = sorted(counts[counts == counts.max()].index)
+        """The value with most series, then most trials; of several the smallest or largest."""
+        counts = self._models.groupby(axis)[["series", "trial"]].nunique()
+        pairs = list(counts.itertuples(index=False, name=None))
+        best = sorted(v for v, pair in zip(counts.index, pairs, strict=True) if pair == max(pairs))
         return best[-1] if largest else best[0]
 
     def _keep(self, axis: str, values: Sequence[Any]) -> None:

@@ -25,7 +25,7 @@ from dgray.reporting.table import StudyTable
 from tests.reporting.synthetic_axes import EPOCHS, SHARED, random_table
 from tests.reporting.synthetic_search import KL_AND_TIME, point, search_of
 
-SEEDS = range(3)
+SEEDS = (0, 2)
 OF_LINES = {
     "finding", "kl_against_epochs", "kl_against_weight", "score_error", "losses", "loss_gap",
 }  # fmt: skip
