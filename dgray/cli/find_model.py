@@ -56,8 +56,17 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
     Raises:
         NoSuchModelError: the run has no such model.
     """
+    return recipe_of(run, _row(run, trial, replicate), weight)
+
+
+def recipe_of(run: RunFolder, row: pd.Series, weight: float | None) -> RunRecipe:
+    """Return the recipe of the model of one row, perhaps at another guidance weight.
+
+    Raises:
+        NoSuchModelError: the run lacks the trial or the checkpoint.
+    """
+    replicate = int(row["replicate"])
     trials = {t.id: t for t in _trials(run)}
-    row = _row(run, trial, replicate)
     if row["trial"] not in trials:
         raise NoSuchModelError(
             f"{run.path}: the trial {row['trial']} is not in its study.lock.yaml as this "
@@ -100,14 +109,31 @@ def _trials(run: RunFolder) -> Iterator[Trial]:
                 yield point_trial(study, cell, point)
 
 
-def _row(run: RunFolder, trial: str, replicate: int) -> pd.Series:
-    """Return the row of one replicate of the trial that is best on the validation split."""
+def row_of_replicate(run: RunFolder, model: pd.Series, replicate: int) -> pd.Series:
+    """Return the row of one replicate of a model, given as means over replicates.
+
+    Raises:
+        NoSuchModelError: the replicate has no complete row.
+    """
+    rows = _like(_of_replicate(run, replicate), model)
+    if rows.empty:
+        raise NoSuchModelError(f"replicate {replicate} of {model['label']} has no complete row")
+    return rows.iloc[0]
+
+
+def _of_replicate(run: RunFolder, replicate: int) -> pd.DataFrame:
     rows = run.rows()
     rows = rows[(rows["status"] == "ok") & (rows["replicate"] == replicate)]
     if rows.empty:
         raise NoSuchModelError(
             f"--replicate {replicate}: the run has no complete row of this replicate"
         )
+    return rows
+
+
+def _row(run: RunFolder, trial: str, replicate: int) -> pd.Series:
+    """Return the row of one replicate of the trial that is best on the validation split."""
+    rows = _of_replicate(run, replicate)
     if trial == "best":
         candidates = _like(rows, _best(run))
     else:

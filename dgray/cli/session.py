@@ -39,7 +39,13 @@ from dgray.search.records import no_recall
 
 
 def run_study(
-    plan: Plan, run: OpenRun, *, engine: str, arguments: Sequence[str], resume_hint: str
+    plan: Plan,
+    run: OpenRun,
+    *,
+    engine: str,
+    arguments: Sequence[str],
+    resume_hint: str,
+    console: Console | None = None,
 ) -> bool:
     """Run what is missing, write the report, and return whether every row is there.
 
@@ -49,8 +55,9 @@ def run_study(
         engine: ``ray`` or ``local``.
         arguments: arguments of the command line, for the provenance.
         resume_hint: printed if the engine dies, which ends this process at once.
+        console: for progress and summary; None: that of this process.
     """
-    console = Console()
+    console = console or Console()
     session = Session(run.folder.files, plan, arguments, engine)
     study_run = _StudyRun(plan, run.folder, session, console, resume_hint)
     try:

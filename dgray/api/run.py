@@ -1,0 +1,379 @@
+"""A run as an object: its rows, its report, and its models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import pandas as pd
+
+from dgray.api.html import console_html, recorded
+from dgray.cli.summary_view import render_summary
+from dgray.errors import NoSuchModelError, RunRefusedError
+from dgray.record.run_folder import RunFolder
+from dgray.record.storage.location import Uri, location
+from dgray.record.storage.working_copy import reading
+from dgray.reporting.build import read_table
+from dgray.reporting.completeness import gaps
+from dgray.reporting.figures.kinds import KINDS
+from dgray.reporting.figures.theme import STYLE
+from dgray.reporting.presentation import SELECTION, column_spec
+from dgray.reporting.searches import chosen_trials, read_searches
+from dgray.reporting.selection import trained
+from dgray.reporting.table import StudyTable
+from dgray.reporting.text.finding import Finding, find
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+
+    from dgray.discriminator.discriminator import Discriminator
+    from dgray.trial.guided_model import GuidedModel
+
+CALIBRATED = "calibrated"
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run of a study, for reading; made by ``dgray.open_run`` and ``Study.run``.
+
+    The rows are read once, when they are first needed; open the run again to see later ones.
+
+    Attributes:
+        place: folder, or URI of an object store.
+    """
+
+    place: Path | Uri
+
+    @cached_property
+    def _contents(self) -> tuple[StudyTable, tuple[str, ...], Finding]:
+        with self._folder() as folder:
+            table = read_table(folder.path)
+            searches = read_searches(folder.path, table)
+            shown = chosen_trials(table, searches) if searches else table
+            return table, gaps(folder, table, searches), find(shown)
+
+    @contextmanager
+    def _folder(self) -> Iterator[RunFolder]:
+        with reading(self.place) as folder:
+            yield folder
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Reasons why rows of the study are missing; empty if the run is complete."""
+        return self._contents[1]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row of the study is there."""
+        return not self.incomplete
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Training axes of the study, which are columns of ``rows``."""
+        return self._contents[0].axes
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Meaning of each column of ``rows``."""
+        schema = self._contents[0].schema
+        docs = {name: schema.field(name).metadata or {} for name in schema.names}
+        meanings = {name: doc.get(b"doc", b"").decode() for name, doc in docs.items()}
+        return {"weight": "guidance weight as text, or 'calibrated'; never null", **meanings}
+
+    def rows(self) -> pd.DataFrame:
+        """Return all rows: one for each trial, replicate, checkpoint and setting.
+
+        ``guidance_weight`` is NaN where the weight is calibrated, so that ``groupby`` drops these
+        rows; group by ``weight``, which is text.
+        """
+        return _with_weight(self._contents[0].rows)
+
+    def means(self) -> pd.DataFrame:
+        """Return the means over replicates, with standard errors in columns ``{metric}_se``."""
+        return _with_weight(self._contents[0].aggregated)
+
+    def summary(self) -> pd.DataFrame:
+        """Return the summary of the report: values and standard errors by model."""
+        finding = self._contents[2]
+        lines = []
+        for row in finding.summary:
+            line: dict[str, Any] = {"model": row.name, "setting": row.setting}
+            for name, number in row.estimates.items():
+                line |= {name: number.value, f"{name}_se": number.error}
+            lines.append(line)
+        return pd.DataFrame(lines).set_index("model")
+
+    @property
+    def finding(self) -> str:
+        """Statements of the report, a line each."""
+        return "\n".join(statement.text for statement in self._contents[2].statements)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Id, label, objective and axes of every trial."""
+        rows = self._contents[0].rows.drop_duplicates("trial")
+        return rows[["trial", "label", "objective", *self.axes]].reset_index(drop=True)
+
+    def trial(self, trial: str) -> pd.DataFrame:
+        """Return the rows of one trial, given its id, the beginning of its id, or its label.
+
+        Raises:
+            NoSuchModelError: no trial or several trials match.
+        """
+        rows = self.rows()
+        return rows[rows["trial"] == self._trial_id(trial)].reset_index(drop=True)
+
+    def best(
+        self, *, trial: str | None = None, objective: str | None = None, metric: str | None = None
+    ) -> Model:
+        """Return the best guided model.
+
+        Args:
+            trial: restricts the choice to one trial (see ``trial``).
+            objective: restricts the choice to one objective.
+            metric: column to select by, on held-out data, which makes its value optimistic; by
+                default the denoising error on the validation split selects.
+
+        Raises:
+            NoSuchModelError: no model is complete, or the metric is unknown or has no direction.
+        """
+        table = self._contents[0]
+        models = trained(table.aggregated, objective)
+        if trial is not None:
+            models = models[models["trial"] == self._trial_id(trial)]
+        column = metric or SELECTION
+        if column not in table.score_columns:
+            raise NoSuchModelError(
+                f"metric must be a score of this run, but got {column!r}; there are "
+                f"{', '.join(table.score_columns)}"
+            )
+        better = column_spec(table.schema.field(column)).better if metric else "lower"
+        if not better:
+            raise NoSuchModelError(f"{column} has no better direction; choose another metric")
+        values = models[column].astype(float)
+        if values.isna().all():
+            raise NoSuchModelError(f"{self.place}: no guided model has a value of {column}")
+        best = values.idxmax() if better == "higher" else values.idxmin()
+        return Model(self, _with_weight(models).loc[best])
+
+    def figure(self, name: str = "finding") -> Figure:
+        """Draw a figure of the report; ``figure_names`` lists them.
+
+        Raises:
+            RunRefusedError: there is no such figure, or the run lacks the numbers for it.
+        """
+        kinds = {kind.name: kind for kind in KINDS}
+        if name not in kinds:
+            raise RunRefusedError(f"no figure {name!r}; there are {', '.join(kinds)}")
+        with matplotlib.rc_context(STYLE):
+            figure = kinds[name].draw(self._contents[0])
+        if figure is None:
+            raise RunRefusedError(f"{self.place}: this run has no numbers for the figure {name}")
+        return figure
+
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """Names of all figures; a run may lack the numbers for some."""
+        return tuple(kind.name for kind in KINDS)
+
+    def denoiser(self, **choice: Any) -> GuidedDenoiser:
+        """Return the denoiser of the best model; arguments of ``best`` and ``Model.denoiser``."""
+        best, arguments = self._chosen(choice)
+        return best.denoiser(**arguments)
+
+    def discriminator(self, **choice: Any) -> Discriminator:
+        """Return the discriminator of the best model; arguments as of ``denoiser``."""
+        best, arguments = self._chosen(choice)
+        return best.discriminator(**arguments)
+
+    def sample(self, n: int, **choice: Any) -> torch.Tensor:
+        """Draw samples from the best model; arguments of ``best`` and ``Model.sample``."""
+        best, arguments = self._chosen(choice)
+        return best.sample(n, **arguments)
+
+    def _chosen(self, choice: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
+        selecting = {n: v for n, v in choice.items() if n in ("trial", "objective", "metric")}
+        rest = {n: v for n, v in choice.items() if n not in selecting}
+        return self.best(**selecting), rest
+
+    def _trial_id(self, trial: str) -> str:
+        trials = self.trials
+        is_match = trials["trial"].str.startswith(trial) | (trials["label"] == trial)
+        matches = trials[is_match]["trial"].tolist()
+        if len(matches) != 1:
+            labels = "; ".join(trials["label"])
+            raise NoSuchModelError(
+                f"trial must be the id, the beginning of the id, or the label of one trial, but "
+                f"{trial!r} matches {len(matches)}; there are {labels}"
+            )
+        return str(matches[0])
+
+    def __repr__(self) -> str:
+        return f"<dgray.Run {self.place}>"
+
+    def __str__(self) -> str:
+        finding = self._contents[2]
+        table = recorded(render_summary(finding.summary, finding.columns, _WIDTH)).export_text()
+        return f"{self.finding}\n\n{table}"
+
+    def _repr_html_(self) -> str:
+        finding = self._contents[2]
+        warnings = "".join(f"<p><b>incomplete run:</b> {text}</p>" for text in self.incomplete)
+        return warnings + console_html(render_summary(finding.summary, finding.columns, _WIDTH))
+
+
+@dataclass(frozen=True)
+class Model:
+    """Guided model of a run: one trial at one checkpoint and one setting.
+
+    Attributes:
+        run: its run.
+        row: means over replicates, with the columns of ``Run.means``.
+    """
+
+    run: Run = field(repr=False)
+    row: pd.Series = field(repr=False)
+
+    @property
+    def trial(self) -> str:
+        """Id of the trial."""
+        return str(self.row["trial"])
+
+    @property
+    def label(self) -> str:
+        """Objective and axes of the trial."""
+        return str(self.row["label"])
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the checkpoint."""
+        return int(self.row["epoch"])
+
+    @property
+    def weight(self) -> float | None:
+        """Guidance weight; None: calibrated."""
+        weight = self.row["guidance_weight"]
+        return None if pd.isna(weight) else float(weight)
+
+    def denoiser(
+        self, *, replicate: int = 0, weight: float | None = None, device: str = "cpu"
+    ) -> GuidedDenoiser:
+        """Return the guided denoiser.
+
+        Args:
+            replicate: replicate whose discriminator guides the base.
+            weight: guidance weight in place of the model's own.
+            device: torch device.
+        """
+        return GuidedDenoiser(self._build(replicate, weight, device))
+
+    def discriminator(self, *, replicate: int = 0, device: str = "cpu") -> Discriminator:
+        """Return the discriminator of one replicate: logit and gradient at (x, sigma).
+
+        Points x have shape (*batch, d), images flattened; sigma has shape (*batch).
+        """
+        return self._build(replicate, None, device).discriminator
+
+    def sample(
+        self,
+        n: int,
+        *,
+        first_seed: int = 0,
+        replicate: int = 0,
+        weight: float | None = None,
+        device: str = "cpu",
+    ) -> torch.Tensor:
+        """Draw samples, each of which depends on its own seed alone.
+
+        Args:
+            n: number of samples.
+            first_seed: seed of the first one; the others follow.
+            replicate: replicate whose discriminator guides the base.
+            weight: guidance weight in place of the model's own.
+            device: torch device.
+
+        Returns:
+            Points, float32 (n, d), or images, uint8 (n, H, W, C).
+        """
+        return self._build(replicate, weight, device).draw(range(first_seed, first_seed + n))
+
+    def _build(self, replicate: int, weight: float | None, device: str) -> GuidedModel:
+        import torch
+
+        from dgray.cli.find_model import recipe_of, row_of_replicate
+
+        with self.run._folder() as folder:
+            row = row_of_replicate(folder, self.row, replicate)
+            return recipe_of(folder, row, weight).build(torch.device(device))
+
+    def __repr__(self) -> str:
+        return f"<dgray.Model {self.label}, epoch {self.epoch}, weight {self.row['weight']}>"
+
+
+@dataclass(frozen=True)
+class GuidedDenoiser:
+    """D(x; sigma) of a guided model, a callable for any sampling loop.
+
+    Attributes:
+        model: base, discriminator and setting.
+    """
+
+    model: GuidedModel
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        sigma: torch.Tensor | float,
+        labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Denoise.
+
+        Args:
+            x: noised points (n, d) or images (n, C, H, W) with values in [-1, 1] where clean.
+            sigma: noise level, a number or shape (n,).
+            labels: classes of a conditional base, int64 (n,).
+
+        Returns:
+            E[clean x | x; sigma] as estimated by the model, in the shape of x, float64.
+        """
+        import torch
+
+        problem = self.model.problem
+        flat = x.to(problem.device, torch.float64).reshape(len(x), -1)
+        sigmas = torch.as_tensor(sigma, dtype=torch.float64, device=problem.device)
+        with torch.no_grad():
+            denoise = self.model.denoiser(labels)
+            return denoise(flat, sigmas.expand(len(x))).reshape(x.shape)
+
+
+def open_run(place: str | os.PathLike[str]) -> Run:
+    """Open a run folder, or a run in an object store, for reading.
+
+    Raises:
+        NotARunError: the folder holds no run.
+        NoRowsError: the run has no rows yet.
+        StoreError: the store cannot be read.
+    """
+    run = Run(location(os.fspath(place)))
+    run._contents  # noqa: B018  # a wrong folder is an error here, not at the first use
+    return run
+
+
+def _with_weight(rows: pd.DataFrame) -> pd.DataFrame:
+    weights = [
+        CALIBRATED if is_calibrated else "" if pd.isna(weight) else f"{weight:g}"
+        for weight, is_calibrated in zip(
+            rows["guidance_weight"], rows["is_calibrated"], strict=True
+        )
+    ]
+    rows = rows.copy()
+    rows.insert(rows.columns.get_loc("guidance_weight"), "weight", weights)
+    return rows

@@ -1,0 +1,158 @@
+"""A study as an object: load it, plan it, run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from ruamel.yaml import YAML
+
+from dgray.api.html import console_html, recorded
+from dgray.cli.plan_view import render_plan
+from dgray.config.reading.load import load_study as load_file
+from dgray.config.reading.load import lock_text
+from dgray.engine.interrupt import interruptible
+from dgray.plan.cost import CostEstimate, estimate
+from dgray.plan.plan import Plan, make_plan
+from dgray.record.storage.location import location
+
+if TYPE_CHECKING:
+    from dgray.api.run import Run
+
+
+class Study:
+    """Valid study with its plan; made by ``dgray.load_study``."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return self._plan.study.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Every field of the study, defaults included; axes are lists."""
+        return self._plan.study.raw
+
+    def to_yaml(self) -> str:
+        """Return the study file with every field."""
+        return lock_text(self._plan.study)
+
+    def plan(self) -> PlanView:
+        """Return the trials of the study with an estimate of their time and disk space."""
+        return PlanView(self._plan, estimate(self._plan, cpus=os.cpu_count() or 1))
+
+    def run(
+        self,
+        out: str | os.PathLike[str] | None = None,
+        *,
+        engine: Literal["ray", "local"] = "ray",
+        fresh: bool = False,
+        progress: bool = True,
+    ) -> Run:
+        """Run what is missing of the study, write the report, and return the run.
+
+        Args:
+            out: run folder or URI (``s3://BUCKET/PATH``); default ``runs/NAME``. A run of the same
+                study is resumed.
+            engine: ``ray``: Ray workers; ``local``: this process.
+            fresh: start a new run in a new folder.
+            progress: print the progress and the summary.
+
+        Returns:
+            The run; ``Run.is_complete`` is False if rows are missing.
+
+        Raises:
+            RunRefusedError: the folder holds another study or other files, or is in use.
+            EngineError: Ray did not start, or died.
+            StoreError: results cannot be stored.
+            KeyboardInterrupt: interrupted; the same call resumes the study.
+        """
+        from dgray.api.run import Run  # torch, pyarrow: not to load and plan
+        from dgray.cli.session import run_study
+        from dgray.record.open_run import open_run
+
+        place = None if out is None else location(os.fspath(out))
+        with interruptible():
+            opened = open_run(self._plan, place, fresh)
+            where = opened.folder.where
+            try:
+                run_study(
+                    self._plan,
+                    opened,
+                    engine=engine,
+                    arguments=["dgray.Study.run"],
+                    resume_hint=f"To resume: study.run(out={str(where)!r})",
+                    console=Console(quiet=not progress),
+                )
+            finally:
+                opened.close()
+        return Run(where)
+
+    def __repr__(self) -> str:
+        counts = self._plan.counts
+        return f"<dgray.Study {self.name}: {counts.trials} trials, {counts.rows} rows>"
+
+    def _repr_html_(self) -> str:
+        return self.plan()._repr_html_()
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """Trials of a study and an estimate of their cost.
+
+    Attributes:
+        plan: trials in the order of the study's axes.
+        estimate: seconds and bytes of the study on the CPUs of this machine.
+    """
+
+    plan: Plan
+    estimate: CostEstimate
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """Labels of the trials."""
+        return tuple(trial.label for trial in self.plan.trials)
+
+    def __str__(self) -> str:
+        return recorded(render_plan(self.plan, self.estimate)).export_text()
+
+    def __repr__(self) -> str:
+        counts = self.plan.counts
+        return f"<plan of {self.plan.study.name}: {counts.trials} trials, {counts.rows} rows>"
+
+    def _repr_html_(self) -> str:
+        return console_html(render_plan(self.plan, self.estimate))
+
+
+def load_study(
+    study: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+) -> Study:
+    """Load a study from a file, or from a mapping of its fields.
+
+    Args:
+        study: path of a YAML file, or the fields themselves.
+        overrides: replaced fields: a mapping of dotted paths to values, or ``a.b=value`` texts as
+            on the command line.
+
+    Raises:
+        StudyError: the study is invalid; the error states every problem.
+    """
+    if isinstance(overrides, Mapping):
+        overrides = [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
+    if not isinstance(study, Mapping):
+        return Study(make_plan(load_file(Path(study), overrides)))
+    with tempfile.TemporaryDirectory(prefix="dgray-study-") as folder:
+        path = Path(folder) / "study.yaml"
+        with path.open("w", encoding="utf-8") as file:
+            YAML(typ="safe", pure=True).dump(dict(study), file)
+        return Study(make_plan(load_file(path, overrides)))
