@@ -56,7 +56,7 @@ class Run:
     def _contents(self) -> tuple[StudyTable, tuple[str, ...], Finding]:
         with self._folder() as folder:
             table = read_table(folder.path)
-            searches = read_searches(folder.path, table)
+            searches = read_searches(folder, table)
             shown = chosen_trials(table, searches) if searches else table
             return table, gaps(folder, table, searches), find(shown)
 

@@ -95,7 +95,7 @@ class Study:
                 )
             finally:
                 opened.close()
-        return Run(where)
+        return Run(location(str(where)))
 
     def __repr__(self) -> str:
         counts = self._plan.counts

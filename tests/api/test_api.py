@@ -1,0 +1,160 @@
+"""The Python interface: the same study, rows and models as those of the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import dgray
+from dgray.diffusion.sampler import heun
+from dgray.diffusion.sigmas import karras_sigmas
+from dgray.errors import NoSuchModelError, NotARunError, RunRefusedError, StudyError
+from dgray.record.row import column_names
+from dgray.reporting.build import read_table
+from dgray.reporting.text.finding import find
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "name": "api",
+    "replicates": 2,
+    "data": {"kind": "mixture", "name": "ring8", "num_real": 40, "num_held_out": 60},
+    "base": {"kind": "wrong_mixture"},
+    "discriminator": {"width": [4, 8]},
+    "fit": {"objective": ["kl", "cross_entropy"], "checkpoints": [2, 4]},
+    "evaluate": {
+        "guidance_weight": [1.0, "calibrated"],
+        "num_points": 20,
+        "num_samples": 64,
+        "num_steps": 6,
+        "sampler": "ode",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dgray.Run:
+    study = dgray.load_study(STUDY, {"evaluate.num_bins": 3})
+    return study.run(tmp_path_factory.mktemp("api") / "run", engine="local", progress=False)
+
+
+def test_importing_dgray_imports_no_library() -> None:
+    code = "import sys, dgray; print(*(set(sys.modules) & {'torch', 'pandas', 'ray', 'rich'}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_a_mapping_is_the_study_of_the_same_file(tmp_path: Path) -> None:
+    study = dgray.load_study(STUDY, ["evaluate.num_bins=3"])
+    (tmp_path / "study.yaml").write_text(study.to_yaml())
+    again = dgray.load_study(tmp_path / "study.yaml")
+    assert again.config == study.config
+    assert study.config["evaluate"]["num_bins"] == 3
+    assert study.plan().trials == again.plan().trials
+    assert repr(study) == "<dgray.Study api: 5 trials, 33 rows>"
+    assert "discriminators trained" in str(study.plan())
+    assert "<pre" in study._repr_html_()
+    with pytest.raises(StudyError, match=r"fit\.epoch"):
+        dgray.load_study(STUDY, {"fit.epoch": 3})
+
+
+def test_a_study_resumes_inside_a_running_event_loop_with_the_same_rows(run: dgray.Run) -> None:
+    async def cell() -> dgray.Run:
+        study = dgray.load_study(STUDY, {"evaluate.num_bins": 3})
+        return study.run(str(run.place), engine="local", progress=False)
+
+    for part in Path(str(run.place), "rows").glob("kl-*"):
+        part.unlink()
+    again = asyncio.run(cell())
+    compared = [name for name in run.rows() if name not in column_names("provenance")]
+    pd.testing.assert_frame_equal(again.rows()[compared], run.rows()[compared], check_exact=True)
+
+
+def test_rows_of_calibrated_weights_survive_a_groupby(run: dgray.Run) -> None:
+    rows = run.rows()
+    sizes = rows.groupby("weight").size()
+    assert sizes.to_dict() == {"0": 1, "1": 16, "calibrated": 16}
+    assert len(rows) == sizes.sum()
+    assert set(run.columns) == set(rows.columns)
+    assert run.is_complete
+    assert run.axes == ("discriminator.width", "fit.objective")
+    assert len(run.trials) == 5
+
+
+def test_a_trial_is_selected_by_its_id_its_beginning_or_its_label(run: dgray.Run) -> None:
+    trial = run.trials.iloc[-1]
+    for name in (trial["trial"], trial["trial"][:-2], trial["label"]):
+        assert set(run.trial(name)["trial"]) == {trial["trial"]}
+    with pytest.raises(NoSuchModelError, match=r"'kl' matches 2; there are base; "):
+        run.trial("kl")
+
+
+def test_the_best_model_minimises_its_criterion(run: dgray.Run) -> None:
+    means = run.means()
+    guided = means[means["objective"] != "base"]
+    best = run.best()
+    assert best.row["validation_change"] == guided["validation_change"].min()
+    of_kl = run.best(objective="kl", metric="path_kl")
+    values = guided[guided["objective"] == "kl"]["path_kl"]
+    assert of_kl.row["path_kl"] == values.min()
+    assert of_kl.label.startswith("kl")
+    assert run.best(trial=of_kl.trial).trial == of_kl.trial
+    with pytest.raises(NoSuchModelError, match="metric must be a score of this run, but got 'f'"):
+        run.best(metric="f")
+
+
+def test_the_denoiser_in_a_loop_of_ones_own_gives_dgrays_samples(run: dgray.Run) -> None:
+    model = run.best(objective="kl")
+    settings = run._contents[0].rows.iloc[0]
+    config = dgray.load_study(STUDY).config["diffusion"]
+    sigmas = karras_sigmas(6, config["sigma_min"], config["sigma_max"])
+    denoise = model.denoiser(replicate=1)
+    problem = denoise.model.problem
+    start = problem.prior_std * problem.sample_noise(range(3, 8), (1, 2), "start")[:, 0]
+    ours = heun(denoise, start, sigmas)
+    torch.testing.assert_close(ours.float(), model.sample(5, first_seed=3, replicate=1))
+    assert settings["num_steps"] == 6
+
+
+def test_weight_0_is_the_base_and_weight_1_adds_the_gradient(run: dgray.Run) -> None:
+    x, sigma = torch.randn(7, 2, dtype=torch.float64), torch.full((7,), 0.7, dtype=torch.float64)
+    unguided = run.denoiser(objective="kl", weight=0.0)
+    base = unguided.model.problem.base(x, sigma)
+    torch.testing.assert_close(unguided(x, 0.7), base)
+    gradient = run.discriminator(objective="kl").gradient(x, sigma)
+    guided = run.denoiser(objective="kl", weight=1.0)(x, sigma)
+    torch.testing.assert_close(guided, base + 0.7**2 * gradient)
+
+
+def test_summary_finding_and_figures_are_those_of_the_report(run: dgray.Run) -> None:
+    finding = find(read_table(Path(str(run.place))))
+    assert run.finding == "\n".join(statement.text for statement in finding.statements)
+    summary = run.summary()
+    assert list(summary.index) == [row.name for row in finding.summary]
+    base = finding.summary[0].estimates["path_kl"]
+    assert np.allclose(
+        summary.iloc[0][["path_kl", "path_kl_se"]].astype(float), [base.value, base.error]
+    )
+    assert run.figure("finding").axes
+    assert {"finding", "losses"} <= set(run.figure_names)
+    with pytest.raises(RunRefusedError, match="no figure 'f'; there are finding"):
+        run.figure("f")
+    assert "best KL objective" in str(run)
+    assert "best KL objective" in run._repr_html_()
+
+
+def test_what_is_no_run_is_refused(run: dgray.Run, tmp_path: Path) -> None:
+    with pytest.raises(NotARunError):
+        dgray.open_run(tmp_path)
+    with pytest.raises(RunRefusedError, match="this one differs in seed: 0 there, 1 here"):
+        dgray.load_study(STUDY, {"seed": 1, "evaluate.num_bins": 3}).run(
+            str(run.place), engine="local"
+        )
