@@ -174,10 +174,10 @@ class Run:
         if name not in kinds:
             raise RunRefusedError(f"no figure {name!r}; there are {', '.join(kinds)}")
         with matplotlib.rc_context(STYLE):
-            figure = kinds[name].draw(self._contents[0])
-        if figure is None:
+            drawing = kinds[name].draw(self._contents[0])
+        if drawing is None:
             raise RunRefusedError(f"{self.place}: this run has no numbers for the figure {name}")
-        return figure
+        return drawing.figure
 
     @property
     def figure_names(self) -> tuple[str, ...]:
