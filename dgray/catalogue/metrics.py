@@ -19,6 +19,7 @@ _KL_CHANGE = ColumnSpec(
     unit="nats",
     label="KL (ODE) change",
     title="change of KL (ODE)",
+    has_parts=True,
     validation="validation_kl_change",
 )
 
@@ -106,6 +107,7 @@ METRICS = Registry[MetricSpec](
                 unit="nats",
                 label="path KL change",
                 title="change of path KL",
+                has_parts=True,
                 validation="validation_change",
                 validation_doc="change of the denoising error on the validation split, "
                 "cross-validated at a calibrated weight (an estimate of path_kl_change); settings "
@@ -147,6 +149,7 @@ METRICS = Registry[MetricSpec](
                 doc="kl_sde minus that of the base's samples by the same sampler, paired over "
                 "points and seeds",
                 unit="nats",
+                has_parts=True,
             ),
             ColumnSpec(
                 name="kl_sde_floor",
@@ -195,6 +198,7 @@ METRICS = Registry[MetricSpec](
         needs_moments_only=True,
         needs_inception=True,
         validation="validation_fid",
+        has_parts=True,
     ),
     MetricSpec(
         name="fd",
@@ -209,6 +213,7 @@ METRICS = Registry[MetricSpec](
         needs_moments_only=True,
         needs_inception=False,
         validation="validation_fd",
+        has_parts=True,
         more_columns=(
             ColumnSpec(
                 name="fd_floor",
@@ -223,6 +228,7 @@ METRICS = Registry[MetricSpec](
         in_summary=False,
         title="KID",
         doc="kernel distance of features to the reference (cubic kernel, unbiased)",
+        has_parts=True,
         error_doc="its standard error, jackknife over groups of samples",
         source="features",
         kinds=("images",),
@@ -344,11 +350,13 @@ _DISCRIMINATOR = (
 
 
 def with_errors(columns: Iterable[ColumnSpec]) -> Iterator[ColumnSpec]:
-    """Yield every column once by name, each followed by that of its standard error."""
+    """Yield every column once by name, each followed by those of its standard error."""
     for column in {column.name: column for column in columns}.values():
         yield column
         if column.error_column is not None:
             yield column.error_column
+        if column.parts_column is not None:
+            yield column.parts_column
 
 
 def validation_columns(metrics: Iterable[MetricSpec]) -> Iterator[ColumnSpec]:

@@ -116,6 +116,8 @@ class ColumnSpec:
         source: source of the metric that it belongs to (see ``MetricSpec``); empty: it has none.
         better: which direction is better; empty: neither, or unknown.
         has_error: whether the column ``{name}_se`` holds its standard error.
+        has_parts: whether the column ``{name}_parts`` holds the contributions of groups of samples
+            to that error, by which two models are compared in pairs.
         error_doc: what that standard error is over.
         validation: name of the column of the same quantity on the validation split, by which a
             search can select; None if a search cannot use it.
@@ -134,6 +136,7 @@ class ColumnSpec:
     better: Literal["lower", "higher", ""] = ""
     in_summary: bool = False
     has_error: bool = True
+    has_parts: bool = False
     error_doc: str = "its standard error"
     validation: str | None = None
     validation_doc: str = ""
@@ -153,6 +156,21 @@ class ColumnSpec:
             doc=self.error_doc,
             unit=self.unit,
             type=self.type,
+            source=self.source,
+            has_error=False,
+        )
+
+    @property
+    def parts_column(self) -> ColumnSpec | None:
+        """The column of the parts of its standard error, if there is one."""
+        if not self.has_parts:
+            return None
+        return ColumnSpec(
+            name=f"{self.name}_parts",
+            doc="parts of its standard error by groups of samples; that of the difference of two "
+            "models is the root of the sum of squared differences",
+            unit=self.unit,
+            type="floats",
             source=self.source,
             has_error=False,
         )
@@ -199,6 +217,7 @@ class MetricSpec(Spec):
         error_doc: what its standard error is over.
         validation: name of its column on the validation split, by which a search can select; None
             if a search cannot use it.
+        has_parts: whether its column has the parts of its error (see ``ColumnSpec``).
         more_columns: further columns that it adds to a row.
     """
 
@@ -219,6 +238,7 @@ class MetricSpec(Spec):
     default_for: tuple[Kind, ...] = ()
     error_doc: str = "its standard error"
     validation: str | None = None
+    has_parts: bool = False
     more_columns: tuple[ColumnSpec, ...] = ()
 
     @property
@@ -233,6 +253,7 @@ class MetricSpec(Spec):
             better=self.better,
             in_summary=self.in_summary,
             error_doc=self.error_doc,
+            has_parts=self.has_parts,
             validation=self.validation,
         )
         return tuple(replace(column, source=self.source) for column in (own, *self.more_columns))

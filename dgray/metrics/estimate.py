@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -26,18 +26,33 @@ class Estimate:
     Attributes:
         value: the estimate, such as a mean over independent samples.
         se: its standard error; nan if there is none, as with fewer than two samples.
+        parts: contributions of groups of samples to the error, the root of the sum of their
+            squares, if they are known. Two estimates from the same samples are compared in pairs
+            by them: the error of the difference is that of the differences of the parts.
     """
 
     value: float
     se: float
+    parts: tuple[float, ...] = field(default=(), compare=False)
 
     def scaled(self, factor: float) -> Estimate:
         """Return the estimate of a positive multiple of the number."""
-        return Estimate(factor * self.value, factor * self.se)
+        parts = tuple(factor * part for part in self.parts)
+        return Estimate(factor * self.value, factor * self.se, parts)
 
-    def with_error(self, se: float) -> Estimate:
+    def with_error(self, se: float, parts: tuple[float, ...] = ()) -> Estimate:
         """Return the estimate with an additional, independent standard error."""
-        return Estimate(self.value, math.hypot(self.se, se))
+        return Estimate(self.value, math.hypot(self.se, se), self.parts and self.parts + parts)
+
+    def with_parts(self, samples: Tensor) -> Estimate:
+        """Return the mean of samples, shape (N,), with the parts of its error by group."""
+        count, group = len(samples), group_of(len(samples), samples.device)
+        if count < 2 * GROUPS:
+            return self
+        sums = torch.zeros(GROUPS, dtype=torch.float64, device=samples.device)
+        sums.index_add_(0, group, samples.double())
+        left_out = (sums.sum() - sums) / (count - torch.bincount(group, minlength=GROUPS))
+        return replace(self, parts=jackknife_parts(left_out))
 
     @staticmethod
     def of(samples: Tensor) -> Estimate:
@@ -65,8 +80,9 @@ def between(estimates: Sequence[Estimate]) -> Estimate:
     """
     if len(estimates) == 1:
         return estimates[0]
-    values = [estimate.value for estimate in estimates]
-    return Estimate.of(torch.tensor(values, dtype=torch.float64))
+    values = torch.tensor([estimate.value for estimate in estimates], dtype=torch.float64)
+    left_out = (values.sum() - values) / (len(values) - 1)
+    return replace(Estimate.of(values), parts=jackknife_parts(left_out))
 
 
 def group_of(count: int, device: torch.device | None = None) -> Int64[Tensor, "count"]:
@@ -83,10 +99,18 @@ def group_estimate(value: float, left_out: list[float]) -> Estimate:
     values = torch.tensor(left_out, dtype=torch.float64)
     if len(values) < 2 or not bool(torch.isfinite(values).all()):
         return Estimate(value, math.nan)
-    return Estimate(value, float(jackknife_error(values)))
+    return Estimate(value, float(jackknife_error(values)), jackknife_parts(values))
 
 
 def jackknife_error(left_out: Float[Tensor, "G *numbers"]) -> Float[Tensor, "*numbers"]:
     """Return the standard error of numbers from their values without each of G groups."""
     error: Tensor = ((len(left_out) - 1) * left_out.var(0, correction=0)).sqrt()
     return error
+
+
+def jackknife_parts(left_out: Float[Tensor, "G"]) -> tuple[float, ...]:
+    """Return the contribution of each group to ``jackknife_error``; () if some are not finite."""
+    if not bool(torch.isfinite(left_out).all()):
+        return ()
+    scale = math.sqrt((len(left_out) - 1) / len(left_out))
+    return tuple((scale * (left_out - left_out.mean())).tolist())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from dgray.metrics.estimate import GROUPS, Estimate
+from dgray.metrics.estimate import GROUPS, Estimate, jackknife_parts
 
 Array = NDArray[np.float64]
 
@@ -79,7 +79,8 @@ def jackknife(values: Float64[Tensor, "values"]) -> Estimate:
     if not torch.isfinite(values).all():
         return Estimate(float(values[0]), math.nan)
     spread = values[1:] - values[1:].mean()
-    return Estimate(float(values[0]), float(((GROUPS - 1) / GROUPS * (spread**2).sum()).sqrt()))
+    error = float(((GROUPS - 1) / GROUPS * (spread**2).sum()).sqrt())
+    return Estimate(float(values[0]), error, jackknife_parts(values[1:]))
 
 
 def _without(points: Array, group: int) -> Array:

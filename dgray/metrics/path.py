@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dgray.diffusion.shapes import Scalars, Vectors
 from dgray.discriminator.guidance import Weight
-from dgray.metrics.estimate import Estimate, jackknife_error
+from dgray.metrics.estimate import Estimate, jackknife_error, jackknife_parts
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class PathDivergence:
             score_error=self.level.score_error.with_error(total),
             score_error_bins=_with_errors(self.level.score_error_bins, bins, 1.0),
         )
-        change = self.change.with_error(length * total)
+        parts = tuple(length * part for part in jackknife_parts(refits.mean(1)))
+        change = self.change.with_error(length * total, parts)
         return PathDivergence(level, change, _with_errors(self.change_bins, bins, width))
 
 
@@ -122,7 +123,7 @@ def path_divergence(moments: PathMoments, weight: Weight, span: NoiseRange) -> P
     length = span.log_length
     return PathDivergence(
         level=_level(moments, weight, span),
-        change=Estimate.of(length * change.mean(1)),
+        change=Estimate.of(length * change.mean(1)).with_parts(length * change.mean(1)),
         change_bins=[bin.scaled(length / span.num_bins) for bin in span.by_bin(change)],
     )
 

@@ -35,9 +35,10 @@ from dgray.reporting.selection import best, objectives
 from dgray.reporting.table import StudyTable
 
 LEVEL = 0.05  # false discovery rate: expected share of false ones among significant differences
-_GROUPS = 10  # of samples, over which the errors of metrics of features are jackknifed
+_GROUPS = 10  # groups of samples of a jackknife; sampling seeds, if there are several, are others
 _OUTLYING = 10.0  # robust standard deviations above the median from which a replicate diverged
 _EXCESS = 1.0  # nats above the median that it exceeds too, so that small changes are none
+_NONE = np.array([])
 _MAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 
@@ -48,12 +49,16 @@ class Replicates:
     Attributes:
         values: value of each replicate by its number; nan if it is missing.
         errors: standard error of each over points or samples; nan if it is unknown.
+        parts: parts of that error by groups of samples; empty if they are unknown.
         sampler: sampler and steps of the rows.
+        degrees: degrees of freedom of the errors; infinite for errors over many points.
     """
 
     values: Mapping[int, float]
     errors: Mapping[int, float]
+    parts: Mapping[int, np.ndarray]
     sampler: tuple[str, int]
+    degrees: float = np.inf
 
     def minus(self, other: Replicates) -> Replicates:
         """Return paired differences; a single replicate of ``other`` is paired with all."""
@@ -62,10 +67,25 @@ class Replicates:
         pairs = {r: s for r, s in pairs.items() if s in other.values}
         return Replicates(
             {r: self.values[r] - other.values[s] for r, s in pairs.items()},
-            # An upper bound if both errors are positively correlated, as on the same points.
-            {r: float(np.hypot(self.errors[r], other.errors[s])) for r, s in pairs.items()},
+            {r: self._paired_error(r, other, s) for r, s in pairs.items()},
+            {},
             self.sampler,
+            min(len(parts) or _GROUPS for parts in self._parts_of(other, pairs)) - 1,
         )
+
+    def _parts_of(self, other: Replicates, pairs: Mapping[int, int]) -> Iterator[np.ndarray]:
+        yield np.zeros(_GROUPS)
+        for r, s in pairs.items():
+            yield from (self.parts.get(r, _NONE), other.parts.get(s, _NONE))
+
+    def _paired_error(self, own: int, other: Replicates, its: int) -> float:
+        """Return the error over samples of the difference of two replicates."""
+        one, two = self.parts.get(own, _NONE), other.parts.get(its, _NONE)
+        if not len(one) or not len(two):  # of a run without parts: an upper bound
+            return float(np.hypot(self.errors[own], other.errors[its]))
+        longer = max(len(one), len(two))  # a calibrated weight adds parts of its own
+        padded = [np.pad(parts, (0, longer - len(parts))) for parts in (one, two)]
+        return float(np.linalg.norm(padded[0] - padded[1]))
 
 
 @dataclass(frozen=True)
@@ -201,14 +221,22 @@ def _replicates(table: StudyTable, column: str) -> dict[ModelKey, Replicates]:
     replicates: dict[ModelKey, Replicates] = {}
     for sampler, steps in map(tuple, order):
         own = rows[(rows["sampler"] == sampler) & (rows["num_steps"] == steps)]
-        numbers = own[["replicate", column, f"{column}_se"]].astype(float).to_numpy()
-        lines: dict[ModelKey, list[np.ndarray]] = {}
-        for key, line in zip(model_keys(own), numbers, strict=True):
+        names = ["replicate", column, f"{column}_se", f"{column}_parts"]
+        lines: dict[ModelKey, list[tuple[int, float, float, object]]] = {}
+        for key, line in zip(
+            model_keys(own), own.reindex(columns=names).itertuples(index=False), strict=True
+        ):
             lines.setdefault(key, []).append(line)
         for key, group in lines.items():
-            values = {int(replicate): value for replicate, value, _ in group}
-            errors = {int(replicate): error for replicate, _, error in group}
-            replicates.setdefault(key, Replicates(values, errors, (sampler, steps)))
+            replicates.setdefault(
+                key,
+                Replicates(
+                    values={r: float(value) for r, value, _, _ in group},
+                    errors={r: float(error) for r, _, error, _ in group},
+                    parts={r: p for r, _, _, p in group if isinstance(p, np.ndarray)},
+                    sampler=(sampler, steps),
+                ),
+            )
     return replicates
 
 
@@ -269,9 +297,7 @@ def _comparison(
     count = len(values)
     estimate = Estimate(float(values.mean()), _standard_error(values, errors))
     is_trained = objective(model["objective"]).is_trained
-    degrees = float(count - 1) if is_trained else np.inf
-    if metric in distances():
-        degrees = min(degrees, _GROUPS - 1)
+    degrees = min(count - 1 if is_trained else np.inf, changes.degrees)
     return Comparison(
         model=model,
         metric=metric,

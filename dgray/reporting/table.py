@@ -69,7 +69,7 @@ class StudyTable:
         kinds = {field.name: (field.metadata or {}).get(b"kind") for field in self.schema}
         names = [name for name, kind in kinds.items() if kind == b"metric"]
         first = [name for name in (*metric_columns(), SELECTION) if name in names]
-        errors = {f"{name}_se" for name in names}
+        errors = {f"{name}{end}" for name in names for end in ("_se", "_parts")}
         rest = [name for name in names if name not in {*first, *errors}]
         return (*first, *rest)
 

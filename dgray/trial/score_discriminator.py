@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgray.catalogue import METRIC_COLUMNS
 from dgray.diffusion.likelihood import OdeLikelihood, ode_log_likelihood
 from dgray.discriminator.calibration import Calibration, GuidanceMoments, calibrate
 from dgray.discriminator.discriminator import Discriminator
@@ -33,6 +34,9 @@ from dgray.trial.noised_splits import EvaluationSet
 from dgray.trial.sampling import Columns, Interval, in_interval
 
 ERROR_POINTS = 4  # the integration error is estimated on every fourth point
+
+
+_PARTS = {c.name for c in METRIC_COLUMNS if c.name.endswith("_parts")}
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,9 @@ def _flow_columns(
     problem: Problem, flow: OdeLikelihood, reference: LikelihoodReference
 ) -> Columns:
     converged = flow.converged & reference.converged
+    change = reference.base_log_prob - flow.log_prob
     columns: Columns = {
-        **estimate_columns("kl_change", Estimate.of(reference.base_log_prob - flow.log_prob)),
+        **estimate_columns("kl_change", Estimate.of(change).with_parts(change)),
         "kl_unconverged": 1 - float(converged.double().mean()),
     }
     for name, estimate in problem.likelihood_estimates(reference.points, flow.log_prob).items():
@@ -238,9 +243,12 @@ def _as_classifier(held_out: Outputs, sets: EvaluationSet) -> Columns:
 
 
 def estimate_columns(name: str, estimate: Estimate) -> Columns:
-    """Return an estimate as the columns ``name`` and ``name_se``; NaN becomes None."""
+    """Return an estimate as its columns: value, standard error and, if declared, its parts."""
     values = {name: estimate.value, f"{name}_se": estimate.se}
-    return {key: None if math.isnan(value) else value for key, value in values.items()}
+    columns: Columns = {k: None if math.isnan(value) else value for k, value in values.items()}
+    if estimate.parts and f"{name}_parts" in _PARTS:
+        columns[f"{name}_parts"] = list(estimate.parts)
+    return columns
 
 
 def _bin_columns(name: str, bins: Sequence[Estimate]) -> Columns:

@@ -133,12 +133,11 @@ def _comparison_text(table: StudyTable, group: list[Comparison]) -> str:
     model, reference = group[0].model, group[0].reference
     assert reference is not None
     parts = [f"Its {table.title(c.metric)} {_relation(table, c)}." for c in group]
-    replicates = counted(len(group[0].replicates), "replicate")
     return (
         f"The best setting of the {objective(model['objective']).title} "
         f"({describe(model, table.axes)}) is compared with that of "
         f"{objective(reference['objective']).title} ({describe(reference, table.axes)}) on the "
-        f"same held-out data, in pairs of {replicates}. {' '.join(parts)}"
+        f"same held-out data, in {len(group[0].replicates)} pairs of replicates. {' '.join(parts)}"
     )
 
 

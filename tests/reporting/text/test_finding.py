@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dgray.record.row import Row
 from dgray.reporting.build import read_table
@@ -182,6 +183,27 @@ def test_best_settings_are_compared_in_pairs_of_replicates() -> None:
     (statement,) = sentences(finding_of(iter(rows)), "best settings")
     expected = "Its path KL is significantly lower (difference −0.300 ± 0.014 nats"
     assert expected in statement[1]
+
+
+def parted(level: float, noise: list[float]) -> dict[str, Any]:
+    """A distance whose error has these parts."""
+    return {"fd": level, "fd_se": float(np.linalg.norm(noise)), "fd_parts": noise}
+
+
+@pytest.mark.parametrize("num_parts", [10, 3, 2])  # groups of a jackknife, or sampling seeds
+def test_settings_on_the_same_samples_are_compared_in_pairs(num_parts: int) -> None:
+    """Each error is 5 per part, but their difference only 0.1 per part."""
+    noise = [5.0 * (-1) ** i for i in range(num_parts)]
+    rows = [
+        row(BASE, path_kl=1.0, path_kl_se=0.1, **parted(60.0, noise)),
+        *guided("kl", 8, 1.0, -0.5, **parted(57.0, [value + 0.1 for value in noise])),
+        *guided("cross_entropy", 8, 1.0, -0.5, **parted(60.0, noise)),
+    ]
+    (statement,) = sentences(find(table_of(rows)), "best settings")
+    error = 0.1 * num_parts**0.5
+    p = 3 * 2 * stats.t.sf(3 / error, num_parts - 1)  # the smallest of three p-values
+    shown = "adjusted p < 0.0001" if p < 1e-4 else f"adjusted p = {p:.2g}"
+    assert f"(difference −3.00 ± {error:.2f}, {shown})" in statement[1]
 
 
 def test_best_and_worst_have_one_definition() -> None:

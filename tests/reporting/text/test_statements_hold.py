@@ -282,14 +282,7 @@ def check_best(case: Case, m: re.Match[str]) -> None:
     assert sorted(METRICS[title] for title, *_ in relations) == sorted(metrics)
     differences = {k: np.array(one.values[k]) - np.array(other.values[k]) for k in metrics}
     p = adjust(
-        [
-            p_value(
-                differences[k],
-                np.hypot(one.errors[k], other.errors[k]),
-                9 if k == "fd" else np.inf,
-            )
-            for k in metrics
-        ]
+        [p_value(differences[k], np.hypot(one.errors[k], other.errors[k]), 9.0) for k in metrics]
     )
     for title, relation, value, shown in relations:
         metric = METRICS[title]
@@ -411,7 +404,7 @@ CHECKS: dict[str, Callable[[Case, re.Match[str]], None]] = {
     r"in (?P<up>none|\d+) of (?P<n>\d+) guided models? and below it in (?P<down>none|\d+)\. The "
     rf"largest change is {CHANGE}; (?P<name>[^,]+), (?P<setting>.+)\.": check_calibrated,
     r"The best setting of the KL objective \((?P<one>[^)]+)\) is compared with that of "
-    r"cross-entropy \((?P<other>[^)]+)\) on the same held-out data, in pairs of \d+ replicates?\. "
+    r"cross-entropy \((?P<other>[^)]+)\) on the same held-out data, in \d+ pairs of replicates\. "
     r"(?P<relations>.+)": check_best,
     rf"The (?P<one>{TITLE}) and the (?P<other>{TITLE})(?: (?P<verdict>[^:]+): of (?P<n>\d+) "
     r"guided models? at all weights, both change significantly in the same direction in "
