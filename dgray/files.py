@@ -151,8 +151,7 @@ def inside(folder: Path, name: str) -> Path:
     root, path = os.path.realpath(folder), os.path.realpath(folder / name)
     if ".." in Path(name).parts or not Path(path).is_relative_to(root):
         raise RunRefusedError(
-            f"{folder / name}: files of a run must lie in its folder, but this one leads to "
-            f"{path}; remove the link"
+            f"{folder / name}: must lie in {folder}, but leads to {path}; remove the link"
         )
     return folder / name
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dgray.errors import RunRefusedError
-from dgray.files import output_file, output_folder, write_atomically
+from dgray.files import inside, output_file, output_folder, write_atomically
 
 Array = NDArray[np.uint8] | NDArray[np.float32]
 _DIGITS = 6  # of a seed in a file name, at least
@@ -33,14 +33,14 @@ class SampleOutput:
         name: name of the model; samples of two models are never mixed.
 
     Raises:
-        RunRefusedError: the path holds samples of another model.
+        RunRefusedError: the path holds samples of another model, or its parts are a link.
         OutputError: the path cannot be written.
     """
 
     def __init__(self, path: Path, seeds: range, name: str) -> None:
         is_file = path.suffix in ENDINGS
         self.path, self.seeds = output_file(path) if is_file else output_folder(path), seeds
-        parts = self.path.with_name(self.path.name + ".parts") if is_file else self.path
+        parts = inside(self.path.parent, self.path.name + ".parts") if is_file else self.path
         self.parts = output_folder(parts)
         label = self.parts / "samples.txt"
         if label.exists() and label.read_text("utf-8") != name:

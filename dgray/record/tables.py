@@ -153,9 +153,10 @@ def _stored(table: pa.Table, described: set[str]) -> pa.Table:
 
 def _with_all_columns(table: pa.Table, record: type[Record]) -> pa.Table:
     schema = arrow_schema(record, added_columns(table.schema) if record is Row else ())
+    names = set(table.column_names)
     columns = [
         table[field.name].cast(field.type)
-        if field.name in table.column_names
+        if field.name in names
         else pa.nulls(table.num_rows, field.type)
         for field in schema
     ]

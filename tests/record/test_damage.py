@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dgray.cli import report
 from dgray.record.inspect import check_records, record_names
 from dgray.record.open_run import open_run
 from dgray.record.run_folder import RunFolder
@@ -190,6 +191,19 @@ def test_the_record_of_another_run_is_noticed(kind: str, run: Path, stranger: Pa
         (state,) = check_records(RunFolder(run), [other])
         assert state.reason is not None
         assert "of another study: study s, seed 4" in state.reason
+
+
+def test_the_check_command_names_damaged_records(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([str(run), "--check"]) == 0
+    assert "0 damaged" in capsys.readouterr().out
+    (name,) = damage("checkpoints", "flipped", run)
+    assert report.main([str(run), "--check"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(f"{name}: damaged: its checksum does not match its content\n")
+    assert "1 damaged" in out
+    assert not (run / "report.html").exists()
 
 
 def test_versions_that_were_removed_are_noticed(run: Path) -> None:

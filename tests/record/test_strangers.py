@@ -17,6 +17,7 @@ import pytest
 
 from dgray import files
 from dgray.cli import report
+from dgray.cli.sample_output import SampleOutput
 from dgray.errors import RecordError, RunRefusedError
 from dgray.files import make_folder
 from dgray.record.inspect import check_records, record_names
@@ -136,7 +137,7 @@ def test_a_link_that_leaves_the_folder_is_refused(
         (outside / "finding.svg").write_text("mine")
     (run / name).symlink_to(outside)
     assert report.main([str(run)]) == 2
-    assert "files of a run must lie in its folder" in capsys.readouterr().err
+    assert f"{run / name}: must lie in {run}, but leads to {outside}" in capsys.readouterr().err
     kept = outside / "finding.svg" if name in ("figures", "tensorboard") else outside
     assert kept.is_dir() or kept.read_text() == "mine"
     if outside.is_dir():
@@ -147,7 +148,7 @@ def test_a_link_that_leaves_the_folder_is_refused(
 def test_a_name_that_leaves_the_folder_is_refused(name: str, tmp_path: Path) -> None:
     run = RunFiles(tmp_path / "run")
     for access in (lambda: run.write(name, b""), lambda: run.read(name), lambda: run.delete(name)):
-        with pytest.raises(RunRefusedError, match="must lie in its folder"):
+        with pytest.raises(RunRefusedError, match="must lie in "):
             access()
     assert os.listdir(tmp_path) == []
 
@@ -156,6 +157,14 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     older_run(tmp_path / "run")
     (tmp_path / "link").symlink_to(tmp_path / "run")
     assert RunFolder(tmp_path / "link").row_table().num_rows == len(ROWS)
+
+
+def test_parts_of_samples_are_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "samples.npz.parts").symlink_to(tmp_path / "outside")
+    with pytest.raises(RunRefusedError, match="but leads to"):
+        SampleOutput(tmp_path / "samples.npz", range(1), "a model")
+    assert os.listdir(tmp_path / "outside") == []
 
 
 def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from dgray.files import inside
 from dgray.reporting.legible import printable, shortened, shortened_bytes
 from dgray.reporting.presentation import DATA_COLOUR, objective
 from dgray.reporting.raster import SIZE, Frame, cloud_png, frame_of, grid_png
@@ -74,7 +75,7 @@ class TensorBoardWriter:
             *_scalars(self._best_so_far(trial, best_scalars(rows))),
             *self._images(clouds, epoch, to_rgb(objective(name).colour)),
         ]
-        run = self._folder / run_name(trial, str(first["label"]))
+        run = inside(self._folder, run_name(trial, str(first["label"])))
         if not (run / self._file).exists():
             start = session(hparams_of(name, json.loads(first["axes"])), trial)
             events = [_opening(), *(_event(0, summary) for summary in start), *events]
@@ -87,7 +88,7 @@ class TensorBoardWriter:
 
     def write_search(self, trial: str, label: str, scalars: Iterable[Scalar]) -> None:
         """Append the values of a search to a trial whose checkpoints are written."""
-        _append(self._folder / run_name(trial, label) / self._file, _scalars(scalars))
+        _append(inside(self._folder, run_name(trial, label)) / self._file, _scalars(scalars))
 
     def moved_to(self, folder: Path) -> None:
         """Continue in ``folder``, to which the files have been moved."""
