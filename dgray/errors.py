@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from dgray.config.reading.diagnostics import Diagnostic
 
+MAX_SHOWN = 30  # problems of a study that are listed
 INTERRUPTED = 130  # exit status after Ctrl-C or SIGTERM, as of a shell
+
+
+def one_line(text: str, length: int = 400) -> str:
+    """Return a text, which may repeat a user's value, as it can be shown on a terminal.
+
+    Line breaks and control characters are escaped, and a long text loses its middle.
+    """
+    if len(text) > length:
+        text = f"{text[: length // 2]} ... {text[-length // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class DgrayError(Exception):
@@ -29,7 +40,10 @@ class StudyError(DgrayError):
         super().__init__(self.diagnostics)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.diagnostics))
+        lines = [str(diagnostic) for diagnostic in self.diagnostics[:MAX_SHOWN]]
+        if (rest := len(self.diagnostics) - MAX_SHOWN) > 0:
+            lines.append(f"and {rest} more")
+        return "\n".join(lines)
 
 
 class RunRefusedError(DgrayError):

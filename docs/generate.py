@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 
+from dgray.config.model import MAX_COUNT, MAX_SEED
 from dgray.config.parts import Part
 from dgray.config.reading.axes import EVALUATION_AXES
 from dgray.config.reading.diagnostics import FieldPath, dotted
@@ -100,6 +101,12 @@ registers its parts can state other properties and is named like the parts of dg
 `--set fit.epochs=100` replaces a field, or adds it; the value is YAML:
 `--set 'discriminator.width=[16, 64]'`. There are no other options for fields. The study as it was
 run, defaults filled in, is saved as `study.lock.yaml` in its run folder; that is a study file too.
+
+## Limits
+
+A study file is UTF-8 text of at most 1 MB, 20,000 values (those that aliases repeat included) and
+32 levels. Whole numbers are at most 10^9 (a seed: 2^63 - 1); numbers are finite. A study has at
+most 10,000 trials, 10,000 evaluations of a trial (checkpoints x settings) and 10^6 rows.
 
 ## Errors
 
@@ -257,7 +264,7 @@ def _bound(constraint: object) -> str:
             return f">= {value}"
         case Lt(lt=value):
             return f"< {value}"
-        case Le(le=value):
+        case Le(le=value) if value not in (MAX_COUNT, MAX_SEED):
             return f"<= {value}"
         case _:
             return ""

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dgray.cli.output import printed, robust_output
-from dgray.errors import INTERRUPTED, DgrayError
+from dgray.errors import INTERRUPTED, DgrayError, one_line
 from dgray.files import disk_full
+
+MAX_LINE = 1500  # characters of a message, which may repeat a long value
 
 
 def exit_status(command: Callable[[], int], *, interrupted: str = "interrupted") -> int:
@@ -50,7 +52,9 @@ def _status(command: Callable[[], int], interrupted: str) -> int:
 
 
 def _report(error: BaseException, message: str, status: int) -> int:
-    print(". ".join([message, *getattr(error, "__notes__", [])]), file=sys.stderr)
+    text = ". ".join([message, *getattr(error, "__notes__", [])])
+    for line in text.splitlines():
+        print(one_line(line, MAX_LINE), file=sys.stderr)
     return status
 
 

@@ -37,7 +37,8 @@ from dgray.catalogue import (
 )
 from dgray.config.model import Model
 
-ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+MAX_NAME = 64  # characters of the name of a part, which is in names of files
+ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=255)]
 Arguments = dict[str, JsonValue]
 CUSTOM = "custom"  # kind of a base or discriminator that is named by its import path
 BASE = "base"  # the objective of the trial that has no discriminator
@@ -77,8 +78,11 @@ class Part(Model):
                 raise PydanticCustomError("literal_error", "unknown name", {"expected": expected})
             return name
         name = name or factory.rpartition(":")[2]
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ValueError(f"name must be letters, digits and _, but got {name!r}")
+        is_name = isinstance(name, str) and name.isascii() and name.isidentifier()
+        if not is_name or len(name) > MAX_NAME:
+            raise ValueError(
+                f"name must be at most {MAX_NAME} letters, digits and _, but got {name!r}"
+            )
         if name in names or name in cls.reserved:
             raise ValueError(
                 f"name must differ from those of dgray.{cls.registry.group}, but {name!r} is one "

@@ -10,11 +10,13 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from dgray.catalogue import METRICS, ColumnSpec, Kind, MetricSpec
 from dgray.config.model import (
+    MAX_COUNT,
     FiniteFloat,
     Model,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Seed,
 )
 
 Direction = Literal["minimize", "maximize"]
@@ -82,6 +84,16 @@ ARGUMENTS: Mapping[str, Mapping[str, type]] = {
     "random": {},
     "brute_force": {"avoid_premature_stop": bool},
 }
+RANGES: Mapping[str, tuple[float, float]] = {  # of numbers; others: any that is not negative
+    "n_ei_candidates": (1, MAX_COUNT),
+    "popsize": (2, MAX_COUNT),
+    "population_size": (2, MAX_COUNT),
+    "mutation_prob": (0, 1),
+    "crossover_prob": (0, 1),
+    "swapping_prob": (0, 1),
+    "dividing_parameter": (1, MAX_COUNT),
+}
+QMC_TYPES = ("sobol", "halton")
 
 
 def _named(value: object) -> object:
@@ -105,7 +117,7 @@ class SearchSampler(Model):
     """Sampler of Optuna, by name or with its arguments and seed."""
 
     name: SamplerKind = Field("tpe", description="sampler of Optuna")
-    seed: NonNegativeInt | None = Field(None, description="null: the seed of the study")
+    seed: Seed | None = Field(None, description="null: the seed of the study")
     arguments: dict[str, bool | int | float | str] = Field(
         {}, description="arguments of the sampler, as Optuna names them"
     )
@@ -119,6 +131,15 @@ class SearchSampler(Model):
             if type(value) is not types[name] and not is_number:
                 type_name = types[name].__name__
                 raise ValueError(f"arguments: {name} must be {type_name}, but got {value!r}")
+            low, high = RANGES.get(name, (0, MAX_COUNT))
+            if isinstance(value, int | float) and not low <= value <= high:
+                raise ValueError(
+                    f"arguments: {name} must be in [{low:g}, {high:g}], but got {value!r}"
+                )
+            if name == "qmc_type" and value not in QMC_TYPES:
+                raise ValueError(
+                    f"arguments: {name} must be one of {', '.join(QMC_TYPES)}, but got {value!r}"
+                )
         return self
 
 

@@ -17,6 +17,7 @@ from dgray.config.model import (
     OneOrMore,
     PositiveFloat,
     PositiveInt,
+    Seed,
 )
 from dgray.config.parts import Metric, MetricPart, Sampler, SamplerPart, unique_names
 from dgray.config.search import GridSearch, Search
@@ -239,8 +240,8 @@ class Resources(Model):
 class StudyConfig(Model):
     """Study whose training axes all have one value; evaluation axes are tuples."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = Field(
-        description="name of the run folder: letters, digits, _ and -"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")] = Field(
+        description="name of the run folder: at most 100 letters, digits, _ and -"
     )
     description: str = Field("", description="question of the study, printed in the report")
     question: Literal["agreement", "effect", "objectives", "controls"] | None = Field(
@@ -249,7 +250,7 @@ class StudyConfig(Model):
         "change; which objective is better; how do controls behave. null: chosen by the metrics "
         "and objectives of the study",
     )
-    seed: NonNegativeInt = Field(0, description="seed of all random numbers")
+    seed: Seed = Field(0, description="seed of all random numbers")
     replicates: PositiveInt = Field(3, description="seeds per trial, trained together")
     diffusion: Diffusion = Diffusion()
     data: Data

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dgray.errors import one_line
+
 FieldPath = tuple[str | int, ...]
 
 
@@ -47,7 +49,8 @@ class Diagnostic:
     rule: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.place), self.field, self.rule) if part)
+        parts = (str(self.place), self.field, self.rule)
+        return ": ".join(one_line(part) for part in parts if part)
 
 
 @dataclass(frozen=True, kw_only=True)

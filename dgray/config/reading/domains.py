@@ -14,12 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dgray.config.model import MAX_COUNT
 from dgray.config.reading.diagnostics import Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
 
 KINDS = ("log_uniform", "uniform", "int", "choice")
 SECTIONS = ("discriminator", "fit", "evaluate")  # where a search may vary fields
 _OPTIONS = {"int": ("log", "step"), "uniform": ("step",), "log_uniform": (), "choice": ()}
+MAX_CHOICES = 1000
+MAX_STEPS = MAX_COUNT  # between the ends of a domain
 Value = str | int | float | bool | None
 
 
@@ -158,22 +161,34 @@ def _broken_values(kind: str, value: dict[str, Any]) -> str | None:
     if kind == "choice":
         if not isinstance(values, list) or not values:
             return f"choice must be a list of values, but got {values!r}"
+        if len(values) > MAX_CHOICES:
+            return f"a choice must have at most {MAX_CHOICES} values, but got {len(values)}"
         if any(isinstance(item, dict | list) for item in values):
             return f"a choice must be of single values, not lists or mappings, but got {values!r}"
         return None
     is_pair = isinstance(values, list) and len(values) == 2 and len(_numbers(value)) == 2
     if not is_pair or not values[0] <= values[1]:
         return f"{kind} must be [low, high] with low <= high, but got {values!r}"
-    if kind == "int" and not all(isinstance(v, int) for v in values):
-        return f"int must have integer ends, but got {values!r}"
+    if kind == "int" and not all(isinstance(v, int) and abs(v) <= MAX_COUNT for v in values):
+        return f"int must have whole ends of at most {MAX_COUNT}, but got {values!r}"
+    if not isinstance(value.get("log", False), bool):
+        return f"log must be true or false, but got {value['log']!r}"
     is_log = kind == "log_uniform" or value.get("log", False)
     if is_log and values[0] <= 0:
         return f"a logarithmic domain must have low > 0, but got {values!r}"
     if value.get("log") and value.get("step"):
         return "log and step exclude each other; leave one out"
-    step = value.get("step")
-    if step is not None and not (isinstance(step, int | float) and step > 0):
-        return f"step must be > 0, but got {step!r}"
+    return _broken_step(kind, value.get("step"), values[1] - values[0])
+
+
+def _broken_step(kind: str, step: Any, width: float) -> str | None:
+    if step is None:
+        return None
+    number = int if kind == "int" else int | float
+    if isinstance(step, bool) or not isinstance(step, number) or not 0 < step < math.inf:
+        return f"step must be {'a whole' if kind == 'int' else 'a'} number > 0, but got {step!r}"
+    if width / step > MAX_STEPS:
+        return f"step must be at least 1 / {MAX_STEPS:g} of the range, but got {step!r}"
     return None
 
 

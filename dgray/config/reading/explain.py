@@ -88,6 +88,8 @@ def _rule(error: str, context: dict[str, Any], value: object, path: FieldPath) -
         return f"must be {sign} {context[key]:g}, but got {value!r}"
     if error == "string_pattern_mismatch":
         return f"must match {context['pattern']}, but got {value!r}"
+    if error == "string_too_long":
+        return f"must have at most {context['max_length']} characters, but got {value!r}"
     if error in ("too_long", "too_short", "missing_positional"):
         length = context.get("max_length", context.get("min_length"))
         return f"must have {length} entries, but got {value!r}"
@@ -168,12 +170,10 @@ def merge(broken: Sequence[Broken]) -> list[Broken]:
         by_path[item.path] = Broken(
             path=item.path, rule=rule, error=item.error, suggestion=suggestion
         )
-    return [item for item in by_path.values() if not _is_reported_inside(item, by_path)]
-
-
-def _is_reported_inside(item: Broken, by_path: dict[FieldPath, Broken]) -> bool:
-    """Return True for a union that expected a scalar if an entry of the list is reported."""
-    depth = len(item.path)
-    return item.error in _TYPE_RULES and any(
-        len(path) > depth and path[:depth] == item.path for path in by_path
-    )
+    # A union that expected a scalar is not reported if an entry of the list is.
+    around = {path[:depth] for path in by_path for depth in range(len(path))}
+    return [
+        item
+        for item in by_path.values()
+        if item.error not in _TYPE_RULES or item.path not in around
+    ]

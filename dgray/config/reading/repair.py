@@ -30,6 +30,7 @@ from dgray.config.reading.explain import Broken, explain, merge
 from dgray.config.reading.schema import kind_of, selected
 from dgray.config.study import StudyConfig
 
+MAX_PROBLEMS = 100  # after which the others are not looked for: a few are listed
 # Values of required fields that are missing or invalid, so that the rest can be checked.
 _PLACEHOLDERS: Mapping[FieldPath, str] = {("name",): "study", ("data", "kind"): "mixture"}
 
@@ -74,7 +75,8 @@ def configure(values: dict[str, Any]) -> StudyConfig | list[Broken]:
     try:
         return StudyConfig.model_validate_json(json.dumps(_with_kinds(values)))
     except ValidationError as error:
-        return merge([explain(details, values) for details in error.errors()])
+        details = error.errors()[: MAX_PROBLEMS + 1]
+        return merge([explain(item, values) for item in details])
 
 
 def _with_kinds(values: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +97,8 @@ def repair(validation: Validation) -> bool:
     before: list[Broken] = []
     while True:
         validation.diagnostics.update(axis_problems(validation.document))
+        if len(validation.diagnostics) > MAX_PROBLEMS:
+            return False
         for path, axis in all_axes(values).items():
             if not axis:
                 _drop(validation, path)
@@ -114,6 +118,8 @@ def _broken(values: dict[str, Any]) -> list[Broken]:
     """Return the broken rules of each value of each axis, with the first values of the others."""
     broken: list[Broken] = []
     for taken in one_at_a_time(find_axes(values)):
+        if len(broken) > MAX_PROBLEMS:
+            break
         outcome = configure(resolve(values, taken))
         if not isinstance(outcome, StudyConfig):
             broken += [_on_axis(item, taken) for item in outcome]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 
 from dgray.config.parts import BASE, unique_names
-from dgray.config.reading.axes import find_axes, number_of_trials, probed, resolve
+from dgray.config.reading.axes import (
+    EVALUATION_AXES,
+    all_axes,
+    find_axes,
+    number_of_trials,
+    probed,
+    resolve,
+)
 from dgray.config.reading.check import check
 from dgray.config.reading.diagnostics import Conflict, Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
@@ -15,6 +23,8 @@ from dgray.config.study import StudyConfig
 from dgray.errors import StudyError
 
 MAX_TRIALS = 10_000  # a larger grid is a mistake, and would take minutes to check
+MAX_EVALUATIONS = 10_000  # of a trial: checkpoints times settings
+MAX_ROWS = 1_000_000
 
 Combination = tuple[Mapping[FieldPath, int], StudyConfig]
 
@@ -37,24 +47,54 @@ def validate(
     validation = Validation.of(document)
     validation.diagnostics.update(diagnostics)
     combinations: list[Combination] = []
-    if repair(validation) and _is_feasible(validation, domains):
+    if _is_feasible(validation, domains) and repair(validation):
         combinations = list(_combinations(validation, domains))
-        _check_objective_names(validation, [config for _, config in combinations])
-        _check_axes_matter(validation, [config for _, config in combinations], domains)
+        configs = [config for _, config in combinations]
+        _check_objective_names(validation, configs)
+        _check_axes_matter(validation, configs, domains)
+        _check_rows(validation, configs)
     if validation.diagnostics:
         raise StudyError(validation.diagnostics)
     return combinations
 
 
 def _is_feasible(validation: Validation, domains: Collection[FieldPath]) -> bool:
-    every = find_axes(validation.document.values)
-    axes = {path: values for path, values in every.items() if path not in domains}
-    number = number_of_trials(axes)
-    if number > MAX_TRIALS:
-        longest = max(axes, key=lambda path: len(axes[path]))
-        rule = f"the axes make {number} trials, more than {MAX_TRIALS}; shorten some of them"
-        validation.report(longest, rule)
-    return number <= MAX_TRIALS
+    """Report a grid that is too large to be checked value by value."""
+    values = validation.document.values
+    axes = {path: axis for path, axis in find_axes(values).items() if path not in domains}
+    lists = {
+        path: axis for path, axis in all_axes(values).items() if path not in {*axes, *domains}
+    }
+    fit = values.get("fit")
+    checkpoints = fit.get("checkpoints") if isinstance(fit, dict) else None
+    if isinstance(checkpoints, list):
+        lists["fit", "checkpoints"] = checkpoints
+    for group, limit, noun in (
+        (axes, MAX_TRIALS, "trials"),
+        (lists, MAX_EVALUATIONS, "evaluations of a trial"),
+    ):
+        number = number_of_trials(group)
+        if number > limit:
+            longest = max(group, key=lambda path: len(group[path]))
+            rule = f"the axes make {number} {noun}, more than {limit}; shorten some of them"
+            validation.report(longest, rule)
+            return False
+    return True
+
+
+def _check_rows(validation: Validation, configs: list[StudyConfig]) -> None:
+    number = sum(
+        config.replicates
+        * len(config.fit.checkpoint_epochs)
+        * math.prod(len(getattr(config.evaluate, name)) for name in EVALUATION_AXES)
+        for config in configs
+    )
+    if number > MAX_ROWS:
+        rule = (
+            f"the study has {number} rows (trials x checkpoints x settings x replicates), more "
+            f"than {MAX_ROWS}; use fewer replicates, or shorten an axis"
+        )
+        validation.report(("replicates",), rule)
 
 
 def _combinations(validation: Validation, domains: Collection[FieldPath]) -> Iterator[Combination]:
