@@ -82,6 +82,12 @@ class NoSuchModelError(DgrayError):
     """Raised when a run has no such trial, replicate, guidance weight or checkpoint to sample."""
 
 
+class SampleError(DgrayError):
+    """Raised when a model cannot be sampled, or its samples are not finite."""
+
+    exit_status = 1
+
+
 class DiscriminatorError(DgrayError, ValueError):
     """Raised when a user's module cannot be a discriminator or the trunk of one."""
 

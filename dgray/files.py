@@ -10,10 +10,11 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from dgray.errors import DiskFullError, OutputError, RunRefusedError
 
@@ -37,6 +38,52 @@ def disk_full(error: OSError, path: Path) -> DiskFullError | None:
         f"at {mount} has {usage.free / 2**20:,.1f} of {usage.total / 2**20:,.1f} MiB free. "
         "No partial file was left, and finished work is kept; free some space there"
     )
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a small regular file; reading a pipe or a device may never end.
+
+    Raises:
+        ValueError: it is no regular file, or too large.
+        OSError: it cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"it must be a regular file, but is {kind}")
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"it must have at most {max_bytes:,} bytes, but has more")
+    return content
+
+
+def parse_json(content: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8.
+
+    Python's parser also accepts a name that is given twice, NaN and infinity; they are refused.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(
+            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is given twice")
+    return values
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -84,4 +84,4 @@ def _describe(path: Path, network: StoredNetwork) -> str:
         "num_tensors": len(network.state),
         **network.origin,
     }
-    return json.dumps(record, indent=2, ensure_ascii=False)
+    return json.dumps(record, indent=2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +17,23 @@ from torch import Tensor
 from dgray.cli.engine_command import engine_exit_status
 from dgray.cli.find_model import base_recipe, run_recipe
 from dgray.cli.sample_output import SampleOutput
+from dgray.errors import DgrayError, RunRefusedError, SampleError, one_line
 from dgray.files import output_file, write_atomically
+from dgray.problem.failure import describe
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import reading
 from dgray.reporting.raster import grid_png
 from dgray.trial.guided_model import Recipe
 
 NUM_SHOWN = 64  # images in the grid
+MAX_SAMPLES = 10_000_000  # each is a file
+MAX_STEPS = 100_000
+MAX_WORKERS = 10_000
+MAX_WEIGHT = 1e6
 DESCRIPTION = (
     "Draw samples from a guided model of a run, or from a base without guidance. Exit status: 0 "
-    "if all samples were written; 1 if a disk or store failed; 2 if the arguments were refused; "
-    "130 if interrupted (the same command then draws the missing samples)."
+    "if all samples were written; 1 if a disk, store or model failed; 2 if the arguments were "
+    "refused; 130 if interrupted (the same command then draws the missing samples)."
 )
 
 
@@ -38,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.base:
+    _check_device(args)
+    if args.base is not None:
         recipe: Recipe = base_recipe(args.base, num_steps=args.num_steps, seed=args.seed)
     else:
         with reading(location(args.run)) as run:
@@ -53,6 +62,17 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_device(args: argparse.Namespace) -> None:
+    """Refuse a device that this machine lacks; workers may be on other machines."""
+    device = torch.device(args.device)
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and not args.workers and (device.index or 0) >= count:
+        raise RunRefusedError(
+            f"--device {args.device}: this machine has {count} CUDA devices that torch can use; "
+            "give another device, like cpu"
+        )
+
+
 def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> Path:
     """Draw the missing samples in batches; write a grid of the first images beside them."""
     missing = list(output.missing(args.batch_size))
@@ -60,7 +80,7 @@ def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> P
         num_missing = sum(map(len, missing))
         task = progress.add_task("samples", total=len(output.seeds))
         progress.update(task, completed=len(output.seeds) - num_missing)
-        for seeds, samples in _drawn(recipe, missing, args):
+        for seeds, samples in _described(_drawn(recipe, missing, args)):
             if samples.dtype == torch.uint8:
                 output_file(output.grid)  # before hours of work
             for seed, sample in zip(seeds, samples, strict=True):
@@ -72,6 +92,16 @@ def _sample(recipe: Recipe, output: SampleOutput, args: argparse.Namespace) -> P
         picture, _ = grid_png(pixels.reshape(len(pixels), -1), pixels.shape[1:])
         write_atomically(output.grid, lambda file: file.write(picture))
     return output.finish()
+
+
+def _described(drawn: Iterator[tuple[range, Tensor]]) -> Iterator[tuple[range, Tensor]]:
+    """Yield the samples, and describe errors of user-defined code of the model."""
+    try:
+        yield from drawn
+    except (DgrayError, OSError):
+        raise
+    except Exception as error:  # of any type, as of user-defined code
+        raise SampleError(f"the model cannot be sampled: {describe(error)}") from error
 
 
 def _drawn(
@@ -93,25 +123,57 @@ def _drawn(
 
 
 def _seeds(text: str) -> range:
-    first, _, last = text.partition("-")
-    if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
-        raise argparse.ArgumentTypeError(f"must be A-B with A <= B, like 0-49999, but got {text}")
-    return range(int(first), int(last) + 1)
+    match = re.fullmatch(r"(\d{1,18})-(\d{1,18})", text, re.ASCII)
+    if match is None or int(match[1]) > int(match[2]):
+        raise _refused("must be A-B with A <= B < 10^18, like 0-49999", text)
+    seeds = range(int(match[1]), int(match[2]) + 1)
+    if len(seeds) > MAX_SAMPLES:
+        raise _refused(f"must be at most {MAX_SAMPLES} seeds", text)
+    return seeds
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, but got {text}")
-    return int(text)
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """Return the parser of a whole number in [low, high]."""
+
+    def parse(text: str) -> int:
+        is_whole = re.fullmatch(r"\d{1,18}", text, re.ASCII)
+        if is_whole is None or not low <= int(text) <= high:
+            raise _refused(f"must be a whole number in [{low}, {high}]", text)
+        return int(text)
+
+    return parse
+
+
+def _number(high: float, rule: str) -> Callable[[str], float]:
+    """Return the parser of a number in [0, high]."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number <= high:  # nan is neither
+            raise _refused(f"must be {rule} in [0, {high:g}]", text)
+        return number
+
+    return parse
 
 
 def _gpus(text: str) -> float:
-    amount = float(text)
-    if amount < 0 or (amount > 1 and not amount.is_integer()):
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number of GPUs, or a fraction of one, but got {text}"
-        )
+    amount = _number(MAX_WORKERS, "a number of GPUs")(text)
+    if amount > 1 and not amount.is_integer():
+        raise _refused("must be a whole number of GPUs, or a fraction of one", text)
     return amount
+
+
+def _device(text: str) -> str:
+    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", text, re.ASCII) is None:
+        raise _refused("must be cpu, cuda or cuda:N", text)
+    return text
+
+
+def _refused(rule: str, text: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f"{rule}, but got {one_line(text, 60)!r}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,40 +184,54 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trial", default="best", metavar="ID|best", help="trial (default: best)")
     parser.add_argument(
         "--replicate",
-        type=int,
+        type=_whole(0, MAX_SAMPLES),
         default=0,
         metavar="R",
         help="replicate whose discriminator guides the base (default: 0)",
     )
     parser.add_argument(
         "--guidance-weight",
-        type=float,
+        type=_number(MAX_WEIGHT, "a number"),
         metavar="W",
         help="guidance weight (default: that of the best row)",
     )
     parser.add_argument(
-        "--num-samples", type=_count, default=64, metavar="N", help="number (default: 64)"
+        "--num-samples",
+        type=_whole(1, MAX_SAMPLES),
+        default=64,
+        metavar="N",
+        help="number (default: 64)",
     )
     parser.add_argument(
         "--seeds", type=_seeds, metavar="A-B", help="seeds, one per sample (default: the first N)"
     )
     parser.add_argument(
-        "--num-steps", type=_count, default=18, help="with --base: sampling steps (default: 18)"
+        "--num-steps",
+        type=_whole(1, MAX_STEPS),
+        default=18,
+        help="with --base: sampling steps (default: 18)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="with --base: seed of the noise (default: 0)"
+        "--seed",
+        type=_whole(0, 10**18),
+        default=0,
+        help="with --base: seed of the noise (default: 0)",
     )
     parser.add_argument(
-        "--batch-size", type=_count, default=128, help="samples drawn together (default: 128)"
+        "--batch-size",
+        type=_whole(1, MAX_SAMPLES),
+        default=128,
+        help="samples drawn together (default: 128)",
     )
     parser.add_argument(
         "--device",
+        type=_device,
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="torch device (default: cuda if there is one)",
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=_whole(0, MAX_WORKERS),
         default=0,
         metavar="N",
         help="number of Ray workers; 0: this process (default: 0)",

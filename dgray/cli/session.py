@@ -25,6 +25,7 @@ from dgray.engine.events import (
 from dgray.engine.result_cache import ResultCache
 from dgray.plan.plan import Plan, Trial, counts_of
 from dgray.problem.artifacts import image_summaries
+from dgray.problem.failure import Made
 from dgray.problem.make_shared import Step
 from dgray.problem.shared import Workers, build_artifacts, missing_artifacts
 from dgray.record.open_run import OpenRun
@@ -147,12 +148,10 @@ class _StudyRun:
         with contextlib.suppress(OSError):  # the first error must not be hidden
             self._session.end(outcome, self.progress.failures)
 
-    def _prepare(self, workers: Workers | None) -> Mapping[str, bytes]:
+    def _prepare(self, workers: Workers | None) -> Mapping[str, Made]:
         return self._prepare_for(self.schedule.examples, workers)
 
-    def _prepare_for(
-        self, trials: Iterable[Trial], workers: Workers | None
-    ) -> Mapping[str, bytes]:
+    def _prepare_for(self, trials: Iterable[Trial], workers: Workers | None) -> Mapping[str, Made]:
         def report(role: str, step: Step) -> None:
             self._observe(
                 ArtifactStep(role=role, done=step.done, total=step.total, words=step.words)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -38,6 +39,7 @@ from dgray.catalogue import (
 from dgray.config.model import Model
 
 MAX_NAME = 64  # characters of the name of a part, which is in names of files
+_NAME = re.compile(rf"[A-Za-z_]\w{{0,{MAX_NAME - 1}}}", re.ASCII)
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", max_length=255)]
 Arguments = dict[str, JsonValue]
 CUSTOM = "custom"  # kind of a base or discriminator that is named by its import path
@@ -78,8 +80,7 @@ class Part(Model):
                 raise PydanticCustomError("literal_error", "unknown name", {"expected": expected})
             return name
         name = name or factory.rpartition(":")[2]
-        is_name = isinstance(name, str) and name.isascii() and name.isidentifier()
-        if not is_name or len(name) > MAX_NAME:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(
                 f"name must be at most {MAX_NAME} letters, digits and _, but got {name!r}"
             )

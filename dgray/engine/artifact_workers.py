@@ -15,6 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from dgray.engine.events import Observe, WorkerLost
 from dgray.engine.nodes import num_fitting
+from dgray.problem.failure import Made
 
 if TYPE_CHECKING:
     from dgray.problem.make_shared import ArtifactStream, Job, Step
@@ -46,7 +47,7 @@ class ArtifactWorkers:
     def make(
         self,
         jobs: Sequence[Job],
-        made: Mapping[str, bytes],
+        made: Mapping[str, Made],
         state: Callable[[str], bytes | None],
     ) -> Iterator[tuple[Job, Step | bytes]]:
         """Yield steps and results of independent jobs in the order in which they arrive.
@@ -107,7 +108,7 @@ class _ArtifactWorker:
     """
 
     @ray.method(num_returns="streaming")
-    def make(self, job: Job, made: Mapping[str, bytes], state: bytes | None) -> ArtifactStream:
+    def make(self, job: Job, made: Mapping[str, Made], state: bytes | None) -> ArtifactStream:
         """Run a job."""
         yield from job.run(made, state)
 

@@ -7,30 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import math
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dgray.credentials import without_credentials
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
 from dgray.errors import StoreError
 from dgray.plan.plan import Trial
+from dgray.problem.failure import Made, describe
 from dgray.record.row import CheckpointResult, Row
 
 if TYPE_CHECKING:
     from dgray.problem.shared import Workers
 
-LESS_MEMORY = (
-    "it ran out of memory: lower evaluate.batch_size, evaluate.num_points or fit.batch_size, or "
-    "resources.max_concurrent_trials"
-)
-
 
 class Prepare(Protocol):
     """Computes the shared artifacts of all trials on the engine's workers."""
 
-    def __call__(self, workers: Workers | None) -> Mapping[str, bytes]:
+    def __call__(self, workers: Workers | None) -> Mapping[str, Made]:
         """Return all artifacts by key; ``workers`` None computes them in this process."""
         ...
 
@@ -41,7 +34,7 @@ class RunTrial(Protocol):
     def __call__(
         self,
         trial: Trial,
-        artifacts: Mapping[str, bytes],
+        artifacts: Mapping[str, Made],
         *,
         resume: tuple[int, bytes] | None = None,
     ) -> Iterator[CheckpointResult]:
@@ -67,7 +60,7 @@ class CheckpointStore(Protocol):
 
 def attempt(
     trial: Trial,
-    artifacts: Mapping[str, bytes],
+    artifacts: Mapping[str, Made],
     store: CheckpointStore,
     run_trial: RunTrial | None,
 ) -> Iterator[CheckpointDone | TrialFailed]:
@@ -111,7 +104,7 @@ def _storing() -> Iterator[None]:
 
 def _steps(
     trial: Trial,
-    artifacts: Mapping[str, bytes],
+    artifacts: Mapping[str, Made],
     resume: tuple[int, bytes] | None,
     run_trial: RunTrial,
 ) -> Iterator[CheckpointResult | str]:
@@ -137,7 +130,7 @@ def _steps(
                 return
             due_epochs.pop(0)
             yield result
-    except Exception as error:  # any error is the result of this trial; the others continue
+    except (Exception, SystemExit) as error:  # of this trial; the others continue
         yield describe(error)
         return
     if due_epochs:
@@ -164,13 +157,3 @@ def _has_nan(value: object) -> bool:
     if isinstance(value, list):
         return any(map(_has_nan, value))
     return isinstance(value, float) and math.isnan(value)
-
-
-def describe(error: BaseException) -> str:
-    """Return a failure's reason in one line: type, message and where it was raised."""
-    text = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
-    text = without_credentials(text)  # rows, reports and logs may be published
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
-        text = f"{text}; {LESS_MEMORY}"
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text

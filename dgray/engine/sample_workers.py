@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from dgray.engine.nodes import Places
 from dgray.engine.ray_lifetime import guarded
@@ -51,6 +52,8 @@ def draw_on_workers(
         try:
             drawn = in_order(actors, lambda actor, seeds: actor.draw.remote(seeds), ranges)
             yield from zip(ranges, drawn, strict=True)
+        except RayTaskError as error:
+            raise error.cause from None
         finally:
             for actor in actors:
                 ray.kill(actor)

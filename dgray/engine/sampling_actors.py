@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dgray.config.study import StudyConfig
 from dgray.engine.ray_internals import num_restarts
+from dgray.problem.failure import Made
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +55,7 @@ def in_order(
 class SamplingActors:
     """The actors of one trial; a context manager that kills them at its end."""
 
-    def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
+    def __init__(self, config: StudyConfig, artifacts: Mapping[str, Made]) -> None:
         """Start the actors in the trial's placement group, if there is one."""
         resources = config.resources
         # One copy a node; the reference is kept, since a restarted actor needs the object again.
@@ -111,7 +112,7 @@ class SamplingActors:
 class _Sampler:
     """Actor; everything but the discriminator's weights is built once."""
 
-    def __init__(self, config: StudyConfig, artifacts: Mapping[str, bytes]) -> None:
+    def __init__(self, config: StudyConfig, artifacts: Mapping[str, Made]) -> None:
         import torch
 
         from dgray.problem.build import build_problem

@@ -35,6 +35,7 @@ from dgray.engine.tune_schedule import ScheduleSearcher, tune_config
 from dgray.errors import StoreError
 from dgray.files import remove_partial_files
 from dgray.plan.plan import Trial
+from dgray.problem.failure import Made
 from dgray.record.row import CheckpointResult
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
@@ -186,7 +187,7 @@ def _answer(call: Any) -> Any:
 
 def _trainable(
     config: dict[str, Any],
-    artifacts: Mapping[str, bytes],
+    artifacts: Mapping[str, Made],
     writer: Any,
     run_trial: RunTrial | None,
 ) -> None:

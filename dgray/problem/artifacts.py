@@ -14,6 +14,7 @@ from torch import Tensor
 from dgray.data.images import Shape, to_unit, unflatten
 from dgray.data.summary import DataSummary
 from dgray.files import safetensors_metadata
+from dgray.problem.failure import Made
 
 IMAGES_PREFIX = "images-"  # of the keys of artifacts with images
 _ROWS = "rows."
@@ -108,12 +109,12 @@ def unpack_images(content: bytes) -> StoredImages:
     )
 
 
-def image_summaries(made: Mapping[str, bytes]) -> list[DataSummary]:
+def image_summaries(made: Mapping[str, Made]) -> list[DataSummary]:
     """Return the different summaries of the images among artifacts by key."""
     records = [
         json.loads(safetensors_metadata(content)["about"])["source"]
         for key, content in made.items()
-        if key.startswith(IMAGES_PREFIX)
+        if key.startswith(IMAGES_PREFIX) and isinstance(content, bytes)
     ]
     by_sha256 = {record["sha256"]: record for record in records if "num_images" in record}
     return [DataSummary.from_json(record) for record in by_sha256.values()]

@@ -22,6 +22,7 @@ from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sampler import heun, sampler_sigmas
+from dgray.errors import ArtifactError
 from dgray.plan.shared_keys import (
     base_key,
     cnn_key,
@@ -35,6 +36,7 @@ from dgray.plan.shared_keys import (
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import build_base, build_base_fit, import_edm
 from dgray.problem.build import build_device, build_problem, builders_of
+from dgray.problem.failure import Made, describe
 from dgray.problem.images import image_artifact
 from dgray.problem.problem import Labelled, Problem, training_split
 from dgray.problem.reference import (
@@ -118,10 +120,13 @@ class Job:
         """Role of its result, for messages."""
         return self.key.partition("-")[0]
 
-    def run(self, made: Mapping[str, bytes], resume: bytes | None) -> ArtifactStream:
+    def run(self, made: Mapping[str, Made], resume: bytes | None) -> ArtifactStream:
         """Compute with the trials' own number of threads, so the bits depend on no worker."""
         torch.set_num_threads(self.config.resources.cpus_per_trial)
-        yield from self.compute(self.config, shared_of(self.config, made), self.part, resume)
+        try:
+            yield from self.compute(self.config, shared_of(self.config, made), self.part, resume)
+        except SystemExit as error:  # of user-defined code; a worker would end
+            raise ArtifactError(describe(error)) from error
 
 
 def needed_artifacts(config: StudyConfig) -> Iterator[Artifact]:
@@ -129,10 +134,20 @@ def needed_artifacts(config: StudyConfig) -> Iterator[Artifact]:
     return (artifact for artifact in ARTIFACTS if artifact.is_needed(config))
 
 
-def shared_of(config: StudyConfig, made: Mapping[str, bytes]) -> Shared:
-    """Return the artifacts of a study by role; those not yet made are left out."""
+def shared_of(config: StudyConfig, made: Mapping[str, Made]) -> Shared:
+    """Return the artifacts of a study by role; those not yet made are left out.
+
+    Raises:
+        ArtifactError: if one of them could not be made.
+    """
     keys = {artifact.role: artifact.key(config) for artifact in needed_artifacts(config)}
-    return Shared({role: made[key] for role, key in keys.items() if key in made})
+    contents = {}
+    for role, key in keys.items():
+        if isinstance(content := made.get(key), str):
+            raise ArtifactError(content)
+        if content is not None:
+            contents[role] = content
+    return Shared(contents)
 
 
 def _in_one_step(

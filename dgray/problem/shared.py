@@ -11,9 +11,17 @@ from typing import Protocol
 from typing_extensions import override
 
 from dgray.config.study import StudyConfig
-from dgray.errors import ArtifactError
+from dgray.errors import ArtifactError, DgrayError, StoreError
 from dgray.plan.plan import Trial
-from dgray.problem.make_shared import Artifact, Job, SampleRange, Step, needed_artifacts, shared_of
+from dgray.problem.failure import Made, describe
+from dgray.problem.make_shared import (
+    Artifact,
+    Job,
+    SampleRange,
+    Step,
+    needed_artifacts,
+    shared_of,
+)
 
 Tell = Callable[[str, Step], None]  # role of an artifact and its progress
 _STATE = ".state"  # suffix of the key of an unfinished computation
@@ -41,7 +49,7 @@ class Workers(Protocol):
     def make(
         self,
         jobs: Sequence[Job],
-        made: Mapping[str, bytes],
+        made: Mapping[str, Made],
         state: Callable[[str], bytes | None],
     ) -> Iterator[tuple[Job, Step | bytes]]:
         """Yield progress and results of independent jobs as they arrive.
@@ -61,7 +69,7 @@ class LocalWorkers(Workers):
     def make(
         self,
         jobs: Sequence[Job],
-        made: Mapping[str, bytes],
+        made: Mapping[str, Made],
         state: Callable[[str], bytes | None],
     ) -> Iterator[tuple[Job, Step | bytes]]:
         for job in jobs:
@@ -74,21 +82,25 @@ def build_artifacts(
     store: ArtifactStore,
     workers: Workers | None = None,
     tell: Tell = lambda role, step: None,
-) -> dict[str, bytes]:
+) -> dict[str, Made]:
     """Return all artifacts of some trials by key; missing ones are computed and stored.
 
     An interrupted computation is resumed from its last state or from the parts that are stored.
+    In place of an artifact that cannot be made is the reason, with which the trials that need it
+    fail; others can run.
 
     Raises:
-        ArtifactError: if one cannot be made.
+        ArtifactError: if a file of the driver's machine cannot be used.
     """
-    made: dict[str, bytes] = {}
+    made: dict[str, Made] = {}
     for trial in trials:
         for artifact in needed_artifacts(trial.config):
             key = artifact.key(trial.config)
             if key not in made:
                 maker = _Maker(made, store, workers or LocalWorkers(), tell)
                 made[key] = store.read_artifact(key) or maker.make(artifact, trial.config)
+            if isinstance(made[key], str):  # the trial fails, whatever its other artifacts are
+                break
     return made
 
 
@@ -107,27 +119,40 @@ class _Maker:
     """Computes and stores one artifact from those already made."""
 
     def __init__(
-        self, made: Mapping[str, bytes], store: ArtifactStore, workers: Workers, tell: Tell
+        self, made: Mapping[str, Made], store: ArtifactStore, workers: Workers, tell: Tell
     ) -> None:
         self._made, self._store, self._workers, self._tell = made, store, workers, tell
 
-    def make(self, artifact: Artifact, config: StudyConfig) -> bytes:
+    def make(self, artifact: Artifact, config: StudyConfig) -> Made:
+        """Return an artifact, or the reason why it cannot be made.
+
+        Raises:
+            ArtifactError: if a file of the driver's machine cannot be used.
+        """
+        try:
+            return self._make(artifact, config)
+        except StoreError:
+            raise
+        except Exception as error:  # of any type, as of user-defined code
+            reason = f"{artifact.role} cannot be made: {describe(error)}"
+            if isinstance(error, DgrayError) and artifact.needs_driver_files(config):
+                raise ArtifactError(reason) from error
+            return reason
+
+    def _make(self, artifact: Artifact, config: StudyConfig) -> bytes:
         """Compute an artifact, its parts as independent jobs if it has any."""
         key, is_local = artifact.key(config), artifact.needs_driver_files(config)
-        try:
-            if artifact.parts is None or artifact.join is None:
-                job = Job(key, artifact.compute, config, None, is_local)
-                return self._run([job])[key]
-            parts = {_part_key(key, part): part for part in artifact.parts(config)}
-            jobs = [Job(k, artifact.compute, config, p, is_local) for k, p in parts.items()]
-            results = self._run(jobs)
-            content = artifact.join(
-                config,
-                shared_of(config, self._made),
-                {part: results[part_key] for part_key, part in parts.items()},
-            )
-        except Exception as error:  # of any type: no trial can run without the artifact
-            raise ArtifactError(f"{artifact.role} cannot be made: {error}") from error
+        if artifact.parts is None or artifact.join is None:
+            job = Job(key, artifact.compute, config, None, is_local)
+            return self._run([job])[key]
+        parts = {_part_key(key, part): part for part in artifact.parts(config)}
+        jobs = [Job(k, artifact.compute, config, p, is_local) for k, p in parts.items()]
+        results = self._run(jobs)
+        content = artifact.join(
+            config,
+            shared_of(config, self._made),
+            {part: results[part_key] for part_key, part in parts.items()},
+        )
         self._store.write_artifact(key, content)
         for part_key in parts:
             self._store.delete_artifact(part_key)

@@ -17,6 +17,7 @@ from dgray.diffusion.noise import philox_noise
 from dgray.diffusion.sampler import heun, sampler_sigmas
 from dgray.discriminator.discriminator import Discriminator
 from dgray.discriminator.guidance import GuidedDenoiser, SplineWeight
+from dgray.errors import SampleError
 from dgray.plan.plan import Setting, Trial
 from dgray.problem.base_model import load_edm
 from dgray.problem.build import build_problem
@@ -38,6 +39,16 @@ class SampledModel(Protocol):
             Points, float32 (n, d), or images, uint8 (n, H, W, C).
         """
         ...
+
+
+def check_finite(samples: Tensor) -> None:
+    """Check samples before they are rounded to bytes.
+
+    Raises:
+        SampleError: if some are not finite.
+    """
+    if not bool(torch.isfinite(samples).all()):
+        raise SampleError("the samples of the model are not finite; lower --guidance-weight")
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,9 @@ class GuidedModel(SampledModel):
             settings=[self.setting],
             seeds=seeds,
         )
-        return self.problem.to_output(draw(self.problem, request)[self.setting].samples)
+        samples = draw(self.problem, request)[self.setting].samples
+        check_finite(samples)
+        return self.problem.to_output(samples)
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,7 @@ class BareBase(SampledModel):
         noise = philox_noise(self.seed, seeds, (self.base.dimension,), "start")
         device = next(self.base.module.parameters()).device
         samples = heun(self.base, float(sigmas[0]) * noise.to(device), sigmas)
+        check_finite(samples)
         return unflatten(to_uint8(samples), self.base.shape).movedim(1, -1)
 
 

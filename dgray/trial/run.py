@@ -18,6 +18,7 @@ from dgray.problem.build import (
     build_training_schedule,
 )
 from dgray.problem.discriminator import build_control
+from dgray.problem.failure import Made
 from dgray.problem.make_shared import shared_of
 from dgray.record.row import CheckpointResult, LossPoint
 from dgray.trial.noised_splits import training_batch
@@ -27,7 +28,7 @@ from dgray.trial.shards import RunShards
 
 def run_trial(
     trial: Trial,
-    artifacts: Mapping[str, bytes],
+    artifacts: Mapping[str, Made],
     *,
     resume: tuple[int, bytes] | None = None,
     run_shards: RunShards | None = None,

@@ -57,6 +57,7 @@ NUMBER_TYPES = ("int", "float", "Sequence[int]", "Sequence[float]")
 MAX_INTEGER = 100_000
 MAX_LIST_LENGTH = 16
 MAY_BE_EMPTY = ("attn_resolutions",)  # no self-attention
+RANGES = {"dropout": (0, 1), "label_dropout": (0, 1), "sigma_data": (1e-6, MAX_INTEGER)}
 _CONSTRUCTOR_ARGUMENTS = frozenset(
     {"self", "model", "label_dim", "use_fp16", "in_channels", "out_channels"}
 )
@@ -203,6 +204,12 @@ def _check_values(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> Non
     for name in ("img_resolution", "img_channels"):
         if name not in arguments:
             raise ArchitectureError(f"init_kwargs must have {name}")
+    for name, (low, high) in RANGES.items():
+        if (
+            isinstance(value := arguments.get(name, high), int | float)
+            and not low <= value <= high
+        ):
+            raise ArchitectureError(f"{name} must be in [{low:g}, {high:g}], but is {value!r}")
     for name, value in arguments.items():
         kind = kinds[name]
         is_list = kind.startswith("Sequence")
@@ -229,7 +236,7 @@ def _fits(value: object, kind: str) -> bool:
         return False
     if kind in ("int", "Sequence[int]"):
         return isinstance(value, int) and 0 <= value <= MAX_INTEGER
-    return value >= 0
+    return 0 <= value <= MAX_INTEGER
 
 
 def _describe(kind: str) -> str:

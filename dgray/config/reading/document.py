@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from dgray.config.reading.diagnostics import Diagnostic, FieldPath, Place, dotted
 from dgray.errors import StudyError
+from dgray.files import read_bounded
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32  # mappings and lists within each other
@@ -150,7 +150,7 @@ class _Reader:
         return values
 
 
-class _Composer(Composer):  # type: ignore[misc]  # not typed
+class _Composer(Composer):
     """Composer of YAML nodes that stops at ``MAX_VALUES`` of them."""
 
     num_nodes = 0
@@ -207,24 +207,11 @@ def read_document(path: Path) -> Document:
 
 
 def _read_text(path: Path) -> str:
-    """Return the content of a study file.
-
-    Raises:
-        ValueError: it is no regular file (reading a pipe or a device may never end), too large, or
-            not UTF-8.
-        OSError: it cannot be read.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        kind = "a folder" if path.is_dir() else "a pipe or a device"
-        raise ValueError(f"a study must be a regular file, but this is {kind}")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"a study must have at most {MAX_BYTES:,} bytes, but it has more")
+    content = read_bounded(path, MAX_BYTES)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"a study must be text in UTF-8; convert it ({error})") from error
+        raise ValueError(f"it must be text in UTF-8; convert it ({error})") from error
 
 
 def read_value(text: str, path: FieldPath, override: Place) -> tuple[Any, dict[FieldPath, Place]]:

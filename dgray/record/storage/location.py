@@ -57,7 +57,10 @@ def location(text: str) -> Path | Uri:
             raise RunRefusedError(
                 f"{text}: there is no such user; write the folder out"
             ) from error
-    split = urlsplit(text)
+    try:
+        split = urlsplit(text)
+    except ValueError as error:  # brackets of an IPv6 address
+        raise RunRefusedError(f"{text}: a run can be in {_FORMS}: {error}") from error
     shown = f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
     if "@" in split.netloc or split.query or split.fragment:
         raise RunRefusedError(

@@ -12,6 +12,7 @@ import hashlib
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -33,6 +34,8 @@ ALLOWED = TENSOR_GLOBALS | NUMPY_SCALARS | {RECORD, MODULE_DICT, ORDERED_DICT, N
 RECORD_VERSION = 6
 NUMPY_CODES = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
 BYTE_ORDERS = {"<": "<", ">": ">", "|": "<", "=": "<"}
+MAX_ARGUMENTS = 64  # of a network, and numbers in one
+MAX_WEIGHTS = 5000  # the largest network of EDM has 600
 MAX_DEPTH = 20  # of layers within layers; EDM's networks have 4
 
 
@@ -65,18 +68,16 @@ def read_edm_pickle(path: Path) -> ImportedNetwork:
         content = read_inert(cast(BinaryIO, mapped), allowed=ALLOWED)
     if isinstance(content, dict):
         if "ema" not in content:
-            entries = ", ".join(map(str, content))[:200]
+            entries = ", ".join(str(name)[:40] for name in islice(content, 5))
             raise PickleError(f'a snapshot must have an entry "ema", but {path} has: {entries}')
         content = content["ema"]
     name, source, state = _record(content)
     architecture = EdmArchitecture(name, _arguments(state))
     weights: dict[str, Tensor] = {}
-    num_bytes = 0
     for weight_name, weight in _weights(content, "", set()):
-        num_bytes += weight.nbytes
-        if num_bytes > path.stat().st_size:
-            raise PickleError(f"{path} must not store several weights in the same numbers")
         weights[weight_name] = weight
+        if len(weights) > MAX_WEIGHTS:
+            raise PickleError(f"a network must have at most {MAX_WEIGHTS} weights, but has more")
     digest = hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()
     return ImportedNetwork(architecture, weights, digest)
 
@@ -84,7 +85,7 @@ def read_edm_pickle(path: Path) -> ImportedNetwork:
 def _record(value: Any) -> tuple[str, str, dict[str, Any]]:
     """Return class name, source and state of a network or layer."""
     match value:
-        case Call(arguments=({"type": "class", "version": int(version), **meta},)) if (
+        case Call(arguments=({"type": "class", "version": int(version)} as meta,)) if (
             str(value.function) == RECORD
         ):
             if version != RECORD_VERSION:
@@ -100,26 +101,30 @@ def _record(value: Any) -> tuple[str, str, dict[str, Any]]:
 
 def _weights(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
     """Yield names and tensors of a layer and its sub-layers, in the order of a state dict."""
-    if id(value) in seen or len(prefix.split(".")) > MAX_DEPTH:
-        raise PickleError(
-            f"a layer must occur once and in at most {MAX_DEPTH} others, but {prefix!r} does not"
-        )
-    seen.add(id(value))
+    if prefix.count(".") >= MAX_DEPTH:
+        raise PickleError(f"a layer must be in at most {MAX_DEPTH} others, but {prefix!r} is not")
+    _check_once(value, "a layer", prefix, seen)
     state = _layer_state(value, prefix)
+    _check_once(state, "the state of a layer", prefix, seen)
     skipped = state.get("_non_persistent_buffers_set", set())
     if not isinstance(skipped, set):
         raise PickleError(f"{prefix}_non_persistent_buffers_set must be a set")
     for kind in ("_parameters", "_buffers"):
-        for name, weight in _entries(state, kind, prefix).items():
+        for name, weight in _entries(state, kind, prefix, seen).items():
             if weight is None or (kind == "_buffers" and name in skipped):
                 continue
-            if id(weight) in seen:
-                raise PickleError(f"a weight must occur once, but {prefix}{name} does not")
-            seen.add(id(weight))
-            yield f"{prefix}{name}", read_tensor(weight)
-    for name, layer in _entries(state, "_modules", prefix).items():
+            _check_once(weight, "a weight", f"{prefix}{name}", seen)
+            yield f"{prefix}{name}", read_tensor(weight, seen)
+    for name, layer in _entries(state, "_modules", prefix, seen).items():
         if layer is not None:
             yield from _weights(layer, f"{prefix}{name}.", seen)
+
+
+def _check_once(value: Any, noun: str, name: str, seen: set[int]) -> None:
+    """Check that a value was not read before, so that the time is linear in the file's size."""
+    if id(value) in seen:
+        raise PickleError(f"{noun} must occur once, but that of {name!r} does not")
+    seen.add(id(value))
 
 
 def _layer_state(value: Any, prefix: str) -> dict[str, Any]:
@@ -130,9 +135,12 @@ def _layer_state(value: Any, prefix: str) -> dict[str, Any]:
     return _record(value)[2]
 
 
-def _entries(state: Mapping[str, Any], kind: str, prefix: str) -> dict[str, Any]:
+def _entries(state: Mapping[str, Any], kind: str, prefix: str, seen: set[int]) -> dict[str, Any]:
     """Return one of torch's three dictionaries of a module, plain or ordered."""
-    entries = state.get(kind, {})
+    entries = state.get(kind)
+    if entries is None:
+        return {}
+    _check_once(entries, kind, prefix, seen)
     is_call = isinstance(entries, Call)
     if is_call and str(entries.function) == ORDERED_DICT and not entries.arguments:
         entries = entries.items
@@ -148,14 +156,17 @@ def _arguments(state: Mapping[str, Any]) -> dict[str, Value]:
     if state.get("_init_args", ()) not in ((), []):
         raise PickleError("the arguments of a network must be keyword arguments, but some are not")
     arguments = state.get("_init_kwargs")
-    if not isinstance(arguments, dict):
-        raise PickleError("a network must store its arguments (_init_kwargs), but it does not")
+    if not isinstance(arguments, dict) or len(arguments) > MAX_ARGUMENTS:
+        raise PickleError(
+            f"a network must store its arguments (_init_kwargs), at most {MAX_ARGUMENTS} of them, "
+            "but it does not"
+        )
     return {str(name): _plain(value) for name, value in arguments.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
     """Return a number, name, or list of numbers, with NumPy scalars as Python numbers."""
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and len(value) <= MAX_ARGUMENTS:
         return [_plain_scalar(entry) for entry in value]
     return _plain_scalar(value)
 

@@ -2,9 +2,10 @@
 
 Python's unpickler calls the functions that a file names. This reader interprets the same opcodes,
 but a call becomes a ``Call``, a record of its name and arguments, for the reader of a format to
-interpret. Only names of a closed table are accepted. Memory is bounded by the size of the input,
-which a subclass of ``pickle.Unpickler`` cannot ensure: ten bytes (an index of its memo) take 2 GiB
-there, and a hundred bytes (a key of nested tuples) exponential time.
+interpret. Only names of a closed table are accepted. Memory is bounded by the size of the input
+and time by the number of opcodes, which a subclass of ``pickle.Unpickler`` cannot ensure. There,
+ten bytes (an index of its memo) take 2 GiB, a hundred bytes (a key of nested tuples) exponential
+time, and 4 MB minutes (whole numbers of the same hash as keys, or a long name that is repeated).
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from dgray.errors import PickleError
+
+MAX_OPCODES = 1_000_000  # a second; the largest network of EDM has 50,000
+MAX_KEY = 1000  # characters of a key
+MAX_KEY_NUMBER = 2**31  # below it, whole numbers of few keys have the same hash
+MAX_INDEX = 2**32  # of the memo
+MAX_BITS = 128  # of a whole number
+MAX_GLOBAL = 200  # characters of a name
+MAX_REFUSED = 20  # names that an error lists
 
 LITERALS = frozenset(
     {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
@@ -70,7 +79,13 @@ class Persistent:
     identity: Any
 
 
-def read_inert(file: BinaryIO, *, allowed: Collection[str], with_persistent: bool = False) -> Any:
+def read_inert(
+    file: BinaryIO,
+    *,
+    allowed: Collection[str],
+    with_persistent: bool = False,
+    max_opcodes: int = MAX_OPCODES,
+) -> Any:
     """Read the next pickle as plain values, ``Call``, ``Global`` and ``Persistent``.
 
     Args:
@@ -78,14 +93,15 @@ def read_inert(file: BinaryIO, *, allowed: Collection[str], with_persistent: boo
             read up to the end of the pickle.
         allowed: dotted names that may occur.
         with_persistent: whether references to the outside may occur.
+        max_opcodes: number of opcodes after which the pickle is refused.
 
     Raises:
-        PickleError: the pickle is damaged, or has opcodes that plain data does not need, or names
-            that are not allowed (the message lists them all).
+        PickleError: the pickle is damaged, or has more opcodes or others than plain data needs,
+            or names that are not allowed (the message lists the first ones).
     """
     machine = _Machine(allowed, with_persistent)
     try:
-        machine.run(file)
+        machine.run(file, max_opcodes)
     except (ValueError, LookupError, TypeError, OverflowError) as error:
         if not machine.refused:
             raise PickleError(f"the pickle is damaged or cut short: {error}") from error
@@ -130,13 +146,17 @@ class _Machine:
             "BINPERSID": self._persistent,
         }
 
-    def run(self, file: BinaryIO) -> None:
+    def run(self, file: BinaryIO, max_opcodes: int) -> None:
         """Process all opcodes of the pickle."""
-        for opcode, argument, _ in pickletools.genops(file):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            if count == max_opcodes:
+                raise ValueError(f"it has more than {max_opcodes:,} opcodes")
             self._step(opcode.name, argument)
 
     def _step(self, name: str, argument: Any) -> None:
         if name in LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > MAX_BITS:
+                raise ValueError(f"a whole number has more than {MAX_BITS} bits")
             self.stack.append(argument)
         elif name in CONSTANTS:
             self.stack.append(CONSTANTS[name])
@@ -148,7 +168,10 @@ class _Machine:
                 raise ValueError("the stack is too short for a tuple")
             self.stack[-size:] = [tuple(self.stack[-size:])]
         elif name in PUTS:
-            self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+            index = len(self.memo) if argument is None else argument
+            if not 0 <= index < MAX_INDEX:
+                raise ValueError(f"an index of the memo must be in [0, {MAX_INDEX})")
+            self.memo[index] = self.stack[-1]
         elif name in GETS:
             self.stack.append(self.memo[argument])
         elif name in ("GLOBAL", "INST"):
@@ -212,9 +235,13 @@ class _Machine:
         self._global(module, name)
 
     def _global(self, module: str, name: str) -> None:
+        if len(module) + len(name) > MAX_GLOBAL:
+            raise ValueError(f"a name has more than {MAX_GLOBAL} characters")
         reference = Global(module, name)
         if str(reference) not in self.allowed:
-            self.refused.add(str(reference)[:200])
+            self.refused.add(str(reference))
+            if len(self.refused) == MAX_REFUSED:
+                raise ValueError("too many names")  # the error lists them
         self.stack.append(reference)
 
     def _call(self) -> None:
@@ -240,6 +267,12 @@ def _frozen(values: list[Any]) -> frozenset[str | int]:
 
 
 def _key(value: Any) -> str | int:
-    if not isinstance(value, (str, int)):
-        raise TypeError(f"keys must be text or whole numbers, not {type(value).__name__}")
-    return value
+    """Return a key of a dictionary; keys are compared and hashed in constant time."""
+    if isinstance(value, str) and len(value) <= MAX_KEY:
+        return value
+    if isinstance(value, int) and abs(value) < MAX_KEY_NUMBER:
+        return value
+    raise TypeError(
+        f"keys must be text of at most {MAX_KEY} characters or whole numbers below 2^31, but one "
+        f"is another {type(value).__name__}"
+    )

@@ -21,9 +21,11 @@ from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.edm_pickle import read_edm_pickle
 from dgray.base.networks.preconditioning import Preconditioned
 from dgray.errors import NetworkFileError
-from dgray.files import sha256_of, write_atomically
+from dgray.files import parse_json, read_bounded, sha256_of, write_atomically
 
 PICKLE, SAFETENSORS, DESCRIPTION = ".pkl", ".safetensors", ".json"
+MAX_DESCRIPTION = 100_000  # bytes
+MAX_HEADER = 1_000_000  # bytes; that of the largest network of EDM has 60,000
 SHOWN = 3  # differences that an error lists
 
 
@@ -67,14 +69,33 @@ def read_network(path: Path) -> StoredNetwork:
         )
     description = path.with_suffix(DESCRIPTION)
     try:
-        record = json.loads(description.read_text(encoding="utf-8"))
+        record = parse_json(read_bounded(description, MAX_DESCRIPTION))
+    except ValueError as error:
+        raise NetworkFileError(f"{description} is damaged: {error}") from error
+    try:
+        _check_header(path)
         state = safetensors.torch.load_file(path)
-    except (json.JSONDecodeError, UnicodeDecodeError, safetensors.SafetensorError) as error:
-        raise NetworkFileError(f"{path} or {description} is damaged: {error}") from error
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise NetworkFileError(f"{path} is damaged: {error}") from error
     architecture = EdmArchitecture.from_json(record)
     own = ("preconditioning", "init_kwargs", "num_parameters")
     rest = {name: value for name, value in record.items() if name not in own}
     return StoredNetwork(architecture, state, rest)
+
+
+def _check_header(path: Path) -> None:
+    """Check what the library does not: the size of the header, and that no name is given twice.
+
+    The format begins with the length of a JSON header, eight bytes, little-endian.
+
+    Raises:
+        ValueError: the header is damaged.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise ValueError(f"its header has {length:,} bytes, more than {MAX_HEADER:,}")
+        parse_json(file.read(length))
 
 
 def write_network(path: Path, network: StoredNetwork) -> None:
@@ -93,7 +114,7 @@ def write_network(path: Path, network: StoredNetwork) -> None:
     }
     state = {name: weight.contiguous() for name, weight in network.state.items()}
     content = safetensors.torch.save(state)
-    text = json.dumps(record, indent=2, ensure_ascii=False)
+    text = json.dumps(record, indent=2)
     write_atomically(path, lambda file: file.write(content))
     write_atomically(path.with_suffix(DESCRIPTION), lambda file: file.write(text.encode() + b"\n"))
 
@@ -111,11 +132,11 @@ def build_module(network: StoredNetwork) -> Preconditioned:
         f"{name}: {stored.get(name, 'missing')} instead of {expected.get(name, 'nothing')}"
         for name in {**expected, **stored}
         if stored.get(name) != expected.get(name)
-    ] + [name for name, weight in network.state.items() if not weight.is_floating_point()]
+    ] + [name for name, weight in network.state.items() if not _is_number(weight)]
     if wrong:
         raise NetworkFileError(
-            "weights must have the names and shapes of the architecture and be floating-point, "
-            f"but {len(wrong)} differ: {'; '.join(wrong[:SHOWN])}"
+            "weights must have the names and shapes of the architecture and be floating-point "
+            f"and finite, but {len(wrong)} are not: {'; '.join(wrong[:SHOWN])}"
         )
     broken = [name for name, weight in network.state.items() if not weight.isfinite().all()]
     if broken:
@@ -123,6 +144,11 @@ def build_module(network: StoredNetwork) -> Preconditioned:
     state = {name: weight.to(torch.float32) for name, weight in network.state.items()}
     module.load_state_dict(state, strict=True, assign=True)
     return module
+
+
+def _is_number(weight: Tensor) -> bool:
+    """Return whether the values of a weight are floating-point numbers and finite."""
+    return weight.is_floating_point() and bool(torch.isfinite(weight.float()).all())
 
 
 def build_denoiser(network: StoredNetwork, device: torch.device | str = "cpu") -> NetworkDenoiser:
@@ -146,5 +172,5 @@ def _blank(network: StoredNetwork) -> Preconditioned:
     try:
         with torch.device("meta"):  # without memory and time for initial weights
             return network.architecture.build()
-    except (RuntimeError, ArithmeticError, LookupError) as error:  # sizes that no layer can have
+    except (RuntimeError, ArithmeticError, LookupError, ValueError) as error:  # no layer has them
         raise NetworkFileError(f"no network has such an architecture: {error}") from error

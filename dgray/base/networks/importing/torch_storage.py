@@ -13,6 +13,7 @@ import io
 import math
 import struct
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +26,7 @@ from dgray.errors import PickleError
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # of torch.save
 PROTOCOL_VERSION = 1001
 COUNT = struct.Struct("<q")
+MAX_OPCODES = 100  # of each pickle of a storage; torch writes 30
 MAX_DIMENSIONS = 8  # of a tensor; weights of networks have 4
 STORAGES: Mapping[str, torch.dtype] = MappingProxyType(
     {
@@ -53,13 +55,14 @@ def read_storage(blob: bytes) -> Tensor:
         PickleError: if the bytes are not exactly one plain storage.
     """
     file = io.BytesIO(blob)
-    if read_inert(file, allowed=()) != MAGIC_NUMBER:
+    read_next = partial(read_inert, file, allowed=(), max_opcodes=MAX_OPCODES)
+    if read_next() != MAGIC_NUMBER:
         raise PickleError(
             "a tensor's storage must begin with the magic number of torch.save, but this one does "
             "not; save the network again with EDM's code"
         )
-    version = read_inert(file, allowed=())
-    machine = read_inert(file, allowed=())
+    version = read_next()
+    machine = read_next()
     if version != PROTOCOL_VERSION or not isinstance(machine, dict):
         raise PickleError(
             f"a tensor's storage must have version {PROTOCOL_VERSION} of torch's format and a "
@@ -70,9 +73,9 @@ def read_storage(blob: bytes) -> Tensor:
             "a tensor's storage must be little-endian, but this one was written on a big-endian "
             "machine; save the network again on a little-endian one"
         )
-    reference = read_inert(file, allowed=STORAGES, with_persistent=True)
+    reference = read_next(allowed=STORAGES, with_persistent=True)
     dtype, key, count = _reference(reference)
-    if read_inert(file, allowed=()) != [key]:
+    if read_next() != [key]:
         raise PickleError(
             f"a tensor's storage must list its own key {key[:40]!r} and no other, but this one "
             "does not; the file may be damaged"
@@ -108,11 +111,16 @@ def _reference(reference: Any) -> tuple[torch.dtype, str, int]:
     )
 
 
-def read_tensor(call: Any) -> Tensor:
+def read_tensor(call: Any, seen: set[int]) -> Tensor:
     """Return the tensor, or parameter, that ``call`` would rebuild.
 
+    Args:
+        call: record of the call.
+        seen: ids of the storages of other tensors; the id of its own is added.
+
     Raises:
-        PickleError: if it is no tensor, or not its whole storage in row-major order.
+        PickleError: if it is no tensor, or not its whole storage in row-major order, or another
+            tensor has the same storage.
     """
     if _is(call, REBUILD_PARAMETER) and call.arguments:
         call = call.arguments[0]
@@ -121,6 +129,9 @@ def read_tensor(call: Any) -> Tensor:
     match call.arguments[:4]:
         case (Call(arguments=(bytes(blob),)) as storage, int(offset), tuple(size), tuple(stride)):
             if _is(storage, LOAD_FROM_BYTES):
+                if id(blob) in seen:
+                    raise PickleError("a file must not store several weights in the same numbers")
+                seen.add(id(blob))
                 values = read_storage(blob)
                 _check_view(len(values), offset, size, stride)
                 return values.reshape(size)
