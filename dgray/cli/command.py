@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
+
+from typing_extensions import override
 
 from dgray.cli.output import printed, robust_output
 from dgray.errors import INTERRUPTED, DgrayError, one_line
 from dgray.files import disk_full
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser of a command line that refuses it in one line."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {one_line(message)}; see --help\n")
+
 
 MAX_LINE = 1500  # characters of a message, which may repeat a long value
 

@@ -20,7 +20,7 @@ from dgray.base.networks.importing.stored import (
     read_network,
     write_network,
 )
-from dgray.cli.command import exit_status
+from dgray.cli.command import Parser, exit_status
 from dgray.cli.output import printed
 from dgray.errors import NetworkError
 from dgray.files import output_file
@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dgray.checkpoint",
         description="Import a published network, or describe a network file. No code in "
         "the file is executed.",

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dgray.cli.command import exit_status
+from dgray.cli.command import Parser, exit_status
 from dgray.cli.output import printed
 from dgray.errors import RunRefusedError
 from dgray.files import output_folder
@@ -31,7 +31,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dgray.report",
         description="Rebuild the report of a run from its rows. Needs neither torch nor Ray.",
     )

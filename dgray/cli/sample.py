@@ -14,6 +14,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
+from dgray.cli.command import Parser
 from dgray.cli.engine_command import engine_exit_status
 from dgray.cli.find_model import base_recipe, run_recipe
 from dgray.cli.sample_output import SampleOutput
@@ -177,7 +178,7 @@ def _refused(rule: str, text: str) -> argparse.ArgumentTypeError:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dgray.sample", description=DESCRIPTION)
+    parser = Parser(prog="python -m dgray.sample", description=DESCRIPTION)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("run", nargs="?", metavar="RUN", help="folder or URI of a run")
     source.add_argument("--base", help="base without a run: file, URL or short name")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from dgray.cli.command import Parser
 from dgray.cli.engine_command import engine_exit_status
 from dgray.cli.output import printed
 from dgray.cli.plan_view import render_plan
@@ -54,7 +55,7 @@ def _refuse_credentials(command_line: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m dgray.study",
         allow_abbrev=False,  # an abbreviated --fresh would remain in the command that resumes
         description="Run or resume a study and write its report.",

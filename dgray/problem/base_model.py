@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from dgray.base.fit import BaseFit, BaseSchedule, fit_base
 from dgray.base.fit_data import BaseData
@@ -19,11 +21,13 @@ from dgray.base.networks.facts import NetworkFacts
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.sources import locate
 from dgray.base.networks.importing.stored import StoredNetwork, build_denoiser, read_network
+from dgray.catalogue import BASES
 from dgray.config.bases import EdmBase, NetworkBase, TrainedBase
 from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
-from dgray.diffusion.denoiser import Denoiser
-from dgray.errors import NetworkError
+from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.noise import named_generator
+from dgray.errors import NetworkError, PartError
 from dgray.files import safetensors_metadata
 from dgray.problem.artifacts import Shared
 
@@ -153,4 +157,24 @@ def build_base(
         conflicts = facts.conflicts(shape, num_classes, config.diffusion.sigma_max)
         if conflicts:
             raise NetworkError("; ".join(f"{field}: {rule}" for field, rule in conflicts))
+    if spec not in BASES.built_in:
+        _check_denoiser(base, math.prod(shape), device)
     return base
+
+
+@torch.no_grad()
+def _check_denoiser(base: Denoiser, dimension: int, device: torch.device) -> None:
+    """Check a user-defined base on two samples; a wrong shape could be broadcast unnoticed.
+
+    Raises:
+        PartError: if it does not return finite floating-point numbers in the shape of x.
+    """
+    generator = named_generator(0, "check")
+    x = torch.randn(2, dimension, generator=generator, dtype=torch.float64).to(device)
+    labels = torch.zeros(2, dtype=torch.int64, device=device)
+    denoised = with_labels(base, labels)(x, torch.ones(2, dtype=torch.float64, device=device))
+    if not isinstance(denoised, Tensor) or denoised.shape != x.shape:
+        actual = tuple(denoised.shape) if isinstance(denoised, Tensor) else type(denoised).__name__
+        raise PartError(f"a base must return a tensor of shape {tuple(x.shape)}, but got {actual}")
+    if not denoised.is_floating_point() or not bool(torch.isfinite(denoised).all()):
+        raise PartError("a base must return finite floating-point numbers, but it does not")

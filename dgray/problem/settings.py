@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dgray.catalogue import MetricSpec
 from dgray.diffusion.sampler import Sampler
+from dgray.errors import MetricError
 from dgray.metrics.estimate import Estimate
 
 
@@ -73,8 +75,25 @@ class MetricFunction:
     function: Callable[[Tensor, Tensor], Estimate]
 
     def __call__(self, generated: Tensor, real: Tensor) -> Estimate:
-        """Return the estimate for generated (n, d) and real (m, d) samples."""
-        return self.function(generated, real)
+        """Return the estimate for generated (n, d) and real (m, d) samples.
+
+        Raises:
+            MetricError: if the function returns anything but an estimate that is a number.
+        """
+        estimate = self.function(generated.clone(), real.clone())  # which it may change
+        name = self.spec.name
+        if not isinstance(estimate, Estimate):
+            raise MetricError(
+                f"the metric {name} must return a dgray.metrics.estimate.Estimate, but returned "
+                f"{type(estimate).__name__}"
+            )
+        try:
+            value = float(estimate.value)
+        except (TypeError, ValueError, RuntimeError):
+            value = math.nan
+        if math.isnan(value):
+            raise MetricError(f"the value of the metric {name} must be a number, but is not")
+        return estimate
 
 
 def applies_to(metric: MetricSpec, sampler: StudySampler) -> bool:

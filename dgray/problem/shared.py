@@ -10,8 +10,9 @@ from typing import Protocol
 
 from typing_extensions import override
 
+from dgray.catalogue import BASES, DATA
 from dgray.config.study import StudyConfig
-from dgray.errors import ArtifactError, DgrayError, StoreError
+from dgray.errors import ArtifactError, StoreError
 from dgray.plan.plan import Trial
 from dgray.problem.failure import Made, describe
 from dgray.problem.make_shared import (
@@ -86,11 +87,11 @@ def build_artifacts(
     """Return all artifacts of some trials by key; missing ones are computed and stored.
 
     An interrupted computation is resumed from its last state or from the parts that are stored.
-    In place of an artifact that cannot be made is the reason, with which the trials that need it
-    fail; others can run.
+    In place of an artifact that user-defined code fails to make is the reason, with which the
+    trials that need it fail; others can run.
 
     Raises:
-        ArtifactError: if a file of the driver's machine cannot be used.
+        ArtifactError: if one cannot be made for another reason.
     """
     made: dict[str, Made] = {}
     for trial in trials:
@@ -127,7 +128,7 @@ class _Maker:
         """Return an artifact, or the reason why it cannot be made.
 
         Raises:
-            ArtifactError: if a file of the driver's machine cannot be used.
+            ArtifactError: if no user-defined code is responsible.
         """
         try:
             return self._make(artifact, config)
@@ -135,7 +136,7 @@ class _Maker:
             raise
         except Exception as error:  # of any type, as of user-defined code
             reason = f"{artifact.role} cannot be made: {describe(error)}"
-            if isinstance(error, DgrayError) and artifact.needs_driver_files(config):
+            if not _runs_user_code(config):  # the input is wrong, and no trial can run
                 raise ArtifactError(reason) from error
             return reason
 
@@ -178,6 +179,12 @@ class _Maker:
             steps[job.key] = step
             self._tell(job.role, _total(list(steps.values()), step))
         return results
+
+
+def _runs_user_code(config: StudyConfig) -> bool:
+    """Return whether artifacts of a study are made with code of another package."""
+    is_own = config.data.spec in DATA.built_in and config.base.spec in BASES.built_in
+    return not is_own or ":" in config.evaluate.features
 
 
 def _part_key(key: str, part: SampleRange) -> str:

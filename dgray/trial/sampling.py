@@ -21,6 +21,7 @@ from dgray.discriminator.guidance import (
     StackedGuidance,
     Weight,
 )
+from dgray.errors import PartError
 from dgray.metrics.sampler_divergence import SampledDensity, heun_log_density
 from dgray.plan.plan import Setting
 from dgray.problem.problem import Problem
@@ -231,4 +232,19 @@ def _sample(
     options = dict(sampler.options)
     if corrector is not None:  # of a sampler with two stages
         options["corrector"] = corrector
-    return sampler.function(denoiser, noise[0], _sigmas(problem, settings), noise[1], **options)
+    start = noise[0]
+    samples: object = sampler.function(
+        denoiser, start, _sigmas(problem, settings), noise[1], **options
+    )
+    if not isinstance(samples, Tensor) or samples.shape != start.shape:
+        actual = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
+        raise PartError(
+            f"the sampler {settings.sampler} must return samples of shape {tuple(start.shape)}, "
+            f"but returned {actual}"
+        )
+    if not samples.is_floating_point():
+        raise PartError(
+            f"the sampler {settings.sampler} must return floating-point numbers, but returned "
+            f"{samples.dtype}"
+        )
+    return samples

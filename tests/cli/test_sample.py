@@ -240,12 +240,12 @@ def test_a_base_is_sampled_without_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "rule"),
     [
-        ("--num-samples", "0", "whole number >= 1, but got 0"),
-        ("--batch-size", "-4", "whole number >= 1, but got -4"),
-        ("--seeds", "9-3", "A-B with A <= B, like 0-49999, but got 9-3"),
-        ("--num-steps", "2.5", "whole number >= 1, but got 2.5"),
-        ("--gpus-per-worker", "1.5", "whole number of GPUs, or a fraction of one, but got 1.5"),
-        ("--gpus-per-worker", "-1", "whole number of GPUs, or a fraction of one, but got -1"),
+        ("--num-samples", "0", "whole number in [1, 10000000], but got '0'"),
+        ("--batch-size", "-4", "whole number in [1, 10000000], but got '-4'"),
+        ("--seeds", "9-3", "A-B with A <= B < 10^18, like 0-49999, but got '9-3'"),
+        ("--num-steps", "2.5", "whole number in [1, 100000], but got '2.5'"),
+        ("--gpus-per-worker", "1.5", "whole number of GPUs, or a fraction of one, but got '1.5'"),
+        ("--gpus-per-worker", "-1", "number of GPUs in [0, 10000], but got '-1'"),
     ],
 )
 def test_invalid_options_are_refused_before_anything_is_read(

@@ -12,7 +12,7 @@ from dgray.config.reading.load import load_study
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial, make_plan
 from dgray.problem.artifacts import unpack_images
-from dgray.problem.make_shared import Job, Step, generated_parts
+from dgray.problem.make_shared import Job, Step, generated_parts, shared_of
 from dgray.problem.shared import LocalWorkers, build_artifacts
 from tests.engine.test_sampling_actors import STUDY
 from tests.trial.test_run import Memory
@@ -116,7 +116,29 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     assert any(step.words.startswith("steps, loss ") for _, step in progress)
 
 
-def test_an_artifact_that_fails_states_the_reason(tmp_path: Path) -> None:
+def test_an_artifact_that_user_code_fails_to_make_is_its_reason(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "evaluate.features=no_such_module:features")
+    artifacts = build_artifacts(trials, Memory())
+    (reason,) = [made for made in artifacts.values() if isinstance(made, str)]
+    assert reason.startswith("features cannot be made: ModuleNotFoundError: ")
     with pytest.raises(ArtifactError, match=r"^features cannot be made: .*no_such_module"):
+        shared_of(trials[0].config, artifacts)
+
+
+def test_an_artifact_of_wrong_input_states_the_reason(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "data.num_held_out=100000", "data.num_validation=5")
+    with pytest.raises(ArtifactError, match=r"^images cannot be made: .*100000"):
         build_artifacts(trials, Memory())
+
+
+def test_an_error_without_a_message_states_its_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("dgray.data.published.digits", fail)
+    with pytest.raises(
+        ArtifactError, match=r"^images cannot be made: MemoryError; it ran out of memory: lower"
+    ):
+        build_artifacts(trials_of(tmp_path), Memory())

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from dgray.errors import PickleError
 
-MAX_OPCODES = 1_000_000  # a second; the largest network of EDM has 50,000
+MAX_OPCODES = 400_000  # half a second; the largest network of EDM has 50,000
 MAX_KEY = 1000  # characters of a key
 MAX_KEY_NUMBER = 2**31  # below it, whole numbers of few keys have the same hash
 MAX_INDEX = 2**32  # of the memo

@@ -109,6 +109,8 @@ def locate(
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise SourceError(f"sha256 must be 64 hexadecimal digits, not {sha256!r}")
+    if not source.isprintable():
+        raise SourceError(f"a network must be named by printable text, not {source!r}")
     url = ADDRESS + source + ".pkl" if source in SHORT_NAMES else source
     if "://" not in url:
         path = Path(source).expanduser()
