@@ -51,7 +51,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "name of Python": (GOOD + "seed: !!python/name:os.system x\n", "must be text, a number"),
     "object of Python": (GOOD + "fit: !!python/object/apply:os.abort []\n", "must be text, a num"),
     "tagged list": (GOOD + "fit: {epochs: !!int [1]}\n", "must be text, a number"),
-    "date": (GOOD + "seed: 2020-01-01\n", "must be an integer"),
+    "date": (GOOD + "seed: 2020-01-01\n", "must be text, a number"),
     "version of YAML": ("%YAML 1." + "9" * 5000 + "\n---\n" + GOOD, "not valid YAML"),
     "5,000 digits": (GOOD + "seed: " + "9" * 5000, "seed: must be an integer"),
     "5,000 hexadecimal digits": (GOOD + "seed: 0x" + "f" * 5000, "a number must be <= 2^64"),
@@ -60,7 +60,7 @@ FILES: dict[str, tuple[str | bytes, str]] = {
     "count as a float": (GOOD + "replicates: 1e30", "must be an integer"),
     "negative count": (GOOD + "replicates: -1", "must be > 0"),
     "truth value as count": (GOOD + "replicates: true", "must be an integer"),
-    "not a number": (GOOD + "fit: {learning_rate: .nan}", "must be > 0 or finite"),
+    "not a number": (GOOD + "fit: {learning_rate: .nan}", "must be finite"),
     "infinity": (GOOD + "diffusion: {sigma_max: .inf}", "must be finite"),
     "more than a float": (GOOD + "diffusion: {sigma_max: 1e400}", "must be finite"),
     "surrogate": (GOOD + 'description: "\\ud800"', "text must be printable"),
@@ -185,7 +185,7 @@ PIECES = [b"&a ", b"*a", b"!!", b"[", b"{", b": ", b"- ", b"\n", b"\t", b"'", b"
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     edits=st.lists(
@@ -229,7 +229,7 @@ VALUES = st.recursive(
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(field=st.sampled_from(FIELDS), value=VALUES)
 def test_any_value_of_a_field_is_refused_or_valid(tmp_path: Path, field: str, value: str) -> None:

@@ -196,8 +196,11 @@ def _drop(validation: Validation, path: FieldPath) -> bool:
 def _blamed(broken: Broken, values: dict[str, Any]) -> FieldPath | None:
     """Return the first field of the section that the rule names, if there is one."""
     section: Any = values
-    for part in broken.path:
-        section = section[part]
+    try:
+        for part in broken.path:
+            section = section[part]
+    except (LookupError, TypeError):  # dropped with another of its broken entries
+        return None
     if not isinstance(section, dict):
         return broken.path
     names = [word for word in re.findall(r"\w+", broken.rule) if word in section]
