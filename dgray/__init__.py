@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dgray.api.run import Model, Run, open_run
+    from dgray.api.model import Model
+    from dgray.api.run import Run, open_run
     from dgray.api.study import Study, load_study
 
 __version__ = "0.1.0"
@@ -14,7 +15,7 @@ __all__ = ["Model", "Run", "Study", "load_study", "open_run"]
 
 # Imported on first use, so that ``import dgray`` costs nothing.
 _MODULES = {
-    "Model": "dgray.api.run",
+    "Model": "dgray.api.model",
     "Run": "dgray.api.run",
     "Study": "dgray.api.study",
     "load_study": "dgray.api.study",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import matplotlib
 import pandas as pd
 
 from dgray.api.html import console_html, recorded
+from dgray.api.model import GuidedDenoiser, Model
 from dgray.cli.summary_view import render_summary
 from dgray.errors import NoSuchModelError, RunRefusedError
 from dgray.record.run_folder import RunFolder
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dgray.discriminator.discriminator import Discriminator
-    from dgray.trial.guided_model import GuidedModel
 
 CALIBRATED = "calibrated"
 _WIDTH = 100
@@ -54,14 +54,15 @@ class Run:
 
     @cached_property
     def _contents(self) -> tuple[StudyTable, tuple[str, ...], Finding]:
-        with self._folder() as folder:
+        with self.folder() as folder:
             table = read_table(folder.path)
             searches = read_searches(folder, table)
             shown = chosen_trials(table, searches) if searches else table
             return table, gaps(folder, table, searches), find(shown)
 
     @contextmanager
-    def _folder(self) -> Iterator[RunFolder]:
+    def folder(self) -> Iterator[RunFolder]:
+        """Open the run's folder for reading; of a run in an object store, a temporary copy."""
         with reading(self.place) as folder:
             yield folder
 
@@ -228,130 +229,6 @@ class Run:
         finding = self._contents[2]
         warnings = "".join(f"<p><b>incomplete run:</b> {text}</p>" for text in self.incomplete)
         return warnings + console_html(render_summary(finding.summary, finding.columns, _WIDTH))
-
-
-@dataclass(frozen=True)
-class Model:
-    """Guided model of a run: one trial at one checkpoint and one setting.
-
-    Attributes:
-        run: its run.
-        row: means over replicates, with the columns of ``Run.means``.
-    """
-
-    run: Run = field(repr=False)
-    row: pd.Series = field(repr=False)
-
-    @property
-    def trial(self) -> str:
-        """Id of the trial."""
-        return str(self.row["trial"])
-
-    @property
-    def label(self) -> str:
-        """Objective and axes of the trial."""
-        return str(self.row["label"])
-
-    @property
-    def epoch(self) -> int:
-        """Epoch of the checkpoint."""
-        return int(self.row["epoch"])
-
-    @property
-    def weight(self) -> float | None:
-        """Guidance weight; None: calibrated."""
-        weight = self.row["guidance_weight"]
-        return None if pd.isna(weight) else float(weight)
-
-    def denoiser(
-        self, *, replicate: int = 0, weight: float | None = None, device: str = "cpu"
-    ) -> GuidedDenoiser:
-        """Return the guided denoiser.
-
-        Args:
-            replicate: replicate whose discriminator guides the base.
-            weight: guidance weight in place of the model's own.
-            device: torch device.
-        """
-        return GuidedDenoiser(self._build(replicate, weight, device))
-
-    def discriminator(self, *, replicate: int = 0, device: str = "cpu") -> Discriminator:
-        """Return the discriminator of one replicate: logit and gradient at (x, sigma).
-
-        Points x have shape (*batch, d), images flattened; sigma has shape (*batch).
-        """
-        return self._build(replicate, None, device).discriminator
-
-    def sample(
-        self,
-        n: int,
-        *,
-        first_seed: int = 0,
-        replicate: int = 0,
-        weight: float | None = None,
-        device: str = "cpu",
-    ) -> torch.Tensor:
-        """Draw samples, each of which depends on its own seed alone.
-
-        Args:
-            n: number of samples.
-            first_seed: seed of the first one; the others follow.
-            replicate: replicate whose discriminator guides the base.
-            weight: guidance weight in place of the model's own.
-            device: torch device.
-
-        Returns:
-            Points, float32 (n, d), or images, uint8 (n, H, W, C).
-        """
-        return self._build(replicate, weight, device).draw(range(first_seed, first_seed + n))
-
-    def _build(self, replicate: int, weight: float | None, device: str) -> GuidedModel:
-        import torch
-
-        from dgray.cli.find_model import recipe_of, row_of_replicate
-
-        with self.run._folder() as folder:
-            row = row_of_replicate(folder, self.row, replicate)
-            return recipe_of(folder, row, weight).build(torch.device(device))
-
-    def __repr__(self) -> str:
-        return f"<dgray.Model {self.label}, epoch {self.epoch}, weight {self.row['weight']}>"
-
-
-@dataclass(frozen=True)
-class GuidedDenoiser:
-    """D(x; sigma) of a guided model, a callable for any sampling loop.
-
-    Attributes:
-        model: base, discriminator and setting.
-    """
-
-    model: GuidedModel
-
-    def __call__(
-        self,
-        x: torch.Tensor,
-        sigma: torch.Tensor | float,
-        labels: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Denoise.
-
-        Args:
-            x: noised points (n, d) or images (n, C, H, W) with values in [-1, 1] where clean.
-            sigma: noise level, a number or shape (n,).
-            labels: classes of a conditional base, int64 (n,).
-
-        Returns:
-            E[clean x | x; sigma] as estimated by the model, in the shape of x, float64.
-        """
-        import torch
-
-        problem = self.model.problem
-        flat = x.to(problem.device, torch.float64).reshape(len(x), -1)
-        sigmas = torch.as_tensor(sigma, dtype=torch.float64, device=problem.device)
-        with torch.no_grad():
-            denoise = self.model.denoiser(labels)
-            return denoise(flat, sigmas.expand(len(x))).reshape(x.shape)
 
 
 def open_run(place: str | os.PathLike[str]) -> Run:
