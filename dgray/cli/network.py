@@ -16,6 +16,7 @@ import dgray
 from dgray.base.networks.importing.sources import LICENCE, locate
 from dgray.base.networks.importing.stored import (
     StoredNetwork,
+    build_denoiser,
     build_module,
     read_network,
     write_network,
@@ -72,7 +73,14 @@ def _import(path: Path, out: Path) -> None:
     note = f"that of the source. {LICENCE}"
     origin = {**network.origin, "dgray_version": dgray.__version__, "licence": note}
     write_network(out, replace(network, origin=origin))
-    print(f"{out} and {out.with_suffix('.json').name}\nlicence: {note}")
+    facts = build_denoiser(network).facts
+    channels, height, width = facts.shape
+    print(
+        f"{out} and {out.with_suffix('.json').name}\n"
+        f"{channels} x {height} x {width} values (channels, height, width), "
+        f"{facts.num_classes or 'no'} classes, noise levels {facts.sigma_min:.4g} to "
+        f"{facts.sigma_max:.4g}\nlicence: {note}"
+    )
 
 
 def _describe(path: Path, network: StoredNetwork) -> str:

@@ -117,8 +117,8 @@ def _numbered(labels: NDArray[Any], num_classes: int, source: str) -> Classes:
     if num_classes > limit:
         raise DataError(
             f"{source}: labels must be classes numbered from 0, at most {limit:,} for "
-            f"{len(labels):,} images, but the largest is {num_classes - 1:,}; number the classes "
-            "0, 1, 2, ..., or use labels: none"
+            f"{len(labels):,} images, but the largest is {num_classes - 1:,}; number them 0, "
+            "1, 2, ..., or remove them"
         )
     empty = num_classes - len(np.unique(labels))
     remarks = (f"{empty:,} of the {num_classes:,} classes have no image",)[: bool(empty)]

@@ -267,7 +267,7 @@ def index_of(*entries: tuple[str, object]) -> dict[str, bytes]:
     ("entries", "words"),
     [
         ([("a.png", 0), ("b.png", 1), ("a.png", 1)], r"a\.png has 0 and 1; remove one"),
-        ([("a.png", 0), ("b.png", 10**9)], r"largest is 1,000,000,000; number the classes 0, 1"),
+        ([("a.png", 0), ("b.png", 10**9)], r"largest is 1,000,000,000; number them 0, "),
         ([("a.png", 0), ("b.png", 10**30)], "must be whole numbers"),
         ([("a.png", True), ("b.png", False)], "must be whole numbers"),
         ([("a.png", 0), ("b.png", None)], "must be whole numbers"),

@@ -8,21 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from PIL import Image
 from ruamel.yaml import YAML
 
+from dgray.base.networks.diffusers_denoiser import load_diffusers
 from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.facts import NetworkFacts, diffusers_facts
 from dgray.base.networks.importing.stored import StoredNetwork, write_network
 from dgray.cli.study import main
-from dgray.config.reading.load import load_study
-from dgray.errors import StudyError
+from dgray.config.reading.load import load_study, lock_text
+from dgray.errors import ArchitectureError, DiffusersError, NetworkError, StudyError
 from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
 from dgray.plan.plan import Plan, make_plan
+from dgray.problem.artifacts import Shared, image_summaries
+from dgray.problem.images import image_artifact
 from dgray.problem.inputs import Inspection, inspect
+from dgray.problem.make_shared import make_edm_base
 
 Values = dict[str, Any]
 
@@ -162,7 +167,7 @@ def write_edm(folder: Path, *, side: int = 8, label_dim: int = 0, **more: Any) -
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"side": 16}, "set data.resize: 16"),
+        ({"side": 16}, "data.resize: 16"),
         ({"label_dim": 10}, "conditional on 10 classes, but the data have 2"),
     ],
 )
@@ -308,3 +313,95 @@ def test_default_metrics_fit_the_data(folder: Path) -> None:
     assert metrics(data=points, base=wrong) == ("kl", "path_kl")
     own = {"kind": "points", "factory": "json:loads"}
     assert metrics(data=own) == ("path_kl",)
+
+
+def test_an_infinite_s_max_is_that_of_edm(folder: Path) -> None:
+    """The study and its lock file, which has no default, are one study."""
+    path = write_study(folder, evaluate={"sampler": "churn", "churn": {"S_max": float("inf")}})
+    study = load_study(path)
+    assert study.configs[0].config.evaluate.churn.S_max == float("inf")
+    (folder / "lock.yaml").write_text(lock_text(study))
+    again = load_study(folder / "lock.yaml")
+    assert [t.id for t in make_plan(again).trials] == [t.id for t in make_plan(study).trials]
+
+
+def extractor(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.flatten(1).float()
+
+
+def broken(pixels: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("no weights")
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"evaluate": {"metrics": ["fd"], "features": f"{__name__}:extractor"}}, ""),
+        ({"evaluate": {"metrics": ["fd"], "features": f"{__name__}:broken"}}, "no weights"),
+        (
+            {"discriminator": {"kind": "conv", "trunk": "torch.nn:Identity"}},
+            "takes 2 positional arguments but 3 were given",
+        ),
+    ],
+)
+def test_check_runs_networks_of_users(
+    folder: Path, sections: Values, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(folder)
+    status = main([str(write_study(folder, **sections)), "--check"])
+    captured = capsys.readouterr()
+    assert status == (2 if words else 0)
+    assert words in captured.err
+    assert ("checked evaluate.features" in captured.out) == (not words)
+
+
+def test_check_runs_networks_in_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(folder)
+    base = {"kind": "edm", "network": str(write_edm(folder, label_dim=2))}
+    assert main([str(write_study(folder, base=base)), "--check"]) == 0
+    assert "checked base: dgray.problem.base_model:load_edm" in capsys.readouterr().out
+
+
+def test_weights_of_diffusers_must_be_complete(folder: Path) -> None:
+    """Diffusers itself initialises missing weights at random and only logs it."""
+    path = write_diffusers(folder)
+    file = path / "diffusion_pytorch_model.safetensors"
+    weights = safetensors.torch.load_file(file)
+    del weights["conv_in.bias"]
+    safetensors.torch.save_file(weights, file)
+    with pytest.raises(DiffusersError, match=r"1 differ: conv_in\.bias"):
+        load_diffusers(path)
+    weights["conv_in.bias"] = torch.full((8,), float("nan"))
+    safetensors.torch.save_file(weights, file)
+    with pytest.raises(DiffusersError, match="some are not finite"):
+        load_diffusers(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sigma_data": 0.0}, "sigma_data must be > 0"),
+        ({"sigma_min": 2.0, "sigma_max": 1.0}, "sigma_min < sigma_max must hold"),
+    ],
+)
+def test_impossible_noise_levels_of_a_network(folder: Path, options: Values, words: str) -> None:
+    with pytest.raises(ArchitectureError, match=words):
+        write_edm(folder, **options)
+
+
+def test_what_was_read_is_in_the_artifact_of_the_images(folder: Path) -> None:
+    write_images(folder)
+    config = plan_of(folder).trials[0].config
+    content = image_artifact(config, Shared({}))
+    (summary,) = image_summaries({"images-1": content, "images-2": content, "base-1": b""})
+    assert summary.lines() == list(inspected(folder).lines)
+
+
+def test_networks_are_compared_with_the_data_when_they_are_loaded(folder: Path) -> None:
+    """Also where plans cannot, as for a pickle."""
+    write_images(folder)
+    base = {"kind": "edm", "network": str(write_edm(folder, label_dim=3))}
+    config = plan_of(folder, base=base).trials[0].config
+    shared = Shared({"images": image_artifact(config, Shared({}))})
+    with pytest.raises(NetworkError, match="3 classes, but the data have 2"):
+        next(make_edm_base(config, shared, None, None))

@@ -74,7 +74,10 @@ class NetworkFacts:
         channels, height, width = self.shape
         fix = "choose another base, or convert the data to its channels and size"
         if height == width and shape[0] == channels and len(set(shape[1:])) == 1:
-            fix = f"set data.resize: {height}, or choose another base"
+            fix = (
+                f"convert the images to {height} x {width} pixels (folders and zip files: "
+                f"data.resize: {height}), or choose another base"
+            )
         return (
             f"base and data must have samples of one shape, but {self.name} generates "
             f"{self.shape} and the data has {tuple(shape)}; {fix}"
