@@ -56,6 +56,15 @@ def _status(command: Callable[[], int], interrupted: str) -> int:
         if full is None and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
         return _report(error, message, 2 if full is None else full.exit_status)
+    except UnicodeEncodeError as error:
+        if error.encoding.lower() in ("utf-8", "utf8"):
+            raise
+        return _report(
+            error,
+            f"the locale's encoding, {error.encoding}, lacks a character of a file name; set "
+            "PYTHONUTF8=1, or LC_ALL to a locale of UTF-8",
+            2,
+        )
     except KeyboardInterrupt as error:
         return _report(error, str(error) or interrupted, INTERRUPTED)
     except SystemExit as end:  # of argparse, after --help

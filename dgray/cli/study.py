@@ -8,6 +8,7 @@ trials run.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -39,9 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     command_line = list(sys.argv[1:] if arguments is None else arguments)
     return engine_exit_status(
-        lambda: _run(_parser().parse_args(command_line), command_line),
+        lambda: _run(_parser().parse_args(command_line), [*map(_as_utf8, command_line)]),
         interrupted="interrupted before anything was started",
     )
+
+
+def _as_utf8(argument: str) -> str:
+    """Return an argument as its user typed it; a locale that is not UTF-8 changes it."""
+    return os.fsencode(argument).decode("utf-8", "backslashreplace")
 
 
 def _refuse_credentials(command_line: Sequence[str]) -> None:
@@ -99,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace, command_line: Sequence[str]) -> int:
     _refuse_credentials(command_line)
     out = None if args.out is None else location(args.out)
-    plan = make_plan(load_study(args.study, args.overrides))
+    plan = make_plan(load_study(args.study, [*map(_as_utf8, args.overrides)]))
     if args.plan or args.check or not _is_resumed(plan, out, fresh=args.fresh):
         _inspect(plan, args)
     if args.plan:

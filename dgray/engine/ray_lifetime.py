@@ -46,7 +46,8 @@ def guarded(resume_hint: str) -> Iterator[None]:
         yield  # not Linux: Ray's agents exit on their own after about a minute
         return
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    script, message = process_guard.__file__, _ENDED + resume_hint
+    script = process_guard.__file__
+    message = (_ENDED + resume_hint).encode("utf-8", "backslashreplace")
     guard = subprocess.Popen(
         [sys.executable, "-I", "-S", script, f"{_MARK}={mark}", message],
         stdin=subprocess.PIPE,

@@ -56,7 +56,8 @@ class Identity:
 
 def sealed_json(content: Mapping[str, Any], seal: str) -> bytes:
     """Return a JSON object with its seal as the last entry."""
-    return json.dumps({**content, KEY: seal}, indent=1, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps({**content, KEY: seal}, indent=1, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"  # bytes of a path that are not UTF-8
 
 
 def sealed_yaml(content: str, seal: str) -> bytes:
