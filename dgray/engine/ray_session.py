@@ -35,6 +35,7 @@ _NODE_SECONDS = 3  # to find the node of this machine
 # "/session_2026-11-26_22-59-16_123456_1234567/sockets/plasma_store" to its folder.
 _LONGEST_FOLDER = (103 if sys.platform == "darwin" else 107) - 64
 _SHORT_PLACE = Path("/tmp")
+_NAME = len("/dgray-ray-12345678/ray")
 
 
 @contextlib.contextmanager
@@ -132,6 +133,7 @@ def _ray_folder() -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             parent = Path(place) if place else Path(tempfile.gettempdir())
+            parent.mkdir(parents=True, exist_ok=True)
             # Ray opens its own folder to all users, but not the one around it.
             folder = stack.enter_context(temporary_folder("ray", parent.absolute())) / "ray"
             folder.mkdir()
@@ -143,7 +145,8 @@ def _ray_folder() -> Iterator[Path]:
             name = f"RAY_TMPDIR={place}" if place else f"temporary folder {error.filename or ''}"
             raise RunRefusedError(
                 f"{name}: Ray needs a folder that can be written ({error.strerror or error}); set "
-                f"RAY_TMPDIR to one, best of at most {_LONGEST_FOLDER - 24} bytes"
+                f"RAY_TMPDIR to one (of at most {_LONGEST_FOLDER - _NAME} bytes if {_SHORT_PLACE} "
+                "cannot be written)"
             ) from error
         yield folder
 
