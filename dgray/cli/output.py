@@ -125,9 +125,9 @@ def _open_closed_descriptors() -> None:
     """Open the null device where a standard stream is closed, or a file would take its place."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         if descriptor == 1:
-            sys.stdout = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115
+            sys.stdout = open(descriptor, "w", errors=_APPROXIMATE)  # noqa: SIM115
         elif descriptor == 2:
-            sys.stderr = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115
+            sys.stderr = open(descriptor, "w", errors=_APPROXIMATE)  # noqa: SIM115
     os.close(descriptor)
 
 
