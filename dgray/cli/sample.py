@@ -169,7 +169,7 @@ def _gpus(text: str) -> float:
 
 def _device(text: str) -> str:
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", text, re.ASCII) is None:
-        raise _refused("must be cpu, cuda or cuda:N", text)
+        raise _refused("must be cpu, cuda or cuda:N (mps lacks float64)", text)
     return text
 
 

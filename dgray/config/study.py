@@ -193,7 +193,9 @@ class Resources(Model):
         None, description="trials that run at the same time; null: as many as fit"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="torch device; auto: cuda if gpus_per_trial > 0, else cpu"
+        "auto",
+        description="torch device; auto: cuda if gpus_per_trial > 0, else cpu. Apple's mps is not "
+        "supported: it lacks float64",
     )
     sampling_actors: NonNegativeInt = Field(
         0,
