@@ -84,7 +84,8 @@ def ode_log_likelihood(
             each piece of the integral in FORCED_STEPS equal steps regardless of their error.
         breaks: noise levels at which the field or its derivative is discontinuous.
     """
-    inner = sorted({level for level in breaks if sigmas[0] < level < sigmas[1]})
+    low, high = sigmas[0] * (1 + 1e-9), sigmas[1] * (1 - 1e-9)  # ends are no breaks
+    inner = sorted({level for level in breaks if low < level < high})
     y = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)
     attempts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     for piece in pairwise((sigmas[0], *inner, sigmas[1])):

@@ -201,6 +201,7 @@ def test_guidance_acts_inside_its_interval_only(tmp_path: Path) -> None:
 def test_the_ends_of_an_interval_add_no_integration_error(tmp_path: Path) -> None:
     study = (
         "fit.objective=oscillating",
+        "fit.oscillation.frequency=1",
         "evaluate.guidance_interval=[0.3, 3]",
         "evaluate.guidance_weight=[1]",
         "evaluate.sampler=ode",
