@@ -25,6 +25,7 @@ from dgray.reporting.figures.theme import (
     log_scale,
     new_figure,
     title,
+    value_scale,
     wrapped_grid,
 )
 from dgray.reporting.figures.view import MAX_ROWS, MAX_SHADES, WIDEST, Line, View, view
@@ -94,7 +95,7 @@ def path_change_by_noise(table: StudyTable) -> Drawing | None:
     for panel, (name, facet) in zip(axes[0], panels, strict=True):
         _curves(panel, shown, facet, _CHANGES, weight)
         panel.axhline(0, color=BASE.colour, linewidth=1, linestyle=BASE_LINE, label=BASE.title)
-        log_scale(panel, "y", threshold=0.1)
+        value_scale(panel, pd.Series(np.concatenate(facet[_CHANGES].tolist()), dtype=float))
         _finish(panel, "nats per bin")
         title(panel, name)
     legend_below(figure, axes)

@@ -17,7 +17,8 @@ from dgray.reporting.legible import escaped, printable
 
 FAMILY = "DejaVu Sans"  # part of matplotlib: the same picture on every machine
 _LINE = 1.35  # distance of lines in font sizes
-_MARGIN = 0.9  # of a panel's width and height, for its title and labels
+_HEADING, _PANEL = 0.9, 0.78  # shares of the width of a figure, of a panel, that text may take
+_COLORBAR = 90.0  # points beside the panels
 
 
 def drawable(text: str) -> str:
@@ -44,14 +45,16 @@ def fit_texts(figure: Figure, heading: str) -> None:
         if isinstance(text, Text) and text.get_text():
             text.set_text(drawable(text.get_text()))
     width, height = 72 * figure.get_size_inches()
-    added = _fit(heading_text, _MARGIN * width)
+    added = _fit(heading_text, _HEADING * width)
+    if any(axes.get_label() == "<colorbar>" for axes in figure.axes):
+        width -= _COLORBAR
     title_lines: defaultdict[int, float] = defaultdict(float)
     for axes in figure.axes:
         row, rows, columns = _place(axes)
-        lines = _fit(axes.title, _MARGIN * width / columns)
+        lines = _fit(axes.title, _PANEL * width / columns)
         title_lines[row] = max(title_lines[row], lines)
-        _fit(axes.xaxis.label, _MARGIN * width / columns)
-        _fit(axes.yaxis.label, _MARGIN * height / rows)
+        _fit(axes.xaxis.label, _PANEL * width / columns)
+        _fit(axes.yaxis.label, _PANEL * height / rows)
     figure.set_figheight((height + added + sum(title_lines.values())) / 72)
 
 

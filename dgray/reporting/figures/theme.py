@@ -195,14 +195,13 @@ def number_ticks(axes: Axes, values: Sequence[float] | np.ndarray, *, log: bool)
     axes.minorticks_off()
 
 
-def log_scale(axes: Axes, which: Literal["x", "y"], threshold: float | None = None) -> None:
-    """Make an axis logarithmic, linear below ``threshold`` if it is given, with plain numbers."""
-    scale: dict[str, Any] = {"linthresh": threshold} if threshold else {}
+def log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with plain numbers."""
     set_scale = axes.set_xscale if which == "x" else axes.set_yscale
-    set_scale("symlog" if threshold else "log", **scale)
+    set_scale("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_view_interval()
-    if not threshold and high < 100 * low:
+    if high < 100 * low:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(_plain_number))
     axis.set_minor_formatter(NullFormatter())
