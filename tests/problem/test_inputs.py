@@ -380,7 +380,7 @@ def test_weights_of_diffusers_must_be_complete(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sigma_data": 0.0}, "sigma_data must be > 0"),
+        ({"sigma_data": 0.0}, "sigma_data must be in"),
         ({"sigma_min": 2.0, "sigma_max": 1.0}, "sigma_min < sigma_max must hold"),
     ],
 )

@@ -218,8 +218,6 @@ def _check_values(arguments: Mapping[str, Any], kinds: Mapping[str, str]) -> Non
         fits = isinstance(value, tuple) == is_list and least <= len(entries) <= MAX_LIST_LENGTH
         if not fits or not all(_fits(entry, kind) for entry in entries):
             raise ArchitectureError(f"{name} must be {_describe(kind)}, not {value!r}"[:300])
-    if not arguments.get("sigma_data", 1) > 0:
-        raise ArchitectureError(f"sigma_data must be > 0, not {arguments['sigma_data']!r}")
     if not arguments.get("sigma_min", 0) < arguments.get("sigma_max", math.inf):
         raise ArchitectureError(
             "sigma_min < sigma_max must hold, but they are "

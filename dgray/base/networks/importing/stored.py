@@ -138,9 +138,6 @@ def build_module(network: StoredNetwork) -> Preconditioned:
             "weights must have the names and shapes of the architecture and be floating-point "
             f"and finite, but {len(wrong)} are not: {'; '.join(wrong[:SHOWN])}"
         )
-    broken = [name for name, weight in network.state.items() if not weight.isfinite().all()]
-    if broken:
-        raise NetworkFileError(f"weights must be finite, but those of {broken[0]} are not")
     state = {name: weight.to(torch.float32) for name, weight in network.state.items()}
     module.load_state_dict(state, strict=True, assign=True)
     return module
