@@ -110,10 +110,12 @@ def _range(table: StudyTable, group: Sequence[Comparison]) -> str:
         return f"by no finite amount in {counted(len(group), 'guided model')}."
     low, high = (f(finite, key=lambda c: c.estimate.value) for f in (min, max))
     unit = _unit(table, group[0].metric)
+    has_one = all(len(c.replicates) == 1 for c in group)
+    reason = "with one replicate, " if has_one else ""
     return (
         f"by {rounded(low.estimate.value)} to {rounded(high.estimate.value)}{unit} in "
-        f"{counted(len(finite), 'guided model')}, most at {describe(high.model, table.axes)}; no "
-        f"change was tested."
+        f"{counted(len(finite), 'guided model')}, most at {describe(high.model, table.axes)}; "
+        f"{reason}no change was tested."
     )
 
 

@@ -396,8 +396,8 @@ CHECKS: dict[str, Callable[[Case, re.Match[str]], None]] = {
         check_effect
     ),
     rf"(?P<subject>.+) changes the (?P<title>{TITLE}) by (?P<low>\S+) to (?P<high>\S+)(?: nats)? "
-    r"in (?P<n>\d+) guided models?, most at (?P<setting>.+); no change was tested\. "
-    + SCOPE: check_untested,
+    r"in (?P<n>\d+) guided models?, most at (?P<setting>.+?); (?:with one replicate, )?no change "
+    r"was tested\. " + SCOPE: check_untested,
     rf"(?P<subject>.+) changes the (?P<title>{TITLE}) by no finite amount in (?P<n>\d+) guided "
     r"models?\. " + SCOPE: check_lost,
     rf"With the calibrated weight the (?P<title>{TITLE}) is significantly above that of the base "
