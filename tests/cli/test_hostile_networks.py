@@ -109,13 +109,18 @@ def test_a_hostile_pickle_is_refused(name: str, tmp_path: Path, refused: Refused
 
 
 @pytest.fixture(scope="module")
-def stored() -> tuple[dict[str, Any], bytes]:
-    """Description and weights of a valid network."""
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], bytes]:
+    """Description and weights of a network that is accepted."""
     module = tiny(img_channels=1)
     arguments = {**TINY, "img_channels": 1, "model_type": "SongUNet"}
     state = {name: weight.contiguous() for name, weight in module.state_dict().items()}
     description = {"preconditioning": "EDMPrecond", "init_kwargs": arguments}
-    return description, safetensors.torch.save(state)
+    content = safetensors.torch.save(state)
+    path = tmp_path_factory.mktemp("stored") / "network.safetensors"
+    path.write_bytes(content)
+    path.with_suffix(".json").write_text(json.dumps(description))
+    assert status_of(main, ["info", str(path)]) == 0  # imports parts of torch, a second
+    return description, content
 
 
 def with_header(content: bytes, change: Callable[[bytes], bytes]) -> bytes:

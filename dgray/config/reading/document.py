@@ -153,8 +153,10 @@ class _Reader:
 class _Composer(Composer):
     """Composer of YAML nodes that stops at ``MAX_VALUES`` of them."""
 
-    num_nodes = 0
-    warn_double_anchors = False
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.num_nodes = 0
+        self.warn_double_anchors = False
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Return the next node."""
