@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {one_line(message)}; see --help\n")
 
 
-MAX_LINE = 1500  # characters of a message, which may repeat a long value
+MAX_LINE = 1000  # characters of a message, which may repeat a long value
 
 
 def exit_status(command: Callable[[], int], *, interrupted: str = "interrupted") -> int:
