@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dgray.base.networks.facts import NetworkFacts, diffusers_facts, edm_facts
-from dgray.base.networks.importing.sources import local_path
 from dgray.config.bases import DiffusersBase, EdmBase, TrainedBase
 from dgray.config.reading.diagnostics import Diagnostic, Place
 from dgray.config.study import StudyConfig
@@ -211,9 +210,15 @@ def _facts(config: StudyConfig) -> NetworkFacts | None:
         if not folder.is_dir() and "RAY_ADDRESS" in os.environ:
             return None  # workers read it
         return diffusers_facts(folder)
-    if isinstance(base, EdmBase) and (path := local_path(base.network)) is not None:
+    if isinstance(base, EdmBase) and (path := _network_file(base)) is not None:
         return edm_facts(path)
     return None
+
+
+def _network_file(base: EdmBase) -> Path | None:
+    from dgray.base.networks.importing.sources import local_path  # HTTP, slow to import
+
+    return local_path(base.network)
 
 
 def _is_local(config: StudyConfig) -> bool:
@@ -256,7 +261,7 @@ def _notices(config: StudyConfig) -> Iterator[str]:
     """Yield what a user may not expect of the network of the base."""
     base = config.base
     try:
-        if isinstance(base, EdmBase) and local_path(base.network) is None:
+        if isinstance(base, EdmBase) and _network_file(base) is None:
             yield f"base.network: {without_credentials(base.network)} will be downloaded"
         facts = _facts(config)
     except NetworkError:  # a finding
