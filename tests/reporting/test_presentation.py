@@ -48,9 +48,9 @@ def test_unknown_metric_is_in_table_summary_and_figures(table: StudyTable, tmp_p
     stored = pq.read_schema(tmp_path / "report.parquet").field("mmd")
     assert stored.metadata[b"doc"] == b"kernel distance to the data"
     assert shown_columns(table, table.models) == ["path_kl", "mmd"]
-    figure = metrics_against_epochs(table)
-    assert figure is not None
-    assert [axes.get_title() for axes in figure.axes] == ["path KL", "MMD"]
+    drawing = metrics_against_epochs(table)
+    assert drawing is not None
+    assert [axes.get_title() for axes in drawing.figure.axes] == ["path KL", "MMD"]
 
 
 def test_unknown_metric_is_a_scalar_of_its_sampler(table: StudyTable) -> None:
