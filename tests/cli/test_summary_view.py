@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from dgray.cli.summary_view import render_summary
-from dgray.reporting.text.statement import Estimate
+from dgray.reporting.estimate import Estimate
 from dgray.reporting.text.summary import SummaryRow
 from tests.reporting.synthetic import Member, row, table_of
 
