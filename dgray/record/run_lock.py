@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import socket
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,8 @@ from dgray.errors import RunRefusedError
 
 LOCK_NAME = ".lock"
 _LONGEST_NAME = 1000  # of the owner, bytes
+_ATTEMPTS = 10  # to lock a file that names no owner: ``is_locked`` holds it for a moment
+_PAUSE = 0.02  # seconds
 
 
 class RunLock:
@@ -58,13 +62,8 @@ def is_locked(folder: Path) -> bool:
 def _locked(folder: Path) -> BinaryIO:
     """Return the locked file; it is not closed, because the lock lives as long as it is open."""
     path = folder / LOCK_NAME
-    while True:
-        try:
-            file = open(path, "a+b", opener=_opener)  # noqa: SIM115
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise RunRefusedError(f"{path}: must be a file, not a link; remove it") from error
-            raise
+    for attempt in itertools.count():
+        file = _open(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_same(file, path):
@@ -74,6 +73,9 @@ def _locked(folder: Path) -> BinaryIO:
             file.seek(0)
             holder = file.read(_LONGEST_NAME).decode(errors="replace").strip()
             file.close()
+            if not holder and attempt < _ATTEMPTS:  # a reader looks, or an owner has just begun
+                time.sleep(_PAUSE)
+                continue
             raise RunRefusedError(
                 f"{folder}: a run folder can be written by one driver at a time, and this one is "
                 f"locked by {holder or 'another process'}; wait for it, stop it, or give another "
@@ -86,6 +88,16 @@ def _locked(folder: Path) -> BinaryIO:
                 f"({error.strerror}); mount it with locks (NFS 4, or NFS 3 with lockd), or give a "
                 "folder on another file system with --out"
             ) from error
+    raise AssertionError("unreachable: attempts are not limited")
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return open(path, "a+b", opener=_opener)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RunRefusedError(f"{path}: must be a file, not a link; remove it") from error
+        raise
 
 
 def _is_same(file: BinaryIO, path: Path) -> bool:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,15 @@ def test_a_lock_file_that_was_replaced_before_it_was_locked_is_opened_again(
     assert is_locked(tmp_path)
     lock.release()
     assert not is_locked(tmp_path)
+
+
+def test_a_reader_that_looks_at_the_lock_does_not_keep_a_driver_out(tmp_path: Path) -> None:
+    reader = (tmp_path / ".lock").open("w+b")
+    fcntl.flock(reader, fcntl.LOCK_SH)
+    timer = threading.Timer(0.05, reader.close)
+    timer.start()
+    RunLock(tmp_path).release()
+    timer.join()
 
 
 def test_a_killed_session_is_not_running(tmp_path: Path) -> None:
