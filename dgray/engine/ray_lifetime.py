@@ -23,7 +23,7 @@ from pathlib import Path
 
 from dgray.engine import process_guard, ray_internals
 from dgray.engine.events import EngineLost, Observe
-from dgray.engine.ray_session import environment
+from dgray.engine.ray_session import EXISTING, environment
 from dgray.errors import EngineError
 
 _POLL_SECONDS = 0.05  # Ray ends the driver after about ten seconds, or at once during a call
@@ -68,8 +68,12 @@ def guarded(resume_hint: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched_ray(observe: Observe) -> Iterator[None]:
+def watched_ray(observe: Observe, where: str) -> Iterator[None]:
     """If a Ray that this process started dies, report ``EngineLost`` and exit with status 1.
+
+    Args:
+        observe: called with the event.
+        where: description of the Ray, from ``ray_session``.
 
     Raises:
         EngineError: Ray died and a call inside raised because of it, before the exit.
@@ -80,7 +84,8 @@ def watched_ray(observe: Observe) -> Iterator[None]:
     def watch() -> None:
         for poll in itertools.count():
             # The raylet's agents may have overwritten the mark in their environment.
-            if poll % _POLLS_PER_LIST == 0 and "raylet" in servers:
+            # Those of the caller's Ray stay; without them its raylet would end.
+            if poll % _POLLS_PER_LIST == 0 and "raylet" in servers and where != EXISTING:
                 process_guard.send(process_guard.also_family_of(servers["raylet"].pid))
             end = _first_end(servers)
             if end is not None and not is_over.is_set():

@@ -26,6 +26,7 @@ from dgray.engine.ray_thread import RayThread
 from dgray.engine.temporary_folder import temporary_folder
 from dgray.errors import EngineError, RunRefusedError
 
+EXISTING = "the Ray of this process"  # started by the caller
 _REASON = 300  # characters of Ray's own error message
 _PACKAGE = Path(dgray.__file__).parent
 # For a cluster to answer; after 5 s Ray's C++ code would print warnings of its own.
@@ -48,7 +49,7 @@ def ray_session() -> Iterator[str]:
         EngineError: Ray cannot be started or reached.
     """
     if ray.is_initialized():
-        yield "the Ray of this process"
+        yield EXISTING
         return
     address = os.environ.get("RAY_ADDRESS", "").strip()
     if "://" in address:

@@ -79,7 +79,12 @@ def run(
         return
     config = schedule.examples[0].config
     resources, bundles = config.resources, _bundles(config)
-    with _quiet_tune(), guarded(resume_hint), ray_session() as where, watched_ray(observe):
+    with (
+        _quiet_tune(),
+        guarded(resume_hint),
+        ray_session() as where,
+        watched_ray(observe, where),
+    ):
         places = Places(bundles, resources.max_concurrent_trials or math.inf)
         places.refuse_impossible()
         if not places.num_fitting():
