@@ -155,10 +155,10 @@ def test_a_run_of_an_older_format_is_resumed_and_keeps_its_format(
     run_json: dict[str, Any] | None,
 ) -> None:
     versions = begin()["versions"]
-    (RUN / "planned.json").unlink()
     unsealed = "\n".join((RUN / "study.lock.yaml").read_text().splitlines()[:-1])
     for library_versions, is_same in ((versions, True), (versions | {"torch": "0.0.7"}, False)):
         (RUN / "study.lock.yaml").write_text(unsealed)
+        (RUN / "planned.json").unlink()
         (RUN / "run.json").unlink()
         if run_json is not None:
             text = json.dumps({**run_json, "versions": library_versions})
