@@ -149,13 +149,6 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
         (
             RING,
             WRONG,
-            "fit: {noise: {low: 0.001}}",
-            "study.yaml:4:15: fit.noise.low: must lie within the noise levels of the diffusion, "
-            "[0.002, 80], but got 0.001",
-        ),
-        (
-            RING,
-            WRONG,
             "fit: {noise: {low: 2, high: 1}}",
             "study.yaml:4:15: fit.noise.low: low < high must hold, but got 2.0 and 1.0",
         ),

@@ -127,7 +127,7 @@ def test_a_trial_that_raises_leaves_failed_rows_and_the_others_go_on(
     failed = rows[(rows.status == "failed") & (rows.trial == "bad")]
     assert sorted(failed.epoch) == [5] * 4 + [9] * 4
     assert failed.reason.str.fullmatch(
-        r"ValueError: width must be > 0, but got 0 \(fake_trial.py:\d+\)"
+        r"ValueError: width must be > 0, but got 0 at epoch 5 \(fake_trial.py:\d+\)"
     ).all()
     assert folder.completed_epochs("bad") == {EPOCHS[0]}
     assert folder.missing_rows(plan.trials) == 8 + 12

@@ -101,7 +101,7 @@ def test_a_full_disk_ends_with_one_message_and_the_study_resumes_once_there_is_s
 
 
 def test_files_that_may_not_grow_are_a_full_disk_to_the_local_engine(tmp_path: Path) -> None:
-    driver = start(tmp_path, POINTS, "--engine", "local", limit=10_000)
+    driver = start(tmp_path, POINTS, "--engine", "local", limit=6_000)
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 1
     (line,) = errors.splitlines()

@@ -139,7 +139,11 @@ def metric(generated, real): return 1.0
     ("field", "override", "message"),
     [
         ("data", "{kind: points, factory: 'broken:data'}", "'str' object has no attribute"),
-        ("base", "{kind: custom, factory: 'broken:base'}", r"denoiser must have shape \(2, 2\)"),
+        (
+            "base",
+            "{kind: custom, factory: 'broken:base'}",
+            r"tensor of shape \(2, 2\), but got \(1,",
+        ),
         ("discriminator", "{kind: custom, factory: 'broken:discriminator'}", ""),
         ("fit.objective", "{factory: 'broken:objective'}", "must depend on the tensors"),
         ("evaluate.sampler", "{factory: 'broken:sampler'}", "samples must be finite"),
