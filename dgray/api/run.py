@@ -20,7 +20,7 @@ from dgray.errors import NoSuchModelError, RunRefusedError
 from dgray.record.run_folder import RunFolder
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.working_copy import reading
-from dgray.reporting.build import read_table
+from dgray.reporting.build import read_table, source_of
 from dgray.reporting.completeness import gaps
 from dgray.reporting.figures.kinds import KINDS
 from dgray.reporting.figures.theme import STYLE
@@ -41,6 +41,16 @@ _WIDTH = 100
 
 
 @dataclass(frozen=True)
+class _Contents:
+    """What is read of a run; ``shown``: the table without trials that no search selected."""
+
+    table: StudyTable
+    shown: StudyTable
+    incomplete: tuple[str, ...]
+    finding: Finding
+
+
+@dataclass(frozen=True)
 class Run:
     """Run of a study, for reading; made by ``dgray.open_run`` and ``Study.run``.
 
@@ -53,12 +63,13 @@ class Run:
     place: Path | Uri
 
     @cached_property
-    def _contents(self) -> tuple[StudyTable, tuple[str, ...], Finding]:
+    def _contents(self) -> _Contents:
         with self.folder() as folder:
             table = read_table(folder.path)
             searches = read_searches(folder, table)
             shown = chosen_trials(table, searches) if searches else table
-            return table, gaps(folder, table, searches), find(shown)
+            finding = find(shown, source_of(folder).question, searches)
+            return _Contents(table, shown, gaps(folder, table, searches), finding)
 
     @contextmanager
     def folder(self) -> Iterator[RunFolder]:
@@ -69,7 +80,7 @@ class Run:
     @property
     def incomplete(self) -> tuple[str, ...]:
         """Reasons why rows of the study are missing; empty if the run is complete."""
-        return self._contents[1]
+        return self._contents.incomplete
 
     @property
     def is_complete(self) -> bool:
@@ -79,12 +90,12 @@ class Run:
     @property
     def axes(self) -> tuple[str, ...]:
         """Training axes of the study, which are columns of ``rows``."""
-        return self._contents[0].axes
+        return self._contents.table.axes
 
     @property
     def columns(self) -> Mapping[str, str]:
         """Meaning of each column of ``rows``."""
-        schema = self._contents[0].schema
+        schema = self._contents.table.schema
         docs = {name: schema.field(name).metadata or {} for name in schema.names}
         meanings = {name: doc.get(b"doc", b"").decode() for name, doc in docs.items()}
         return {"weight": "guidance weight as text, or 'calibrated'; never null", **meanings}
@@ -95,15 +106,15 @@ class Run:
         ``guidance_weight`` is NaN where the weight is calibrated, so that ``groupby`` drops these
         rows; group by ``weight``, which is text.
         """
-        return _with_weight(self._contents[0].rows)
+        return _with_weight(self._contents.table.rows)
 
     def means(self) -> pd.DataFrame:
         """Return the means over replicates, with standard errors in columns ``{metric}_se``."""
-        return _with_weight(self._contents[0].aggregated)
+        return _with_weight(self._contents.table.aggregated)
 
     def summary(self) -> pd.DataFrame:
         """Return the summary of the report: values and standard errors by model."""
-        finding = self._contents[2]
+        finding = self._contents.finding
         lines = []
         for row in finding.summary:
             line: dict[str, Any] = {"model": row.name, "setting": row.setting}
@@ -115,12 +126,12 @@ class Run:
     @property
     def finding(self) -> str:
         """Statements of the report, a line each."""
-        return "\n".join(statement.text for statement in self._contents[2].statements)
+        return "\n".join(statement.text for statement in self._contents.finding.statements)
 
     @property
     def trials(self) -> pd.DataFrame:
         """Id, label, objective and axes of every trial."""
-        rows = self._contents[0].rows.drop_duplicates("trial")
+        rows = self._contents.table.rows.drop_duplicates("trial")
         return rows[["trial", "label", "objective", *self.axes]].reset_index(drop=True)
 
     def trial(self, trial: str) -> pd.DataFrame:
@@ -146,7 +157,7 @@ class Run:
         Raises:
             NoSuchModelError: no model is complete, or the metric is unknown or has no direction.
         """
-        table = self._contents[0]
+        table = self._contents.shown  # of a search: the trials that it selected
         models = trained(table.aggregated, objective)
         if trial is not None:
             models = models[models["trial"] == self._trial_id(trial)]
@@ -175,7 +186,7 @@ class Run:
         if name not in kinds:
             raise RunRefusedError(f"no figure {name!r}; there are {', '.join(kinds)}")
         with matplotlib.rc_context(STYLE):
-            drawing = kinds[name].draw(self._contents[0])
+            drawing = kinds[name].draw(self._contents.shown)
         if drawing is None:
             raise RunRefusedError(f"{self.place}: this run has no numbers for the figure {name}")
         return drawing.figure
@@ -221,12 +232,12 @@ class Run:
         return f"<dgray.Run {self.place}>"
 
     def __str__(self) -> str:
-        finding = self._contents[2]
+        finding = self._contents.finding
         table = recorded(render_summary(finding.summary, finding.columns, _WIDTH)).export_text()
         return f"{self.finding}\n\n{table}"
 
     def _repr_html_(self) -> str:
-        finding = self._contents[2]
+        finding = self._contents.finding
         warnings = "".join(f"<p><b>incomplete run:</b> {text}</p>" for text in self.incomplete)
         return warnings + console_html(render_summary(finding.summary, finding.columns, _WIDTH))
 

@@ -96,7 +96,7 @@ def build_report(folder: Path) -> Report:
         inside(folder, name)  # refused before anything is computed
     table = _read(run)
     searches = read_searches(run, table)
-    source = _source(run)
+    source = source_of(run)
     incomplete = gaps(run, table, searches)
     write_parquet(mark_points(table, searches), inside(folder, "report.parquet"), incomplete)
     shown = chosen_trials(table, searches) if searches else table
@@ -149,7 +149,7 @@ def _remove_outdated(run: RunFolder, *, keep: set[str]) -> None:
         run.files.delete(name)
 
 
-def _source(run: RunFolder) -> Source:
+def source_of(run: RunFolder) -> Source:
     """Return what the page quotes; damaged files are left out."""
     lock, study = "", {}
     try:

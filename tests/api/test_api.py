@@ -17,7 +17,8 @@ from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.errors import NoSuchModelError, NotARunError, RunRefusedError, StudyError
 from dgray.record.row import column_names
-from dgray.reporting.build import read_table
+from dgray.record.run_folder import RunFolder
+from dgray.reporting.build import read_table, source_of
 from dgray.reporting.text.finding import find
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,7 @@ def test_the_best_model_minimises_its_criterion(run: dgray.Run) -> None:
 
 def test_the_denoiser_in_a_loop_of_ones_own_gives_dgrays_samples(run: dgray.Run) -> None:
     model = run.best(objective="kl")
-    settings = run._contents[0].rows.iloc[0]
+    settings = run._contents.table.rows.iloc[0]
     config = dgray.load_study(STUDY).config["diffusion"]
     sigmas = karras_sigmas(6, config["sigma_min"], config["sigma_max"])
     denoise = model.denoiser(replicate=1)
@@ -135,7 +136,8 @@ def test_weight_0_is_the_base_and_weight_1_adds_the_gradient(run: dgray.Run) -> 
 
 
 def test_summary_finding_and_figures_are_those_of_the_report(run: dgray.Run) -> None:
-    finding = find(read_table(Path(str(run.place))))
+    folder = RunFolder(Path(str(run.place)))
+    finding = find(read_table(folder.path), source_of(folder).question)
     assert run.finding == "\n".join(statement.text for statement in finding.statements)
     summary = run.summary()
     assert list(summary.index) == [row.name for row in finding.summary]

@@ -42,7 +42,7 @@ def test_the_lock_file_describes_the_same_search(tmp_path: Path) -> None:
         ("fit.learning_rate={uniform: [1]}", r"\[low, high\] with low <= high"),
         ("fit.learning_rate={uniform: [0.1, 1], log: true}", "unknown option 'log' of uniform"),
         ("fit.learning_rate={uniform: [0.1, 1], int: [1, 2]}", "a domain has one kind"),
-        ("discriminator.width={int: [8.5, 9]}", "int must have integer ends"),
+        ("discriminator.width={int: [8.5, 9]}", "int must have whole ends"),
         ("discriminator.width={int: [0, 9]}", r"discriminator.width\[0\]: must be > 0"),
         ("fit.objective={choice: []}", "choice must be a list of values"),
         ("fit.objective={choice: [kl, klx]}", "must be one of"),

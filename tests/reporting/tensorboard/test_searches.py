@@ -37,7 +37,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
     run_search(make_plan(load(folder, *OVERRIDES)), RunFolder(folder / "run"))
     with pytest.MonkeyPatch.context() as patch:  # no figure is looked at here
-        patch.setattr("dgray.reporting.build.render_figures", lambda table: iter(()))
+        patch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
         patch.setattr("dgray.reporting.build.render_search_figures", lambda searches: iter(()))
         build_report(folder / "run")
     return folder / "run"
