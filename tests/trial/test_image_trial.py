@@ -277,9 +277,9 @@ def test_convolutional_discriminator_on_images_and_on_features_of_the_base(
     trials = trials_of(tmp_path, *CONV, *UNET, f"discriminator.trunk={trunk}")
     trial_rows = run(trials, artifacts_of(tmp_path, trials))
     guided = [row for row in trial_rows if row.objective == "kl" and row.epoch == 2]
-    assert all(
-        row["path_kl_change"] != 0 and math.isfinite(row["path_kl_change"]) for row in guided
-    )
+    assert all(math.isfinite(row["path_kl_change"]) for row in guided)
+    # The calibrated weight is 0 if guidance is not significantly better.
+    assert all(row["path_kl_change"] != 0 for row in guided if not row.is_calibrated)
 
 
 def test_class_conditional_base_and_discriminator(tmp_path: Path) -> None:
