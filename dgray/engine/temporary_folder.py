@@ -7,11 +7,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from dgray.engine import process_guard
 from dgray.errors import EngineError
+
+_PATIENCE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -44,8 +47,18 @@ def temporary_folder(kind: str, place: Path | None = None) -> Iterator[Path]:
     finally:
         # If abandoned, the guard removes it, after the processes that use it.
         if not (is_kept or process_guard.is_abandoned()):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which processes that are about to end may still create files."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            return  # the next start removes it
+        time.sleep(0.05)
 
 
 def _remove_stale(place: Path, prefix: str) -> None:

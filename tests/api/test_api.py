@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,16 @@ STUDY = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_figures() -> Iterator[None]:
+    """Leave out the figures of reports, which cost most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
+        yield
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> dgray.Run:
+def run(no_figures: None, tmp_path_factory: pytest.TempPathFactory) -> dgray.Run:
     study = dgray.load_study(STUDY, {"evaluate.num_bins": 3})
     return study.run(tmp_path_factory.mktemp("api") / "run", engine="local", progress=False)
 

@@ -32,6 +32,7 @@ evaluate:
   num_samples: 20
   num_bins: 4
   max_steps: 40
+  tolerance: 0.3
 """
 
 

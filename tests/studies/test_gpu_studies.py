@@ -80,12 +80,14 @@ def overrides(folder: Path) -> list[str]:
         "evaluate.shard_size=7",
         "evaluate.num_noised=4",
         "evaluate.num_bins=2",
+        "evaluate.tolerance=3",
         "evaluate.sigmas_per_bin=1",
         "resources.gpus_per_trial=0",
         "resources.cpus_per_trial=1",
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param("cifar10", marks=pytest.mark.ray), "ffhq64", "afhqv2"]
 )

@@ -59,7 +59,7 @@ evaluate:
   num_points: 6
   num_samples: 40
   shard_size: 16
-  tolerance: 1e-1
+  tolerance: 3
 """
 CONV = ("discriminator.kind=conv", "discriminator.width=4", "discriminator.depth=1")
 UNET = ("base.network=unet", "base.width=4", "base.steps=4", "evaluate.metrics=[fd]")
