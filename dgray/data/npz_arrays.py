@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,15 +90,7 @@ def _image_shape(archive: zipfile.ZipFile, file: Path) -> tuple[int, int, int, i
             f"{file}: must hold images under one of {', '.join(IMAGES)}, but it holds "
             f"{names or 'nothing'}"
         )
-    try:
-        with archive.open(name + SUFFIX) as stream:
-            version = np.lib.format.read_magic(stream)
-            read = getattr(np.lib.format, f"read_array_header_{version[0]}_0", None)
-            if read is None:
-                raise ValueError(f"format {version}")
-            shape, _, dtype = read(stream)
-    except Exception as error:  # damaged entries raise errors of many classes
-        raise _unreadable(file, error) from error
+    shape, dtype = _header(archive, name, file)
     if dtype != np.uint8 or len(shape) != 4 or shape[-1] not in (1, 3) or 0 in shape:
         is_first = len(shape) == 4 and shape[1] in (1, 3)
         hint = "; move the channels last: images.transpose(0, 2, 3, 1)" if is_first else ""
@@ -108,7 +102,34 @@ def _image_shape(archive: zipfile.ZipFile, file: Path) -> tuple[int, int, int, i
     return count, height, width, channels
 
 
+def _header(
+    archive: zipfile.ZipFile, name: str, file: Path
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type of an array that its entry holds and the memory can hold."""
+    try:
+        with archive.open(name + SUFFIX) as stream:
+            version = np.lib.format.read_magic(stream)
+            read = getattr(np.lib.format, f"read_array_header_{version[0]}_0", None)
+            if read is None:
+                raise ValueError(f"format {version}")
+            shape, _, dtype = read(stream)
+            needed = math.prod(shape) * dtype.itemsize
+            held = archive.getinfo(name + SUFFIX).file_size - stream.tell()
+    except Exception as error:  # damaged entries raise errors of many classes
+        raise _unreadable(file, error) from error
+    if needed != held and not dtype.hasobject:
+        raise _unreadable(file, f"{name} should hold {needed} bytes, but it holds {held}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise DataError(
+            f"{file}: {name} must fit into memory, but it takes {needed / 2**30:.1f} GiB of "
+            f"{memory / 2**30:.1f}; use data.kind folder or zip"
+        )
+    return shape, dtype
+
+
 def _array(archive: zipfile.ZipFile, name: str, file: Path) -> NDArray[Any]:
+    _header(archive, name, file)
     try:
         with archive.open(name + SUFFIX) as stream:
             array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
@@ -117,7 +138,7 @@ def _array(archive: zipfile.ZipFile, name: str, file: Path) -> NDArray[Any]:
         raise _unreadable(file, error) from error
 
 
-def _unreadable(file: Path, error: Exception) -> DataError:
+def _unreadable(file: Path, error: object) -> DataError:
     return DataError(
         f"{file}: must be an npz of plain numbers, but it cannot be read as one: {error}"
     )

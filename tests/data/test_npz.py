@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from dgray.data.npz import read_npz
+from dgray.errors import DataError
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
 LABELS = np.array([3, 0, 1, 1], dtype=np.int32)
@@ -101,3 +103,34 @@ def test_a_bare_array_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "set.npy", IMAGES)
     with pytest.raises(ValueError, match="one bare array"):
         read_npz(tmp_path / "set.npy")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "held"),
+    [
+        ("arr_0", (10**9, 32, 32, 3), 0),  # never allocated
+        ("arr_0", (2, 4, 4, 3), 95),
+        ("arr_0", (2, 4, 4, 3), 97),
+        ("arr_0", (-2, 4, 4, 3), 96),
+        ("arr_0", (10**30, 4, 4, 3), 96),
+        ("arr_1", (10**12,), 4),
+    ],
+)
+def test_an_array_that_is_not_as_long_as_its_header_says_is_refused(
+    name: str, shape: tuple[int, ...], held: int, tmp_path: Path
+) -> None:
+    path = saved(tmp_path, **({} if name == "arr_0" else {"arr_0": IMAGES}))
+    with zipfile.ZipFile(path, "a") as archive, archive.open(f"{name}.npy", "w") as entry:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(entry, header)
+        entry.write(bytes(held))
+    with pytest.raises(DataError, match=rf"{name} should hold -?\d+ bytes, but it holds {held}"):
+        read_npz(path)
+
+
+def test_an_array_beyond_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: 16)
+    with pytest.raises(DataError, match="arr_0 must fit into memory, but it takes"):
+        read_npz(saved(tmp_path, arr_0=IMAGES))
