@@ -157,7 +157,7 @@ def test_a_report_leaves_damaged_records_out_and_names_them(kind: str, run: Path
     folder = RunFolder(run)
     table = build._read(folder)
     searches = read_searches(folder, table)
-    build._source(folder)
+    build.source_of(folder)
     assert any(name in reason for reason in gaps(folder, table, searches))
 
 
