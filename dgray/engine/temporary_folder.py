@@ -14,7 +14,9 @@ from pathlib import Path
 from dgray.engine import process_guard
 from dgray.errors import EngineError
 
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 5.0  # then the next start removes the folder
+_POLL_SECONDS = 0.1
+_POLLS_ABSENT = 3  # Ray's agents create missing folders again
 
 
 @contextlib.contextmanager
@@ -53,12 +55,13 @@ def temporary_folder(kind: str, place: Path | None = None) -> Iterator[Path]:
 
 def _remove(folder: Path) -> None:
     """Remove a folder in which processes that are about to end may still create files."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        if time.monotonic() > deadline:
-            return  # the next start removes it
-        time.sleep(0.05)
+    deadline, num_absent = time.monotonic() + _PATIENCE_SECONDS, 0
+    while num_absent < _POLLS_ABSENT and time.monotonic() < deadline:
+        if folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            num_absent = 0
+        time.sleep(_POLL_SECONDS)
+        num_absent += not folder.exists()
 
 
 def _remove_stale(place: Path, prefix: str) -> None:

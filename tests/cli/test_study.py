@@ -239,7 +239,7 @@ def test_failed_trials_give_status_1_and_failed_rows(
     ("engine", "sent"),
     [
         ("local", signal.SIGTERM),
-        pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGINT, marks=[pytest.mark.ray, pytest.mark.long]),
         pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
     ],
 )
@@ -282,7 +282,7 @@ def test_an_interrupted_study_prints_how_to_resume_and_completes_with_equal_rows
     pd.testing.assert_frame_equal(metric_columns(run), uninterrupted, check_exact=True)
 
 
-@pytest.mark.parametrize("figure", [1, 3])
+@pytest.mark.parametrize("figure", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_a_report_that_was_interrupted_is_completed_next_time(
     figure: int,
     tmp_path: Path,

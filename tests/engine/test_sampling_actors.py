@@ -129,6 +129,7 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
     assert death.exists()
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_a_study_with_actors_has_the_rows_of_one_without(tmp_path: Path) -> None:
     tables = []

@@ -103,7 +103,7 @@ def test_registered_parts_are_checked_and_run_in_a_study(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("study", ["inline", "registered"])
+@pytest.mark.parametrize("study", ["inline", pytest.param("registered", marks=pytest.mark.long)])
 def test_parts_run_under_ray(package: Path, metadata: Path, tmp_path: Path, study: str) -> None:
     folders = [package, metadata] if study == "registered" else [package]
     run = str(tmp_path / "run")

@@ -364,6 +364,7 @@ def test_features_do_not_depend_on_the_number_of_training_images(tmp_path: Path)
     assert held_out
 
 
+@pytest.mark.long
 def test_workers_need_no_files_that_the_driver_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights_folder: Path
 ) -> None:
