@@ -1,5 +1,6 @@
-"""Pytest plugin: tests marked ``ray`` run in a process of their own, one process for each module.
+"""Pytest plugin: modules of tests marked ``ray`` or ``apart`` run in processes of their own.
 
+The children, one for each module and one after the other, run beside the tests of this process.
 When a Ray dies, it may end the process that started it, unflushed. With this plugin that is one
 failed test with a reason; the module's remaining tests run in a new process.
 """
@@ -57,10 +58,7 @@ class _Reporter:
 
 
 class _RayProcesses:
-    """In the parent: runs tests marked ``ray`` in children, and reports them after all others.
-
-    The children, one at a time for each module, run beside the tests of this process.
-    """
+    """In the parent: runs marked tests in children, and reports them after all others."""
 
     def __init__(self, config: pytest.Config, options: Sequence[str]) -> None:
         self._config, self._options = config, options
@@ -248,4 +246,4 @@ class _Child:
 
 
 def _is_isolated(item: pytest.Item) -> bool:
-    return item.get_closest_marker("ray") is not None
+    return any(item.get_closest_marker(name) is not None for name in ("ray", "apart"))
