@@ -44,7 +44,7 @@ def on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def metric_columns(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["trial", "replicate", "epoch", "is_calibrated"]
-    columns = rows.reindex(columns=column_names("identity", "metric"))
+    columns = rows.reindex(columns=column_names("identity", "metric")).dropna(axis=1, how="all")
     return columns.sort_values(keys).reset_index(drop=True)
 
 
