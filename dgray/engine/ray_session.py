@@ -76,8 +76,8 @@ def ray_session() -> Iterator[str]:
         thread.wait()
         if thread.error is not None:
             raise EngineError(
-                f"Ray did not start ({_reason(thread.error)}); finished work is kept. Ray's logs "
-                f"are in {folder} until the next start"
+                f"Ray did not start ({_reason(thread.error)}); its logs are in {folder} until the "
+                "next start; finished work is kept"
             ) from thread.error
         yield "a Ray of its own on this machine"
 
