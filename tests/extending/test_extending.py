@@ -142,7 +142,7 @@ def metric(generated, real): return 1.0
         (
             "base",
             "{kind: custom, factory: 'broken:base'}",
-            r"tensor of shape \(2, 2\), but got \(1,",
+            r"a base must return a tensor of shape \(2, 2\), but got \(1, 2\)",
         ),
         ("discriminator", "{kind: custom, factory: 'broken:discriminator'}", ""),
         ("fit.objective", "{factory: 'broken:objective'}", "must depend on the tensors"),

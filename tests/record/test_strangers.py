@@ -138,9 +138,9 @@ def test_a_link_that_leaves_the_folder_is_refused(
         (outside / "finding.svg").write_text("mine")
     (run / name).symlink_to(outside)
     assert report.main([str(run)]) == 2
-    message = capsys.readouterr().err
-    assert message.startswith(str(run / name))
-    assert f": must lie in {run}, but leads to {outside}" in message
+    # Of the folder rows, the first record is what is read.
+    path, target = (p / Path(PART).name if name == "rows" else p for p in (run / name, outside))
+    assert f"{path}: must lie in {run}, but leads to {target}" in capsys.readouterr().err
     kept = outside / "finding.svg" if name in ("figures", "tensorboard") else outside
     assert kept.is_dir() or kept.read_text() == "mine"
     if outside.is_dir():
