@@ -37,7 +37,7 @@ def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
         NetworkError: there is no such network, or dgray cannot use it.
     """
     try:
-        content = import_edm(EdmBase(kind="edm", network=source), tell=print)
+        content = import_edm(EdmBase(kind="edm", network=source), log=print)
     except ValueError as error:  # also of pydantic
         raise NetworkError(str(error)) from error
     return BaseRecipe(content, seed, num_steps, f"{Path(source).name}, unguided")

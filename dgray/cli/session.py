@@ -24,9 +24,8 @@ from dgray.engine.events import (
 )
 from dgray.engine.result_cache import ResultCache
 from dgray.plan.plan import Plan, Trial, counts_of
-from dgray.problem.artifacts import image_summaries
+from dgray.problem.artifacts import Step, image_summaries
 from dgray.problem.failure import Made
-from dgray.problem.make_shared import Step
 from dgray.problem.shared import Workers, build_artifacts, missing_artifacts
 from dgray.record.open_run import OpenRun
 from dgray.record.provenance import Session

@@ -18,7 +18,8 @@ from dgray.engine.nodes import num_fitting
 from dgray.problem.failure import Made
 
 if TYPE_CHECKING:
-    from dgray.problem.make_shared import ArtifactStream, Job, Step
+    from dgray.problem.artifacts import ArtifactStream, Step
+    from dgray.problem.make_shared import Job
 
 _POLL_SECONDS = 1.0  # after which the size of the cluster is read again
 

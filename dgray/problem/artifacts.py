@@ -1,9 +1,9 @@
-"""Contents of shared artifacts: the typed view of a trial, and images with their splits."""
+"""Shared artifacts: their contents as a trial sees them, and the steps of their computation."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,3 +147,25 @@ class Shared:
     def tensors(self, role: str) -> dict[str, Tensor]:
         """Return the tensors of an artifact by name, on the CPU."""
         return safetensors.torch.load(self[role])
+
+
+@dataclass(frozen=True)
+class SampleRange:
+    """Samples ``start`` to ``stop - 1`` of a split, computed as one part of an artifact."""
+
+    split: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of a computation: ``done`` of ``total``, and a state to resume it from."""
+
+    done: int
+    total: int
+    words: str = ""
+    state: bytes | None = None
+
+
+ArtifactStream = Iterator[Step | bytes]

@@ -98,14 +98,14 @@ def build_schedule(config: TrainedBase) -> BaseSchedule:
     )
 
 
-def import_edm(config: EdmBase, tell: Callable[[str], None]) -> bytes:
+def import_edm(config: EdmBase, log: Callable[[str], None]) -> bytes:
     """Return a stored network as an artifact: its weights, with its architecture in the header.
 
     Raises:
         ValueError: if the file is refused (see ``dgray.base.networks``).
         OSError: if it cannot be fetched or read.
     """
-    path = locate(config.network, cache=None, sha256=config.sha256, log=tell)
+    path = locate(config.network, cache=None, sha256=config.sha256, log=log)
     stored = read_network(path)
     state = {name: weight.contiguous() for name, weight in stored.state.items()}
     record = {**stored.architecture.to_json(), **stored.origin}

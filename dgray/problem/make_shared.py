@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 
 from dgray.catalogue import load_object
-from dgray.config.bases import EdmBase, NetworkBase, TrainedBase
+from dgray.config.bases import EdmBase, TrainedBase
 from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import ode_log_likelihood
-from dgray.diffusion.noise import named_generator
-from dgray.diffusion.sampler import heun, sampler_sigmas
 from dgray.errors import ArtifactError
 from dgray.plan.shared_keys import (
     base_key,
@@ -33,12 +31,12 @@ from dgray.plan.shared_keys import (
     likelihood_key,
     statistics_key,
 )
-from dgray.problem.artifacts import Shared
+from dgray.problem.artifacts import ArtifactStream, SampleRange, Shared, Step
 from dgray.problem.base_model import build_base, build_base_fit, import_edm
 from dgray.problem.build import build_device, build_problem, builders_of
 from dgray.problem.failure import Made, describe
+from dgray.problem.generated import generated_parts, join_generated, make_generated
 from dgray.problem.images import image_artifact
-from dgray.problem.problem import Labelled, Problem, training_split
 from dgray.problem.reference import (
     SPLITS,
     fit_extractor,
@@ -47,29 +45,6 @@ from dgray.problem.reference import (
     reference_features,
 )
 
-_SAMPLES = "pixels"  # tensor of generated samples in a part
-
-
-@dataclass(frozen=True)
-class SampleRange:
-    """Samples ``start`` to ``stop - 1`` of a split, computed as one part of an artifact."""
-
-    split: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress of a computation: ``done`` of ``total``, and a state to resume it from."""
-
-    done: int
-    total: int
-    words: str = ""
-    state: bytes | None = None
-
-
-ArtifactStream = Iterator[Step | bytes]
 Compute = Callable[[StudyConfig, Shared, SampleRange | None, bytes | None], ArtifactStream]
 """Computation of an artifact or of a part of one; the bytes are a ``Step.state`` to resume it."""
 
@@ -195,98 +170,11 @@ def make_edm_base(
 ) -> ArtifactStream:
     """Import a stored network, downloaded if necessary."""
     assert isinstance(config.base, EdmBase)
-    content = import_edm(config.base, tell=lambda text: print(text, file=sys.stderr))
+    content = import_edm(config.base, log=lambda text: print(text, file=sys.stderr))
     made, data = Shared({**shared.contents, "base": content}), shared.images
     device = torch.device("cpu")
     build_base(config, made, data.shape, device, num_classes=data.num_classes)  # checks it
     yield content
-
-
-def generated_counts(config: StudyConfig) -> dict[str, int]:
-    """Return the number of samples of the base in each split."""
-    counts = {"validation": config.data.num_validation, "held_out": config.data.num_held_out}
-    for replicate in range(config.replicates):
-        counts[training_split(replicate)] = config.base.num_generated
-    return counts
-
-
-def generated_parts(config: StudyConfig) -> list[SampleRange]:
-    """Return the parts of the base's samples; a split without samples is one part."""
-    parts, most = [], builders_of(config).part_size(config)
-    for split, count in generated_counts(config).items():
-        size = most or max(count, 1)
-        parts += [
-            SampleRange(split, s, min(s + size, count)) for s in range(0, max(count, 1), size)
-        ]
-    return parts
-
-
-def make_generated(
-    config: StudyConfig, shared: Shared, part: SampleRange | None, resume: bytes | None
-) -> ArtifactStream:
-    """Generate a part of the base's samples; an image depends on its own seed alone."""
-    assert part is not None
-    problem = build_problem(config, shared, build_device(config))
-    labels = _generated_labels(problem, generated_counts(config)[part.split], part.split)
-    samples = [problem.to_stored(torch.zeros(0, problem.dimension, dtype=torch.float64))]
-    for seeds in problem.generation_batches(part.start, part.stop):
-        noise = problem.generation_noise(part.split, seeds)
-        classes = None if labels is None else labels[seeds.start : seeds.stop]
-        drawn = _unguided_samples(config, problem, noise, classes)
-        samples.append(problem.to_stored(drawn).cpu())
-        yield Step(seeds.stop - part.start, part.stop - part.start, "samples")
-    tensors = {_SAMPLES: torch.cat(samples)}
-    if labels is not None:
-        tensors["labels"] = labels[part.start : part.stop]
-    yield safetensors.torch.save(tensors)
-
-
-@torch.no_grad()
-def _unguided_samples(
-    config: StudyConfig, problem: Problem, noise: Tensor, labels: Tensor | None
-) -> Tensor:
-    """Return Heun samples of the base from standard normal noise, shape (n, d)."""
-    assert isinstance(config.base, NetworkBase)
-    steps, rho = config.base.generation_steps, config.diffusion.rho
-    sigmas = sampler_sigmas(problem.base, steps, problem.span, rho)
-    classes = None if labels is None else labels.to(problem.device)
-    start = problem.prior_std_at(float(sigmas[0])) * noise.to(problem.device)
-    return heun(with_labels(problem.base, classes), start, sigmas)
-
-
-def _generated_labels(problem: Problem, count: int, split: str) -> Tensor | None:
-    """Return classes, uniformly distributed, for which the base generates samples."""
-    if not problem.num_classes:
-        return None
-    generator = named_generator(problem.seed, "labels", split)
-    return torch.randint(problem.num_classes, (count,), generator=generator)
-
-
-def join_generated(
-    config: StudyConfig, shared: Shared, parts: Mapping[SampleRange, bytes]
-) -> bytes:
-    """Join all samples that the base generated from their parts.
-
-    Raises:
-        RuntimeError: if a part does not have the expected number of samples.
-    """
-    by_split: dict[str, list[dict[str, Tensor]]] = {s: [] for s in generated_counts(config)}
-    for part, content in parts.items():
-        tensors = safetensors.torch.load(content)
-        count = part.stop - part.start
-        if len(tensors[_SAMPLES]) != count:
-            raise RuntimeError(
-                f"{part} must have {count} samples, but {len(tensors[_SAMPLES])} were drawn"
-            )
-        by_split[part.split].append(tensors)
-    joined = {split: _joined(of_split) for split, of_split in by_split.items()}
-    return builders_of(config).pack_generated(shared, joined)
-
-
-def _joined(parts: list[dict[str, Tensor]]) -> Labelled:
-    samples = torch.cat([part[_SAMPLES] for part in parts])
-    labels = [part["labels"] for part in parts if "labels" in part]
-    return samples, torch.cat(labels) if labels else None
 
 
 def base_likelihood(config: StudyConfig, shared: Shared, *, split: str) -> bytes:

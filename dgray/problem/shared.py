@@ -14,17 +14,11 @@ from dgray.catalogue import BASES, DATA
 from dgray.config.study import StudyConfig
 from dgray.errors import ArtifactError, StoreError
 from dgray.plan.plan import Trial
+from dgray.problem.artifacts import SampleRange, Step
 from dgray.problem.failure import Made, describe
-from dgray.problem.make_shared import (
-    Artifact,
-    Job,
-    SampleRange,
-    Step,
-    needed_artifacts,
-    shared_of,
-)
+from dgray.problem.make_shared import Artifact, Job, needed_artifacts, shared_of
 
-Tell = Callable[[str, Step], None]  # role of an artifact and its progress
+ReportStep = Callable[[str, Step], None]  # role of an artifact and its progress
 _STATE = ".state"  # suffix of the key of an unfinished computation
 
 
@@ -82,7 +76,7 @@ def build_artifacts(
     trials: Iterable[Trial],
     store: ArtifactStore,
     workers: Workers | None = None,
-    tell: Tell = lambda role, step: None,
+    report: ReportStep = lambda role, step: None,
 ) -> dict[str, Made]:
     """Return all artifacts of some trials by key; missing ones are computed and stored.
 
@@ -98,7 +92,7 @@ def build_artifacts(
         for artifact in needed_artifacts(trial.config):
             key = artifact.key(trial.config)
             if key not in made:
-                maker = _Maker(made, store, workers or LocalWorkers(), tell)
+                maker = _Maker(made, store, workers or LocalWorkers(), report)
                 made[key] = store.read_artifact(key) or maker.make(artifact, trial.config)
             if isinstance(made[key], str):  # the trial fails, whatever its other artifacts are
                 break
@@ -120,9 +114,9 @@ class _Maker:
     """Computes and stores one artifact from those already made."""
 
     def __init__(
-        self, made: Mapping[str, Made], store: ArtifactStore, workers: Workers, tell: Tell
+        self, made: Mapping[str, Made], store: ArtifactStore, workers: Workers, report: ReportStep
     ) -> None:
-        self._made, self._store, self._workers, self._tell = made, store, workers, tell
+        self._made, self._store, self._workers, self._report = made, store, workers, report
 
     def make(self, artifact: Artifact, config: StudyConfig) -> Made:
         """Return an artifact, or the reason why it cannot be made.
@@ -177,7 +171,7 @@ class _Maker:
             elif step.state is not None:
                 store.write_artifact(job.key + _STATE, step.state)
             steps[job.key] = step
-            self._tell(job.role, _total(list(steps.values()), step))
+            self._report(job.role, _total(list(steps.values()), step))
         return results
 
 

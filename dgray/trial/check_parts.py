@@ -168,7 +168,7 @@ def _check_base(config: StudyConfig, part: BaseSection) -> None:
     x, sigma = _noised(math.prod(shape)).x[0], torch.full((COUNT,), SIGMA, dtype=torch.float64)
     made = Shared({})
     if isinstance(part, EdmBase):
-        made = Shared({"base": import_edm(part, tell=lambda text: None)})
+        made = Shared({"base": import_edm(part, log=lambda text: None)})
     summary, device = survey(config.data), torch.device("cpu")
     num_classes = None if summary is None else len(summary.classes or ())
     base = build_base_law(config) or build_base(

@@ -6,8 +6,8 @@ import os
 import time
 
 from dgray.config.study import StudyConfig
-from dgray.problem.artifacts import Shared
-from dgray.problem.make_shared import ArtifactStream, SampleRange, Step, make_trained_base
+from dgray.problem.artifacts import ArtifactStream, SampleRange, Shared, Step
+from dgray.problem.make_shared import make_trained_base
 
 
 class Mortal:

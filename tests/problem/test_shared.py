@@ -11,8 +11,9 @@ import torch
 from dgray.config.reading.load import load_study
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial, make_plan
-from dgray.problem.artifacts import unpack_images
-from dgray.problem.make_shared import Job, Step, generated_parts, shared_of
+from dgray.problem.artifacts import Step, unpack_images
+from dgray.problem.generated import generated_parts
+from dgray.problem.make_shared import Job, shared_of
 from dgray.problem.shared import LocalWorkers, build_artifacts
 from tests.engine.test_sampling_actors import STUDY
 from tests.trial.test_run import Memory
@@ -106,7 +107,7 @@ def test_the_training_of_a_base_resumes_from_its_last_state(tmp_path: Path) -> N
 def test_progress_is_reported(tmp_path: Path) -> None:
     progress: list[tuple[str, Step]] = []
     build_artifacts(
-        trials_of(tmp_path), Memory(), tell=lambda role, step: progress.append((role, step))
+        trials_of(tmp_path), Memory(), report=lambda role, step: progress.append((role, step))
     )
     roles = list(dict.fromkeys(role for role, _ in progress))
     assert roles == ["images", "base", "generated", "cnn", "features"]
