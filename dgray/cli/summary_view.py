@@ -14,7 +14,7 @@ from dgray.reporting.presentation import PATH_KL
 from dgray.reporting.text.summary import SummaryRow
 
 _HEADING = "held-out data, KL in nats"
-_CAPTION = "best: selected on the validation split; worst: largest held-out change of the path KL"
+_CAPTION = "best: selected on the validation split; worst: highest held-out change of the path KL"
 _GAP = 2
 
 

@@ -153,7 +153,7 @@ def best(table: StudyTable, name: str, base: str | None = None) -> pd.Series | N
 
 
 def worst(models: pd.DataFrame) -> pd.Series | None:
-    """Return the worst setting: the largest held-out change, or else value, of the path KL.
+    """Return the worst setting: the highest held-out change, or else value, of the path KL.
 
     No setting of the same models is worse on held-out data, the best one included.
     """

@@ -35,13 +35,13 @@ def calibrated_effects(table: StudyTable, comparisons: Comparisons) -> Iterator[
     for metric in dict.fromkeys(c.metric for c in shown):
         group = [c for c in shown if c.metric == metric]
         ups = [c for c in group if c.sign > 0]
-        largest = max(group, key=lambda c: c.estimate.value)
-        owner = objective(largest.model["objective"]).title
+        highest = max(group, key=lambda c: c.estimate.value)
+        owner = objective(highest.model["objective"]).title
         text = (
             f"With the calibrated weight the {table.title(metric)} is significantly above that "
             f"of the base in {len(ups) or 'none'} of {counted(len(group), 'guided model')} and "
-            f"below it in {sum(c.sign < 0 for c in group) or 'none'}. The largest change is "
-            f"{_change(table, largest)}; {owner}, {describe(largest.model, table.axes)}."
+            f"below it in {sum(c.sign < 0 for c in group) or 'none'}. The highest change is "
+            f"{_change(table, highest)}; {owner}, {describe(highest.model, table.axes)}."
         )
         yield Statement(CALIBRATED, text, _tone(group))
 
@@ -75,16 +75,16 @@ def _by_objective_and_metric(
 
 
 def _counts(table: StudyTable, tested: Sequence[Comparison]) -> str:
-    """Return the counts of significant changes by weight, and the largest change."""
+    """Return the counts of significant changes by weight, and the highest change."""
     ups = [c for c in tested if c.sign > 0]
     downs = [c for c in tested if c.sign < 0]
-    largest = max(ups or tested, key=lambda c: c.estimate.value)
-    which = "rise" if ups else "change"
+    highest = max(ups or tested, key=lambda c: c.estimate.value)
+    which = "largest significant rise" if ups else "highest change"
     total = counted(len(tested), "guided model")
     return (
         f"significantly in {len(ups) or 'none'} of {total}{_by_weight(ups)} and lowers it in "
-        f"{len(downs) or 'none'}{_by_weight(downs)}. The largest {'significant ' * bool(ups)}"
-        f"{which} is {_change(table, largest)}; {describe(largest.model, table.axes)}."
+        f"{len(downs) or 'none'}{_by_weight(downs)}. The {which} "
+        f"is {_change(table, highest)}; {describe(highest.model, table.axes)}."
     )
 
 

@@ -43,7 +43,7 @@ def selection_rule(table: StudyTable) -> str:
     if column is None:
         return ""
     worst_rule = (
-        " The worst setting is the one with the largest held-out change of the path KL, over all "
+        " The worst setting is the one with the highest held-out change of the path KL, over all "
         "settings of the objective."
     )
     if table.selected is not None:

@@ -218,7 +218,7 @@ def check_effect(case: Case, m: re.Match[str]) -> None:
         assert by_weight(m[split]) == {w: sum(x.weight == w for x in changed) for w in weights}
     assert int(m["n"]) == len(tested)
     rises = [x for x in tested if x.sign(metric) > 0]
-    assert (m["which"] == "significant rise") == bool(rises)
+    assert (m["which"] == "largest significant rise") == bool(rises)
     largest = max(rises or tested, key=lambda x: x.mean(metric))
     assert case.find(name, m["setting"]) is largest
     assert is_written(largest.mean(metric), m["value"])
@@ -391,10 +391,9 @@ SCOPE = r"Weights covered: (?P<weights>[^.]*(?:\.\d+[^.]*)*)\."
 CHECKS: dict[str, Callable[[Case, re.Match[str]], None]] = {
     rf"(?P<subject>.+) raises the (?P<title>{TITLE}) significantly in (?P<up>none|\d+) of "
     r"(?P<n>\d+) guided models?(?P<ups> \([^)]*\))? and lowers it in (?P<down>none|\d+)"
-    rf"(?P<downs> \([^)]*\))?\. The largest (?P<which>significant rise|change) is {CHANGE}; "
-    rf"(?P<setting>.+)\. {SCOPE}(?: (?P<left>\d+) further models? could not be tested\.)?": (
-        check_effect
-    ),
+    r"(?P<downs> \([^)]*\))?\. The (?P<which>largest significant rise|highest change) is "
+    rf"{CHANGE}; (?P<setting>.+)\. {SCOPE}"
+    r"(?: (?P<left>\d+) further models? could not be tested\.)?": check_effect,
     rf"(?P<subject>.+) changes the (?P<title>{TITLE}) by (?P<low>\S+) to (?P<high>\S+)(?: nats)? "
     r"in (?P<n>\d+) guided models?, most at (?P<setting>.+?); (?:with one replicate, )?no change "
     r"was tested\. " + SCOPE: check_untested,
@@ -402,7 +401,7 @@ CHECKS: dict[str, Callable[[Case, re.Match[str]], None]] = {
     r"models?\. " + SCOPE: check_lost,
     rf"With the calibrated weight the (?P<title>{TITLE}) is significantly above that of the base "
     r"in (?P<up>none|\d+) of (?P<n>\d+) guided models? and below it in (?P<down>none|\d+)\. The "
-    rf"largest change is {CHANGE}; (?P<name>[^,]+), (?P<setting>.+)\.": check_calibrated,
+    rf"highest change is {CHANGE}; (?P<name>[^,]+), (?P<setting>.+)\.": check_calibrated,
     r"The best setting of the KL objective \((?P<one>[^)]+)\) is compared with that of "
     r"cross-entropy \((?P<other>[^)]+)\) on the same held-out data, in \d+ pairs of replicates\. "
     r"(?P<relations>.+)": check_best,
