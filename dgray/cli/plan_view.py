@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dgray.config.parts import BASE
-from dgray.plan.cost import CostEstimate
+from dgray.plan.cost import CostEstimate, duration
 from dgray.plan.plan import Plan, Setting, Trial, counts_of
 
 MAX_TRIALS_SHOWN = 40
@@ -122,13 +122,3 @@ def _totals_table(plan: Plan, estimate: CostEstimate) -> Table:
         table.add_row("GPU hours, at the speed of an A100", f"{estimate.gpu_seconds / 3600:.3g}")
     table.add_row("estimated disk", f"{estimate.disk_bytes / 1e6:.0f} MB")
     return table
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as text: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -15,7 +15,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dgray.cli.plan_view import duration
 from dgray.engine.events import (
     ArtifactStep,
     BestSetting,
@@ -27,7 +26,7 @@ from dgray.engine.events import (
     TrialFinished,
     TrialStarted,
 )
-from dgray.plan.cost import trial_seconds
+from dgray.plan.cost import duration, trial_seconds
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule

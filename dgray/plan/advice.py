@@ -10,7 +10,7 @@ from pathlib import Path
 from dgray.config.bases import NetworkBase, TrainedBase
 from dgray.config.search import OptunaSearch
 from dgray.config.study import StudyConfig
-from dgray.plan.cost import CostEstimate, base_seconds, uses_unet
+from dgray.plan.cost import CostEstimate, base_seconds, duration, uses_unet
 from dgray.plan.plan import Plan, Trial
 from dgray.plan.survey import sample_shape
 
@@ -24,11 +24,11 @@ SMALL_UNET = {"width": 16, "depth": 1, "steps": 1200, "batch_size": 64, "learnin
 
 def notices(plan: Plan, estimate: CostEstimate) -> list[str]:
     """Return the notices of a plan, each one line."""
-    found = [notice for trial in plan.trials for notice in _of_config(trial.config)]
-    found += _of_search(plan)
-    found += _of_gpus(plan.trials[0].config)
-    found += _of_time(plan, estimate)
-    return list(dict.fromkeys(found))
+    lines = [notice for trial in plan.trials for notice in _of_config(trial.config)]
+    lines += _of_search(plan)
+    lines += _of_gpus(plan.trials[0].config)
+    lines += _of_time(plan, estimate)
+    return list(dict.fromkeys(lines))
 
 
 def visible_gpus() -> int:
@@ -132,12 +132,8 @@ def _of_base(trial: Trial, seconds: float) -> str:
     fields = {n: v for n, v in smaller.items() if getattr(base, n) > v or n == "learning_rate"}
     less = _with_base(trial, base.model_copy(update=fields))
     changes = ", ".join(f"{name}: {value:g}" for name, value in fields.items())
-    return f"{text}; base: {{{changes}}} would take {_duration(base_seconds(less))}, {end}"
+    return f"{text}; base: {{{changes}}} would take {duration(base_seconds(less))}, {end}"
 
 
 def _with_base(trial: Trial, base: NetworkBase) -> Trial:
     return replace(trial, config=trial.config.model_copy(update={"base": base}))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"

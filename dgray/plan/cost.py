@@ -319,6 +319,16 @@ def _sampler_calls(trial: Trial, setting: Setting) -> int:
     return setting.num_steps
 
 
+def duration(seconds: float) -> str:
+    """Return seconds as text: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def _makespan(seconds: tuple[float, ...], parallel: int) -> float:
     """Return when the last trial ends if each starts in order on the first free slot."""
     ends = [0.0] * parallel

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dgray.cli.plan_view import duration, render_plan
+from dgray.cli.plan_view import render_plan
 from dgray.config.reading.load import load_study
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.conv import initialise_conv
 from dgray.discriminator.conv_network import ConvShape
 from dgray.plan import cost
-from dgray.plan.cost import estimate
+from dgray.plan.cost import duration, estimate
 from dgray.plan.plan import Plan, make_plan
 
 STUDY = """\

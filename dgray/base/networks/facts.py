@@ -49,18 +49,18 @@ class NetworkFacts:
             num_classes: number of classes of the data, 0 without labels; None: unknown.
             sigma_max: highest noise level of the study.
         """
-        found = []
+        broken = []
         if shape is not None and tuple(shape) != self.shape:
-            found.append(("base", self._wrong_shape(shape)))
+            broken.append(("base", self._wrong_shape(shape)))
         if self.num_classes and num_classes is not None and num_classes != self.num_classes:
             has = f"have {num_classes}" if num_classes else "have no labels"
             rule = (
                 f"{self.name} is conditional on {self.num_classes} classes, but the data {has}; "
                 f"use an unconditional network, or data with {self.num_classes} classes"
             )
-            found.append(("base", rule))
+            broken.append(("base", rule))
         if sigma_max > self.sigma_max * TOLERANCE:
-            found.append(
+            broken.append(
                 (
                     "diffusion.sigma_max",
                     f"must be at most {self.sigma_max:.4g}, the highest noise level of "
@@ -68,7 +68,7 @@ class NetworkFacts:
                     f"{_rounded_down(self.sigma_max):g}, or use a network with more noise levels",
                 )
             )
-        return found
+        return broken
 
     def _wrong_shape(self, shape: tuple[int, ...]) -> str:
         channels, height, width = self.shape
