@@ -2,7 +2,7 @@
 
 import sys
 
-from dgray.cli.network import main
+from dgray.cli.checkpoint import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,30 +1,116 @@
-"""Exit statuses and error messages, the same for all entry points."""
+"""Commands on click: their help, exit statuses and error messages, the same for all."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
+import click
 from typing_extensions import override
 
 from dgray.cli.output import printed, robust_output
 from dgray.errors import INTERRUPTED, DgrayError, one_line
 from dgray.files import disk_full
 
+MAX_LINE = 1000  # characters of a message, which may repeat a long value
+_WORDS = "dgray.words"
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-class Parser(argparse.ArgumentParser):
-    """Parser of a command line that refuses it in one line."""
+
+class Command(click.Command):
+    """Command whose help ends with examples.
+
+    Attributes:
+        examples: command lines that are valid.
+    """
+
+    def __init__(self, *, examples: Sequence[str], **options: Any) -> None:
+        super().__init__(context_settings=_SETTINGS, **options)
+        self.examples = tuple(examples)
 
     @override
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {one_line(message)}; see --help\n")
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        self.keep_words(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def keep_words(self, ctx: click.Context, args: Sequence[str]) -> None:
+        """Keep the arguments for ``invocation``."""
+        ctx.meta[_WORDS] = tuple(args)
+
+    @override
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_examples(self.examples, formatter)
 
 
-MAX_LINE = 1000  # characters of a message, which may repeat a long value
+class Group(click.Group):
+    """Group of commands whose help ends with examples, as of ``Command``."""
+
+    def __init__(self, *, examples: Sequence[str], **options: Any) -> None:
+        super().__init__(context_settings=_SETTINGS, **options)
+        self.examples = tuple(examples)
+
+    @override
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_examples(self.examples, formatter)
+
+
+def _write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    """Write command lines at the end of a help, one a line."""
+    with formatter.section("Examples"):
+        for example in examples:
+            formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """Command line of this process.
+
+    Attributes:
+        program: how the command was named, such as ``dgray run``.
+        words: its arguments, as they were typed.
+    """
+
+    program: str
+    words: tuple[str, ...]
+
+
+def invocation() -> Invocation:
+    """Return the command line of the command that is running."""
+    context = click.get_current_context()
+    return Invocation(context.command_path, context.meta[_WORDS])
+
+
+def run_command(command: click.Command, arguments: Sequence[str] | None, program: str) -> int:
+    """Run a command and return its exit status.
+
+    Args:
+        command: its callback returns the exit status.
+        arguments: of the command line; None: those of this process.
+        program: shown in usage and error messages.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return exit_status(lambda: _invoke(command, words, program))
+
+
+def _invoke(command: click.Command, words: list[str], program: str) -> int:
+    try:
+        with command.make_context(program, words) as context:
+            return int(command.invoke(context))
+    except click.exceptions.Exit as end:  # after --help and --version
+        return end.exit_code or printed()
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
+    except click.ClickException as error:
+        origin: click.Context | None = getattr(error, "ctx", None)
+        path = origin.command_path if origin else program
+        rule = one_line(error.format_message().rstrip("."))
+        print(f"{path}: error: {rule}; see --help", file=sys.stderr)
+        return error.exit_code
 
 
 def exit_status(command: Callable[[], int], *, interrupted: str = "interrupted") -> int:
@@ -67,10 +153,6 @@ def _status(command: Callable[[], int], interrupted: str) -> int:
         )
     except KeyboardInterrupt as error:
         return _report(error, str(error) or interrupted, INTERRUPTED)
-    except SystemExit as end:  # of argparse, after --help
-        if end.code == 0:
-            return printed()
-        raise
 
 
 def _report(error: BaseException, message: str, status: int) -> int:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
+from typing import ParamSpec
 
 from dgray.cli.command import exit_status
 from dgray.engine import process_guard
 from dgray.engine.interrupt import interruptible
+
+P = ParamSpec("P")
+
+
+def engine_command(*, interrupted: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Return a decorator of callbacks: ``engine_exit_status`` of the callback."""
+
+    def decorate(callback: Callable[P, int]) -> Callable[P, int]:
+        @functools.wraps(callback)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> int:
+            return engine_exit_status(lambda: callback(*args, **kwargs), interrupted=interrupted)
+
+        return guarded
+
+    return decorate
 
 
 def engine_exit_status(command: Callable[[], int], *, interrupted: str) -> int:

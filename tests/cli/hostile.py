@@ -17,14 +17,6 @@ MAX_LINES = 31
 MAX_LINE = 1600
 
 
-def status_of(main: Main, arguments: Sequence[str]) -> int:
-    """Return the exit status of a command line, also one that argparse refuses."""
-    try:
-        return main(arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-
-
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Refused]:
     """Run a command line that must be refused, and return its message."""
@@ -38,7 +30,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Iterator[Refused]:
         signal.alarm(MAX_WALL_SECONDS)
         started = time.process_time()
         try:
-            assert status_of(main, arguments) == status
+            assert main(arguments) == status
         finally:
             signal.alarm(0)
         assert time.process_time() - started < MAX_SECONDS

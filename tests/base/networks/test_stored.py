@@ -23,7 +23,7 @@ from dgray.base.networks.importing.stored import (
     read_network,
     write_network,
 )
-from dgray.cli.network import main
+from dgray.cli.checkpoint import main
 from dgray.errors import NetworkFileError
 from dgray.files import sha256_of
 from tests.base.networks.edm_records import snapshot

@@ -1,14 +1,11 @@
-"""``python -m dgray.checkpoint``: import a published network, or describe a network file.
-
-No code in the file is executed. Exit status: 0, or 2 if the file is refused.
-"""
+"""Import a published network, or describe a network file. No code in the file is executed."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,44 +18,34 @@ from dgray.base.networks.importing.stored import (
     read_network,
     write_network,
 )
-from dgray.cli.command import Parser, exit_status
 from dgray.cli.output import printed
 from dgray.errors import NetworkError
 from dgray.files import output_file
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
-    return exit_status(lambda: _run(_parser().parse_args(arguments)))
-
-
-def _run(args: argparse.Namespace) -> int:
-    try:
-        out = output_file(args.out) if args.command == "import" else None  # before a download
-        path = _find(args.source)
-        if out is None:
-            print(_describe(path, read_network(path)))
-            return printed()
-        _import(path, out)
-    except ValueError as error:
-        raise NetworkError(" ".join(str(error).split())) from error
+def convert(source: str, out: Path) -> int:
+    """Convert EDM's pickle, a file, URL or short name, to safetensors and JSON."""
+    with _refused():
+        out = output_file(out)  # before a download
+        _import(_find(source), out)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m dgray.checkpoint",
-        description="Import a published network, or describe a network file. No code in "
-        "the file is executed.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    source = "file, https URL or short name (edm-cifar10-32x32-uncond-vp, ...)"
-    command = commands.add_parser("import", help="convert EDM's pickle to safetensors and JSON")
-    command.add_argument("source", metavar="FILE.pkl", help=source)
-    command.add_argument("out", type=Path, metavar="OUT.safetensors", help="file to write")
-    command = commands.add_parser("info", help="print the architecture and size of a network")
-    command.add_argument("source", metavar="FILE", help=source)
-    return parser
+def show(source: str) -> int:
+    """Print the architecture and size of a network."""
+    with _refused():
+        path = _find(source)
+        print(_describe(path, read_network(path)))
+    return printed()
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Raise NetworkError in one line for any invalid value in the file."""
+    try:
+        yield
+    except ValueError as error:
+        raise NetworkError(" ".join(str(error).split())) from error
 
 
 def _find(source: str) -> Path:

@@ -1,0 +1,78 @@
+"""Rebuild the report of a run from its rows, or check its records; without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dgray.cli.output import printed
+from dgray.errors import RunRefusedError
+from dgray.files import output_folder
+from dgray.record.inspect import check_records, record_names
+from dgray.record.storage.location import Uri, location
+from dgray.record.storage.store import Store
+from dgray.record.storage.working_copy import copy_to_read, publish_report, reading
+from dgray.reporting.build import Report, build_report, refuse_without_rows
+from dgray.reporting.legible import printable
+
+
+def check(run: str) -> int:
+    """Check every record of a run; print those that are damaged, and return 1 if there are any."""
+    place = location(run)
+    with reading(place) as folder:
+        refuse_without_rows(folder)
+        names = set(record_names(folder))
+        if isinstance(place, Uri):
+            names |= Store(place).entries().keys()  # checkpoints and artifacts are only there
+        states = list(check_records(folder, sorted(names)))
+    damaged = [state for state in states if state.reason is not None]
+    for state in damaged:
+        print(f"{state.name}: {state.reason}")
+    unsealed = sum(not state.has_checksum for state in states) - len(damaged)
+    intact = f"{len(states) - len(damaged)} records are intact"
+    if unsealed:
+        intact += f" ({unsealed} of them have no checksum, because the run is older than those)"
+    print(f"{run}: {intact}, {len(damaged)} damaged")
+    if damaged:
+        print("To compute damaged records again, resume the study; reports leave them out")
+    return 1 if damaged else printed()
+
+
+def rebuild(run: str, out: Path | None) -> int:
+    """Rebuild the report of a run and print its statements.
+
+    Args:
+        run: folder or URI.
+        out: for a run in an object store, the folder of a copy.
+    """
+    where, report = _build(location(run), out)
+    for warning in report.warnings:
+        print(printable(warning))
+    for statement in report.finding.statements:
+        print(printable(statement.text))
+    if report.finding.method:
+        print(report.finding.method)
+    print(f"report:      {where}/report.html\ntable:       {where}/report.parquet")
+    print(f"figures:     {where}/figures")
+    if isinstance(where, Path):
+        print(f"TensorBoard: tensorboard --logdir {where}/tensorboard")
+    return 0
+
+
+def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Report]:
+    """Build the report and return the place it was written to."""
+    if out is None:
+        with reading(place) as run:
+            report = build_report(run.path)
+            if isinstance(place, Uri):
+                publish_report(Store(place), run.path)
+        return place, report
+    if isinstance(place, Path):
+        raise RunRefusedError(
+            f"{place}: --out is for runs in an object store, but this run is a local "
+            "folder; leave out --out, and the report is written into the folder"
+        )
+    out = output_folder(out)
+    if next(out.iterdir(), None) is not None:
+        raise RunRefusedError(f"{out}: --out must be a new or empty folder, but it holds files")
+    copy_to_read(Store(place), out)
+    return out, build_report(out)

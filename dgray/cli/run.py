@@ -1,0 +1,175 @@
+"""Run a study from the command line: its plan, its checks, its session and its end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from dgray.cli.command import Invocation
+from dgray.cli.output import printed
+from dgray.cli.plan_view import render_plan
+from dgray.config.reading.load import load_study
+from dgray.credentials import has_credentials, without_credentials
+from dgray.engine.granted_cpus import granted_cpus
+from dgray.errors import ArtifactError, DgrayError, RunRefusedError, StoreError
+from dgray.files import disk_full
+from dgray.plan.advice import notices
+from dgray.plan.cost import estimate
+from dgray.plan.plan import Plan, make_plan
+from dgray.problem.inputs import inspect
+from dgray.record.storage.location import Uri, location
+
+if TYPE_CHECKING:
+    from dgray.record.open_run import OpenRun
+
+
+def _as_utf8(argument: str) -> str:
+    """Return an argument as its user typed it; a locale that is not UTF-8 changes it."""
+    return os.fsencode(argument).decode("utf-8", "backslashreplace")
+
+
+def refuse_credentials(words: Sequence[str]) -> None:
+    """Refuse credentials in arguments: other users, shell histories and logs can show them."""
+    for word in filter(has_credentials, map(_as_utf8, words)):
+        raise RunRefusedError(
+            f"{without_credentials(word)}: an address on the command line must not hold "
+            "credentials; set them in the environment (AWS_ACCESS_KEY_ID, ...), in the file of "
+            "the storage (~/.aws/credentials), or by the role of the machine"
+        )
+
+
+def show_plan(study: Path, overrides: Sequence[str]) -> int:
+    """Print the plan of a study, and which of its inputs this machine lacks."""
+    plan = _load(study, overrides)
+    inspection = inspect(plan)
+    cost = estimate(plan, cpus=granted_cpus())
+    Console().print(render_plan(plan, cost))
+    _print(inspection.lines)
+    _print(f"notice: {text}" for text in (*inspection.notices, *notices(plan, cost)))
+    _print(f"missing here: {diagnostic}" for diagnostic in inspection.missing)
+    inspection.check(files=False)
+    return printed()
+
+
+def check_study(study: Path, overrides: Sequence[str]) -> int:
+    """Run the parts of other packages on two samples each, after all other checks."""
+    plan = _load(study, overrides)
+    _inspect(plan)
+    from dgray.trial.check_parts import check_networks, check_parts  # torch
+
+    configs = [assignment.config for assignment in plan.study.configs]
+    for part in (*check_parts(configs), *check_networks(configs)):
+        print(f"checked {part}")
+    print(f"{plan.study.source}: valid; {plan.counts.trials} trials")
+    return printed()
+
+
+def run(
+    study: Path,
+    overrides: Sequence[str],
+    out: str | None,
+    *,
+    engine: str,
+    fresh: bool,
+    typed: Invocation,
+) -> int:
+    """Run what is missing of a study and write its report.
+
+    Args:
+        study: study file.
+        overrides: fields to replace, ``a.b=value``.
+        out: run folder or URI; None: ``runs/NAME``.
+        engine: ``ray`` or ``local``.
+        fresh: start a new run in a new folder.
+        typed: command line, for the provenance and for the command that resumes the run.
+
+    Returns:
+        0 if every row is complete, 1 if some are missing.
+    """
+    place = None if out is None else location(out)
+    plan = _load(study, overrides)
+    if not _is_resumed(plan, place, fresh=fresh):
+        _inspect(plan)
+    if engine == "local":
+        from dgray.problem.build import check_device  # torch
+
+        check_device(plan.trials[0].config)
+    from dgray.cli.session import run_study
+    from dgray.record.open_run import open_run  # torch, pyarrow: not for --help and --plan
+
+    opened = open_run(plan, place, fresh)
+    words = [*map(_as_utf8, typed.words)]
+    is_named = out is not None and not fresh
+    hint = _resume_hint(typed.program, words, None if is_named else str(opened.folder.where))
+    try:
+        is_complete = run_study(plan, opened, engine=engine, arguments=words, resume_hint=hint)
+    except RunRefusedError:
+        raise
+    except BaseException as raised:
+        error = _described(raised, opened)
+        error.add_note(_after_correction(hint) if isinstance(error, ArtifactError) else hint)
+        if error is raised:
+            raise
+        raise error from raised
+    finally:
+        opened.close()
+    return 0 if is_complete else 1
+
+
+def _load(study: Path, overrides: Sequence[str]) -> Plan:
+    return make_plan(load_study(study, [*map(_as_utf8, overrides)]))
+
+
+def _is_resumed(plan: Plan, out: Path | Uri | None, *, fresh: bool) -> bool:
+    """Return True if a run exists or may exist, whose artifacts replace the files of the user."""
+    if fresh:
+        return False
+    from dgray.record.run_files import LOCK_FILE  # pyarrow
+
+    place = out or Path("runs") / plan.study.name
+    return isinstance(place, Uri) or (place / LOCK_FILE).exists()
+
+
+def _inspect(plan: Plan) -> None:
+    """Look at the inputs of a study, print what is remarkable, and refuse what cannot work."""
+    inspection = inspect(plan)
+    cost = estimate(plan, cpus=granted_cpus())
+    _print(f"notice: {text}" for text in (*inspection.notices, *notices(plan, cost)))
+    inspection.check(files=True)
+
+
+def _print(lines: Iterable[str]) -> None:
+    console = Console()
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _resume_hint(program: str, words: Sequence[str], place: str | None) -> str:
+    """Return the command that resumes the run, printed if it stops early."""
+    kept = [word for word in words if word != "--fresh"]
+    out = [] if place is None else ["--out", place]
+    return f"To resume: {shlex.join([*program.split(), *kept, *out])}"
+
+
+def _after_correction(resume_hint: str) -> str:
+    """Return the hint after an error that the same command would meet again."""
+    return (
+        f"Correct that first. {resume_hint}, or with --fresh in a new folder if the study itself "
+        "changes"
+    )
+
+
+def _described(error: BaseException, run: OpenRun) -> BaseException:
+    """Return the error to show to the user: what ended the study, rather than its symptom."""
+    if isinstance(error, KeyboardInterrupt):
+        if run.lost is not None:
+            return StoreError(run.lost)
+        return KeyboardInterrupt("interrupted; finished work is kept")
+    if isinstance(error, OSError) and not isinstance(error, DgrayError):
+        return disk_full(error, run.folder.path) or StoreError(str(error))
+    return error
