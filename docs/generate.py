@@ -73,7 +73,7 @@ With `search.method: optuna`, fields of `discriminator` and `fit`, and `evaluate
 may be domains instead, which Optuna searches: `{uniform: [0, 1]}`, `{log_uniform: [1e-5, 1e-2]}`,
 `{int: [4, 64], log: true}`, `{choice: [0, 0.99]}`; with `step`, and with `when` for a field that
 applies only if other fields have certain values. Every combination of the axes has a search of its
-own. See [search.md](search.md).
+own. See [Searches](search.md).
 
 ## User-defined parts
 
@@ -94,7 +94,7 @@ The name of such a part in rows and reports is that of the function, unless `nam
 one. An objective is trained and compares real with generated samples; a metric compares samples
 with held-out data, and lower is better; a sampler is stochastic and has one stage. A package that
 registers its parts can state other properties and is named like the parts of dgray, with
-`{name: hinge, arguments: {margin: 1}}` if it takes arguments. See [extending.md](extending.md).
+`{name: hinge, arguments: {margin: 1}}` if it takes arguments. See [Extending dgray](extending.md).
 
 ## From the command line
 

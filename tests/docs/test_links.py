@@ -108,7 +108,7 @@ def test_broken_links_and_missing_files_are_reported(tmp_path: Path) -> None:
 
 def test_the_layers_shown_are_those_of_the_import_contract() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    (shown,) = re.findall(r"^```layers\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (shown,) = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
     (layers,) = [c["layers"] for c in contracts if c["type"] == "layers"]
