@@ -81,6 +81,7 @@ Objectives, metrics, samplers, data, bases and discriminators can be defined in 
 without a change of dgray. A part is named by the import path of a function, with its arguments:
 
 ```yaml
+name: parts
 fit: {objective: {factory: "my_package.parts:hinge", arguments: {margin: 1}}}
 evaluate:
   metrics: [path_kl, {factory: "my_package.parts:wasserstein"}]
@@ -113,7 +114,7 @@ most 10,000 trials, 10,000 evaluations of a trial (checkpoints x settings) and 1
 All mistakes are reported at once, one line each: location, field, rule, value, and the nearest
 valid name or the fix.
 
-```
+```text
 studies/widths.yaml:5:17: discriminator.widht: unknown field; did you mean 'width'?
 studies/widths.yaml:6:19: fit.objective[0]: must be one of 'cross_entropy', 'kl', 'mixed', \
 'oracle', 'oscillating', but got 'cross_entropi'; did you mean 'cross_entropy'?

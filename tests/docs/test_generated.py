@@ -91,4 +91,4 @@ def test_the_errors_shown_are_those_of_the_example_with_mistakes(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StudyError) as refused:
         load_study(Path("studies/widths.yaml"), ["base.num_generated=0"])
-    assert f"```\n{refused.value}\n```" in document.study_file_text()
+    assert f"```text\n{refused.value}\n```" in document.study_file_text()

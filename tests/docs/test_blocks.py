@@ -1,0 +1,106 @@
+"""Every code block of the documents is executed by a test, or states why it is not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dgray.config.reading.load import load_study
+from dgray.plan.plan import make_plan
+from tests.docs.blocks import ALL, CODE, DOCUMENTS, OUTPUT, ROOT, Block, executed
+
+# Documents with commands that run, in this order and in one folder: later ones use earlier runs.
+PAGES = [document for document in ["docs/tutorial.md"] if (ROOT / document).exists()]
+_COMMAND = re.compile(r"^(\$ |(\.venv/bin/)?(python|pip|dgray|ray|tensorboard)\b)", re.MULTILINE)
+
+
+def test_every_fence_is_read() -> None:
+    fences = sum(
+        len(re.findall(r"^ *```", path.read_text("utf-8"), re.MULTILINE)) for path in DOCUMENTS
+    )
+    assert fences == 2 * len(ALL)
+
+
+@pytest.mark.parametrize("block", ALL, ids=str)
+def test_every_block_is_executed_or_states_a_reason(block: Block) -> None:
+    assert block.language in CODE | OUTPUT, "name the language: text, if it is output"
+    match block.comment:
+        case "not run":
+            assert len(block.value.split()) >= 3, "the reason is a phrase"
+        case "test":
+            name, _, test = block.value.partition("::")
+            source = (ROOT / name).read_text("utf-8")
+            assert re.search(rf"^def {test}\(", source, re.MULTILINE), f"there is no {block.value}"
+            assert Path(block.document).name in source, f"{name} does not read {block.document}"
+        case "file":
+            later = [b for b in executed(block.document) if b.line > block.line]
+            stem = Path(block.value).stem
+            assert any(stem in b.text for b in later), f"nothing on the page uses {block.value}"
+        case _ if block.language in {"sh", "python"}:
+            assert block.document in PAGES, "add the document to PAGES, or a comment to the block"
+        case _ if block.language == "text":
+            assert not _COMMAND.search(block.text), "a command is no output"
+        case _:
+            assert block.language in {"yaml", *OUTPUT}
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in ALL if b.language == "yaml" and not b.comment], ids=str
+)
+def test_studies_are_valid(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(block.text)
+    assert make_plan(load_study(path)).trials
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the studies of the repository and the commands of the environment."""
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "studies", folder / "studies")
+    (folder / "bin").mkdir()
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("scripts", {})
+    for name, target in scripts.items():
+        module, function = target.split(":")
+        script = folder / "bin" / name
+        script.write_text(
+            f"#!{sys.executable}\nimport sys\nfrom {module} import {function}\n"
+            f"sys.exit({function}())\n"
+        )
+        script.chmod(0o755)
+    return folder
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("document", PAGES)
+def test_commands_run(document: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent)])
+    environment = os.environ | {
+        "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+    }
+    values: dict[str, object] = {}
+    for block in executed(document):
+        if block.comment == "file":
+            Path(block.value).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.value).write_text(block.text)
+        elif block.language == "python":
+            exec(compile(block.text, str(block), "exec"), values)
+        else:
+            run = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", block.text],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert run.returncode == 0, f"{block}\n{run.stdout[-2000:]}\n{run.stderr[-4000:]}"
