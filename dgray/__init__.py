@@ -9,17 +9,42 @@ if TYPE_CHECKING:
     from dgray.api.model import Model
     from dgray.api.run import Run, open_run
     from dgray.api.study import Study, load_study
+    from dgray.guided.fit import fit_discriminator
+    from dgray.guided.model import GuidedDenoiser, guide
+    from dgray.guided.scores import frechet_distance
+    from dgray.guided.stored import load_exported
+    from dgray.guided.user_denoiser import from_epsilon, wrap_denoiser
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Run", "Study", "load_study", "open_run"]
+__all__ = [
+    "GuidedDenoiser",
+    "Model",
+    "Run",
+    "Study",
+    "fit_discriminator",
+    "frechet_distance",
+    "from_epsilon",
+    "guide",
+    "load_exported",
+    "load_study",
+    "open_run",
+    "wrap_denoiser",
+]
 
 # Imported on first use, so that ``import dgray`` costs nothing.
 _MODULES = {
+    "GuidedDenoiser": "dgray.guided.model",
     "Model": "dgray.api.model",
     "Run": "dgray.api.run",
     "Study": "dgray.api.study",
+    "fit_discriminator": "dgray.guided.fit",
+    "frechet_distance": "dgray.guided.scores",
+    "from_epsilon": "dgray.guided.user_denoiser",
+    "guide": "dgray.guided.model",
+    "load_exported": "dgray.guided.stored",
     "load_study": "dgray.api.study",
     "open_run": "dgray.api.run",
+    "wrap_denoiser": "dgray.guided.user_denoiser",
 }
 
 

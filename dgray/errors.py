@@ -92,6 +92,10 @@ class DiscriminatorError(DgrayError, ValueError):
     """Raised when a user's module cannot be a discriminator or the trunk of one."""
 
 
+class GuidedModelError(DgrayError, ValueError):
+    """Raised when a guided model cannot be built, called, stored or loaded."""
+
+
 class PartError(DgrayError):
     """Raised when a part of another package cannot be built, or does not work on two samples."""
 

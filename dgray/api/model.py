@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from dgray.errors import SampleError
 
 if TYPE_CHECKING:
     import torch
 
     from dgray.api.run import Run
-    from dgray.discriminator.discriminator import Discriminator
-    from dgray.trial.guided_model import GuidedModel
+    from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
+    from dgray.trial.guided_model import RunRecipe
 
 
 @dataclass(frozen=True)
@@ -58,20 +63,45 @@ class Model:
             weight: guidance weight in place of the model's own.
             device: torch device.
         """
-        return GuidedDenoiser(self._build(replicate, weight, device))
+        from dgray.api.guided_model import guided_denoiser
 
-    def discriminator(self, *, replicate: int = 0, device: str = "cpu") -> Discriminator:
-        """Return the discriminator of one replicate: logit and gradient at (x, sigma).
+        recipe = self._recipe(replicate, weight)
+        source = {
+            "run": PurePosixPath(str(self.run.place)).name,
+            "trial": self.trial,
+            "label": self.label,
+            "epoch": self.epoch,
+        }
+        model = recipe.build(torch_device(device))
+        return guided_denoiser(model, recipe, replicate, source)
 
-        Points x have shape (*batch, d), images flattened; sigma has shape (*batch).
+    def discriminator(self, *, replicate: int = 0, device: str = "cpu") -> SampleDiscriminator:
+        """Return the discriminator of one replicate: ``logit`` and ``gradient`` at (x, sigma)."""
+        from dgray.api.guided_model import sample_discriminator
+
+        return sample_discriminator(self.denoiser(replicate=replicate, device=device))
+
+    def export(
+        self, out: str | os.PathLike[str], *, replicate: int = 0, weight: float | None = None
+    ) -> Path:
+        """Write weights and configuration to a folder, which ``dgray.load_exported`` reads.
+
+        Args:
+            out: new or empty folder.
+            replicate: replicate whose discriminator is written.
+            weight: guidance weight in place of the model's own.
+
+        Raises:
+            GuidedModelError: the model is a control, which has no weights.
+            OutputError: the folder is not empty, or cannot be written.
         """
-        return self._build(replicate, None, device).discriminator
+        return self.denoiser(replicate=replicate, weight=weight).save(out)
 
     def sample(
         self,
         n: int,
         *,
-        first_seed: int = 0,
+        seeds: int | Sequence[int] = 0,
         replicate: int = 0,
         weight: float | None = None,
         device: str = "cpu",
@@ -80,7 +110,7 @@ class Model:
 
         Args:
             n: number of samples.
-            first_seed: seed of the first one; the others follow.
+            seeds: seed of the first one, which the others follow, or a seed for each.
             replicate: replicate whose discriminator guides the base.
             weight: guidance weight in place of the model's own.
             device: torch device.
@@ -88,52 +118,35 @@ class Model:
         Returns:
             Points, float32 (n, d), or images, uint8 (n, H, W, C).
         """
-        return self._build(replicate, weight, device).draw(range(first_seed, first_seed + n))
+        from dgray.guided.sampling import sample_seeds
 
-    def _build(self, replicate: int, weight: float | None, device: str) -> GuidedModel:
-        import torch
+        numbers = sample_seeds(n, seeds)
+        return self._recipe(replicate, weight).build(torch_device(device)).draw(numbers)
 
+    def _recipe(self, replicate: int, weight: float | None) -> RunRecipe:
         from dgray.cli.find_model import recipe_of, row_of_replicate
 
         with self.run.folder() as folder:
-            row = row_of_replicate(folder, self.row, replicate)
-            return recipe_of(folder, row, weight).build(torch.device(device))
+            return recipe_of(folder, row_of_replicate(folder, self.row, replicate), weight)
 
     def __repr__(self) -> str:
         return f"<dgray.Model {self.label}, epoch {self.epoch}, weight {self.row['weight']}>"
 
 
-@dataclass(frozen=True)
-class GuidedDenoiser:
-    """D(x; sigma) of a guided model, a callable for any sampling loop.
+def torch_device(name: str) -> torch.device:
+    """Return a device of torch, which is imported here.
 
-    Attributes:
-        model: base, discriminator and setting.
+    Raises:
+        SampleError: this machine has no such device.
     """
+    import torch
 
-    model: GuidedModel
-
-    def __call__(
-        self,
-        x: torch.Tensor,
-        sigma: torch.Tensor | float,
-        labels: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Denoise.
-
-        Args:
-            x: noised points (n, d) or images (n, C, H, W) with values in [-1, 1] where clean.
-            sigma: noise level, a number or shape (n,).
-            labels: classes of a conditional base, int64 (n,).
-
-        Returns:
-            E[clean x | x; sigma] as estimated by the model, in the shape of x, float64.
-        """
-        import torch
-
-        problem = self.model.problem
-        flat = x.to(problem.device, torch.float64).reshape(len(x), -1)
-        sigmas = torch.as_tensor(sigma, dtype=torch.float64, device=problem.device)
-        with torch.no_grad():
-            denoise = self.model.denoiser(labels)
-            return denoise(flat, sigmas.expand(len(x))).reshape(x.shape)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SampleError(
+            f"device must be one of this machine, but got {name!r}: {reason}"
+        ) from error
+    return device

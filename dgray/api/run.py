@@ -14,7 +14,7 @@ import matplotlib
 import pandas as pd
 
 from dgray.api.html import console_html, recorded
-from dgray.api.model import GuidedDenoiser, Model
+from dgray.api.model import Model
 from dgray.cli.summary_view import render_summary
 from dgray.errors import NoSuchModelError, RunRefusedError
 from dgray.record.run_folder import RunFolder
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from dgray.discriminator.discriminator import Discriminator
+    from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
 
 CALIBRATED = "calibrated"
 _WIDTH = 100
@@ -201,7 +201,7 @@ class Run:
         best, arguments = self._chosen(choice)
         return best.denoiser(**arguments)
 
-    def discriminator(self, **choice: Any) -> Discriminator:
+    def discriminator(self, **choice: Any) -> SampleDiscriminator:
         """Return the discriminator of the best model; arguments as of ``denoiser``."""
         best, arguments = self._chosen(choice)
         return best.discriminator(**arguments)
@@ -210,6 +210,11 @@ class Run:
         """Draw samples from the best model; arguments of ``best`` and ``Model.sample``."""
         best, arguments = self._chosen(choice)
         return best.sample(n, **arguments)
+
+    def export(self, out: str | os.PathLike[str], **choice: Any) -> Path:
+        """Write the best model to a folder; arguments of ``best`` and ``Model.export``."""
+        best, arguments = self._chosen(choice)
+        return best.export(out, **arguments)
 
     def _chosen(self, choice: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
         selecting = {n: v for n, v in choice.items() if n in ("trial", "objective", "metric")}

@@ -23,6 +23,7 @@ from typing_extensions import override
 from dgray.diffusion.shapes import Labels, Probes, Scalars, Vectors
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """D(x; sigma) and its divergence; no sample of a batch affects another."""
 

@@ -33,7 +33,7 @@ class Estimate:
 
     value: float
     se: float
-    parts: tuple[float, ...] = field(default=(), compare=False)
+    parts: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     def scaled(self, factor: float) -> Estimate:
         """Return the estimate of a positive multiple of the number."""

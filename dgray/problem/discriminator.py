@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from dgray.base.networks.preconditioning import EncoderFeatures, Preconditioned
 from dgray.config.parts import BASE, section_arguments
 from dgray.config.study import StudyConfig
 from dgray.config.training import DiscriminatorSection
-from dgray.diffusion.denoiser import ChunkedDenoiser
+from dgray.data.images import Shape
+from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
@@ -40,12 +41,59 @@ def build_control(config: StudyConfig, objective: str, problem: Problem) -> Disc
     return control
 
 
+class DiscriminatorInput(Protocol):
+    """Properties of data and base on which a discriminator depends; a ``Problem`` is one."""
+
+    @property
+    def shape(self) -> Shape | None:
+        """(C, H, W) of images; None of points."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Number of values of a sample."""
+        ...
+
+    @property
+    def sigma_data(self) -> float:
+        """Scale of the data, > 0."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the data; 0: unconditional."""
+        ...
+
+    @property
+    def base(self) -> Denoiser:
+        """Base, whose encoder can be the trunk."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the discriminator."""
+        ...
+
+
 def build_discriminator(
     config: StudyConfig, problem: Problem, replicates: Sequence[int]
 ) -> Ensemble:
     """Return an untrained ensemble on the problem's device, one member per replicate."""
-    section = config.discriminator
-    generators = [named_generator(config.seed, "initial", r) for r in replicates]
+    generators = initial_generators(config.seed, replicates)
+    return build_ensemble(config.discriminator, problem, generators)
+
+
+def initial_generators(seed: int, replicates: Sequence[int]) -> list[torch.Generator]:
+    """Return the generators of the initial weights of replicates."""
+    return [named_generator(seed, "initial", replicate) for replicate in replicates]
+
+
+def build_ensemble(
+    section: DiscriminatorSection,
+    problem: DiscriminatorInput,
+    generators: Sequence[torch.Generator],
+) -> Ensemble:
+    """Return an untrained ensemble on the device of data and base, one member per generator."""
     ensemble: Ensemble
     if section.spec.is_ensemble:
         arguments = section_arguments(section, DiscriminatorSection)
@@ -78,7 +126,7 @@ def build_member(
 
 
 def build_mlp(
-    problem: Problem,
+    problem: DiscriminatorInput,
     generators: Sequence[torch.Generator],
     *,
     width: int,
@@ -91,7 +139,7 @@ def build_mlp(
 
 
 def build_conv(
-    problem: Problem,
+    problem: DiscriminatorInput,
     generators: Sequence[torch.Generator],
     *,
     width: int,
@@ -117,7 +165,7 @@ def build_conv(
     return initialise_conv(shape, problem.sigma_data, generators, trunk=maps)
 
 
-def _base_module(problem: Problem) -> Preconditioned:
+def _base_module(problem: DiscriminatorInput) -> Preconditioned:
     """Return the network of the base, whose encoder is to be the discriminator's trunk."""
     base = problem.base.inner if isinstance(problem.base, ChunkedDenoiser) else problem.base
     module = getattr(base, "module", None)

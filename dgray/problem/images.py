@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class ImageProblem(Problem):
         return self.image_shape
 
     @override
-    def sample_noise(self, seeds: range, shape: tuple[int, ...], purpose: str) -> Tensor:
+    def sample_noise(self, seeds: Sequence[int], shape: tuple[int, ...], purpose: str) -> Tensor:
         return philox_noise(self.seed, seeds, shape, purpose)
 
     @override

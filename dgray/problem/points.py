@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ class PointProblem(Problem):
         return None
 
     @override
-    def sample_noise(self, seeds: range, shape: tuple[int, ...], purpose: str) -> Tensor:
+    def sample_noise(self, seeds: Sequence[int], shape: tuple[int, ...], purpose: str) -> Tensor:
         return seeded_noise(self.seed, seeds, shape, purpose)
 
     @override

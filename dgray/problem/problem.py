@@ -7,6 +7,7 @@ splits of a data set. The samples of a split depend on the study's seed and the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,7 +82,7 @@ class Problem(ABC):
         """(C, H, W) of images; None of points."""
 
     @abstractmethod
-    def sample_noise(self, seeds: range, shape: tuple[int, ...], purpose: str) -> Tensor:
+    def sample_noise(self, seeds: Sequence[int], shape: tuple[int, ...], purpose: str) -> Tensor:
         """Return noise of samples, float64 (len(seeds), *shape), each from its seed alone."""
 
     @abstractmethod

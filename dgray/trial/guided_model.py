@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,7 +80,7 @@ class GuidedModel(SampledModel):
 
     @override
     @torch.no_grad()
-    def draw(self, seeds: range) -> Tensor:
+    def draw(self, seeds: Sequence[int]) -> Tensor:
         request = DrawRequest(
             discriminator=self.discriminator,
             calibrated=self._calibrated,

@@ -51,7 +51,7 @@ class DrawRequest:
     discriminator: Discriminator
     calibrated: Calibrated
     settings: Sequence[Setting]
-    seeds: range
+    seeds: Sequence[int]
     replicate: int | None = None
 
     def without_discriminator(self) -> DrawRequest:
@@ -195,7 +195,7 @@ def draw_unguided(problem: Problem, sampler: SamplerSettings, seeds: range) -> T
     return _sample(problem, sampler, problem.base, _noise(problem, sampler, seeds), None)
 
 
-def _labels(problem: Problem, seeds: range) -> Tensor | None:
+def _labels(problem: Problem, seeds: Sequence[int]) -> Tensor | None:
     """Return the class of the sample of each seed: uniform, and a function of the seed alone."""
     if not problem.num_classes:
         return None
@@ -205,7 +205,9 @@ def _labels(problem: Problem, seeds: range) -> Tensor | None:
     return drawn.to(problem.device)
 
 
-def _noise(problem: Problem, sampler: SamplerSettings, seeds: range) -> tuple[Tensor, Tensor]:
+def _noise(
+    problem: Problem, sampler: SamplerSettings, seeds: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     """Return the start, shape (n, d), and the noise of the steps, shape (num_steps, n, d)."""
     is_stochastic = problem.evaluation.samplers[sampler.sampler].is_stochastic
     num_steps = sampler.num_steps if is_stochastic else 0

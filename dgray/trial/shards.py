@@ -119,7 +119,7 @@ class ShardWorker:
             points = (t.float() for t in (pixels.to(training.device), training, held_out))
             scores = memorisation_scores(*points).cpu()
         is_finite = bool(torch.isfinite(samples).all())
-        num_kept = max(0, NUM_SHOWN - request.seeds.start)
+        num_kept = max(0, NUM_SHOWN - request.seeds[0])
         if any(m.spec.source == "samples" for m in evaluation.metric_functions):
             num_kept = len(pixels)
         return ImageShard(len(pixels), pixels[:num_kept].cpu(), features, scores, is_finite)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import dgray
+from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.errors import NoSuchModelError, NotARunError, RunRefusedError, StudyError
@@ -127,17 +128,16 @@ def test_the_denoiser_in_a_loop_of_ones_own_gives_dgrays_samples(run: dgray.Run)
     config = dgray.load_study(STUDY).config["diffusion"]
     sigmas = karras_sigmas(6, config["sigma_min"], config["sigma_max"])
     denoise = model.denoiser(replicate=1)
-    problem = denoise.model.problem
-    start = problem.prior_std * problem.sample_noise(range(3, 8), (1, 2), "start")[:, 0]
+    start = config["sigma_max"] * seeded_noise(0, range(3, 8), (1, 2))[:, 0]
     ours = heun(denoise, start, sigmas)
-    torch.testing.assert_close(ours.float(), model.sample(5, first_seed=3, replicate=1))
+    torch.testing.assert_close(ours.float(), model.sample(5, seeds=3, replicate=1))
     assert settings["num_steps"] == 6
 
 
 def test_weight_0_is_the_base_and_weight_1_adds_the_gradient(run: dgray.Run) -> None:
     x, sigma = torch.randn(7, 2, dtype=torch.float64), torch.full((7,), 0.7, dtype=torch.float64)
     unguided = run.denoiser(objective="kl", weight=0.0)
-    base = unguided.model.problem.base(x, sigma)
+    base = unguided.base(x, sigma)
     torch.testing.assert_close(unguided(x, 0.7), base)
     gradient = run.discriminator(objective="kl").gradient(x, sigma)
     guided = run.denoiser(objective="kl", weight=1.0)(x, sigma)

@@ -1,0 +1,134 @@
+"""Guided denoiser of a run, with the description by which it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dgray.base.networks.facts import diffusers_folders
+from dgray.catalogue import SAMPLERS
+from dgray.config.bases import BaseSection, DiffusersBase, NetworkBase
+from dgray.config.data import DataSection
+from dgray.config.parts import section_arguments
+from dgray.config.training import DiscriminatorSection
+from dgray.discriminator.discriminator import Discriminator
+from dgray.files import sha256_of
+from dgray.guided.description import BasePart, Description, DiscriminatorPart, named_tensors
+from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
+from dgray.guided.sampling import Sampling
+from dgray.guided.space import SampleSpace
+from dgray.problem.make_shared import shared_of
+from dgray.trial.guided_model import GuidedModel, RunRecipe
+from dgray.trial.sampling import acting_weight
+
+
+def guided_denoiser(
+    model: GuidedModel, recipe: RunRecipe, replicate: int, source: Mapping[str, Any]
+) -> GuidedDenoiser:
+    """Return the denoiser of a model that a recipe built.
+
+    Args:
+        model: the model.
+        recipe: its recipe.
+        replicate: replicate whose discriminator guides it.
+        source: origin of the model, which is stored with it.
+    """
+    problem, setting, config = model.problem, model.setting, recipe.trial.config
+    space = SampleSpace(
+        size=problem.shape or (problem.dimension,),
+        sigmas=problem.span,
+        sigma_data=problem.sigma_data,
+        num_classes=problem.num_classes,
+        device=problem.device,
+    )
+    sampler = problem.evaluation.samplers[setting.sampler]
+    spec = next(part.spec for part in config.evaluate.sampler if part.name == setting.sampler)
+    is_built_in = spec in SAMPLERS.built_in
+    values: dict[str, Any] = {
+        "options": dict(sampler.options),
+        "num_steps": setting.num_steps,
+        "rho": problem.evaluation.rho,
+        "prior_std": problem.prior_std,
+        "seed": config.seed,
+        "guided_stage": setting.guided_stage,
+    }
+    weight = acting_weight(
+        setting, {} if model.calibrated is None else {setting.interval: model.calibrated}
+    )
+    description = None
+    if recipe.weights is not None:
+        stored = values | {"sampler": setting.sampler}
+        description = Description(
+            space=space,
+            discriminator=_discriminator_part(recipe, model.discriminator, replicate),
+            base=_base_part(recipe),
+            guidance=_guidance(model),
+            sampling=stored if is_built_in else stored | {"factory": spec.factory},
+            source=source,
+        )
+    return GuidedDenoiser(
+        base=problem.base,
+        discriminator=model.discriminator,
+        weight=weight,
+        space=space,
+        sampling=Sampling(sampler=setting.sampler if is_built_in else sampler.function, **values),
+        description=description,
+    )
+
+
+def sample_discriminator(guided: GuidedDenoiser) -> SampleDiscriminator:
+    """Return the discriminator of a guided denoiser."""
+    part = None if guided.description is None else guided.description.discriminator
+    return SampleDiscriminator(guided.discriminator, guided.space, part)
+
+
+def _discriminator_part(
+    recipe: RunRecipe, member: Discriminator, replicate: int
+) -> DiscriminatorPart:
+    config = recipe.trial.config
+    section = config.discriminator
+    return DiscriminatorPart(
+        kind=section.kind,
+        arguments=section_arguments(section, DiscriminatorSection),
+        factory=getattr(section, "factory", None),
+        seed=config.seed,
+        replicate=replicate,
+        tensors=named_tensors(member),
+    )
+
+
+def _base_part(recipe: RunRecipe) -> BasePart:
+    config = recipe.trial.config
+    base, spec, data = config.base, config.base.spec, config.data
+    factory = getattr(base, "factory", None)
+    if spec.weights is not None:
+        weights = shared_of(config, recipe.artifacts)["base"]
+        return BasePart(kind=base.kind, arguments={}, weights=weights)
+    if spec.has_density:
+        law = {
+            "kind": data.kind,
+            "factory": getattr(data, "factory", None),
+            "arguments": section_arguments(data, DataSection),
+        }
+        arguments = section_arguments(base, BaseSection)
+        return BasePart(kind=base.kind, arguments=arguments, factory=factory, data=law)
+    arguments, digests = section_arguments(base, NetworkBase), {}
+    if isinstance(base, DiffusersBase):
+        folder = Path(base.path).expanduser().absolute()
+        arguments = {"path": str(folder)}
+        weights_files = sorted(diffusers_folders(folder)[0].glob("*.safetensors"))
+        digests = {str(path): sha256_of(path) for path in weights_files}
+    return BasePart(kind=base.kind, arguments=arguments, factory=factory, sha256=digests)
+
+
+def _guidance(model: GuidedModel) -> dict[str, Any]:
+    """Return the acting weight, which is half of that of the predictor stage, and its interval."""
+    setting, weight = model.setting, model.calibrated
+    value: Any
+    if weight is None:
+        assert setting.guidance_weight is not None
+        value = setting.guidance_weight * (0.5 if setting.guided_stage == "predictor" else 1.0)
+    else:
+        value = {"sigmas": weight.knots.exp().tolist(), "weights": weight.values.tolist()}
+    return {"weight": value, "interval": setting.interval and list(setting.interval)}

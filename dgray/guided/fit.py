@@ -1,0 +1,199 @@
+"""Training of a discriminator on the user's own samples and denoiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from dgray.config.parts import section_arguments
+from dgray.config.training import Discriminator as DiscriminatorModel
+from dgray.config.training import DiscriminatorSection, Fit
+from dgray.data.images import to_unit
+from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.noise import philox_noise
+from dgray.diffusion.sampler import heun, sampler_sigmas
+from dgray.discriminator.discriminator import Ensemble
+from dgray.discriminator.fit import Task, fit
+from dgray.discriminator.fit_state import TrainingState
+from dgray.discriminator.module_ensemble import build_module_ensemble
+from dgray.discriminator.objective import Objective
+from dgray.errors import GuidedModelError
+from dgray.guided.description import DiscriminatorPart, named_tensors
+from dgray.guided.model import SampleDiscriminator
+from dgray.guided.sampling import NUM_STEPS, RHO
+from dgray.guided.space import SampleSpace, SpaceWithBase
+from dgray.guided.user_denoiser import BATCH_SIZE, wrap_denoiser
+from dgray.problem.build import (
+    build_noise_law,
+    build_objective,
+    build_training_schedule,
+    build_weighting,
+)
+from dgray.problem.discriminator import build_ensemble, initial_generators
+from dgray.problem.images import SIGMA_DATA
+
+Factory = Callable[..., torch.nn.Module]
+
+
+def fit_discriminator(
+    real: Tensor,
+    denoiser: Callable[..., Any],
+    *,
+    sigmas: tuple[float, float] = (0.002, 80.0),
+    objective: str | Objective = "kl",
+    discriminator: Mapping[str, Any] | Factory | None = None,
+    generated: Tensor | None = None,
+    labels: Tensor | None = None,
+    sigma_data: float | None = None,
+    seed: int = 0,
+    **fields: Any,
+) -> SampleDiscriminator:
+    """Fit a discriminator to samples of the data and a denoiser to be corrected.
+
+    Args:
+        real: samples of the data, points (n, d) or images (n, C, H, W): bytes, or numbers in
+            [-1, 1]. The training runs on their device.
+        denoiser: any callable (x, sigma) -> E[x0 | x], see ``wrap_denoiser``.
+        sigmas: lowest and highest noise level.
+        objective: name of an objective, or a function (``dgray.discriminator.objective``).
+        discriminator: fields of the section ``discriminator`` of a study file, or a function
+            (size, sigma_data, num_classes) that returns a ``torch.nn.Module``; None: a perceptron
+            for points, a convolutional network for images.
+        generated: samples of the denoiser, for objectives that need them; None: as many as real
+            ones are drawn by Heun's method.
+        labels: classes of the real samples, int64 (n,), if the denoiser is conditional.
+        sigma_data: scale of the data; None: 0.5 for images, the standard deviation of points.
+        seed: seed of all random numbers.
+        fields: further fields of the section ``fit`` of a study file, such as ``epochs``,
+            ``batch_size`` and ``learning_rate``.
+
+    Raises:
+        GuidedModelError: a value is invalid.
+        FloatingPointError: the loss is no longer finite.
+    """
+    settings = _settings(objective, fields)
+    size = tuple(real.shape[1:])
+    flat = real.reshape(len(real), -1)
+    scale = sigma_data or (SIGMA_DATA if len(size) > 1 else _std(flat))
+    base = wrap_denoiser(denoiser, size)
+    num_classes = getattr(base, "num_classes", 0) if labels is not None else 0
+    space = SampleSpace(size, sigmas, scale, num_classes, real.device)
+    ensemble, part = _network(discriminator, space, base, seed)
+    task = Task(
+        real=_stored(flat)[None],
+        real_labels=None if labels is None else labels[None].to(real.device),
+        generated=None,
+        base=base,
+        objective=objective if callable(objective) else build_objective(settings),
+        draw_sigma=build_noise_law(settings.noise, sigmas),
+        weigh=build_weighting(settings, scale),
+        validation=None,
+        seed=seed,
+    )
+    if callable(objective) or settings.objective.spec.needs_generated:
+        task = _with_generated(task, space, generated)
+    state = TrainingState.start(
+        ensemble,
+        replicates=[0],
+        weight_decay=settings.weight_decay,
+        ema_decay=settings.ema_decay,
+    )
+    *_, trained = fit(task, build_training_schedule(settings), state)
+    member = trained.discriminator.member(0)
+    return SampleDiscriminator(
+        member, space, part and replace(part, tensors=named_tensors(member))
+    )
+
+
+def _settings(objective: str | Objective, fields: Mapping[str, Any]) -> Fit:
+    """Return the validated fields of the section ``fit``."""
+    named = {"objective": objective} if isinstance(objective, str) else {}
+    try:
+        settings = Fit.model_validate({**named, **fields})
+    except ValidationError as error:
+        raise GuidedModelError(_reason(error)) from error
+    if settings.patience or settings.checkpoints:
+        raise GuidedModelError("patience and checkpoints need a study; leave them out")
+    if isinstance(objective, str) and not settings.objective.spec.is_trained:
+        raise GuidedModelError(f"objective must be one that is trained, but got {objective!r}")
+    return settings
+
+
+def _network(
+    discriminator: Mapping[str, Any] | Factory | None,
+    space: SampleSpace,
+    base: Denoiser,
+    seed: int,
+) -> tuple[Ensemble, DiscriminatorPart]:
+    """Return an untrained ensemble of one network on the device, and how it is built."""
+    generators = initial_generators(seed, [0])
+    problem = SpaceWithBase.of(space, base)
+    kind: Mapping[str, Any] = {"kind": "conv" if space.is_image else "mlp"}
+    if callable(discriminator):
+        module = build_module_ensemble(
+            discriminator,
+            generators,
+            shape=space.size,
+            sigma_data=space.sigma_data,
+            num_classes=space.num_classes,
+        )
+        part = DiscriminatorPart(
+            kind="custom", arguments={}, factory=None, seed=seed, replicate=0, tensors={}
+        )
+        return module.with_tensors([t.to(space.device) for t in module.tensors]), part
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
+        section = adapter.validate_python({**kind, **(discriminator or {})})
+    except ValidationError as error:
+        raise GuidedModelError(_reason(error)) from error
+    part = DiscriminatorPart(
+        kind=section.kind,
+        arguments=section_arguments(section, DiscriminatorSection),
+        factory=getattr(section, "factory", None),
+        seed=seed,
+        replicate=0,
+        tensors={},
+    )
+    return build_ensemble(section, problem, generators), part
+
+
+def _with_generated(task: Task, space: SampleSpace, generated: Tensor | None) -> Task:
+    """Return the task with samples of the base, drawn here unless they are given."""
+    if generated is not None:
+        space.flat(generated[:1])  # a wrong shape is an error
+        stored = _stored(generated.to(space.device).reshape(len(generated), -1))
+        return replace(task, generated=stored[None], generated_labels=task.real_labels)
+    sigmas = sampler_sigmas(task.base, NUM_STEPS, space.sigmas, RHO)
+    drawn = []
+    count = task.real.shape[1]
+    for first in range(0, count, BATCH_SIZE):
+        seeds = range(first, min(first + BATCH_SIZE, count))
+        noise = philox_noise(task.seed, seeds, (space.dimension,), "generated").to(space.device)
+        labels = None if task.real_labels is None else task.real_labels[0, first : seeds.stop]
+        with torch.no_grad():
+            base = with_labels(task.base, labels)
+            drawn.append(heun(base, float(sigmas[0]) * noise, sigmas).float())
+    generated_labels = task.real_labels
+    return replace(task, generated=torch.cat(drawn)[None], generated_labels=generated_labels)
+
+
+def _stored(flat: Tensor) -> Tensor:
+    return flat if flat.dtype == torch.uint8 else flat.float()
+
+
+def _std(points: Tensor) -> float:
+    """Return the root mean variance per coordinate."""
+    values = to_unit(points) if points.dtype == torch.uint8 else points.double()
+    return math.sqrt(float(values.var(0).mean()))
+
+
+def _reason(error: ValidationError) -> str:
+    """Return the broken rules in one line."""
+    parts = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return "; ".join(parts)

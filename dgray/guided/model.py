@@ -1,0 +1,285 @@
+"""Guided models of samples in their own shape: the discriminator, and the guided denoiser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.sampler import Sampler
+from dgray.discriminator.discriminator import Discriminator
+from dgray.discriminator.guidance import ConstantWeight, IntervalWeight, Weight
+from dgray.discriminator.guidance import GuidedDenoiser as FlatGuidedDenoiser
+from dgray.errors import GuidedModelError
+from dgray.guided.description import Description, DiscriminatorPart
+from dgray.guided.sampling import Sampling, draw, drawn_labels, sample_seeds
+from dgray.guided.scores import nll, path_kl_change
+from dgray.guided.space import SampleSpace
+from dgray.guided.user_denoiser import wrap_denoiser
+from dgray.metrics.estimate import Estimate
+
+END = 1e-6  # relative tolerance at the ends of the noise range; admits levels in float32
+
+
+@dataclass(frozen=True)
+class SampleDiscriminator:
+    """Discriminator of samples in their own shape: estimate of log p_data - log p_base.
+
+    Attributes:
+        inner: the same of vectors.
+        space: space of its samples.
+        part: how it is built, if it can be stored.
+    """
+
+    inner: Discriminator = field(repr=False)
+    space: SampleSpace
+    part: DiscriminatorPart | None = field(default=None, repr=False)
+
+    def logit(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+        """Return the logit of noised samples x (n, *size) at sigma, in nats, shape (n,)."""
+        model, flat, levels = self._bound(x, sigma, labels)
+        with torch.no_grad():
+            return model.logit(flat, levels).to(_dtype(x))
+
+    def gradient(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+        """Return the gradient of the logit in x, in the shape of x."""
+        model, flat, levels = self._bound(x, sigma, labels)
+        with torch.no_grad():
+            return model.gradient(flat, levels).reshape(x.shape).to(_dtype(x))
+
+    __call__ = logit
+
+    def _bound(
+        self, x: Tensor, sigma: Tensor | float, labels: Tensor | None
+    ) -> tuple[Discriminator, Tensor, Tensor]:
+        model = with_labels(self.inner, labels)
+        return model, self.space.flat(x), self.space.levels(sigma, len(x))
+
+
+@dataclass(frozen=True)
+class GuidedDenoiser:
+    r"""D_w(x; sigma) = D + w sigma^2 grad d of samples in their own shape, for any sampling loop.
+
+    Outside the noise range of the discriminator's training, the weight is 0.
+
+    Attributes:
+        base: base, of vectors.
+        discriminator: its correction, of vectors.
+        weight: guidance weight as a function of the noise level; the average over a step.
+        space: space of the samples.
+        sampling: settings of ``sample``.
+        description: how the model is built, if it can be stored.
+    """
+
+    base: Denoiser = field(repr=False)
+    discriminator: Discriminator = field(repr=False)
+    weight: Weight
+    space: SampleSpace
+    sampling: Sampling = field(default_factory=Sampling)
+    description: Description | None = field(default=None, repr=False)
+
+    def __call__(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+        """Denoise.
+
+        Args:
+            x: noised points (n, d) or images (n, C, H, W) with values in [-1, 1] where clean.
+            sigma: noise level, a number or shape (n,).
+            labels: classes of a conditional model, int64 (n,); -1: no class.
+
+        Returns:
+            E[clean x | x; sigma] as estimated by the model, of the shape and dtype of x.
+        """
+        flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
+        with torch.no_grad():
+            return self.flat(labels)(flat, levels).reshape(x.shape).to(_dtype(x))
+
+    def __repr__(self) -> str:
+        low, high = self.space.sigmas
+        kind = "images" if self.space.is_image else "points"
+        return (
+            f"<dgray.GuidedDenoiser of {kind} {self.space.size}, noise levels {low:g} to {high:g}, "
+            f"{type(self.weight).__name__}>"
+        )
+
+    def epsilon(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+        """Return the predicted noise (x - D(x; sigma)) / sigma, of the shape and dtype of x."""
+        levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
+        return ((x - self(x, sigma, labels)) / levels).to(_dtype(x))
+
+    def flat(self, labels: Tensor | None = None) -> FlatGuidedDenoiser:
+        """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma."""
+        labels = None if labels is None else labels.to(self.space.device)
+        return FlatGuidedDenoiser(
+            with_labels(self.base, labels),
+            _InRange(with_labels(self.discriminator, labels), self.space.sigmas),
+            _trained_range(self.weight, self.space),
+        )
+
+    def save(self, out: str | os.PathLike[str]) -> Path:
+        """Write weights and configuration to a folder, which ``dgray.load_exported`` reads.
+
+        Raises:
+            GuidedModelError: the model cannot be stored.
+            OutputError: the folder exists and is not empty, or cannot be written.
+        """
+        from dgray.guided.stored import write_description
+
+        if self.description is None:
+            raise GuidedModelError("a control has no weights to store; choose a trained model")
+        return write_description(Path(out), self.description)
+
+    def with_weight(
+        self, weight: float, interval: tuple[float, float] | None = None
+    ) -> GuidedDenoiser:
+        """Return the model at another guidance weight; ``interval``: where guidance acts."""
+        return replace(
+            self,
+            weight=_weight(weight, interval),
+            description=self.description and self.description.with_weight(weight, interval),
+        )
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seeds: int | Sequence[int] = 0,
+        num_steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Draw samples, each of which depends on its own seed alone.
+
+        Args:
+            n: number of samples.
+            seeds: seed of the first one, which the others follow, or a seed for each.
+            num_steps: number of steps; None: that of ``sampling``.
+            sampler: name in the catalogue or a function; None: that of ``sampling``.
+            labels: classes, int64 (n,); None: drawn uniformly if the model is conditional.
+
+        Returns:
+            Shape (n, *size), float32; images have values in about [-1, 1].
+        """
+        chosen = replace(
+            self.sampling,
+            num_steps=num_steps or self.sampling.num_steps,
+            sampler=sampler or self.sampling.sampler,
+            options={} if sampler else self.sampling.options,
+        )
+        numbers = sample_seeds(n, seeds)
+        if labels is None and self.space.num_classes:
+            labels = drawn_labels(self.space, chosen.seed, numbers)
+        samples = draw(self.flat(labels), self.space, chosen, numbers)
+        return samples.reshape(n, *self.space.size).float()
+
+    def path_kl_change(
+        self, x: Tensor, labels: Tensor | None = None, *, num_levels: int = 32, seed: int = 0
+    ) -> Estimate:
+        """Estimate the change of the path KL by guidance on held-out samples, in nats.
+
+        Args:
+            x: samples of the data, shape (n, *size), that no model was fitted to.
+            labels: their classes, int64 (n,).
+            num_levels: stratified noise levels per sample.
+            seed: seed of noise levels and noise.
+        """
+        return path_kl_change(
+            self.flat, self.space, (self.space.flat(x), labels), num_levels=num_levels, seed=seed
+        )
+
+    def nll(
+        self,
+        x: Tensor,
+        labels: Tensor | None = None,
+        *,
+        num_probes: int | None = None,
+        tolerance: float = 1e-4,
+        seed: int = 0,
+    ) -> Estimate:
+        """Estimate the negative log-likelihood of samples under the probability-flow ODE, in nats.
+
+        Args:
+            x: samples, shape (n, *size); images as bytes are dequantised uniformly.
+            labels: their classes, int64 (n,).
+            num_probes: Hutchinson probes of the divergence; None: the exact divergence of up to
+                64 dimensions, otherwise one probe.
+            tolerance: numerical error of the log-density of a sample, in nats, > 0.
+            seed: seed of dequantisation and probes.
+        """
+        prior_std = self.sampling.prior_std or self.space.sigmas[1]
+        return nll(
+            self.flat,
+            self.space,
+            (x, labels),
+            prior_std=prior_std,
+            num_probes=num_probes,
+            tolerance=tolerance,
+            seed=seed,
+        )
+
+
+def guide(
+    denoiser: Callable[..., Tensor],
+    discriminator: SampleDiscriminator,
+    weight: float = 1.0,
+    interval: tuple[float, float] | None = None,
+) -> GuidedDenoiser:
+    """Guide a denoiser by a discriminator.
+
+    Args:
+        denoiser: any callable (x, sigma) -> E[x0 | x], see ``wrap_denoiser``.
+        discriminator: the correction, from ``fit_discriminator``.
+        weight: guidance weight; 0: the denoiser, 1: the exact correction.
+        interval: noise levels (low, high) at which guidance acts; None: all.
+    """
+    space, description = discriminator.space, None
+    if discriminator.part is not None:
+        description = Description.of(space, discriminator.part).with_weight(weight, interval)
+    return GuidedDenoiser(
+        base=wrap_denoiser(denoiser, space.size, num_classes=space.num_classes),
+        discriminator=discriminator.inner,
+        weight=_weight(weight, interval),
+        space=space,
+        description=description,
+    )
+
+
+@dataclass(frozen=True)
+class _InRange(Discriminator):
+    """Discriminator called at noise levels of its training only, where its logit is finite."""
+
+    inner: Discriminator
+    sigmas: tuple[float, float]
+
+    @override
+    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.inner.logit(x, sigma.clamp(*self.sigmas))
+
+    @override
+    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.inner.gradient(x, sigma.clamp(*self.sigmas))
+
+    @override
+    def gradient_and_laplacian(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.inner.gradient_and_laplacian(x, sigma.clamp(*self.sigmas), probes)
+
+
+def _trained_range(weight: Weight, space: SampleSpace) -> Weight:
+    low, high = space.sigmas
+    return IntervalWeight(weight, low * (1 - END), high * (1 + END))
+
+
+def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
+    constant = ConstantWeight(float(weight))
+    return constant if interval is None else IntervalWeight(constant, *interval)
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    return x.dtype if x.is_floating_point() else torch.float32

@@ -1,0 +1,135 @@
+"""Scores of a guided model on the user's own samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dgray.diffusion.likelihood import ode_log_likelihood
+from dgray.diffusion.noise import named_generator
+from dgray.diffusion.sigmas import stratified
+from dgray.discriminator.guidance import GuidedDenoiser
+from dgray.discriminator.objective import Noised, denoising_residual
+from dgray.errors import GuidedModelError
+from dgray.guided.space import SampleSpace
+from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
+from dgray.metrics.frechet import Array
+from dgray.metrics.frechet import frechet_distance as distance_of_moments
+
+MAX_EXACT_DIMENSION = 64  # above, the divergence is estimated with probes
+
+
+@torch.no_grad()
+def path_kl_change(
+    bound: Callable[[Tensor | None], GuidedDenoiser],
+    space: SampleSpace,
+    samples: tuple[Tensor, Tensor | None],
+    *,
+    num_levels: int,
+    seed: int,
+) -> Estimate:
+    """Estimate the change of the path KL by guidance (Girsanov, see ``dgray.metrics.path``).
+
+    Args:
+        bound: returns the guided denoiser bound to labels of the shape of sigma.
+        space: space of the samples.
+        samples: vectors, float64 (n, d), and their classes.
+        num_levels: stratified noise levels per sample.
+        seed: seed of noise levels and noise.
+    """
+    clean, labels = samples
+    low, high = space.sigmas
+    generator = named_generator(seed, "path KL")
+    uniform = torch.rand(len(clean), num_levels, generator=generator, dtype=torch.float64)
+    sigma = stratified(uniform, low, high).to(clean)
+    shape = (*sigma.shape, clean.shape[1])
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(clean)
+    real = Noised.of(clean[:, None].expand(shape), noise, sigma)
+    classes = None if labels is None else labels[:, None].expand(sigma.shape)
+    guided = bound(classes)
+    residual = denoising_residual(guided.base, real)
+    pull = guided.weight(sigma) * sigma
+    pull = pull[..., None] * guided.discriminator.gradient(real.x, sigma)
+    change = (pull * (2 * residual + pull)).sum(-1)  # |residual + pull|^2 - |residual|^2
+    return Estimate.of(math.log(high / low) * change.mean(1))
+
+
+def nll(
+    bound: Callable[[Tensor | None], GuidedDenoiser],
+    space: SampleSpace,
+    samples: tuple[Tensor, Tensor | None],
+    *,
+    prior_std: float,
+    num_probes: int | None,
+    tolerance: float,
+    seed: int,
+) -> Estimate:
+    """Estimate the negative log-likelihood of samples; see ``GuidedDenoiser.nll``."""
+    x, labels = samples
+    points = space.flat(x)
+    if x.dtype == torch.uint8:  # Theis et al. 2016, arXiv 1511.01844
+        generator = named_generator(seed, "dequantisation")
+        within = torch.rand(points.shape, generator=generator, dtype=torch.float64)
+        points = points + (within.to(points) - 0.5) / 127.5
+    is_exact = num_probes is None and space.dimension <= MAX_EXACT_DIMENSION
+    probes = None if is_exact else _probes(num_probes or 1, points, seed)
+
+    def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        denoiser = bound(None if labels is None else labels.to(index.device)[index])
+        return denoiser.with_divergence(x, sigma, None if probes is None else probes[:, index])
+
+    likelihood = ode_log_likelihood(
+        field,
+        points,
+        space.sigmas,
+        prior_std=prior_std,
+        tolerance=tolerance,
+        breaks=bound(None).weight.breaks,
+    )
+    if not bool(likelihood.converged.all()):
+        share = 1 - float(likelihood.converged.double().mean())
+        raise GuidedModelError(
+            f"the likelihood of {share:.0%} of the samples did not converge; raise tolerance, "
+            "lower the guidance weight, or fit the discriminator for fewer epochs"
+        )
+    return Estimate.of(-likelihood.log_prob)
+
+
+def _probes(count: int, points: Tensor, seed: int) -> Tensor:
+    """Return probes that a point keeps along its path and in every model, (P, n, d)."""
+    generator = named_generator(seed, "probes")
+    signs = torch.randint(2, (count, *points.shape), generator=generator, dtype=torch.int8)
+    return (2 * signs - 1).to(points.device, torch.float32)
+
+
+def frechet_distance(
+    samples: Tensor, reference: Tensor, features: Callable[[Tensor], Tensor] | None = None
+) -> Estimate:
+    """Estimate the Fréchet distance of two sets of samples, with an error over the first.
+
+    It is biased upwards by a term of order 1/n: compare at equal n.
+
+    Args:
+        samples: generated samples, shape (n, *size).
+        reference: samples of the data, shape (m, *size).
+        features: maps samples to features (n, f); None: their own values.
+    """
+    extract = features or (lambda x: x)
+    own, other = (extract(x).detach().reshape(len(x), -1).double() for x in (samples, reference))
+    if min(len(own), len(other)) < 2:
+        raise GuidedModelError(
+            "a Fréchet distance needs at least 2 samples on each side, but got "
+            f"{len(own)} and {len(other)}"
+        )
+    target = _moments(other)
+    value = distance_of_moments(*_moments(own), *target)
+    group = group_of(len(own), own.device)
+    parts = [own[group != index] for index in range(GROUPS)] if len(own) >= 2 * GROUPS else []
+    return group_estimate(value, [distance_of_moments(*_moments(x), *target) for x in parts])
+
+
+def _moments(x: Tensor) -> tuple[Array, Array]:
+    return x.mean(0).cpu().numpy(), torch.cov(x.T).reshape(x.shape[1], -1).cpu().numpy()

@@ -1,0 +1,111 @@
+"""Denoisers from any callable of a user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from dgray.diffusion.denoiser import AutogradDenoiser, ChunkedDenoiser, Conditional, Denoiser
+from dgray.errors import GuidedModelError
+
+BATCH_SIZE = 256  # samples that a user's denoiser processes at a time
+
+
+@dataclass(frozen=True)
+class UserDenoiser(Denoiser, Conditional):
+    """Denoiser of vectors around a user's function of samples in their own shape.
+
+    Attributes:
+        function: (x (n, *size), sigma (n,)) -> E[x0 | x]; with classes, (x, sigma, labels (n,)).
+        size: shape of a sample, (d,) or (C, H, W).
+        dtype: type of x and sigma in a call.
+        classes: number of classes; 0: the function is called without labels.
+        labels: class of each row, int64; None: the function is called with None.
+    """
+
+    function: Callable[..., Tensor]
+    size: tuple[int, ...]
+    dtype: torch.dtype
+    classes: int = 0
+    labels: Tensor | None = None
+
+    @property
+    @override
+    def num_classes(self) -> int:
+        return self.classes
+
+    @override
+    def with_labels(self, labels: Tensor) -> UserDenoiser:
+        return replace(self, labels=labels)
+
+    @override
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        sigma = sigma.expand(x.shape[:-1])
+        samples, levels = x.reshape(-1, *self.size).to(self.dtype), sigma.reshape(-1)
+        arguments: list[Tensor | None] = [samples, levels.to(self.dtype)]
+        if self.classes:
+            labels = self.labels
+            arguments.append(None if labels is None else labels.expand(sigma.shape).reshape(-1))
+        denoised: object = self.function(*arguments)
+        if not isinstance(denoised, Tensor) or denoised.shape != samples.shape:
+            is_tensor = isinstance(denoised, Tensor)
+            actual = tuple(denoised.shape) if is_tensor else type(denoised).__name__  # type: ignore[attr-defined]
+            raise GuidedModelError(
+                f"a denoiser must return a tensor of the shape of x, {tuple(samples.shape)}, but "
+                f"returned {actual}"
+            )
+        return denoised.reshape(x.shape).to(x.dtype)
+
+    @override
+    def with_divergence(
+        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Take one forward pass, and a backward pass per dimension or per probe."""
+        return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
+
+
+def wrap_denoiser(
+    function: Callable[..., Any],
+    size: tuple[int, ...],
+    *,
+    num_classes: int = 0,
+    dtype: torch.dtype | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> Denoiser:
+    """Return a denoiser of vectors around any callable.
+
+    Args:
+        function: called with x (n, *size), images with values in [-1, 1] where clean, and sigma
+            (n,), and with labels, int64 (n,) or None, if ``num_classes`` > 0. It returns
+            E[x0 | x]. A denoiser of dgray is returned as it is.
+        size: shape of a sample, (d,) or (C, H, W).
+        num_classes: number of classes; 0: unconditional.
+        dtype: type of x and sigma in a call; None: that of the parameters of a torch module, else
+            float32.
+        batch_size: samples of a call, at most.
+    """
+    if isinstance(function, Denoiser):
+        return function
+    if dtype is None:
+        parameters = function.parameters() if isinstance(function, nn.Module) else iter(())
+        dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
+    return ChunkedDenoiser(UserDenoiser(function, size, dtype, num_classes), batch_size)
+
+
+def from_epsilon(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    r"""Return the denoiser D = x - sigma eps(x; sigma) of a network that predicts the noise.
+
+    Args:
+        function: (x, sigma, ...) -> eps, of x = x0 + sigma eps (k-diffusion's convention).
+    """
+
+    def denoise(x: Tensor, sigma: Tensor, *labels: Tensor | None) -> Tensor:
+        levels = sigma.reshape(-1, *[1] * (x.ndim - 1))
+        return x - levels * function(x, sigma, *labels)
+
+    return denoise
