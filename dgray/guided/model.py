@@ -103,8 +103,8 @@ class GuidedDenoiser:
         low, high = self.space.sigmas
         kind = "images" if self.space.is_image else "points"
         return (
-            f"<dgray.GuidedDenoiser of {kind} {self.space.size}, noise levels {low:g} to {high:g}, "
-            f"{type(self.weight).__name__}>"
+            f"<dgray.GuidedDenoiser of {kind} {self.space.size}, {type(self.weight).__name__}, "
+            f"noise levels {low:g} to {high:g}>"
         )
 
     def epsilon(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:

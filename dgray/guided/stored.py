@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,10 @@ def load_exported(
     record, tensors, weights = _read(folder)
     try:
         return _build(
-            record, tensors, weights, _Given(denoiser, discriminator, trust_code, device)
+            record,
+            tensors,
+            weights,
+            _Given(denoiser, discriminator, trust_code, torch.device(device)),
         )
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise GuidedModelError(
@@ -104,18 +108,14 @@ def load_exported(
         ) from error
 
 
+@dataclass(frozen=True)
 class _Given:
-    """What the caller of ``load_exported`` supplies."""
+    """Arguments of ``load_exported``."""
 
-    def __init__(
-        self,
-        denoiser: Callable[..., Tensor] | None,
-        discriminator: Callable[..., torch.nn.Module] | None,
-        trust_code: bool,
-        device: str | torch.device,
-    ) -> None:
-        self.denoiser, self.discriminator = denoiser, discriminator
-        self.trust_code, self.device = trust_code, torch.device(device)
+    denoiser: Callable[..., Tensor] | None
+    discriminator: Callable[..., torch.nn.Module] | None
+    trust_code: bool
+    device: torch.device
 
     def factory(self, registry: Registry[Any], part: Mapping[str, Any]) -> Callable[..., Any]:
         """Return the factory of a stored part.
