@@ -82,6 +82,10 @@ class NoSuchModelError(DgrayError):
     """Raised when a run has no such trial, replicate, guidance weight or checkpoint to sample."""
 
 
+class FigureError(DgrayError):
+    """A figure was requested that cannot be drawn: unknown name, no numbers, or another style."""
+
+
 class SampleError(DgrayError):
     """Raised when a model cannot be sampled, or its samples are not finite."""
 

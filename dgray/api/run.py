@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import pandas as pd
 
 from dgray.api.html import console_html, recorded
 from dgray.api.model import Model
 from dgray.cli.summary_view import render_summary
-from dgray.errors import NoSuchModelError, RunRefusedError
+from dgray.errors import NoSuchModelError
 from dgray.record.run_folder import RunFolder
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.working_copy import reading
 from dgray.reporting.build import read_table, source_of
 from dgray.reporting.completeness import gaps
-from dgray.reporting.figures.kinds import KINDS
-from dgray.reporting.figures.theme import STYLE
+from dgray.reporting.figures.request import ALL_KINDS, FigureRequest
+from dgray.reporting.figures.style import style_of
 from dgray.reporting.presentation import SELECTION, column_spec
-from dgray.reporting.searches import chosen_trials, read_searches
+from dgray.reporting.searches import SearchPoints, chosen_trials, read_searches
 from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.finding import Finding, find
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
+    from dgray.reporting.figures.theme import Drawing
 
 CALIBRATED = "calibrated"
 _WIDTH = 100
@@ -46,6 +46,7 @@ class _Contents:
 
     table: StudyTable
     shown: StudyTable
+    searches: tuple[SearchPoints, ...]
     incomplete: tuple[str, ...]
     finding: Finding
 
@@ -69,7 +70,7 @@ class Run:
             searches = read_searches(folder, table)
             shown = chosen_trials(table, searches) if searches else table
             finding = find(shown, source_of(folder).question, searches)
-            return _Contents(table, shown, gaps(folder, table, searches), finding)
+            return _Contents(table, shown, searches, gaps(folder, table, searches), finding)
 
     @contextmanager
     def folder(self) -> Iterator[RunFolder]:
@@ -176,25 +177,54 @@ class Run:
         best = values.idxmax() if better == "higher" else values.idxmin()
         return Model(self, _with_weight(models).loc[best])
 
-    def figure(self, name: str = "finding") -> Figure:
+    def figure(
+        self,
+        name: str = "finding",
+        *,
+        width: str | float | None = None,
+        font: str | None = None,
+        font_size: float | None = None,
+        where: str | Sequence[str] = (),
+    ) -> Figure:
         """Draw a figure of the report; ``figure_names`` lists them.
 
+        ``figure.savefig("NAME.pdf")`` keeps its fonts. ``dgray figure`` writes its numbers too.
+
+        Args:
+            name: name of the figure.
+            width: inches, or a length such as ``"3.25in"``, ``"82mm"``; None: as in the report.
+            font: font family, or path of a TrueType file.
+            font_size: size of labels in points; default 8 with a width, else 9.
+            where: conditions on the rows that are drawn, such as ``"width=64"``.
+
         Raises:
-            RunRefusedError: there is no such figure, or the run lacks the numbers for it.
+            FigureError: there is no such figure, font or width; the run lacks the numbers for it;
+                or no row meets the conditions.
         """
-        kinds = {kind.name: kind for kind in KINDS}
-        if name not in kinds:
-            raise RunRefusedError(f"no figure {name!r}; there are {', '.join(kinds)}")
-        with matplotlib.rc_context(STYLE):
-            drawing = kinds[name].draw(self._contents.shown)
-        if drawing is None:
-            raise RunRefusedError(f"{self.place}: this run has no numbers for the figure {name}")
-        return drawing.figure
+        return self._request(name, width, font, font_size, where).figure
+
+    def figure_data(
+        self, name: str = "finding", *, where: str | Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """Return the numbers that a figure draws; see ``figure``."""
+        return self._request(name, None, None, None, where).data
+
+    def _request(
+        self,
+        name: str,
+        width: str | float | None,
+        font: str | None,
+        font_size: float | None,
+        where: str | Sequence[str],
+    ) -> Drawing:
+        conditions = (where,) if isinstance(where, str) else tuple(where)
+        request = FigureRequest(name, style_of(width, font, font_size), conditions)
+        return request.draw(self._contents.shown, self._contents.searches)
 
     @property
     def figure_names(self) -> tuple[str, ...]:
         """Names of all figures; a run may lack the numbers for some."""
-        return tuple(kind.name for kind in KINDS)
+        return tuple(kind.name for kind in ALL_KINDS)
 
     def denoiser(self, **choice: Any) -> GuidedDenoiser:
         """Return the denoiser of the best model; arguments of ``best`` and ``Model.denoiser``."""

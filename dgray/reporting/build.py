@@ -13,8 +13,8 @@ from dgray.record.run_files import FORMAT_FILE, LOCK_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import read_mark
 from dgray.reporting.completeness import gaps
+from dgray.reporting.figures.files import FORMATS, origin
 from dgray.reporting.figures.kinds import (
-    FORMATS,
     KINDS,
     SEARCH_KINDS,
     FailedFigure,
@@ -102,7 +102,11 @@ def build_report(folder: Path) -> Report:
     shown = chosen_trials(table, searches) if searches else table
     finding = find(shown, source.question, searches)
     note = "Trials of searches: those of the points that the searches selected."
-    drawn = [*render_search_figures(searches), *render_figures(shown, note if searches else "")]
+    made_from = origin(source.name, source.provenance)
+    drawn = [
+        *render_search_figures(searches, made_from),
+        *render_figures(shown, made_from, note if searches else ""),
+    ]
     figures = [figure for figure in drawn if isinstance(figure, RenderedFigure)]
     failed = [str(figure) for figure in drawn if isinstance(figure, FailedFigure)]
     if searches:

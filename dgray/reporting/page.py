@@ -13,7 +13,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dgray.reporting.estimate import estimate
-from dgray.reporting.figures.kinds import FORMATS, RenderedFigure
+from dgray.reporting.figures.files import FORMATS
+from dgray.reporting.figures.kinds import RenderedFigure
 from dgray.reporting.legible import printable
 from dgray.reporting.presentation import objective
 from dgray.reporting.selection import OBJECTIVE, number, short

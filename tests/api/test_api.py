@@ -17,7 +17,7 @@ import dgray
 from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
-from dgray.errors import NoSuchModelError, NotARunError, RunRefusedError, StudyError
+from dgray.errors import FigureError, NoSuchModelError, NotARunError, RunRefusedError, StudyError
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import read_table, source_of
@@ -156,7 +156,7 @@ def test_summary_finding_and_figures_are_those_of_the_report(run: dgray.Run) -> 
     )
     assert run.figure("finding").axes
     assert {"finding", "losses"} <= set(run.figure_names)
-    with pytest.raises(RunRefusedError, match="no figure 'f'; there are finding"):
+    with pytest.raises(FigureError, match="no figure 'f'; there are finding"):
         run.figure("f")
     assert "best KL objective" in str(run)
     assert "best KL objective" in run._repr_html_()

@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-import matplotlib
 import pytest
 
 from dgray.cli.report import main
 from dgray.record.row import CheckpointResult, Row
 from dgray.reporting.figures.kinds import SEARCH_KINDS, _saved
-from dgray.reporting.figures.theme import STYLE
+from dgray.reporting.figures.style import styled
 from dgray.reporting.legible import encodable, printable, shortened, shortened_bytes
 from dgray.reporting.searches import Range, choice_text
 from dgray.reporting.tensorboard.writer import run_name
@@ -108,7 +107,7 @@ def test_searches_show_every_text(text: str) -> None:
     ]
     search = search_of(points, label=f"kl, name {text}", ranges={**RANGES, **choices})
     for kind in SEARCH_KINDS:
-        with matplotlib.rc_context(STYLE):
+        with styled():
             drawing = kind.draw((search,))
             if drawing is not None:
                 ElementTree.parse(io.BytesIO(_saved(drawing.figure, "svg")))

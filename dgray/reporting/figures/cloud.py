@@ -15,7 +15,15 @@ from scipy.stats import gaussian_kde
 
 from dgray.catalogue import SETTING_COLUMNS
 from dgray.reporting.figures.looks import Look
-from dgray.reporting.figures.theme import Drawing, drawing, grid, hide_ticks, new_figure
+from dgray.reporting.figures.style import current_style, points
+from dgray.reporting.figures.theme import (
+    Drawing,
+    drawing,
+    grid,
+    hide_ticks,
+    new_figure,
+    side_by_side,
+)
 from dgray.reporting.figures.view import View, value_text, view
 from dgray.reporting.presentation import (
     BASE,
@@ -38,6 +46,7 @@ from dgray.reporting.table import StudyTable
 _SHOWN = 2000  # points per panel
 _GRID = 90  # cells of a density, per axis
 _WIDEST = 8  # panels side by side
+_PANEL = 2.2  # inches
 _MAX_SAMPLERS = 3
 _DATA, _TRAINING = "data", "training points"
 
@@ -87,6 +96,8 @@ def clouds(table: StudyTable) -> Drawing | None:
         "Line: the data." if is_histogram else "",
         _coordinates(first),
         _several_settings(table),
+        data=_samples(rows),
+        table=_moments(rows),
     )
 
 
@@ -111,7 +122,49 @@ def densities(table: StudyTable) -> Drawing | None:
         "narrow, or concentrated on filaments.",
         _coordinates(everything[0]),
         _several_settings(table),
+        data=_samples(rows),
+        table=_moments(rows),
     )
+
+
+def _samples(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
+    """The samples that are drawn, a row each; of images only their numbers."""
+    parts = [
+        _panel(sampler, cloud).assign(
+            **{f"x{i + 1}": values for i, values in enumerate(cloud.points[:_SHOWN].T)}
+            if cloud.shape is None
+            else {"image": range(len(cloud.points))}
+        )
+        for sampler, shown in rows.items()
+        for cloud in shown
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _panel(sampler: str, cloud: SampleCloud) -> pd.DataFrame:
+    count = min(len(cloud.points), _SHOWN)
+    return pd.DataFrame(
+        {"samples": cloud.title.replace("\n", ", "), "sampler": sampler}, index=range(count)
+    )
+
+
+def _moments(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
+    """Number, mean and standard deviation of the samples of each panel; of images the number."""
+    lines = []
+    for sampler, shown in rows.items():
+        for cloud in shown:
+            drawn = cloud.points[:_SHOWN]
+            line = {
+                "samples": cloud.title.replace("\n", ", "),
+                "sampler": sampler,
+                "number": len(drawn),
+            }
+            if cloud.shape is None:
+                for index, values in enumerate(drawn.T, 1):
+                    line[f"mean of x{index}"] = round(float(values.mean()), 4)
+                    line[f"std of x{index}"] = round(float(values.std()), 4)
+            lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def points_of(row: pd.Series) -> np.ndarray:
@@ -163,13 +216,14 @@ def _draw_rows(
 ) -> Figure:
     """Draw a panel per cloud, one or more lines of panels per sampler."""
     longest = max(len(shown) for shown in rows.values())
-    columns = math.ceil(longest / math.ceil(longest / _WIDEST))
+    widest = min(_WIDEST, side_by_side(_PANEL)) if current_style().width else _WIDEST
+    columns = math.ceil(longest / math.ceil(longest / widest))
     lines = [
         (sampler, shown, shown[start : start + columns])
         for sampler, shown in rows.items()
         for start in range(0, len(shown), columns)
     ]
-    figure = new_figure(len(lines), columns, width=2.2, height=2.4)
+    figure = new_figure(len(lines), columns, width=_PANEL, height=2.4)
     for row, (sampler, shown, part) in zip(grid(figure, len(lines), columns), lines, strict=True):
         for panel, cloud in zip(row, part, strict=False):
             draw(panel, cloud, shown)
@@ -269,7 +323,7 @@ def _shape(row: pd.Series) -> tuple[int, ...] | None:
 
 
 def _draw(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> None:
-    axes.set_title(cloud.title, fontsize=9)
+    axes.set_title(cloud.title, fontsize=points(9))
     if cloud.shape is not None:
         axes.imshow(image_grid(cloud.points, cloud.shape), interpolation="nearest")
         hide_ticks(axes)
@@ -308,7 +362,7 @@ def _draw_density(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> N
 
     reference = next((c for c in shown if c.title == _DATA), cloud)
     peak = float(density(reference.points).max()) or 1.0
-    axes.set_title(cloud.title, fontsize=9)
+    axes.set_title(cloud.title, fontsize=points(9))
     axes.imshow(
         density(cloud.points).reshape(_GRID, _GRID),
         extent=(low[0], high[0], low[1], high[1]),

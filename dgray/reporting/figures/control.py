@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dgray.reporting.figures.conditions import errors_note
+from dgray.reporting.figures.data import numbers
 from dgray.reporting.figures.theme import (
     SPAN,
     Drawing,
@@ -73,6 +74,7 @@ def control_metrics(table: StudyTable) -> Drawing | None:
         else "",
         "Grey dashes: the unguided base." if has_base else "",
         errors_note(shown.models, "Bands"),
+        data=numbers(table, shown.models, columns, [base] if has_base else []),
     )
 
 

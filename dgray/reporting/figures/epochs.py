@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dgray.reporting.figures.conditions import errors_note
+from dgray.reporting.figures.data import numbers
 from dgray.reporting.figures.looks import CALIBRATED, CALIBRATED_MARKER, CONSTANT, FLOOR
 from dgray.reporting.figures.theme import (
     Drawing,
@@ -64,6 +65,7 @@ def metrics_against_epochs(table: StudyTable) -> Drawing | None:
         "One line per trial.",
         f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
         *_captions(table, shown.models, columns, weight),
+        data=_numbers(table, shown, shown.models, columns, weight),
     )
 
 
@@ -96,7 +98,25 @@ def headline(table: StudyTable) -> Drawing | None:
         if has_tuned
         else "",
         *_captions(table, shown.models, columns, weight),
+        data=_numbers(table, shown, pd.concat([constant, tuned]), columns, weight),
     )
+
+
+def _numbers(
+    table: StudyTable,
+    shown: View,
+    models: pd.DataFrame,
+    columns: Sequence[str],
+    weight: float | None,
+) -> pd.DataFrame:
+    """The curves, and the base and the exact control of each facet as levels."""
+    levels = [
+        level
+        for _, facet in shown.panels()
+        for level in (base_of(table, facet), reference_of(table, facet, weight))
+    ]
+    floors = [f"{column}_floor" for column in columns if _floor(models, column) is not None]
+    return numbers(table, models, [*columns, *floors], levels)
 
 
 def _subject(columns: Sequence[str]) -> str:

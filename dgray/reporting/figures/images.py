@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dgray.reporting.figures.cloud import points_of
+from dgray.reporting.figures.style import points
 from dgray.reporting.figures.theme import Drawing, drawing, grid, hide_ticks, new_figure
 from dgray.reporting.figures.view import MAX_ROWS, View, view
 from dgray.reporting.raster import COLUMNS, image_grid
@@ -25,14 +26,14 @@ def nearest_training(table: StudyTable) -> Drawing | None:
     if models.empty:
         return None
     shown = view(table, models)
-    pictures = _pairs(table, shown)
-    if not pictures:
+    pairs = _pairs(table, shown)
+    if not pairs:
         return None
-    figure = new_figure(len(pictures), 1, width=6.5, height=2.0)
-    axes = grid(figure, len(pictures), 1)
-    for (panel,), (name, picture) in zip(axes, pictures.items(), strict=True):
-        panel.imshow(picture, interpolation="nearest")
-        panel.set_title(name, fontsize=9)
+    figure = new_figure(len(pairs), 1, width=6.5, height=2.0)
+    axes = grid(figure, len(pairs), 1)
+    for (panel,), (name, pair) in zip(axes, pairs.items(), strict=True):
+        panel.imshow(_interleaved(*pair), interpolation="nearest")
+        panel.set_title(name, fontsize=points(9))
         hide_ticks(panel)
     return drawing(
         figure,
@@ -41,12 +42,25 @@ def nearest_training(table: StudyTable) -> Drawing | None:
         "Guided images of the last checkpoint (upper row of each pair) and below each the "
         "training image nearest to it in pixel space. Copies indicate a discriminator that "
         "memorised its training data.",
+        data=_distances(pairs),
     )
 
 
-def _pairs(table: StudyTable, shown: View) -> dict[str, np.ndarray]:
-    """Title -> picture, of each trial at its last checkpoint."""
-    pictures = {}
+def _distances(pairs: dict[str, tuple[pd.Series, pd.Series]]) -> pd.DataFrame:
+    """Euclidean distance of each guided image to its nearest training image."""
+    parts = []
+    for name, (guided, nearest) in pairs.items():
+        gaps = points_of(guided)[:_PAIRS] - points_of(nearest)[:_PAIRS]
+        distance = np.linalg.norm(gaps.reshape(len(gaps), -1), axis=1)
+        parts.append(
+            pd.DataFrame({"model": name, "image": range(len(gaps)), "distance": distance})
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _pairs(table: StudyTable, shown: View) -> dict[str, tuple[pd.Series, pd.Series]]:
+    """Title -> guided and nearest images, of each trial at its last checkpoint."""
+    pairs = {}
     for line in shown.lines(shown.models):
         rows = table.clouds[table.clouds["trial"] == line.models["trial"].iloc[0]]
         rows = rows[rows["epoch"] == rows["epoch"].max()]
@@ -56,8 +70,8 @@ def _pairs(table: StudyTable, shown: View) -> dict[str, np.ndarray]:
         if all(len(part) for part in parts):
             sampler = parts[0]["sampler"].iloc[0]
             label = f"{line.label}, {weight_text(weight, 'calibrated')}, sampler {sampler}"
-            pictures[label] = _interleaved(*(part.iloc[0] for part in parts))
-    return dict(list(pictures.items())[:MAX_ROWS])
+            pairs[label] = (parts[0].iloc[0], parts[1].iloc[0])
+    return dict(list(pairs.items())[:MAX_ROWS])
 
 
 def _interleaved(guided: pd.Series, nearest: pd.Series) -> np.ndarray:

@@ -1,22 +1,18 @@
 """Figures of a report with their captions, and their files.
 
-A figure is left out if the study lacks its numbers. The same rows give the same files, byte for
-byte.
+A figure is left out if the study lacks its numbers.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-
-import matplotlib
-from matplotlib.figure import Figure
 
 from dgray.reporting.figures.cloud import clouds, densities
 from dgray.reporting.figures.control import control_metrics
 from dgray.reporting.figures.epochs import headline, metrics_against_epochs
+from dgray.reporting.figures.files import FORMATS, Origin, pictures
 from dgray.reporting.figures.images import nearest_training
 from dgray.reporting.figures.loss import losses
 from dgray.reporting.figures.map import kl_map, path_kl_map
@@ -27,12 +23,11 @@ from dgray.reporting.figures.noise import (
 )
 from dgray.reporting.figures.search import history, pareto_front
 from dgray.reporting.figures.search_fields import importances, parallel_coordinates
-from dgray.reporting.figures.theme import STYLE, Drawing
+from dgray.reporting.figures.style import styled
+from dgray.reporting.figures.theme import Drawing
 from dgray.reporting.figures.weight import metrics_against_weight
 from dgray.reporting.searches import SearchPoints
 from dgray.reporting.table import StudyTable
-
-FORMATS = ("svg", "pdf", "png")
 
 
 @dataclass(frozen=True)
@@ -99,48 +94,44 @@ SEARCH_KINDS = (
 )
 
 
-def render_figures(table: StudyTable, note: str = "") -> Iterator[RenderedFigure | FailedFigure]:
+def render_figures(
+    table: StudyTable,
+    origin: Origin,
+    note: str = "",
+    *,
+    formats: Sequence[str] = FORMATS,
+) -> Iterator[RenderedFigure | FailedFigure]:
     """Yield every figure for which the study has numbers; ``note``: added to each caption."""
     for kind in KINDS:
-        yield from _attempt(kind, table, note)
+        yield from _attempt(kind, table, origin, formats, note)
 
 
 def render_search_figures(
-    searches: tuple[SearchPoints, ...],
+    searches: tuple[SearchPoints, ...], origin: Origin, *, formats: Sequence[str] = FORMATS
 ) -> Iterator[RenderedFigure | FailedFigure]:
     """Yield the figures of searches; none for a grid."""
     for kind in SEARCH_KINDS if searches else ():
-        yield from _attempt(kind, searches)
+        yield from _attempt(kind, searches, origin, formats)
 
 
 def _attempt(
-    kind: FigureKind, data: Any, note: str = ""
+    kind: FigureKind, data: Any, origin: Origin, formats: Sequence[str], note: str = ""
 ) -> Iterator[RenderedFigure | FailedFigure]:
     try:
-        yield from _render(kind, data, note)
+        drawn = _rendered(kind, data, origin, formats, note)
     except Exception as error:  # the rest of the report does not depend on one figure
         yield FailedFigure(kind, f"{type(error).__name__}: {error}")
-
-
-def _render(kind: FigureKind, data: Any, note: str) -> Iterator[RenderedFigure]:
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": kind.name}):
-        drawn = kind.draw(data)
+    else:
         if drawn is not None:
-            figure = drawn.figure
-            figure.draw_without_rendering()  # computes the layout once, not per format
-            figure.set_layout_engine(None)
-            caption = f"{drawn.caption} {note}".strip()
-            formats = {name: _saved(figure, name) for name in FORMATS}
-            yield RenderedFigure(kind, caption, formats)
+            yield drawn
 
 
-def _saved(figure: Figure, name: str) -> bytes:
-    # Dates and versions would make equal figures differ.
-    metadata = {
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-        "png": {"Software": None},
-    }
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=name, metadata=metadata[name])
-    return buffer.getvalue()
+def _rendered(
+    kind: FigureKind, data: Any, origin: Origin, formats: Sequence[str], note: str
+) -> RenderedFigure | None:
+    with styled():
+        drawing = kind.draw(data)
+        if drawing is None:
+            return None
+        drawing = replace(drawing, caption=f"{drawing.caption} {note}".strip())
+        return RenderedFigure(kind, drawing.caption, pictures(drawing, kind.name, origin, formats))

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from dgray.reporting.figures.conditions import errors_note
+from dgray.reporting.figures.data import numbers
 from dgray.reporting.figures.looks import CONSTANT, TRAINING, TRAINING_MARKER, shade
 from dgray.reporting.figures.theme import (
     Drawing,
@@ -65,6 +66,7 @@ def losses(table: StudyTable) -> Drawing | None:
         f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
         "Losses of different objectives are not comparable." if len(names) > 1 else "",
         errors_note(shown.models, "Bars"),
+        data=numbers(table, shown.models, list(_STYLES), settings=False),
     )
 
 

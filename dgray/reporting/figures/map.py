@@ -7,15 +7,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, SymLogNorm
+from matplotlib.ticker import FuncFormatter
 
 from dgray.reporting.estimate import minus
+from dgray.reporting.figures.data import numbers
 from dgray.reporting.figures.looks import CHANGE
-from dgray.reporting.figures.theme import SPAN, Drawing, drawing, title, wrapped_grid
+from dgray.reporting.figures.style import points
+from dgray.reporting.figures.theme import (
+    SPAN,
+    Drawing,
+    drawing,
+    plain_number,
+    title,
+    wrapped_grid,
+)
 from dgray.reporting.figures.view import View, rows_for, spaced, value_text, view
 from dgray.reporting.presentation import divergences
 from dgray.reporting.selection import at_main_weight, number, trained, weight_text
 from dgray.reporting.table import StudyTable
 
+_SQUARE, _ASIDE = 0.6, 1.0  # inches of a number and its error, and beside the squares of a panel
 _MAX_EPOCHS, _MAX_SIZES = 6, 6  # squares of a panel, so that their numbers are legible
 
 
@@ -57,8 +68,10 @@ def _overfitting_map(table: StudyTable, metric: str, remark: str = "") -> Drawin
             title(panel, name, facet_name)
     bar = figure.colorbar(ScalarMappable(norm, CHANGE), ax=axes, shrink=0.85, pad=0.02)
     bar.set_label("nats")
-    bar.ax.set_title("harm", fontsize=8)
-    bar.ax.set_xlabel("gain", fontsize=8)
+    bar.formatter = FuncFormatter(plain_number)
+    bar.update_ticks()
+    bar.ax.set_title("harm", fontsize=points(8))
+    bar.ax.set_xlabel("gain", fontsize=points(8))
     has_errors = np.isfinite(shown.models[f"{column}_se"].to_numpy(float)).any()
     error = ", ± one standard error, paired over the same points" if has_errors else ""
     name = divergences()[metric].title
@@ -71,6 +84,7 @@ def _overfitting_map(table: StudyTable, metric: str, remark: str = "") -> Drawin
         "Each square is one trial at one checkpoint. Its number is the change of the "
         f"{name} against the base in nats{error}. Green: guidance lowers the KL divergence. "
         f"Crimson: guidance raises it. {remark}".strip(),
+        data=numbers(table, shown.models, [column]),
     )
 
 
@@ -106,6 +120,17 @@ def _panel(axes: Axes, shown: View, models: pd.DataFrame, metric: str, norm: Nor
     axes.spines[:].set_visible(False)
 
 
+def _square_width(axes: Axes) -> float:
+    """Return the width of a square in inches, approximately."""
+    spec = axes.get_subplotspec()
+    figure = axes.get_figure(root=True)
+    assert spec is not None
+    assert figure is not None
+    low, high = axes.get_xlim()
+    panel = figure.get_figwidth() / spec.get_gridspec().ncols
+    return max(0.2, panel - points(_ASIDE)) / (high - low)
+
+
 def _square(axes: Axes, x: int, y: int, value: float, error: float, norm: Normalize) -> None:
     limit = norm.vmax if norm.vmax is not None else 1.0
     colour = CHANGE(norm(np.clip(np.nan_to_num(value, posinf=limit), -limit, limit)))
@@ -118,7 +143,8 @@ def _square(axes: Axes, x: int, y: int, value: float, error: float, norm: Normal
         digits = int(np.clip(-np.floor(np.log10(error)), 2, 6))  # so that none is rounded to zero
     text = minus(f"{value:+.{digits}f}") if np.isfinite(value) else "diverged"
     tone = "white" if is_dark else "#222222"
-    axes.text(x, y + 0.1, text, ha="center", va="center", color=tone, fontsize=9.5)
+    size = points(9.5) * min(1.0, _square_width(axes) / points(_SQUARE))
+    axes.text(x, y + 0.1, text, ha="center", va="center", color=tone, fontsize=size)
     if np.isfinite(error):
         below = f"± {error:.{digits}f}"
-        axes.text(x, y - 0.25, below, ha="center", va="center", color=tone, fontsize=7)
+        axes.text(x, y - 0.25, below, ha="center", va="center", color=tone, fontsize=0.74 * size)

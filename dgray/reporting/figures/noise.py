@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dgray.reporting.figures.conditions import errors_note
+from dgray.reporting.figures.data import middles, numbers_by_noise
 from dgray.reporting.figures.looks import (
     BASE_LINE,
     CALIBRATED,
@@ -80,6 +81,7 @@ def score_error_by_noise(table: StudyTable) -> Drawing | None:
         "The bands of the weight are the spread between replicates only."
         if tuned["calibrated_weights_se"].notna().any()
         else "",
+        data=_score_numbers(table, shown, weight),
     )
 
 
@@ -107,7 +109,24 @@ def path_change_by_noise(table: StudyTable) -> Drawing | None:
         "sum over the bins is the change of the path KL. Above zero, guidance is harmful at that "
         "noise level.",
         errors_note(shown.models, "Bands"),
+        data=numbers_by_noise(table, shown.models, [_CHANGES]),
     )
+
+
+def _score_numbers(table: StudyTable, shown: View, weight: float | None) -> pd.DataFrame:
+    """Errors by bin, then calibrated weights by knot, which are at other noise levels."""
+    levels = [
+        level
+        for _, facet in shown.panels()
+        for level in (base_of(table, facet), reference_of(table, facet, weight))
+    ]
+    errors = numbers_by_noise(table, shown.models, [_ERRORS], levels)
+    tuned = calibrated(shown.models)
+    tuned = tuned[tuned["calibrated_weights"].notna()]
+    weights = numbers_by_noise(
+        table, tuned, ["calibrated_weights"], sigmas=lambda model: model["calibrated_sigmas"]
+    )
+    return pd.concat([errors, weights], ignore_index=True) if len(tuned) else errors
 
 
 def loss_gap_by_noise(table: StudyTable) -> Drawing | None:
@@ -133,6 +152,9 @@ def loss_gap_by_noise(table: StudyTable) -> Drawing | None:
         shown.held,
         "Above zero the discriminator memorises its training data at that noise level.",
         f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
+        data=numbers_by_noise(
+            table, shown.models, ["loss_train_bins", "loss_held_out_bins"], settings=False
+        ),
     )
 
 
@@ -191,7 +213,7 @@ def _bins(axes: Axes, model: pd.Series, column: str, label: str, **look: Any) ->
     values, edges, error = model[column], model["sigma_edges"], model.get(f"{column}_se")
     if values is None or edges is None:
         return
-    value, middle = np.asarray(values, float), _middles(edges)
+    value, middle = np.asarray(values, float), middles(edges)
     low = value - error if error is not None else value
     if column == _ERRORS:  # on a logarithmic scale
         low, value = np.maximum(low, value / 10), np.where(value > 0, value, np.nan)
@@ -221,12 +243,7 @@ def _gap(axes: Axes, line: Line) -> None:
     model = line.models.iloc[0]
     gap = np.asarray(model["loss_held_out_bins"]) - np.asarray(model["loss_train_bins"])
     look: Any = {"color": line.colour, "marker": line.marker, "markersize": 3.5}
-    axes.plot(_middles(model["sigma_edges"]), gap, label=line.label, **look)
-
-
-def _middles(edges: Any) -> np.ndarray:
-    """Geometric middle of each noise-level bin."""
-    return np.asarray(np.sqrt(np.asarray(edges)[:-1] * np.asarray(edges)[1:]))
+    axes.plot(middles(model["sigma_edges"]), gap, label=line.label, **look)
 
 
 def _finish(axes: Axes, unit: str) -> None:

@@ -18,13 +18,14 @@ from dgray.reporting.figures.theme import (
     legend_below,
     log_scale,
     new_figure,
+    side_by_side,
     title,
     value_scale,
 )
 from dgray.reporting.figures.view import MAX_SERIES, WIDEST
 from dgray.reporting.legible import shortened
 from dgray.reporting.presentation import series_title
-from dgray.reporting.searches import SearchPoints
+from dgray.reporting.searches import SearchPoints, points_table
 
 MAX_PANELS = 9
 _VALIDATION = "#0072B2"  # one colour for all panels of the history, which one legend explains
@@ -63,6 +64,7 @@ def history(searches: tuple[SearchPoints, ...]) -> Drawing | None:
         else "",
         "Crosses: points stopped early, at their last checkpoint." if "PRUNED" in states else "",
         "Ticks at the bottom: failed points." if "FAIL" in states else "",
+        data=point_numbers(shown),
     )
 
 
@@ -81,11 +83,23 @@ def part_of(shown: int, total: int, what: str = "searches") -> str:
     return f"first {shown} of {total} {what}" if shown < total else ""
 
 
+def point_numbers(searches: Sequence[SearchPoints]) -> pd.DataFrame:
+    """Return the points of searches as numbers of a figure: fields, metrics and their errors."""
+    table = points_table(tuple(searches))
+    metrics = dict.fromkeys(metric for search in searches for metric in search.metrics)
+    fields = dict.fromkeys(field for search in searches for field in search.fields)
+    values = [f"{split}{metric}" for metric in metrics for split in ("validation:", "")]
+    errors = [f"{name}_se" for name in values if f"{name}_se" in table]
+    columns = ["search", "number", "state", "on_front", *fields, *values, *errors]
+    return table[[name for name in columns if name in table]]
+
+
 def panels_for(
     count: int, *, width: float, height: float, columns: int = WIDEST
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with ``count`` panels, ``columns`` side by side."""
-    rows, columns = -(-count // columns), min(count, columns)
+    columns = min(count, columns, side_by_side(width))
+    rows = -(-count // columns)
     figure = new_figure(rows, columns, width=width, height=height)
     panels = list(grid(figure, rows, columns).flat)
     for empty in panels[count:]:
@@ -188,6 +202,7 @@ def pareto_front(searches: tuple[SearchPoints, ...]) -> Drawing | None:
         "Dark: the points of the front on held-out data, ± 1 standard error."
         if has_held_out
         else "",
+        data=point_numbers(several),
     )
 
 

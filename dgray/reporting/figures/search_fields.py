@@ -19,9 +19,11 @@ from dgray.reporting.figures.search import (
     MAX_PANELS,
     panels_for,
     part_of,
+    point_numbers,
     search_looks,
     search_title,
 )
+from dgray.reporting.figures.style import points
 from dgray.reporting.figures.texts import drawable
 from dgray.reporting.figures.theme import Drawing, drawing, grid, new_figure, title
 from dgray.reporting.figures.view import MAX_ROWS, WIDEST, axis_names
@@ -68,6 +70,13 @@ def importances(searches: tuple[SearchPoints, ...]) -> Drawing | None:
         f"{MIN_BETTER} points), by Optuna's PED-ANOVA; the values of a search add up to 1. Only "
         f"fields that every point has, and searches with at least {MIN_POINTS} finished points. "
         "With so few points the values are rough.",
+        data=pd.DataFrame(
+            [
+                {"search": search.label, "metric": metric, "field": name, "importance": value}
+                for search, metric, values in bars
+                for name, value in values.items()
+            ]
+        ),
     )
 
 
@@ -144,6 +153,7 @@ def parallel_coordinates(searches: tuple[SearchPoints, ...]) -> Drawing | None:
         "is); at the right the rank on validation.",
         "Dotted: stopped early." if has_stopped else "",
         "A line is interrupted at a field that the point does not use." if has_gaps else "",
+        data=point_numbers(shown),
     )
 
 
@@ -184,15 +194,15 @@ def _write(axes: Axes, x: float, height: float, label: str) -> None:
     if height in (0.0, 1.0):
         below = height == 0.0
         place, to = (x, -0.04 if below else 1.04), "top" if below else "bottom"
-        axes.text(*place, label, ha="center", va=to, fontsize=7)
+        axes.text(*place, label, ha="center", va=to, fontsize=points(7))
     else:
-        axes.text(x + 0.03, height, label, ha="left", va="center", fontsize=7)
+        axes.text(x + 0.03, height, label, ha="left", va="center", fontsize=points(7))
 
 
-def _lines(search: SearchPoints, points: pd.DataFrame, fields: Sequence[str]) -> np.ndarray:
+def _lines(search: SearchPoints, rows: pd.DataFrame, fields: Sequence[str]) -> np.ndarray:
     """Heights in [0, 1], shape (points, fields); NaN where a point has no value."""
-    columns = [_heights(points[name], search.ranges[name]) for name in fields]
-    return np.column_stack(columns) if columns else np.empty((len(points), 0))
+    columns = [_heights(rows[name], search.ranges[name]) for name in fields]
+    return np.column_stack(columns) if columns else np.empty((len(rows), 0))
 
 
 def _heights(values: pd.Series, within: Range) -> np.ndarray:

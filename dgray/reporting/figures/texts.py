@@ -5,31 +5,31 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
+from dgray.reporting.figures.style import current_style, has_glyph, points
 from dgray.reporting.legible import escaped, printable
 
-FAMILY = "DejaVu Sans"  # part of matplotlib: the same picture on every machine
 _LINE = 1.35  # distance of lines in font sizes
 _HEADING, _PANEL = 0.9, 0.78  # shares of the width of a figure, of a panel, that text may take
+_NARROW_PANEL = 0.66  # the labels of its axis take more of a narrow panel
 _COLORBAR = 90.0  # points beside the panels
 
 
 def drawable(text: str) -> str:
     """Replace characters that are invisible or missing in the font by escapes."""
     lines = (printable(line) for line in text.split("\n"))
-    return "\n".join("".join(c if _has_glyph(c) else escaped(c) for c in line) for line in lines)
+    return "\n".join("".join(c if has_glyph(c) else escaped(c) for c in line) for line in lines)
 
 
 def text_width(text: str, size: float) -> float:
     """Return the width of one line in points."""
-    font = FontProperties(family=FAMILY, size=size)
+    font = FontProperties(size=size)  # of the family of the current style
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0])
 
 
@@ -40,20 +40,22 @@ def wrapped(text: str, width: float, size: float) -> str:
 
 def fit_texts(figure: Figure, heading: str) -> None:
     """Wrap titles and labels to their panels, and make the figure higher by the lines added."""
-    heading_text = figure.suptitle(heading, fontsize=11)
+    has_heading = current_style().has_heading
+    heading_text = figure.suptitle(heading) if has_heading else Text(0, 0, "")
     for text in figure.findobj(Text):
         if isinstance(text, Text) and text.get_text():
             text.set_text(drawable(text.get_text()))
     width, height = 72 * figure.get_size_inches()
     added = _fit(heading_text, _HEADING * width)
     if any(axes.get_label() == "<colorbar>" for axes in figure.axes):
-        width -= _COLORBAR
+        width -= points(_COLORBAR)
+    share = _PANEL if current_style().width is None else _NARROW_PANEL
     title_lines: defaultdict[int, float] = defaultdict(float)
     for axes in figure.axes:
         row, rows, columns = _place(axes)
-        lines = _fit(axes.title, _PANEL * width / columns)
+        lines = _fit(axes.title, share * width / columns)
         title_lines[row] = max(title_lines[row], lines)
-        _fit(axes.xaxis.label, _PANEL * width / columns)
+        _fit(axes.xaxis.label, share * width / columns)
         _fit(axes.yaxis.label, _PANEL * height / rows)
     figure.set_figheight((height + added + sum(title_lines.values())) / 72)
 
@@ -92,8 +94,3 @@ def _words(text: str, width: float, size: float) -> Iterator[str]:
             yield word[:count]
             word = word[count:]
         yield word
-
-
-@cache
-def _has_glyph(character: str) -> bool:
-    return get_font(findfont(FAMILY)).get_char_index(ord(character)) != 0

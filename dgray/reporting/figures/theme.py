@@ -1,4 +1,4 @@
-"""Style shared by all figures: fonts, scales, bands, legends.
+"""Parts shared by all figures: panels, scales, bands, legends.
 
 Uses the object interface of matplotlib only: without pyplot there is neither a display nor state
 between figures.
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -20,48 +21,46 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from dgray.reporting.estimate import minus
 from dgray.reporting.figures.looks import BASE_LINE, EXACT_LINE
-from dgray.reporting.figures.texts import FAMILY, drawable, fit_texts, text_width
+from dgray.reporting.figures.style import StyledFigure, current_style, points
+from dgray.reporting.figures.texts import drawable, fit_texts, text_width
 from dgray.reporting.figures.view import WIDEST
 from dgray.reporting.presentation import BASE, objective
 
-STYLE: Any = {  # Any: matplotlib types its keys one by one
-    "font.family": FAMILY,
-    "text.parse_math": False,  # a dollar sign is a dollar sign
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.6,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.7,
-    "lines.markersize": 4.5,
-    "savefig.dpi": 150,
-    "svg.fonttype": "path",  # the same picture on machines without the font
-    "pdf.fonttype": 3,
-}
 _LEGEND_COLUMN = 4.8  # width of a column besides its label, in font sizes: line, gap, distance
 SPAN = 20.0  # largest ratio of values on a linear scale
 _NARROWEST = 5.0  # inches, for the title of a figure
 _LEGEND_LINE = 14.0  # points
+_LABELS = 0.75  # inches of the height of a panel that its title and labels take
+_SMALLEST = 0.48  # of the size of a panel in the report: its text is still legible
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, and the caption that describes what it shows."""
+    """Figure with its numbers.
+
+    Attributes:
+        figure: the figure.
+        heading: what it shows, without the settings that are held fixed.
+        caption: sentences that describe what is drawn.
+        data: numbers that are drawn; ``{column}_se`` is the standard error of ``{column}``.
+        table: numbers for a printed table, if ``data`` are too many.
+    """
 
     figure: Figure
+    heading: str
     caption: str
+    data: pd.DataFrame
+    table: pd.DataFrame
 
 
-def drawing(figure: Figure, heading: str, held: str, *caption: str) -> Drawing:
+def drawing(
+    figure: Figure,
+    heading: str,
+    held: str,
+    *caption: str,
+    data: pd.DataFrame,
+    table: pd.DataFrame | None = None,
+) -> Drawing:
     """Finish a figure.
 
     Args:
@@ -69,16 +68,23 @@ def drawing(figure: Figure, heading: str, held: str, *caption: str) -> Drawing:
         heading: what it shows.
         held: what is the same in all its lines.
         caption: sentences; empty ones are left out.
+        data: numbers that are drawn.
+        table: numbers for a printed table; None: ``data``.
     """
     fit_texts(figure, heading + (f"\n({held})" if held else ""))
     fixed = f"Held fixed: {held}." if held else ""
-    return Drawing(figure, " ".join(filter(None, [*caption, fixed])))
+    text = " ".join(filter(None, [*caption, fixed]))
+    return Drawing(figure, heading, text, data, data if table is None else table)
 
 
 def new_figure(rows: int, columns: int, *, width: float = 3.4, height: float = 2.7) -> Figure:
     """Return a figure for ``rows`` x ``columns`` panels of a size in inches."""
-    size = (max(_NARROWEST, width * columns), height * rows + 0.5)
-    return Figure(figsize=size, layout="constrained")
+    wide = max(_NARROWEST, width * columns)
+    if (page := current_style().width) is not None:
+        labels = min(points(_LABELS), 0.5 * height)
+        height = labels + (height - labels) * min(1.0, page / (width * columns))
+        wide = page
+    return StyledFigure(figsize=(wide, height * rows + points(0.5)), layout="constrained")
 
 
 def grid(figure: Figure, rows: int, columns: int, *, share_rows: bool = False) -> np.ndarray:
@@ -93,13 +99,19 @@ def wrapped_grid(
     rows: int, columns: int, *, width: float, height: float
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes, shape (rows, columns); rows of many panels are broken."""
-    lines = math.ceil(columns / WIDEST)
+    lines = math.ceil(columns / side_by_side(width))
     wide = math.ceil(columns / lines)
     figure = new_figure(rows * lines, wide, width=width, height=height)
     axes = grid(figure, rows * lines, wide).reshape(rows, lines * wide)
     for spare in axes[:, columns:].flat:
         spare.remove()
     return figure, axes[:, :columns]
+
+
+def side_by_side(width: float) -> int:
+    """Return how many panels of a width in inches, for the report, fit side by side."""
+    page = current_style().width
+    return WIDEST if page is None else max(1, int(page / points(_SMALLEST * width)))
 
 
 def title(axes: Axes, *lines: str) -> None:
@@ -133,7 +145,7 @@ def level(axes: Axes, model: pd.Series | None, column: str) -> None:
         float(model[column]),
         color=spec.colour,
         linestyle=BASE_LINE if spec == BASE else EXACT_LINE,
-        linewidth=1.5,
+        linewidth=0.9 * rcParams["lines.linewidth"],
         label=spec.title,
     )
 
@@ -169,7 +181,7 @@ def value_scale(axes: Axes, values: pd.Series, *, zero: bool = True, error: floa
         axes.set_ylim(1.2 * low - 0.2 * threshold, 1.4 * max(high, threshold))
         axes.set_yticks(_symlog_ticks(low, high, threshold))
         axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -183,7 +195,8 @@ def _symlog_ticks(low: float, high: float, threshold: float) -> list[float]:
     return [0.0, *(s for s in sizes if s <= high), *(-s for s in sizes if -s >= low)]
 
 
-def _plain_number(value: float, _: object) -> str:
+def plain_number(value: float, _: object) -> str:
+    """Format the number at a tick."""
     return minus(f"{value:g}")
 
 
@@ -203,7 +216,7 @@ def log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
     low, high = axis.get_view_interval()
     if high < 100 * low:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(_plain_number))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -224,7 +237,7 @@ def add_legend(figure: Figure, entries: Sequence[tuple[Any, str]], *, columns: i
     count = min(columns, len(entries), _columns_of(figure, labels))
     figure.legend(handles, labels, loc="outside lower center", ncols=count)
     lines = math.ceil(len(entries) / count) - 1
-    figure.set_figheight(figure.get_figheight() + lines * _LEGEND_LINE / 72)
+    figure.set_figheight(figure.get_figheight() + lines * points(_LEGEND_LINE) / 72)
 
 
 def _look(handle: Any) -> tuple[Any, ...]:
@@ -235,6 +248,6 @@ def _look(handle: Any) -> tuple[Any, ...]:
 
 def _columns_of(figure: Figure, labels: Sequence[str]) -> int:
     """Number of columns of a legend that fit the width of the figure, at least one."""
-    size = STYLE["legend.fontsize"]
+    size = points(8.5)
     column = max(text_width(text, size) for text in labels) + _LEGEND_COLUMN * size
     return max(1, int(figure.get_figwidth() * 72 // column))

@@ -7,8 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from dgray.reporting.figures.conditions import errors_note
+from dgray.reporting.figures.data import numbers
 from dgray.reporting.figures.epochs import MAX_COLUMNS
 from dgray.reporting.figures.looks import CALIBRATED_MARKER, RULE
+from dgray.reporting.figures.style import current_style
 from dgray.reporting.figures.theme import (
     Drawing,
     band,
@@ -66,6 +68,7 @@ def metrics_against_weight(table: StudyTable) -> Drawing | None:
         "Weight 1 is the exact correction if the discriminator is perfect.",
         "Diamonds at the right: the weight calibrated per noise level." if has_tuned else "",
         errors_note(shown.models),
+        data=numbers(table, shown.models, columns, [base_of(table, facet) for _, facet in panels]),
     )
 
 
@@ -87,7 +90,9 @@ def _lines(
 
 def _ticks(axes: Axes, weights: list[float], *, has_tuned: bool) -> None:
     aside = [1.17 * weights[-1]] if has_tuned else []
-    labels = [f"{w:g}" for w in [0, *weights]] + ["calib."] * len(aside)
+    labels = [f"{w:g}" for w in [0, *weights]] + [
+        "cal." if current_style().width else "calib."
+    ] * len(aside)
     axes.set_xticks([0, *weights, *aside], labels)
     for place in aside:
         axes.axvline((weights[-1] + place) / 2, color=RULE, linewidth=0.8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 import pytest
 from matplotlib.text import Text
 
@@ -12,7 +11,7 @@ from dgray.reporting.build import read_table
 from dgray.reporting.figures.epochs import headline, metrics_against_epochs
 from dgray.reporting.figures.kinds import KINDS, RenderedFigure, render_figures
 from dgray.reporting.figures.loss import losses
-from dgray.reporting.figures.theme import STYLE
+from dgray.reporting.figures.style import styled
 from dgray.reporting.table import StudyTable
 from tests.reporting.synthetic import Member, row, table_of
 
@@ -87,7 +86,7 @@ def test_values_that_are_not_finite_do_not_break_a_figure() -> None:
 
 def test_headline_shows_the_largest_width_and_the_fewest_samples(overfit_run: Path) -> None:
     table = read_table(overfit_run)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         drawing = headline(table)
     assert drawing is not None
     figure = drawing.figure
@@ -107,7 +106,7 @@ def test_headline_shows_the_largest_width_and_the_fewest_samples(overfit_run: Pa
 
 def test_losses_compare_what_was_evaluated_in_the_same_way(overfit_run: Path) -> None:
     table = read_table(overfit_run)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         drawing = losses(table)
     assert drawing is not None
     figure = drawing.figure
@@ -183,7 +182,7 @@ def test_no_text_of_a_figure_is_cut_off(of: str, small_run: Path) -> None:
     table = read_table(small_run) if of == "points" else _image_table()
     seen = set()
     for kind in KINDS:
-        with matplotlib.rc_context(STYLE):
+        with styled():
             drawing = kind.draw(table)
             if drawing is None:
                 continue

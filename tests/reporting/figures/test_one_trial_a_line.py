@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -18,7 +17,8 @@ from matplotlib.lines import Line2D
 from dgray.reporting.figures.kinds import KINDS
 from dgray.reporting.figures.looks import looks
 from dgray.reporting.figures.search import pareto_front
-from dgray.reporting.figures.theme import STYLE, Drawing
+from dgray.reporting.figures.style import styled
+from dgray.reporting.figures.theme import Drawing
 from dgray.reporting.figures.view import axis_names, value_text
 from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
@@ -39,7 +39,7 @@ def studied(seed: int, count: int | None = None) -> StudyTable:
 @cache
 def drawn(name: str, seed: int, count: int | None = None) -> Drawing | None:
     (kind,) = (kind for kind in KINDS if kind.name == name)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         return kind.draw(studied(seed, count))
 
 
@@ -217,7 +217,7 @@ def test_fronts_of_many_searches_of_one_objective_differ() -> None:
         )
         for penalty in range(12)
     )
-    with matplotlib.rc_context(STYLE):
+    with styled():
         drawing = pareto_front(searches)
     assert drawing is not None
     (axes,) = drawing.figure.axes
