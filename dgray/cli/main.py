@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": ("dgray.cli.study:plan", "Print the trials of a study and their estimated cost."),
     "check": ("dgray.cli.check:check", "Check a study file, or the records of a run."),
     "report": ("dgray.cli.report:report", "Rebuild the report of a run from its rows."),
+    "figure": ("dgray.cli.figure:figure", "Write one figure of a run, with its numbers."),
     "sample": ("dgray.cli.sample:sample", "Draw samples from a model of a run, or from a base."),
     "checkpoint": ("dgray.cli.checkpoint:checkpoint", "Import or describe a network file."),
 }

@@ -136,7 +136,8 @@ def _is_reference(rows: pd.DataFrame, values: pd.Series, column: str) -> np.ndar
     if column in (*_OF_TRIALS, "fit.objective", "weight"):
         return is_base
     if column == "epoch":
-        return is_base | np.array([not objective(n).is_trained for n in rows["objective"]], bool)
+        is_control = np.array([not objective(name).is_trained for name in rows["objective"]], bool)
+        return np.array(is_base | is_control, bool)
     return np.array(values.isna(), bool)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from dgray.cli.report import main
 from dgray.record.row import CheckpointResult, Row
-from dgray.reporting.figures.kinds import SEARCH_KINDS, _saved
+from dgray.reporting.figures.files import Origin, pictures
+from dgray.reporting.figures.kinds import SEARCH_KINDS
 from dgray.reporting.figures.style import styled
 from dgray.reporting.legible import encodable, printable, shortened, shortened_bytes
 from dgray.reporting.searches import Range, choice_text
@@ -110,7 +111,8 @@ def test_searches_show_every_text(text: str) -> None:
         with styled():
             drawing = kind.draw((search,))
             if drawing is not None:
-                ElementTree.parse(io.BytesIO(_saved(drawing.figure, "svg")))
+                shown = pictures(drawing, kind.name, Origin(text), ["svg"])
+                ElementTree.parse(io.BytesIO(shown["svg"]))
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))

@@ -141,7 +141,8 @@ def _square(axes: Axes, x: int, y: int, value: float, error: float, norm: Normal
     digits = 2
     if np.isfinite(error) and error > 0:
         digits = int(np.clip(-np.floor(np.log10(error)), 2, 6))  # so that none is rounded to zero
-    text = minus(f"{value:+.{digits}f}") if np.isfinite(value) else "diverged"
+    text = f"{value:+.{digits}f}" if np.isfinite(value) else "diverged"
+    text = minus(text if text.strip("+-0.") else text[1:])  # zero has no sign
     tone = "white" if is_dark else "#222222"
     size = points(9.5) * min(1.0, _square_width(axes) / points(_SQUARE))
     axes.text(x, y + 0.1, text, ha="center", va="center", color=tone, fontsize=size)

@@ -85,14 +85,18 @@ def _lines(
             look = {"color": line.colour, "label": line.label, "marker": line.marker}
             band(axes, curve, "guidance_weight", column, **look)
         offset = (index + 0.5) / len(lines) - 0.5
-        _diamonds(axes, calibrated(rows), column, largest * (1.17 + _WIDTH * offset), line)
+        _diamonds(axes, calibrated(rows), column, largest * (_aside() + _WIDTH * offset), line)
+
+
+def _aside() -> float:
+    """Return the place of the calibrated weights in multiples of the largest constant weight."""
+    return 1.17 if current_style().width is None else 1.4
 
 
 def _ticks(axes: Axes, weights: list[float], *, has_tuned: bool) -> None:
-    aside = [1.17 * weights[-1]] if has_tuned else []
-    labels = [f"{w:g}" for w in [0, *weights]] + [
-        "cal." if current_style().width else "calib."
-    ] * len(aside)
+    aside = [_aside() * weights[-1]] if has_tuned else []
+    name = "calib." if current_style().width is None else "cal."
+    labels = [*(f"{w:g}" for w in [0, *weights]), *[name for _ in aside]]
     axes.set_xticks([0, *weights, *aside], labels)
     for place in aside:
         axes.axvline((weights[-1] + place) / 2, color=RULE, linewidth=0.8)

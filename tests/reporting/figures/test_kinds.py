@@ -9,6 +9,7 @@ from matplotlib.text import Text
 
 from dgray.reporting.build import read_table
 from dgray.reporting.figures.epochs import headline, metrics_against_epochs
+from dgray.reporting.figures.files import Origin
 from dgray.reporting.figures.kinds import KINDS, RenderedFigure, render_figures
 from dgray.reporting.figures.loss import losses
 from dgray.reporting.figures.style import styled
@@ -16,17 +17,18 @@ from dgray.reporting.table import StudyTable
 from tests.reporting.synthetic import Member, row, table_of
 
 OVERFIT = {kind.name for kind in KINDS} - {"control_lenses", "path_change", "nearest_training"}
+ORIGIN = Origin("synthetic", ("abc123",))
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
 
 
 @pytest.fixture(scope="module")
 def drawn(small_run: Path) -> list[RenderedFigure]:
-    return list(render_figures(read_table(small_run)))
+    return list(render_figures(read_table(small_run), ORIGIN))
 
 
 @pytest.fixture(scope="module")
 def of_control(counterexample_run: Path) -> list[RenderedFigure]:
-    return list(render_figures(read_table(counterexample_run)))
+    return list(render_figures(read_table(counterexample_run), ORIGIN))
 
 
 def test_study_of_overfitting_has_all_its_figures_in_all_formats(
@@ -64,7 +66,7 @@ def test_study_of_a_control_has_its_own_figure(of_control: list[RenderedFigure])
 def test_figures_are_reproducible_byte_for_byte(
     counterexample_run: Path, of_control: list[RenderedFigure]
 ) -> None:
-    again = render_figures(read_table(counterexample_run))
+    again = render_figures(read_table(counterexample_run), ORIGIN)
     assert [p.formats for p in of_control] == [p.formats for p in again]
 
 
@@ -80,7 +82,7 @@ def test_values_that_are_not_finite_do_not_break_a_figure() -> None:
     for epoch, value in ((5, 1.0), (20, float("inf"))):
         change = {"kl_change": value, "kl_change_se": 0.1}
         rows.append(row(trained, epoch, 1.0, kl=value, kl_se=0.1, **change))
-    drawn = {picture.kind.name for picture in render_figures(table_of(rows))}
+    drawn = {picture.kind.name for picture in render_figures(table_of(rows), ORIGIN)}
     assert drawn == {"finding", "overfitting_map_kl", "kl_against_epochs"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
+from dgray.reporting.figures.files import Origin
 from dgray.reporting.figures.kinds import SEARCH_KINDS, render_search_figures
 from dgray.reporting.figures.search import history, pareto_front
 from dgray.reporting.figures.search_fields import (
@@ -153,12 +154,14 @@ def test_missing_field_interrupts_the_line() -> None:
 
 def test_figures_of_searches_are_reproducible_in_all_formats() -> None:
     searches = (searched(20, metrics=KL_AND_TIME),)
-    drawn = list(render_search_figures(searches))
+    drawn = list(render_search_figures(searches, Origin("search")))
     assert [picture.kind for picture in drawn] == list(SEARCH_KINDS)
-    assert [p.formats for p in drawn] == [p.formats for p in render_search_figures(searches)]
+    assert [p.formats for p in drawn] == [
+        p.formats for p in render_search_figures(searches, Origin("search"))
+    ]
 
 
 def test_no_figure_without_finished_points() -> None:
     searches = (search_of([point(0, state="FAIL"), point(1, state="RUNNING")]),)
-    assert list(render_search_figures(searches)) == []
+    assert list(render_search_figures(searches, Origin("search"))) == []
     assert list(render_search_figures(())) == []
