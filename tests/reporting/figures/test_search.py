@@ -164,4 +164,4 @@ def test_figures_of_searches_are_reproducible_in_all_formats() -> None:
 def test_no_figure_without_finished_points() -> None:
     searches = (search_of([point(0, state="FAIL"), point(1, state="RUNNING")]),)
     assert list(render_search_figures(searches, Origin("search"))) == []
-    assert list(render_search_figures(())) == []
+    assert list(render_search_figures((), Origin("search"))) == []
