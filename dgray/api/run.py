@@ -19,7 +19,7 @@ from dgray.errors import NoSuchModelError
 from dgray.record.run_folder import RunFolder
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.working_copy import reading
-from dgray.reporting.build import read_table, source_of
+from dgray.reporting.build import source_of, table_of
 from dgray.reporting.completeness import gaps
 from dgray.reporting.figures.request import ALL_KINDS, FigureRequest
 from dgray.reporting.figures.style import style_of
@@ -28,6 +28,7 @@ from dgray.reporting.searches import SearchPoints, chosen_trials, read_searches
 from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.finding import Finding, find
+from dgray.reporting.trial_names import find_trial
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,7 @@ class Run:
     @cached_property
     def _contents(self) -> _Contents:
         with self.folder() as folder:
-            table = read_table(folder.path)
+            table = table_of(folder)
             searches = read_searches(folder, table)
             shown = chosen_trials(table, searches) if searches else table
             finding = find(shown, source_of(folder).question, searches)
@@ -136,7 +137,7 @@ class Run:
         return rows[["trial", "label", "objective", *self.axes]].reset_index(drop=True)
 
     def trial(self, trial: str) -> pd.DataFrame:
-        """Return the rows of one trial, given its id, the beginning of its id, or its label.
+        """Return the rows of one trial, selected by its name (``kl width=64``) or id.
 
         Raises:
             NoSuchModelError: no trial or several trials match.
@@ -253,15 +254,7 @@ class Run:
 
     def _trial_id(self, trial: str) -> str:
         trials = self.trials
-        is_match = trials["trial"].str.startswith(trial) | (trials["label"] == trial)
-        matches = trials[is_match]["trial"].tolist()
-        if len(matches) != 1:
-            labels = "; ".join(trials["label"])
-            raise NoSuchModelError(
-                f"trial must be the id, the beginning of the id, or the label of one trial, but "
-                f"{trial!r} matches {len(matches)}; there are {labels}"
-            )
-        return str(matches[0])
+        return find_trial(dict(zip(trials["trial"], trials["label"], strict=True)), trial)
 
     def __repr__(self) -> str:
         return f"<dgray.Run {self.place}>"

@@ -26,6 +26,7 @@ from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import read_table
 from dgray.reporting.searches import read_searches
 from dgray.reporting.selection import trained
+from dgray.reporting.trial_names import find_trial
 from dgray.search.records import Asked, read_events
 from dgray.trial.guided_model import BaseRecipe, RunRecipe
 
@@ -48,8 +49,9 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
 
     Args:
         run: folder of the run.
-        trial: id of a trial (or its beginning), or ``best``: the setting with the best mean over
-            replicates on the validation split, among those chosen by searches if there are any.
+        trial: name or id of a trial (see ``find_trial``), or ``best``: the setting with the best
+            mean over replicates on the validation split, among those chosen by searches if there
+            are any.
         replicate: replicate of the trial's discriminators.
         weight: guidance weight; None: that of the best row.
 
@@ -137,13 +139,9 @@ def _row(run: RunFolder, trial: str, replicate: int) -> pd.Series:
     if trial == "best":
         candidates = _like(rows, _best(run))
     else:
-        candidates = rows[rows["trial"].str.startswith(trial)]
+        labels = dict(zip(rows["trial"], rows["label"], strict=True))
+        candidates = rows[rows["trial"] == find_trial(labels, trial)]
         candidates = candidates[candidates["epoch"] == candidates["epoch"].max()]
-    if candidates["trial"].nunique() != 1:
-        names = ", ".join(sorted(set(rows["trial"])))
-        raise NoSuchModelError(
-            f"--trial must be best or the id of one trial, but got {trial!r}; there are {names}"
-        )
     return candidates.loc[_change(candidates).idxmin()]
 
 

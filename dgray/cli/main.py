@@ -18,6 +18,8 @@ COMMANDS = {
     "run": ("dgray.cli.study:run", "Run a study, or resume it, and write its report."),
     "plan": ("dgray.cli.study:plan", "Print the trials of a study and their estimated cost."),
     "check": ("dgray.cli.check:check", "Check a study file, or the records of a run."),
+    "list": ("dgray.cli.runs:list_runs", "List runs: state, rows, best model, time and size."),
+    "show": ("dgray.cli.runs:show", "Show runs with their trials and what is missing."),
     "report": ("dgray.cli.report:report", "Rebuild the report of a run from its rows."),
     "figure": ("dgray.cli.figure:figure", "Write one figure of a run, with its numbers."),
     "sample": ("dgray.cli.sample:sample", "Draw samples from a model of a run, or from a base."),

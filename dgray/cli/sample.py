@@ -107,14 +107,17 @@ def _option(
     cls=Command,
     examples=[
         "dgray sample runs/digits --out digits",
-        "dgray sample runs/overfit --trial kl-1a2b --guidance-weight 1 --out points.npz",
+        "dgray sample runs/overfit --trial 'kl width=64 num_real=100' --out points.npz",
         "dgray sample --base edm.safetensors --seeds 0-49999 --device cuda --out edm.zip",
     ],
 )
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option("--base", metavar="NETWORK", help="Base without a run: file, URL or short name.")
 @click.option(
-    "--trial", default="best", metavar="TRIAL|best", help="Trial of the run (default: best)."
+    "--trial",
+    default="best",
+    metavar="TRIAL|best",
+    help="Trial of the run, by its name or id as dgray show prints them (default: best).",
 )
 @_option(
     "--replicate",

@@ -60,7 +60,7 @@ def read_table(folder: Path) -> StudyTable:
         NotARunError: if the folder is not a run folder.
         NoRowsError: if it has no rows yet.
     """
-    return _read(RunFolder(folder))
+    return table_of(RunFolder(folder))
 
 
 def refuse_without_rows(run: RunFolder) -> None:
@@ -76,7 +76,8 @@ def refuse_without_rows(run: RunFolder) -> None:
         )
 
 
-def _read(run: RunFolder) -> StudyTable:
+def table_of(run: RunFolder) -> StudyTable:
+    """Return ``read_table`` of a run that notes what it leaves out."""
     refuse_without_rows(run)
     try:
         return study_table(run.row_table(), run.clouds(), run.losses())
@@ -94,7 +95,7 @@ def build_report(folder: Path) -> Report:
     run = RunFolder(folder)
     for name in ("report.parquet", "search.parquet", "figures", "tensorboard", "report.html"):
         inside(folder, name)  # refused before anything is computed
-    table = _read(run)
+    table = table_of(run)
     searches = read_searches(run, table)
     source = source_of(run)
     incomplete = gaps(run, table, searches)

@@ -104,7 +104,7 @@ def test_a_trial_is_selected_by_its_id_its_beginning_or_its_label(run: dgray.Run
     trial = run.trials.iloc[-1]
     for name in (trial["trial"], trial["trial"][:-2], trial["label"]):
         assert set(run.trial(name)["trial"]) == {trial["trial"]}
-    with pytest.raises(NoSuchModelError, match=r"'kl' matches 2; there are base; "):
+    with pytest.raises(NoSuchModelError, match=r"'kl' matches 2: kl "):
         run.trial("kl")
 
 

@@ -144,7 +144,7 @@ def test_points_of_a_mixture_study(tmp_path: Path, capsys: pytest.CaptureFixture
     assert points.shape == (5, 2)
     assert points.dtype == np.float32
     assert sample(run, tmp_path / "x.npz", "--trial", "nothing") == 2
-    assert "--trial must be best or the id of one trial" in capsys.readouterr().err
+    assert "a trial is selected by its name" in capsys.readouterr().err
 
 
 def test_trials_of_a_search_can_be_sampled(tmp_path: Path) -> None:
