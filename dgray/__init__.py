@@ -9,18 +9,24 @@ if TYPE_CHECKING:
     from dgray.api.model import Model
     from dgray.api.run import Run, open_run
     from dgray.api.study import Study, load_study
+    from dgray.base.networks.diffusers_denoiser import denoiser_of as diffusers_denoiser
+    from dgray.guided.diffusers_pipeline import DiscriminatorGuidancePipeline
+    from dgray.guided.edm import EdmNetwork
     from dgray.guided.fit import fit_discriminator
+    from dgray.guided.loading import load_exported
     from dgray.guided.model import GuidedDenoiser, guide
     from dgray.guided.scores import frechet_distance
-    from dgray.guided.stored import load_exported
     from dgray.guided.user_denoiser import from_epsilon, wrap_denoiser
 
 __version__ = "0.1.0"
 __all__ = [
+    "DiscriminatorGuidancePipeline",
+    "EdmNetwork",
     "GuidedDenoiser",
     "Model",
     "Run",
     "Study",
+    "diffusers_denoiser",
     "fit_discriminator",
     "frechet_distance",
     "from_epsilon",
@@ -32,16 +38,19 @@ __all__ = [
 ]
 
 # Imported on first use, so that ``import dgray`` costs nothing.
-_MODULES = {
+_OBJECTS = {
+    "DiscriminatorGuidancePipeline": "dgray.guided.diffusers_pipeline",
+    "EdmNetwork": "dgray.guided.edm",
     "GuidedDenoiser": "dgray.guided.model",
     "Model": "dgray.api.model",
     "Run": "dgray.api.run",
     "Study": "dgray.api.study",
+    "diffusers_denoiser": "dgray.base.networks.diffusers_denoiser:denoiser_of",
     "fit_discriminator": "dgray.guided.fit",
     "frechet_distance": "dgray.guided.scores",
     "from_epsilon": "dgray.guided.user_denoiser",
     "guide": "dgray.guided.model",
-    "load_exported": "dgray.guided.stored",
+    "load_exported": "dgray.guided.loading",
     "load_study": "dgray.api.study",
     "open_run": "dgray.api.run",
     "wrap_denoiser": "dgray.guided.user_denoiser",
@@ -49,10 +58,11 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _OBJECTS:
         raise AttributeError(f"module 'dgray' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    module, _, attribute = _OBJECTS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES])
+    return sorted([*globals(), *_OBJECTS])

@@ -158,7 +158,6 @@ def _run_epoch(
     return losses
 
 
-@torch.no_grad()
 def _draw_epoch(task: Task, generators: list[torch.Generator], size: int) -> Iterator[Batch]:
     """Yield the batches of an epoch: samples in random order with new noise, (R, size, d).
 
@@ -174,6 +173,7 @@ def _draw_epoch(task: Task, generators: list[torch.Generator], size: int) -> Ite
             yield block.rows(first, min(first + size, block.size))
 
 
+@torch.no_grad()
 def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) -> Batch:
     """Return the real samples ``order`` (R, k) noised, and as many generated ones, (R, k, d)."""
     count, dimension = order.shape[1], task.real.shape[2]

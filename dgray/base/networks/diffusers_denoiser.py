@@ -9,6 +9,7 @@ model predicts n, x0, or v = sqrt(abar) n - sqrt(1 - abar) x0 (Salimans & Ho 202
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,6 +21,7 @@ from typing_extensions import override
 from dgray.base.networks.facts import (
     SCHEDULERS,
     NetworkFacts,
+    check_embeddings,
     diffusers_config,
     diffusers_folders,
     diffusers_shape,
@@ -113,6 +115,44 @@ class DiffusersDenoiser(Denoiser):
         low, high = levels[above - 1], levels[above]
         fraction = ((log_sigma - low) / (high - low)).clamp(0, 1)
         return (above - 1 + fraction).to(torch.float32)
+
+    def sigma_of(self, time: float) -> float | None:
+        """Return the noise level of a time, the inverse of ``times``; None: pure noise."""
+        levels, last = self.log_sigmas, len(self.log_sigmas) - 1
+        if time > last:
+            return None
+        low = min(int(time), last - 1)
+        start, end = levels[low : low + 2].tolist()
+        return math.exp(start + (time - low) * (end - start))
+
+
+def denoiser_of(module: Any, scheduler: Any) -> DiffusersDenoiser:
+    """Return the denoiser of a ``UNet2DModel`` in memory, with the noise levels of a scheduler.
+
+    Args:
+        module: the network, which is neither copied nor changed.
+        scheduler: scheduler with ``alphas_cumprod``, such as DDPM's or DDIM's.
+
+    Raises:
+        DiffusersError: they are of other kinds.
+    """
+    alphas = getattr(scheduler, "alphas_cumprod", None)
+    prediction = scheduler.config.get("prediction_type", "epsilon")
+    if alphas is None or prediction not in get_args(Prediction):
+        raise DiffusersError(
+            "the scheduler must have alphas_cumprod and predict one of "
+            f"{', '.join(get_args(Prediction))}, but {type(scheduler).__name__} predicts "
+            f"{prediction!r}; use DDPMScheduler or DDIMScheduler"
+        )
+    config = dict(module.config)
+    check_embeddings(config, type(module).__name__)
+    return DiffusersDenoiser(
+        module,
+        diffusers_shape(config),
+        _log_sigmas(alphas.to(torch.float64)),
+        prediction,
+        config.get("num_class_embeds") or 0,
+    )
 
 
 def load_diffusers(folder: Path, device: torch.device | str = "cpu") -> DiffusersDenoiser:

@@ -136,18 +136,27 @@ def diffusers_config(path: Path, *classes: str) -> dict[str, Any]:
     name = config.get("_class_name") if isinstance(config, dict) else None
     if name not in classes:
         raise DiffusersError(f"{path} must describe a {' or a '.join(classes)}, not {name!r}")
+    check_embeddings(config, path)
+    return dict(config)
+
+
+def check_embeddings(config: Mapping[str, Any], source: Path | str) -> None:
+    """Check the embeddings of time and class of a model of diffusers.
+
+    Raises:
+        DiffusersError: they are not those of times and class numbers.
+    """
     embedding = config.get("time_embedding_type", "positional")
     if embedding != "positional":
         raise DiffusersError(
-            f"{path}: time_embedding_type must be positional, the only one defined for fractional "
-            f"times, but it is {embedding!r}"
+            f"{source}: time_embedding_type must be positional, the only one defined for "
+            f"fractional times, but it is {embedding!r}"
         )
     if config.get("class_embed_type") is not None:
         raise DiffusersError(
-            f"{path}: class_embed_type must be null, an embedding of class numbers, but it is "
+            f"{source}: class_embed_type must be null, an embedding of class numbers, but it is "
             f"{config['class_embed_type']!r}"
         )
-    return dict(config)
 
 
 def diffusers_shape(config: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -1,0 +1,294 @@
+"""Folder of a guided model: weights as safetensors, configuration as JSON; no code.
+
+guidance.json               format, space, base, discriminator, guidance, sampling, source
+discriminator.safetensors   trained tensors by name
+base.safetensors            network of the base, if the run stores it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from dgray.catalogue import BASES, DATA, DISCRIMINATORS, SAMPLERS, Registry, load_object
+from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
+from dgray.discriminator.discriminator import Ensemble
+from dgray.discriminator.guidance import ConstantWeight, IntervalWeight, SplineWeight, Weight
+from dgray.discriminator.module_ensemble import build_module_ensemble
+from dgray.errors import GuidedModelError
+from dgray.files import parse_json, read_bounded, sha256_of
+from dgray.guided.description import BasePart, Description, DiscriminatorPart, named_tensors
+from dgray.guided.model import GuidedDenoiser
+from dgray.guided.sampling import Sampling
+from dgray.guided.space import SampleSpace, SpaceWithBase
+from dgray.guided.stored import BASE, CONFIGURATION, DISCRIMINATOR, FORMAT, MAX_CONFIGURATION
+from dgray.guided.user_denoiser import BATCH_SIZE, wrap_denoiser
+from dgray.problem.discriminator import initial_generators
+
+CUSTOM = "custom"
+
+
+def load_exported(
+    folder: str | Path,
+    *,
+    denoiser: Callable[..., Tensor] | None = None,
+    discriminator: Callable[..., torch.nn.Module] | None = None,
+    device: str | torch.device = "cpu",
+    trust_code: bool = False,
+) -> GuidedDenoiser:
+    """Load a guided model that ``dgray export`` or ``GuidedDenoiser.save`` wrote.
+
+    Args:
+        folder: its folder.
+        denoiser: the base, in place of the stored one; required if the model was made from the
+            user's own denoiser.
+        discriminator: the function that builds the discriminator, if that was the user's own.
+        device: device of the model.
+        trust_code: import and call the functions of other packages that the folder names.
+
+    Raises:
+        GuidedModelError: the folder holds no such model, is damaged, or needs an argument.
+        NetworkError: the base cannot be loaded.
+    """
+    folder = Path(folder)
+    record, tensors, weights = _read(folder)
+    try:
+        return _build(
+            record,
+            tensors,
+            weights,
+            _Given(denoiser, discriminator, trust_code, torch.device(device)),
+        )
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise GuidedModelError(
+            f"{folder / CONFIGURATION} does not describe a model that this version can build "
+            f"({type(error).__name__}: {error}); export it again"
+        ) from error
+
+
+def base_path(folder: Path) -> Path:
+    """Return the folder of the diffusers model to which an exported model refers.
+
+    Raises:
+        GuidedModelError: the base is another.
+    """
+    part = _read(folder)[0]["base"]
+    if part is None or part["kind"] != "diffusers":
+        raise GuidedModelError(
+            f"the base of {folder} is not a model of diffusers; build a pipeline with your unet "
+            "and scheduler, and call load_guidance(folder)"
+        )
+    _check_files(part)
+    return Path(part["arguments"]["path"])
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Arguments of ``load_exported``."""
+
+    denoiser: Callable[..., Tensor] | None
+    discriminator: Callable[..., torch.nn.Module] | None
+    trust_code: bool
+    device: torch.device
+
+    def factory(self, registry: Registry[Any], part: Mapping[str, Any]) -> Callable[..., Any]:
+        """Return the factory of a stored part.
+
+        Raises:
+            GuidedModelError: it is the code of another package, which is not trusted.
+        """
+        kind, path = part["kind"], part.get("factory")
+        built_in = {spec.name: spec for spec in registry.built_in}
+        if path is None and kind in built_in:
+            loaded: Callable[..., Any] = built_in[kind].load()
+            return loaded
+        if not self.trust_code:
+            raise GuidedModelError(
+                f"the model names code of another package, {path or kind!r} of "
+                f"dgray.{registry.group}; read it, and load the model with trust_code=True"
+            )
+        try:
+            loaded = load_object(path) if path else registry[kind].load()
+        except (ImportError, KeyError) as error:
+            raise GuidedModelError(f"{path or kind} cannot be imported: {error}") from error
+        return loaded
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes | None]:
+    """Return configuration, tensors of the discriminator, and the network of the base."""
+    path = folder / CONFIGURATION
+    try:
+        record = parse_json(read_bounded(path, MAX_CONFIGURATION))
+        digests: Mapping[str, str] = record["sha256"]
+        for name, digest in digests.items():
+            if name in (DISCRIMINATOR, BASE) and sha256_of(folder / name) != digest:
+                raise GuidedModelError(f"{folder / name} has changed since it was exported")
+        tensors = safetensors.torch.load_file(folder / DISCRIMINATOR)
+        weights = (folder / BASE).read_bytes() if BASE in digests else None
+    except OSError as error:
+        raise GuidedModelError(
+            f"{folder} holds no exported model: {error.filename or path}: "
+            f"{error.strerror or error}; write one with dgray export"
+        ) from error
+    except GuidedModelError:
+        raise
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise GuidedModelError(f"{folder} is damaged: {error}; export it again") from error
+    if record.get("format") != FORMAT:
+        raise GuidedModelError(
+            f"{path} has the format {record.get('format')!r}, but this version reads {FORMAT}"
+        )
+    return record, tensors, weights
+
+
+def _build(
+    record: Mapping[str, Any], tensors: Mapping[str, Tensor], weights: bytes | None, given: _Given
+) -> GuidedDenoiser:
+    values = record["space"]
+    space = SampleSpace(
+        size=tuple(values["size"]),
+        sigmas=(float(values["sigmas"][0]), float(values["sigmas"][1])),
+        sigma_data=float(values["sigma_data"]),
+        num_classes=int(values["num_classes"]),
+        device=given.device,
+    )
+    base = _base(record["base"], weights, space, given)
+    part, member = record["discriminator"], None
+    ensemble = _ensemble(part, space, base, given)
+    member = ensemble.member(0)
+    ordered = [_fitting(tensors, n, t).to(given.device) for n, t in named_tensors(member).items()]
+    member = ensemble.with_tensors([tensor[None] for tensor in ordered]).member(0)
+    stored = record["base"]
+    return GuidedDenoiser(
+        base=base,
+        discriminator=member,
+        weight=stored_weight(record["guidance"]),
+        space=space,
+        sampling=_sampling(record["sampling"], given),
+        description=Description(
+            space=space,
+            base=None if stored is None else BasePart(**stored, weights=weights),
+            discriminator=DiscriminatorPart(**part, tensors=named_tensors(member)),
+            guidance=record["guidance"],
+            sampling=record["sampling"],
+            source=record["source"],
+        ),
+    )
+
+
+def _base(
+    part: Mapping[str, Any] | None, weights: bytes | None, space: SampleSpace, given: _Given
+) -> Denoiser:
+    """Return the base: the given one, or the stored one."""
+    if given.denoiser is not None:
+        return wrap_denoiser(given.denoiser, space.size, num_classes=space.num_classes)
+    if part is None:
+        raise GuidedModelError(
+            "the base of this model is the user's own; load it with denoiser=your_denoiser"
+        )
+    factory, arguments = given.factory(BASES, part), part["arguments"]
+    if weights is not None:
+        base: Denoiser = factory(weights, given.device)
+    elif "data" in part:
+        law = given.factory(DATA, part["data"])(**part["data"]["arguments"])
+        base = factory(law, **arguments).to(given.device, torch.float64)
+    else:
+        _check_files(part)
+        base = factory(space.size, given.device, **arguments)
+    return ChunkedDenoiser(base, BATCH_SIZE) if space.is_image else base
+
+
+def _check_files(part: Mapping[str, Any]) -> None:
+    """Check that the files of a referenced network are those of the export.
+
+    Raises:
+        GuidedModelError: one is missing or has changed.
+    """
+    for name, digest in part.get("sha256", {}).items():
+        path = Path(name)
+        if not path.is_file():
+            raise GuidedModelError(
+                f"the base of this model is {path}, which is not here; load the model with "
+                "denoiser=your_denoiser, or put the file there"
+            )
+        if sha256_of(path) != digest:
+            raise GuidedModelError(f"{path} has changed since the model was exported")
+
+
+def _ensemble(
+    part: Mapping[str, Any], space: SampleSpace, base: Denoiser, given: _Given
+) -> Ensemble:
+    """Return the untrained discriminator as an ensemble of one."""
+    generators = initial_generators(int(part["seed"]), [int(part["replicate"])])
+    is_registered = part["kind"] in DISCRIMINATORS
+    if given.discriminator is not None:
+        factory: Callable[..., Any] = given.discriminator
+    elif part["kind"] == CUSTOM and part["factory"] is None:
+        raise GuidedModelError(
+            "the discriminator of this model is the user's own; load it with "
+            "discriminator=the_function_that_builds_it"
+        )
+    else:
+        factory = given.factory(DISCRIMINATORS, part)
+        trunk = part["arguments"].get("trunk", "none")
+        if trunk not in ("none", "base") and not given.trust_code:
+            raise GuidedModelError(
+                f"the discriminator has the trunk {trunk!r}, which is code; load the model with "
+                "trust_code=True"
+            )
+    if is_registered and DISCRIMINATORS[part["kind"]].is_ensemble:
+        problem = SpaceWithBase.of(space, base)
+        ensemble: Ensemble = factory(problem, generators, **part["arguments"])
+        return ensemble
+    return build_module_ensemble(
+        partial(factory, **part["arguments"]),
+        generators,
+        shape=space.size,
+        sigma_data=space.sigma_data,
+        num_classes=space.num_classes if part["factory"] is None else 0,
+    )
+
+
+def _fitting(tensors: Mapping[str, Tensor], name: str, expected: Tensor) -> Tensor:
+    """Return a stored tensor, which must have the shape of the network's.
+
+    Raises:
+        GuidedModelError: it is missing, or has another shape.
+    """
+    tensor = tensors.get(name)
+    if tensor is None or tensor.shape != expected.shape:
+        actual = "missing" if tensor is None else tuple(tensor.shape)
+        raise GuidedModelError(
+            f"the tensor {name} of the discriminator must have shape {tuple(expected.shape)}, but "
+            f"is {actual}; export the model again"
+        )
+    return tensor
+
+
+def stored_weight(guidance: Mapping[str, Any]) -> Weight:
+    """Return the guidance weight of a configuration."""
+    value, interval = guidance["weight"], guidance["interval"]
+    weight: Weight
+    if isinstance(value, Mapping):
+        knots = torch.tensor(value["sigmas"], dtype=torch.float64).log()
+        weight = SplineWeight(knots, torch.tensor(value["weights"], dtype=torch.float64))
+    else:
+        weight = ConstantWeight(float(value))
+    return weight if interval is None else IntervalWeight(weight, *map(float, interval))
+
+
+def _sampling(values: Mapping[str, Any], given: _Given) -> Sampling:
+    """Return the settings of sampling; the sampler of another package is loaded if trusted."""
+    settings = dict(values)
+    name, factory = settings.get("sampler", "ode"), settings.pop("factory", None)
+    if factory is not None or name not in {spec.name for spec in SAMPLERS.built_in}:
+        settings["sampler"] = given.factory(SAMPLERS, {"kind": name, "factory": factory})
+    return Sampling(**settings)

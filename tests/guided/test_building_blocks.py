@@ -1,0 +1,204 @@
+"""Building blocks without a study: the user's tensors and denoiser, with closed forms."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dgray
+from dgray.diffusion.mixture import GaussianMixture
+from dgray.errors import GuidedModelError, OutputError
+from dgray.guided.model import SampleDiscriminator
+
+SHIFT = 0.5
+
+
+def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+    """Denoise N(0, I), in float32."""
+    return x / (1 + sigma.reshape(-1, *[1] * (x.ndim - 1)) ** 2)
+
+
+def points(count: int, seed: int) -> Tensor:
+    return SHIFT + torch.randn(count, 2, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def discriminator() -> SampleDiscriminator:
+    return dgray.fit_discriminator(
+        points(1000, 0),
+        denoise,
+        sigmas=(0.01, 50.0),
+        discriminator={"width": 16, "depth": 2},
+        epochs=40,
+        batch_size=250,
+        learning_rate=2e-2,
+    )
+
+
+@pytest.fixture(scope="module")
+def guided(discriminator: SampleDiscriminator) -> dgray.GuidedDenoiser:
+    return dgray.guide(denoise, discriminator)
+
+
+def test_scores_are_those_of_closed_forms(guided: dgray.GuidedDenoiser) -> None:
+    held_out = points(400, 1)
+    exact = SHIFT**2  # KL(N(shift, I) || N(0, I)) in 2 dimensions, which guidance removes
+    change = guided.path_kl_change(held_out)
+    assert abs(change.value + exact) < 4 * change.se + 0.05
+    entropy = math.log(2 * math.pi * math.e)
+    nll, base = guided.nll(held_out), guided.with_weight(0).nll(held_out)
+    assert abs(nll.value - entropy) < 4 * nll.se + 0.05
+    assert abs(base.value - entropy - exact) < 4 * base.se
+    samples = guided.sample(400)
+    distance = dgray.frechet_distance(samples, held_out)
+    unguided = dgray.frechet_distance(guided.with_weight(0).sample(400), held_out)
+    assert distance.value < 0.1 < 2 * SHIFT**2 - 4 * unguided.se < unguided.value
+    assert guided.with_weight(0).path_kl_change(held_out).value == 0
+
+
+def test_a_sample_depends_on_its_own_seed_alone(guided: dgray.GuidedDenoiser) -> None:
+    samples = guided.sample(4, seeds=3)
+    torch.testing.assert_close(guided.sample(2, seeds=[6, 4]), samples[[3, 1]])
+    stochastic = guided.sample(2, sampler="sde", num_steps=5)
+    assert stochastic.dtype == torch.float32
+    assert (stochastic != guided.sample(2, num_steps=5)).any()
+
+
+def test_any_callable_is_a_denoiser(discriminator: SampleDiscriminator) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+            assert x.dtype == sigma.dtype == torch.float64
+            return self.scale * denoise(x, sigma)
+
+    ones = torch.ones(1, 2, dtype=torch.float64)
+    law = GaussianMixture(0 * ones, ones, ones[:, 0])
+    x, expected = points(5, 2).double(), None
+    for denoiser in (Network(), law, denoise):
+        value = dgray.guide(denoiser, discriminator)(x, 0.5)
+        assert not value.requires_grad
+        expected = value if expected is None else expected
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_discriminator_has_the_logit_and_gradient_of_samples(
+    discriminator: SampleDiscriminator,
+) -> None:
+    x = points(3, 3).double()
+    logit, gradient = discriminator(x, 0.7), discriminator.gradient(x, 0.7)
+    assert (logit.shape, gradient.shape) == ((3,), x.shape)
+    step = 1e-4
+    for axis in range(2):
+        ahead, behind = x.clone(), x.clone()
+        ahead[:, axis] += step
+        behind[:, axis] -= step
+        slope = (discriminator.logit(ahead, 0.7) - discriminator.logit(behind, 0.7)) / (2 * step)
+        torch.testing.assert_close(slope, gradient[:, axis], rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", "mixed"])
+def test_images_as_bytes_and_objectives_that_need_generated_samples(objective: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randint(120, 256, (24, 1, 4, 4), generator=generator, dtype=torch.uint8)
+    trained = dgray.fit_discriminator(
+        real,
+        denoise,
+        sigmas=(0.02, 20.0),
+        objective=objective,
+        discriminator={"width": 2},
+        epochs=3,
+        batch_size=8,
+        learning_rate=2e-2,
+    )
+    model = dgray.guide(denoise, trained, 0.8, interval=(0.05, 10.0))
+    samples = model.sample(20, num_steps=6)
+    assert samples.shape == (20, 1, 4, 4)
+    features = lambda x: x.float().flatten(1)[:, :3]  # noqa: E731
+    assert dgray.frechet_distance(samples, real / 127.5 - 1, features).se > 0
+    assert model.path_kl_change(real).value < 0
+    nll = model.nll(real[:3], num_probes=1, tolerance=0.1)
+    assert math.isfinite(nll.value)
+
+
+def test_functions_of_the_user_as_objective_and_discriminator(tmp_path: Path) -> None:
+    def squared(outputs: Any) -> Tensor:
+        return (outputs.real_logit - 1) ** 2 + (outputs.generated_logit + 1) ** 2
+
+    class Network(nn.Module):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(size + 1, 8), nn.SiLU(), nn.Linear(8, 1))
+
+        def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+            return self.layers(torch.cat([x, sigma.log()[:, None]], 1))[:, 0]
+
+    def build(size: tuple[int, ...], sigma_data: float, num_classes: int) -> nn.Module:
+        return Network(size[0])
+
+    trained = dgray.fit_discriminator(
+        points(60, 0),
+        denoise,
+        sigmas=(0.1, 5.0),
+        objective=squared,
+        discriminator=build,
+        generated=torch.randn(60, 2),
+        epochs=2,
+    )
+    folder = dgray.guide(denoise, trained).save(tmp_path / "mine")
+    with pytest.raises(GuidedModelError, match="load it with denoiser=your_denoiser"):
+        dgray.load_exported(folder)
+    with pytest.raises(GuidedModelError, match="load it with discriminator="):
+        dgray.load_exported(folder, denoiser=denoise)
+    again = dgray.load_exported(folder, denoiser=denoise, discriminator=build)
+    x = points(4, 1)
+    torch.testing.assert_close(again(x, 1.0), dgray.guide(denoise, trained)(x, 1.0))
+
+
+def test_a_stored_model_is_the_same_model(guided: dgray.GuidedDenoiser, tmp_path: Path) -> None:
+    model = guided.with_weight(0.6, (0.1, 4.0))
+    folder = model.save(tmp_path / "model")
+    again = dgray.load_exported(folder, denoiser=denoise)
+    torch.testing.assert_close(again.sample(4), model.sample(4), rtol=0, atol=0)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "discriminator.safetensors",
+        "guidance.json",
+    ]
+    second = dgray.load_exported(again.save(tmp_path / "again"), denoiser=denoise)
+    torch.testing.assert_close(second.sample(2), model.sample(2), rtol=0, atol=0)
+    with pytest.raises(OutputError, match="must be a new or empty folder"):
+        model.save(folder)
+    weights = folder / "discriminator.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(GuidedModelError, match="has changed since it was exported"):
+        dgray.load_exported(folder, denoiser=denoise)
+    (folder / "guidance.json").write_text("{}")
+    with pytest.raises(GuidedModelError, match="is damaged"):
+        dgray.load_exported(folder, denoiser=denoise)
+    with pytest.raises(GuidedModelError, match="holds no exported model"):
+        dgray.load_exported(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs: Input should be greater than 0"),
+        ({"epoch": 3}, "epoch"),
+        ({"objective": "kll"}, "unknown name"),
+        ({"objective": "oracle"}, "one that is trained"),
+        ({"discriminator": {"widht": 3}}, "widht"),
+        ({"sigmas": (2.0, 1.0)}, "0 < low < high"),
+        ({"patience": 3}, "need a study"),
+    ],
+)
+def test_wrong_values_are_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(GuidedModelError, match=message) as raised:
+        dgray.fit_discriminator(points(10, 0), denoise, **{"epochs": 1, **change})
+    assert "\n" not in str(raised.value)
