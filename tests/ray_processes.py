@@ -1,6 +1,7 @@
 """Pytest plugin: modules of tests marked ``ray`` or ``apart`` run in processes of their own.
 
-The children, one for each module and one after the other, run beside the tests of this process.
+There is one child for each module. Children run beside the tests of this process: one CPU is left
+to those tests, and goes to another child when they are done.
 When a Ray dies, it may end the process that started it, unflushed. With this plugin that is one
 failed test with a reason; the module's remaining tests run in a new process.
 """
@@ -63,9 +64,11 @@ class _RayProcesses:
     def __init__(self, config: pytest.Config, options: Sequence[str]) -> None:
         self._config, self._options = config, options
         self._messages: dict[str, queue.SimpleQueue[dict[str, Any] | _Crash]] = {}  # by nodeid
-        self._child: _Child | None = None
+        self._modules: queue.SimpleQueue[list[str]] = queue.SimpleQueue()  # nodeids, not begun
+        self._children: set[_Child] = set()
+        self._is_alone = False
         self._is_over = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -77,14 +80,18 @@ class _RayProcesses:
         items = [item for item in session.items if _is_isolated(item)]
         if items and not self._config.option.collectonly:
             self._messages = {item.nodeid: queue.SimpleQueue() for item in items}
-            modules = [list(of_module) for _, of_module in groupby(items, lambda i: i.path)]
-            self._thread = threading.Thread(target=self._run, args=(modules,), daemon=True)
-            self._thread.start()
+            for _, of_module in groupby(items, lambda item: item.path):
+                self._modules.put([item.nodeid for item in of_module])
+            for _ in range(max(1, len(os.sched_getaffinity(0)) - 1)):
+                self._start_thread()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         if not _is_isolated(item):
             return None
+        if not self._is_alone:  # the tests of this process are done
+            self._is_alone = True
+            self._start_thread()
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self._reports(item):
@@ -94,10 +101,15 @@ class _RayProcesses:
 
     def pytest_unconfigure(self) -> None:
         self._is_over = True
-        if self._child is not None:
-            self._child.kill()
-        if self._thread is not None:
-            self._thread.join()
+        for child in list(self._children):
+            child.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         while True:
@@ -119,22 +131,26 @@ class _RayProcesses:
             try:
                 return self._messages[nodeid].get(timeout=1)
             except queue.Empty:
-                if self._thread is None or not self._thread.is_alive():
+                if not any(thread.is_alive() for thread in self._threads):
                     return _Crash(False, "an error in tests/ray_processes.py", "")
 
-    def _run(self, modules: Sequence[Sequence[pytest.Item]]) -> None:
-        """Run the children one after the other; a thread of its own."""
-        for items in modules:
-            nodeids = [item.nodeid for item in items]
+    def _run(self) -> None:
+        """Run the children of modules that are not begun, one after the other."""
+        while True:
+            try:
+                nodeids = self._modules.get_nowait()
+            except queue.Empty:
+                return
             while nodeids and not self._is_over:
-                self._child = child = _Child(self._config, nodeids, self._options)
+                child = _Child(self._config, nodeids, self._options)
+                self._children.add(child)
                 if self._is_over:
                     child.kill()
                 try:
                     nodeids = self._forward(child, nodeids)
                 finally:
                     child.close()
-                    self._child = None
+                    self._children.discard(child)
 
     def _forward(self, child: _Child, nodeids: list[str]) -> list[str]:
         """Pass on a child's messages; return the tests that are left after a crash."""

@@ -124,3 +124,25 @@ def test_the_error_of_a_failed_import_in_the_child_states_the_reason(folder: Pat
     done = run(folder, "-k", "test_passes_afterwards")
     assert "ended with status 4 before TestRay::test_passes_afterwards started" in done.stdout
     assert "no module" in done.stdout
+
+
+MEETING = """
+import pathlib, time
+import pytest
+
+@pytest.mark.ray
+def test_meets():
+    pathlib.Path(__file__).with_suffix(".here").touch()
+    for _ in range(600):
+        if len(list(pathlib.Path(__file__).parent.glob("*.here"))) == 2:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the other module did not run at the same time")
+"""
+
+
+def test_two_modules_run_at_the_same_time_when_no_other_test_is_left(folder: Path) -> None:
+    for name in ("test_one.py", "test_two.py"):
+        (folder / name).write_text(MEETING)
+    done = run(folder, "test_one.py", "test_two.py")
+    assert "2 passed" in done.stdout, done.stdout
