@@ -182,17 +182,23 @@ def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) ->
     noise = _normal(generators, (count, dimension)).to(device)
     clean, labels = _gather(task.real, order), _labels_at(task.real_labels, order)
     real = Noised.of(clean, noise, sigma, labels)
-    # in double precision, since x - D cancels at low sigma
-    exact = Noised.of(clean.double(), noise.double(), sigma.double(), labels)
-    residual = denoising_residual(task.base, exact).to(noise)
+
+    def residual() -> Tensor:
+        # in double precision, since x - D cancels at low sigma
+        exact = Noised.of(clean.double(), noise.double(), sigma.double(), labels)
+        return denoising_residual(task.base, exact).to(noise)
+
     if task.generated is None:
         return Batch(real, residual, None)
     pool = task.generated.shape[1]
     chosen = torch.stack([torch.randint(pool, (count,), generator=g) for g in generators])
     chosen = chosen.to(device)
-    noise = _normal(generators, (count, dimension)).to(device)
-    labels = _labels_at(task.generated_labels, chosen)
-    generated = Noised.of(_gather(task.generated, chosen), noise, sigma, labels)
+    generated = Noised.of(
+        _gather(task.generated, chosen),
+        _normal(generators, (count, dimension)).to(device),
+        sigma,
+        _labels_at(task.generated_labels, chosen),
+    )
     return Batch(real, residual, generated)
 
 

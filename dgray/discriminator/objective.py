@@ -12,10 +12,12 @@ E|sigma (grad log p_data - s - grad d)|^2 plus a constant that depends on no dis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import torch
 from torch.nn.functional import softplus
 from typing_extensions import override
 
@@ -60,14 +62,20 @@ class Batch:
 
     Attributes:
         real: noised data.
-        residual: n + sigma s(x; sigma) = (D - x0) / sigma of the base on the real samples, shape
-            (..., N, d).
+        compute_residual: returns ``residual``; it calls the base, so it is called only if an
+            objective reads the residual.
         generated: samples of the base, noised again; None if the objective needs none.
     """
 
     real: Noised
-    residual: Vectors
+    compute_residual: Callable[[], Vectors]
     generated: Noised | None
+
+    @cached_property
+    def residual(self) -> Vectors:
+        """Residual n + sigma s(x; sigma) = (D - x0) / sigma of the base, shape (..., N, d)."""
+        with torch.no_grad():
+            return self.compute_residual()
 
     @property
     def size(self) -> int:
@@ -75,9 +83,10 @@ class Batch:
         return self.real.sigma.shape[-1]
 
     def rows(self, start: int, stop: int) -> Batch:
-        """Return samples ``start`` to ``stop`` of the N."""
+        """Return samples ``start`` to ``stop``; the residual is computed for all N at once."""
         generated = None if self.generated is None else self.generated.rows(start, stop)
-        return Batch(self.real.rows(start, stop), self.residual[..., start:stop, :], generated)
+        real = self.real.rows(start, stop)
+        return Batch(real, lambda: self.residual[..., start:stop, :], generated)
 
 
 @dataclass(frozen=True)

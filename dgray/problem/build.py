@@ -253,8 +253,8 @@ def _validation_batch(config: StudyConfig, problem: Problem) -> Batch:
         noise = torch.randn(clean.shape, generator=generator)
         x, n, s = (t.to(problem.device, torch.float32)[None] for t in (clean, noise, sigma))
         noised.append(Noised.of(x, n, s, None if labels is None else labels[None]))
-    residual = denoising_residual(problem.base, noised[0]).float()
-    return Batch(noised[0], residual, noised[1])
+    real, generated = noised
+    return Batch(real, lambda: denoising_residual(problem.base, real).float(), generated)
 
 
 def build_objective(fit: Fit) -> Objective:

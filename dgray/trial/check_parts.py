@@ -236,8 +236,9 @@ def _check_gradient(
     """Check a function of an ensemble, and its gradient by the ensemble's tensors."""
     tensors = [tensor.clone().requires_grad_() for tensor in ensemble.tensors]
     real = _noised(dimension, torch.float32)
-    residual = denoising_residual(_standard_normal(dimension), real)
-    outputs = Outputs(ensemble.with_tensors(tensors), Batch(real, residual, real))
+    base = _standard_normal(dimension)
+    batch = Batch(real, lambda: denoising_residual(base, real), real)
+    outputs = Outputs(ensemble.with_tensors(tensors), batch)
     values = function(outputs)
     _check_tensor("values", values.detach(), (1, COUNT))
     if not values.requires_grad:

@@ -132,4 +132,4 @@ def _noised(problem: Problem, pairs: tuple[Labelled, Labelled | None], purpose: 
 
     real = noised(pairs[0])
     generated = None if pairs[1] is None else noised(pairs[1])
-    return Batch(real, denoising_residual(problem.base, real), generated)
+    return Batch(real, lambda: denoising_residual(problem.base, real), generated)

@@ -47,7 +47,7 @@ def batch_for(net: ConvNet, points: tuple[Tensor, Tensor]) -> Batch:
     x, sigma = points
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
     real, generated = (Noised.of(clean, noise, sigma, net.labels) for clean in (x, x.flip(1)))
-    return Batch(real, noise.flip(-1), generated)
+    return Batch(real, lambda: noise.flip(-1), generated)
 
 
 def member_of(net: ConvNet, index: int) -> ConvNet:

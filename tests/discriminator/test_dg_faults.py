@@ -96,7 +96,7 @@ def test_fault_3_double_backward_reaches_every_parameter() -> None:
     net = classifier_head()
     net = net.with_tensors([t.requires_grad_() for t in net.tensors])
     x, sigma = noised_images(3)
-    loss = Kl()(Outputs(net, Batch(Noised.of(x, x.flip(-1), sigma), x.cos(), None))).mean()
+    loss = Kl()(Outputs(net, Batch(Noised.of(x, x.flip(-1), sigma), x.cos, None))).mean()
     loss.backward()
     missing = [n for n, t in net.parameters.items() if t.grad is None or not t.grad.any()]
     assert missing == ["out.bias"]  # a constant in the logit is in no gradient

@@ -63,7 +63,7 @@ def validation_batch() -> Batch:
         )
         for law in (DATA, BASE)
     )
-    return Batch(real, denoising_residual(BASE, real), generated)
+    return Batch(real, lambda: denoising_residual(BASE, real), generated)
 
 
 def start(replicates: list[int], settings: Fit) -> TrainingState:
@@ -162,7 +162,7 @@ def test_training_lowers_the_loss(objective: str) -> None:
         )
         for clean in (problem.real, problem.generated)
     )
-    training = Batch(real, denoising_residual(BASE, real), generated)
+    training = Batch(real, lambda: denoising_residual(BASE, real), generated)
 
     def loss(checkpoint: FitCheckpoint) -> Tensor:
         return OBJECTIVES[objective](Outputs(checkpoint.discriminator, training)).mean(-1)

@@ -56,7 +56,7 @@ def task(replicates: list[int], objective: Objective | None = None) -> Task:
         objective=objective or Kl(),
         draw_sigma=lambda g, n: log_uniform(torch.rand(n, generator=g), 0.05, 5.0),
         weigh=torch.ones_like,
-        validation=Batch(real, denoising_residual(BASE, real), generated),
+        validation=Batch(real, lambda: denoising_residual(BASE, real), generated),
         seed=0,
     )
 
@@ -122,7 +122,7 @@ def test_training_lowers_the_loss() -> None:
     clean = problem.real.repeat(1, 20, 1)
     sigma = log_uniform(torch.rand(2, 600, generator=generator), 0.05, 5.0)
     real = Noised.of(clean, torch.randn(clean.shape, generator=generator), sigma)
-    training = Batch(real, denoising_residual(BASE, real), None)
+    training = Batch(real, lambda: denoising_residual(BASE, real), None)
     before, after = (
         Kl()(Outputs(c.discriminator, training)).mean(-1).detach() for c in (first, last)
     )

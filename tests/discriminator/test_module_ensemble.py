@@ -159,7 +159,7 @@ def test_every_parameter_receives_the_gradient_of_the_kl_objective(
     ensemble: ModuleEnsemble, rows: Points
 ) -> None:
     x, sigma = rows
-    batch = Batch(Noised.of(x, x.flip(-1), sigma, ensemble.labels), x.cos(), None)
+    batch = Batch(Noised.of(x, x.flip(-1), sigma, ensemble.labels), x.cos, None)
 
     def loss(tensors: list[Tensor]) -> Tensor:
         return Kl()(Outputs(ensemble.with_tensors(tensors), batch)).mean()

@@ -63,7 +63,7 @@ def hermite_batch() -> tuple[Batch, Tensor]:
     sigma = torch.full((pairs.shape[1],), SIGMA, dtype=DOUBLE)
     real = Noised.of(DATA_STD * pairs[0], pairs[1], sigma)
     generated = Noised.of(BASE_MEAN + BASE_STD * pairs[0], pairs[1], sigma)
-    batch = Batch(real, denoising_residual(BASE, real), generated)
+    batch = Batch(real, lambda: denoising_residual(BASE, real), generated)
     return batch, torch.from_numpy(np.outer(weights, weights).ravel())
 
 
@@ -143,7 +143,9 @@ def test_gradient_penalty_adds_its_weighted_squared_norm() -> None:
 def test_cross_entropy_without_generated_samples_is_refused() -> None:
     batch, _ = hermite_batch()
     with pytest.raises(ValueError, match="num_generated"):
-        CrossEntropy()(Outputs(ZeroDiscriminator(), Batch(batch.real, batch.residual, None)))
+        CrossEntropy()(
+            Outputs(ZeroDiscriminator(), Batch(batch.real, batch.compute_residual, None))
+        )
 
 
 def test_edm_weighting_is_table_ones() -> None:
@@ -161,7 +163,7 @@ def mlp_batch() -> Batch:
         torch.zeros(1, 2, dtype=DOUBLE), torch.ones(1, 2, dtype=DOUBLE), torch.ones(1).double()
     )
     real = Noised.of(draw[0], draw[1], sigma)
-    return Batch(real, denoising_residual(base, real), Noised.of(draw[2], draw[3], sigma))
+    return Batch(real, lambda: denoising_residual(base, real), Noised.of(draw[2], draw[3], sigma))
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_the_kl_objective_trains_the_head_and_leaves_the_trunk() -> None:
     net = head(trunk, 2)
     training = net.with_tensors([t.clone().requires_grad_() for t in net.tensors])
     x, sigma = noisy_images(2, 3, 36)
-    batch = Batch(Noised.of(x, x.flip(-1), sigma), x.cos(), None)
+    batch = Batch(Noised.of(x, x.flip(-1), sigma), x.cos, None)
 
     def loss(candidate: ConvNet) -> Tensor:
         return Kl()(Outputs(candidate, batch)).mean()
