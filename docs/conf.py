@@ -8,16 +8,18 @@ requests nothing from other hosts.
 from __future__ import annotations
 
 import html
+import inspect
 import shutil
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+import dgray
+from dgray.cli.main import cli
 
 project = "dgray"
 author = copyright = "The dgray developers"
@@ -35,6 +37,8 @@ NAVIGATION = {
     "Start": ["docs/results"],
     "Guides": ["docs/python", "docs/search", "docs/clusters", "docs/extending"],
     "Reference": [
+        "docs/cli",
+        "docs/api",
         "docs/study_file",
         "docs/parquet_schema",
         "docs/theory",
@@ -73,12 +77,44 @@ html_show_sphinx = False
 pygments_dark_style = "monokai"
 
 
-def _add_navigation(_: Sphinx, document: str, source: list[str]) -> None:
-    """Append the navigation to the front page, which is README.md."""
-    if document == root_doc:
-        for caption, pages in NAVIGATION.items():
-            lines = "\n".join(pages)
-            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n"
+def _complete(_: Sphinx, document: str, source: list[str]) -> None:
+    """Append to a page what is read from the code: navigation, commands or the API."""
+    parts = {root_doc: _navigation, "docs/cli": _commands, "docs/api": _api}
+    if document in parts:
+        source[0] += "\n" + "\n".join(parts[document]())
+
+
+def _navigation() -> Iterator[str]:
+    """Yield the navigation of the site, which belongs to the front page."""
+    for caption, pages in NAVIGATION.items():
+        yield from ("```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```", "")
+
+
+def _commands() -> Iterator[str]:
+    """Yield the help of every command."""
+    context = click.Context(cli, info_name="dgray")
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        yield from _help(command, click.Context(command, info_name=name, parent=context), 2)
+
+
+def _help(command: click.Command, context: click.Context, level: int) -> Iterator[str]:
+    text = click.unstyle(command.get_help(context))
+    yield from (f"{'#' * level} {context.command_path}", "", "```text", text, "```", "")
+    if isinstance(command, click.Group):
+        for name, part in command.commands.items():
+            yield from _help(part, click.Context(part, info_name=name, parent=context), level + 1)
+
+
+def _api() -> Iterator[str]:
+    """Yield the documentation of every public name."""
+    for name in dgray.__all__:
+        value = getattr(dgray, name)
+        kind = "autoclass" if inspect.isclass(value) else "autofunction"
+        target = f"{value.__module__}.{value.__qualname__}"
+        yield from (f"## {name}", "", "```{eval-rst}", f".. {kind}:: {target}")
+        yield from ("   :members:", "```", "") if kind == "autoclass" else ("```", "")
 
 
 def _inline_formula(translator: HTML5Translator, node: nodes.math) -> None:
@@ -98,7 +134,7 @@ def _write_index(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Register the navigation, the formulas and the index."""
+    """Register the completed pages, the formulas and the index."""
     app.add_html_math_renderer("katex", (_inline_formula, None), (_formula, None))
-    app.connect("source-read", _add_navigation)
+    app.connect("source-read", _complete)
     app.connect("build-finished", _write_index)
