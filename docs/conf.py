@@ -35,7 +35,16 @@ include_patterns = [
 ]
 NAVIGATION = {
     "Start": ["docs/results"],
-    "Guides": ["docs/python", "docs/search", "docs/clusters", "docs/extending"],
+    "Guides": [
+        "docs/how_to/images",
+        "docs/how_to/denoiser",
+        "docs/how_to/edm",
+        "docs/how_to/objective",
+        "docs/python",
+        "docs/search",
+        "docs/clusters",
+        "docs/extending",
+    ],
     "Reference": [
         "docs/cli",
         "docs/api",

@@ -17,7 +17,13 @@ from dgray.plan.plan import make_plan
 from tests.docs.blocks import ALL, CODE, DOCUMENTS, OUTPUT, ROOT, Block, executed
 
 # Documents with commands that run, in this order and in one folder: later ones use earlier runs.
-PAGES = [document for document in ["docs/tutorial.md"] if (ROOT / document).exists()]
+PAGES = [
+    "docs/cli.md",
+    "docs/how_to/denoiser.md",
+    "docs/how_to/edm.md",
+    "docs/how_to/images.md",
+    "docs/how_to/objective.md",
+]
 _COMMAND = re.compile(r"^(\$ |(\.venv/bin/)?(python|pip|dgray|ray|tensorboard)\b)", re.MULTILINE)
 
 

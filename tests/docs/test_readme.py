@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from dgray.cli.study import main
+from dgray.cli.main import cli, main
+from tests.docs.blocks import ALL, DOCUMENTS, ROOT
 
-ROOT = Path(__file__).parents[2]
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install -e"
 STUDY = f"{INSTALL} . && .venv/bin/python -m dgray.study studies/overfit.yaml"
 TESTS = f"{INSTALL} '.[test]' && .venv/bin/python -m pytest"
-DOCUMENTS = [
-    path
-    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "cluster/*.md", "studies/*.yaml")
-    for path in sorted(ROOT.glob(pattern))
-]
-_COMMAND = re.compile(r"python[\d.]* -m (dgray[\w.]*)([^\n`&|;]*)")
-_PLACEHOLDERS = {"STUDY.yaml", "RUN"}
+MODULES = {
+    "dgray": (),
+    "dgray.study": ("run",),
+    "dgray.report": ("report",),
+    "dgray.sample": ("sample",),
+    "dgray.checkpoint": ("checkpoint",),
+}
+_INLINE = re.compile(r"`([^`\n]+)`")
 
 
 def fenced_lines(text: str) -> Iterator[str]:
@@ -35,21 +38,41 @@ def fenced_lines(text: str) -> Iterator[str]:
             yield line
 
 
-def commands() -> list[tuple[str, str]]:
-    """Return (module, arguments) of every ``python -m dgray...`` in the documents."""
-    return sorted(
-        {
-            (module.rstrip("."), rest.partition("#")[0].strip())
-            for path in DOCUMENTS
-            for module, rest in _COMMAND.findall(path.read_text("utf-8"))
-        }
-    )
+def commands() -> list[tuple[str, ...]]:
+    """Return the arguments of ``dgray`` in every command of the documents and study files."""
+    texts = [block.text for block in ALL if block.language == "sh"]
+    for path in DOCUMENTS:
+        texts += _INLINE.findall(path.read_text("utf-8"))
+    for path in sorted(ROOT.glob("studies/*.yaml")):
+        comments = [line.lstrip("# ") for line in path.read_text("utf-8").splitlines()]
+        texts += [line for line in comments if line.startswith(("dgray ", "python -m dgray"))]
+    return sorted({words for text in texts for words in _commands_of(text)})
 
 
-def study_arguments() -> list[list[str]]:
-    """Return the arguments of every command that runs a study file, split as by a shell."""
-    split = [shlex.split(rest) for module, rest in commands() if module == "dgray.study"]
-    return [arguments for arguments in split if arguments and arguments[0] not in _PLACEHOLDERS]
+def _commands_of(text: str) -> Iterator[tuple[str, ...]]:
+    """Yield the arguments of ``dgray`` in a text of commands."""
+    for part in re.split(r"&&|;|\||\n", re.sub(r"\\\n\s*", " ", text)):
+        try:
+            words = shlex.split(part, comments=True)
+        except ValueError:  # inline code that is no command
+            continue
+        words = [word for word in words if not re.match(r"[A-Z_]+=", word)]
+        program, *rest = [Path(words[0]).name, *words[1:]] if words else [""]
+        if program == "dgray" and rest and rest[0].islower():
+            yield tuple(rest)
+        elif program.startswith("python") and rest[:1] == ["-m"] and {*rest[1:2]} & {*MODULES}:
+            arguments = (*MODULES[rest[1]], *rest[2:])
+            if len(arguments) > 1:  # else it is the name of a module
+                yield arguments
+
+
+def planned() -> list[tuple[str, ...]]:
+    """Return the arguments of every command that plans or runs a study of the repository."""
+    return [
+        words
+        for words in commands()
+        if words[0] in {"run", "plan"} and any(word.startswith("studies/") for word in words)
+    ]
 
 
 def test_the_readme_has_two_commands_each_on_one_line_and_no_other_way_to_install() -> None:
@@ -73,24 +96,40 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
 
 
 def test_commands_are_extracted_from_the_documents() -> None:
-    modules = {module for module, _ in commands()}
-    assert {"dgray.study", "dgray.report", "dgray.sample"} <= modules
-    assert ["studies/overfit.yaml"] in study_arguments()
+    assert {"run", "plan", "check", "report", "sample"} <= {words[0] for words in commands()}
+    assert ("run", "studies/overfit.yaml") in planned()
 
 
-@pytest.mark.parametrize("module", sorted({module for module, _ in commands()}))
-def test_every_named_module_can_be_run(module: str) -> None:
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"dgray"}))
+def test_every_module_can_be_run(module: str) -> None:
     spec = importlib.util.find_spec(module)
     assert spec is not None, f"there is no {module}"
     assert spec.origin is not None
     assert 'if __name__ == "__main__":' in Path(spec.origin).read_text("utf-8")
 
 
-@pytest.mark.parametrize("arguments", study_arguments(), ids=" ".join)
+def parse(command: click.Command, words: tuple[str, ...], parent: click.Context) -> None:
+    """Parse the arguments of a command without running it."""
+    if isinstance(command, click.Group) and words:
+        part = command.get_command(parent, words[0])
+        assert part is not None, f"there is no command {words[0]}"
+        parse(part, words[1:], click.Context(part, info_name=words[0], parent=parent))
+    elif words and "--help" not in words:
+        # A sentence may name a command without its required options.
+        with contextlib.suppress(click.MissingParameter):
+            command.make_context(parent.info_name, list(words), parent=parent.parent)
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_accepts_its_arguments(words: tuple[str, ...]) -> None:
+    parse(cli, words, click.Context(cli, info_name="dgray"))
+
+
+@pytest.mark.parametrize("words", planned(), ids=" ".join)
 def test_every_named_study_exists_and_its_options_are_valid(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert Path(arguments[0]).is_file()
-    assert main([*arguments, "--plan"]) == 0
+    options = [] if "--plan" in words or words[0] == "plan" else ["--plan"]
+    assert main([*words, *options]) == 0
     assert "trials" in capsys.readouterr().out
