@@ -11,6 +11,7 @@ commands and Python run in the order of the page, in one folder (``test_blocks.p
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,3 +80,12 @@ def executed(document: str) -> list[Block]:
         if block.document == document
         and (block.comment == "file" or (not block.comment and block.language in {"sh", "python"}))
     ]
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Return the words of each command in a shell text; continued lines are joined."""
+    commands = []
+    for line in re.split(r"&&|\n", re.sub(r"\\\n\s*", " ", text)):
+        if words := shlex.split(line, comments=True):
+            commands.append(words)
+    return commands

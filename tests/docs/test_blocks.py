@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from dgray.cli.main import main
 from dgray.config.reading.load import load_study
 from dgray.plan.plan import make_plan
-from tests.docs.blocks import ALL, CODE, DOCUMENTS, OUTPUT, ROOT, Block, executed
+from tests.docs.blocks import ALL, CODE, DOCUMENTS, OUTPUT, ROOT, Block, commands_of, executed
 
 # Documents with commands that run, in this order and in one folder: later ones use earlier runs.
 PAGES = [
-    "docs/cli.md",
     "docs/how_to/denoiser.md",
     "docs/how_to/edm.md",
     "docs/how_to/images.md",
@@ -68,19 +67,9 @@ def test_studies_are_valid(block: Block, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the studies of the repository and the commands of the environment."""
+    """Return a folder with the studies of the repository, in which the commands run."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "studies", folder / "studies")
-    (folder / "bin").mkdir()
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("scripts", {})
-    for name, target in scripts.items():
-        module, function = target.split(":")
-        script = folder / "bin" / name
-        script.write_text(
-            f"#!{sys.executable}\nimport sys\nfrom {module} import {function}\n"
-            f"sys.exit({function}())\n"
-        )
-        script.chmod(0o755)
     return folder
 
 
@@ -89,24 +78,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_run(document: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
-    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent)])
-    environment = os.environ | {
-        "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
-    }
     values: dict[str, object] = {}
     for block in executed(document):
         if block.comment == "file":
-            Path(block.value).parent.mkdir(parents=True, exist_ok=True)
             Path(block.value).write_text(block.text)
         elif block.language == "python":
             exec(compile(block.text, str(block), "exec"), values)
         else:
-            run = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", block.text],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert run.returncode == 0, f"{block}\n{run.stdout[-2000:]}\n{run.stderr[-4000:]}"
+            for words in commands_of(block.text):
+                _run(words, block)
+
+
+def _run(words: list[str], block: Block) -> None:
+    """Run a command of a block: dgray in this process, which saves its start, others as they are.
+
+    ``export PYTHONPATH=$PWD`` is done: the folder is on the path.
+    """
+    if words[0] == "dgray":
+        assert main(words[1:]) == 0, f"{block}: {shlex.join(words)}"
+    elif words != ["export", "PYTHONPATH=$PWD"]:
+        program = sys.executable if words[0] == "python" else words[0]
+        subprocess.run([program, *words[1:]], check=True)

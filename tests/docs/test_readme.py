@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import click
 import pytest
 
 from dgray.cli.main import cli, main
-from tests.docs.blocks import ALL, DOCUMENTS, ROOT
+from tests.docs.blocks import ALL, DOCUMENTS, ROOT, commands_of
 
 INSTALL = "python3 -m venv .venv && .venv/bin/pip install -e"
 STUDY = f"{INSTALL} . && .venv/bin/python -m dgray.study studies/overfit.yaml"
@@ -51,12 +50,12 @@ def commands() -> list[tuple[str, ...]]:
 
 def _commands_of(text: str) -> Iterator[tuple[str, ...]]:
     """Yield the arguments of ``dgray`` in a text of commands."""
-    for part in re.split(r"&&|;|\||\n", re.sub(r"\\\n\s*", " ", text)):
-        try:
-            words = shlex.split(part, comments=True)
-        except ValueError:  # inline code that is no command
-            continue
-        words = [word for word in words if not re.match(r"[A-Z_]+=", word)]
+    try:
+        lines = commands_of(text)
+    except ValueError:  # inline code that is no command
+        return
+    for line in lines:
+        words = [word for word in line if not re.match(r"[A-Z_]+=", word)]
         program, *rest = [Path(words[0]).name, *words[1:]] if words else [""]
         if program == "dgray" and rest and rest[0].islower():
             yield tuple(rest)
