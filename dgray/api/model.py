@@ -63,21 +63,15 @@ class Model:
             weight: guidance weight in place of the model's own.
             device: torch device.
         """
-        from dgray.api.guided_model import guided_denoiser
+        from dgray.trial.guided_denoiser import guided_denoiser
 
         recipe = self._recipe(replicate, weight)
-        source = {
-            "run": PurePosixPath(str(self.run.place)).name,
-            "trial": self.trial,
-            "label": self.label,
-            "epoch": self.epoch,
-        }
-        model = recipe.build(torch_device(device))
-        return guided_denoiser(model, recipe, replicate, source)
+        name = PurePosixPath(str(self.run.place)).name
+        return guided_denoiser(recipe, torch_device(device), replicate=replicate, run=name)
 
     def discriminator(self, *, replicate: int = 0, device: str = "cpu") -> SampleDiscriminator:
         """Return the discriminator of one replicate: ``logit`` and ``gradient`` at (x, sigma)."""
-        from dgray.api.guided_model import sample_discriminator
+        from dgray.trial.guided_denoiser import sample_discriminator
 
         return sample_discriminator(self.denoiser(replicate=replicate, device=device))
 

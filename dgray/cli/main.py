@@ -23,6 +23,7 @@ COMMANDS = {
     "report": ("dgray.cli.report:report", "Rebuild the report of a run from its rows."),
     "figure": ("dgray.cli.figure:figure", "Write one figure of a run, with its numbers."),
     "sample": ("dgray.cli.sample:sample", "Draw samples from a model of a run, or from a base."),
+    "export": ("dgray.cli.export:export", "Write a model of a run to a folder of its own."),
     "checkpoint": ("dgray.cli.checkpoint:checkpoint", "Import or describe a network file."),
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from dgray.base.networks.facts import diffusers_folders
 from dgray.catalogue import SAMPLERS
@@ -24,16 +25,17 @@ from dgray.trial.sampling import acting_weight
 
 
 def guided_denoiser(
-    model: GuidedModel, recipe: RunRecipe, replicate: int, source: Mapping[str, Any]
+    recipe: RunRecipe, device: torch.device, *, replicate: int, run: str
 ) -> GuidedDenoiser:
-    """Return the denoiser of a model that a recipe built.
+    """Return the guided denoiser of a recipe.
 
     Args:
-        model: the model.
-        recipe: its recipe.
+        recipe: recipe of the model.
+        device: device of the model.
         replicate: replicate whose discriminator guides it.
-        source: origin of the model, which is stored with it.
+        run: name of the run, which is stored with the model.
     """
+    model = recipe.build(device)
     problem, setting, config = model.problem, model.setting, recipe.trial.config
     space = SampleSpace(
         size=problem.shape or (problem.dimension,),
@@ -65,7 +67,12 @@ def guided_denoiser(
             base=_base_part(recipe),
             guidance=_guidance(model),
             sampling=stored if is_built_in else stored | {"factory": spec.factory},
-            source=source,
+            source={
+                "run": run,
+                "study": config.name,
+                "trial": recipe.trial.id,
+                "model": recipe.name,
+            },
         )
     return GuidedDenoiser(
         base=problem.base,
