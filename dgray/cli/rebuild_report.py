@@ -7,7 +7,7 @@ from pathlib import Path
 from dgray.cli.output import printed
 from dgray.errors import RunRefusedError
 from dgray.files import output_folder
-from dgray.record.inspect import check_records, record_names
+from dgray.record.inspect import MISSING, check_records, missing_records, record_names
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_to_read, publish_report, reading
@@ -16,14 +16,16 @@ from dgray.reporting.legible import printable
 
 
 def check(run: str) -> int:
-    """Check every record of a run; print those that are damaged, and return 1 if there are any."""
+    """Check every record of a run; print those that are damaged or missing, and return 1 if any is."""
     place = location(run)
     with reading(place) as folder:
         refuse_without_rows(folder)
         names = set(record_names(folder))
         if isinstance(place, Uri):
             names |= Store(place).entries().keys()  # checkpoints and artifacts are only there
+        names |= set(missing_records(folder, names))
         states = list(check_records(folder, sorted(names)))
+    num_missing = sum(state.reason == MISSING for state in states)
     damaged = [state for state in states if state.reason is not None]
     for state in damaged:
         print(f"{state.name}: {state.reason}")
@@ -31,9 +33,9 @@ def check(run: str) -> int:
     intact = f"{len(states) - len(damaged)} records are intact"
     if unsealed:
         intact += f" ({unsealed} of them have no checksum, because the run is older than those)"
-    print(f"{run}: {intact}, {len(damaged)} damaged")
+    print(f"{run}: {intact}, {len(damaged) - num_missing} damaged, {num_missing} missing")
     if damaged:
-        print("To compute damaged records again, resume the study; reports leave them out")
+        print("To compute these records again, resume the study; reports leave them out")
     return 1 if damaged else printed()
 
 

@@ -60,10 +60,10 @@ def check_study(study: Path, overrides: Sequence[str]) -> int:
     """Run the parts of other packages on two samples each, after all other checks."""
     plan = _load(study, overrides)
     _inspect(plan)
-    from dgray.trial.check_parts import check_networks, check_parts  # torch
+    from dgray.trial.check_parts import checked_apart  # torch
 
     configs = [assignment.config for assignment in plan.study.configs]
-    for part in (*check_parts(configs), *check_networks(configs)):
+    for part in checked_apart(configs):
         print(f"checked {part}")
     print(f"{plan.study.source}: valid; {plan.counts.trials} trials")
     return printed()

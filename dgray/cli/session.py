@@ -26,7 +26,9 @@ from dgray.engine.result_cache import ResultCache
 from dgray.plan.plan import Plan, Trial, counts_of
 from dgray.problem.artifacts import Step, image_summaries
 from dgray.problem.failure import Made
+from dgray.problem.part_process import end_idle
 from dgray.problem.shared import Workers, build_artifacts, missing_artifacts
+from dgray.record.inspect import MISSING
 from dgray.record.open_run import OpenRun
 from dgray.record.provenance import Session
 from dgray.record.row import CheckpointResult
@@ -67,6 +69,8 @@ def run_study(
     except BaseException as error:
         study_run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
         raise
+    finally:
+        end_idle()
     trials = study_run.schedule.trials
     missing = run.folder.missing_rows(trials)
     session.end("incomplete" if missing else "complete", study_run.progress.failures)
@@ -129,7 +133,9 @@ class _StudyRun:
         """Print and record which damaged records are computed again."""
         lines = self._folder.left_out
         for line in lines:
-            text = f"set aside in {self._folder.where}/{DAMAGED}, to be computed again: {line}"
+            is_missing = line.endswith(f": {MISSING}")
+            where = "" if is_missing else f"set aside in {self._folder.where}/{DAMAGED}, "
+            text = f"{where}to be computed again: {line}"
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._session.damaged(lines)
         self._folder.files.left_out.clear()
@@ -157,6 +163,7 @@ class _StudyRun:
             )
 
         made = build_artifacts(trials, self._folder, workers, report)
+        self._session.artifacts_made(key for key, c in made.items() if isinstance(c, bytes))
         if summaries := image_summaries(made):
             self._session.data_read(summaries)
             for line in (line for summary in summaries for line in summary.lines()):

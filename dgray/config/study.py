@@ -215,6 +215,12 @@ class Resources(Model):
         "as failed; the next session resumes it. The ray engine kills a hung trial; the local "
         "engine checks the time between checkpoints only. null: no limit",
     )
+    part_time_limit: PositiveFloat | None = Field(
+        3600.0,
+        description="seconds that one call of a function of another package may take (data, base, "
+        "discriminator, objective, sampler, metric, features); then its process is killed and the "
+        "trial recorded as failed. null: no limit",
+    )
     result_cache: str | None = Field(
         None,
         description="folder of results shared by studies: a trial that was run before with the "

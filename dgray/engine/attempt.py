@@ -80,7 +80,7 @@ def attempt(
     if run_trial is None:
         from dgray.trial import run as trial_run  # torch, only where trials run
 
-        run_trial = trial_run.run_trial
+        run_trial = trial_run.run_trial_apart
     with _storing():
         resume = store.load_state(trial.id, trial.epochs)
     for step in _steps(trial, artifacts, resume, run_trial):
@@ -135,14 +135,6 @@ def _steps(
         return
     if due_epochs:
         yield f"the trial ended without its checkpoints {due_epochs}"
-
-
-def too_long(limit: float) -> str:
-    """Return the reason of a trial that exceeded its time limit (seconds)."""
-    return (
-        f"it took longer than resources.trial_time_limit, {limit:g} s; what it had stored is "
-        "kept, and the same command resumes it"
-    )
 
 
 def _not_numbers(rows: Sequence[Row]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from dgray.engine.attempt import Prepare, RunTrial, attempt, too_long
+from dgray.engine.attempt import Prepare, RunTrial, attempt
 from dgray.engine.events import EngineStarted, Observe, TrialFailed, TrialFinished, TrialStarted
+from dgray.problem.failure import too_long
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 

@@ -14,7 +14,6 @@ import ray
 from ray import tune
 
 from dgray.credentials import without_credentials
-from dgray.engine.attempt import too_long
 from dgray.engine.events import (
     BestSetting,
     CheckpointDone,
@@ -26,7 +25,7 @@ from dgray.engine.events import (
 )
 from dgray.errors import StoreError
 from dgray.plan.plan import Trial
-from dgray.problem.failure import LESS_MEMORY
+from dgray.problem.failure import LESS_MEMORY, too_long
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 

@@ -38,6 +38,14 @@ def describe(error: BaseException) -> str:
     return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text
 
 
+def too_long(limit: float) -> str:
+    """Return the reason of a trial that exceeded its time limit (seconds)."""
+    return (
+        f"it took longer than resources.trial_time_limit, {limit:g} s; what it had stored is "
+        "kept, and the same command resumes it"
+    )
+
+
 def _is_memory(error: BaseException, text: str) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
         return True

@@ -37,6 +37,7 @@ from dgray.problem.build import build_device, build_problem, builders_of
 from dgray.problem.failure import Made, describe
 from dgray.problem.generated import generated_parts, join_generated, make_generated
 from dgray.problem.images import image_artifact
+from dgray.problem.part_process import outside_modules, run_apart
 from dgray.problem.reference import (
     SPLITS,
     fit_extractor,
@@ -96,12 +97,21 @@ class Job:
         return self.key.partition("-")[0]
 
     def run(self, made: Mapping[str, Made], resume: bytes | None) -> ArtifactStream:
-        """Compute with the trials' own number of threads, so the bits depend on no worker."""
-        torch.set_num_threads(self.config.resources.cpus_per_trial)
-        try:
-            yield from self.compute(self.config, shared_of(self.config, made), self.part, resume)
-        except SystemExit as error:  # of user-defined code; a worker would end
-            raise ArtifactError(describe(error)) from error
+        """Compute here, or in a child process if code of other packages takes part."""
+        shared = shared_of(self.config, made)
+        if outside_modules(self.config):
+            yield from run_apart(self.config, _run, self, shared, resume)
+        else:
+            yield from _run(self, shared, resume)
+
+
+def _run(job: Job, shared: Shared, resume: bytes | None) -> ArtifactStream:
+    """Compute with the trials' own number of threads, so the bits depend on no worker."""
+    torch.set_num_threads(job.config.resources.cpus_per_trial)
+    try:
+        yield from job.compute(job.config, shared, job.part, resume)
+    except SystemExit as error:  # of user-defined code; a worker would end
+        raise ArtifactError(describe(error)) from error
 
 
 def needed_artifacts(config: StudyConfig) -> Iterator[Artifact]:

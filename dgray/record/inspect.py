@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from ruamel.yaml.error import YAMLError
 
 from dgray.errors import RecordError
 from dgray.record.planned import read_planned
+from dgray.record.provenance import artifacts_of, last_outcome
 from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, PLANNED_FILE, PROVENANCE_FILE
-from dgray.record.run_folder import RunFolder
+from dgray.record.run_folder import RunFolder, artifact_name
+from dgray.record.tables import part_name
 from dgray.record.run_format import read_mark
 
+MISSING = "missing"
 _TABLES = ("rows", "samples", "losses")
 _RECORD = re.compile(
     r"(run|provenance|planned)\.json|study\.lock\.yaml|(rows|samples|losses)/[^./][^/]*\.parquet|"
@@ -46,6 +50,42 @@ def record_names(folder: RunFolder) -> list[str]:
     return sorted(names | {FORMAT_FILE, LOCK_FILE, PROVENANCE_FILE})
 
 
+def missing_records(folder: RunFolder, stored: Collection[str] = ()) -> list[str]:
+    """Return the names of records that other records name and that do not exist.
+
+    Args:
+        folder: folder of the run.
+        stored: names of the records that are in an object store.
+    """
+    names = folder.listed_files()
+    if PLANNED_FILE in names:  # the run was written since records name others
+        names |= {FORMAT_FILE, LOCK_FILE, PROVENANCE_FILE}
+        names |= set(map(artifact_name, artifacts_of(folder.files)))
+        is_complete = last_outcome(folder.files) == "complete"
+        names |= set(_events(folder, is_complete))
+        if is_complete:
+            names |= {f"rows/{part}.parquet" for part in folder.parts_without_rows()}
+            names |= set(_planned_rows(folder))
+    return sorted(name for name in names if name not in stored and not folder.files.has(name))
+
+
+def _planned_rows(folder: RunFolder) -> Iterator[str]:
+    with contextlib.suppress(RecordError):
+        planned = read_planned(folder.files)
+        for trial in () if planned is None else planned.trials:
+            yield from (f"rows/{part_name(trial.id, epoch)}.parquet" for epoch in trial.epochs)
+
+
+def _events(folder: RunFolder, is_complete: bool) -> Iterator[str]:
+    """Yield the events of searches up to the last one that exists."""
+    for cell in (folder.path / "search").glob("[!.]*"):
+        yield f"search/{cell.name}/cell.json"
+        numbers = [int(path.name[:6]) for path in cell.glob("[0-9]" * 6 + "-*.json")]
+        kinds = ("asked", "told") if is_complete else ("asked",)
+        for number in range(max(numbers, default=-1) + 1):
+            yield from (f"search/{cell.name}/{number:06d}-{kind}.json" for kind in kinds)
+
+
 def check_records(folder: RunFolder, names: Iterable[str]) -> Iterator[RecordState]:
     """Yield the state of records of a run; names of other files are skipped."""
     for name in filter(_RECORD.fullmatch, names):
@@ -58,25 +98,32 @@ def check_records(folder: RunFolder, names: Iterable[str]) -> Iterator[RecordSta
 def set_damaged_aside(folder: RunFolder) -> None:
     """Move damaged records of a run to ``RUN/damaged``, so that they are computed again.
 
-    If a record of a checkpoint is damaged, its rows are moved too: the checkpoint is incomplete.
-    ``RunFolder.left_out`` then lists what was moved.
+    If a record of a checkpoint is damaged or missing, its rows are moved too: the checkpoint is
+    incomplete. ``RunFolder.left_out`` then lists the records.
     """
-    for state in check_records(folder, record_names(folder)):
-        if state.reason is None or not folder.files.has(state.name):
+    lost = [RecordState(name, False, MISSING) for name in missing_records(folder, _stored(folder))]
+    for state in (*lost, *check_records(folder, record_names(folder))):
+        if state.reason is None or (state.reason != MISSING and not folder.files.has(state.name)):
             continue
         folder.files.left_out[state.name] = state.reason
-        folder.files.set_aside(state.name)
+        if state.reason != MISSING:
+            folder.files.set_aside(state.name)
         kind, _, file = state.name.partition("/")
         rows = f"rows/{Path(file).stem}.parquet"
         if kind in ("samples", "losses", "checkpoints") and folder.files.has(rows):
             folder.files.set_aside(rows)
 
 
+def _stored(folder: RunFolder) -> Collection[str]:
+    mirror = folder.files.mirror
+    return () if mirror is None else mirror.entries()
+
+
 def _check(folder: RunFolder, name: str) -> bool:
     """Check one record and return whether it has a checksum."""
     content = folder.files.read_record(name)
     if content is None:
-        raise RecordError("missing")
+        raise RecordError(MISSING)
     has_checksum = folder.files.seals.check(content, name)
     kind, _, file = name.partition("/")
     if kind in _TABLES:

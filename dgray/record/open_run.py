@@ -53,6 +53,7 @@ FREE_FIELDS = (
     "resources.sampling_actors",
     "resources.result_cache",
     "resources.trial_time_limit",
+    "resources.part_time_limit",
 )
 _MAX_SHOWN = 5
 

@@ -12,7 +12,7 @@ import platform
 import shlex
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,11 @@ class Session:
         self._record["data"] = [summary.to_json() for summary in summaries]
         self._write()
 
+    def artifacts_made(self, keys: Iterable[str]) -> None:
+        """Record the shared artifacts that the run holds."""
+        self._record["artifacts"] = sorted({*artifacts_of(self._files), *keys})
+        self._write()
+
     def worker_lost(self, what: str, times: int) -> None:
         """Record processes that died; ``what``: their task, such as a trial, which is repeated."""
         losses = self._entry["worker_losses"]
@@ -141,6 +146,22 @@ def read_provenance(files: RunFiles, *, is_running: bool | None = None) -> dict[
         if isinstance(session, dict) and session.get("outcome") == "running":
             session["outcome"] = "killed"
     return record | {"sessions": sessions}
+
+
+def last_outcome(files: RunFiles) -> str:
+    """Return the outcome of the last session; empty if it is not recorded."""
+    sessions = read_provenance(files)["sessions"]
+    last = sessions[-1] if sessions else {}
+    return str(last.get("outcome", "")) if isinstance(last, dict) else ""
+
+
+def artifacts_of(files: RunFiles) -> list[str]:
+    """Return the keys of the shared artifacts that ``provenance.json`` lists."""
+    try:
+        keys = (files.read_json(PROVENANCE_FILE) or {}).get("artifacts")
+    except RecordError:
+        return []
+    return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
 
 
 def _study(plan: Plan) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from dgray.errors import RecordError
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.record.row_schema import added_columns
-from dgray.record.run_files import RunFiles, Seals
+from dgray.record.run_files import PLANNED_FILE, RunFiles, Seals
 from dgray.record.seal import sealed_bytes, unsealed_bytes
 from dgray.record.tables import FAILED, Tables, part_name, trial_and_epoch
 
@@ -72,14 +72,28 @@ class RunFolder:
         stems = {path.stem for name in folders for path in (self.path / name).glob("*")}
         return sorted(s for s in stems if trial_and_epoch(s) and not self._rows.has(s))
 
+    def listed_files(self) -> set[str]:
+        """Return the files that belong to the rows of complete checkpoints.
+
+        Rows that were written before their files were listed have none; if all list them, a run
+        also has ``planned.json``.
+        """
+        listed = [self._rows.listed_files(part) for part in self._rows.parts()]
+        names = {name for files in listed if files is not None for name in files}
+        return names if all(files is None for files in listed) else names | {PLANNED_FILE}
+
     def write_result(self, result: CheckpointResult) -> None:
         """Store one checkpoint, which marks it as complete."""
         part = part_name(result.trial, result.epoch)
-        self._clouds.write(part, result.clouds)
-        self._losses.write(part, result.losses)
+        written = [
+            self._clouds.write(part, result.clouds),
+            self._losses.write(part, result.losses),
+        ]
         if result.state is not None:
             self.files.write_record(state_name(part), partial(sealed_bytes, result.state))
-        self._rows.write(part, result.rows, result.columns)
+            written.append(state_name(part))
+        files = [name for name in written if name is not None]
+        self._rows.write(part, result.rows, result.columns, files)
         self._delete_failure_if_complete(result.trial)
 
     def read_result(self, trial_id: str, epoch: int) -> CheckpointResult:

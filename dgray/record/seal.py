@@ -65,13 +65,16 @@ def sealed_yaml(content: str, seal: str) -> bytes:
     return f"{content}# {seal}\n".encode()
 
 
-def sealed_table(table: pa.Table, seal: str, *, store_schema: bool) -> bytes:
+def sealed_table(
+    table: pa.Table, seal: str, *, store_schema: bool, metadata: Mapping[str, str]
+) -> bytes:
     """Return a table as Parquet with its seal in the metadata.
 
     Args:
         table: table without metadata of its own.
         seal: see ``Identity.seal``.
         store_schema: whether to store metadata of fields, which take 20 KB for all columns.
+        metadata: further metadata.
     """
     content = io.BytesIO()
     with pq.ParquetWriter(
@@ -82,7 +85,7 @@ def sealed_table(table: pa.Table, seal: str, *, store_schema: bool) -> bytes:
         write_statistics=False,  # 5 KB, for queries
     ) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({KEY: seal})
+        writer.add_key_value_metadata({**metadata, KEY: seal})
     return content.getvalue()
 
 

@@ -19,6 +19,7 @@ from dgray.record.seal import sealed_table
 
 FAILED = "failed"
 _PART = re.compile(rf"(?P<trial>.+)-(?P<epoch>[0-9]{{6,18}}|{FAILED})")
+_FILES = "files"  # in the metadata of rows
 _KEY = ("replicate", *SETTING_COLUMNS)  # of a row within its checkpoint
 
 
@@ -42,17 +43,38 @@ class Tables:
         return [path.stem for path in paths if not path.name.startswith(".")]
 
     def write(
-        self, part: str, records: Sequence[Record], added: Sequence[ColumnSpec] = ()
-    ) -> None:
-        """Write the records of a part, rows with added columns; no records make no part.
+        self,
+        part: str,
+        records: Sequence[Record],
+        added: Sequence[ColumnSpec] = (),
+        files: Sequence[str] | None = None,
+    ) -> str | None:
+        """Write the records of a part and return its name; no records make no part.
 
         Columns without values, and the descriptions of dgray's own columns, are left out.
+
+        Args:
+            part: the part.
+            records: its records.
+            added: columns that are not dgray's own.
+            files: names of the other files of the checkpoint, listed in its metadata.
         """
         if not records:
-            return
+            return None
         table = _stored(to_table(records, self._record, added), {column.name for column in added})
-        seal = partial(sealed_table, table, store_schema=bool(added))
+        metadata = {} if files is None else {_FILES: json.dumps(files)}
+        seal = partial(sealed_table, table, store_schema=bool(added), metadata=metadata)
         self._files.write_record(self.name(part), seal)
+        return self.name(part)
+
+    def listed_files(self, part: str) -> list[str] | None:
+        """Return the other files of a checkpoint; None if its rows list none or are damaged."""
+        try:
+            content = self._files.read_record(self.name(part)) or b""
+            metadata = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+            return list(map(str, json.loads(metadata[_FILES.encode()])))
+        except (RecordError, pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+            return None
 
     def read(self, part: str) -> pa.Table:
         """Return a part with all columns; an empty table if it does not exist.

@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from dgray.errors import RecordError
+from dgray.record.inspect import missing_records
 from dgray.record.planned import Planned, read_planned
-from dgray.record.provenance import read_provenance
+from dgray.record.provenance import last_outcome
 from dgray.record.run_files import PLANNED_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.searches import SearchPoints
 from dgray.reporting.table import StudyTable
 
-_MAX_NAMED = 3  # checkpoints that one reason names
+_MAX_NAMED = 3  # checkpoints or files that one reason names
+_LARGE = ("checkpoints/", "artifacts/")
 
 
 def gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -> tuple[str, ...]:
@@ -45,13 +47,12 @@ def _gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -
             "reasons"
         )
     yield from _unfinished(planned, searches)
+    yield from _lost(run)
     yield from (f"left out: {text}" for text in run.left_out)
 
 
 def _last_session(run: RunFolder) -> Iterator[str]:
-    sessions = read_provenance(run.files)["sessions"]
-    last = sessions[-1] if sessions else {}
-    outcome = last.get("outcome", "complete") if isinstance(last, dict) else "complete"
+    outcome = last_outcome(run.files) or "complete"
     if outcome in ("running", "killed"):
         yield "the last session has not ended: it is running, or its process was killed"
     elif outcome != "complete":
@@ -86,6 +87,23 @@ def _missing(
         of = f" of {total}" if total >= len(short) else ""
         noun = "checkpoint lacks" if len(short) == 1 and not of else "checkpoints lack"
         yield f"{len(short)}{of} {noun} rows: {'; '.join(short[:_MAX_NAMED])}{more}"
+
+
+def _lost(run: RunFolder) -> Iterator[str]:
+    """Records that other records name; a copy of a run may lack the large ones as a whole."""
+    lost = [
+        name
+        for name in missing_records(run)
+        if not name.startswith("rows/")  # named above
+        and (not name.startswith(_LARGE) or (run.path / name).parent.is_dir())
+    ]
+    if lost:
+        more = f" and {len(lost) - _MAX_NAMED} more" if len(lost) > _MAX_NAMED else ""
+        verb = "file is" if len(lost) == 1 else "files are"
+        yield (
+            f"{len(lost)} {verb} missing: {', '.join(lost[:_MAX_NAMED])}{more}; resume the study "
+            "to compute what is missing again"
+        )
 
 
 def _unfinished(planned: Planned, searches: Sequence[SearchPoints]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,10 +43,23 @@ from dgray.problem.base_model import build_base, import_edm
 from dgray.problem.build import build_metric_functions, build_objective, build_samplers
 from dgray.problem.discriminator import build_modules
 from dgray.problem.images import build_image_set
+from dgray.problem.part_process import outside_modules, run_apart
 from dgray.problem.points import build_base_law, build_law
 
 COUNT = 2  # samples of a check
 SIGMA = 1.0
+
+
+def checked_apart(configs: Sequence[StudyConfig]) -> list[str]:
+    """Return ``check_parts`` and ``check_networks``; code of other packages runs apart."""
+    if any(map(outside_modules, configs)):
+        (checked,) = run_apart(configs[0], _check_all, configs)
+        return list(checked)
+    return next(_check_all(configs))
+
+
+def _check_all(configs: Sequence[StudyConfig]) -> Iterator[list[str]]:
+    yield [*check_parts(configs), *check_networks(configs)]
 
 
 def check_parts(configs: Iterable[StudyConfig]) -> list[str]:

@@ -65,6 +65,7 @@ def run_session(plan: Plan, run: OpenRun) -> list[tuple[str, int]]:
         schedule.finished(trial.id, None)
     if run.folder.read_artifact("likelihood-1") is None:
         run.folder.write_artifact("likelihood-1", ARTIFACT)
+    session.artifacts_made(["likelihood-1"])
     session.end("complete", {})
     return computed
 

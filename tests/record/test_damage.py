@@ -161,6 +161,28 @@ def test_a_report_leaves_damaged_records_out_and_names_them(kind: str, run: Path
     assert any(name in reason for reason in gaps(folder, table, searches))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lost_file_is_noticed_and_computed_again(
+    kind: str, run: Path, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = names_of(run, kind)[:2][-1]
+    (run / name).unlink()
+    folder = RunFolder(run)
+    table = build._read(folder)
+    assert any(name in reason for reason in gaps(folder, table, read_searches(folder, table)))
+    assert report.main([str(run), "--check"]) == 1
+    assert f"{name}: missing\n" in capsys.readouterr().out
+    if kind == "study.lock.yaml":
+        return  # without it, the folder is no run to be resumed
+    opened = open_run(plan_of(tmp_path), run, fresh=False)
+    lines = [line for line in opened.folder.left_out if line.startswith(name)]
+    assert lines == [f"{name}: missing"]
+    run_session(plan_of(tmp_path), opened)
+    opened.close()
+    assert report.main([str(run), "--check"]) == 0
+    pd.testing.assert_frame_equal(metrics(run), metrics(golden), check_exact=True)
+
+
 def test_a_damaged_state_is_replaced_by_an_older_one(run: Path) -> None:
     first, second = names_of(run, "checkpoints")[:2]
     trial = Path(first).stem.rpartition("-")[0]

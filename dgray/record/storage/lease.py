@@ -191,7 +191,7 @@ class LeasedStore:
 
     def __init__(self, store: Store, claim: str) -> None:
         self._store, self._claim = store, claim
-        self.read = store.read
+        self.read, self.entries = store.read, store.entries
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LeasedStore, (self._store, self._claim)
