@@ -14,6 +14,7 @@ from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
 from dgray.errors import StoreError
 from dgray.plan.plan import Trial
 from dgray.problem.failure import Made, describe
+from dgray.problem.part_process import outside_modules, run_apart
 from dgray.record.row import CheckpointResult, Row
 
 if TYPE_CHECKING:
@@ -78,9 +79,7 @@ def attempt(
         StoreError: the store cannot be read or written (a full disk).
     """
     if run_trial is None:
-        from dgray.trial import run as trial_run  # torch, only where trials run
-
-        run_trial = trial_run.run_trial_apart
+        run_trial = _run_trial
     with _storing():
         resume = store.load_state(trial.id, trial.epochs)
     for step in _steps(trial, artifacts, resume, run_trial):
@@ -100,6 +99,22 @@ def _storing() -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(str(error)) from error
+
+
+def _run_trial(
+    trial: Trial, artifacts: Mapping[str, Made], *, resume: tuple[int, bytes] | None = None
+) -> Iterator[CheckpointResult]:
+    """Run a trial here, or in a child process if code of other packages takes part."""
+    if outside_modules(trial.config):
+        limit = trial.config.resources.trial_time_limit
+        arguments = {"trial": trial, "artifacts": artifacts, "resume": resume}
+        yield from run_apart(
+            trial.config, "dgray.trial.run:run_trial", arguments, time_limit=limit
+        )
+        return
+    from dgray.trial.run import run_trial  # torch, only where trials run
+
+    yield from run_trial(trial, artifacts, resume=resume)
 
 
 def _steps(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from dgray.base.fit import BaseFit, BaseSchedule, fit_base
 from dgray.base.fit_data import BaseData
@@ -30,6 +29,7 @@ from dgray.diffusion.noise import named_generator
 from dgray.errors import NetworkError, PartError
 from dgray.files import safetensors_metadata
 from dgray.problem.artifacts import Shared
+from dgray.problem.returned import check_returned
 
 _NETWORK = "network"  # key in the artifact's header
 
@@ -164,17 +164,15 @@ def build_base(
 
 @torch.no_grad()
 def _check_denoiser(base: Denoiser, dimension: int, device: torch.device) -> None:
-    """Check a user-defined base on two samples; a wrong shape could be broadcast unnoticed.
+    """Check a user-defined base on two samples.
 
     Raises:
         PartError: if it does not return finite floating-point numbers in the shape of x.
     """
+    if not callable(base):
+        raise PartError(f"a base must be a denoiser, but its factory returned {base!r}")
     generator = named_generator(0, "check")
     x = torch.randn(2, dimension, generator=generator, dtype=torch.float64).to(device)
     labels = torch.zeros(2, dtype=torch.int64, device=device)
     denoised = with_labels(base, labels)(x, torch.ones(2, dtype=torch.float64, device=device))
-    if not isinstance(denoised, Tensor) or denoised.shape != x.shape:
-        actual = tuple(denoised.shape) if isinstance(denoised, Tensor) else type(denoised).__name__
-        raise PartError(f"a base must return a tensor of shape {tuple(x.shape)}, but got {actual}")
-    if not denoised.is_floating_point() or not bool(torch.isfinite(denoised).all()):
-        raise PartError("a base must return finite floating-point numbers, but it does not")
+    check_returned("a base", denoised, tuple(x.shape))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgray.catalogue import Kind
+from dgray.catalogue import OBJECTIVES, Kind
 from dgray.config.parts import option_arguments
 from dgray.config.study import StudyConfig
 from dgray.config.training import Fit, Noise
@@ -22,10 +22,11 @@ from dgray.discriminator.objective import (
     Batch,
     Noised,
     Objective,
+    Outputs,
     denoising_residual,
     edm_weighting,
 )
-from dgray.errors import RunRefusedError
+from dgray.errors import PartError, RunRefusedError
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import TrainingData
 from dgray.problem.discriminator import build_discriminator
@@ -259,8 +260,29 @@ def _validation_batch(config: StudyConfig, problem: Problem) -> Batch:
 
 def build_objective(fit: Fit) -> Objective:
     """Return the loss that is minimised in training."""
-    objective: Objective = fit.objective.spec.load()(**fit.objective_arguments)
-    return objective
+    spec = fit.objective.spec
+    objective: Objective = spec.load()(**fit.objective_arguments)
+    if not callable(objective):
+        raise PartError(
+            f"an objective must be a function of outputs, but its factory returned {objective!r}"
+        )
+    return objective if spec in OBJECTIVES.built_in else partial(_checked_loss, objective)
+
+
+def _checked_loss(objective: Objective, outputs: Outputs) -> Tensor:
+    loss = objective(outputs)
+    shape = tuple(outputs.batch.real.sigma.shape)
+    if not isinstance(loss, Tensor) or tuple(loss.shape) != shape or not loss.is_floating_point():
+        actual = (
+            f"{loss.dtype} of shape {tuple(loss.shape)}"
+            if isinstance(loss, Tensor)
+            else type(loss).__name__
+        )
+        raise PartError(
+            f"an objective must return the loss of each sample, floating-point numbers of shape "
+            f"{shape}, but returned {actual}"
+        )
+    return loss
 
 
 def build_noise_law(

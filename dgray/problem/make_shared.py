@@ -46,6 +46,8 @@ from dgray.problem.reference import (
     reference_features,
 )
 
+_RUN = "dgray.problem.make_shared:run_job"
+
 Compute = Callable[[StudyConfig, Shared, SampleRange | None, bytes | None], ArtifactStream]
 """Computation of an artifact or of a part of one; the bytes are a ``Step.state`` to resume it."""
 
@@ -100,12 +102,14 @@ class Job:
         """Compute here, or in a child process if code of other packages takes part."""
         shared = shared_of(self.config, made)
         if outside_modules(self.config):
-            yield from run_apart(self.config, _run, self, shared, resume)
+            yield from run_apart(
+                self.config, _RUN, {"job": self, "shared": shared, "resume": resume}
+            )
         else:
-            yield from _run(self, shared, resume)
+            yield from run_job(self, shared, resume)
 
 
-def _run(job: Job, shared: Shared, resume: bytes | None) -> ArtifactStream:
+def run_job(job: Job, shared: Shared, resume: bytes | None) -> ArtifactStream:
     """Compute with the trials' own number of threads, so the bits depend on no worker."""
     torch.set_num_threads(job.config.resources.cpus_per_trial)
     try:

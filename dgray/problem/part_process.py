@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -60,16 +60,17 @@ def _is_importable(module: str) -> bool:
 
 def run_apart(
     config: StudyConfig,
-    function: Callable[..., Iterator[Any]],
-    *arguments: Any,
+    function: str,
+    arguments: Mapping[str, Any],
+    *,
     time_limit: float | None = None,
 ) -> Iterator[Any]:
-    """Yield the items of ``function(*arguments)``, computed in a child process.
+    """Yield the items of ``function(**arguments)``, computed in a child process.
 
     Args:
         config: names the parts, and the time that one call of a part may take.
-        function: importable generator function of dgray.
-        arguments: its arguments.
+        function: import path ``"module:function"`` of a generator function.
+        arguments: its keyword arguments.
         time_limit: seconds that a trial may take.
 
     Raises:
@@ -113,8 +114,8 @@ class PartProcess:
 
     def run(
         self,
-        function: Callable[..., Iterator[Any]],
-        arguments: tuple[Any, ...],
+        function: str,
+        arguments: Mapping[str, Any],
         config: StudyConfig,
         time_limit: float,
     ) -> Iterator[Any]:

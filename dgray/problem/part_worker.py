@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import cloudpickle
 
+from dgray.catalogue import load_object
 from dgray.problem.failure import describe
 
 _ALIVE_SECONDS = 0.5
@@ -51,7 +52,7 @@ class _Worker:
         request = self._receive()
         try:
             function, arguments, self._modules = cloudpickle.loads(request)
-            for item in function(*arguments):
+            for item in load_object(function)(**arguments):
                 self._send("item", item)
             self._send("end", None)
         except BaseException as error:  # of another package: any class is possible

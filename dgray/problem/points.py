@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from dgray.base.fit_data import BaseData
+from dgray.catalogue import DATA
 from dgray.config.bases import BaseSection, TrainedBase
 from dgray.config.data import DataSection
 from dgray.config.parts import section_arguments
@@ -21,10 +22,12 @@ from dgray.diffusion.mixture import ExactLaw
 from dgray.diffusion.noise import named_generator, seeded_noise
 from dgray.discriminator.discriminator import Oracle
 from dgray.discriminator.objective import Batch
+from dgray.errors import PartError
 from dgray.metrics.estimate import Estimate
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import TrainingData, build_base
 from dgray.problem.problem import Labelled, Problem, Samples
+from dgray.problem.returned import check_returned
 
 NUM_SHOWN = 1000  # points of a sample cloud
 
@@ -196,7 +199,33 @@ def pack_generated_points(shared: Shared, by_split: Mapping[str, Labelled]) -> b
 def build_law(config: StudyConfig) -> ExactLaw:
     """Return the exact law of the data, float64 on the CPU."""
     law: ExactLaw = config.data.spec.load()(**section_arguments(config.data, DataSection))
+    if config.data.spec not in DATA.built_in:
+        _check_law(law)
     return law
+
+
+def _check_law(law: ExactLaw) -> None:
+    """Check user-defined data on two samples.
+
+    Raises:
+        PartError: if it is no exact law, or does not return finite floating-point numbers.
+    """
+    methods = [name for name in vars(ExactLaw) if not name.startswith("_")]
+    if missing := [name for name in methods if not hasattr(law, name)]:
+        raise PartError(
+            "data of points must be an exact law (dgray.diffusion.mixture.ExactLaw), but its "
+            f"factory returned {type(law).__name__}, which lacks {', '.join(missing)}"
+        )
+    dimension, std = law.dimension, law.std
+    if not (dimension > 0 and std > 0):
+        raise PartError(
+            f"data of points must have a dimension and a std > 0, but got {dimension!r}, {std!r}"
+        )
+    x = law.sample(2, named_generator(0, "check"))
+    check_returned("data.sample(2, generator)", x, (2, dimension))
+    sigma = torch.ones(2, dtype=x.dtype)
+    check_returned("data.log_prob(x, sigma)", law.log_prob(x, sigma), (2,))
+    check_returned("data(x, sigma)", law(x, sigma), (2, dimension))
 
 
 def build_base_law(config: StudyConfig) -> ExactLaw | None:

@@ -17,8 +17,8 @@ from dgray.record.planned import read_planned
 from dgray.record.provenance import artifacts_of, last_outcome
 from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, PLANNED_FILE, PROVENANCE_FILE
 from dgray.record.run_folder import RunFolder, artifact_name
-from dgray.record.tables import part_name
 from dgray.record.run_format import read_mark
+from dgray.record.tables import part_name
 
 MISSING = "missing"
 _TABLES = ("rows", "samples", "losses")

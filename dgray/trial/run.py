@@ -20,8 +20,6 @@ from dgray.problem.build import (
 from dgray.problem.discriminator import build_control
 from dgray.problem.failure import Made
 from dgray.problem.make_shared import shared_of
-from dgray.problem.part_process import outside_modules, run_apart
-from dgray.problem.shared import artifact_keys
 from dgray.record.row import CheckpointResult, LossPoint
 from dgray.trial.noised_splits import training_batch
 from dgray.trial.score import Checkpoint, Scoring, evaluate_checkpoint
@@ -59,25 +57,6 @@ def run_trial(
         control = build_control(trial.config, trial.objective, problem)
         checkpoint = Checkpoint(0, [control], CrossEntropy(), [None])
         yield evaluate_checkpoint(trial, scoring, checkpoint)
-
-
-def run_trial_apart(
-    trial: Trial, artifacts: Mapping[str, Made], *, resume: tuple[int, bytes] | None = None
-) -> Iterator[CheckpointResult]:
-    """Run ``run_trial``, in a child process if code of other packages takes part."""
-    if not outside_modules(trial.config):
-        yield from run_trial(trial, artifacts, resume=resume)
-        return
-    shared_of(trial.config, artifacts)  # raises if one could not be made
-    needed = {key: artifacts[key] for key in artifact_keys(trial) if key in artifacts}
-    limit = trial.config.resources.trial_time_limit
-    yield from run_apart(trial.config, _resume_trial, trial, needed, resume, time_limit=limit)
-
-
-def _resume_trial(
-    trial: Trial, artifacts: Mapping[str, Made], resume: tuple[int, bytes] | None
-) -> Iterator[CheckpointResult]:
-    return run_trial(trial, artifacts, resume=resume)
 
 
 def _train(

@@ -95,6 +95,23 @@ def with_result(result: Any) -> Any:
     return lambda shape, device: Base(result)
 
 
+class Law:
+    """The law of ``data`` with other attributes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(data(), name)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return data()(x, sigma)
+
+
+def with_law(**attributes: Any) -> Any:
+    return lambda: Law(**attributes)
+
+
 def with_samples(change: Any) -> Any:
     return lambda *arguments: change(sampled(*arguments))
 
@@ -152,13 +169,21 @@ def test_a_part_that_raises_or_exits_is_a_failed_row(
 @pytest.mark.parametrize(
     ("part", "function", "words"),
     [
-        ("data", lambda: None, "generated cannot be made"),
-        ("base", lambda shape, device: 3, "'int' object is not callable"),
+        ("data", lambda: None, "its factory returned NoneType, which lacks dimension, std, to"),
+        ("data", lambda: (x for x in ()), "its factory returned generator, which lacks"),
+        ("data", with_law(sample=lambda n, g: torch.zeros(n, 3)), "shape (2, 2), but got (2, 3)"),
+        ("data", with_law(sample=lambda n, g: torch.zeros(n, 2).long()), "finite floating-point"),
+        ("data", with_law(log_prob=lambda x, s: x[:, 0] * torch.nan), "data.log_prob(x, sigma)"),
+        ("data", with_law(std=0.0), "a std > 0, but got 2, 0.0"),
+        ("base", lambda shape, device: 3, "a base must be a denoiser, but its factory returned 3"),
         ("base", with_result(lambda d: d[..., :1]), "shape (2, 2), but got (2, 1)"),
         ("base", with_result(lambda d: d.long()), "finite floating-point numbers"),
         ("base", with_result(lambda d: d * torch.nan), "finite floating-point numbers"),
         ("network", lambda *a: 3, "must return a torch.nn.Module"),
-        ("objective", lambda: lambda outputs: None, "NoneType"),
+        ("objective", lambda: None, "a function of outputs, but its factory returned None"),
+        ("objective", lambda: lambda outputs: None, "shape (1, 30), but returned NoneType"),
+        ("objective", lambda: lambda outputs: loss(outputs).mean(), "torch.float32 of shape ()"),
+        ("network", lambda *a: nn.Linear(3, 1), "its call failed"),
         ("objective", lambda: lambda outputs: loss(outputs) * torch.nan, "must be finite"),
         ("objective", lambda: lambda outputs: loss(outputs).detach(), "does not require grad"),
         ("metric", lambda generated, real: 1.0, "must return a dgray.metrics.estimate.Estimate"),

@@ -138,7 +138,7 @@ def metric(generated, real): return 1.0
 @pytest.mark.parametrize(
     ("field", "override", "message"),
     [
-        ("data", "{kind: points, factory: 'broken:data'}", "'str' object has no attribute"),
+        ("data", "{kind: points, factory: 'broken:data'}", "its factory returned str"),
         (
             "base",
             "{kind: custom, factory: 'broken:base'}",

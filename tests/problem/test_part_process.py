@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,62 +60,60 @@ def config(**resources: Any) -> StudyConfig:
     )
 
 
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module", autouse=True)
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("parts")
     (folder / "apart_parts.py").write_text(CODE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        import apart_parts  # type: ignore[import-not-found]
-
-        yield apart_parts
+        yield
     end_idle()
 
 
-def test_items_arrive_in_order(parts: Any) -> None:
+def test_items_arrive_in_order() -> None:
     assert outside_modules(config()) == {"apart_parts"}
-    assert list(run_apart(config(), parts.count, 3)) == [0, 1, 2]
+    assert list(run_apart(config(), "apart_parts:count", {"stop": 3})) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("call", "reason"),
+    ("name", "arguments", "reason"),
     [
-        (("fail",), r"ZeroDivisionError: no reason \(apart_parts.py:8\)"),
-        (("leave", 0), r"it called sys.exit\(0\) \(apart_parts.py:12\)"),
+        ("fail", {}, r"ZeroDivisionError: no reason \(apart_parts.py:8\)"),
+        ("leave", {"status": 0}, r"it called sys.exit\(0\) \(apart_parts.py:12\)"),
         (
-            ("end", 0),
+            "end",
+            {"status": 0},
             r"end \(apart_parts.py:16\) called os._exit: its process ended with status 0",
         ),
-        (("end_in_c", 3), r"its process ended with status 3"),
-        (("crash",), r"its process was killed by SIGSEGV in .*\.py:\d+"),
-        (("be_killed",), r"its process was killed by SIGKILL; .* ran out of memory: lower .*"),
+        ("end_in_c", {"status": 3}, r"its process ended with status 3"),
+        ("crash", {}, r"its process was killed by SIGSEGV in .*\.py:\d+"),
+        ("be_killed", {}, r"its process was killed by SIGKILL; .* ran out of memory: lower .*"),
     ],
 )
 def test_an_end_is_an_error_with_its_reason(
-    call: tuple[Any, ...], reason: str, parts: Any
+    name: str, arguments: dict[str, int], reason: str
 ) -> None:
-    name, *arguments = call
     with pytest.raises(PartError) as raised:
-        list(run_apart(config(), getattr(parts, name), *arguments))
+        list(run_apart(config(), f"apart_parts:{name}", arguments))
     assert re.fullmatch(reason, str(raised.value)), raised.value
-    assert list(run_apart(config(), parts.count, 1)) == [0]  # another process
+    assert list(run_apart(config(), "apart_parts:count", {"stop": 1})) == [0]  # another process
 
 
-def test_a_hang_is_an_error(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dgray.problem.part_process._SILENCE_SECONDS", 1.0)
     with pytest.raises(PartError, match=r"^hang \(apart_parts.py:29\) did not return within"):
-        list(run_apart(config(part_time_limit=0.5), parts.hang))
-    with pytest.raises(PartError, match="did not return within resources.part_time_limit, 0.5 s"):
-        list(run_apart(config(part_time_limit=0.5), parts.block))
-    with pytest.raises(PartError, match="longer than resources.trial_time_limit, 0.5 s"):
-        list(run_apart(config(), parts.hang, time_limit=0.5))
+        list(run_apart(config(part_time_limit=0.5), "apart_parts:hang", {}))
+    with pytest.raises(PartError, match=r"did not return within resources.part_time_limit, 0.5 s"):
+        list(run_apart(config(part_time_limit=0.5), "apart_parts:block", {}))
+    with pytest.raises(PartError, match=r"longer than resources.trial_time_limit, 0.5 s"):
+        list(run_apart(config(), "apart_parts:hang", {}, time_limit=0.5))
 
 
-def test_a_computation_that_is_given_up_ends_its_process(parts: Any) -> None:
-    items = run_apart(config(), parts.count, 10**9)
+def test_a_computation_that_is_given_up_ends_its_process() -> None:
+    items = run_apart(config(), "apart_parts:count", {"stop": 10**9})
     assert next(items) == 0
     items.close()
-    assert list(run_apart(config(), parts.count, 1)) == [0]
+    assert list(run_apart(config(), "apart_parts:count", {"stop": 1})) == [0]
 
 
 def test_modules_that_a_child_cannot_import_stay_in_this_process(tmp_path: Path) -> None:
