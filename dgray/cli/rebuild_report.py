@@ -16,7 +16,7 @@ from dgray.reporting.legible import printable
 
 
 def check(run: str) -> int:
-    """Check every record of a run; print those that are damaged or missing, and return 1 if any is."""
+    """Check every record of a run; print damaged and missing ones, and return 1 if there are."""
     place = location(run)
     with reading(place) as folder:
         refuse_without_rows(folder)

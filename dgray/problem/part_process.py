@@ -76,6 +76,8 @@ def run_apart(
     Raises:
         PartError: if the function raises, the process ends, or a limit is exceeded.
     """
+    if any(process.path != sys.path for process in _idle):
+        end_idle()
     process = _idle.pop() if _idle else PartProcess()
     try:
         yield from process.run(function, arguments, config, time_limit or math.inf)
@@ -96,15 +98,17 @@ class PartProcess:
     """Child process that runs one function after the other.
 
     Attributes:
+        path: places of its modules.
         is_idle: whether it can run another function.
     """
 
     def __init__(self) -> None:
+        self.path = list(sys.path)
         ours, theirs = socket.socketpair()
         self._trace = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         descriptors = theirs.fileno(), self._trace.fileno()
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _SCRIPT, json.dumps(sys.path), *map(str, descriptors)],
+            [sys.executable, "-c", _SCRIPT, json.dumps(self.path), *map(str, descriptors)],
             pass_fds=descriptors,
         )
         theirs.close()

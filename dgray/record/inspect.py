@@ -58,8 +58,8 @@ def missing_records(folder: RunFolder, stored: Collection[str] = ()) -> list[str
         stored: names of the records that are in an object store.
     """
     names = folder.listed_files()
-    if PLANNED_FILE in names:  # the run was written since records name others
-        names |= {FORMAT_FILE, LOCK_FILE, PROVENANCE_FILE}
+    if names and folder.files.seals.is_required:  # not begun by an older version
+        names |= {FORMAT_FILE, LOCK_FILE, PROVENANCE_FILE, PLANNED_FILE}
         names |= set(map(artifact_name, artifacts_of(folder.files)))
         is_complete = last_outcome(folder.files) == "complete"
         names |= set(_events(folder, is_complete))

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from dgray.errors import RecordError
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.record.row_schema import added_columns
-from dgray.record.run_files import PLANNED_FILE, RunFiles, Seals
+from dgray.record.run_files import RunFiles, Seals
 from dgray.record.seal import sealed_bytes, unsealed_bytes
 from dgray.record.tables import FAILED, Tables, part_name, trial_and_epoch
 
@@ -73,14 +73,12 @@ class RunFolder:
         return sorted(s for s in stems if trial_and_epoch(s) and not self._rows.has(s))
 
     def listed_files(self) -> set[str]:
-        """Return the files that belong to the rows of complete checkpoints.
-
-        Rows that were written before their files were listed have none; if all list them, a run
-        also has ``planned.json``.
-        """
-        listed = [self._rows.listed_files(part) for part in self._rows.parts()]
-        names = {name for files in listed if files is not None for name in files}
-        return names if all(files is None for files in listed) else names | {PLANNED_FILE}
+        """Return the names of the rows that list their other files, and of those files."""
+        names = set()
+        for part in self._rows.parts():
+            if (files := self._rows.listed_files(part)) is not None:
+                names |= {self._rows.name(part), *files}
+        return names
 
     def write_result(self, result: CheckpointResult) -> None:
         """Store one checkpoint, which marks it as complete."""
