@@ -1,6 +1,6 @@
-"""Generator of ``docs/study_file.md`` and ``docs/parquet_schema.md``.
+"""Generator of ``docs/study_file.md``, ``study.schema.json`` and ``parquet_schema.md``.
 
-``python docs/generate.py`` writes both, from the models of the study file and the columns of rows.
+``python docs/generate.py`` writes them, from the models of the study file and the columns of rows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dgray.config.reading.axes import EVALUATION_AXES
 from dgray.config.reading.diagnostics import FieldPath, dotted
 from dgray.config.reading.schema import NEVER_AXES, kind_of, members, sections_of, takes_axis
 from dgray.config.study import StudyConfig
+from dgray.config.study_schema import study_schema
 from dgray.record.row import row_columns
 
 _SCALARS = {int: "integer", float: "number", str: "text", bool: "true or false"}
@@ -44,7 +45,9 @@ _STUDY_INTRODUCTION = """\
 <!-- Written by `python docs/generate.py`; edit that instead. -->
 
 A study is one YAML (1.2) file. It is read strictly: an unknown field, a number in quotes or an
-impossible combination is refused before anything starts.
+impossible combination is refused before anything starts. Editors complete and check it by its
+[JSON Schema](study.schema.json) (`dgray schema`), which a study names in its first line:
+`# yaml-language-server: $schema=../docs/study.schema.json`.
 
 ```yaml
 name: widths
@@ -160,9 +163,11 @@ def parquet_schema_text() -> str:
 
 
 def write(folder: Path) -> None:
-    """Write both documents into ``folder``."""
+    """Write all documents into ``folder``."""
     (folder / "study_file.md").write_text(study_file_text(), encoding="utf-8")
     (folder / "parquet_schema.md").write_text(parquet_schema_text(), encoding="utf-8")
+    schema = json.dumps(study_schema(), indent=1)
+    (folder / "study.schema.json").write_text(f"{schema}\n", encoding="utf-8")
 
 
 def _row(*cells: str) -> str:

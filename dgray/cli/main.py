@@ -24,6 +24,7 @@ COMMANDS = {
     "figure": ("dgray.cli.figure:figure", "Write one figure of a run, with its numbers."),
     "sample": ("dgray.cli.sample:sample", "Draw samples from a model of a run, or from a base."),
     "export": ("dgray.cli.export:export", "Write a model of a run to a folder of its own."),
+    "schema": ("dgray.cli.schema:schema", "Print the JSON Schema of the study file."),
     "checkpoint": ("dgray.cli.checkpoint:checkpoint", "Import or describe a network file."),
 }
 

@@ -21,7 +21,7 @@ REGENERATE = "run: python docs/generate.py"
 def test_the_committed_documents_are_current(tmp_path: Path) -> None:
     document.write(tmp_path)
     written = sorted(path.name for path in tmp_path.iterdir())
-    assert written == ["parquet_schema.md", "study_file.md"]
+    assert written == ["parquet_schema.md", "study.schema.json", "study_file.md"]
     for name in written:
         assert (DOCS / name).read_text() == (tmp_path / name).read_text(), REGENERATE
 
