@@ -101,9 +101,10 @@ def set_damaged_aside(folder: RunFolder) -> None:
     If a record of a checkpoint is damaged or missing, its rows are moved too: the checkpoint is
     incomplete. ``RunFolder.left_out`` then lists the records.
     """
+    damaged = [s for s in check_records(folder, record_names(folder)) if folder.files.has(s.name)]
     lost = [RecordState(name, False, MISSING) for name in missing_records(folder, _stored(folder))]
-    for state in (*lost, *check_records(folder, record_names(folder))):
-        if state.reason is None or (state.reason != MISSING and not folder.files.has(state.name)):
+    for state in (*damaged, *lost):
+        if state.reason is None:
             continue
         folder.files.left_out[state.name] = state.reason
         if state.reason != MISSING:

@@ -155,7 +155,7 @@ def test_a_resumed_study_computes_damaged_records_again(
 def test_a_report_leaves_damaged_records_out_and_names_them(kind: str, run: Path) -> None:
     (name,) = damage(kind, "flipped", run)
     folder = RunFolder(run)
-    table = build._read(folder)
+    table = build.table_of(folder)
     searches = read_searches(folder, table)
     build.source_of(folder)
     assert any(name in reason for reason in gaps(folder, table, searches))
@@ -168,7 +168,7 @@ def test_a_lost_file_is_noticed_and_computed_again(
     name = names_of(run, kind)[:2][-1]
     (run / name).unlink()
     folder = RunFolder(run)
-    table = build._read(folder)
+    table = build.table_of(folder)
     assert any(name in reason for reason in gaps(folder, table, read_searches(folder, table)))
     assert report.main([str(run), "--check"]) == 1
     assert f"{name}: missing\n" in capsys.readouterr().out

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dgray.record.planned import Planned
 from dgray.record.row import CheckpointResult, Cloud, Row
 from dgray.record.row_schema import to_table
 from dgray.record.run_folder import RunFolder
+from dgray.record.run_format import RUN_FORMAT, RunMark
 from dgray.record.seal import sealed_json, sealed_yaml
 from dgray.reporting.table import StudyTable, study_table
 
@@ -132,6 +134,8 @@ def write_run(folder: Path, parts: Iterator[CheckpointResult]) -> Path:
         run.write_result(part)
     run.files.write_record("study.lock.yaml", partial(sealed_yaml, LOCK))
     run.files.write_record("provenance.json", partial(sealed_json, PROVENANCE))
+    RunMark(RUN_FORMAT, {"dgray": "0"}).write(run.files)
+    Planned(trials=()).write(run.files)
     return folder
 
 

@@ -17,6 +17,7 @@ from dgray.record.planned import Planned, PlannedTrial
 from dgray.record.row import CheckpointResult, Row
 from dgray.record.run_files import PLANNED_FILE, RunFiles
 from dgray.record.run_folder import RunFolder
+from dgray.record.run_format import RunMark
 from dgray.record.seal import sealed_json
 from dgray.record.tables import Tables
 from dgray.reporting.build import read_table
@@ -76,6 +77,7 @@ def test_a_deleted_rows_part_is_named_everywhere(
 def without_plan(folder: Path) -> None:
     """As written by versions that did not record their plan."""
     (folder / PLANNED_FILE).unlink()
+    RunMark(1, {"dgray": "0"}).write(RunFiles(folder))
 
 
 def _delete_rows(folder: Path) -> None:
