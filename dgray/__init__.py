@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dgray.api.run import Run, open_run
     from dgray.api.study import Study, load_study
     from dgray.base.networks.diffusers_denoiser import denoiser_of as diffusers_denoiser
+    from dgray.catalogue.objects import part
     from dgray.guided.diffusers_pipeline import DiscriminatorGuidancePipeline
     from dgray.guided.edm import EdmNetwork
     from dgray.guided.fit import fit_discriminator
@@ -34,6 +35,7 @@ __all__ = [
     "load_exported",
     "load_study",
     "open_run",
+    "part",
     "wrap_denoiser",
 ]
 
@@ -53,6 +55,7 @@ _OBJECTS = {
     "load_exported": "dgray.guided.loading",
     "load_study": "dgray.api.study",
     "open_run": "dgray.api.run",
+    "part": "dgray.catalogue.objects",
     "wrap_denoiser": "dgray.guided.user_denoiser",
 }
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from ruamel.yaml import YAML
 
 from dgray.api.html import console_html, recorded
+from dgray.api.objects import without_objects
 from dgray.cli.plan_view import render_plan
 from dgray.config.reading.load import load_study as load_file
 from dgray.config.reading.load import lock_text
@@ -140,12 +141,14 @@ def load_study(
     """Load a study from a file, or from a mapping of its fields.
 
     Args:
-        study: path of a YAML file, or the fields themselves.
+        study: path of a YAML file, or the fields themselves, in which data, base, discriminator,
+            objective, metrics and samplers may be Python objects (see ``dgray.part``).
         overrides: replaced fields: a mapping of dotted paths to values, or ``a.b=value`` texts as
             on the command line.
 
     Raises:
         StudyError: the study is invalid; the error states every problem.
+        PartError: a Python object has no name or version, or cannot be that part.
     """
     if isinstance(overrides, Mapping):
         overrides = [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
@@ -154,5 +157,5 @@ def load_study(
     with tempfile.TemporaryDirectory(prefix="dgray-study-") as folder:
         path = Path(folder) / "study.yaml"
         with path.open("w", encoding="utf-8") as file:
-            YAML(typ="safe", pure=True).dump(dict(study), file)
+            YAML(typ="safe", pure=True).dump(without_objects(study), file)
         return Study(make_plan(load_file(path, overrides)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from dgray.catalogue import METRICS, POINTS_AND_IMAGES, ColumnSpec, validation_columns, with_errors
+from dgray.catalogue.objects import install, objects_of
 from dgray.config.bases import Base
 from dgray.config.data import Data, Diffusion
 from dgray.config.model import (
@@ -245,6 +246,9 @@ class Resources(Model):
         return self
 
 
+_OBJECTS = "python_objects"  # of a pickled configuration
+
+
 class StudyConfig(Model):
     """Study whose training axes all have one value; evaluation axes are tuples."""
 
@@ -268,6 +272,14 @@ class StudyConfig(Model):
     evaluate: Evaluate = Evaluate()
     search: Search = GridSearch(method="grid")
     resources: Resources = Resources()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Add the Python objects that it names, so that another process has them."""
+        return {**super().__getstate__(), _OBJECTS: objects_of(self.model_dump(mode="json"))}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        install(state[_OBJECTS])
+        super().__setstate__({key: value for key, value in state.items() if key != _OBJECTS})
 
     @model_validator(mode="after")
     def _default_metrics(self) -> Self:

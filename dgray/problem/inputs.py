@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dgray.base.networks.facts import NetworkFacts, diffusers_facts, edm_facts
+from dgray.catalogue.objects import absent_objects
 from dgray.config.bases import DiffusersBase, EdmBase, TrainedBase
 from dgray.config.reading.diagnostics import Diagnostic, Place
 from dgray.config.study import StudyConfig
@@ -270,6 +271,14 @@ def _notices(config: StudyConfig) -> Iterator[str]:
         yield notice
 
 
+def _objects(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding]:
+    """Python objects that this process lacks."""
+    del summary
+    for field, section in config.model_dump(mode="json").items():
+        for rule in absent_objects(section):
+            yield Finding(field, rule, is_missing=True)
+
+
 def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
@@ -280,4 +289,5 @@ _RULES: tuple[Callable[[StudyConfig, DataSummary | None], Iterator[Finding]], ..
     _features,
     _base,
     _trunk,
+    _objects,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,10 +15,18 @@ import pytest
 import torch
 
 import dgray
+from dgray.cli.main import main
 from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
-from dgray.errors import FigureError, NoSuchModelError, NotARunError, RunRefusedError, StudyError
+from dgray.errors import (
+    FigureError,
+    GuidedModelError,
+    NoSuchModelError,
+    NotARunError,
+    RunRefusedError,
+    StudyError,
+)
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import read_table, source_of
@@ -142,6 +151,27 @@ def test_weight_0_is_the_base_and_weight_1_adds_the_gradient(run: dgray.Run) -> 
     gradient = run.discriminator(objective="kl").gradient(x, sigma)
     guided = run.denoiser(objective="kl", weight=1.0)(x, sigma)
     torch.testing.assert_close(guided, base + 0.7**2 * gradient)
+
+
+def test_an_exported_model_needs_no_run(run: dgray.Run, tmp_path: Path) -> None:
+    model = run.best(objective="kl", metric="path_kl")
+    folder = model.export(tmp_path / "best", replicate=1)
+    exported = dgray.load_exported(folder)
+    seeds = [4, 0, 9]
+    expected = model.sample(3, seeds=seeds, replicate=1)
+    assert torch.equal(exported.sample(3, seeds=seeds), expected)
+    x = torch.randn(5, 2, dtype=torch.float64)
+    assert torch.equal(exported(x, 0.7), model.denoiser(replicate=1)(x, 0.7))
+    place = str(run.place)
+    assert main(["export", place, model.label, str(tmp_path / "cli"), "--replicate", "1"]) == 0
+    assert isinstance(dgray.load_exported(tmp_path / "cli"), dgray.GuidedDenoiser)
+    assert main(["export", place, "best", str(folder)]) == 2  # it is not empty
+    assert main(["export", place, "base", str(tmp_path / "base")]) == 2  # it has no weights
+    record = json.loads((folder / "guidance.json").read_text())
+    record["base"] = {"kind": "custom", "factory": "os:getcwd", "arguments": {}}
+    (folder / "guidance.json").write_text(json.dumps(record))
+    with pytest.raises(GuidedModelError, match=r"'os:getcwd' of dgray\.bases; read it"):
+        dgray.load_exported(folder)
 
 
 def test_summary_finding_and_figures_are_those_of_the_report(run: dgray.Run) -> None:

@@ -1,0 +1,88 @@
+"""Exported models of runs on images: a network of dgray, and one of diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dgray
+from dgray.errors import GuidedModelError
+from tests.guided.test_diffusers_pipeline import Pipeline, generate, network, scheduler
+
+IMAGES = {
+    "name": "images",
+    "replicates": 1,
+    "data": {
+        "kind": "glyphs",
+        "size": 8,
+        "num_real": 20,
+        "num_validation": 20,
+        "num_held_out": 20,
+    },
+    "diffusion": {"sigma_min": 0.11, "sigma_max": 6.0},
+    "discriminator": {"kind": "conv", "width": 2},
+    "fit": {"objective": "kl", "epochs": 2, "learning_rate": 0.02},
+    "evaluate": {
+        "guidance_weight": 1.0,
+        "guidance_interval": [None, [0.2, 3.0]],
+        "sampler": ["ode", "churn"],
+        "num_samples": 8,
+        "num_steps": 4,
+        "metrics": ["path_kl"],
+    },
+}
+
+
+def run_of(tmp_path: Path, **sections: Any) -> dgray.Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
+        study = dgray.load_study(IMAGES | sections)
+        return study.run(tmp_path / "run", engine="local", progress=False)
+
+
+@pytest.mark.long
+def test_a_conditional_network_of_dgray_is_stored_with_its_weights(tmp_path: Path) -> None:
+    unet = {"kind": "trained", "network": "unet", "width": 4, "depth": 1, "steps": 3}
+    run = run_of(
+        tmp_path,
+        base=unet | {"batch_size": 4, "num_generated": 0, "num_real": 20, "conditional": True},
+        discriminator={"kind": "conv", "width": 2, "trunk": "base"},
+        evaluate=IMAGES["evaluate"] | {"guided_stage": ["both", "predictor"]},  # type: ignore[operator]
+    )
+    model = run.best()
+    exported = dgray.load_exported(run.export(tmp_path / "out"))
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    samples = exported.sample(4)
+    expected = dgray.open_run(tmp_path / "elsewhere").sample(4, trial=model.trial)
+    in_bytes = ((samples.movedim(1, -1) + 1) * 127.5).round().clamp(0, 255)
+    torch.testing.assert_close(in_bytes, expected.float(), rtol=0, atol=1.0)
+
+
+@pytest.mark.long
+def test_a_base_of_diffusers_is_referred_to_and_becomes_a_pipeline(tmp_path: Path) -> None:
+    unet, schedule = network(), scheduler("DDPMScheduler")
+    unet.save_pretrained(tmp_path / "model" / "unet")
+    schedule.save_pretrained(tmp_path / "model" / "scheduler")
+    base = {"kind": "diffusers", "path": str(tmp_path / "model"), "num_generated": 0}
+    run = run_of(tmp_path, base=base)
+    folder = run.export(tmp_path / "out", weight=1.0)
+    assert not (folder / "base.safetensors").exists()
+    exported = dgray.load_exported(folder)
+    x = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(exported(x, 0.7), run.denoiser(weight=1.0)(x, 0.7))
+    pipeline = Pipeline.from_exported(folder)
+    own = Pipeline(unet, schedule, exported)
+    torch.testing.assert_close(generate(pipeline), generate(own))
+    assert (generate(pipeline) != generate(pipeline, guidance_weight=0.0)).any()
+    weights = next((tmp_path / "model" / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(GuidedModelError, match="has changed since the model was exported"):
+        dgray.load_exported(folder)
+    weights.unlink()
+    with pytest.raises(GuidedModelError, match="which is not here; load the model with denoiser"):
+        dgray.load_exported(folder)
+    denoiser = dgray.diffusers_denoiser(unet, schedule)
+    assert dgray.load_exported(folder, denoiser=denoiser)(x, 0.7).shape == x.shape
