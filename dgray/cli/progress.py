@@ -26,6 +26,7 @@ from dgray.engine.events import (
     TrialFinished,
     TrialStarted,
 )
+from dgray.engine.interrupt import STOPPING, acknowledge_in_view, is_stopping
 from dgray.plan.cost import duration, trial_seconds
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
@@ -64,6 +65,7 @@ class Progress:
         """Show the live view on a terminal."""
         if self._console.is_terminal:
             self._live.start()
+            acknowledge_in_view(is_live=True)
         return self
 
     def __exit__(
@@ -78,6 +80,7 @@ class Progress:
     def stop(self) -> None:
         """Stop the live view."""
         if self._live.is_started:
+            acknowledge_in_view(is_live=False)
             self._live.stop()
 
     def observe(self, event: Event) -> None:
@@ -140,6 +143,8 @@ class Progress:
         )
         running = [self._trials[trial_id].label for trial_id in sorted(self._running)]
         lines: list[RenderableType] = [head, Text(self._where, style="dim")]
+        if is_stopping():
+            lines.append(Text(STOPPING, style="yellow"))
         lines += [Text(f"  running: {label}", style="dim") for label in running[:8]]
         return Group(*lines, *([self._best_table()] if self._best else []))
 

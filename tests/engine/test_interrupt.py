@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dgray.engine.interrupt import deferred_interrupt, interruptible
+from dgray.engine.interrupt import STOPPING, deferred_interrupt, interruptible
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -70,4 +70,25 @@ with {block}():
     )
     assert done.returncode == 130
     assert done.stdout == ""
-    assert done.stderr.startswith("stopped at once; finished work is kept")
+    assert done.stderr.startswith(f"{STOPPING}\nstopped at once; finished work is kept")
+
+
+def test_signals_are_answered_while_python_code_cannot_run_in_the_main_thread() -> None:
+    script = """
+import hashlib, os
+from dgray.engine.interrupt import interruptible
+with interruptible():
+    os.write(1, b"started")
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes, without the interpreter's lock
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(7) == b"started"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline().decode() == f"{STOPPING}\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.readline().startswith(b"stopped at once")
+        assert process.wait(timeout=10) == 130
