@@ -14,7 +14,8 @@ The error is controlled in nats of log-density, in any number of dimensions. A l
 score s of the field.
 
 A step across a jump or a kink of the field, such as the end of a guidance interval, would lose the
-order of the method and mislead its error estimate; the integral is therefore split there.
+order of the method and mislead its error estimate; the integral is therefore split there into
+pieces. Samples with different fields, breaks and tolerances share one batch.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 Field = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -44,6 +44,8 @@ _STAGES = (
 )
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
+BATCH_MULTIPLE = 64  # rows; see ``_padded``
+FIRST_STEP = 0.05  # of a piece, in ln sigma
 FORCED_STEPS = 32
 STEP_SHARE = 0.1  # of the tolerance
 
@@ -67,9 +69,9 @@ def ode_log_likelihood(
     sigmas: tuple[float, float],
     *,
     prior_std: float,
-    tolerance: float = 1e-4,
+    tolerance: float | Float[Tensor, "N"] = 1e-4,
     max_steps: int = 1000,
-    breaks: Sequence[float] = (),
+    breaks: Sequence[float] | Float64[Tensor, "N K"] = (),
 ) -> OdeLikelihood:
     """Integrate the log-likelihood, each sample with its own adaptive steps.
 
@@ -78,18 +80,17 @@ def ode_log_likelihood(
         x: samples at sigma_min.
         sigmas: (sigma_min, sigma_max), 0 < sigma_min < sigma_max.
         prior_std: standard deviation of the prior at sigma_max.
-        tolerance: error of a sample's log-density in nats; the estimated error of a step is at
-            most STEP_SHARE of it.
+        tolerance: error of a sample's log-density in nats, of all samples or of each; the
+            estimated error of a step is at most STEP_SHARE of it.
         max_steps: step attempts of a sample, after which it counts as not converged and completes
             each piece of the integral in FORCED_STEPS equal steps regardless of their error.
-        breaks: noise levels at which the field or its derivative is discontinuous.
+        breaks: noise levels at which the field or its derivative is discontinuous, of all samples
+            or, in a tensor, of each; those outside ``sigmas`` and nan are ignored.
     """
-    low, high = sigmas[0] * (1 + 1e-9), sigmas[1] * (1 - 1e-9)  # ends are no breaks
-    inner = sorted({level for level in breaks if low < level < high})
-    y = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)
-    attempts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    for piece in pairwise((sigmas[0], *inner, sigmas[1])):
-        _integrate(_one_sided(field, piece), y, attempts, piece, (tolerance, max_steps))
+    pieces = _pieces(torch.as_tensor(breaks, dtype=torch.float64, device=x.device), len(x), sigmas)
+    step_errors = STEP_SHARE * torch.as_tensor(tolerance, dtype=torch.float64, device=x.device)
+    step_errors = step_errors.expand(len(x))
+    y, attempts = _integrate(_one_sided(field, pieces), x, pieces, (step_errors, max_steps))
     log_prob = _gaussian_log_prob(y[:, :-1], prior_std) + y[:, -1]
     diverged = ~torch.isfinite(log_prob)
     return OdeLikelihood(
@@ -97,69 +98,106 @@ def ode_log_likelihood(
     )
 
 
-def _one_sided(field: Field, piece: tuple[float, float]) -> Field:
-    """Return the field, with its values inside the piece also at the ends."""
-    low, high = piece[0] * (1 + 1e-12), piece[1] * (1 - 1e-12)
-    return lambda x, sigma, index: field(x, sigma.clamp(low, high), index)
+def _pieces(breaks: Tensor, count: int, sigmas: tuple[float, float]) -> Float64[Tensor, "N P"]:
+    """Return sigma_min and the upper ends of the pieces of each sample, padded with sigma_max."""
+    low, high = sigmas[0] * (1 + 1e-9), sigmas[1] * (1 - 1e-9)  # ends are no breaks
+    inner = breaks.expand(count, breaks.shape[-1])
+    inner = torch.where((low < inner) & (inner < high), inner, sigmas[1]).sort().values
+    is_repeated = torch.zeros_like(inner, dtype=torch.bool)
+    is_repeated[:, 1:] = inner[:, 1:] == inner[:, :-1]
+    inner = inner.masked_fill(is_repeated, sigmas[1]).sort().values
+    ends = inner.new_tensor(sigmas).expand(count, 2)
+    return torch.cat([ends[:, :1], inner, ends[:, 1:]], dim=1)
+
+
+_Slope = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(t (n,), y (n, d + 1), index (n,), piece (n,)) -> dy/dt (n, d + 1)."""
+
+
+def _one_sided(field: Field, pieces: Tensor) -> _Slope:
+    """Return d(x, log-density change)/dt, also at the ends with its values inside the piece."""
+
+    def slope(t: Tensor, y: Tensor, index: Tensor, piece: Tensor) -> Tensor:
+        low, high = pieces[index, piece] * (1 + 1e-12), pieces[index, piece + 1] * (1 - 1e-12)
+        x = y[:, :-1]
+        denoised, divergence = field(x, torch.exp(t).clamp(low, high), index)
+        return torch.cat([x - denoised, (x.shape[1] - divergence)[:, None]], dim=1).double()
+
+    return slope
 
 
 def _integrate(
-    field: Field,
-    states: Tensor,
-    attempts: Tensor,
-    piece: tuple[float, float],
-    control: tuple[float, int],
-) -> None:
-    """Integrate over a piece in which the field is continuous, in place.
+    slope_of: _Slope, x: Tensor, pieces: Tensor, control: tuple[Tensor, int]
+) -> tuple[Tensor, Tensor]:
+    """Integrate x and the change of log-density.
 
     Args:
-        field: the denoiser and its divergence.
-        states: x and the change of log-density, shape (N, d + 1).
-        attempts: steps attempted so far, shape (N,); above ``max_steps`` once steps are forced.
-        piece: lower and upper noise level.
-        control: ``tolerance`` and ``max_steps``.
+        slope_of: dy/dt.
+        x: samples at sigma_min, shape (N, d).
+        pieces: see ``_pieces``.
+        control: largest error of a step in nats, shape (N,), and ``max_steps``.
+
+    Returns:
+        y = (x, change of log-density) at sigma_max, shape (N, d + 1), and the number of steps
+        attempted, shape (N,); above ``max_steps`` if steps were forced.
     """
-    (start, end), (tolerance, max_steps) = map(math.log, piece), control
+    (step_errors, max_steps), ends = control, pieces.log()
+    states = torch.cat([x.double(), x.new_zeros(len(x), 1, dtype=torch.float64)], dim=1)
+    attempts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     index = torch.isfinite(states).all(1).nonzero()[:, 0]
-    y, used = states[index], attempts[index]
-    t, h = torch.full_like(y[:, 0], start), torch.full_like(y[:, 0], 0.05)
+    count, index = len(index), _padded(index)  # the first ``count`` rows are no repetitions
+    y, used, piece = states[index], attempts[index], torch.zeros_like(index)
+    t, h = ends[index, 0], torch.full_like(y[:, 0], FIRST_STEP)
     forced = torch.zeros_like(t)  # length of forced steps; 0 before max_steps
-    slope = _derivative(field, t, y, index)
-    while len(index):
-        used = used + 1
+    slope = slope_of(t, y, index, piece)
+    while count:
+        used, end = used + 1, ends[index, piece + 1]
         forced = torch.where((used > max_steps) & (forced == 0), (end - t) / FORCED_STEPS, forced)
         h = torch.minimum(torch.maximum(h, forced), end - t)
-        proposal, slopes, error = _dormand_prince(field, t, y, h, (slope, index))
-        ratio = _error_in_nats(error, slopes[-1], torch.exp(t + h)) / (STEP_SHARE * tolerance)
+        proposal, slopes, error = _dormand_prince(slope_of, t, y, h, (slope, index, piece))
+        ratio = _error_in_nats(error, slopes[-1], torch.exp(t + h)) / step_errors[index]
         ratio = torch.nan_to_num(ratio, nan=torch.inf)
         accepted = (ratio <= 1) | (forced > 0)
         t = torch.where(accepted, t + h, t)
         y = torch.where(accepted[:, None], proposal, y)
         slope = torch.where(accepted[:, None], slopes[-1], slope)
-        done = accepted & ((t >= end - 1e-12) | ~torch.isfinite(y).all(1))
-        states[index[done]], attempts[index[done]] = y[done], used[done]
         h = h * (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 5.0)
-        keep = ~done
-        t, y, h, slope, index = t[keep], y[keep], h[keep], slope[keep], index[keep]
-        forced, used = forced[keep], used[keep]
+        ended = accepted & ((t >= end - 1e-12) | ~torch.isfinite(y).all(1))
+        if not ended.any():
+            continue
+        done = ended & ((end == ends[:, -1][index]) | ~torch.isfinite(y).all(1))
+        states[index[done]], attempts[index[done]] = y[done], used[done]
+        entered = (ended & ~done).nonzero()[:, 0]  # rows that start their next piece
+        if len(entered):
+            piece[entered] += 1
+            t[entered], h[entered], forced[entered] = end[entered], FIRST_STEP, 0.0
+            some = _padded(entered)
+            slope[some] = slope_of(t[some], y[some], index[some], piece[some])
+        left = (~done[:count]).nonzero()[:, 0]
+        count, left = len(left), _padded(left)
+        rows = (t, y, h, slope, index, piece, forced, used)
+        t, y, h, slope, index, piece, forced, used = (values[left] for values in rows)
+    return states, attempts
 
 
-def _derivative(field: Field, t: Tensor, y: Tensor, index: Tensor) -> Tensor:
-    """Return d(x, log-density change)/dt, shape (n, d + 1)."""
-    x = y[:, :-1]
-    denoised, divergence = field(x, torch.exp(t), index)
-    return torch.cat([x - denoised, (x.shape[1] - divergence)[:, None]], dim=1).double()
+def _padded(rows: Int64[Tensor, "n"]) -> Int64[Tensor, "m"]:
+    """Repeat the first row up to a multiple of BATCH_MULTIPLE.
+
+    Vectorised code rounds the last rows of other batches differently. So padded, a sample has the
+    same bits in every batch, and a guidance weight of 0 has those of the base.
+    """
+    return torch.cat([rows, rows[:1].expand(-len(rows) % BATCH_MULTIPLE)])
 
 
 def _dormand_prince(
-    field: Field, t: Tensor, y: Tensor, h: Tensor, start: tuple[Tensor, Tensor]
+    slope_of: _Slope, t: Tensor, y: Tensor, h: Tensor, start: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """Attempt a step; return the 5th-order value, the seven slopes and the error estimate."""
-    slope, index = start
+    slope, index, piece = start
     slopes = [slope]
     for node, coefficients in zip(_NODES[1:], _STAGES, strict=True):
         value = y + h[:, None] * _combine(coefficients, slopes)
-        slopes.append(_derivative(field, t + node * h, value, index))
+        slopes.append(slope_of(t + node * h, value, index, piece))
     return value, slopes, h[:, None] * _combine(_ERROR, slopes)
 
 

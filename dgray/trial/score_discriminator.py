@@ -136,59 +136,74 @@ def score_flow(
     weights: Sequence[Weight],
     reference: LikelihoodReference,
 ) -> list[Columns]:
-    """Return scores of the probability-flow ODE for each weight.
+    """Return scores of the probability-flow ODE for each weight; all are integrated together.
 
-    Weights with the same breaks are integrated together.
+    Every fourth point is integrated a second time with ten times the tolerance: the difference
+    estimates the error of the integration.
     """
-    columns: dict[Weight, Columns] = {}
-    for breaks in dict.fromkeys(weight.breaks for weight in weights):
-        group = [weight for weight in weights if weight.breaks == breaks]
-        flow = _Flow(discriminator, sets.problem, group, reference)
-        fine, coarse = flow.integrate(), flow.integrate(every=ERROR_POINTS, coarser=10.0)
-        for weight, likelihood, check in zip(group, fine, coarse, strict=True):
-            difference = (likelihood.log_prob[::ERROR_POINTS] - check.log_prob).abs()
-            error = float(difference.mean())
-            columns[weight] = _flow_columns(sets.problem, likelihood, reference) | {
-                "kl_integration_error": error if math.isfinite(error) else None
-            }
-    return [columns[weight] for weight in weights]
-
-
-@dataclass(frozen=True)
-class _Flow:
-    """Probability-flow ODEs of weights with the same breaks, from points of a split."""
-
-    discriminator: Discriminator
-    problem: Problem
-    weights: Sequence[Weight]
-    reference: LikelihoodReference
-
-    def integrate(self, every: int = 1, coarser: float = 1.0) -> list[OdeLikelihood]:
-        """Return the log-likelihood of every ``every``-th point under each weight."""
-        problem, split = self.problem, self.reference.split
-        labels, probes = problem.likelihood_labels(split), problem.likelihood_probes(split)
-        points = self.reference.points[::every]
-        rows = torch.arange(len(points), device=problem.device).repeat(len(self.weights))
-        owner = torch.arange(len(self.weights), device=problem.device)
-        owner = owner.repeat_interleave(len(points))
-        repeated = None if labels is None else labels[::every][rows]
-        stack = StackedGuidance(problem.base, self.discriminator, self.weights, owner, repeated)
-
-        def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-            chosen = None if probes is None else probes[:, ::every][:, rows[index]]
-            return stack.select(index).with_divergence(x, sigma, chosen)
-
-        flow = ode_log_likelihood(
-            field,
-            points[rows],
-            problem.span,
-            prior_std=problem.prior_std,
-            tolerance=coarser * problem.evaluation.tolerance,
-            max_steps=problem.evaluation.max_steps,
-            breaks=self.weights[0].breaks,
+    problem, num_points = sets.problem, len(reference.points)
+    fine = torch.arange(num_points, device=problem.device)
+    points = torch.cat([fine, fine[::ERROR_POINTS]])
+    flow = _integrate_flow(discriminator, problem, weights, reference, points)
+    columns = []
+    for log_prob, converged in zip(
+        flow.log_prob.view(len(weights), -1), flow.converged.view(len(weights), -1), strict=True
+    ):
+        difference = log_prob[:num_points:ERROR_POINTS] - log_prob[num_points:]
+        error = float(difference.abs().mean())
+        likelihood = OdeLikelihood(log_prob[:num_points], converged[:num_points])
+        columns.append(
+            _flow_columns(problem, likelihood, reference)
+            | {"kl_integration_error": error if math.isfinite(error) else None}
         )
-        parts = flow.log_prob.view(-1, len(points)), flow.converged.view(-1, len(points))
-        return [OdeLikelihood(*part) for part in zip(*parts, strict=True)]
+    return columns
+
+
+def _integrate_flow(
+    discriminator: Discriminator,
+    problem: Problem,
+    weights: Sequence[Weight],
+    reference: LikelihoodReference,
+    points: Tensor,
+) -> OdeLikelihood:
+    """Return log-likelihoods under each weight.
+
+    Args:
+        discriminator: discriminator of one replicate.
+        problem: data and base.
+        weights: W of them.
+        reference: points at sigma_min, and their split.
+        points: indices of reference points, (P,): all, then those that are integrated again with
+            ten times the tolerance.
+
+    Returns:
+        W x P values, in the order of the weights.
+    """
+    split, device = reference.split, problem.device
+    labels, probes = problem.likelihood_labels(split), problem.likelihood_probes(split)
+    rows = points.repeat(len(weights))
+    owner = torch.arange(len(weights), device=device).repeat_interleave(len(points))
+    stack = StackedGuidance(
+        problem.base, discriminator, weights, owner, None if labels is None else labels[rows]
+    )
+    coarser = torch.ones(len(points), device=device, dtype=torch.float64)
+    coarser[len(reference.points) :] = 10.0
+    breaks = [torch.tensor(weight.breaks, dtype=torch.float64) for weight in weights]
+    padded = torch.nn.utils.rnn.pad_sequence(breaks, True, math.nan).to(device)
+
+    def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = None if probes is None else probes[:, rows[index]]
+        return stack.select(index).with_divergence(x, sigma, chosen)
+
+    return ode_log_likelihood(
+        field,
+        reference.points[rows],
+        problem.span,
+        prior_std=problem.prior_std,
+        tolerance=(problem.evaluation.tolerance * coarser).repeat(len(weights)),
+        max_steps=problem.evaluation.max_steps,
+        breaks=padded[owner],
+    )
 
 
 def _flow_columns(

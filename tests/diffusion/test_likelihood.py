@@ -110,7 +110,7 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     x, _ = noised(base, 30, 0.01)
     together = ode_log_likelihood(flow_of(base), x, (0.01, 20.0), prior_std=20.0)
     alone = ode_log_likelihood(flow_of(base), x[7:8], (0.01, 20.0), prior_std=20.0)
-    torch.testing.assert_close(together.log_prob[7:8], alone.log_prob, rtol=1e-12, atol=1e-10)
+    assert torch.equal(together.log_prob[7:8], alone.log_prob)
 
 
 KNOTS = torch.linspace(math.log(0.01), math.log(20.0), 5, dtype=DOUBLE)
@@ -152,6 +152,44 @@ def test_weights_that_jump_or_bend_do_not_add_an_error(weight: Weight) -> None:
             ).y[:, -1]
         prior = -0.5 * state[0] ** 2 / 400 - 0.5 * np.log(2 * np.pi * 400)
         assert log_prob == pytest.approx(prior + state[1], abs=2e-5)
+
+
+def test_samples_with_other_breaks_and_tolerances_share_a_batch() -> None:
+    x, _ = noised(gaussian(0.3, 1.1, 2), 6, 0.01)
+    jump = IntervalWeight(ConstantWeight(1.0), 0.1, 1.0)
+    bend = SplineWeight(
+        torch.tensor([0.2, 3.0], dtype=DOUBLE).log(), torch.tensor([0.4, 1.5], dtype=DOUBLE)
+    )
+    base = gaussian(0.0, 1.3, 2)
+    models = [
+        GuidedDenoiser(base, Oracle(gaussian(0.3, 1.1, 2), base), weight)
+        for weight in (jump, ConstantWeight(1.0), bend)
+    ]
+    tolerances, breaks = (1e-5, 1e-3, 1e-4), [(*m.weight.breaks, 1e9, 0.1) for m in models]
+    span = {"sigmas": (0.01, 20.0), "prior_std": 20.0}
+    apart = [
+        ode_log_likelihood(flow_of(model), x, **span, tolerance=tolerance, breaks=levels).log_prob
+        for model, tolerance, levels in zip(models, tolerances, breaks, strict=True)
+    ]
+
+    def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        every = [model.with_divergence(x, sigma) for model in models]
+        owner = index // 6
+        return (
+            torch.stack([denoised for denoised, _ in every])[owner, torch.arange(len(x))],
+            torch.stack([divergence for _, divergence in every])[owner, torch.arange(len(x))],
+        )
+
+    width = max(map(len, breaks))
+    padded = [[*levels, *[math.nan] * (width - len(levels))] for levels in breaks]
+    together = ode_log_likelihood(
+        field,
+        x.repeat(3, 1),
+        **span,
+        tolerance=torch.tensor(tolerances, dtype=DOUBLE).repeat_interleave(6),
+        breaks=torch.tensor(padded, dtype=DOUBLE).repeat_interleave(6, dim=0),
+    )
+    assert torch.equal(together.log_prob, torch.cat(apart))
 
 
 @pytest.mark.parametrize("dimension", [1, 8, 64, 512])
