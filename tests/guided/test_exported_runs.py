@@ -16,8 +16,7 @@ IMAGES = {
     "name": "images",
     "replicates": 1,
     "data": {
-        "kind": "glyphs",
-        "size": 8,
+        "kind": "digits",
         "num_real": 20,
         "num_validation": 20,
         "num_held_out": 20,

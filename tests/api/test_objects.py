@@ -1,0 +1,194 @@
+"""Parts of a study as Python objects: their identity, their storage, and both engines."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dgray
+from dgray.catalogue import objects
+from dgray.data.images import ImageSet
+from dgray.diffusion.mixture import GaussianMixture
+from dgray.errors import PartError, RunRefusedError, StudyError
+from dgray.metrics.estimate import Estimate
+from dgray.record.row import column_names
+
+
+def hinge(outputs: Any) -> Tensor:
+    return torch.relu(1 - outputs.real_logit) + torch.relu(1 + outputs.generated_logit)
+
+
+def build_hinge(margin: float = 1.0) -> Callable[[Any], Tensor]:
+    return lambda outputs: torch.relu(margin - outputs.real_logit) + outputs.generated_logit.exp()
+
+
+def radius(generated: Tensor, real: Tensor) -> Estimate:
+    return Estimate.of((generated - real.mean(0)).norm(dim=1))
+
+
+def euler(denoise: Any, x: Tensor, sigmas: Tensor, noise: Tensor) -> Tensor:
+    for sigma, following in pairwise(sigmas.tolist()):
+        level = torch.full_like(x[..., 0], sigma)
+        x = x + (following - sigma) * (x - denoise(x, level)) / sigma
+    return x
+
+
+def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+    return x / (1 + sigma[:, None] ** 2)
+
+
+class Network(nn.Module):
+    def __init__(self, size: tuple[int, ...], sigma_data: float, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(size[0] + 1, 8), nn.SiLU(), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.layers(torch.cat([x, sigma.log()[:, None]], 1))[:, 0]
+
+
+def shifted() -> GaussianMixture:
+    ones = torch.ones(1, 2, dtype=torch.float64)
+    return GaussianMixture(0.5 * ones, ones, ones[:, 0])
+
+
+SIZES = {"num_real": 20, "num_validation": 20, "num_held_out": 20}
+
+
+def fields(**sections: Any) -> dict[str, Any]:
+    law = dgray.part(shifted(), name="shifted", version=1)
+    return {
+        "name": "objects",
+        "replicates": 1,
+        "data": {"object": law, **SIZES},
+        "diffusion": {"sigma_min": 0.05, "sigma_max": 10},
+        "base": {"object": denoise, "num_generated": 20, "generation_steps": 3},
+        "discriminator": Network,
+        "fit": {"objective": ["kl", hinge], "epochs": 1, "batch_size": 20},
+        "evaluate": {
+            "guidance_weight": 1.0,
+            "metrics": ["path_kl", radius],
+            "sampler": ["ode", euler],
+            "num_samples": 20,
+            "num_steps": 3,
+            "num_bins": 2,
+            "sigmas_per_bin": 1,
+        },
+    } | sections
+
+
+@pytest.fixture(autouse=True)
+def no_figures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
+        yield
+
+
+def test_objects_are_stored_by_name_and_version_and_not_as_code(tmp_path: Path) -> None:
+    study = dgray.load_study(fields())
+    law = study.config["data"]["factory"]
+    assert law == "dgray.catalogue.objects:data_shifted_1"
+    assert study.config["base"]["factory"].startswith("dgray.catalogue.objects:base_denoise_")
+    run = study.run(tmp_path / "run", engine="local", progress=False)
+    assert run.is_complete
+    rows = run.rows()
+    assert set(rows["objective"]) == {"base", "kl", "hinge"}
+    assert rows["radius"].notna().all()
+    assert "relu" not in (tmp_path / "run" / "study.lock.yaml").read_text()
+    again = dgray.load_study(fields()).run(tmp_path / "again", engine="local", progress=False)
+    compared = [name for name in rows if name not in column_names("provenance")]
+    pd.testing.assert_frame_equal(again.rows()[compared], rows[compared], check_exact=True)
+    assert run.best(objective="hinge").sample(2).shape == (2, 2)
+    other = fields(base={"object": dgray.part(denoise, version=2), "num_generated": 20})
+    with pytest.raises(RunRefusedError, match="differs in base"):
+        dgray.load_study(other).run(tmp_path / "run", engine="local", progress=False)
+    with pytest.MonkeyPatch.context() as patch:  # another process
+        patch.setattr(objects, "_OBJECTS", {})
+        with pytest.raises(PartError, match=r"was passed to dgray\.load_study"):
+            dgray.open_run(tmp_path / "run").best().denoiser()
+        (tmp_path / "run" / "rows").rename(tmp_path / "rows")
+        lock = dgray.load_study(tmp_path / "run" / "study.lock.yaml")
+        with pytest.raises(StudyError, match="data_shifted_1 is a Python object"):
+            lock.run(tmp_path / "run", engine="local", progress=False)
+
+
+def test_another_source_or_version_is_another_trial() -> None:
+    def ids(**sections: Any) -> set[str]:
+        study = dgray.load_study(fields(**sections))
+        return {trial.id for trial in study._plan.trials}
+
+    same, other = (
+        ids(),
+        ids(base={"object": dgray.part(denoise, version="2"), "num_generated": 20}),
+    )
+    assert same == ids()
+    assert not same & other
+    assert dgray.part(hinge).version == dgray.part(hinge).version != dgray.part(radius).version
+
+
+def test_a_configuration_carries_its_objects_to_another_process() -> None:
+    config = dgray.load_study(fields())._plan.trials[-1].config
+    content = pickle.dumps(config)
+    before = dict(objects._OBJECTS)
+    try:
+        objects._OBJECTS.clear()
+        again = pickle.loads(content)
+        assert again == config
+        assert again.data.spec.load()().means.equal(shifted().means)
+        assert again.fit.objective.spec.load()() is hinge
+    finally:
+        objects._OBJECTS.update(before)
+
+
+def test_factories_have_arguments() -> None:
+    part = {"factory": build_hinge, "arguments": {"margin": [0.5]}, "name": "mine"}
+    study = dgray.load_study(fields(fit={"objective": part | {"arguments": {"margin": 0.5}}}))
+    objective = study._plan.trials[-1].config.fit.objective
+    assert (objective.name, objective.arguments) == ("mine", {"margin": 0.5})
+
+
+def test_images_may_be_a_tensor_or_a_set_of_images() -> None:
+    pixels = torch.zeros(80, 1, 4, 4, dtype=torch.uint8)
+    for value in (pixels, ImageSet("mine", pixels)):
+        data = {"object": dgray.part(value, name="mine", version=1), **SIZES}
+        base = {"object": denoise, "num_generated": 0}
+        study = dgray.load_study(
+            fields(data=data, base=base, discriminator={"kind": "conv"}, fit={"objective": "kl"})
+            | {"evaluate": {"metrics": ["path_kl"]}}
+        )
+        config = study._plan.trials[-1].config
+        assert config.data.sample_kind == "images"
+        assert config.data.spec.load()().shape == (1, 4, 4)
+
+
+def closure() -> Callable[[Any], Tensor]:
+    margin = 2.0
+    return lambda outputs: margin * outputs.real_logit
+
+
+CASES: dict[str, Callable[[], dict[str, Any]]] = {
+    "must have a name": lambda: {"fit": {"objective": lambda outputs: outputs.real_logit}},
+    "digits and _": lambda: {"fit": {"objective": dgray.part(hinge, name="my loss")}},
+    "of type GaussianMixture has none": lambda: {"data": {"object": shifted(), **SIZES}},
+    "must have a version": lambda: {"data": {"object": dgray.part(shifted(), name="law")}},
+    "uses margin": lambda: {"fit": {"objective": dgray.part(closure(), name="mine")}},
+    "that builds a module": lambda: {
+        "discriminator": dgray.part(nn.Linear(2, 1), name="net", version=1)
+    },
+    "must be a function": lambda: {
+        "evaluate": {"metrics": [dgray.part(3, name="three", version=1)]}
+    },
+}
+
+
+@pytest.mark.parametrize("message", CASES)
+def test_what_has_no_identity_is_refused(message: str) -> None:
+    with pytest.raises(PartError, match=message):
+        dgray.load_study(fields(**CASES[message]()))

@@ -1,0 +1,83 @@
+"""The notebooks of docs/notebooks run in a Jupyter kernel, and are stored without outputs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def test_there_are_notebooks() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["my_denoiser", "tour"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code
+    for cell in code:
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+
+
+def outputs(notebook: Any, kind: str) -> list[str]:
+    """Return the outputs of a kind, a MIME type or ``stream``, in their order."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream" and kind == "stream":
+                found.append(output.text)
+            elif kind in output.get("data", {}):
+                found.append(output.data[kind])
+    return found
+
+
+def execute(path: Path, folder: Path) -> Any:
+    """Execute a notebook in a kernel of this Python, in a folder."""
+    import nbformat
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+
+    manager = AsyncKernelManager()
+    manager._kernel_spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        display_name="this Python",
+        language="python",
+    )
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook, km=manager, timeout=300, resources={"metadata": {"path": str(folder)}}
+    )
+    return client.execute()
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("default")  # those of Jupyter's own packages
+def test_the_tour_runs_in_a_kernel(tmp_path: Path) -> None:
+    notebook = execute(FOLDER / "tour.ipynb", tmp_path)
+    html = outputs(notebook, "text/html")
+    assert "discriminators trained" in html[0]  # the plan
+    assert "best KL objective" in html[1]  # the run
+    assert "calibrated" in html[2]  # a group of the table
+    assert outputs(notebook, "image/png")
+    assert outputs(notebook, "text/plain")[-1] == "True"  # the exported model is the same
+    printed = "".join(outputs(notebook, "stream"))
+    assert "<dgray.Model" in printed
+    assert "Warning" not in printed
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("default")  # those of Jupyter's own packages
+def test_a_denoiser_of_ones_own_runs_in_a_kernel(tmp_path: Path) -> None:
+    notebook = execute(FOLDER / "my_denoiser.ipynb", tmp_path)
+    html = outputs(notebook, "text/html")
+    assert "best KL objective" in html[0]
+    assert "Warning" not in "".join(outputs(notebook, "stream"))
