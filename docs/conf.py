@@ -41,6 +41,8 @@ NAVIGATION = {
         "docs/how_to/edm",
         "docs/how_to/objective",
         "docs/python",
+        "docs/notebooks/tour",
+        "docs/notebooks/my_denoiser",
         "docs/search",
         "docs/clusters",
         "docs/extending",

@@ -16,11 +16,13 @@ from ruamel.yaml import YAML
 from dgray.api.html import console_html, recorded
 from dgray.api.objects import without_objects
 from dgray.cli.plan_view import render_plan
+from dgray.cli.run import is_resumed
 from dgray.config.reading.load import load_study as load_file
 from dgray.config.reading.load import lock_text
 from dgray.engine.interrupt import interruptible
 from dgray.plan.cost import CostEstimate, estimate
 from dgray.plan.plan import Plan, make_plan
+from dgray.problem.inputs import inspect
 from dgray.record.storage.location import location
 
 if TYPE_CHECKING:
@@ -72,16 +74,23 @@ class Study:
             The run; ``Run.is_complete`` is False if rows are missing.
 
         Raises:
-            RunRefusedError: the folder holds another study or other files, or is in use.
+            StudyError: files, packages or weights that the study needs are missing or do not fit.
+            RunRefusedError: the folder holds another study or other files, or is in use; or a
+                device or a Python object of the study is not here.
             EngineError: Ray did not start, or died.
             StoreError: results cannot be stored.
             KeyboardInterrupt: interrupted; the same call resumes the study.
         """
         from dgray.api.run import Run  # torch, pyarrow: not to load and plan
         from dgray.cli.session import run_study
+        from dgray.problem.build import check_device
         from dgray.record.open_run import open_run
 
         place = None if out is None else location(os.fspath(out))
+        if not is_resumed(self._plan, place, fresh=fresh):
+            inspect(self._plan).check(files=True)
+        if engine == "local":
+            check_device(self._plan.trials[0].config)
         with interruptible():
             opened = open_run(self._plan, place, fresh)
             where = opened.folder.where

@@ -93,7 +93,7 @@ def run(
     """
     place = None if out is None else location(out)
     plan = _load(study, overrides)
-    if not _is_resumed(plan, place, fresh=fresh):
+    if not is_resumed(plan, place, fresh=fresh):
         _inspect(plan)
     if engine == "local":
         from dgray.problem.build import check_device  # torch
@@ -125,7 +125,7 @@ def _load(study: Path, overrides: Sequence[str]) -> Plan:
     return make_plan(load_study(study, [*map(_as_utf8, overrides)]))
 
 
-def _is_resumed(plan: Plan, out: Path | Uri | None, *, fresh: bool) -> bool:
+def is_resumed(plan: Plan, out: Path | Uri | None, *, fresh: bool) -> bool:
     """Return True if a run exists or may exist, whose artifacts replace the files of the user."""
     if fresh:
         return False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dgray.catalogue.objects import absent_objects
 from dgray.cli.live_tensorboard import LiveTensorBoard
 from dgray.cli.progress import Progress
 from dgray.cli.summary_view import render_summary
@@ -23,6 +24,7 @@ from dgray.engine.events import (
     checkpoint_done,
 )
 from dgray.engine.result_cache import ResultCache
+from dgray.errors import RunRefusedError
 from dgray.plan.plan import Plan, Trial, counts_of
 from dgray.problem.artifacts import Step, image_summaries
 from dgray.problem.failure import Made
@@ -113,6 +115,9 @@ class _StudyRun:
         if not self.schedule.examples:
             self._console.print("nothing is left to run; rebuilding the report")
             return
+        configs = [trial.config.model_dump(mode="json") for trial in self.schedule.examples]
+        if absent := absent_objects(configs):
+            raise RunRefusedError("; ".join(absent))
         with self.progress, self._tensorboard:
             if engine == "local":
                 local.run(self.schedule, self._folder, self._prepare, self._observe)

@@ -113,10 +113,14 @@ def test_objects_are_stored_by_name_and_version_and_not_as_code(tmp_path: Path) 
         patch.setattr(objects, "_OBJECTS", {})
         with pytest.raises(PartError, match=r"was passed to dgray\.load_study"):
             dgray.open_run(tmp_path / "run").best().denoiser()
-        (tmp_path / "run" / "rows").rename(tmp_path / "rows")
+        for part in (tmp_path / "run" / "rows").glob("kl-*"):
+            part.unlink()
         lock = dgray.load_study(tmp_path / "run" / "study.lock.yaml")
-        with pytest.raises(StudyError, match="data_shifted_1 is a Python object"):
+        with pytest.raises(RunRefusedError, match="data_shifted_1 is a Python object"):
             lock.run(tmp_path / "run", engine="local", progress=False)
+        with pytest.raises(StudyError, match="data_shifted_1 is a Python object"):
+            lock.run(tmp_path / "other", engine="local", progress=False)
+        assert not (tmp_path / "other").exists()
 
 
 def test_another_source_or_version_is_another_trial() -> None:
