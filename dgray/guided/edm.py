@@ -64,7 +64,7 @@ class EdmNetwork:
         """Denoise.
 
         Args:
-            x: noised samples (n, *size).
+            x: noised samples ``(n, *size)``.
             sigma: noise level, a number or one for each sample, of any shape.
             class_labels: one-hot, shape (n, label_dim); zeros: no class.
         """

@@ -42,7 +42,7 @@ class SampleDiscriminator:
     part: DiscriminatorPart | None = field(default=None, repr=False)
 
     def logit(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
-        """Return the logit of noised samples x (n, *size) at sigma, in nats, shape (n,)."""
+        """Return the logit of noised samples x ``(n, *size)`` at sigma, in nats, shape (n,)."""
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
             return model.logit(flat, levels).to(_dtype(x))
@@ -163,7 +163,7 @@ class GuidedDenoiser:
             labels: classes, int64 (n,); None: drawn uniformly if the model is conditional.
 
         Returns:
-            Shape (n, *size), float32; images have values in about [-1, 1].
+            Shape ``(n, *size)``, float32; images have values in about [-1, 1].
         """
         chosen = replace(
             self.sampling,
@@ -183,7 +183,7 @@ class GuidedDenoiser:
         """Estimate the change of the path KL by guidance on held-out samples, in nats.
 
         Args:
-            x: samples of the data, shape (n, *size), that no model was fitted to.
+            x: samples of the data, shape ``(n, *size)``, that no model was fitted to.
             labels: their classes, int64 (n,).
             num_levels: stratified noise levels per sample.
             seed: seed of noise levels and noise.
@@ -204,7 +204,7 @@ class GuidedDenoiser:
         """Estimate the negative log-likelihood of samples under the probability-flow ODE, in nats.
 
         Args:
-            x: samples, shape (n, *size); images as bytes are dequantised uniformly.
+            x: samples, shape ``(n, *size)``; images as bytes are dequantised uniformly.
             labels: their classes, int64 (n,).
             num_probes: Hutchinson probes of the divergence; None: the exact divergence of up to
                 64 dimensions, otherwise one probe.

@@ -113,8 +113,8 @@ def frechet_distance(
     It is biased upwards by a term of order 1/n: compare at equal n.
 
     Args:
-        samples: generated samples, shape (n, *size).
-        reference: samples of the data, shape (m, *size).
+        samples: generated samples, shape ``(n, *size)``.
+        reference: samples of the data, shape ``(m, *size)``.
         features: maps samples to features (n, f); None: their own values.
     """
     extract = features or (lambda x: x)

@@ -80,8 +80,8 @@ def wrap_denoiser(
     """Return a denoiser of vectors around any callable.
 
     Args:
-        function: called with x (n, *size), images with values in [-1, 1] where clean, and sigma
-            (n,), and with labels, int64 (n,) or None, if ``num_classes`` > 0. It returns
+        function: called with x, ``(n, *size)``, images with values in [-1, 1] where clean, and
+            sigma, (n,); if ``num_classes`` > 0 also with labels, int64 (n,) or None. It returns
             E[x0 | x]. A denoiser of dgray is returned as it is.
         size: shape of a sample, (d,) or (C, H, W).
         num_classes: number of classes; 0: unconditional.
