@@ -21,6 +21,8 @@ from dgray.discriminator.discriminator import Oracle, Oscillating
 from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
 from dgray.metrics.path import NoiseRange, PathMoments, path_divergence
 
+pytestmark = pytest.mark.apart
+
 LOW, HIGH = 0.02, 10.0
 REFERENCE_COUNT = 200_000
 # a, k, path KL, KL of the ODE, endpoint KL of the SDE
@@ -143,7 +145,10 @@ def test_kl_of_the_ode(a: float, k: float, path: float, ode: float, sde: float) 
     assert float(mean_kl) == pytest.approx(ode, rel=0.02)
 
 
-@CASES
+@pytest.mark.parametrize(
+    ("a", "k", "path", "ode", "sde"),
+    [TABLE[0], *(pytest.param(*row, marks=pytest.mark.long) for row in TABLE[1:3]), TABLE[3]],
+)
 def test_endpoint_kl_of_the_sde(a: float, k: float, path: float, ode: float, sde: float) -> None:
     del path, ode
     count = REFERENCE_COUNT if sde < 0.002 else 80_000  # small values need small noise
