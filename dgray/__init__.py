@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dgray.api.compare import Comparison, compare
     from dgray.api.model import Model
     from dgray.api.run import Run, open_run
     from dgray.api.study import Study, load_study
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Comparison",
     "DiscriminatorGuidancePipeline",
     "EdmNetwork",
     "GuidedDenoiser",
     "Model",
     "Run",
     "Study",
+    "compare",
     "diffusers_denoiser",
     "fit_discriminator",
     "frechet_distance",
@@ -41,12 +44,14 @@ __all__ = [
 
 # Imported on first use, so that ``import dgray`` costs nothing.
 _OBJECTS = {
+    "Comparison": "dgray.api.compare",
     "DiscriminatorGuidancePipeline": "dgray.guided.diffusers_pipeline",
     "EdmNetwork": "dgray.guided.edm",
     "GuidedDenoiser": "dgray.guided.model",
     "Model": "dgray.api.model",
     "Run": "dgray.api.run",
     "Study": "dgray.api.study",
+    "compare": "dgray.api.compare",
     "diffusers_denoiser": "dgray.base.networks.diffusers_denoiser:denoiser_of",
     "fit_discriminator": "dgray.guided.fit",
     "frechet_distance": "dgray.guided.scores",

@@ -22,6 +22,10 @@ COMMANDS = {
     "show": ("dgray.cli.runs:show", "Show runs with their trials and what is missing."),
     "report": ("dgray.cli.report:report", "Rebuild the report of a run from its rows."),
     "figure": ("dgray.cli.figure:figure", "Write one figure of a run, with its numbers."),
+    "compare": (
+        "dgray.cli.compare:compare",
+        "Compare runs: paired differences, and what differs.",
+    ),
     "sample": ("dgray.cli.sample:sample", "Draw samples from a model of a run, or from a base."),
     "export": ("dgray.cli.export:export", "Write a model of a run to a folder of its own."),
     "schema": ("dgray.cli.schema:schema", "Print the JSON Schema of the study file."),

@@ -155,14 +155,16 @@ class Comparisons:
 
 def compare(table: StudyTable) -> Comparisons:
     """Return all comparisons of a study with adjusted p-values."""
-    values = {metric: _replicates(table, _column(metric)) for metric in compared_metrics(table)}
+    values = {
+        metric: replicates_by_model(table, _column(metric)) for metric in compared_metrics(table)
+    }
     with_base, num_unreliable = _with_base(table, values)
     trained = [c for c in with_base if objective(c.model["objective"]).is_trained]
     controls = [c for c in with_base if not objective(c.model["objective"]).is_trained]
     return Comparisons(
-        trained=_adjusted(trained),
-        between=_adjusted(list(_between(table, values))),
-        controls=_adjusted(controls),
+        trained=adjusted(trained),
+        between=adjusted(list(_between(table, values))),
+        controls=adjusted(controls),
         num_unreliable=num_unreliable,
     )
 
@@ -209,7 +211,7 @@ def _of(model: pd.Series, by_model: Mapping[ModelKey, Replicates]) -> Replicates
     return by_model.get(*model_keys(model.to_frame().T))
 
 
-def _replicates(table: StudyTable, column: str) -> dict[ModelKey, Replicates]:
+def replicates_by_model(table: StudyTable, column: str) -> dict[ModelKey, Replicates]:
     """Return the values of a column by model.
 
     Where rows of several samplers have it, those of the first by ``sampler_preference`` with most
@@ -262,7 +264,7 @@ def _with_base(
             if is_unreliable(model, metric):
                 num_unreliable += 1
                 continue
-            comparisons.append(_comparison(model, metric, None, changes))
+            comparisons.append(tested(model, metric, None, changes))
     return comparisons, num_unreliable
 
 
@@ -286,16 +288,17 @@ def _between_two(
         if one is None or other is None or one.sampler != other.sampler:
             continue
         if not any(is_unreliable(m, metric) for m in (model, reference)):
-            yield _comparison(model, metric, reference, one.minus(other))
+            yield tested(model, metric, reference, one.minus(other))
 
 
-def _comparison(
+def tested(
     model: pd.Series, metric: str, reference: pd.Series | None, changes: Replicates
 ) -> Comparison:
+    """Return a comparison with its t test, given the difference of each replicate."""
     values = np.array([*changes.values.values()])
     errors = np.array([*changes.errors.values()])
     count = len(values)
-    estimate = Estimate(float(values.mean()), _standard_error(values, errors))
+    estimate = Estimate(float(values.mean()), standard_error(values, errors))
     is_trained = objective(model["objective"]).is_trained
     degrees = min(count - 1 if is_trained else np.inf, changes.degrees)
     return Comparison(
@@ -310,11 +313,11 @@ def _comparison(
             if metric in divergences()
             else int((~np.isfinite(values)).sum())
         ),
-        p=_p_value(estimate, degrees),
+        p=p_value(estimate, degrees),
     )
 
 
-def _standard_error(values: np.ndarray, errors: np.ndarray) -> float:
+def standard_error(values: np.ndarray, errors: np.ndarray) -> float:
     """Return the standard error of the mean over replicates; see ``aggregate``."""
     own = np.square(errors[~np.isnan(errors)])
     terms = [own.mean()] if len(own) else []
@@ -323,7 +326,7 @@ def _standard_error(values: np.ndarray, errors: np.ndarray) -> float:
     return float(np.sqrt(sum(terms))) if terms and np.isfinite(values).all() else np.nan
 
 
-def _p_value(estimate: Estimate, degrees: float) -> float:
+def p_value(estimate: Estimate, degrees: float) -> float:
     """Return the two-sided p-value of a difference of 0; nan without degrees of freedom."""
     if degrees < 1 or not np.isfinite([estimate.value, estimate.error]).all():
         return np.nan
@@ -332,7 +335,7 @@ def _p_value(estimate: Estimate, degrees: float) -> float:
     return float(2 * student_t.sf(abs(estimate.value) / estimate.error, degrees))
 
 
-def _adjusted(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+def adjusted(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Adjust all p-values together; those that are nan stay nan."""
     p = np.array([comparison.p for comparison in comparisons])
     is_tested = ~np.isnan(p)
