@@ -52,6 +52,8 @@ def _parts(comparison: RunsComparison) -> Iterator[RenderableType]:
         yield _differences(f"the same settings{of}", shown)
     if not comparison.differences:
         yield Text("No model of one run can be compared with one of the reference.")
+    for text in comparison.identical:
+        yield Text(printable(text))
     for text in comparison.impossible:
         yield Text(f"not compared: {printable(text)}")
     yield Text(METHOD, style="dim")

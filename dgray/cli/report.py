@@ -16,6 +16,7 @@ from dgray.cli.command import Command, run_command
         "dgray report runs/overfit",
         "dgray report s3://BUCKET/PATH --out copy",
         "dgray report runs/overfit --check",
+        "dgray report runs/overfit --watch --port 8600",
     ],
 )
 @click.argument("run", metavar="RUN")
@@ -31,7 +32,20 @@ from dgray.cli.command import Command, run_command
     help="Write no report; check every record of the run: its checksum, and whether it belongs "
     "to this run (exit status 1 if not).",
 )
-def report(*, run: str, out: Path | None, check: bool) -> int:
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Show the report of a running study on a page of this machine, which follows its rows. "
+    "The run is only read. Ctrl-C ends it (exit status 0).",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="Port of --watch on 127.0.0.1; default: a free one.",
+)
+def report(*, run: str, out: Path | None, check: bool, watch: bool, port: int) -> int:
     """Rebuild the report of a run from its rows.
 
     RUN is a folder or a URI. Needs neither torch nor Ray. Exit status: 0; 1 if the store fails,
@@ -39,6 +53,12 @@ def report(*, run: str, out: Path | None, check: bool) -> int:
     """
     from dgray.cli import rebuild_report
 
+    if watch:
+        if check or out is not None:
+            raise click.UsageError("--watch excludes --check and --out")
+        from dgray.cli.live_report import watch as watch_run
+
+        return watch_run(run, port)
     return rebuild_report.check(run) if check else rebuild_report.rebuild(run, out)
 
 

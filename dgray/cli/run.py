@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,7 @@ def run(
     *,
     engine: str,
     fresh: bool,
+    serve: bool,
     typed: Invocation,
 ) -> int:
     """Run what is missing of a study and write its report.
@@ -86,6 +88,7 @@ def run(
         out: run folder or URI; None: ``runs/NAME``.
         engine: ``ray`` or ``local``.
         fresh: start a new run in a new folder.
+        serve: show a live report while the study runs.
         typed: command line, for the provenance and for the command that resumes the run.
 
     Returns:
@@ -99,6 +102,7 @@ def run(
         from dgray.problem.build import check_device  # torch
 
         check_device(plan.trials[0].config)
+    from dgray.cli.live_report import served_beside
     from dgray.cli.session import run_study
     from dgray.record.open_run import open_run  # torch, pyarrow: not for --help and --plan
 
@@ -107,7 +111,8 @@ def run(
     is_named = out is not None and not fresh
     hint = _resume_hint(typed.program, words, None if is_named else str(opened.folder.where))
     try:
-        is_complete = run_study(plan, opened, engine=engine, arguments=words, resume_hint=hint)
+        with served_beside(opened.folder.path) if serve else nullcontext():
+            is_complete = run_study(plan, opened, engine=engine, arguments=words, resume_hint=hint)
     except RunRefusedError:
         raise
     except BaseException as raised:

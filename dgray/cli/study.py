@@ -81,6 +81,11 @@ _study = click.argument("study", metavar="STUDY.yaml", type=click.Path(path_type
     help="ray: Ray workers (default); local: this process.",
 )
 @click.option("--fresh", is_flag=True, help="Start a new run in a new folder; keep the old one.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Show a live report on this machine while the study runs; its address is printed.",
+)
 @engine_command(interrupted="interrupted before anything was started")
 def run(
     *,
@@ -91,6 +96,7 @@ def run(
     out: str | None,
     engine: str,
     fresh: bool,
+    serve: bool,
 ) -> int:
     """Run a study, or resume it, and write its report.
 
@@ -106,7 +112,9 @@ def run(
         return work.show_plan(study, overrides)
     if check:
         return work.check_study(study, overrides)
-    return work.run(study, overrides, out, engine=engine, fresh=fresh, typed=invocation())
+    return work.run(
+        study, overrides, out, engine=engine, fresh=fresh, serve=serve, typed=invocation()
+    )
 
 
 @click.command(

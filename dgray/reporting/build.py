@@ -85,8 +85,12 @@ def table_of(run: RunFolder) -> StudyTable:
         raise NoRowsError(f"{run.path}: {error}") from None
 
 
-def build_report(folder: Path) -> Report:
+def build_report(folder: Path, *, has_events: bool = True) -> Report:
     """Write report.parquet, figures/, report.html and tensorboard/ of a run folder.
+
+    Args:
+        folder: the run folder.
+        has_events: whether TensorBoard's files are written.
 
     Raises:
         NotARunError: if the folder is not a run folder.
@@ -122,7 +126,8 @@ def build_report(folder: Path) -> Report:
     _remove_outdated(run, keep=set(files))
     events = inside(folder, "tensorboard")
     try:
-        rebuild(table, events, searches=searches)
+        if has_events:
+            rebuild(table, events, searches=searches)
     except Exception as error:
         failed.append(f"the TensorBoard files could not be written: {error!r}")
     page = report_page(

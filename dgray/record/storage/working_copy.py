@@ -14,7 +14,9 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from dgray.errors import RunRefusedError
 from dgray.files import inside, write_atomically
@@ -22,7 +24,7 @@ from dgray.record.run_files import RunFiles
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import refuse_other_format
 from dgray.record.storage.location import Uri
-from dgray.record.storage.store import Store, s3_endpoint
+from dgray.record.storage.store import Entry, Store, s3_endpoint
 
 # What a report is made from. Checkpoints and artifacts are read from the store by name.
 _COPIED = re.compile(
@@ -94,6 +96,73 @@ def copy_to_read(store: Store, folder: Path) -> None:
         )
     copy_record(store, names, folder)
     refuse_other_format(RunFiles(folder), store.uri)
+
+
+class GrowingCopy:
+    """Copy of the record of a run that another process writes; only what has changed is read.
+
+    Args:
+        place: the run.
+        folder: local folder of the copy.
+    """
+
+    def __init__(self, place: Path | Uri, folder: Path) -> None:
+        self._source = place if isinstance(place, Path) else Store(place)
+        self.folder = folder
+        self._copied: dict[str, Entry] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the files in the copy, relative to the run."""
+        return frozenset(self._copied)
+
+    def update(self) -> bool:
+        """Copy files that are new or have changed, and return whether there were any.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        entries = {
+            name: entry for name, entry in self._entries().items() if _COPIED.fullmatch(name)
+        }
+        changed = [name for name, entry in entries.items() if self._copied.get(name) != entry]
+        vanished = self._copied.keys() - entries.keys()
+        for name in vanished:
+            inside(self.folder, name).unlink(missing_ok=True)
+            del self._copied[name]
+        with ThreadPoolExecutor(_MAX_REQUESTS) as pool:
+            contents = list(pool.map(self._read, changed))
+        for name, content in zip(changed, contents, strict=True):
+            if content is not None:  # else deleted since it was listed
+                write_atomically(inside(self.folder, name), partial(_put, content))
+                self._copied[name] = entries[name]
+        return bool(changed or vanished)
+
+    def _entries(self) -> dict[str, Entry]:
+        if isinstance(self._source, Store):
+            return self._source.entries()
+        entries = {}
+        for folder, _, files in os.walk(self._source):
+            for file in files:
+                path = Path(folder, file)
+                with contextlib.suppress(FileNotFoundError):
+                    state = path.stat()
+                    name = path.relative_to(self._source).as_posix()
+                    entries[name] = Entry(state.st_size, state.st_mtime_ns)
+        return entries
+
+    def _read(self, name: str) -> bytes | None:
+        if isinstance(self._source, Store):
+            return self._source.read(name)
+        try:
+            return inside(self._source, name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def _put(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 @contextlib.contextmanager

@@ -89,6 +89,11 @@ class _Statistic:
     degrees: float
     p: float
 
+    @property
+    def is_identical(self) -> bool:
+        """Whether all values are the same, as of trials that the studies share."""
+        return self.estimate == Estimate(0.0, 0.0)
+
 
 class RunPair:
     """Differences of a run to a reference run, with p-values that are not adjusted.
@@ -96,12 +101,14 @@ class RunPair:
     Attributes:
         differences: of all matched models and metrics.
         impossible: reasons why other comparisons are impossible.
+        num_identical: number of values that are the same in both, which are left out.
     """
 
     def __init__(self, reference: ComparedRun, run: ComparedRun) -> None:
         self._reference, self._run = reference, run
         self._pairing = pairing(reference, run)
         self.impossible: list[str] = []
+        self.num_identical = 0
         models = [*self._best_settings(), *self._same_settings()]
         self.differences = [
             difference
@@ -126,7 +133,7 @@ class RunPair:
         ours, theirs = (replicates_by_model(table, column) for table in tables)
         for kind, model, other in models:
             one, two = ours.get(_key(model)), theirs.get(_key(other))
-            if one is None or two is None:
+            if one is None or two is None or not (_has_values(one) and _has_values(two)):
                 continue
             if depends_on_sampler(metric) and one.sampler != two.sampler:
                 pair = (one.sampler, two.sampler)
@@ -137,8 +144,13 @@ class RunPair:
                 self._refuse(f"{metric}: models whose integration missed the tolerance")
                 continue
             is_trained = objective(other["objective"]).is_trained
-            statistic = _paired(other, metric, two, one) if self._pairing.has_same_seeds else None
+            are_alike = is_trained or self._pairing.has_same_points(metric)
+            is_paired = self._pairing.has_same_seeds and are_alike
+            statistic = _paired(other, metric, two, one) if is_paired else None
             statistic = statistic or _joint(two, one, is_trained=is_trained)
+            if statistic.is_identical and kind == "same settings":
+                self.num_identical += 1
+                continue
             yield self._difference(kind, metric, model, other, statistic)
 
     def _difference(
@@ -206,6 +218,10 @@ def adjusted(differences: Sequence[Difference]) -> list[Difference]:
     ]
 
 
+def _has_values(replicates: Replicates) -> bool:
+    return not np.isnan([*replicates.values.values()]).all()
+
+
 def _columns(table: StudyTable) -> set[str]:
     """Return the columns of a table that have values."""
     rows = table.rows[table.rows["status"] == "ok"]
@@ -254,7 +270,8 @@ def _paired(
     if not changes.values:
         return None
     result = tested(model, metric, None, changes)
-    return _Statistic(result.estimate, True, len(changes.values), result.degrees, result.p)
+    p = np.nan if result.estimate == Estimate(0.0, 0.0) else result.p
+    return _Statistic(result.estimate, True, len(changes.values), result.degrees, p)
 
 
 def _joint(values: Replicates, reference: Replicates, *, is_trained: bool) -> _Statistic:

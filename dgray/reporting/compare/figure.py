@@ -41,6 +41,7 @@ def differences_figure(differences: Sequence[Difference]) -> Drawing | None:
         panel.axvline(0, color=BASE.colour, linewidth=1, linestyle=BASE_LINE)
         panel.set_yticks(places, [_label(d) for d in group])
         panel.set_ylim(-0.7, tallest - 0.3)
+        panel.locator_params(axis="x", nbins=5)
         panel.set_xlabel("difference to the reference")
         title(panel, titles[name])
     return drawing(

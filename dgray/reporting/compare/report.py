@@ -43,11 +43,13 @@ class RunsComparison:
         runs: the runs that were read, the reference first.
         differences: differences of all others to the reference.
         impossible: comparisons that are impossible, with reasons.
+        identical: notes on values that are the same in both runs.
     """
 
     runs: tuple[ComparedRun, ...]
     differences: tuple[Difference, ...]
     impossible: tuple[str, ...]
+    identical: tuple[str, ...] = ()
 
     @cached_property
     def fields(self) -> pd.DataFrame:
@@ -63,7 +65,7 @@ class RunsComparison:
     def same(self) -> tuple[Difference, ...]:
         """Differences of models with the same setting, the most significant first."""
         same = [d for d in self.differences if d.kind == "same settings"]
-        return tuple(sorted(same, key=lambda d: (pd.isna(d.adjusted_p), d.adjusted_p)))
+        return tuple(sorted(same, key=lambda d: (pd.isna(d.p), d.adjusted_p, d.p)))
 
     @property
     def incomplete(self) -> tuple[str, ...]:
@@ -141,14 +143,20 @@ def compare_runs(places: Sequence[str | os.PathLike[str]]) -> RunsComparison:
     if len(runs) < 2:
         reason = f" ({'; '.join(empty)})" if empty else ""
         raise RunRefusedError(
-            f"a comparison needs at least two runs with rows, but {len(runs)} given here has "
-            f"some{reason}"
+            f"a comparison needs at least two runs with rows, but {len(runs)} of {len(places)} "
+            f"has rows{reason}; name two or more runs"
         )
     pairs = [RunPair(runs[0], run) for run in runs[1:]]
     return RunsComparison(
         runs=tuple(runs),
         differences=tuple(adjusted([d for pair in pairs for d in pair.differences])),
         impossible=(*empty, *(text for pair in pairs for text in pair.impossible)),
+        identical=tuple(
+            f"{run.label}: {pair.num_identical} values are the same as in {runs[0].label}, as of "
+            "trials that both studies have; they are not tested"
+            for run, pair in zip(runs[1:], pairs, strict=True)
+            if pair.num_identical
+        ),
     )
 
 

@@ -5,14 +5,14 @@ A figure is left out if the study lacks its numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dgray.reporting.figures.cloud import clouds, densities
 from dgray.reporting.figures.control import control_metrics
 from dgray.reporting.figures.epochs import headline, metrics_against_epochs
-from dgray.reporting.figures.files import FORMATS, Origin, pictures
+from dgray.reporting.figures.files import Origin, pictures
 from dgray.reporting.figures.images import nearest_training
 from dgray.reporting.figures.loss import losses
 from dgray.reporting.figures.map import kl_map, path_kl_map
@@ -95,30 +95,26 @@ SEARCH_KINDS = (
 
 
 def render_figures(
-    table: StudyTable,
-    origin: Origin,
-    note: str = "",
-    *,
-    formats: Sequence[str] = FORMATS,
+    table: StudyTable, origin: Origin, note: str = ""
 ) -> Iterator[RenderedFigure | FailedFigure]:
     """Yield every figure for which the study has numbers; ``note``: added to each caption."""
     for kind in KINDS:
-        yield from _attempt(kind, table, origin, formats, note)
+        yield from _attempt(kind, table, origin, note)
 
 
 def render_search_figures(
-    searches: tuple[SearchPoints, ...], origin: Origin, *, formats: Sequence[str] = FORMATS
+    searches: tuple[SearchPoints, ...], origin: Origin
 ) -> Iterator[RenderedFigure | FailedFigure]:
     """Yield the figures of searches; none for a grid."""
     for kind in SEARCH_KINDS if searches else ():
-        yield from _attempt(kind, searches, origin, formats)
+        yield from _attempt(kind, searches, origin)
 
 
 def _attempt(
-    kind: FigureKind, data: Any, origin: Origin, formats: Sequence[str], note: str = ""
+    kind: FigureKind, data: Any, origin: Origin, note: str = ""
 ) -> Iterator[RenderedFigure | FailedFigure]:
     try:
-        drawn = _rendered(kind, data, origin, formats, note)
+        drawn = _rendered(kind, data, origin, note)
     except Exception as error:  # the rest of the report does not depend on one figure
         yield FailedFigure(kind, f"{type(error).__name__}: {error}")
     else:
@@ -126,12 +122,10 @@ def _attempt(
             yield drawn
 
 
-def _rendered(
-    kind: FigureKind, data: Any, origin: Origin, formats: Sequence[str], note: str
-) -> RenderedFigure | None:
+def _rendered(kind: FigureKind, data: Any, origin: Origin, note: str) -> RenderedFigure | None:
     with styled():
         drawing = kind.draw(data)
         if drawing is None:
             return None
         drawing = replace(drawing, caption=f"{drawing.caption} {note}".strip())
-        return RenderedFigure(kind, drawing.caption, pictures(drawing, kind.name, origin, formats))
+        return RenderedFigure(kind, drawing.caption, pictures(drawing, kind.name, origin))
