@@ -101,7 +101,9 @@ class SplineWeight(Weight):
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
-        return (hat_functions(self.knots, sigma) @ self.values.to(sigma.device)).to(sigma.dtype)
+        right, share = _between(self.knots, sigma)
+        values = self.values.to(sigma.device)
+        return torch.lerp(values[right - 1], values[right], share).to(sigma.dtype)
 
 
 def hat_functions(knots: Float64[Tensor, "K"], sigma: Scalars) -> Float64[Tensor, "*batch K"]:
@@ -114,15 +116,20 @@ def hat_functions(knots: Float64[Tensor, "K"], sigma: Scalars) -> Float64[Tensor
     Returns:
         Shape (..., K), float64; constant beyond the knots.
     """
-    knots = knots.to(sigma.device)
-    position = sigma.double().log().clamp(float(knots[0]), float(knots[-1]))
-    right = torch.searchsorted(knots, position.contiguous()).clamp(1, len(knots) - 1)
-    left_knot, right_knot = knots[right - 1], knots[right]
-    share = (position - left_knot) / (right_knot - left_knot)
+    right, share = _between(knots, sigma)
     columns = torch.arange(len(knots), device=sigma.device)
     is_right = columns == right[..., None]
     is_left = columns == right[..., None] - 1
     return is_right * share[..., None] + is_left * (1 - share[..., None])
+
+
+def _between(knots: Float64[Tensor, "K"], sigma: Scalars) -> tuple[Tensor, Tensor]:
+    """Return the index of the knot above ln sigma, 1 to K - 1, and the share of the way to it."""
+    knots = knots.to(sigma.device)
+    position = sigma.double().log().clamp(float(knots[0]), float(knots[-1]))
+    right = torch.searchsorted(knots, position.contiguous()).clamp(1, len(knots) - 1)
+    left_knot, right_knot = knots[right - 1], knots[right]
+    return right, (position - left_knot) / (right_knot - left_knot)
 
 
 @dataclass(frozen=True)
