@@ -105,7 +105,9 @@ def _base(item: ObjectPart, is_object: bool) -> Any:
 
 
 def _discriminator(item: ObjectPart, is_object: bool) -> Any:
-    if hasattr(item.value, "state_dict") and not isinstance(item.value, type):
+    from torch.nn import Module
+
+    if isinstance(item.value, Module):
         raise PartError(
             "a discriminator must be a function (size, sigma_data, num_classes) that builds a "
             "module, since every replicate has its own weights, but got a module"

@@ -20,6 +20,7 @@ class DiscriminatorPart:
         kind: name in the catalogue, or ``custom``.
         arguments: keyword arguments of its factory.
         factory: import path of the factory of a custom one; None if it has none.
+        num_classes: classes with which the network of a custom factory is built.
         seed: seed of the study.
         replicate: replicate of the study.
         tensors: trained tensors by name.
@@ -28,6 +29,7 @@ class DiscriminatorPart:
     kind: str
     arguments: Mapping[str, Any]
     factory: str | None
+    num_classes: int = 0
     seed: int
     replicate: int
     tensors: Mapping[str, Tensor] = field(repr=False)

@@ -67,7 +67,8 @@ def fit_discriminator(
             for points, a convolutional network for images.
         generated: samples of the denoiser, for objectives that need them; None: as many as real
             ones are drawn by Heun's method.
-        labels: classes of the real samples, int64 (n,), if the denoiser is conditional.
+        labels: classes of the real samples, int64 (n,), if the denoiser (see ``wrap_denoiser``)
+            or the discriminator is conditional.
         sigma_data: scale of the data; None: 0.5 for images, the standard deviation of points.
         seed: seed of all random numbers.
         fields: further fields of the section ``fit`` of a study file, such as ``epochs``,
@@ -82,7 +83,9 @@ def fit_discriminator(
     flat = real.reshape(len(real), -1)
     scale = sigma_data or (SIGMA_DATA if len(size) > 1 else _std(flat))
     base = wrap_denoiser(denoiser, size)
-    num_classes = getattr(base, "num_classes", 0) if labels is not None else 0
+    num_classes = 0
+    if labels is not None:
+        num_classes = max(getattr(base, "num_classes", 0), int(labels.max()) + 1)
     space = SampleSpace(size, sigmas, scale, num_classes, real.device)
     ensemble, part = _network(discriminator, space, base, seed)
     task = Task(
@@ -144,7 +147,13 @@ def _network(
             num_classes=space.num_classes,
         )
         part = DiscriminatorPart(
-            kind="custom", arguments={}, factory=None, seed=seed, replicate=0, tensors={}
+            kind="custom",
+            arguments={},
+            factory=None,
+            num_classes=space.num_classes,
+            seed=seed,
+            replicate=0,
+            tensors={},
         )
         return module.with_tensors([t.to(space.device) for t in module.tensors]), part
     try:
@@ -167,6 +176,11 @@ def _with_generated(task: Task, space: SampleSpace, generated: Tensor | None) ->
     """Return the task with samples of the base, drawn here unless they are given."""
     if generated is not None:
         space.flat(generated[:1])  # a wrong shape is an error
+        if task.real_labels is not None and len(generated) != task.real.shape[1]:
+            raise GuidedModelError(
+                "with labels there must be as many generated samples as real ones, of the same "
+                f"classes, but got {len(generated)} and {task.real.shape[1]}"
+            )
         stored = _stored(generated.to(space.device).reshape(len(generated), -1))
         return replace(task, generated=stored[None], generated_labels=task.real_labels)
     sigmas = sampler_sigmas(task.base, NUM_STEPS, space.sigmas, RHO)

@@ -161,7 +161,8 @@ def _build(
         device=given.device,
     )
     base = _base(record["base"], weights, space, given)
-    part, member = record["discriminator"], None
+    part = record["discriminator"]
+    _check_size(part, space, tensors)
     ensemble = _ensemble(part, space, base, given)
     member = ensemble.member(0)
     ordered = [_fitting(tensors, n, t).to(given.device) for n, t in named_tensors(member).items()]
@@ -189,7 +190,7 @@ def _base(
 ) -> Denoiser:
     """Return the base: the given one, or the stored one."""
     if given.denoiser is not None:
-        return wrap_denoiser(given.denoiser, space.size, num_classes=space.num_classes)
+        return wrap_denoiser(given.denoiser, space.size)
     if part is None:
         raise GuidedModelError(
             "the base of this model is the user's own; load it with denoiser=your_denoiser"
@@ -223,6 +224,23 @@ def _check_files(part: Mapping[str, Any]) -> None:
             raise GuidedModelError(f"{path} has changed since the model was exported")
 
 
+def _check_size(
+    part: Mapping[str, Any], space: SampleSpace, tensors: Mapping[str, Tensor]
+) -> None:
+    """Refuse a description that claims far more weights than there are, before they are made."""
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    width, depth = (part["arguments"].get(name, 1) for name in ("width", "depth"))
+    fewest = {
+        "mlp": width * space.dimension + width**2 * (depth - 1),
+        "conv": 16 * width**2 + 9 * width**2 * (depth - 1),
+    }
+    if depth > len(tensors) or fewest.get(part["kind"], 0) > stored:
+        raise GuidedModelError(
+            f"a network of width {width} and depth {depth} must have more than the {stored} "
+            "weights that are stored; export the model again"
+        )
+
+
 def _ensemble(
     part: Mapping[str, Any], space: SampleSpace, base: Denoiser, given: _Given
 ) -> Ensemble:
@@ -253,7 +271,7 @@ def _ensemble(
         generators,
         shape=space.size,
         sigma_data=space.sigma_data,
-        num_classes=space.num_classes if part["factory"] is None else 0,
+        num_classes=int(part["num_classes"]),
     )
 
 
@@ -286,9 +304,12 @@ def stored_weight(guidance: Mapping[str, Any]) -> Weight:
 
 
 def _sampling(values: Mapping[str, Any], given: _Given) -> Sampling:
-    """Return the settings of sampling; the sampler of another package is loaded if trusted."""
+    """Return the settings of sampling; the sampler of another package is loaded if trusted.
+
+    Without trust its name stays, and drawing samples needs a ``sampler``.
+    """
     settings = dict(values)
     name, factory = settings.get("sampler", "ode"), settings.pop("factory", None)
-    if factory is not None or name not in {spec.name for spec in SAMPLERS.built_in}:
+    if factory is not None and given.trust_code:
         settings["sampler"] = given.factory(SAMPLERS, {"kind": name, "factory": factory})
     return Sampling(**settings)

@@ -241,7 +241,7 @@ def guide(
     if discriminator.part is not None:
         description = Description.of(space, discriminator.part).with_weight(weight, interval)
     return GuidedDenoiser(
-        base=wrap_denoiser(denoiser, space.size, num_classes=space.num_classes),
+        base=wrap_denoiser(denoiser, space.size),
         discriminator=discriminator.inner,
         weight=_weight(weight, interval),
         space=space,

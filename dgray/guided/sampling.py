@@ -63,7 +63,14 @@ def draw(
 ) -> Tensor:
     """Draw the sample of each seed, float64 (n, d); ``guided`` is bound to their labels."""
     name = sampling.sampler
-    spec = SAMPLERS[name] if isinstance(name, str) else None
+    spec = None
+    if isinstance(name, str):
+        if name not in SAMPLERS:
+            raise GuidedModelError(
+                f"there is no sampler {name!r}; give sampler=function, or one of "
+                f"{', '.join(SAMPLERS.names)}"
+            )
+        spec = SAMPLERS[name]
     function: Sampler = spec.load() if spec is not None else name  # type: ignore[assignment]
     sigmas = sampler_sigmas(guided.base, sampling.num_steps, space.sigmas, sampling.rho)
     noise = philox_noise if space.is_image else seeded_noise

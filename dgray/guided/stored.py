@@ -71,6 +71,7 @@ def _record(description: Description) -> dict[str, Any]:
             "kind": part.kind,
             "factory": part.factory,
             "arguments": dict(part.arguments),
+            "num_classes": part.num_classes,
             "seed": part.seed,
             "replicate": part.replicate,
         },

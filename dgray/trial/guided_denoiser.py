@@ -9,6 +9,7 @@ import torch
 
 from dgray.base.networks.facts import diffusers_folders
 from dgray.catalogue import SAMPLERS
+from dgray.catalogue.objects import PREFIX
 from dgray.config.bases import BaseSection, DiffusersBase, NetworkBase
 from dgray.config.data import DataSection
 from dgray.config.parts import section_arguments
@@ -64,7 +65,7 @@ def guided_denoiser(
         description = Description(
             space=space,
             discriminator=_discriminator_part(recipe, model.discriminator, replicate),
-            base=_base_part(recipe),
+            base=None if _is_object(config.base) else _base_part(recipe),
             guidance=_guidance(model),
             sampling=stored if is_built_in else stored | {"factory": spec.factory},
             source={
@@ -90,6 +91,11 @@ def sample_discriminator(guided: GuidedDenoiser) -> SampleDiscriminator:
     return SampleDiscriminator(guided.discriminator, guided.space, part)
 
 
+def _is_object(section: Any) -> bool:
+    """Return whether a part is a Python object, which is not stored and is given to the loader."""
+    return str(getattr(section, "factory", "")).startswith(PREFIX)
+
+
 def _discriminator_part(
     recipe: RunRecipe, member: Discriminator, replicate: int
 ) -> DiscriminatorPart:
@@ -98,7 +104,7 @@ def _discriminator_part(
     return DiscriminatorPart(
         kind=section.kind,
         arguments=section_arguments(section, DiscriminatorSection),
-        factory=getattr(section, "factory", None),
+        factory=None if _is_object(section) else getattr(section, "factory", None),
         seed=config.seed,
         replicate=replicate,
         tensors=named_tensors(member),

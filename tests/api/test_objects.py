@@ -17,7 +17,7 @@ import dgray
 from dgray.catalogue import objects
 from dgray.data.images import ImageSet
 from dgray.diffusion.mixture import GaussianMixture
-from dgray.errors import PartError, RunRefusedError, StudyError
+from dgray.errors import GuidedModelError, PartError, RunRefusedError, StudyError
 from dgray.metrics.estimate import Estimate
 from dgray.record.row import column_names
 
@@ -105,7 +105,15 @@ def test_objects_are_stored_by_name_and_version_and_not_as_code(tmp_path: Path) 
     again = dgray.load_study(fields()).run(tmp_path / "again", engine="local", progress=False)
     compared = [name for name in rows if name not in column_names("provenance")]
     pd.testing.assert_frame_equal(again.rows()[compared], rows[compared], check_exact=True)
-    assert run.best(objective="hinge").sample(2).shape == (2, 2)
+    model = run.best(objective="hinge")
+    assert model.sample(2).shape == (2, 2)
+    exported = dgray.load_exported(
+        model.export(tmp_path / "out"), denoiser=denoise, discriminator=Network
+    )
+    x = torch.randn(4, 2)
+    torch.testing.assert_close(exported(x, 0.5), model.denoiser()(x, 0.5))
+    with pytest.raises(GuidedModelError, match="load it with denoiser=your_denoiser"):
+        dgray.load_exported(tmp_path / "out")
     other = fields(base={"object": dgray.part(denoise, version=2), "num_generated": 20})
     with pytest.raises(RunRefusedError, match="differs in base"):
         dgray.load_study(other).run(tmp_path / "run", engine="local", progress=False)

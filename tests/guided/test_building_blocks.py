@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,27 @@ def test_images_as_bytes_and_objectives_that_need_generated_samples(objective: s
     assert math.isfinite(nll.value)
 
 
+def test_a_conditional_discriminator_of_an_unconditional_denoiser(tmp_path: Path) -> None:
+    labels = torch.arange(24) % 3
+    real = (labels.reshape(-1, 1, 1, 1) / 3).expand(24, 1, 4, 4).clone()
+    settings = {"sigmas": (0.05, 5.0), "epochs": 3, "batch_size": 8, "learning_rate": 0.02}
+    network = {"width": 2, "conditional": True}
+    trained = dgray.fit_discriminator(
+        real, denoise, discriminator=network, labels=labels, **settings
+    )
+    model = dgray.guide(denoise, trained)
+    x = torch.zeros(2, 1, 4, 4)
+    first, second = (model(x, 1.0, torch.full((2,), label)) for label in (0, 2))
+    assert (first != second).any()
+    again = dgray.load_exported(model.save(tmp_path / "model"), denoiser=denoise)
+    torch.testing.assert_close(again(x, 1.0, torch.tensor([0, 0])), first)
+    torch.testing.assert_close(again.sample(3, num_steps=4), model.sample(3, num_steps=4))
+    with pytest.raises(GuidedModelError, match="as many generated samples as real ones"):
+        dgray.fit_discriminator(
+            real, denoise, objective="cross_entropy", labels=labels, generated=real[:5], **settings
+        )
+
+
 def test_functions_of_the_user_as_objective_and_discriminator(tmp_path: Path) -> None:
     def squared(outputs: Any) -> Tensor:
         return (outputs.real_logit - 1) ** 2 + (outputs.generated_logit + 1) ** 2
@@ -171,7 +193,8 @@ def test_a_stored_model_is_the_same_model(guided: dgray.GuidedDenoiser, tmp_path
         "discriminator.safetensors",
         "guidance.json",
     ]
-    second = dgray.load_exported(again.save(tmp_path / "again"), denoiser=denoise)
+    second_folder = again.save(tmp_path / "again")
+    second = dgray.load_exported(second_folder, denoiser=denoise)
     torch.testing.assert_close(second.sample(2), model.sample(2), rtol=0, atol=0)
     with pytest.raises(OutputError, match="must be a new or empty folder"):
         model.save(folder)
@@ -179,6 +202,11 @@ def test_a_stored_model_is_the_same_model(guided: dgray.GuidedDenoiser, tmp_path
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(GuidedModelError, match="has changed since it was exported"):
         dgray.load_exported(folder, denoiser=denoise)
+    record = json.loads((second_folder / "guidance.json").read_text())
+    record["discriminator"]["arguments"]["width"] = 10**6
+    (second_folder / "guidance.json").write_text(json.dumps(record))
+    with pytest.raises(GuidedModelError, match="must have more than the"):
+        dgray.load_exported(second_folder, denoiser=denoise)
     (folder / "guidance.json").write_text("{}")
     with pytest.raises(GuidedModelError, match="is damaged"):
         dgray.load_exported(folder, denoiser=denoise)
