@@ -12,7 +12,8 @@ _WIDTH = 100  # characters
 
 def recorded(renderable: RenderableType) -> Console:
     """Return a console that holds the output of one renderable."""
-    console = Console(record=True, file=io.StringIO(), width=_WIDTH)
+    # not of Jupyter, where printing would display the output once more
+    console = Console(record=True, file=io.StringIO(), width=_WIDTH, force_jupyter=False)
     console.print(renderable)
     return console
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,10 @@ class Study:
             StoreError: results cannot be stored.
             KeyboardInterrupt: interrupted; the same call resumes the study.
         """
-        from dgray.api.run import Run  # torch, pyarrow: not to load and plan
-        from dgray.cli.session import run_study
+        with warnings.catch_warnings():  # tqdm's, about widgets that dgray does not use
+            warnings.filterwarnings("ignore", "IProgress not found")
+            from dgray.api.run import Run  # torch, pyarrow: not to load and plan
+            from dgray.cli.session import run_study
         from dgray.problem.build import check_device
         from dgray.record.open_run import open_run
 
@@ -101,7 +104,7 @@ class Study:
                     engine=engine,
                     arguments=["dgray.Study.run"],
                     resume_hint=f"To resume: study.run(out={str(where)!r})",
-                    console=Console(quiet=not progress),
+                    console=Console(quiet=not progress, force_jupyter=False),
                 )
             finally:
                 opened.close()

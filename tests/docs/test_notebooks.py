@@ -64,6 +64,7 @@ def execute(path: Path, folder: Path) -> Any:
 def test_the_tour_runs_in_a_kernel(tmp_path: Path) -> None:
     notebook = execute(FOLDER / "tour.ipynb", tmp_path)
     html = outputs(notebook, "text/html")
+    assert len(html) == 3
     assert "discriminators trained" in html[0]  # the plan
     assert "best KL objective" in html[1]  # the run
     assert "calibrated" in html[2]  # a group of the table
@@ -79,5 +80,6 @@ def test_the_tour_runs_in_a_kernel(tmp_path: Path) -> None:
 def test_a_denoiser_of_ones_own_runs_in_a_kernel(tmp_path: Path) -> None:
     notebook = execute(FOLDER / "my_denoiser.ipynb", tmp_path)
     html = outputs(notebook, "text/html")
+    assert len(html) == 2  # the run, and the table
     assert "best KL objective" in html[0]
     assert "Warning" not in "".join(outputs(notebook, "stream"))
