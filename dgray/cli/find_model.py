@@ -187,13 +187,16 @@ def _weights(
     run: RunFolder, trial: Trial, epoch: int, replicate: int, artifacts: Mapping[str, bytes]
 ) -> list[Tensor]:
     """Return the parameters of one discriminator at one checkpoint, on the CPU."""
-    saved = run.load_state(trial.id, [e for e in trial.epochs if e <= epoch])
-    if saved is None or saved[0] != epoch:
+    try:
+        saved = run.read_state(trial.id, epoch)
+    except RecordError:
+        saved = None
+    if saved is None:
         raise NoSuchModelError(
             f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is missing or damaged; "
             "resume the study to complete it"
         )
     config = trial.config
     problem = build_problem(config, shared_of(config, artifacts), torch.device("cpu"))
-    state = build_training(config, problem, range(trial.replicates), saved[1])
+    state = build_training(config, problem, range(trial.replicates), saved)
     return [tensor[replicate] for tensor in state.evaluated().tensors]

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dgray.catalogue.objects import absent_objects
+from dgray.cli.growth_view import growth_lines
 from dgray.cli.live_tensorboard import LiveTensorBoard
 from dgray.cli.progress import Progress
 from dgray.cli.summary_view import render_summary
@@ -35,11 +36,10 @@ from dgray.record.open_run import OpenRun
 from dgray.record.provenance import Session
 from dgray.record.row import CheckpointResult
 from dgray.record.run_files import DAMAGED
-from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import build_report
 from dgray.reporting.legible import printable
 from dgray.search.build import build_schedule
-from dgray.search.records import no_recall
+from dgray.search.reuse import Reuse
 
 
 def run_study(
@@ -63,7 +63,7 @@ def run_study(
     """
     console = console or Console()
     session = Session(run.folder.files, plan, arguments, engine)
-    study_run = _StudyRun(plan, run.folder, session, console, resume_hint)
+    study_run = _StudyRun(plan, run, session, console, resume_hint)
     try:
         study_run.tell_damaged()
         study_run.run(engine)
@@ -90,17 +90,21 @@ class _StudyRun:
     def __init__(
         self,
         plan: Plan,
-        folder: RunFolder,
+        run: OpenRun,
         session: Session,
         console: Console,
         resume_hint: str,
     ) -> None:
+        folder = run.folder
         self._folder, self._session, self._console = folder, session, console
         self._resume_hint = resume_hint
         cache = plan.trials[0].config.resources.result_cache
         self._cache = cache and ResultCache(Path(cache).expanduser(), folder, self._recalled)
-        recall = self._cache.recall if self._cache else no_recall
-        self.schedule = build_schedule(plan, folder, recall)
+        self._reuse = Reuse(plan, folder, run.history) if run.is_grown else None
+        if run.is_changed:
+            for line in growth_lines(plan, run):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.schedule = build_schedule(plan, folder, self._recall)
         self.progress = Progress(self.schedule, folder, console)
         self._tensorboard = LiveTensorBoard(
             plan,
@@ -174,6 +178,13 @@ class _StudyRun:
             for line in (line for summary in summaries for line in summary.lines()):
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         return made
+
+    def _recall(self, trial: Trial) -> None:
+        """Take what exists of a trial, in the run or in the result cache."""
+        if self._reuse:
+            self._reuse.recall(trial)
+        if self._cache:
+            self._cache.recall(trial)
 
     def _recalled(self, result: CheckpointResult) -> None:
         self._observe(checkpoint_done(result))

@@ -1,4 +1,4 @@
-"""One attempt at a trial: run it from where its rows end and store each checkpoint.
+"""One attempt at a trial: run the checkpoints that are missing and store each.
 
 Both engines run this; they differ in where it runs and in what ``store`` is.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
@@ -15,7 +16,7 @@ from dgray.errors import StoreError
 from dgray.plan.plan import Trial
 from dgray.problem.failure import Made, describe
 from dgray.problem.part_process import outside_modules, run_apart
-from dgray.record.row import CheckpointResult, Row
+from dgray.record.row import CheckpointResult, Resume, Row, no_state
 
 if TYPE_CHECKING:
     from dgray.problem.shared import Workers
@@ -37,17 +38,21 @@ class RunTrial(Protocol):
         trial: Trial,
         artifacts: Mapping[str, Made],
         *,
-        resume: tuple[int, bytes] | None = None,
+        resume: Resume = no_state,
     ) -> Iterator[CheckpointResult]:
-        """Yield a result at every checkpoint after that of ``resume`` (epoch and state)."""
+        """Yield a result at every epoch of the trial; see ``dgray.trial.run.run_trial``."""
         ...
 
 
 class CheckpointStore(Protocol):
     """The part of ``RunFolder`` that a trial needs; the folder may be on another machine."""
 
-    def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
-        """Return epoch and state of the last checkpoint up to which no row is missing."""
+    def missing_epochs(self, trial: Trial) -> list[int]:
+        """Return the checkpoints of the trial that are not complete."""
+        ...
+
+    def load_state(self, trial_id: str, epoch: int) -> tuple[int, bytes] | None:
+        """Return epoch and content of the newest intact training state up to an epoch."""
         ...
 
     def write_result(self, result: CheckpointResult) -> None:
@@ -80,9 +85,14 @@ def attempt(
     """
     if run_trial is None:
         run_trial = _run_trial
+
+    def resume(epoch: int) -> tuple[int, bytes] | None:
+        with _storing():
+            return store.load_state(trial.id, epoch)
+
     with _storing():
-        resume = store.load_state(trial.id, trial.epochs)
-    for step in _steps(trial, artifacts, resume, run_trial):
+        due = replace(trial, epochs=tuple(store.missing_epochs(trial)))
+    for step in _steps(due, artifacts, resume, run_trial):
         if isinstance(step, str):
             with _storing():
                 store.write_failure(trial, step)
@@ -102,12 +112,13 @@ def _storing() -> Iterator[None]:
 
 
 def _run_trial(
-    trial: Trial, artifacts: Mapping[str, Made], *, resume: tuple[int, bytes] | None = None
+    trial: Trial, artifacts: Mapping[str, Made], *, resume: Resume = no_state
 ) -> Iterator[CheckpointResult]:
     """Run a trial here, or in a child process if code of other packages takes part."""
     if outside_modules(trial.config):
         limit = trial.config.resources.trial_time_limit
-        arguments = {"trial": trial, "artifacts": artifacts, "resume": resume}
+        states = {epoch: resume(epoch) for epoch in trial.epochs}  # the child has no store
+        arguments = {"trial": trial, "artifacts": artifacts, "resume": states.get}
         yield from run_apart(
             trial.config, "dgray.trial.run:run_trial", arguments, time_limit=limit
         )
@@ -120,11 +131,11 @@ def _run_trial(
 def _steps(
     trial: Trial,
     artifacts: Mapping[str, Made],
-    resume: tuple[int, bytes] | None,
+    resume: Resume,
     run_trial: RunTrial,
 ) -> Iterator[CheckpointResult | str]:
     """Yield the trial's results, then the reason if it raised or gave a wrong result."""
-    due_epochs = [epoch for epoch in trial.epochs if resume is None or epoch > resume[0]]
+    due_epochs = list(trial.epochs)
     num_rows = trial.replicates * len(trial.settings)
     try:
         for result in run_trial(trial, artifacts, resume=resume):
@@ -145,6 +156,8 @@ def _steps(
                 return
             due_epochs.pop(0)
             yield result
+    except StoreError:
+        raise
     except (Exception, SystemExit) as error:  # of this trial; the others continue
         yield describe(error)
         return

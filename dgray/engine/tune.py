@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -171,8 +171,12 @@ class _RemoteFolder:
     def __init__(self, writer: Any) -> None:
         self._writer = writer
 
-    def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
-        state: tuple[int, bytes] | None = _answer(self._writer.load_state.remote(trial_id, epochs))
+    def missing_epochs(self, trial: Trial) -> list[int]:
+        epochs: list[int] = _answer(self._writer.missing_epochs.remote(trial))
+        return epochs
+
+    def load_state(self, trial_id: str, epoch: int) -> tuple[int, bytes] | None:
+        state: tuple[int, bytes] | None = _answer(self._writer.load_state.remote(trial_id, epoch))
         return state
 
     def write_result(self, result: CheckpointResult) -> None:

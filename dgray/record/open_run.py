@@ -14,19 +14,22 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dgray.config.reading.load import lock_text
-from dgray.errors import RecordError, RunRefusedError, StoreError
+from dgray.config.reading.load import Study, load_values, lock_text
+from dgray.errors import RecordError, RunRefusedError, StoreError, StudyError
 from dgray.files import output_folder, remove_partial_files, sync_folder
 from dgray.plan.cells import cells_of
+from dgray.plan.growth import FREE_FIELDS, Change, changes, flat, refusals
 from dgray.plan.plan import Plan
+from dgray.record.history import Asked, history_in, with_history
 from dgray.record.inspect import read_lock, set_damaged_aside
-from dgray.record.planned import Planned, planned_of
+from dgray.record.planned import Planned, planned_of, read_planned
+from dgray.record.provenance import read_provenance
 from dgray.record.run_files import LOCK_FILE, SEALED_FORMAT, RunFiles, Seals
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import (
@@ -44,18 +47,8 @@ from dgray.record.storage.location import Uri
 from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_record, publish_report, remove, working_folder
 
-# Fields that do not affect any metric: a run may be resumed with other values.
-FREE_FIELDS = (
-    "description",
-    "question",
-    "resources.max_concurrent_trials",
-    "resources.max_failures",
-    "resources.sampling_actors",
-    "resources.result_cache",
-    "resources.trial_time_limit",
-    "resources.part_time_limit",
-)
 _MAX_SHOWN = 5
+_ELSEWHERE = "Start a new run beside it with --fresh, or elsewhere with --out DIR"
 
 
 @dataclass(frozen=True)
@@ -67,12 +60,21 @@ class OpenRun:
         is_resumed: whether the run exists already, perhaps with rows of earlier sessions.
         lock: keeps other drivers out.
         store: object store of the run, if it is in one.
+        history: studies that were asked of the run, this one last.
+        is_changed: whether this study is not the one that was asked before.
     """
 
     folder: RunFolder
     is_resumed: bool
     lock: RunLock | Lease
     store: Store | None = None
+    history: tuple[Asked, ...] = ()
+    is_changed: bool = False
+
+    @property
+    def is_grown(self) -> bool:
+        """Whether the run may hold records of other studies than this one."""
+        return self.is_changed or len(self.history) > 1
 
     @property
     def lost(self) -> str | None:
@@ -129,23 +131,25 @@ def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
     folder, text = run.folder, lock_text(plan.study)
     files = folder.files
     try:
-        identity = _identity(read_lock(text.encode()))
+        asked = _identity(read_lock(text.encode()))
+        identity, history, changed = asked, [Asked.now()], False
         if run.is_resumed:
             refuse_other_format(files, folder.where)
-            _refuse_other_study(text, identity, files, folder.where)
+            history, changed = _history(plan.study, asked, folder)
             refuse_other_versions(files, mark, folder.where)
             mark = replace(mark, format=_format_there(files, mark))
+            identity = files.seals.identity or asked  # a run that grows keeps its first one
         files.seals = Seals(identity, mark.format >= SEALED_FORMAT)
         remove_partial_files(folder.path)
         if run.is_resumed:
             set_damaged_aside(folder)
         mark.write(files)
-        files.write_record(LOCK_FILE, partial(sealed_yaml, text))
-        _planned(plan).write(files)
+        files.write_record(LOCK_FILE, partial(sealed_yaml, with_history(text, history)))
+        replace(_planned(plan), definition=asked.definition).write(files)
     except BaseException:
         run.close()
         raise
-    return run
+    return replace(run, history=tuple(history), is_changed=changed)
 
 
 def _planned(plan: Plan) -> Planned:
@@ -168,7 +172,7 @@ def _format_there(files: RunFiles, mark: RunMark) -> int:
 
 def _identity(values: Mapping[str, Any]) -> Identity:
     """Return the identity of the study with the content of its ``study.lock.yaml``."""
-    fields = {name: value for name, value in _flat(values) if name not in FREE_FIELDS}
+    fields = {name: value for name, value in flat(values).items() if name not in FREE_FIELDS}
     text = json.dumps(fields, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Identity(str(values["name"]), str(values["seed"]), digest)
@@ -235,44 +239,69 @@ def _print(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _refuse_other_study(text: str, identity: Identity, files: RunFiles, where: object) -> None:
-    """Refuse a run of another study; if its lock is damaged, by the seals of its other files.
+def _history(study: Study, asked: Identity, folder: RunFolder) -> tuple[list[Asked], bool]:
+    """Return the history of a run with a study that it can take, and whether that changed.
+
+    A run without rows takes any study. If the lock file is damaged, only the study that was
+    asked last is taken.
 
     Args:
-        text: content of ``study.lock.yaml`` for the study to be run.
-        identity: identity of that study.
-        files: files of the run.
-        where: place to show to the user.
+        study: study to be run.
+        asked: its identity.
+        folder: folder of the run.
     """
+    has_rows = folder.has_rows()
     try:
-        before = dict(_flat(read_lock(files.read_record(LOCK_FILE) or b"")))
+        lock = (folder.files.read_record(LOCK_FILE) or b"").decode()
+        values = read_lock(lock.encode())
     except RecordError:
-        if files.seals.identity not in (None, identity):
+        if has_rows and not _is_last(asked, folder.files):
             raise RunRefusedError(
-                f"{where}: a run can be resumed only with the same study, but this one is of "
-                f"{files.seals.identity}, not of {identity}; its {LOCK_FILE} is damaged. Start a "
-                "new run beside it with --fresh, or elsewhere with --out DIR"
+                f"{folder.where}: a run can be resumed only with the study that was asked last, "
+                f"because its {LOCK_FILE} is damaged, but this one is of "
+                f"{folder.files.seals.identity}, not of {asked}. {_ELSEWHERE}"
             ) from None
-        return
-    now = dict(_flat(read_lock(text.encode())))
-    differences = [
-        f"{name}: {before.get(name, 'absent')} there, {now.get(name, 'absent')} here"
-        for name in dict.fromkeys([*now, *before])
-        if before.get(name, "absent") != now.get(name, "absent") and name not in FREE_FIELDS
-    ]
-    if differences:
-        num_hidden = len(differences) - _MAX_SHOWN
+        return [Asked.now()], not has_rows
+    changed = changes(flat(values), flat(read_lock(lock_text(study).encode())))
+    history = history_in(lock) or [Asked(_started(folder.files))]
+    if not changed:
+        return history, False
+    if not has_rows:
+        return [Asked.now()], True
+    _refuse(study, values, changed, folder.where)
+    return [*history, Asked.now(changed)], True
+
+
+def _refuse(
+    study: Study, before: Mapping[str, Any], changed: Sequence[Change], where: object
+) -> None:
+    """Refuse changes that a run cannot take."""
+    try:
+        refused = list(refusals(load_values(before), study, changed))
+    except StudyError:  # of another version of dgray
+        refused = [f"{c.field}: {c.before} there, {c.now} here" for c in changed]
+    if refused:
+        num_hidden = len(refused) - _MAX_SHOWN
         more = f"; and {num_hidden} more" if num_hidden > 0 else ""
         raise RunRefusedError(
-            f"{where}: a run can be resumed only with the same study, but this one differs "
-            f"in {'; '.join(differences[:_MAX_SHOWN])}{more}. Start a new run beside it with "
-            "--fresh, or elsewhere with --out DIR"
+            f"{where}: a run takes more values, settings, metrics, checkpoints and replicates, "
+            f"but this study differs in {'; '.join(refused[:_MAX_SHOWN])}{more}. {_ELSEWHERE}"
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+def _is_last(asked: Identity, files: RunFiles) -> bool:
+    """Return whether a study is the one that was asked last, if the lock file is damaged."""
+    try:
+        planned = read_planned(files)
+    except RecordError:
+        planned = None
+    return files.seals.identity in (None, asked) or (
+        planned is not None and planned.definition == asked.definition
+    )
+
+
+def _started(files: RunFiles) -> str:
+    """Return when the first session of a run without a history started."""
+    sessions = read_provenance(files)["sessions"]
+    first = sessions[0] if sessions and isinstance(sessions[0], dict) else {}
+    return str(first.get("started_at") or "unknown")

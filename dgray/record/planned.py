@@ -43,11 +43,13 @@ class Planned:
         trials: trials of the plan, without those that a search requests.
         num_searches: number of searches.
         num_points: points of each search; None if a search may end earlier.
+        definition: digest of the study that was asked last; empty in older runs.
     """
 
     trials: tuple[PlannedTrial, ...]
     num_searches: int = 0
     num_points: int | None = None
+    definition: str = ""
 
     def write(self, files: RunFiles) -> None:
         """Write ``planned.json``."""

@@ -7,7 +7,7 @@ metrics follow from the catalogue. ``docs/parquet_schema.md`` is generated from 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
@@ -195,3 +195,11 @@ class CheckpointResult:
     losses: tuple[LossPoint, ...]
     state: bytes | None
     columns: tuple[ColumnSpec, ...] = ()
+
+
+# Returns epoch and content of the newest stored training state at or before an epoch, if any.
+Resume = Callable[[int], tuple[int, bytes] | None]
+
+
+def no_state(epoch: int) -> None:
+    """Return no training state: the training starts from the beginning."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dgray.errors import RecordError
 from dgray.files import inside, make_folder, sync_folder, write_atomically
 from dgray.record.seal import KEY, Identity, identity_in, with_checksum
+from dgray.record.storage.store_folder import StoreFolder
 
 if TYPE_CHECKING:
     from dgray.record.storage.lease import LeasedStore
@@ -25,6 +26,7 @@ FORMAT_FILE = "run.json"
 PLANNED_FILE = "planned.json"
 PROVENANCE_FILE = "provenance.json"
 DAMAGED = "damaged"  # folder of records that were set aside
+EARLIER = "earlier"  # folder of records that the study does not ask for any more
 SEALED_FORMAT = 2  # first format of runs whose records all have seals
 
 
@@ -80,7 +82,7 @@ class RunFiles:
     def __init__(
         self,
         path: Path,
-        mirror: Store | LeasedStore | None = None,
+        mirror: Store | LeasedStore | StoreFolder | None = None,
         seals: Seals | None = None,
     ) -> None:
         self.path, self.mirror = path, mirror
@@ -112,6 +114,14 @@ class RunFiles:
     def has(self, name: str) -> bool:
         """Return whether ``RUN/name`` is in the local folder."""
         return (self.path / name).exists()
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all files in a folder of the run, in the store too, sorted."""
+        paths = (self.path / folder).rglob("[!.]*")
+        names = {path.relative_to(self.path).as_posix() for path in paths if path.is_file()}
+        if self.mirror is not None:
+            names |= set(self.mirror.entries(folder))
+        return sorted(names)
 
     def read(self, name: str) -> bytes | None:
         """Return the content of ``RUN/name``, or None if it does not exist.
@@ -185,14 +195,23 @@ class RunFiles:
 
     def set_aside(self, name: str) -> None:
         """Move a record to ``RUN/damaged``, so that it counts as missing."""
-        path, target = inside(self.path, name), inside(self.path, f"{DAMAGED}/{name}")
+        self.move(name, self.below(DAMAGED))
+
+    def below(self, folder: str) -> RunFiles:
+        """Return the files of a folder of the run, whose names are those of the run's records."""
+        mirror = None if self.mirror is None else StoreFolder(self.mirror, folder)
+        return RunFiles(inside(self.path, folder), mirror, self.seals)
+
+    def move(self, name: str, target: RunFiles) -> None:
+        """Move a file to the files of another folder, where it has the same name."""
+        path, new_path = inside(self.path, name), inside(target.path, name)
         if self.mirror is not None:
-            self.mirror.write(f"{DAMAGED}/{name}", self.mirror.read(name) or b"")
-            self.mirror.delete(name)
-        if os.path.lexists(path):
-            make_folder(target.parent)
-            os.replace(path, target)
-            sync_folder(target.parent)
+            target.write(name, self.mirror.read(name) or b"")
+            self.delete(name)
+        elif os.path.lexists(path):
+            make_folder(new_path.parent)
+            os.replace(path, new_path)
+            sync_folder(new_path.parent)
             sync_folder(path.parent)
 
     def leave_out(self, name: str, error: RecordError) -> None:

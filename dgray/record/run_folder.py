@@ -12,9 +12,9 @@ that is checked when it is read.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from dgray.errors import RecordError
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.record.row_schema import added_columns
-from dgray.record.run_files import RunFiles, Seals
+from dgray.record.run_files import EARLIER, RunFiles, Seals
 from dgray.record.seal import sealed_bytes, unsealed_bytes
 from dgray.record.tables import FAILED, Tables, part_name, trial_and_epoch
 
@@ -35,6 +35,15 @@ if TYPE_CHECKING:
     from dgray.plan.plan import Trial
     from dgray.record.storage.lease import LeasedStore
     from dgray.record.storage.store import Store
+    from dgray.record.storage.store_folder import StoreFolder
+
+
+@dataclass(frozen=True)
+class StoredFit:
+    """Training state at a checkpoint, and the training losses since the one before."""
+
+    state: bytes
+    losses: Sequence[LossPoint]
 
 
 class RunFolder:
@@ -50,7 +59,7 @@ class RunFolder:
     def __init__(
         self,
         path: Path,
-        mirror: Store | LeasedStore | None = None,
+        mirror: Store | LeasedStore | StoreFolder | None = None,
         where: Path | str | None = None,
         seals: Seals | None = None,
     ) -> None:
@@ -107,7 +116,7 @@ class RunFolder:
             epoch=epoch,
             rows=tuple(Row.from_columns(row) for row in rows.to_pylist()),
             clouds=tuple(Cloud(**cloud) for cloud in self._clouds.read(part).to_pylist()),
-            losses=tuple(LossPoint(**point) for point in self._losses.read(part).to_pylist()),
+            losses=tuple(self.read_losses(trial_id, epoch)),
             state=self._state(part),
             columns=added_columns(rows.schema),
         )
@@ -116,31 +125,87 @@ class RunFolder:
         """Delete the rows of a checkpoint, which marks it as incomplete."""
         self.files.delete(self._rows.name(part_name(trial_id, epoch)))
 
+    def has_rows(self) -> bool:
+        """Return whether a checkpoint is complete, of this study or of an earlier one."""
+        folders = ("rows", f"{EARLIER}/rows")
+        parts = [Path(name).stem for folder in folders for name in self.files.names(folder)]
+        return any(map(trial_and_epoch, parts))
+
     def completed_epochs(self, trial_id: str) -> set[int]:
         """Return the epochs of the complete checkpoints of a trial."""
         parts = (trial_and_epoch(part) for part in self._rows.parts())
         return {part[1] for part in parts if part is not None and part[0] == trial_id}
 
-    def load_state(self, trial_id: str, epochs: Sequence[int]) -> tuple[int, bytes] | None:
-        """Return the last training state before which no checkpoint is missing, with its epoch.
+    def load_state(self, trial_id: str, epoch: int) -> tuple[int, bytes] | None:
+        """Return the newest intact training state of a trial up to an epoch, with its epoch.
 
-        A damaged state is skipped.
-
-        Args:
-            trial_id: id of the trial.
-            epochs: checkpoints of the trial, increasing.
+        Damaged states are skipped, and so is one of this epoch without its training losses.
+        States that the study does not ask for are in ``RUN/earlier``.
         """
-        done = itertools.takewhile(lambda e: self._rows.has(part_name(trial_id, e)), epochs)
-        for epoch in reversed(list(done)):
-            part = part_name(trial_id, epoch)
+        stored = {e: folder for folder in (self.earlier(), self) for e in folder.states(trial_id)}
+        for found in sorted((e for e in stored if e <= epoch), reverse=True):
+            part = part_name(trial_id, found)
+            if found == epoch and not self._losses.has(part):
+                continue
             try:
-                state = self._state(part)
+                state = stored[found].read_state(trial_id, found)
             except RecordError as error:
                 self.files.leave_out(state_name(part), error)
                 continue
             if state is not None:
-                return epoch, state
+                return found, state
         return None
+
+    def earlier(self) -> RunFolder:
+        """Return the records that the study does not ask for any more."""
+        files = self.files.below(EARLIER)
+        return RunFolder(files.path, files.mirror, seals=files.seals)
+
+    def states(self, trial_id: str) -> list[int]:
+        """Return the epochs of the training states of a trial, increasing."""
+        names = self.files.names("checkpoints")
+        parts = {trial_and_epoch(Path(name).stem) for name in names}
+        return sorted(part[1] for part in parts if part is not None and part[0] == trial_id)
+
+    def is_trained(self, trial_id: str, epoch: int) -> bool:
+        """Return whether a checkpoint has a training state and losses, so that it can be scored."""
+        has_losses = self._losses.has(part_name(trial_id, epoch))
+        return has_losses and epoch in self.states(trial_id)
+
+    def write_state(self, trial_id: str, epoch: int, fit: StoredFit) -> None:
+        """Store a training state and its losses, without rows."""
+        part = part_name(trial_id, epoch)
+        losses = [replace(point, trial=trial_id) for point in fit.losses]
+        self._losses.write(part, losses)
+        self.files.write_record(state_name(part), partial(sealed_bytes, fit.state))
+
+    def read_losses(self, trial_id: str, epoch: int) -> list[LossPoint]:
+        """Return the training losses since the checkpoint before.
+
+        Raises:
+            RecordError: they are damaged.
+        """
+        table = self._losses.read(part_name(trial_id, epoch))
+        return [LossPoint(**point) for point in table.to_pylist()]
+
+    def label(self, trial: Trial) -> None:
+        """Give the rows of a trial its label and axes, which depend on the study's axes."""
+        axes = json.dumps(dict(trial.axes))
+        for epoch in set(trial.epochs) - set(self.missing_epochs(trial)):
+            part = part_name(trial.id, epoch)
+            table = self._rows.read(part)
+            rows = [Row.from_columns(row) for row in table.to_pylist()]
+            labelled = [replace(row, label=trial.label, axes=axes) for row in rows]
+            if rows != labelled:
+                self._rows.write(part, labelled, added_columns(table.schema))
+
+    def read_state(self, trial_id: str, epoch: int) -> bytes | None:
+        """Return the training state of a checkpoint, or None if it does not exist.
+
+        Raises:
+            RecordError: it is damaged.
+        """
+        return self._state(part_name(trial_id, epoch))
 
     def write_failure(self, trial: Trial, reason: str) -> None:
         """Write a failed row for each row that the trial has not completed."""

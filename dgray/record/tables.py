@@ -136,9 +136,19 @@ class Tables:
 
 
 def trial_and_epoch(part: str) -> tuple[str, int] | None:
-    """Return the trial and epoch of a part by its name; None for failed rows and other names."""
-    match = _PART.fullmatch(part)
+    """Return trial and epoch of a part or its file; None for failed rows and other names."""
+    match = _PART.fullmatch(_part_of(part))
     return (match["trial"], int(match["epoch"])) if match and match["epoch"] != FAILED else None
+
+
+def trial_of(name: str) -> str | None:
+    """Return the trial of a part by its file name, also of failed rows; None for other names."""
+    match = _PART.fullmatch(_part_of(name))
+    return match["trial"] if match else None
+
+
+def _part_of(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix(".parquet").removesuffix(".safetensors")
 
 
 def part_name(trial_id: str, epoch: int | str) -> str:

@@ -118,7 +118,7 @@ class CellSearch:
 
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
         """Report the rows of a checkpoint; return whether the trial should stop at it."""
-        stops = [self._report(point, epoch) for point in self._points.of_trial(trial_id)]
+        stops = [self._report_from(point, epoch) for point in self._points.of_trial(trial_id)]
         return any(stops)
 
     def finished(self, trial_id: str, failure: str | None) -> None:
@@ -166,6 +166,16 @@ class CellSearch:
             self._points.copy_outcome(point, earlier[0])
             self._tell_finished()
         return None
+
+    def _report_from(self, point: Running, epoch: int) -> bool:
+        """Report a checkpoint, and those after it that are complete already."""
+        missing = self._folder.missing_epochs(point.trial)
+        for later in [e for e in point.trial.epochs if e >= epoch]:
+            if later > epoch and later in missing:
+                return False
+            if later not in point.intermediate and self._report(point, later):
+                return True
+        return False
 
     def _report(self, point: Running, epoch: int) -> bool:
         """Report a checkpoint of a point; return whether it is stopped there."""

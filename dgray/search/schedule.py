@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from dgray.plan.cost import trial_seconds
@@ -105,7 +104,6 @@ class SearchSchedule:
         self._searches = list(searches)
         lost = {trial.id: trial for search in self._searches for trial in search.lost}
         self._lost = deque(lost.values())
-        self._ends = {trial.id: trial.epochs[-1] for trial in lost.values()}
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -131,8 +129,7 @@ class SearchSchedule:
         if trial is not None:
             return trial
         if self._lost:
-            trial = self._lost.popleft()
-            return replace(trial, epochs=trial.config.fit.checkpoint_epochs)
+            return self._lost.popleft()
         for search in sorted(self._searches, key=lambda search: search.num_asked):
             trial = search.ask()
             if trial is not None:
@@ -146,8 +143,6 @@ class SearchSchedule:
 
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
         """Return whether the trial should stop at a checkpoint."""
-        if trial_id in self._ends:
-            return epoch == self._ends[trial_id]
         return any(search.checkpoint(trial_id, epoch) for search in self._owners(trial_id))
 
     def finished(self, trial_id: str, failure: str | None) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 
-from dgray.discriminator.fit import fit
+from dgray.discriminator.fit import FitCheckpoint, fit
+from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.objective import CrossEntropy
 from dgray.plan.plan import Trial
 from dgray.problem.build import (
@@ -20,7 +22,7 @@ from dgray.problem.build import (
 from dgray.problem.discriminator import build_control
 from dgray.problem.failure import Made
 from dgray.problem.make_shared import shared_of
-from dgray.record.row import CheckpointResult, LossPoint
+from dgray.record.row import CheckpointResult, LossPoint, Resume, no_state
 from dgray.trial.noised_splits import training_batch
 from dgray.trial.score import Checkpoint, Scoring, evaluate_checkpoint
 from dgray.trial.shards import RunShards
@@ -30,7 +32,7 @@ def run_trial(
     trial: Trial,
     artifacts: Mapping[str, Made],
     *,
-    resume: tuple[int, bytes] | None = None,
+    resume: Resume = no_state,
     run_shards: RunShards | None = None,
 ) -> Iterator[CheckpointResult]:
     """Train and evaluate one configuration; yield a result per epoch of ``trial.epochs``.
@@ -39,9 +41,10 @@ def run_trial(
     (threads, seeds) is set here.
 
     Args:
-        trial: trial to run.
+        trial: trial to run; ``epochs`` may be some of its checkpoints only.
         artifacts: its shared artifacts by key (``dgray.problem.shared.build_artifacts``).
-        resume: epoch and ``CheckpointResult.state`` to continue from; only later epochs follow.
+        resume: stored ``CheckpointResult.state`` to continue from; one of the same epoch is only
+            evaluated.
         run_shards: draws images; None: this process.
 
     Raises:
@@ -53,22 +56,29 @@ def run_trial(
     scoring = Scoring.build(trial, problem, shared, run_shards)
     if trial.is_trained:
         yield from _train(trial, scoring, resume)
-    elif resume is None:
+    else:
         control = build_control(trial.config, trial.objective, problem)
         checkpoint = Checkpoint(0, [control], CrossEntropy(), [None])
         yield evaluate_checkpoint(trial, scoring, checkpoint)
 
 
-def _train(
-    trial: Trial, scoring: Scoring, resume: tuple[int, bytes] | None
-) -> Iterator[CheckpointResult]:
-    """Train all replicates as one ensemble."""
+def _train(trial: Trial, scoring: Scoring, resume: Resume) -> Iterator[CheckpointResult]:
+    """Train all replicates as one ensemble, from stored states where there are any."""
     config, problem = trial.config, scoring.problem
     replicates = range(trial.replicates)
-    state = build_training(config, problem, replicates, None if resume is None else resume[1])
+    state: TrainingState | None = None
     task = build_task(config, problem, replicates)
+    schedule = build_training_schedule(config.fit)
     training = [training_batch(problem, replicate) for replicate in replicates]
-    for step in fit(task, build_training_schedule(config.fit), state):
+    for epoch in trial.epochs:
+        stored = resume(epoch)
+        if state is None or (stored is not None and stored[0] > state.epoch):
+            content = None if stored is None else stored[1]
+            state = build_training(config, problem, replicates, content)
+        if state.epoch == epoch:
+            step = FitCheckpoint(epoch, state.evaluated(), (), state.stopped_epochs, 0.0)
+        else:
+            step = next(fit(task, replace(schedule, checkpoints=(epoch,)), state))
         checkpoint = Checkpoint(
             step.epoch,
             [step.discriminator.member(replicate) for replicate in replicates],
@@ -78,8 +88,8 @@ def _train(
             num_parameters=step.discriminator.num_parameters,
             seconds_fit=step.seconds,
             losses=tuple(
-                LossPoint(trial=trial.id, replicate=r, epoch=epoch, loss_train=float(loss[r]))
-                for epoch, loss in step.losses
+                LossPoint(trial=trial.id, replicate=r, epoch=loss_epoch, loss_train=float(loss[r]))
+                for loss_epoch, loss in step.losses
                 for r in replicates
                 if not loss[r].isnan()
             ),

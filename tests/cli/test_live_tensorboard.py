@@ -16,7 +16,7 @@ from dgray.engine import local
 from dgray.engine.attempt import RunTrial
 from dgray.engine.events import CheckpointDone, EngineStarted
 from dgray.plan.plan import Plan, Trial
-from dgray.record.row import CheckpointResult
+from dgray.record.row import CheckpointResult, Resume, no_state
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_plan, make_trial, prepare
@@ -56,7 +56,7 @@ def test_event_files_grow_with_every_checkpoint_of_a_running_study(tmp_path: Pat
         return sum(path.stat().st_size for path in tmp_path.rglob("events.out.tfevents.*"))
 
     def waiting_trial(
-        trial: Trial, artifacts: Mapping[str, bytes], *, resume: tuple[int, bytes] | None = None
+        trial: Trial, artifacts: Mapping[str, bytes], *, resume: Resume = no_state
     ) -> Iterator[CheckpointResult]:
         for result in fake_trial(trial, artifacts, resume=resume):
             yield result  # on return its rows are stored and its event was reported

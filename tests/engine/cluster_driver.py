@@ -43,7 +43,7 @@ from dgray.engine.events import (
 )
 from dgray.plan.plan import Plan, Trial, make_plan
 from dgray.problem.shared import build_artifacts
-from dgray.record.row import CheckpointResult, column_names
+from dgray.record.row import CheckpointResult, Resume, column_names, no_state
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
 from tests.engine import namespaces
@@ -183,7 +183,7 @@ def gated_trial(
     trial: Trial,
     artifacts: Mapping[str, bytes],
     *,
-    resume: tuple[int, bytes] | None = None,
+    resume: Resume = no_state,
 ) -> Iterator[CheckpointResult]:
     """Run the real trial with rows that state its node and view of the disk, and wait."""
     import dgray
@@ -195,7 +195,7 @@ def gated_trial(
         rows = [dataclasses.replace(r, host=node, device=view) for r in result.rows]
         assert "py_modules_files" in dgray.__file__, dgray.__file__  # shipped by Ray
         yield dataclasses.replace(result, rows=tuple(rows))
-        if trial.is_trained and resume is None:
+        if trial.is_trained and trial.epochs == trial.config.fit.checkpoint_epochs:
             while not ray.get(ray.get_actor(GATE, namespace=GATE).is_open.remote()):
                 time.sleep(0.1)
 

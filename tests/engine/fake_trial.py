@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgray.config.study import StudyConfig
 from dgray.plan.plan import Plan, Setting, Trial
-from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
+from dgray.record.row import CheckpointResult, Cloud, LossPoint, Resume, Row, no_state
 
 if TYPE_CHECKING:
     from dgray.problem.shared import Workers
@@ -76,12 +76,14 @@ def make_plan(*trials: Trial) -> Plan:
 
 
 def fake_trial(
-    trial: Trial, artifacts: Mapping[str, bytes], *, resume: tuple[int, bytes] | None = None
+    trial: Trial, artifacts: Mapping[str, bytes], *, resume: Resume = no_state
 ) -> Iterator[CheckpointResult]:
-    """Yield a result per epoch after ``resume``; ``trial.axes`` selects the misbehaviour."""
-    epoch, value = resume or (0, artifacts["offset"])
-    state = float(value)
-    for target in (e for e in trial.epochs if e > epoch):
+    """Yield a result per epoch of the trial; ``trial.axes`` selects the misbehaviour."""
+    epoch, state = 0, float(artifacts["offset"])
+    for target in trial.epochs:
+        stored = resume(target)
+        if stored is not None and stored[0] > epoch:
+            epoch, state = stored[0], float(stored[1])
         _log(trial, target)
         while epoch < target:
             epoch += 1

@@ -28,7 +28,7 @@ from dgray.engine.events import EngineStarted, Event
 from dgray.engine.sampling_actors import SamplingActors
 from dgray.errors import RunRefusedError
 from dgray.plan.plan import Trial
-from dgray.record.row import CheckpointResult
+from dgray.record.row import CheckpointResult, Resume, no_state
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import GridSchedule
 from tests.engine.fake_trial import fake_trial, make_plan, make_trial, prepare
@@ -56,7 +56,7 @@ def probing_trial(
     trial: Trial,
     artifacts: Mapping[str, bytes],
     *,
-    resume: tuple[int, bytes] | None = None,
+    resume: Resume = no_state,
 ) -> Iterator[CheckpointResult]:
     """Run a fake trial whose rows state where it and its actors are."""
     sampling_actors._Sampler = Probe  # type: ignore[assignment,misc]

@@ -56,12 +56,10 @@ def run_session(plan: Plan, run: OpenRun) -> list[tuple[str, int]]:
     schedule = build_schedule(plan, run.folder)
     computed = []
     while (trial := schedule.next()) is not None:
-        saved = run.folder.load_state(trial.id, trial.epochs)
-        for epoch in trial.epochs:
-            if saved is None or epoch > saved[0]:
-                run.folder.write_result(full_result(trial, epoch))
-                schedule.checkpoint(trial.id, epoch)
-                computed.append((trial.id, epoch))
+        for epoch in run.folder.missing_epochs(trial):
+            run.folder.write_result(full_result(trial, epoch))
+            schedule.checkpoint(trial.id, epoch)
+            computed.append((trial.id, epoch))
         schedule.finished(trial.id, None)
     if run.folder.read_artifact("likelihood-1") is None:
         run.folder.write_artifact("likelihood-1", ARTIFACT)

@@ -188,7 +188,7 @@ def test_a_damaged_state_is_replaced_by_an_older_one(run: Path) -> None:
     trial = Path(first).stem.rpartition("-")[0]
     flip(run / second)
     folder = RunFolder(run)
-    state = folder.load_state(trial, (10, 20))
+    state = folder.load_state(trial, 20)
     assert state is not None
     assert state[0] == 10
     assert folder.left_out == (f"{second}: damaged: its checksum does not match its content",)

@@ -15,7 +15,7 @@ from dgray.files import remove_partial_files, write_atomically
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row, column_names
 from dgray.record.row_schema import arrow_schema
 from dgray.record.run_folder import RunFolder
-from tests.engine.fake_trial import ARTIFACTS, EPOCHS, fake_trial, make_trial
+from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_trial
 
 
 def results(name: str = "kl-1") -> list[CheckpointResult]:
@@ -131,16 +131,20 @@ def test_completed_epochs_of_trials_with_similar_ids(tmp_path: Path) -> None:
     assert folder.missing_rows([make_trial("kl-1"), make_trial("kl-2")]) == 4 + 12
 
 
-def test_the_state_is_the_last_one_before_a_missing_checkpoint(tmp_path: Path) -> None:
+def test_the_state_is_the_newest_one_up_to_an_epoch(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    assert folder.load_state("kl-1", EPOCHS) is None
+    assert folder.load_state("kl-1", 9) is None
     for result in results():
         folder.write_result(result)
-    assert folder.load_state("kl-1", EPOCHS) == (9, results()[2].state)
+    assert folder.load_state("kl-1", 9) == (9, results()[2].state)
+    assert folder.load_state("kl-1", 7) == (5, results()[1].state)
+    assert folder.load_state("kl-1", 1) is None
     (tmp_path / "checkpoints" / "kl-1-000009.safetensors").unlink()
-    assert folder.load_state("kl-1", EPOCHS) == (5, results()[1].state)
-    (tmp_path / "rows" / "kl-1-000005.parquet").unlink()
-    assert folder.load_state("kl-1", EPOCHS) == (2, results()[0].state)
+    assert folder.load_state("kl-1", 9) == (5, results()[1].state)
+    (tmp_path / "rows" / "kl-1-000005.parquet").unlink()  # rows do not matter
+    assert folder.load_state("kl-1", 9) == (5, results()[1].state)
+    (tmp_path / "losses" / "kl-1-000005.parquet").unlink()  # they would be missing
+    assert folder.load_state("kl-1", 5) == (2, results()[0].state)
 
 
 def test_failed_rows_stand_for_missing_checkpoints_until_they_are_complete(tmp_path: Path) -> None:

@@ -170,12 +170,15 @@ def test_a_resumed_trial_has_the_same_rows(
 ) -> None:
     trials, artifacts = whole
     (trial,) = [t for t in trials if t.objective == "cross_entropy"]
-    first, _ = run_trial(trial, artifacts)
-    assert first.state is not None
-    (resumed,) = run_trial(trial, artifacts, resume=(1, first.state))
-    assert metrics(resumed) == [
-        metric_values(r) for r in rows if r.trial == trial.id and r.epoch == 2
-    ]
+    first, second = run_trial(trial, artifacts)
+    due = replace(trial, epochs=trial.epochs[1:])
+    for epoch, state in ((1, first.state), (2, second.state)):  # trained on; only evaluated
+        assert state is not None
+        (resumed,) = run_trial(due, artifacts, resume=lambda _, at=epoch, s=state: (at, s))
+        assert resumed.state == second.state
+        assert metrics(resumed) == [
+            metric_values(r) for r in rows if r.trial == trial.id and r.epoch == 2
+        ]
 
 
 def metrics(result: CheckpointResult) -> list[dict[str, object]]:

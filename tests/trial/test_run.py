@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dgray.plan.plan import Trial, make_plan
 from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_problem
 from dgray.problem.shared import build_artifacts
-from dgray.record.row import CheckpointResult, Row, column_names
+from dgray.record.row import CheckpointResult, Resume, Row, column_names
 from dgray.trial.run import run_trial
 
 pytestmark = pytest.mark.apart
@@ -53,7 +54,7 @@ def plan_of(folder: Path, *overrides: str, text: str = STUDY) -> tuple[Trial, ..
     return make_plan(load_study(path, overrides)).trials
 
 
-def results(trial: Trial, **resume: tuple[int, bytes]) -> list[CheckpointResult]:
+def results(trial: Trial, **resume: Resume) -> list[CheckpointResult]:
     return list(run_trial(trial, build_artifacts([trial], Memory()), **resume))
 
 
@@ -157,10 +158,16 @@ def test_a_trial_is_a_function_of_its_plan(kl_trial: Trial, kl_rows: list[Row]) 
 def test_a_resumed_trial_has_the_same_rows(kl_trial: Trial, of_kl: list[CheckpointResult]) -> None:
     first, second = of_kl
     assert first.state is not None
-    (rest,) = results(kl_trial, resume=(4, first.state))
+    assert second.state is not None
+    due = replace(kl_trial, epochs=(8,))
+    stored = {4: first.state, 8: second.state}
+    (rest,) = results(due, resume=lambda epoch: (4, stored[4]))
     assert rest.epoch == 8
     assert [metrics(r) for r in rest.rows] == [metrics(r) for r in second.rows]
     assert rest.losses == second.losses
+    (evaluated,) = results(due, resume=lambda epoch: (epoch, stored[epoch]))
+    assert [metrics(r) for r in evaluated.rows] == [metrics(r) for r in second.rows]
+    assert evaluated.losses == ()  # nothing was trained
 
 
 def test_predictor_only_guidance_acts_at_half_its_weight(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,18 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     )
 
 
+def load_values(values: Mapping[str, Any]) -> Study:
+    """Load a study from its fields, as they are in ``Study.raw``.
+
+    Raises:
+        StudyError: with all diagnostics of the study.
+    """
+    with tempfile.TemporaryDirectory(prefix="dgray-study-") as folder:
+        path = Path(folder) / "study.yaml"
+        path.write_text(_yaml(values), encoding="utf-8")
+        return load_study(path)
+
+
 def configure_point(
     study: Study, assignment: Assignment, point: Mapping[FieldPath, Value]
 ) -> StudyConfig:
@@ -160,13 +173,17 @@ def _conditions(
 
 def lock_text(study: Study) -> str:
     """Return the text of ``study.lock.yaml``, with every field; it loads to the same study."""
+    return "# Every field of the study as it was run, defaults included.\n" + _yaml(study.raw)
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None  # lists of scalars on one line
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 99
     text = io.StringIO()
-    yaml.dump(study.raw, text)
-    return "# Every field of the study as it was run, defaults included.\n" + text.getvalue()
+    yaml.dump(dict(values), text)
+    return text.getvalue()
 
 
 def value_at(config: StudyConfig, path: FieldPath) -> Any:

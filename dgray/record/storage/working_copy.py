@@ -28,7 +28,7 @@ from dgray.record.storage.store import Entry, Store, s3_endpoint
 
 # What a report is made from. Checkpoints and artifacts are read from the store by name.
 _COPIED = re.compile(
-    r"(rows|samples|losses)/[^/]+\.parquet|search/[^/]+/[^/]+\.json|[^/]+\.(yaml|json)"
+    r"(rows|samples|losses)/[^/]+\.parquet|(earlier/)?search/[^/]+/[^/]+\.json|[^/]+\.(yaml|json)"
 )
 _REPORT_FILES = ("optuna.journal", "search.parquet", "report.parquet", "report.html")  # in order
 _REPORT_FOLDERS = ("figures", "tensorboard")

@@ -1,0 +1,95 @@
+"""History of a run in ``study.lock.yaml``: what was asked when, in comments at its end.
+
+    # Asked at, and the fields that changed:
+    # 2026-11-27T03:00:00+00:00 {}
+    # 2026-11-27T04:00:00+00:00 {"evaluate.guidance_weight": {"before": [1.0], "now": [1.0, 2.0]}}
+
+So the lock file remains a study file. The earlier studies of the run follow from its fields.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dgray.plan.growth import ABSENT, Change
+
+_TITLE = "# Asked at, and the fields that changed:"
+_LINE = re.compile(r"# (?P<time>\S+) (?P<fields>\{.*\})")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Study that was asked of a run.
+
+    Attributes:
+        time: UTC, ISO 8601; ``unknown`` if it was not recorded.
+        changes: fields that differ from the study before; empty for the first.
+    """
+
+    time: str
+    changes: tuple[Change, ...] = ()
+
+    @staticmethod
+    def now(changes: Sequence[Change] = ()) -> Asked:
+        """Return an entry of this moment."""
+        return Asked(datetime.now(UTC).isoformat(timespec="seconds"), tuple(changes))
+
+
+def with_history(lock: str, history: Sequence[Asked]) -> str:
+    """Return the text of a lock file with the history at its end, the oldest study first."""
+    lines = [_TITLE, *(f"# {asked.time} {_fields(asked.changes)}" for asked in history)]
+    return lock + "\n".join(lines) + "\n"
+
+
+def history_in(lock: str) -> list[Asked]:
+    """Return the history in a lock file; empty if it has none."""
+    lines = lock.rpartition(f"\n{_TITLE}\n")[2].splitlines() if _TITLE in lock else []
+    matches = [match for match in map(_LINE.fullmatch, lines) if match is not None]
+    return [Asked(match["time"], _changes(match["fields"])) for match in matches]
+
+
+def earlier_fields(fields: Mapping[str, Any], history: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Return the fields of the earlier studies by dotted path, the newest first.
+
+    Args:
+        fields: those of the newest study.
+        history: studies of the run, the oldest first.
+    """
+    earlier, current = [], dict(fields)
+    for asked in reversed(history[1:]):
+        current = dict(current)
+        for change in asked.changes:
+            current[change.field] = change.before
+        current = {field: value for field, value in current.items() if value != ABSENT}
+        earlier.append(current)
+    return earlier
+
+
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields by dotted path as sections."""
+    sections: dict[str, Any] = {}
+    for field, value in fields.items():
+        *path, name = field.split(".")
+        section = sections
+        for part in path:
+            section = section.setdefault(part, {})
+        section[name] = value
+    return sections
+
+
+def _fields(changes: Sequence[Change]) -> str:
+    values = {change.field: {"before": change.before, "now": change.now} for change in changes}
+    return json.dumps(values, default=str)
+
+
+def _changes(text: str) -> tuple[Change, ...]:
+    try:
+        values = json.loads(text)
+        return tuple(Change(field, v["before"], v["now"]) for field, v in values.items())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ()  # edited by hand: the states of this study are not found
