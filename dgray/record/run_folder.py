@@ -168,7 +168,7 @@ class RunFolder:
         return sorted(part[1] for part in parts if part is not None and part[0] == trial_id)
 
     def is_trained(self, trial_id: str, epoch: int) -> bool:
-        """Return whether a checkpoint has a training state and losses, so that it can be scored."""
+        """Return whether a checkpoint has a training state and losses, so needs no training."""
         has_losses = self._losses.has(part_name(trial_id, epoch))
         return has_losses and epoch in self.states(trial_id)
 
