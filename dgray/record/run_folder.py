@@ -92,14 +92,13 @@ class RunFolder:
     def write_result(self, result: CheckpointResult) -> None:
         """Store one checkpoint, which marks it as complete."""
         part = part_name(result.trial, result.epoch)
-        written = [
-            self._clouds.write(part, result.clouds),
-            self._losses.write(part, result.losses),
-        ]
+        self._clouds.write(part, result.clouds)
+        self._losses.write(part, result.losses)
         if result.state is not None:
             self.files.write_record(state_name(part), partial(sealed_bytes, result.state))
-            written.append(state_name(part))
-        files = [name for name in written if name is not None]
+        # Losses and state may have been stored before, if the checkpoint is evaluated again.
+        names = (self._clouds.name(part), self._losses.name(part), state_name(part))
+        files = [name for name in names if self.files.has(name)]
         self._rows.write(part, result.rows, result.columns, files)
         self._delete_failure_if_complete(result.trial)
 
@@ -197,7 +196,8 @@ class RunFolder:
             rows = [Row.from_columns(row) for row in table.to_pylist()]
             labelled = [replace(row, label=trial.label, axes=axes) for row in rows]
             if rows != labelled:
-                self._rows.write(part, labelled, added_columns(table.schema))
+                files = self._rows.listed_files(part)
+                self._rows.write(part, labelled, added_columns(table.schema), files)
 
     def read_state(self, trial_id: str, epoch: int) -> bytes | None:
         """Return the training state of a checkpoint, or None if it does not exist.

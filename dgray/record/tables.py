@@ -48,8 +48,8 @@ class Tables:
         records: Sequence[Record],
         added: Sequence[ColumnSpec] = (),
         files: Sequence[str] | None = None,
-    ) -> str | None:
-        """Write the records of a part and return its name; no records make no part.
+    ) -> None:
+        """Write the records of a part, rows with added columns; no records make no part.
 
         Columns without values, and the descriptions of dgray's own columns, are left out.
 
@@ -60,12 +60,11 @@ class Tables:
             files: names of the other files of the checkpoint, listed in its metadata.
         """
         if not records:
-            return None
+            return
         table = _stored(to_table(records, self._record, added), {column.name for column in added})
         metadata = {} if files is None else {_FILES: json.dumps(files)}
         seal = partial(sealed_table, table, store_schema=bool(added), metadata=metadata)
         self._files.write_record(self.name(part), seal)
-        return self.name(part)
 
     def listed_files(self, part: str) -> list[str] | None:
         """Return the other files of a checkpoint; None if its rows list none or are damaged."""
