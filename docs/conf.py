@@ -40,6 +40,7 @@ NAVIGATION = {
         "docs/how_to/denoiser",
         "docs/how_to/edm",
         "docs/how_to/objective",
+        "docs/how_to/grow",
         "docs/python",
         "docs/notebooks/tour",
         "docs/notebooks/my_denoiser",

@@ -66,7 +66,7 @@ class Study:
 
         Args:
             out: run folder or URI (``s3://BUCKET/PATH``); default ``runs/NAME``. A run of the same
-                study is resumed.
+                study is resumed; one of a smaller study grows.
             engine: ``ray``: Ray workers; ``local``: this process.
             fresh: start a new run in a new folder.
             progress: print the progress and the summary.

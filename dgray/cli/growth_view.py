@@ -24,11 +24,11 @@ def growth_lines(plan: Plan, run: OpenRun) -> Iterator[str]:
         yield from (f"  {change}" for change in changes)
     done, evaluated, trained = _Count(), _Count(), _Count()
     for trial in plan.trials:
-        missing = folder.missing_epochs(trial)
+        missing, stored = folder.missing_epochs(trial), folder.trained_epochs(trial.id)
         for epoch in trial.epochs:
             if epoch not in missing:
                 done.add(trial)
-            elif not trial.is_trained or folder.is_trained(trial.id, epoch):
+            elif not trial.is_trained or epoch in stored:
                 evaluated.add(trial)
             else:
                 trained.add(trial)

@@ -140,12 +140,9 @@ def _refusal(change: Change, before: Study, now: Study) -> str | None:
         return None
     if section in ("search", "resources"):
         return ""
-    values = [
-        study.axes.get(field) or (flat(study.raw).get(field, ABSENT),) for study in (before, now)
-    ]
-    if set(map(repr, values[0])) <= set(map(repr, values[1])):
-        return None
-    if set(map(repr, values[1])) <= set(map(repr, values[0])):
+    values = [_values(study, field) for study in (before, now)]
+    first, second = ({repr(value) for value in of_study} for of_study in values)
+    if first <= second or second <= first:
         return None
     if field == "fit.epochs":
         return "the learning rate decays along a cosine to the last epoch"
@@ -153,6 +150,12 @@ def _refusal(change: Change, before: Study, now: Study) -> str | None:
         return ""
     every = dict.fromkeys([*values[0], *values[1]])
     return f"to add values, keep the others: {_text(list(every))}"
+
+
+def _values(study: Study, field: str) -> list[Any]:
+    """Return the values of an axis, or the only value of another field."""
+    value = flat(study.raw).get(field, ABSENT)
+    return value if field in study.axes and isinstance(value, list) else [value]
 
 
 def _configs(*studies: Study) -> list[StudyConfig]:

@@ -166,10 +166,10 @@ class RunFolder:
         parts = {trial_and_epoch(Path(name).stem) for name in names}
         return sorted(part[1] for part in parts if part is not None and part[0] == trial_id)
 
-    def is_trained(self, trial_id: str, epoch: int) -> bool:
-        """Return whether a checkpoint has a training state and losses, so needs no training."""
-        has_losses = self._losses.has(part_name(trial_id, epoch))
-        return has_losses and epoch in self.states(trial_id)
+    def trained_epochs(self, trial_id: str) -> set[int]:
+        """Return the checkpoints with a training state and losses, which need no training."""
+        epochs = self.states(trial_id)
+        return {epoch for epoch in epochs if self._losses.has(part_name(trial_id, epoch))}
 
     def write_state(self, trial_id: str, epoch: int, fit: StoredFit) -> None:
         """Store a training state and its losses, without rows."""

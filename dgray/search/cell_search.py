@@ -61,6 +61,7 @@ class CellSearch:
         self._points = Points()
         self._is_exhausted = False
         self._record = SearchRecord(folder, cell.id, clock)
+        self._reopen_last_round()
         self._replay()
         self._record.describe(cell.label, self._search, study.domains.values())
 
@@ -204,6 +205,18 @@ class CellSearch:
         self._points.finish(outcome)
         self._record.told(outcome)
 
+    def _reopen_last_round(self) -> None:
+        """Continue a round that was cut off by limits that have been raised since.
+
+        Its points are suggested before any of its outcomes is told, as in a search that had the
+        present limits from the start. The outcomes follow again from the rows.
+        """
+        rounds, limit = self._search.rounds, self._search.num_trials
+        asked = sum(isinstance(event, Asked) for event in self._record.earlier)
+        is_open = (limit is None or asked < limit) and self._has_time()
+        if rounds is not None and asked % rounds and is_open:
+            self._record.reopen(asked - asked % rounds)
+
     def _replay(self) -> None:
         """Repeat the events of earlier sessions."""
         optuna_trials: dict[int, optuna.Trial] = {}
@@ -258,10 +271,14 @@ class CellSearch:
             self._tell_finished()
 
     def _is_spent(self) -> bool:
-        limit, budget = self._search.num_trials, self._search.time_budget
+        limit = self._search.num_trials
         if limit is not None and self.num_asked >= limit:
             return True
-        return self._is_exhausted or (budget is not None and self._record.elapsed >= budget)
+        return self._is_exhausted or not self._has_time()
+
+    def _has_time(self) -> bool:
+        budget = self._search.time_budget
+        return budget is None or self._record.elapsed < budget
 
     def _must_wait(self) -> bool:
         """Return whether the round is complete but not all of its outcomes are told."""

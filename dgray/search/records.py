@@ -101,6 +101,20 @@ class SearchRecord:
         seconds = max((event.seconds for event in self.earlier), default=0.0)
         self._started = clock() - seconds
 
+    def reopen(self, first: int) -> None:
+        """Forget the outcomes of points from a number on, unless their values were invalid."""
+        invalid = {e.number for e in self.earlier if isinstance(e, Asked) and e.trial is None}
+        forgotten = [
+            event
+            for event in self.earlier
+            if isinstance(event, Told) and event.number >= first and event.number not in invalid
+        ]
+        for event in reversed(forgotten):  # what remains has no gaps, should this be interrupted
+            name = f"{FOLDER}/{self._cell_id}/{event.number:06d}-told.json"
+            self._folder.files.delete(name)
+            self.earlier.remove(event)
+        self._num_events = len(self.earlier)
+
     @property
     def elapsed(self) -> float:
         """Seconds of the search so far, over all sessions."""

@@ -20,6 +20,7 @@ from tests.docs.blocks import ALL, CODE, DOCUMENTS, OUTPUT, ROOT, Block, command
 PAGES = [
     "docs/how_to/denoiser.md",
     "docs/how_to/edm.md",
+    "docs/how_to/grow.md",
     "docs/how_to/images.md",
     "docs/how_to/objective.md",
 ]

@@ -2,48 +2,116 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from dgray.cli.growth_view import growth_lines
 from dgray.record.history import history_in
-from tests.growth.sessions import Sessions, check_same
+from dgray.record.open_run import open_run
+from tests.growth.sessions import IMAGES, Sessions, check_same
 
+WEIGHTS = "evaluate.guidance_weight=[0.5, calibrated, 2]"
+BOTH = "evaluate.sampler=[sde, ode]"
+LONGER = ["fit.epochs=9", "fit.checkpoints=[2, 4, 6, 9]"]
 # Overrides of the grown study, epochs that it trains, and checkpoints that it computes.
-CASES = {
-    "weight": (["evaluate.guidance_weight=[0.5, calibrated, 2]"], 0, 3),
-    "sampler": (["evaluate.sampler=[sde, ode]"], 0, 4),
+SHORT = {
+    "settings": ([WEIGHTS, BOTH, "evaluate.metrics=[path_kl, kl_sde, kl]"], 0, 4),
+    "checkpoints": (LONGER, 5, 2),
+    "axis": (["discriminator.width=[16, 20]"], 6, 2),
+}
+LONG = {
+    "weight": ([WEIGHTS], 0, 3),
+    "sampler": ([BOTH], 0, 4),
     "steps": (["evaluate.num_steps=[2, 3]"], 0, 4),
     "interval": (["evaluate.guidance_interval=[null, [0.1, 1]]"], 0, 3),
     "metric": (["evaluate.metrics=[path_kl, kl_sde, memorisation]"], 0, 4),
-    "flow": (["evaluate.metrics=[path_kl, kl_sde, kl]", "evaluate.sampler=[sde, ode]"], 0, 4),
     "other setting": (["evaluate.num_samples=24"], 0, 4),
-    "later checkpoint": (["fit.epochs=9", "fit.checkpoints=[2, 6, 9]"], 3, 1),
-    "checkpoint between": (["fit.checkpoints=[2, 4, 6]"], 2, 1),
     "other checkpoint": (["fit.epochs=9", "fit.checkpoints=[2, 9]"], 3, 1),
-    "axis": (["discriminator.width=[16, 20]"], 6, 2),
     "axis of data": (["data.num_real=[48, 32]"], 6, 2),
     "objective": (["fit.objective=[cross_entropy, kl, oracle]"], 6, 2),
     "replicates": (["replicates=3"], 6, 2),
-    "both": (["fit.checkpoints=[2, 4, 6]", "evaluate.guidance_weight=[0.5, calibrated, 1]"], 2, 4),
+    "all": ([WEIGHTS, *LONGER, "discriminator.width=[16, 20]"], 14, 9),
     "fewer": (["evaluate.guidance_weight=0.5", "fit.objective=cross_entropy"], 0, 2),
+}
+OF_IMAGES = {
+    "weight": (["evaluate.guidance_weight=[1, calibrated, 2]"], 0, 2),
+    "metric": (["evaluate.metrics=[path_kl, memorisation, fd]"], 0, 3),
+    "checkpoint": (["fit.checkpoints=[2, 3, 4]"], 1, 1),
+    "replicates": (["replicates=3"], 4, 2),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_run_grows_to_the_bits_of_a_new_run(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overrides, trained, checkpoints = CASES[case]
-    sessions = Sessions(tmp_path, monkeypatch)
-    first = sessions.run("grown")
-    before = {n: (tmp_path / "grown" / n).read_bytes() for n in first.files.names("rows")}
+@pytest.fixture
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sessions:
+    return Sessions(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run."""
+    root = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        Sessions(root, patch).run("run")
+    return root / "run"
+
+
+def check_growth(sessions: Sessions, case: tuple[list[str], int, int]) -> None:
+    """Check that the run ``grown`` takes a study, and what is computed for that."""
+    overrides, trained, checkpoints = case
+    path = sessions.root / "grown"
+    before = {file.name: file.read_bytes() for file in (path / "rows").iterdir()}
     grown = sessions.run("grown", *overrides)
     assert (sessions.trained, sessions.checkpoints) == (trained, checkpoints)
-    lock = (tmp_path / "grown" / "study.lock.yaml").read_text()
-    _, asked = history_in(lock)
+    _, asked = history_in((path / "study.lock.yaml").read_text())
     assert {change.field for change in asked.changes} == {o.split("=")[0] for o in overrides}
     check_same(grown, sessions.run("fresh", *overrides))
-    back = sessions.run("grown")  # the first study again
+    sessions.run("grown")  # the first study again
     assert (sessions.trained, sessions.checkpoints) == (0, 0)
-    assert {n: (tmp_path / "grown" / n).read_bytes() for n in back.files.names("rows")} == before
+    assert {file.name: file.read_bytes() for file in (path / "rows").iterdir()} == before
+
+
+@pytest.mark.parametrize("case", SHORT)
+def test_a_run_grows_to_the_bits_of_a_new_run(case: str, first: Path, sessions: Sessions) -> None:
+    shutil.copytree(first, sessions.root / "grown")
+    check_growth(sessions, SHORT[case])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", LONG)
+def test_each_kind_of_growth(case: str, first: Path, sessions: Sessions) -> None:
+    shutil.copytree(first, sessions.root / "grown")
+    check_growth(sessions, LONG[case])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", OF_IMAGES)
+def test_a_run_of_images_grows(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions(tmp_path, monkeypatch, IMAGES)
+    sessions.run("grown")
+    check_growth(sessions, OF_IMAGES[case])
+
+
+def test_growth_can_start_and_stop_anywhere(sessions: Sessions) -> None:
+    overrides = [WEIGHTS, *LONGER]
+    sessions.run("grown", stop_after=2)  # base and oracle are complete, or a checkpoint is
+    sessions.run("grown", *overrides, stop_after=2)
+    sessions.run("grown", *overrides, stop_after=1)
+    grown = sessions.run("grown", *overrides)
+    assert sessions.checkpoints > 0
+    check_same(grown, sessions.run("fresh", *overrides))
+
+
+def test_what_is_new_is_stated_first(first: Path, sessions: Sessions) -> None:
+    shutil.copytree(first, sessions.root / "grown")
+    sessions.run("grown", WEIGHTS, *LONGER, stop_after=1)
+    plan = sessions.plan([WEIGHTS, *LONGER])
+    run = open_run(plan, sessions.root / "grown", fresh=False)
+    text = "\n".join(growth_lines(plan, run))
+    run.close()
+    assert "evaluate.guidance_weight: added 2.0" in text
+    assert "fit.checkpoints: added 4, 9" in text
+    assert "fit.epochs: 6 -> 9" in text
+    assert "12 rows at 2 checkpoints of 1 trials" in text  # trained: 2 replicates, 3 settings
+    assert "3 checkpoints, kept in" in text

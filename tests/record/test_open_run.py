@@ -12,7 +12,9 @@ import pytest
 from dgray.config.reading.load import load_study
 from dgray.errors import RunRefusedError
 from dgray.plan.plan import Plan, make_plan
+from dgray.record.history import earlier_fields, history_in
 from dgray.record.open_run import open_run
+from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_trial
 
 STUDY = """\
 name: tiny
@@ -54,20 +56,62 @@ def test_a_study_is_resumed_if_it_is_written_differently() -> None:
     assert "max_failures: 7" in (run.folder.path / "study.lock.yaml").read_text()
 
 
+def with_rows() -> None:
+    """Make a run with a checkpoint."""
+    run = open_run(plan(), None, fresh=False)
+    run.folder.write_result(next(iter(fake_trial(make_trial("kl-1"), ARTIFACTS))))
+    run.close()
+
+
+def test_a_run_without_rows_takes_any_study() -> None:
+    open_run(plan(), None, fresh=False).close()
+    run = open_run(plan("seed=3", "data.name=grid25"), Path("runs/tiny"), fresh=False)
+    assert (run.is_resumed, run.is_changed, len(run.history)) == (True, True, 1)
+    run.close()
+    again = open_run(plan("seed=3", "data.name=grid25"), Path("runs/tiny"), fresh=False)
+    assert not again.is_changed
+    again.close()
+
+
+def test_the_lock_holds_the_history_and_remains_a_study() -> None:
+    with_rows()
+    for override in ("replicates=4", "replicates=5"):
+        run = open_run(plan(override), None, fresh=False)
+        assert (run.is_resumed, run.is_changed) == (True, True)
+        run.close()
+    path = Path("runs/tiny/study.lock.yaml")
+    first, *later = history_in(path.read_text())
+    assert first.changes == ()
+    assert [a.changes[0].now for a in later] == [4, 5]
+    earlier = earlier_fields({"replicates": 5}, run.history)
+    assert earlier == [{"replicates": 4}, {"replicates": 3}]
+    assert load_study(path).raw["replicates"] == 5
+    path.write_bytes(path.read_bytes()[:100])  # the study that was asked last is still taken
+    with pytest.raises(RunRefusedError, match="damaged"):
+        open_run(plan("replicates=4"), None, fresh=False)
+    open_run(plan("replicates=5"), None, fresh=False).close()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("seed=3", "seed: 0 there, 3 here"),
         ("discriminator.width=[8,32]", "discriminator.width: [8, 16] there, [8, 32] here"),
+        ("discriminator.depth=4", "discriminator.depth: 2 there, 4 here"),
+        ("base.mean_scale=1.3", "base.mean_scale: 1.1 there, 1.3 here"),
+        ("data.name=grid25", "data.name: ring8 there, grid25 here"),
+        ("diffusion.sigma_max=70", "diffusion.sigma_max: 80.0 there, 70.0 here"),
+        ("name=other", "name: tiny there, other here"),
+        ("search.method=grid fit.learning_rate_decay=cosine fit.epochs=7", "fit.epochs: "),
         ("resources.cpus_per_trial=2", "resources.cpus_per_trial: 1 there, 2 here"),
     ],
 )
 def test_another_study_is_refused_with_the_differences(override: str, message: str) -> None:
-    open_run(plan(), None, fresh=False).close()
+    with_rows()
     lock = Path("runs/tiny/study.lock.yaml")
     before = lock.read_bytes()
     with pytest.raises(RunRefusedError) as refused:
-        open_run(plan(override), None, fresh=False)
+        open_run(plan(*override.split()), Path("runs/tiny"), fresh=False)
     assert message in str(refused.value)
     assert "--fresh" in str(refused.value)
     assert "--out" in str(refused.value)

@@ -10,7 +10,7 @@ from typing import Any
 
 from dgray.config.reading.load import Study, load_study
 from dgray.plan.plan import Plan, Trial, make_plan
-from dgray.record.row import CheckpointResult, Row
+from dgray.record.row import CheckpointResult, Resume, Row, no_state
 from dgray.record.run_folder import RunFolder
 from dgray.search.build import build_schedule
 from dgray.search.schedule import Schedule
@@ -50,12 +50,11 @@ def analytic_trial(
     trial: Trial,
     artifacts: Mapping[str, bytes],
     *,
-    resume: tuple[int, bytes] | None = None,
+    resume: Resume = no_state,
 ) -> Iterator[CheckpointResult]:
     """Replacement of ``run_trial``."""
     for epoch in trial.epochs:
-        if resume is None or epoch > resume[0]:
-            yield result(trial, epoch)
+        yield result(trial, epoch)
 
 
 def result(trial: Trial, epoch: int, **columns: Any) -> CheckpointResult:
