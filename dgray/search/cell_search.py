@@ -95,7 +95,10 @@ class CellSearch:
 
     def is_over(self) -> bool:
         """Return whether no further trial will be started."""
-        return self._is_spent() and all(p.is_started for p in self._points.running.values())
+        is_over = self._is_spent() and all(p.is_started for p in self._points.running.values())
+        if is_over:
+            self._tell_finished()
+        return is_over
 
     def ask(self) -> Trial | None:
         """Return a trial to start now; None if there is none at the moment."""
@@ -106,6 +109,7 @@ class CellSearch:
         repeats = 0
         while repeats < MAX_REPEATS:
             if self._is_spent() or self._must_wait():
+                self._tell_finished()
                 return None
             trial = self._ask_one()
             if trial is None:
@@ -115,6 +119,7 @@ class CellSearch:
             else:
                 repeats = 0
         self._is_exhausted = True
+        self._tell_finished()
         return None
 
     def checkpoint(self, trial_id: str, epoch: int) -> bool:
@@ -192,10 +197,12 @@ class CellSearch:
         return True
 
     def _tell_finished(self) -> None:
-        """Tell the outcomes of finished points in order; in rounds when all have finished."""
+        """Tell the outcomes of finished points in order; in rounds those of a whole round."""
         running = list(self._points.running.values())
         finished = [point for point in running if point.outcome is not None]
-        if self._search.rounds is None or len(finished) == len(running):
+        rounds = self._search.rounds
+        is_asked = rounds is None or self.num_asked % rounds == 0 or self._is_spent()
+        if rounds is None or (is_asked and len(finished) == len(running)):
             for point in finished:
                 assert point.outcome is not None
                 self._tell(point.optuna_trial, point.outcome)

@@ -54,7 +54,7 @@ evaluate:
   num_steps: 2
   metrics: [path_kl, memorisation]
   num_points: 4
-  num_samples: 8
+  num_samples: 12
   shard_size: 5
   num_bins: 2
   sigmas_per_bin: 2

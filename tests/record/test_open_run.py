@@ -97,12 +97,12 @@ def test_the_lock_holds_the_history_and_remains_a_study() -> None:
     [
         ("seed=3", "seed: 0 there, 3 here"),
         ("discriminator.width=[8,32]", "discriminator.width: [8, 16] there, [8, 32] here"),
-        ("discriminator.depth=4", "discriminator.depth: 2 there, 4 here"),
+        ("discriminator.depth=4", "discriminator.depth: 3 there, 4 here"),
         ("base.mean_scale=1.3", "base.mean_scale: 1.1 there, 1.3 here"),
         ("data.name=grid25", "data.name: ring8 there, grid25 here"),
         ("diffusion.sigma_max=70", "diffusion.sigma_max: 80.0 there, 70.0 here"),
         ("name=other", "name: tiny there, other here"),
-        ("search.method=grid fit.learning_rate_decay=cosine fit.epochs=7", "fit.epochs: "),
+        ("fit.learning_rate_decay=cosine fit.epochs=7", "fit.epochs: "),
         ("resources.cpus_per_trial=2", "resources.cpus_per_trial: 1 there, 2 here"),
     ],
 )
