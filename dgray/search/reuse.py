@@ -74,7 +74,7 @@ class Reuse:
             asked |= {e.trial for e in events if isinstance(e, records.Asked) and e.trial}
         for kind in _FOLDERS:
             for name in files.names(kind):
-                if trial_of(name) not in asked:
+                if trial_of(name) not in (None, *asked):
                     files.move(name, earlier)
         for kind in reversed(_FOLDERS):
             for name in earlier.names(kind):
