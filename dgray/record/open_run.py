@@ -284,8 +284,9 @@ def _refuse(
         num_hidden = len(refused) - _MAX_SHOWN
         more = f"; and {num_hidden} more" if num_hidden > 0 else ""
         raise RunRefusedError(
-            f"{where}: a run takes more values, settings, metrics, checkpoints and replicates, "
-            f"but this study differs in {'; '.join(refused[:_MAX_SHOWN])}{more}. {_ELSEWHERE}"
+            f"{where}: a run can be resumed with the same study, or with one that adds values, "
+            "settings, metrics, checkpoints or replicates, but this one differs in "
+            f"{'; '.join(refused[:_MAX_SHOWN])}{more}. {_ELSEWHERE}"
         )
 
 

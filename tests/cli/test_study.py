@@ -21,6 +21,7 @@ from dgray.plan.plan import Plan, make_plan
 from dgray.record.open_run import open_run
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
+from tests.engine.fake_trial import ARTIFACTS, fake_trial, make_trial
 from tests.record.local_runs import complete
 
 ROOT = Path(__file__).parents[2]
@@ -207,12 +208,13 @@ def test_credentials_on_the_command_line_are_refused_and_not_repeated(
 def test_a_folder_with_another_study_is_refused_with_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    other = plan_of(tmp_path, "fit.objective=oracle")
-    open_run(other, tmp_path / "runs" / "tiny", fresh=False).close()
+    run = open_run(plan_of(tmp_path, "seed=1"), tmp_path / "runs" / "tiny", fresh=False)
+    run.folder.write_result(next(iter(fake_trial(make_trial("kl-1"), ARTIFACTS))))
+    run.close()
     monkeypatch.chdir(tmp_path)
     assert main(["tiny.yaml", "--engine", "local"]) == 2
     messages = capfd.readouterr().err
-    assert "fit.objective: oracle there, ['cross_entropy', 'oracle'] here" in messages
+    assert "seed: 1 there, 0 here" in messages
     assert "Traceback" not in messages
 
 
