@@ -109,7 +109,9 @@ run, defaults filled in, is saved as `study.lock.yaml` in its run folder; that i
 ## Limits
 
 A study file is UTF-8 text of at most 1 MB, 20,000 values (those that aliases repeat included) and
-32 levels. Whole numbers are at most 10^9 (a seed: 2^63 - 1); numbers are finite. A study has at
+32 levels. Whole numbers are at most 10^9 (a seed: 2^63 - 1); other numbers are 0 or
+from 1e-9 to 1e9 in size (noise levels and scales of the data: 1e-6 to 1e6; factors on them: 1e-3
+to 1e3), because squares and powers of others overflow. A study has at
 most 10,000 trials, 10,000 evaluations of a trial (checkpoints x settings) and 10^6 rows.
 
 ## Errors

@@ -8,7 +8,14 @@ from pydantic import Field, model_validator
 
 from dgray.catalogue import BASES, BaseSpec
 from dgray.config.data import Components, MixtureName
-from dgray.config.model import FiniteFloat, Model, NonNegativeInt, PositiveFloat, PositiveInt
+from dgray.config.model import (
+    Coordinate,
+    Factor,
+    Model,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from dgray.config.parts import Arguments, ImportPath, inline_spec, section_union
 
 
@@ -33,11 +40,11 @@ class WrongMixture(BaseSection):
     of: MixtureName | None = Field(
         None, description="mixture to be distorted; null: that of the data"
     )
-    mean_shift: tuple[FiniteFloat, ...] | FiniteFloat = Field(
+    mean_shift: tuple[Coordinate, ...] | Coordinate = Field(
         0.0, description="shift of every mean (a number, or one per dimension)"
     )
-    mean_scale: PositiveFloat = Field(1.0, description="factor on every mean")
-    std_scale: PositiveFloat = Field(1.0, description="factor on every standard deviation")
+    mean_scale: Factor = Field(1.0, description="factor on every mean")
+    std_scale: Factor = Field(1.0, description="factor on every standard deviation")
     weight_slope: Annotated[float, Field(gt=-1, lt=1)] = Field(
         0.0, description="weights times 1 + slope u, u from -1 (first component) to 1 (last)"
     )

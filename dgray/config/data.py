@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from dgray.catalogue import DATA, DataSpec, Kind
-from dgray.config.model import FiniteFloat, Model, PositiveFloat, PositiveInt
+from dgray.config.model import Coordinate, Model, NoiseLevel, PositiveFloat, PositiveInt, between
 from dgray.config.parts import Arguments, ImportPath, inline_spec, section_union
 
 MixtureName = Literal["ring8", "grid25", "five_gaussians_1d", "axes16"]
@@ -17,13 +17,15 @@ MIXTURE_DIMENSIONS = {"ring8": 2, "grid25": 2, "five_gaussians_1d": 1, "axes16":
 class Diffusion(Model):
     """Noise levels of the base model (Karras et al. 2022, Table 1): x = x0 + sigma n."""
 
-    sigma_min: PositiveFloat = Field(0.002, description="lowest noise level")
-    sigma_max: PositiveFloat = Field(80.0, description="highest noise level")
-    rho: PositiveFloat = Field(7.0, description="exponent of the spacing of a sampler's steps")
-    sigma_data: PositiveFloat | None = Field(
+    sigma_min: NoiseLevel = Field(0.002, description="lowest noise level")
+    sigma_max: NoiseLevel = Field(80.0, description="highest noise level")
+    rho: Annotated[PositiveFloat, between(0.1, 1e3)] = Field(
+        7.0, description="exponent of the spacing of a sampler's steps"
+    )
+    sigma_data: NoiseLevel | None = Field(
         None, description="scale of the data in preconditioning; null: its standard deviation"
     )
-    prior_std: PositiveFloat | None = Field(
+    prior_std: NoiseLevel | None = Field(
         None, description="standard deviation of the samplers' start; null: sigma_max"
     )
 
@@ -72,8 +74,8 @@ class DataSection(Model):
 class Components(Model):
     """Gaussian mixture written out: K components in d dimensions, isotropic covariances."""
 
-    means: tuple[tuple[FiniteFloat, ...], ...] = Field(description="K means of d numbers")
-    stds: tuple[PositiveFloat, ...] = Field(description="K standard deviations")
+    means: tuple[tuple[Coordinate, ...], ...] = Field(description="K means of d numbers")
+    stds: tuple[NoiseLevel, ...] = Field(description="K standard deviations")
     weights: tuple[PositiveFloat, ...] | None = Field(
         None, description="K weights, normalised to sum to 1; null: equal"
     )

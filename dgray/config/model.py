@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_COUNT = 1_000_000_000  # of any whole number but a seed; more is a mistake, and may overflow
 MAX_SEED = 2**63 - 1
@@ -12,9 +13,28 @@ MAX_SEED = 2**63 - 1
 PositiveInt = Annotated[int, Field(gt=0, le=MAX_COUNT)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def between(low: float, high: float) -> AfterValidator:
+    """Return the check that a number other than 0 and infinity is of a size in [low, high].
+
+    Numbers outside make squares or powers that overflow, in float32 or float64.
+    """
+
+    def check(value: float) -> float:
+        if value == 0 or math.isinf(value) or low <= abs(value) <= high:
+            return value
+        raise ValueError(f"must be from {low:g} to {high:g} in size, but got {value!r}")
+
+    return AfterValidator(check)
+
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False), between(1e-9, 1e9)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False), between(1e-9, 1e9)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False), between(1e-9, 1e9)]
+NoiseLevel = Annotated[float, Field(gt=0, allow_inf_nan=False), between(1e-6, 1e6)]
+Coordinate = Annotated[float, Field(allow_inf_nan=False), between(1e-9, 1e6)]
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False), between(1e-3, 1e3)]
 
 
 def as_tuple(value: object) -> object:

@@ -12,13 +12,16 @@ from dgray.catalogue.objects import install, objects_of
 from dgray.config.bases import Base
 from dgray.config.data import Data, Diffusion
 from dgray.config.model import (
+    Factor,
     Model,
+    NoiseLevel,
     NonNegativeFloat,
     NonNegativeInt,
     OneOrMore,
     PositiveFloat,
     PositiveInt,
     Seed,
+    between,
 )
 from dgray.config.parts import Metric, MetricPart, Sampler, SamplerPart, unique_names
 from dgray.config.search import GridSearch, Search
@@ -29,7 +32,7 @@ FEATURES = (
     r"^(cnn|inception_clean|inception_legacy_pytorch|inception_legacy_tensorflow"
     r"|efficientnet_lite0|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 )
-Interval = tuple[PositiveFloat, PositiveFloat] | None
+Interval = tuple[NoiseLevel, NoiseLevel] | None
 
 
 def _as_intervals(value: object) -> object:
@@ -55,10 +58,10 @@ class Churn(Model):
 
     S_churn: NonNegativeFloat = Field(30.0, description="total amount of noise added back")
     S_min: NonNegativeFloat = Field(0.01, description="lowest sigma with churn")
-    S_max: Annotated[float, Field(gt=0, allow_inf_nan=True)] = Field(
+    S_max: Annotated[float, Field(gt=0, allow_inf_nan=True), between(1e-9, 1e9)] = Field(
         1.0, description="highest sigma with churn; .inf: no limit"
     )
-    S_noise: PositiveFloat = Field(1.007, description="inflation of the added noise")
+    S_noise: Factor = Field(1.007, description="inflation of the added noise")
 
 
 class Evaluate(Model):

@@ -10,10 +10,12 @@ from dgray.catalogue import DISCRIMINATORS, DiscriminatorSpec
 from dgray.config.model import (
     FiniteFloat,
     Model,
+    NoiseLevel,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    between,
 )
 from dgray.config.parts import (
     Arguments,
@@ -99,18 +101,22 @@ class Noise(Model):
     law: Literal["log_uniform", "log_normal"] = Field(
         "log_uniform", description="log_uniform over [low, high], or log_normal, as in EDM"
     )
-    low: PositiveFloat | None = Field(
+    low: NoiseLevel | None = Field(
         None,
         description="log_uniform: lowest noise level, perhaps below diffusion.sigma_min, which is "
         "the default (null)",
     )
-    high: PositiveFloat | None = Field(
+    high: NoiseLevel | None = Field(
         None,
         description="log_uniform: highest noise level, perhaps above diffusion.sigma_max, which "
         "is the default (null)",
     )
-    log_mean: FiniteFloat = Field(-1.2, description="log_normal: mean of ln sigma")
-    log_std: PositiveFloat = Field(1.2, description="log_normal: standard deviation of ln sigma")
+    log_mean: Annotated[FiniteFloat, between(1e-9, 20)] = Field(
+        -1.2, description="log_normal: mean of ln sigma"
+    )
+    log_std: Annotated[PositiveFloat, between(1e-9, 10)] = Field(
+        1.2, description="log_normal: standard deviation of ln sigma"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -14,7 +14,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from dgray.engine.events import Observe, WorkerLost
+from dgray.engine.lost_worker import loss_reason
 from dgray.engine.nodes import num_fitting
+from dgray.errors import EngineError
 from dgray.problem.failure import Made
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class ArtifactWorkers:
         """Yield steps and results of independent jobs in the order in which they arrive.
 
         Raises:
-            RuntimeError: the workers of a computation were lost too often.
+            EngineError: the workers of a computation were lost too often.
         """
         for job in (job for job in jobs if job.needs_driver_files):
             yield from ((job, step) for step in job.run(made, state(job.key)))
@@ -85,7 +87,7 @@ class ArtifactWorkers:
                         failures[job.key] += 1
                         self._observe(WorkerLost(what=job.role))
                         if failures[job.key] > self._max_failures:
-                            raise RuntimeError(_lost(failures[job.key], error)) from None
+                            raise EngineError(_lost(failures[job.key], error)) from None
                         waiting.appendleft(job)
         finally:
             for _, actor in running.values():
@@ -115,8 +117,4 @@ class _ArtifactWorker:
 
 
 def _lost(times: int, error: RayError) -> str:
-    return (
-        f"its workers were lost {times} times ({type(error).__name__}); there may be too little "
-        "memory: lower evaluate.batch_size or evaluate.shard_size, or raise "
-        "resources.max_failures"
-    )
+    return f"its workers were lost {times} times; the last reason: {loss_reason(str(error))}"

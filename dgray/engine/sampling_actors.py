@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dgray.config.study import StudyConfig
+from dgray.engine.lost_worker import loss_reason
 from dgray.engine.ray_internals import num_restarts
+from dgray.errors import EngineError
 from dgray.problem.failure import Made
 
 if TYPE_CHECKING:
@@ -104,9 +106,9 @@ class SamplingActors:
             yield from in_order(self._actors, lambda actor, s: actor.draw.remote(sent, s), shards)
         except RayTaskError as error:
             raise error.cause from None
-        except RayActorError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RuntimeError(f"a sampling actor died too often: {reason}") from None
+        except RayError as error:
+            reason = loss_reason(str(error))
+            raise EngineError(f"a sampling actor died too often; last reason: {reason}") from None
 
 
 class _Sampler:

@@ -13,7 +13,6 @@ from typing import Any
 import ray
 from ray import tune
 
-from dgray.credentials import without_credentials
 from dgray.engine.events import (
     BestSetting,
     CheckpointDone,
@@ -23,17 +22,16 @@ from dgray.engine.events import (
     TrialStarted,
     WorkerLost,
 )
+from dgray.engine.lost_worker import loss_reason
 from dgray.errors import StoreError
 from dgray.plan.plan import Trial
-from dgray.problem.failure import LESS_MEMORY, too_long
+from dgray.problem.failure import too_long
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 
 _FAILURE = "failure"
 _STORE_FAILURE = "store_failure"
 _ACTORS_LOST = "actors_lost"
-_LOW_MEMORY = "killed due to the node running low on memory"  # in a message of Ray
-_LONGEST = 200  # characters of a message of Ray
 
 
 class InterruptedInTune(Exception):
@@ -218,7 +216,7 @@ class TuneCallback(tune.Callback):
             return too_long(limit)
         times = trial.num_failures
         often = "" if times < 2 else f" {times} times; the last reason"
-        cause = without_credentials(_cause(trial) or "Ray does not say why")
+        cause = _cause(trial) or "Ray gives no reason"
         return f"its worker was lost{often}: {cause}"
 
     def _kill_overdue_trials(self) -> None:
@@ -241,11 +239,4 @@ def _cause(trial: Any) -> str | None:
         return None
     text = " ".join(Path(path).read_text("utf-8").rpartition("Failure # ")[2].split())
     text = text.partition(") ")[2]  # after "2 (occurred at ...)"
-    error = trial.get_pickled_error()  # an earlier one, if the last cannot be pickled
-    kind = f"{type(error).__name__}: " if " ".join(str(error).split()) == text else ""
-    _, marker, detail = text.partition("Worker exit detail: ")
-    if marker:
-        return kind + detail.partition(" Some common causes")[0]
-    if _LOW_MEMORY in text:
-        return kind + text[text.index(_LOW_MEMORY) :][:_LONGEST] + "; " + LESS_MEMORY
-    return kind + text[-_LONGEST:]
+    return loss_reason(text)

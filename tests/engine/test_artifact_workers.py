@@ -13,6 +13,7 @@ import ray
 from dgray.engine.artifact_workers import ArtifactWorkers
 from dgray.engine.events import Event, WorkerLost
 from dgray.engine.ray_internals import server_processes
+from dgray.errors import EngineError
 from dgray.problem import make_shared
 from dgray.problem.make_shared import Job
 from dgray.problem.shared import build_artifacts
@@ -43,7 +44,7 @@ def test_workers_make_the_same_bytes_and_a_lost_one_is_replaced(
 def test_workers_that_keep_dying_end_the_study_with_the_reason(tmp_path: Path) -> None:
     job = Job("base-0", dying, trials_of(tmp_path)[0].config)
     workers = ArtifactWorkers({"CPU": 1.0}, max_failures=1)
-    with pytest.raises(RuntimeError, match=r"^its workers were lost 2 times \(ActorDied"):
+    with pytest.raises(EngineError, match=r"^its workers were lost 2 times; the last reason: "):
         list(workers.make([job], {}, lambda key: None))
 
 

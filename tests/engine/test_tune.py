@@ -40,7 +40,7 @@ def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
     (failure,) = [e for e in events if isinstance(e, TrialFailed)]
     assert failure.trial_id == "bad"
     assert failure.reason.startswith(
-        "its worker was lost 2 times; the last reason: Worker unexpectedly exits"
+        "its worker was lost 2 times; the last reason: its process exited, crashed"
     )
     (lost,) = [e for e in events if isinstance(e, WorkerLost)]
     assert (lost.what, lost.times) == ("bad", 1)
