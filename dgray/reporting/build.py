@@ -13,6 +13,7 @@ from dgray.record.run_files import FORMAT_FILE, LOCK_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import read_mark
 from dgray.reporting.completeness import gaps
+from dgray.reporting.explorer.data import explorer_data
 from dgray.reporting.figures.files import FORMATS, origin
 from dgray.reporting.figures.kinds import (
     KINDS,
@@ -130,12 +131,18 @@ def build_report(folder: Path, *, has_events: bool = True) -> Report:
             rebuild(table, events, searches=searches)
     except Exception as error:
         failed.append(f"the TensorBoard files could not be written: {error!r}")
+    explorer = None
+    try:
+        explorer = explorer_data(table, shown, finding.comparisons)
+    except Exception as error:
+        failed.append(f"the interactive figures could not be made: {error!r}")
     page = report_page(
         table,
         finding,
         figures,
         source,
         searches=search_lines(searches),
+        explorer=explorer,
         incomplete=incomplete,
         failed=failed,
     )
@@ -178,4 +185,5 @@ def source_of(run: RunFolder) -> Source:
         lock=lock,
         provenance=read_provenance(run.files),
         question=str(study.get("question") or ""),
+        run=str(run.path),
     )

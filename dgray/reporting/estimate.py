@@ -35,7 +35,7 @@ class Estimate:
             return f"{self.value:.3g} ± {self.error:.1g}"
         first = -int(np.floor(np.log10(self.error)))  # decimal place of the error's first digit
         digits = max(first + (self.error >= _SMALL), 0)
-        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
+        return f"{self.value:z.{digits}f} ± {self.error:.{digits}f}"  # z: no negative zero
 
 
 def estimate(model: pd.Series, column: str) -> Estimate | None:

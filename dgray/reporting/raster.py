@@ -54,6 +54,16 @@ def grid_png(images: np.ndarray, shape: Sequence[int]) -> tuple[bytes, tuple[int
     return _png(picture), (picture.shape[0], picture.shape[1])
 
 
+def encoded_grid(
+    images: np.ndarray, shape: Sequence[int], form: str
+) -> tuple[bytes, str, tuple[int, int]]:
+    """Return the grid of ``image_grid`` in its own size, its format, and (height, width)."""
+    picture = image_grid(images, shape)
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format=form, quality=90, optimize=True)
+    return buffer.getvalue(), form, (picture.shape[0], picture.shape[1])
+
+
 @dataclass(frozen=True)
 class Frame:
     """Part of the plane that is drawn; a square, so that circles stay round."""

@@ -63,7 +63,7 @@ def _statement(
         text += f" For example, {_example(table, pair)}."
     correlation = _rank_correlation(pairs)
     if correlation is not None:
-        text += f" The rank correlation of their mean changes is {correlation:.2f}."
+        text += f" The rank correlation of their mean changes is {correlation:z.2f}."
     return Statement(AGREEMENT, text.replace("is -", "is \N{MINUS SIGN}"), tone)
 
 

@@ -42,6 +42,7 @@ class Finding:
         columns: columns of the summary and their headings.
         selection: how the best and worst settings were selected.
         method: how significance was judged.
+        comparisons: the tests behind the statements.
     """
 
     statements: tuple[Statement, ...]
@@ -49,6 +50,7 @@ class Finding:
     columns: Mapping[str, str]
     selection: str
     method: str
+    comparisons: Comparisons
 
     @property
     def answer(self) -> tuple[Statement, ...]:
@@ -88,6 +90,7 @@ def find(
         columns=table.summary_columns,
         selection=selection_rule(table),
         method=method(comparisons),
+        comparisons=comparisons,
     )
 
 

@@ -1,0 +1,320 @@
+"""The data of the interactive page: guided models, their metrics and replicates, in columns.
+
+Everything that users named is a value, never a field name, so that no text of a user is code for
+the plotting library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgray.catalogue import SETTING_COLUMNS
+from dgray.reporting.aggregate import model_keys
+from dgray.reporting.comparisons import LEVEL, Comparison, Comparisons
+from dgray.reporting.explorer.samples import packed_samples
+from dgray.reporting.figures.looks import looks
+from dgray.reporting.figures.view import axis_names, value_text, view
+from dgray.reporting.legible import printable
+from dgray.reporting.presentation import (
+    BASE,
+    column_spec,
+    depends_on_sampler,
+    distances,
+    divergences,
+    metrics,
+    objective,
+    sampler_preference,
+)
+from dgray.reporting.selection import (
+    NUM_REAL,
+    OBJECTIVE,
+    main_weight,
+    plain,
+    shown_columns,
+    trained,
+)
+from dgray.reporting.table import StudyTable
+
+_DIGITS = 5  # significant digits of numbers on the page
+_MAX_REPLICATE_VALUES = 300_000  # about 2 MB
+_MAX_HEADLINE = 9  # panels of the first figure
+LENSES = {
+    "path": "path of the reverse SDE",
+    "flow": "probability-flow ODE",
+    "samples": "samples",
+    "features": "features of samples",
+    "discriminator": "discriminator and fit",
+}
+_BY_NOISE = {  # columns of lists -> title, unit
+    "score_error_bins": ("score error", "E|sigma × score error|²"),
+    "path_kl_change_bins": ("change of the path KL", "nats per bin"),
+    "calibrated_weights": ("calibrated weight", "w(sigma)"),
+    "loss_held_out_bins": ("held-out loss", "nats"),
+    "loss_train_bins": ("training loss", "nats"),
+}
+
+
+def explorer_data(
+    table: StudyTable, shown: StudyTable, comparisons: Comparisons
+) -> dict[str, Any]:
+    """Return the data of the page for JSON.
+
+    Args:
+        table: all rows of the study.
+        shown: those that figures show: of a study with searches, those of the selected points.
+        comparisons: tests of the guided models; significant differences are marked.
+    """
+    rows = table.aggregated
+    index = {trial: i for i, trial in enumerate(table.rows["trial"].unique())}
+    return {
+        "objectives": _objectives(table),
+        "axes": _axes(table),
+        "trials": _trials(table, index),
+        "rows": _rows(rows, index),
+        "metrics": _metrics(table, comparisons),
+        "lenses": LENSES,
+        "noise": _by_noise(rows),
+        "samples": packed_samples(table, index),
+        "headline": _headline(shown, index),
+        "level": LEVEL,
+        "search": table is not shown,
+    }
+
+
+def _objectives(table: StudyTable) -> list[dict[str, Any]]:
+    names = list(dict.fromkeys(table.rows["objective"]))
+    styles = looks([(name, name) for name in names])
+    titles = [objective(name).title for name in names]
+    return [
+        {
+            "name": printable(name),
+            "title": printable(title if titles.count(title) == 1 else f"{title} ({name})"),
+            "colour": styles[name].colour,
+            "isBase": name == BASE.name,
+            "isTrained": objective(name).is_trained,
+        }
+        for name, title in zip(names, titles, strict=True)
+    ]
+
+
+def _axes(table: StudyTable) -> list[dict[str, Any]]:
+    """Axes of training other than the objective, with their values in order."""
+    names = axis_names(table.axes)
+    axes = []
+    for path in _paths(table):
+        values = sorted(table.rows[path].dropna().unique())
+        is_number = pd.api.types.is_numeric_dtype(table.rows[path])
+        axes.append(
+            {
+                "name": printable(names[path]),
+                "path": printable(path),
+                "values": _texts(values),
+                "numbers": [_number(value) for value in values] if is_number else None,
+                "isData": path == NUM_REAL,
+            }
+        )
+    return axes
+
+
+def _texts(values: Sequence[Any]) -> list[str]:
+    """Texts of the values of an axis, numbers to four digits if these differ."""
+    short = [f"{v:.4g}" if isinstance(v, float) else value_text(v) for v in values]
+    return short if len(set(short)) == len(short) else [value_text(v) for v in values]
+
+
+def _paths(table: StudyTable) -> list[str]:
+    return [path for path in table.axes if path != OBJECTIVE]
+
+
+def _trials(table: StudyTable, index: Mapping[str, int]) -> list[dict[str, Any]]:
+    names = list(dict.fromkeys(table.rows["objective"]))
+    values = {path: sorted(table.rows[path].dropna().unique()) for path in _paths(table)}
+    bases = dict(zip(table.models["trial"], table.models["base_trial"], strict=True))
+    lines = table.rows.drop_duplicates("trial")
+    return [
+        {
+            "id": printable(str(row["trial"])),
+            "label": printable(str(row["label"])),
+            "objective": names.index(row["objective"]),
+            "values": [
+                None if pd.isna(row[path]) else values[path].index(row[path]) for path in values
+            ],
+            "base": index.get(bases.get(row["trial"])),
+        }
+        for _, row in lines.iterrows()
+    ]
+
+
+def _rows(rows: pd.DataFrame, index: Mapping[str, int]) -> dict[str, Any]:
+    """Identity of the rows of ``StudyTable.aggregated``."""
+    samplers = [f"{row.sampler} {row.num_steps}" for row in rows.itertuples()]
+    settings = [_setting(row) for _, row in rows.iterrows()]
+    return {
+        "trial": [index[trial] for trial in rows["trial"]],
+        "epoch": [int(epoch) for epoch in rows["epoch"]],
+        "weight": [_number(w) for w in rows["guidance_weight"]],
+        "sampler": samplers,
+        "setting": settings,
+        "n": [int(n) for n in rows["replicates"]],
+    }
+
+
+def _setting(row: pd.Series) -> str:
+    """Interval and stages of the guidance; empty for all noise levels and both stages."""
+    parts = []
+    if not pd.isna(row["interval_low"]):
+        parts.append(f"sigma {row['interval_low']:g} to {row['interval_high']:g}")
+    if row["guided_stage"] != "both":
+        parts.append(f"{row['guided_stage']} only")
+    return ", ".join(parts)
+
+
+def _metrics(table: StudyTable, comparisons: Comparisons) -> list[dict[str, Any]]:
+    rows = table.aggregated
+    replicates = _replicate_values(table)
+    signs = _signs(rows, comparisons)
+    result = []
+    for name in table.score_columns:
+        if not rows[name].notna().any():
+            continue
+        spec = column_spec(table.schema.field(name))
+        level = name.removesuffix("_change")
+        errors = rows.get(f"{name}_se")
+        metadata = table.schema.field(name).metadata or {}
+        result.append(
+            {
+                "name": name,
+                "title": printable(spec.title),
+                "unit": printable(spec.unit),
+                "doc": printable(metadata.get(b"doc", b"").decode()),
+                "better": spec.better,
+                "lens": _lens(name),
+                "level": level,
+                "isChange": name != level,
+                "isDistance": level in divergences() or level in distances(),
+                "samplers": _samplers(rows, name),
+                "value": _numbers(rows[name]),
+                "error": None if errors is None else _numbers(errors),
+                "sign": signs.get(level),
+                "replicates": replicates.get(name),
+            }
+        )
+    return result
+
+
+def _lens(name: str) -> str:
+    for metric in metrics():
+        if name in {metric.name, *(column.name for column in metric.columns)}:
+            return str(metric.source)
+    return "discriminator"
+
+
+def _samplers(rows: pd.DataFrame, name: str) -> list[str] | None:
+    """Samplers that have a metric, preferred ones first; None if it depends on none."""
+    if not depends_on_sampler(name):
+        return None
+    own = rows[rows[name].notna()]
+    pairs = set(zip(own["sampler"], own["num_steps"], strict=True))
+    return [f"{s} {n}" for s, n in sorted(pairs, key=lambda p: (sampler_preference(p[0]), -p[1]))]
+
+
+def _replicate_values(table: StudyTable) -> dict[str, list[list[Any]]]:
+    """Values of all replicates by metric and row; empty if there are too many."""
+    ok = table.rows[table.rows["status"] == "ok"]
+    names = [name for name in table.score_columns if ok[name].notna().any()]
+    if ok["replicate"].nunique() < 2 or len(ok) * len(names) > _MAX_REPLICATE_VALUES:
+        return {}
+    keys = ["trial", "epoch", *SETTING_COLUMNS]
+    group = ok.sort_values("replicate", kind="stable").groupby(keys, dropna=False, sort=False)
+    lists = group[names].agg(list).reindex(table.aggregated.set_index(keys).index)
+    return {name: [_numbers(values) for values in lists[name]] for name in names}
+
+
+def _signs(rows: pd.DataFrame, comparisons: Comparisons) -> dict[str, list[int]]:
+    """Significant changes against the base by metric: 1 rise, -1 fall, else 0, for each row."""
+    by_metric: dict[str, dict[Any, int]] = {}
+    for comparison in comparisons.with_base:
+        by_metric.setdefault(comparison.metric, {})[_key(comparison)] = comparison.sign
+    keys = model_keys(rows)
+    return {metric: [signs.get(key, 0) for key in keys] for metric, signs in by_metric.items()}
+
+
+def _key(comparison: Comparison) -> Any:
+    return model_keys(comparison.model.to_frame().T)[0]
+
+
+def _by_noise(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Columns of lists over noise levels, of one row of each guided model."""
+    keys = pd.Series([str(key) for key in model_keys(rows)], rows.index)
+    result = []
+    for name, (title, unit) in _BY_NOISE.items():
+        edges = "calibrated_sigmas" if name == "calibrated_weights" else "sigma_edges"
+        if name not in rows or edges not in rows:
+            continue
+        own = rows[rows[name].notna() & rows[edges].notna()]
+        own = own[~keys[own.index].duplicated()]
+        if own.empty:
+            continue
+        places = dict(zip(rows.index, range(len(rows)), strict=True))
+        result.append(
+            {
+                "name": name,
+                "title": title,
+                "unit": unit,
+                "lines": {
+                    places[i]: {
+                        "x": _numbers(_centres(row[edges], len(row[name]))),
+                        "y": _numbers(row[name]),
+                        "e": _optional(row.get(f"{name}_se")),
+                    }
+                    for i, row in own.iterrows()
+                },
+            }
+        )
+    return result
+
+
+def _centres(edges: Sequence[float], count: int) -> np.ndarray:
+    """Noise levels of ``count`` values: the knots themselves, or geometric middles of bins."""
+    values = np.asarray(edges, float)
+    return values if len(values) == count else np.sqrt(values[:-1] * values[1:])
+
+
+def _headline(table: StudyTable, index: Mapping[str, int]) -> dict[str, Any] | None:
+    """What the first figure shows: the metrics of one trial of each series, against epochs."""
+    models = plain(trained(table.models))
+    weight = main_weight(models)
+    at_weight = models if weight is None else models[models["guidance_weight"] == weight]
+    columns = shown_columns(table, at_weight)[:_MAX_HEADLINE]
+    if not columns:
+        return None
+    selected = view(table, models, columns=columns)
+    return {
+        "metrics": columns,
+        "weight": weight,
+        "setting": _setting(selected.models.iloc[0]),
+        "trials": [index[trial] for trial in selected.models["trial"].unique()],
+        "held": printable(selected.held),
+    }
+
+
+def _optional(values: Any) -> list[Any] | None:
+    return None if values is None or np.ndim(values) == 0 else _numbers(values)
+
+
+def _numbers(values: Iterable[Any]) -> list[Any]:
+    return [_number(value) for value in values]
+
+
+def _number(value: Any) -> Any:
+    """A number for JSON: an integer if it is whole, null if missing, a text if infinite."""
+    if value is None or np.isnan(value):
+        return None
+    if np.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    rounded = float(f"{value:.{_DIGITS}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
