@@ -48,6 +48,7 @@ def _recipe(request: SampleRequest) -> Recipe:
             run,
             trial=request.trial,
             replicate=request.replicate,
+            epoch=request.epoch,
             weight=request.guidance_weight,
         )
         for line in run.left_out:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dgray.catalogue import SETTING_COLUMNS
+from dgray.cli.sample import CALIBRATED
 from dgray.config.bases import EdmBase
 from dgray.config.reading.load import load_study
 from dgray.discriminator.guidance import SplineWeight
@@ -44,7 +45,14 @@ def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
     return BaseRecipe(content, seed, num_steps, f"{Path(source).name}, unguided")
 
 
-def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | None) -> RunRecipe:
+def run_recipe(
+    run: RunFolder,
+    *,
+    trial: str,
+    replicate: int,
+    weight: float | str | None,
+    epoch: int | None = None,
+) -> RunRecipe:
     """Return the recipe of a guided model of a run.
 
     Args:
@@ -53,12 +61,14 @@ def run_recipe(run: RunFolder, *, trial: str, replicate: int, weight: float | No
             mean over replicates on the validation split, among those chosen by searches if there
             are any.
         replicate: replicate of the trial's discriminators.
-        weight: guidance weight; None: that of the best row.
+        weight: guidance weight, or ``calibrated``; None: that of the best row.
+        epoch: checkpoint of the trial; None: that of the best row, or else the last one.
 
     Raises:
         NoSuchModelError: the run has no such model.
     """
-    return recipe_of(run, _row(run, trial, replicate), weight)
+    row = _row(run, trial, replicate, epoch, is_calibrated=weight == CALIBRATED)
+    return recipe_of(run, row, None if isinstance(weight, str) else weight)
 
 
 def recipe_of(run: RunFolder, row: pd.Series, weight: float | None) -> RunRecipe:
@@ -133,16 +143,39 @@ def _of_replicate(run: RunFolder, replicate: int) -> pd.DataFrame:
     return rows
 
 
-def _row(run: RunFolder, trial: str, replicate: int) -> pd.Series:
+def _row(
+    run: RunFolder, trial: str, replicate: int, epoch: int | None, *, is_calibrated: bool
+) -> pd.Series:
     """Return the row of one replicate of the trial that is best on the validation split."""
     rows = _of_replicate(run, replicate)
     if trial == "best":
-        candidates = _like(rows, _best(run))
+        best = _best(run)
+        candidates = _like(rows, best) if epoch is None else rows[rows["trial"] == best["trial"]]
     else:
         labels = dict(zip(rows["trial"], rows["label"], strict=True))
         candidates = rows[rows["trial"] == find_trial(labels, trial)]
-        candidates = candidates[candidates["epoch"] == candidates["epoch"].max()]
+    epochs = sorted(set(candidates["epoch"]))
+    if epoch is not None and epoch not in epochs:
+        raise NoSuchModelError(
+            f"--epoch must be a checkpoint of {candidates['trial'].iloc[0]} "
+            f"({', '.join(map(str, epochs))}), but got {epoch}"
+        )
+    candidates = candidates[candidates["epoch"] == (epochs[-1] if epoch is None else epoch)]
+    if is_calibrated:
+        candidates = _calibrated(rows, candidates.iloc[0])
     return candidates.loc[_change(candidates).idxmin()]
+
+
+def _calibrated(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
+    """Return the rows of the same checkpoint at the calibrated weight."""
+    same = rows[(rows["trial"] == row["trial"]) & (rows["epoch"] == row["epoch"])]
+    same = same[same["is_calibrated"].astype(bool)]
+    if same.empty:
+        raise NoSuchModelError(
+            f"--guidance-weight {CALIBRATED}: the study evaluated no calibrated weight of "
+            f"{row['trial']} at epoch {row['epoch']}; give a number"
+        )
+    return same
 
 
 def _best(run: RunFolder) -> pd.Series:

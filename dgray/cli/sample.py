@@ -19,6 +19,7 @@ MAX_SAMPLES = 10_000_000  # each is a file
 MAX_STEPS = 100_000
 MAX_WORKERS = 10_000
 MAX_WEIGHT = 1e6
+CALIBRATED = "calibrated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,9 @@ class SampleRequest:
     run: str | None
     base: str | None
     trial: str
+    epoch: int | None
     replicate: int
-    guidance_weight: float | None
+    guidance_weight: float | str | None
     num_samples: int
     seeds: range | None
     num_steps: int
@@ -82,6 +84,10 @@ def _number(high: float, rule: str) -> Callable[[str], float]:
     return parse
 
 
+def _weight(text: str) -> float | str:
+    return text if text == CALIBRATED else _number(MAX_WEIGHT, f"{CALIBRATED} or a number")(text)
+
+
 def _gpus(text: str) -> float:
     amount = _number(MAX_WORKERS, "a number of GPUs")(text)
     if amount > 1 and not amount.is_integer():
@@ -120,6 +126,13 @@ def _option(
     help="Trial of the run, by its name or id as dgray show prints them (default: best).",
 )
 @_option(
+    "--epoch",
+    _whole(0, 10**18),
+    None,
+    "E",
+    "Checkpoint of the trial (default: that of the best row, or else the last).",
+)
+@_option(
     "--replicate",
     _whole(0, MAX_SAMPLES),
     0,
@@ -128,9 +141,9 @@ def _option(
 )
 @_option(
     "--guidance-weight",
-    _number(MAX_WEIGHT, "a number"),
+    _weight,
     None,
-    "W",
+    "W|calibrated",
     "Guidance weight (default: that of the best row).",
 )
 @_option("--num-samples", _whole(1, MAX_SAMPLES), 64, "N", "Number of samples (default: 64).")

@@ -146,7 +146,7 @@ def best(table: StudyTable, name: str, base: str | None = None) -> pd.Series | N
     if base is not None:
         models = models[models["base_trial"] == base]
     if table.selected is not None:
-        models = models[[key in table.selected for key in model_keys(models)]]
+        models = models[np.array([key in table.selected for key in model_keys(models)], bool)]
     if column is None or not models[column].notna().any():
         return None
     return models.loc[models[column].idxmin()]

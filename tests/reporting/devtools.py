@@ -94,32 +94,30 @@ class Tab:
         """Wait until an expression is true."""
         deadline = time.monotonic() + PATIENCE
         while not self.run(expression):
-            assert time.monotonic() < deadline, expression
+            assert time.monotonic() < deadline, (expression, self.complaints)
             time.sleep(0.05)
 
-    def click(self, selector: str, *, index: int = 0) -> None:
-        """Click the middle of an element with the mouse."""
-        place = self.run(
-            f"(() => {{ const box = document.querySelectorAll({json.dumps(selector)})[{index}];"
+    def hover(self, selector: str, *, index: int = 0) -> tuple[float, float]:
+        """Move the mouse to an element, a quarter of its size from its corner."""
+        x, y = self.run(
+            "new Promise((done) => { const box ="
+            f"document.querySelectorAll({json.dumps(selector)})[{index}];"
             "box.scrollIntoView({block: 'center', behavior: 'instant'});"
+            "requestAnimationFrame(() => requestAnimationFrame(() => {"
             "const r = box.getBoundingClientRect();"
-            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            "done([r.x + r.width / 4, r.y + r.height / 4]); })); })"
         )
-        self.hover(*place)
-        for kind in ("mousePressed", "mouseReleased"):
-            self.send(
-                "Input.dispatchMouseEvent",
-                type=kind,
-                x=place[0],
-                y=place[1],
-                button="left",
-                clickCount=1,
-            )
-        self.settle()
+        for shift in (0, 1):
+            self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + shift, y=y)
+        return x, y
 
-    def hover(self, x: float, y: float) -> None:
-        """Move the mouse."""
-        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    def click(self, selector: str, *, index: int = 0) -> None:
+        """Click an element with the mouse."""
+        x, y = self.hover(selector, index=index)
+        mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        for kind in ("mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, **mouse)
+        self.settle()
 
     def press(self, key: str) -> None:
         """Press a key."""
@@ -142,6 +140,11 @@ class Tab:
             "list.dispatchEvent(new Event('change')); })()"
         )
         self.settle()
+
+    def close(self) -> None:
+        """Close the pipes, which ends the browser."""
+        self._read.close()
+        self._write.close()
 
     def screenshot(self, file: Path) -> None:
         """Save a picture of the whole page."""
@@ -194,7 +197,9 @@ def browser_tab(browser: str, profile: Path) -> Iterator[Tab]:
     os.close(to_browser[0])
     os.close(from_browser[1])
     try:
-        yield Tab(from_browser[0], to_browser[1])
+        tab = Tab(from_browser[0], to_browser[1])
+        yield tab
+        tab.close()
     finally:
         process.terminate()
         process.wait(PATIENCE)

@@ -11,8 +11,9 @@ import pytest
 from dgray.catalogue import OBJECTIVES, SAMPLERS, ColumnSpec
 from dgray.record.row import Row
 from dgray.record.row_schema import to_table
+from dgray.reporting.comparisons import compare
+from dgray.reporting.explorer.data import explorer_data
 from dgray.reporting.figures.epochs import metrics_against_epochs
-from dgray.reporting.page import page_table
 from dgray.reporting.presentation import BASE, objective, objective_rank, sampler_preference
 from dgray.reporting.selection import shown_columns, trained
 from dgray.reporting.table import StudyTable, study_table, write_parquet
@@ -41,9 +42,11 @@ def table() -> StudyTable:
 def test_unknown_metric_is_in_table_summary_and_figures(table: StudyTable, tmp_path: Path) -> None:
     assert table.summary_columns["mmd"] == "MMD"
     assert table.models["mmd_se"].notna().all()
-    header, lines = page_table(table)
-    index = header.index(("mmd", "kernel distance to the data"))
-    assert {line[index].text for line in lines} == {"0.500 ± 0.050", "0.250 ± 0.050"}
+    shown = explorer_data(table, table, compare(table))["metrics"]
+    mmd = next(metric for metric in shown if metric["name"] == "mmd")
+    assert (mmd["title"], mmd["doc"]) == ("MMD", "kernel distance to the data")
+    assert mmd["value"] == [0.5, 0.25, 0.25]
+    assert mmd["error"] == [0.05, 0.05, 0.05]
     write_parquet(table, tmp_path / "report.parquet")
     stored = pq.read_schema(tmp_path / "report.parquet").field("mmd")
     assert stored.metadata[b"doc"] == b"kernel distance to the data"

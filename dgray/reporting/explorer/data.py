@@ -143,7 +143,7 @@ def _trials(table: StudyTable, index: Mapping[str, int]) -> list[dict[str, Any]]
             "values": [
                 None if pd.isna(row[path]) else values[path].index(row[path]) for path in values
             ],
-            "base": index.get(bases.get(row["trial"])),
+            "base": index.get(bases.get(row["trial"], "")),
         }
         for _, row in lines.iterrows()
     ]

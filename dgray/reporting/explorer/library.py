@@ -12,7 +12,7 @@ import vl_convert
 @cache
 def plotting_library() -> str:
     """Return the JavaScript of Vega, Vega-Lite and Vega-Embed for an inline script."""
-    script = str(vl_convert.javascript_bundle())
+    script = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
     if "</script" in script or "<!--" in script:
         raise ValueError("the plotting library cannot be inlined in a page")
     return f"(() => {{{script}}})();"  # its names stay its own

@@ -42,7 +42,8 @@ def packed_samples(table: Any, index: Mapping[str, int]) -> dict[str, Any] | Non
         rank=~clouds["source"].isin(_UNGUIDED),
         late=-clouds["epoch"],
     ).sort_values(["rank", "late"], kind="stable")
-    packed, used = [], 0
+    packed: list[dict[str, Any]] = []
+    used = 0
     frames = {base: _Frame.of(group) for base, group in order.groupby("base", sort=False)}
     for _, row in order.iterrows():
         content = _packed(row, frames[row["base"]], len(order))

@@ -151,7 +151,7 @@ const CONFIG = {
     domainColor: "var(--line)", tickColor: "var(--line)", labelLimit: 110 },
   legend: { labelColor: "var(--ink)", titleColor: "var(--quiet)", orient: "bottom",
     labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", labelLimit: 320,
-    symbolStrokeColor: "var(--ink)" },
+    symbolBaseFillColor: "var(--ink)", symbolBaseStrokeColor: "var(--ink)" },
 };
 const drawing = new Map();
 let pending = 1;  // charts that are being drawn; the first drawing follows the first layout
@@ -169,8 +169,7 @@ async function draw(id, spec, { renderer = "svg", onClick } = {}) {
   const result = await vegaEmbed(holder, { config: CONFIG, ...spec }, {
     mode: "vega-lite", actions: false, renderer, ast: true, defaultStyle: false,
     tooltip: { disableDefaultStyle: true },
-  });
-  pending -= 1;
+  }).finally(() => { pending -= 1; });
   if (drawing.get(id).ticket !== ticket) { result.finalize(); return; }  // a later one is drawn
   previous?.finalize();
   drawing.set(id, { ticket, result });
@@ -205,7 +204,7 @@ function record(row, metric, x) {
       : x === "weight" ? row.weight : row.epoch,
     line: [data.trials[row.trial].objective, ...data.trials[row.trial].values.map((v, i) => (i === a ? "" : v))].join(" "),
     series: objectiveOf(row).title, sign,
-    shade: state.y >= 0 ? data.axes[state.y].values[data.trials[row.trial].values[state.y]] ?? "" : "",
+    shade: state.y >= 0 && !data.search ? data.axes[state.y].values[data.trials[row.trial].values[state.y]] ?? "" : "",
     tip_text: `${estimate(value, error)}${metric.unit ? ` ${metric.unit}` : ""}`,
     tip_n: String(row.n), tip_what: rowText(row),
     tip_sign: !metric.sign ? "not tested" : sign ? `significantly ${sign > 0 ? "higher" : "lower"}` : "not significant",
@@ -260,10 +259,12 @@ function yScale(values, title) {
 const seriesColours = () => ({ domain: data.objectives.map((o) => o.title),
   range: data.objectives.map((_, i) => `var(--series-${i})`) });
 
-// One panel: a line with a band for each group of records, and the base as a dashed rule.
-function linePanel({ records, present, x, title, yTitle, size, base, height = 190, detail = "line", dash, dots, hasBands = true }) {
-  const shades = distinct(records.map((r) => r.shade));
-  const order = state.y >= 0 ? data.axes[state.y].values.filter((v) => shades.includes(v)) : shades;
+// One panel (null without finite values): a line with a band for each group of records, and the base as a dashed rule.
+function linePanel({ records, present, x, title, yTitle, size, base, height = 190, detail = "line", dash, dots, hasBands = true, scale }) {
+  records = records.filter((r) => r.value !== null);
+  if (!records.length) return null;
+  const hasShades = records.some((r) => r.shade);
+  const order = hasShades ? data.axes[state.y].values : [];
   const everything = [...records, ...(dots ?? []), ...(base === undefined ? [] : [{ value: base }])];
   const encoding = {
     x: xEncoding(x, records.map((r) => r.x)),
@@ -277,9 +278,9 @@ function linePanel({ records, present, x, title, yTitle, size, base, height = 19
     ...(dash ? { strokeDash: { field: "dash", type: "nominal", title: "weight",
       scale: { domain: dash, range: [[1, 0], [5, 3]] } } } : {}),
   };
-  const y = { field: "value", ...yScale(everything.map((r) => r.value), yTitle) };
+  const y = { field: "value", ...(scale ?? yScale(everything.map((r) => r.value), yTitle)) };
   const layer = [
-    { mark: { type: "area", fillOpacity: hasBands ? 0.15 : 0, clip: true },
+    { mark: { type: "area", fillOpacity: hasBands ? 0.15 : 0, clip: true, aria: false },
       encoding: { ...encoding, opacity: { value: 1 }, strokeDash: undefined,
         y: { ...y, field: "low" }, y2: { field: "high" } } },
     { mark: { type: "line", strokeWidth: 2, clip: true }, encoding: { ...encoding, y } },
@@ -319,8 +320,8 @@ function baseValue(metric, trial) {
   return typeof value === "number" ? value : undefined;
 }
 
-const concat = (panels, columns, shared = false) => ({
-  concat: panels, columns, resolve: { scale: { y: shared ? "shared" : "independent", x: "independent" } } });
+const concat = (panels, columns, shared = false) => (!panels.some(Boolean) ? null : {
+  concat: panels.filter(Boolean), columns, resolve: { scale: { y: shared ? "shared" : "independent", x: "independent" } } });
 
 function drawHeadline() {
   const head = data.headline;
@@ -399,7 +400,7 @@ function drawMap() {
     return mapPanel(panel, values, xs, ys, { ...size, isRoomy });
   });
   drawScale(metric, scale);
-  draw("map", specs.length ? { ...concat(specs, size.columns) } : null, { onClick: select });
+  draw("map", concat(specs, size.columns), { onClick: select });
 }
 
 function mapPanel(panel, values, xs, ys, size) {
@@ -409,7 +410,7 @@ function mapPanel(panel, values, xs, ys, size) {
     title: state.y >= 0 ? data.axes[state.y].name : null,
     scale: { paddingInner: 0.08 }, axis: state.y >= 0 ? { ticks: false, domain: false } : null };
   const outline = (test, mark) => ({ transform: [{ filter: test }],
-    mark: { type: "rect", fill: null, tooltip: null, cursor: "pointer", ...mark }, encoding: { x, y } });
+    mark: { type: "rect", fill: null, tooltip: null, aria: false, cursor: "pointer", ...mark }, encoding: { x, y } });
   return {
     title: { text: panel.title.join(", "), limit: size.width + 50 }, width: size.width,
     height: { step: size.isRoomy ? 44 : 34 }, data: { values },
@@ -425,7 +426,7 @@ function mapPanel(panel, values, xs, ys, size) {
       outline("datum.isNow", { stroke: "var(--accent)", strokeWidth: 1.5, strokeDash: [3, 3] }),
       outline("datum.isSelected", { stroke: "var(--accent)", strokeWidth: 4 }),
       ...[["text", 12.5, size.isRoomy ? -6 : 0], ["below", 10, 9]].map(([field, fontSize, dy]) => ({
-        mark: { type: "text", fontSize, dy, tooltip: null, cursor: "pointer" },
+        mark: { type: "text", fontSize, dy, tooltip: null, aria: false, cursor: "pointer" },
         encoding: { x, y, text: { field },
           color: { condition: { test: "datum.isStrong", value: "var(--paper)" }, value: "var(--ink)" } } })),
     ],
@@ -447,7 +448,7 @@ function drawScale(metric, scale) {
 
 // Of a search: each point once, at its last checkpoint up to the chosen epoch.
 function drawPoints(metric, found) {
-  const values = lineRecords(found, metric, state.x);
+  const values = lineRecords(found, metric, state.x).filter((r) => r.value !== null);
   const x = xEncoding(state.x, values.map((r) => r.x));
   const base = found.length ? baseValue(metric, found[0].trial) : undefined;
   $("#map-scale").hidden = true;
@@ -458,7 +459,7 @@ function drawPoints(metric, found) {
   const layer = [{ mark: { type: "point", filled: true, size: 90, cursor: "pointer" },
     encoding: { x, y, color: { field: "series", type: "nominal", title: null, scale: seriesColours(), legend: { values: distinct(values.map((r) => r.series)) } },
       tooltip: tooltips(values), description: { field: "tip_all" } } },
-  { transform: [{ filter: "datum.isSelected" }], mark: { type: "point", size: 240, strokeWidth: 3, stroke: "var(--accent)" }, encoding: { x, y } }];
+  { transform: [{ filter: "datum.isSelected" }], mark: { type: "point", aria: false, size: 240, strokeWidth: 3, stroke: "var(--accent)" }, encoding: { x, y } }];
   if (base !== undefined) layer.push({ data: { values: [{ value: base }] },
     mark: { type: "rule", strokeDash: [6, 4], color: "var(--quiet)" }, encoding: { y } });
   draw("map", values.length ? { width: size.width, height: 280, data: { values: cells }, layer } : null, { onClick: select });
@@ -479,9 +480,11 @@ function drawCurves() {
   const panels = capped([...byFacet], "#curves-note");
   const size = panelSize("curves", panels.length, 300);
   const present = distinct(found.map((row) => objectiveOf(row).title));
-  const specs = panels.map(([title, group]) => linePanel({ present, records: lineRecords(group, metric, x), x, title: title || metric.title,
-    yTitle: `${metric.title}${metric.unit ? ` (${metric.unit})` : ""}`, size, hasBands: found.length < 60, base: baseValue(metric, group[0].trial) }));
-  draw("curves", specs.length ? concat(specs, size.columns, true) : null, { onClick: select });
+  const yTitle = `${metric.title}${metric.unit ? ` (${metric.unit})` : ""}`;
+  const scale = yScale(panels.flatMap(([, group]) => group.map((row) => metric.value[row.i])), yTitle);
+  const specs = panels.map(([title, group]) => linePanel({ present, scale, records: lineRecords(group, metric, x), x, title: title || metric.title,
+    yTitle, size, hasBands: found.length < 60, base: baseValue(metric, group[0].trial) }));
+  draw("curves", concat(specs, size.columns, true), { onClick: select });
 }
 
 function siblings() {
@@ -499,6 +502,7 @@ function firstOfObjective(trials) {
 }
 
 function drawNoise() {
+  if (!data.noise.length) return;
   const compared = firstOfObjective(siblings()).map((trial) => trial.i);
   const panels = [];
   const present = distinct([data.trials[state.trial].base, ...compared].filter((t) => t !== null)
@@ -520,7 +524,7 @@ function drawNoise() {
     }
     if (values.length) panels.push(noisePanel(column, values, size, present));
   }
-  draw("noise", panels.length ? concat(panels, size.columns) : null);
+  draw("noise", concat(panels, size.columns));
 }
 
 function noisePanel(column, values, size, present) {
@@ -529,6 +533,7 @@ function noisePanel(column, values, size, present) {
   const bottom = Math.max(Math.min(...values.map((v) => v.value)), top / 1e4);  // an exact score has 1e-12
   if (isLog) for (const v of values) v.low = Math.max(v.low, bottom / 10);
   const panel = linePanel({ present, records: values, x: "epoch", title: column.title, yTitle: column.unit, size, detail: "row" });
+  if (!panel) return null;
   const x = { field: "x", type: "quantitative", title: "noise level sigma", scale: { type: "log", nice: false },
     axis: { format: "~r", grid: false, tickCount: 4 } };
   for (const layer of panel.layer) {
@@ -589,7 +594,7 @@ function drawSamples() {
   const size = panelSize("samples", Math.min(list.length, 4), 170, 8);
   const data1 = list.find((c) => c.source === "data");
   const panels = list.map((cloud) => cloudPanel(cloud, data1, size));
-  draw("samples", panels.length ? concat(panels, size.columns) : null, { renderer: "canvas" });
+  draw("samples", concat(panels, size.columns), { renderer: "canvas" });
 }
 
 function cloudPanel(cloud, reference, size) {
@@ -690,10 +695,10 @@ function drawCell() {
     const dots = found.flatMap((r) => (metric.replicates?.[r.i] ?? []).map((value, replicate) => ({
       x: record(r, metric, x).x, value: typeof value === "number" ? value : null, replicate, row: r.i,
       series: objectiveOf(r).title, tip_text: estimate(value) })));
-    draw(id, records.length ? linePanel({ records, dots, x, size, base: baseValue(metric, state.trial),
+    draw(id, linePanel({ records, dots, x, size, base: baseValue(metric, state.trial),
       title: x === "epoch" ? `against epochs, ${weightText(state.weight)}`
         : `against the guidance weight${row && objectiveOf(row).isTrained ? `, epoch ${row.epoch}` : ""}`,
-      yTitle: `${metric.title}${metric.unit ? ` (${metric.unit})` : ""}` }) : null, { onClick: select });
+      yTitle: `${metric.title}${metric.unit ? ` (${metric.unit})` : ""}` }), { onClick: select });
   }
   const trial = data.trials[state.trial];
   const facts = [["trial", trial.id],
