@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from dgray.errors import FigureError
 
 FAMILY = "DejaVu Sans"  # part of matplotlib: the same picture on every machine
 _SIZE = 9.0  # text of the report, in points
+_NOTEBOOK_DPI = 120
 _PAPER_SIZE = 8.0
 _INCHES = {"in": 1.0, "": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27}  # TeX's points
 _LENGTH = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*")
@@ -110,6 +112,12 @@ class StyledFigure(Figure):
         """Save the figure; see ``matplotlib.figure.Figure.savefig``."""
         with styled(self._style):
             super().savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as a notebook shows it."""
+        content = io.BytesIO()
+        self.savefig(content, format="png", dpi=_NOTEBOOK_DPI)
+        return content.getvalue()
 
 
 def points(size: float) -> float:
