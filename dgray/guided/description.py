@@ -27,12 +27,12 @@ class DiscriminatorPart:
     """
 
     kind: str
-    arguments: Mapping[str, Any]
-    factory: str | None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    factory: str | None = None
     num_classes: int = 0
     seed: int
-    replicate: int
-    tensors: Mapping[str, Tensor] = field(repr=False)
+    replicate: int = 0
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,15 +146,7 @@ def _network(
             sigma_data=space.sigma_data,
             num_classes=space.num_classes,
         )
-        part = DiscriminatorPart(
-            kind="custom",
-            arguments={},
-            factory=None,
-            num_classes=space.num_classes,
-            seed=seed,
-            replicate=0,
-            tensors={},
-        )
+        part = DiscriminatorPart(kind="custom", num_classes=space.num_classes, seed=seed)
         return module.with_tensors([t.to(space.device) for t in module.tensors]), part
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
@@ -166,8 +158,6 @@ def _network(
         arguments=section_arguments(section, DiscriminatorSection),
         factory=getattr(section, "factory", None),
         seed=seed,
-        replicate=0,
-        tensors={},
     )
     return build_ensemble(section, problem, generators), part
 

@@ -20,7 +20,9 @@ from dgray.guided.description import BasePart, Description, DiscriminatorPart, n
 from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
 from dgray.guided.sampling import Sampling
 from dgray.guided.space import SampleSpace
+from dgray.plan.plan import Setting
 from dgray.problem.make_shared import shared_of
+from dgray.problem.problem import Problem
 from dgray.trial.guided_model import GuidedModel, RunRecipe
 from dgray.trial.sampling import acting_weight
 
@@ -38,24 +40,11 @@ def guided_denoiser(
     """
     model = recipe.build(device)
     problem, setting, config = model.problem, model.setting, recipe.trial.config
-    space = SampleSpace(
-        size=problem.shape or (problem.dimension,),
-        sigmas=problem.span,
-        sigma_data=problem.sigma_data,
-        num_classes=problem.num_classes,
-        device=problem.device,
-    )
-    sampler = problem.evaluation.samplers[setting.sampler]
+    space = _space(problem)
     spec = next(part.spec for part in config.evaluate.sampler if part.name == setting.sampler)
     is_built_in = spec in SAMPLERS.built_in
-    values: dict[str, Any] = {
-        "options": dict(sampler.options),
-        "num_steps": setting.num_steps,
-        "rho": problem.evaluation.rho,
-        "prior_std": problem.prior_std,
-        "seed": config.seed,
-        "guided_stage": setting.guided_stage,
-    }
+    values = _sampling_values(problem, setting)
+    function = problem.evaluation.samplers[setting.sampler].function
     weight = acting_weight(
         setting, {} if model.calibrated is None else {setting.interval: model.calibrated}
     )
@@ -80,9 +69,31 @@ def guided_denoiser(
         discriminator=model.discriminator,
         weight=weight,
         space=space,
-        sampling=Sampling(sampler=setting.sampler if is_built_in else sampler.function, **values),
+        sampling=Sampling(sampler=setting.sampler if is_built_in else function, **values),
         description=description,
     )
+
+
+def _space(problem: Problem) -> SampleSpace:
+    return SampleSpace(
+        size=problem.shape or (problem.dimension,),
+        sigmas=problem.span,
+        sigma_data=problem.sigma_data,
+        num_classes=problem.num_classes,
+        device=problem.device,
+    )
+
+
+def _sampling_values(problem: Problem, setting: Setting) -> dict[str, Any]:
+    """Return the fields of ``Sampling``, without the sampler."""
+    return {
+        "options": dict(problem.evaluation.samplers[setting.sampler].options),
+        "num_steps": setting.num_steps,
+        "rho": problem.evaluation.rho,
+        "prior_std": problem.prior_std,
+        "seed": problem.seed,
+        "guided_stage": setting.guided_stage,
+    }
 
 
 def sample_discriminator(guided: GuidedDenoiser) -> SampleDiscriminator:

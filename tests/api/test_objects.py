@@ -91,6 +91,7 @@ def no_figures() -> Iterator[None]:
         yield
 
 
+@pytest.mark.long
 def test_objects_are_stored_by_name_and_version_and_not_as_code(tmp_path: Path) -> None:
     study = dgray.load_study(fields())
     law = study.config["data"]["factory"]
