@@ -53,6 +53,8 @@ def show_plan(study: Path, overrides: Sequence[str]) -> int:
     _print(inspection.lines)
     _print(f"notice: {text}" for text in (*inspection.notices, *notices(plan, cost)))
     _print(f"missing here: {diagnostic}" for diagnostic in inspection.missing)
+    if inspection.missing:
+        _print(["a run on this machine would be refused until they are here"])
     inspection.check(files=False)
     return printed()
 

@@ -63,7 +63,12 @@ _study = click.argument("study", metavar="STUDY.yaml", type=click.Path(path_type
 )
 @_study
 @study_option
-@click.option("--plan", is_flag=True, help="Print the trials and the estimated time, then exit.")
+@click.option(
+    "--plan",
+    is_flag=True,
+    help="Print the trials, the estimated time and the files that this machine lacks, then exit "
+    "(with 0 also if files are missing; --check refuses them).",
+)
 @click.option(
     "--check",
     is_flag=True,
@@ -130,7 +135,10 @@ def run(
 def plan(*, study: Path, overrides: tuple[str, ...]) -> int:
     """Print the trials of a study and their estimated cost.
 
-    The cost is time, memory and disk space. Nothing is started or written.
+    The cost is time, memory and disk space. Nothing is started or written. Exit status: 0, also
+    if files that the study needs are missing on this machine, since a study may be planned on one
+    machine and run on another: they are listed, and dgray check refuses them; 2 if the study is
+    refused.
     """
     from dgray.cli import run as work
 

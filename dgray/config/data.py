@@ -205,7 +205,8 @@ class FolderData(ImageFiles):
     """PNG, JPEG and WebP files below a folder, all of one size.
 
     Hidden and system files are skipped. Images are read as their owners see them: turned upright
-    by their EXIF orientation, transparent pixels over white, colours in sRGB, 8 bits a channel.
+    by their EXIF orientation, transparent pixels over white, colours in sRGB, 8 bits a channel
+    (16 bits are reduced; the gAMA and cHRM of a PNG are not applied; what was changed is printed).
     They have one channel if all are grey, otherwise three.
     """
 

@@ -1,16 +1,17 @@
 """Decoding of one image file into the pixels that its owner sees. No torch.
 
 The orientation of a camera is applied, transparent pixels are blended over white, colours are
-converted from the profile of the file to sRGB, and 16 bits are reduced to 8.
+converted from the profile of the file to sRGB, and 16 bits are reduced to 8. A gamma or primaries
+of a PNG without a profile are not applied, as in most viewers and libraries; they are reported.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,13 @@ BLENDED = "with transparent pixels, blended over white"
 REDUCED = "reduced from 16 to 8 bits per channel"
 CONVERTED = "converted from their colour profile to sRGB"
 INKS = "converted from CMYK without a colour profile"
+UNAPPLIED = "with a gamma or primaries (gAMA, cHRM) unlike those of sRGB, which are not applied"
 ANIMATED = "animated: only their first frame is read"
 ENLARGED = "enlarged"
+
+# Gamma of a PNG, and x and y of white, red, green and blue.
+_SRGB = (1 / 2.2, 0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+_SAME = 0.01
 
 
 class Header(NamedTuple):
@@ -85,6 +91,8 @@ def decode(
             image = _as_seen(_upright(opened, changes), opened, changes)
     except Exception as error:  # Pillow raises errors of many classes for damaged files
         raise _unreadable(error) from error
+    if opened.format == "PNG" and _states_other_colours(opened.info):
+        changes.add(UNAPPLIED)
     image = image.convert("L" if grey else "RGB")
     if resize is not None and image.size != (resize, resize):
         if max(image.size) < resize:
@@ -146,6 +154,17 @@ def _as_seen(image: Image.Image, opened: Image.Image, changes: set[str]) -> Imag
     if image.mode not in ("1", "L", "CMYK"):
         image = image.convert("L" if is_grey else "RGB")
     return _in_srgb(image, opened.info.get("icc_profile"), changes)
+
+
+def _states_other_colours(info: Mapping[str | tuple[int, int], Any]) -> bool:
+    """Return whether a PNG without a profile states other colours than sRGB, by its chunks.
+
+    Its pixels are used as they are stored: viewers differ, and many files state a wrong gamma.
+    """
+    if "icc_profile" in info or "srgb" in info:  # which take precedence
+        return False
+    numbers = [info.get("gamma", _SRGB[0]), *info.get("chromaticity", _SRGB[1:])]
+    return any(abs(a - b) > _SAME for a, b in zip(numbers, _SRGB, strict=True))
 
 
 def _in_srgb(image: Image.Image, content: bytes | None, changes: set[str]) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from dgray.data.image_files import read_folder, read_zip
 from dgray.data.images import ImageSet
@@ -213,6 +215,26 @@ def test_colours_of_another_profile_are_converted_to_srgb(read: Read) -> None:
     assert images.pixels[1, :, 0, 0].tolist() == [255, 0, 0]
     assert images.pixels[2, :, 0, 0].tolist() == [255, 0, 0]
     assert remark(images, "profile").startswith("1 image converted from their colour profile")
+
+
+def test_a_gamma_that_is_not_applied_is_told(read: Read) -> None:
+    red = np.full((6, 6, 3), 100, dtype=np.uint8)
+
+    def chunk(name: bytes, *numbers: int) -> PngInfo:
+        info = PngInfo()
+        info.add(name, struct.pack(f">{len(numbers)}I", *numbers))
+        return info
+
+    srgb = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    files = {
+        "a.png": encoded(red, pnginfo=chunk(b"gAMA", 100000)),
+        "b.png": encoded(red, pnginfo=chunk(b"gAMA", 45455)),
+        "c.png": encoded(red, pnginfo=chunk(b"cHRM", *srgb)),
+        "d.png": encoded(red, pnginfo=chunk(b"cHRM", *srgb[:2], 73000, *srgb[3:])),
+    }
+    images = read(files)
+    assert (images.pixels == 100).all()
+    assert remark(images, "gAMA").startswith("2 images with a gamma or primaries")
 
 
 def test_all_damaged_files_are_named_at_once(read: Read) -> None:

@@ -141,7 +141,9 @@ def test_missing_files_are_shown_by_plans_and_refused_before_a_run(
     write_images(folder)
     path = str(write_study(folder, **sections))
     assert main([path, "--plan"]) == 0
-    assert field in capsys.readouterr().out.partition("missing here: ")[2]
+    out = capsys.readouterr().out
+    assert field in out.partition("missing here: ")[2]
+    assert out.endswith("a run on this machine would be refused until they are here\n")
     for arguments in (["--check"], ["--engine", "local"]):
         assert main([path, *arguments]) == 2
         assert field in capsys.readouterr().err
