@@ -79,6 +79,9 @@ def fit_discriminator(
         FloatingPointError: the loss is no longer finite.
     """
     settings = _settings(objective, fields)
+    real = torch.as_tensor(real)
+    if len(real) < 2:
+        raise GuidedModelError(f"there must be at least 2 real samples, but got {len(real)}")
     size = tuple(real.shape[1:])
     flat = real.reshape(len(real), -1)
     scale = sigma_data or (SIGMA_DATA if len(size) > 1 else _std(flat))

@@ -45,13 +45,13 @@ class SampleDiscriminator:
         """Return the logit of noised samples x ``(n, *size)`` at sigma, in nats, shape (n,)."""
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
-            return model.logit(flat, levels).to(_dtype(x))
+            return _like(model.logit(flat, levels), x)
 
     def gradient(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
         """Return the gradient of the logit in x, in the shape of x."""
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
-            return model.gradient(flat, levels).reshape(x.shape).to(_dtype(x))
+            return _like(model.gradient(flat, levels).reshape(x.shape), x)
 
     __call__ = logit
 
@@ -97,7 +97,7 @@ class GuidedDenoiser:
         """
         flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
         with torch.no_grad():
-            return self.flat(labels)(flat, levels).reshape(x.shape).to(_dtype(x))
+            return _like(self.flat(labels)(flat, levels).reshape(x.shape), x)
 
     def __repr__(self) -> str:
         low, high = self.space.sigmas
@@ -110,7 +110,7 @@ class GuidedDenoiser:
     def epsilon(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
         """Return the predicted noise (x - D(x; sigma)) / sigma, of the shape and dtype of x."""
         levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
-        return ((x - self(x, sigma, labels)) / levels).to(_dtype(x))
+        return _like((x - self(x, sigma, labels)) / levels.to(x.device), x)
 
     def flat(self, labels: Tensor | None = None) -> FlatGuidedDenoiser:
         """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma."""
@@ -281,5 +281,6 @@ def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
     return constant if interval is None else IntervalWeight(constant, *interval)
 
 
-def _dtype(x: Tensor) -> torch.dtype:
-    return x.dtype if x.is_floating_point() else torch.float32
+def _like(value: Tensor, x: Tensor) -> Tensor:
+    """Return a value on the device and in the dtype of the samples; float32 for bytes."""
+    return value.to(x.device, x.dtype if x.is_floating_point() else torch.float32)

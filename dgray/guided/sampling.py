@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from dgray.catalogue import SAMPLERS
 from dgray.diffusion.noise import philox_noise, seeded_noise
 from dgray.diffusion.sampler import Sampler, sampler_sigmas
 from dgray.discriminator.guidance import GuidedDenoiser, ScaledWeight
-from dgray.errors import GuidedModelError
+from dgray.errors import GuidedModelError, one_line
 from dgray.guided.space import SampleSpace
 
 RHO = 7.0  # spacing of noise levels (Karras et al. 2022, Table 1)
@@ -43,16 +44,20 @@ class Sampling:
     guided_stage: Literal["both", "predictor"] = "both"
 
 
-def sample_seeds(n: int, seeds: int | Sequence[int]) -> Sequence[int]:
+def sample_seeds(n: int, seeds: int | Sequence[int]) -> list[int]:
     """Return the seed of each of n samples.
 
     Raises:
         GuidedModelError: their number is another, or one is negative.
     """
-    numbers = range(seeds, seeds + n) if isinstance(seeds, int) else seeds
-    if len(numbers) != n or any(number < 0 for number in numbers):
+    try:
+        numbers = [operator.index(seeds) + i for i in range(n)]  # type: ignore[arg-type]
+    except TypeError:
+        numbers = [operator.index(seed) for seed in seeds]  # type: ignore[union-attr]
+    if n < 1 or len(numbers) != n or min(numbers) < 0:
         raise GuidedModelError(
-            f"seeds must be one number >= 0, or one for each of the {n} samples, but got {seeds}"
+            "there must be at least one sample, and seeds must be one number >= 0, or one for "
+            f"each of the {n} samples, but got {one_line(str(seeds), 60)}"
         )
     return numbers
 

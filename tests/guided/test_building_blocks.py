@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,8 @@ def test_scores_are_those_of_closed_forms(guided: dgray.GuidedDenoiser) -> None:
 
 def test_a_sample_depends_on_its_own_seed_alone(guided: dgray.GuidedDenoiser) -> None:
     samples = guided.sample(4, seeds=3)
-    torch.testing.assert_close(guided.sample(2, seeds=[6, 4]), samples[[3, 1]])
+    for seeds in ([6, 4], np.array([6, 4]), torch.tensor([6, 4])):
+        torch.testing.assert_close(guided.sample(2, seeds=seeds), samples[[3, 1]])
     stochastic = guided.sample(2, sampler="sde", num_steps=5)
     assert stochastic.dtype == torch.float32
     assert (stochastic != guided.sample(2, num_steps=5)).any()

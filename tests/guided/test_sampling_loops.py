@@ -157,6 +157,7 @@ def test_wrong_calls_are_refused_in_one_line(guided: dgray.GuidedDenoiser) -> No
         (lambda: guided(torch.zeros(3, 1, 4, 4), torch.ones(2)), r"have shape \(3,\)"),
         (lambda: guided.sample(3, seeds=[1, 2]), "one for each of the 3 samples"),
         (lambda: guided.sample(1, seeds=-1), ">= 0"),
+        (lambda: guided.sample(0), "at least one sample"),
         (lambda: dgray.guide(lambda x, s: x[0], as_of(guided)).sample(2), "of the shape of x"),
     ):
         with pytest.raises(GuidedModelError, match=message):
