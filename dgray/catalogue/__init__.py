@@ -2,7 +2,8 @@
 
 A part is one frozen specification: its name in a study file, how it is presented, what it applies
 to, and ``factory``, the import path ``"module:attribute"`` of the code that builds it. The code is
-imported when the part is built, so that plans and reports need no torch. Imports nothing of dgray.
+imported when the part is built, so that plans and reports need no torch. Of dgray, imports only its
+errors.
 
 Another package registers its own parts with entry points whose value is a specification::
 
