@@ -2,8 +2,8 @@
 
 A part is one frozen specification: its name in a study file, how it is presented, what it applies
 to, and ``factory``, the import path ``"module:attribute"`` of the code that builds it. The code is
-imported when the part is built, so that plans and reports need no torch. Of dgray, imports only its
-errors.
+imported when the part is built, so that plans and reports need no torch. Imports
+only the errors of dgray.
 
 Another package registers its own parts with entry points whose value is a specification::
 
