@@ -33,6 +33,7 @@ from dgray.record.run_lock import RunLock, is_locked
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.working_copy import GrowingCopy
 from dgray.record.tables import trial_and_epoch
+from dgray.reporting.explorer.library import allow_script
 
 _POLL_SECONDS, _POLL_STORE_SECONDS = 1.0, 10.0
 _PAUSE = 9  # after a report, in multiples of the time that it took
@@ -42,11 +43,12 @@ _PLACEHOLDER = """<!doctype html>
 <body style="font: 16px sans-serif; margin: 3rem; color-scheme: light dark">
 <p>There are no rows yet. This page shows the report as soon as the first checkpoint is complete.
 </p></body></html>"""
-_FOLLOWING = """
+_STATUS_LINE = """
 <div id="live" role="status" aria-live="polite" style="position: fixed; right: 1rem; bottom: 1rem;
   padding: .4rem .8rem; border-radius: .4rem; background: #202225; color: #e9e7e3; font: 14px
   sans-serif; z-index: 99; max-width: 90vw"></div>
-<script>
+"""
+_FOLLOWING = """
 "use strict";
 (() => {
   const shown = VERSION, line = document.querySelector("#live"), key = "dgray-live-scroll";
@@ -69,7 +71,6 @@ _FOLLOWING = """
   }
   look();
 })();
-</script>
 """
 
 
@@ -136,8 +137,9 @@ class LiveReport:
     def _show(self, page: str) -> None:
         self._version += 1
         script = _FOLLOWING.replace("VERSION", str(self._version))
-        head, end, tail = page.rpartition("</body>")
-        self._server.page = f"{head}{script}{end}{tail}".encode("utf-8", "backslashreplace")
+        head, end, tail = allow_script(page, script).rpartition("</body>")
+        content = f"{head}{_STATUS_LINE}<script>{script}</script>{end}{tail}"
+        self._server.page = content.encode("utf-8", "backslashreplace")
         self._server.state = {"version": self._version, "text": self._text("")}
 
     def _mark_running(self) -> None:

@@ -137,6 +137,28 @@ def test_the_best_row_of_the_study_is_the_default(run: Path) -> None:
     assert model.name.startswith("kl")
 
 
+def test_checkpoint_and_calibrated_weight_are_selected_by_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(run)
+    for trial in ("best", "kl"):
+        for epoch in (1, 2):
+            model = run_recipe(folder, trial=trial, replicate=1, weight="calibrated", epoch=epoch)
+            assert model.name.endswith(f"epoch {epoch}, calibrated, 4 steps")
+            assert model.setting.is_calibrated
+            assert model.calibrated is not None
+    early, late = (
+        run_recipe(folder, trial="kl", replicate=0, weight=1.0, epoch=epoch) for epoch in (1, 2)
+    )
+    assert early.weights is not None
+    assert late.weights is not None
+    assert any((a != b).any() for a, b in zip(early.weights, late.weights, strict=True))
+    assert sample(run, tmp_path / "a", "--epoch", "3") == 2
+    assert "--epoch must be a checkpoint of kl" in capsys.readouterr().err
+    assert sample(run, tmp_path / "a", "--trial", "base", "--guidance-weight", "calibrated") == 2
+    assert "evaluated no calibrated weight of base" in capsys.readouterr().err
+
+
 def test_points_of_a_mixture_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_study_text(tmp_path, POINTS)
     assert sample(run, tmp_path / "points.npz", "--num-samples", "5") == 0

@@ -218,7 +218,7 @@ def test_keys_move_the_selection_over_the_map(page: Tab) -> None:
 
 def test_hover_gives_value_error_replicates_and_setting(page: Tab) -> None:
     page.hover(CELLS)
-    page.wait("document.querySelector('#vg-tooltip-element.visible')")
+    page.wait("document.querySelector('#vg-tooltip-element.visible') !== null")
     text = page.run("document.querySelector('#vg-tooltip-element').innerText")
     assert re.search(r"change of path KL\s+\S+ ± \S+ nats", text)
     assert re.search(r"replicates\s+3", text)
@@ -245,6 +245,19 @@ def test_choices_change_what_is_shown(page: Tab) -> None:
     page.choose("#choose-lens", "samples")
     page.choose("#choose-objective", "oracle")
     assert page.run(SELECTED).startswith("oracle")
+
+
+def test_a_reload_keeps_the_choices(page: Tab, file: Path) -> None:
+    page.choose("#choose-lens", "probability-flow ODE")
+    page.choose("#choose-weight", "0.5")
+    page.click(CELLS, index=3)
+    before = [page.run(SELECTED), cells(page)]
+    page.send("Page.reload")
+    page.wait("performance.getEntriesByType('navigation')[0].type === 'reload'")
+    page.wait("document.readyState === 'complete'")
+    page.settle()
+    assert [page.run(SELECTED), cells(page)] == before
+    page.requests.pop()  # of the reload
 
 
 def test_more_panels_than_fit_are_capped_with_a_note(tab: Tab, tmp_path: Path) -> None:

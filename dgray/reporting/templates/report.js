@@ -159,9 +159,11 @@ window.isDrawn = () => pending === 0;
 
 async function draw(id, spec, { renderer = "svg", onClick } = {}) {
   const box = $(`#${id}`);
+  const text = JSON.stringify(spec);
+  if (drawing.get(id)?.text === text) return;
   const ticket = (drawing.get(id)?.ticket ?? 0) + 1;
   const previous = drawing.get(id)?.result;
-  drawing.set(id, { ticket, result: previous });
+  drawing.set(id, { text, ticket, result: previous });
   if (!spec) { box.replaceChildren(); box.textContent = "No values for these choices."; return; }
   box.style.minHeight = `${box.offsetHeight}px`;  // the page does not jump while it is redrawn
   const holder = document.createElement("div");
@@ -172,7 +174,7 @@ async function draw(id, spec, { renderer = "svg", onClick } = {}) {
   }).finally(() => { pending -= 1; });
   if (drawing.get(id).ticket !== ticket) { result.finalize(); return; }  // a later one is drawn
   previous?.finalize();
-  drawing.set(id, { ticket, result });
+  drawing.set(id, { text, ticket, result });
   box.replaceChildren(holder);
   box.style.minHeight = "";
   if (onClick) result.view.addEventListener("click", (_, item) => item?.datum && onClick(item.datum));
@@ -329,7 +331,7 @@ function drawHeadline() {
   const several = distinct(trainedRows.map((row) => row.epoch)).length > 1;
   const x = several ? "epoch" : "weight";
   const shown = [head.weight ?? "calibrated", "calibrated"];
-  const size = panelSize("headline", head.metrics.length, 290);
+  const size = panelSize("headline", head.metrics.length, 215);
   const present = distinct(head.trials.map((t) => data.objectives[data.trials[t].objective].title));
   const panels = head.metrics.map((name) => {
     const metric = metricNamed(name);
@@ -917,7 +919,41 @@ function buildTable() {
 
 // ---- start -------------------------------------------------------------------------------------
 
+// A reload, as of the page of a running study, keeps what still exists of the choices.
+const KEPT = ["metric", "weight", "setting", "sampler", "density", "onlyCell", "x"];
+
+function remember() {
+  const kept = Object.fromEntries(KEPT.map((name) => [name, state[name]]));
+  const isLast = state.epoch === epochs[epochs.length - 1];
+  try {
+    sessionStorage.setItem("dgray-choices", JSON.stringify({ ...kept, epoch: isLast ? null : state.epoch,
+      trial: data.trials[state.trial]?.id, objective: data.objectives[state.objective]?.name }));
+  } catch { /* without storage, a reload starts anew */ }
+}
+
+function restore() {
+  if (performance.getEntriesByType("navigation")[0]?.type !== "reload") return;
+  let kept = {};
+  try { kept = JSON.parse(sessionStorage.getItem("dgray-choices")) ?? {}; } catch { return; }
+  const metric = metricNamed(kept.metric);
+  if (metric) { state.metric = metric.name; state.lens = metric.lens; }
+  if (weights.includes(kept.weight)) state.weight = kept.weight;
+  if (settings.includes(kept.setting)) state.setting = kept.setting;
+  if (epochs.includes(kept.epoch)) state.epoch = kept.epoch;
+  if (kept.x === "weight" || kept.x === "epoch") state.x = kept.x;
+  state.sampler = kept.sampler;
+  state.density = kept.density === true;
+  state.onlyCell = kept.onlyCell === true;
+  const trial = data.trials.findIndex((t) => t.id === kept.trial);
+  if (trial >= 0) {
+    state.trial = trial;
+    for (const a of varying) state.hold[a] = data.trials[trial].values[a] ?? state.hold[a];
+  }
+  state.objective = data.objectives.findIndex((o) => o.name === kept.objective);
+}
+
 function update() {
+  remember();
   drawChoices();
   drawMap();
   drawCurves();
@@ -940,6 +976,7 @@ function moveSelection(event) {
   if (target) select(target);
 }
 
+restore();
 buildTable();
 $("#epoch").addEventListener("input", (event) => { state.epoch = epochs[event.target.value]; update(); });
 $("#filter").addEventListener("input", (event) => { state.text = event.target.value; drawTable(); });
