@@ -12,13 +12,16 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+from dgray.config.parts import BASE
 from dgray.config.reading.domains import Domain
 from dgray.engine.events import CheckpointDone, EngineStarted, Event
 from dgray.files import inside
 from dgray.plan.cells import OBJECTIVE
 from dgray.plan.plan import Plan, Trial
 from dgray.record.run_folder import RunFolder
+from dgray.reporting.build import source_of, study_text
 from dgray.reporting.table import StudyTable, study_table
+from dgray.reporting.tensorboard.front import FrontPage
 from dgray.reporting.tensorboard.hparams import Axes, Interval, hparams_of
 from dgray.reporting.tensorboard.writer import TensorBoardWriter, rebuild
 
@@ -95,16 +98,35 @@ class LiveTensorBoard:
     def _open(self, earlier: StudyTable | None) -> TensorBoardWriter:
         folder = inside(self._folder.path, "tensorboard")
         axes = _axes((*self._plan.trials, *self._examples), self._domains)
+        front = _front((*self._plan.trials, *self._examples))
         if earlier is not None:
-            return rebuild(earlier, folder, axes)
-        writer = TensorBoardWriter(folder)
+            return rebuild(earlier, folder, axes, front=front)
+        writer = TensorBoardWriter(folder, front)
         writer.write_experiment(axes)
+        writer.write_texts(study_text(source_of(self._folder)))
         return writer
 
 
 def _read(folder: RunFolder) -> StudyTable | None:
     rows = folder.row_table()
     return study_table(rows, folder.clouds(), folder.losses()) if rows.num_rows else None
+
+
+def _front(trials: Iterable[Trial]) -> FrontPage:
+    """Choice of curves by the plan: the epochs of its trials, and the metrics of its searches."""
+    trials = list(trials)
+    epochs = [epoch for trial in trials for epoch in trial.epochs if epoch > 0]
+    searches = [trial.config.search for trial in trials]
+    metrics = max((len(s.metrics) for s in searches if s.method != "grid"), default=0)
+    weights = [
+        setting.guidance_weight
+        for trial in trials
+        if trial.objective != BASE
+        for setting in trial.settings
+        if setting.guidance_weight is not None
+    ]
+    weight = min(weights, key=lambda value: abs(value - 1), default=None)
+    return FrontPage(weight, (min(epochs), max(epochs)) if epochs else None, 2 * metrics)
 
 
 def _axes(trials: Iterable[Trial], domains: Iterable[Domain]) -> Axes:

@@ -14,6 +14,9 @@ from dgray.record.storage.working_copy import copy_to_read, publish_report, read
 from dgray.reporting.build import Report, build_report, refuse_without_rows
 from dgray.reporting.legible import printable
 
+# Without smoothing, which would bend the curves of a few checkpoints.
+TENSORBOARD_PAGE = "http://127.0.0.1:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
+
 
 def check(run: str) -> int:
     """Check every record of a run; print damaged and missing ones, and return 1 if there are."""
@@ -39,14 +42,15 @@ def check(run: str) -> int:
     return 1 if damaged else printed()
 
 
-def rebuild(run: str, out: Path | None) -> int:
+def rebuild(run: str, out: Path | None, *, all_scalars: bool = False) -> int:
     """Rebuild the report of a run and print its statements.
 
     Args:
         run: folder or URI.
         out: for a run in an object store, the folder of a copy.
+        all_scalars: write every metric of every setting to TensorBoard's files.
     """
-    where, report = _build(location(run), out)
+    where, report = _build(location(run), out, all_scalars=all_scalars)
     for warning in report.warnings:
         print(printable(warning))
     for statement in report.finding.statements:
@@ -56,15 +60,16 @@ def rebuild(run: str, out: Path | None) -> int:
     print(f"report:      {where}/report.html\ntable:       {where}/report.parquet")
     print(f"figures:     {where}/figures")
     if isinstance(where, Path):
-        print(f"TensorBoard: tensorboard --logdir {where}/tensorboard")
+        print(f"TensorBoard: tensorboard --logdir {where}/tensorboard --host 127.0.0.1")
+        print(f"             then open {TENSORBOARD_PAGE}")
     return 0
 
 
-def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Report]:
+def _build(place: Path | Uri, out: Path | None, *, all_scalars: bool) -> tuple[Path | Uri, Report]:
     """Build the report and return the place it was written to."""
     if out is None:
         with reading(place) as run:
-            report = build_report(run.path)
+            report = build_report(run.path, all_scalars=all_scalars)
             if isinstance(place, Uri):
                 publish_report(Store(place), run.path)
         return place, report
@@ -77,4 +82,4 @@ def _build(place: Path | Uri, out: Path | None) -> tuple[Path | Uri, Report]:
     if next(out.iterdir(), None) is not None:
         raise RunRefusedError(f"{out}: --out must be a new or empty folder, but it holds files")
     copy_to_read(Store(place), out)
-    return out, build_report(out)
+    return out, build_report(out, all_scalars=all_scalars)

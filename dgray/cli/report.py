@@ -33,6 +33,11 @@ from dgray.cli.command import Command, run_command
     "to this run (exit status 1 if not).",
 )
 @click.option(
+    "--all-scalars",
+    is_flag=True,
+    help="TensorBoard: write every metric of every setting; default: a dozen curves per trial.",
+)
+@click.option(
     "--watch",
     is_flag=True,
     help="Show the report of a running study on a page of this machine, which follows its rows. "
@@ -45,7 +50,9 @@ from dgray.cli.command import Command, run_command
     metavar="PORT",
     help="Port of --watch on 127.0.0.1; default: a free one.",
 )
-def report(*, run: str, out: Path | None, check: bool, watch: bool, port: int) -> int:
+def report(
+    *, run: str, out: Path | None, check: bool, all_scalars: bool, watch: bool, port: int
+) -> int:
     """Rebuild the report of a run from its rows.
 
     RUN is a folder or a URI. Needs neither torch nor Ray. Exit status: 0; 1 if the store fails,
@@ -59,7 +66,11 @@ def report(*, run: str, out: Path | None, check: bool, watch: bool, port: int) -
         from dgray.cli.live_report import watch as watch_run
 
         return watch_run(run, port)
-    return rebuild_report.check(run) if check else rebuild_report.rebuild(run, out)
+    return (
+        rebuild_report.check(run)
+        if check
+        else rebuild_report.rebuild(run, out, all_scalars=all_scalars)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from dgray.reporting.figures.kinds import (
     render_figures,
     render_search_figures,
 )
+from dgray.reporting.legible import printable
 from dgray.reporting.page import Source, report_page
 from dgray.reporting.searches import chosen_trials, mark_points, points_table, read_searches
 from dgray.reporting.table import StudyTable, study_table, write_parquet
@@ -86,12 +87,13 @@ def table_of(run: RunFolder) -> StudyTable:
         raise NoRowsError(f"{run.path}: {error}") from None
 
 
-def build_report(folder: Path, *, has_events: bool = True) -> Report:
+def build_report(folder: Path, *, has_events: bool = True, all_scalars: bool = False) -> Report:
     """Write report.parquet, figures/, report.html and tensorboard/ of a run folder.
 
     Args:
         folder: the run folder.
         has_events: whether TensorBoard's files are written.
+        all_scalars: whether they hold every metric of every setting, not only the front page.
 
     Raises:
         NotARunError: if the folder is not a run folder.
@@ -128,7 +130,8 @@ def build_report(folder: Path, *, has_events: bool = True) -> Report:
     events = inside(folder, "tensorboard")
     try:
         if has_events:
-            rebuild(table, events, searches=searches)
+            named = {"finding": _finding_text(finding), **study_text(source)}
+            rebuild(table, events, searches=searches, named_texts=named, has_all=all_scalars)
     except Exception as error:
         failed.append(f"the TensorBoard files could not be written: {error!r}")
     explorer = None
@@ -156,6 +159,20 @@ def build_report(folder: Path, *, has_events: bool = True) -> Report:
         incomplete=incomplete,
         failed=tuple(failed),
     )
+
+
+def study_text(source: Source) -> dict[str, str]:
+    """Return the study file as a text for TensorBoard, by its tag; empty if it is missing."""
+    if not source.lock:
+        return {}
+    return {"study file": "\n".join(f"    {line}" for line in source.lock.splitlines())}
+
+
+def _finding_text(finding: Finding) -> str:
+    """Return the statements as Markdown, in which text of users has no meaning of its own."""
+    lines = [printable(statement.text) for statement in finding.statements]
+    marks = str.maketrans({mark: f"&#{ord(mark)};" for mark in r"\`*_{}[]<>#|&"})
+    return "\n".join(f"- {line.translate(marks)}" for line in lines)
 
 
 def _remove_outdated(run: RunFolder, *, keep: set[str]) -> None:

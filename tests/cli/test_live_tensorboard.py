@@ -25,6 +25,9 @@ from tests.reporting.event_files import columns, read
 PATIENCE = 30.0  # seconds; a checkpoint takes milliseconds
 
 
+TAG = "at w=1, base unguided/path_kl"
+
+
 def run(plan: Plan, folder: RunFolder, run_trial: RunTrial = fake_trial) -> LiveTensorBoard:
     with LiveTensorBoard(plan, folder) as live:
         local.run(
@@ -38,7 +41,7 @@ def events_of(folder: RunFolder, label: str) -> EventAccumulator:
     return read(path)
 
 
-def steps(folder: RunFolder, label: str, tag: str = "path_kl/w=1") -> list[int]:
+def steps(folder: RunFolder, label: str, tag: str = TAG) -> list[int]:
     return [point.step for point in events_of(folder, label).Scalars(tag)]
 
 
@@ -75,7 +78,7 @@ def test_event_files_grow_with_every_checkpoint_of_a_running_study(tmp_path: Pat
 def _shows(folder: RunFolder, label: str, epoch: int) -> bool:
     if not any((folder.path / "tensorboard").glob(f"{label} (*/events*")):
         return False
-    has_metrics = "path_kl/w=1" in events_of(folder, label).Tags()["scalars"]
+    has_metrics = TAG in events_of(folder, label).Tags()["scalars"]
     return has_metrics and epoch in steps(folder, label)
 
 

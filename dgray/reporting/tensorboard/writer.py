@@ -15,7 +15,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,18 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dgray.files import inside
 from dgray.reporting.legible import printable, shortened, shortened_bytes
-from dgray.reporting.presentation import DATA_COLOUR, objective
+from dgray.reporting.presentation import BASE, DATA_COLOUR, objective, sampler_preference
 from dgray.reporting.raster import SIZE, Frame, cloud_png, frame_of, grid_png
 from dgray.reporting.searches import SearchPoints
-from dgray.reporting.selection import OBJECTIVE
+from dgray.reporting.selection import OBJECTIVE, at_weight, main_weight
 from dgray.reporting.table import StudyTable
+from dgray.reporting.tensorboard.front import (
+    NO_EPOCHS,
+    FrontPage,
+    is_front_loss,
+    layout,
+    texts,
+)
 from dgray.reporting.tensorboard.hparams import Axes, Interval, experiment, hparams_of, session
 from dgray.reporting.tensorboard.scalars import (
     Scalar,
@@ -53,9 +60,18 @@ class TensorBoardWriter:
     No file stays open between calls.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Write to ``folder``, the argument of ``tensorboard --logdir``."""
-        self._folder = folder
+    def __init__(
+        self, folder: Path, front: FrontPage = NO_EPOCHS, *, has_all: bool = False
+    ) -> None:
+        """Create a writer.
+
+        Args:
+            folder: the argument of ``tensorboard --logdir``.
+            front: choice of the curves.
+            has_all: write every metric of every setting, not only the front page.
+        """
+        self._folder, self._front, self._has_all = folder, front, has_all
+        self._has_layout = False
         # Later files sort later, so that TensorBoard continues with the new ones after a rebuild.
         self._file = f"events.out.tfevents.{time.time_ns()}.dgray"
         self._best: dict[str, tuple[float, list[Scalar]]] = {}
@@ -69,12 +85,20 @@ class TensorBoardWriter:
             return
         first = rows.iloc[0]
         trial, epoch, name = str(first["trial"]), int(first["epoch"]), str(first["objective"])
+        best = list(self._best_so_far(trial, best_scalars(rows)))
+        front = list(self._front.scalars(rows, len(best)))
+        shown = [s for s in loss_scalars(rows, losses) if self._has_all or is_front_loss(s.tag)]
+        tags = {scalar.tag for scalar in front}
+        if self._has_all:
+            front += [scalar for scalar in metric_scalars(rows) if scalar.tag not in tags]
+        clouds = clouds if self._has_all else _one_cloud(clouds)
         events = [
-            *_scalars(loss_scalars(rows, losses)),
-            *_scalars(metric_scalars(rows)),
-            *_scalars(self._best_so_far(trial, best_scalars(rows))),
+            *_scalars([*shown, *front, *best]),
             *self._images(clouds, epoch, to_rgb(objective(name).colour)),
         ]
+        if objective(name).is_trained and not self._has_layout:
+            self._write_summary(layout(list(dict.fromkeys(s.tag for s in (*front, *best)))))
+            self._has_layout = True
         run = inside(self._folder, run_name(trial, str(first["label"])))
         if not (run / self._file).exists():
             start = session(hparams_of(name, json.loads(first["axes"])), trial)
@@ -83,8 +107,16 @@ class TensorBoardWriter:
 
     def write_experiment(self, axes: Axes, metrics: Sequence[str] = ()) -> None:
         """Write the columns of the HPARAMS tab; ``metrics``: tags besides the best setting's."""
-        columns = experiment(axes, [*best_tags(), *metrics])
-        _append(self._folder / self._file, [_opening(), _event(0, columns)])
+        self._write_summary(experiment(axes, [*best_tags(), *metrics]))
+
+    def write_texts(self, named: Mapping[str, str]) -> None:
+        """Write texts in Markdown, by their tags."""
+        self._write_summary(texts(named))
+
+    def _write_summary(self, summary: Summary) -> None:
+        path = self._folder / self._file
+        opening = [] if path.exists() else [_opening()]
+        _append(path, [*opening, _event(0, summary)])
 
     def write_search(self, trial: str, label: str, scalars: Iterable[Scalar]) -> None:
         """Append the values of a search to a trial whose checkpoints are written."""
@@ -131,6 +163,10 @@ def rebuild(
     folder: Path,
     axes: Axes | None = None,
     searches: Sequence[SearchPoints] = (),
+    named_texts: Mapping[str, str] | None = None,
+    *,
+    front: FrontPage | None = None,
+    has_all: bool = False,
 ) -> TensorBoardWriter:
     """Write all event files again, beside ``folder``, and replace it.
 
@@ -139,6 +175,9 @@ def rebuild(
         folder: the argument of ``tensorboard --logdir``.
         axes: columns of the HPARAMS tab and their values; None: those in the table.
         searches: searches whose values are written too.
+        named_texts: texts in Markdown, by their tags.
+        front: choice of the curves; None: that of the table.
+        has_all: write every metric of every setting, not only the front page.
 
     Returns:
         A writer that continues in ``folder``.
@@ -146,7 +185,8 @@ def rebuild(
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        writer = TensorBoardWriter(beside)
+        writer = TensorBoardWriter(beside, front or front_of(table, searches), has_all=has_all)
+        writer.write_texts(named_texts or {})
         _write_table(writer, table, axes, searches)
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
         if folder.exists():
@@ -170,10 +210,11 @@ def _write_table(
     tags = dict.fromkeys(scalar.tag for _, scalars in by_trial for scalar in scalars)
     writer.write_experiment(axes or _axes_of(table, searches), list(tags))
     clouds = dict(iter(table.clouds.groupby(["trial", "epoch"])))
+    of_trial = dict(iter(table.losses.groupby("trial")))
     last: dict[str, int] = {}  # the checkpoint before; losses since then belong to this one
     of_metrics = table.rows.drop(columns=list(table.axes))
     for (trial, epoch), rows in of_metrics.groupby(["trial", "epoch"], sort=False):
-        losses = table.losses[table.losses["trial"] == trial]
+        losses = of_trial.get(trial, table.losses.iloc[:0])
         losses = losses[(losses["epoch"] > last.get(trial, -1)) & (losses["epoch"] <= epoch)]
         writer.write(rows, clouds.get((trial, epoch), table.clouds.iloc[:0]), losses)
         last[trial] = epoch
@@ -181,6 +222,27 @@ def _write_table(
     for trial, scalars in by_trial:
         if trial in labels:  # not if its rows are damaged
             writer.write_search(trial, labels[trial], scalars)
+
+
+def front_of(table: StudyTable, searches: Sequence[SearchPoints] = ()) -> FrontPage:
+    """Return the choice of curves of a study: its epochs, and what searches add."""
+    epochs = [int(epoch) for epoch in table.rows["epoch"].unique() if epoch > 0]
+    added = max((2 * len(search.metrics) for search in searches), default=0)
+    rows = table.rows[table.rows["objective"] != BASE.name]
+    return FrontPage(main_weight(rows), (min(epochs), max(epochs)) if epochs else None, added)
+
+
+def _one_cloud(clouds: pd.DataFrame) -> pd.DataFrame:
+    """The samples at the main weight of the preferred sampler, or else the first; and the data."""
+    if clouds.empty:
+        return clouds
+    data = clouds[clouds["source"] == "data"]
+    guided = clouds[clouds["source"] == "guided"]
+    guided = guided if len(guided) else clouds[clouds["source"] != "data"]
+    chosen = at_weight(guided, main_weight(guided)) if len(guided) else guided
+    order = [sampler_preference(str(sampler)) for sampler in chosen["sampler"]]
+    first = chosen.iloc[[order.index(min(order))]] if order else chosen
+    return pd.concat([data, first])
 
 
 def _axes_of(table: StudyTable, searches: Sequence[SearchPoints]) -> Axes:

@@ -38,7 +38,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_search(make_plan(load(folder, *OVERRIDES)), RunFolder(folder / "run"))
     with pytest.MonkeyPatch.context() as patch:  # no figure is looked at here
         patch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
-        patch.setattr("dgray.reporting.build.render_search_figures", lambda searches: iter(()))
+        patch.setattr("dgray.reporting.build.render_search_figures", lambda *inputs: iter(()))
         build_report(folder / "run")
     return folder / "run"
 
