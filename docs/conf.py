@@ -34,13 +34,15 @@ include_patterns = [
     "cluster/README.md",
 ]
 NAVIGATION = {
-    "Start": ["docs/results"],
+    "Start": ["docs/tutorial", "docs/results"],
     "Guides": [
         "docs/how_to/images",
         "docs/how_to/denoiser",
         "docs/how_to/edm",
         "docs/how_to/objective",
         "docs/how_to/grow",
+        "docs/how_to/report",
+        "docs/how_to/figures",
         "docs/python",
         "docs/notebooks/tour",
         "docs/notebooks/my_denoiser",

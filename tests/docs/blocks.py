@@ -3,9 +3,11 @@
 - ``<!-- not run: REASON -->``: no test executes the block.
 - ``<!-- test: PATH::TEST -->``: this test executes it.
 - ``<!-- file: NAME -->``: the reader saves the block as NAME; later commands of the page use it.
+- ``<!-- edit: NAME -->``: the reader replaces the line of NAME with the same field.
 
 A block without a comment is executed as it is: YAML is a study, which is loaded and planned; shell
-commands and Python run in the order of the page, in one folder (``test_blocks.py``).
+commands and Python run in the order of the page, in one folder (``test_blocks.py``). Text after a
+command is its output, in part.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ DOCUMENTS = sorted(
 CODE = {"sh", "bash", "console", "python", "pycon", "yaml", "toml", "json"}
 OUTPUT = {"text", "math", "{eval-rst}"}
 _BLOCK = re.compile(
-    r"^(?: *<!-- (not run|test|file): ([^\n]+?) -->\n)?( *)```([^\n]*)\n(.*?)^\3```$",
+    r"^(?: *<!-- (not run|test|file|edit): ([^\n]+?) -->\n)?( *)```([^\n]*)\n(.*?)^\3```$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -38,7 +40,7 @@ class Block:
         line: number of the line of its opening fence or comment.
         language: first word after the opening fence.
         text: content, without the indentation of the fence.
-        comment: ``not run``, ``test``, ``file``, or "" if there is no comment.
+        comment: ``not run``, ``test``, ``file``, ``edit``, or "" if there is no comment.
         value: the reason, the test or the name of the file.
     """
 
@@ -78,7 +80,10 @@ def executed(document: str) -> list[Block]:
         block
         for block in ALL
         if block.document == document
-        and (block.comment == "file" or (not block.comment and block.language in {"sh", "python"}))
+        and (
+            block.comment in {"file", "edit"}
+            or (not block.comment and block.language in {"sh", "python", "text"})
+        )
     ]
 
 

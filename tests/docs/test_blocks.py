@@ -18,6 +18,8 @@ from tests.docs.blocks import ALL, CODE, DOCUMENTS, OUTPUT, ROOT, Block, command
 
 # Documents with commands that run, in this order and in one folder: later ones use earlier runs.
 PAGES = [
+    "docs/tutorial.md",
+    "docs/how_to/figures.md",
     "docs/how_to/denoiser.md",
     "docs/how_to/edm.md",
     "docs/how_to/grow.md",
@@ -45,7 +47,7 @@ def test_every_block_is_executed_or_states_a_reason(block: Block) -> None:
             source = (ROOT / name).read_text("utf-8")
             assert re.search(rf"^def {test}\(", source, re.MULTILINE), f"there is no {block.value}"
             assert Path(block.document).name in source, f"{name} does not read {block.document}"
-        case "file":
+        case "file" | "edit":
             later = [b for b in executed(block.document) if b.line > block.line]
             stem = Path(block.value).stem
             assert any(stem in b.text for b in later), f"nothing on the page uses {block.value}"
@@ -76,18 +78,40 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("document", PAGES)
-def test_commands_run(document: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_run(
+    document: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     values: dict[str, object] = {}
+    output = ""
     for block in executed(document):
         if block.comment == "file":
             Path(block.value).write_text(block.text)
+        elif block.comment == "edit":
+            _edit(Path(block.value), block.text)
         elif block.language == "python":
             exec(compile(block.text, str(block), "exec"), values)
-        else:
+        elif block.language == "sh":
             for words in commands_of(block.text):
                 _run(words, block)
+            output = " ".join(capfd.readouterr().out.split())
+        else:
+            for line in block.text.splitlines():
+                assert " ".join(line.split()) in output, f"{block}: the output has no {line}"
+
+
+def _edit(path: Path, text: str) -> None:
+    """Replace the lines of a file that set the same fields as the lines of ``text``."""
+    content = path.read_text()
+    for line in text.splitlines():
+        field = line.partition(":")[0]
+        content, count = re.subn(f"^{field}:.*$", line, content, flags=re.MULTILINE)
+        assert count == 1, f"{path} has {count} lines with {field}"
+    path.write_text(content)
 
 
 def _run(words: list[str], block: Block) -> None:
