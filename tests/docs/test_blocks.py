@@ -77,6 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("unchecked_shapes")  # as a user runs them
 @pytest.mark.parametrize("document", PAGES)
 def test_commands_run(
     document: str,
