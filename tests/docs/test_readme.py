@@ -109,7 +109,7 @@ def test_every_module_can_be_run(module: str) -> None:
 
 def parse(command: click.Command, words: tuple[str, ...], parent: click.Context) -> None:
     """Parse the arguments of a command without running it."""
-    if isinstance(command, click.Group) and words:
+    if isinstance(command, click.Group) and words and not words[0].startswith("-"):
         part = command.get_command(parent, words[0])
         assert part is not None, f"there is no command {words[0]}"
         parse(part, words[1:], click.Context(part, info_name=words[0], parent=parent))
