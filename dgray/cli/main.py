@@ -28,6 +28,10 @@ COMMANDS = {
     ),
     "sample": ("dgray.cli.sample:sample", "Draw samples from a model of a run, or from a base."),
     "export": ("dgray.cli.export:export", "Write a model of a run to a folder of its own."),
+    "doctor": (
+        "dgray.cli.doctor:doctor",
+        "Check what this machine can run: versions, devices, Ray, weights, places.",
+    ),
     "schema": ("dgray.cli.schema:schema", "Print the JSON Schema of the study file."),
     "checkpoint": ("dgray.cli.checkpoint:checkpoint", "Import or describe a network file."),
 }
