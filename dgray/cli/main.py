@@ -15,6 +15,7 @@ from dgray.cli.command import Group, run_command
 
 # Name of a command: its place and its line in ``dgray --help``. Imported when it is used.
 COMMANDS = {
+    "init": ("dgray.cli.init:init", "Write a study that fits your data, and print its plan."),
     "run": ("dgray.cli.study:run", "Run a study, or resume it, and write its report."),
     "plan": ("dgray.cli.study:plan", "Print the trials of a study and their estimated cost."),
     "check": ("dgray.cli.check:check", "Check a study file, or the records of a run."),

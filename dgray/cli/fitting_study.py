@@ -1,0 +1,272 @@
+"""Studies that fit images, a network or a mixture, as fields of a study file."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dgray.base.networks.facts import NetworkFacts, diffusers_facts, edm_facts
+from dgray.catalogue import METRICS
+from dgray.data.summary import DataSummary
+from dgray.data.surveys import survey_folder, survey_npz, survey_zip
+from dgray.errors import DataError, NetworkError, RunRefusedError
+from dgray.plan.advice import DIMENSIONS, visible_gpus
+from dgray.problem.inputs import MIN_CNN_CLASSES, MIN_CNN_IMAGES
+
+Fields = dict[str, Any]
+MIN_IMAGES = 5  # one for each split, and two for each error bar of a reported metric
+_SIZES = (64, 32, 16, 8)  # to which square images are resized, in pixels
+_MAX_SIZE_ON_CPU = 16
+_MAX_REAL, _MAX_APART = 5000, 500  # images of a split
+_MLP_VALUES = 64  # of an image, up to which a perceptron is enough
+_SHIPPED: dict[tuple[int, int, int], Fields] = {  # data sets of dgray by the shape of their images
+    (1, 8, 8): {"kind": "digits"},
+    (1, 16, 16): {"kind": "glyphs", "size": 16},
+    (1, 28, 28): {"kind": "glyphs", "size": 28},
+    (1, 32, 32): {"kind": "glyphs", "size": 32},
+    (3, 32, 32): {"kind": "cifar10"},
+}
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """Sizes on which the time of a study of images depends."""
+
+    width: int
+    depth: int
+    steps: int
+    num_samples: int
+    epochs: int
+
+
+_EFFORTS = (  # from the largest
+    _Effort(width=64, depth=2, steps=20_000, num_samples=2000, epochs=100),
+    _Effort(width=32, depth=2, steps=5000, num_samples=1000, epochs=60),
+    _Effort(width=16, depth=1, steps=2000, num_samples=400, epochs=60),
+    _Effort(width=16, depth=1, steps=800, num_samples=200, epochs=40),
+    _Effort(width=8, depth=1, steps=400, num_samples=100, epochs=20),
+)
+
+
+def mixture_study(name: str) -> Fields:
+    """Return a study of a mixture of known density."""
+    return {
+        "name": name,
+        "description": "Which objective lowers the KL divergence, and when does it overfit?",
+        "replicates": 3,
+        "diffusion": {"sigma_min": 0.02, "sigma_max": 20},
+        "data": {"kind": "mixture", "name": "ring8", "num_real": [100, 300]},
+        "base": {"kind": "wrong_mixture", "std_scale": 1.4, "num_generated": 1000},
+        "discriminator": {"width": 32, "depth": 3},
+        "fit": {
+            "objective": ["cross_entropy", "kl"],
+            "epochs": 400,
+            "checkpoints": [25, 100, 400],
+            "batch_size": 100,
+        },
+        "evaluate": {
+            "guidance_weight": [0.5, 1, "calibrated"],
+            "sampler": ["ode", "sde"],
+            "metrics": ["kl", "path_kl", "kl_sde"],
+            "num_points": 200,
+            "num_samples": 500,
+        },
+    }
+
+
+def studies_of_images(
+    name: str, images: Path | None, *, edm: Path | None, diffusers: Path | None
+) -> Iterator[Fields]:
+    """Yield studies of images or of a network, from the largest.
+
+    Raises:
+        DataError: the images cannot be used, or are too few.
+        RunRefusedError: no data set of dgray has the shape of the network.
+        NetworkError: the file or folder of the network cannot be read.
+    """
+    network = _network(edm, diffusers)
+    for data, summary in _data(images, network):
+        for effort in _EFFORTS[0 if visible_gpus() else 1 :]:
+            yield _study(name, data, summary, effort, network)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Base that is a stored network."""
+
+    base: Fields
+    facts: NetworkFacts
+
+
+def _network(edm: Path | None, diffusers: Path | None) -> _Network | None:
+    if edm is not None:
+        path = edm.expanduser().absolute()
+        return _Network({"kind": "edm", "network": str(path)}, _edm_facts(path))
+    if diffusers is not None:
+        path = diffusers.expanduser().absolute()
+        return _Network({"kind": "diffusers", "path": str(path)}, diffusers_facts(path))
+    return None
+
+
+def _edm_facts(path: Path) -> NetworkFacts:
+    if (facts := edm_facts(path)) is not None:
+        return facts
+    from dgray.base.networks.importing.stored import build_denoiser, read_network  # torch
+
+    try:
+        return build_denoiser(read_network(path)).facts
+    except ValueError as error:
+        raise NetworkError(" ".join(str(error).split())) from error
+
+
+def _data(images: Path | None, network: _Network | None) -> Iterator[tuple[Fields, DataSummary]]:
+    """Yield the data section with its summary, at the sizes to which images can be resized."""
+    if images is not None:
+        yield from _files(images, network)
+        return
+    assert network is not None
+    shape = network.facts.shape
+    if shape not in _SHIPPED:
+        raise RunRefusedError(
+            f"{network.facts.name}: no data set of dgray has images of shape {shape}; give yours "
+            "with --images"
+        )
+    # The numbers of images are those of the data sets, of which none is read here.
+    num_images = {"digits": 1797, "glyphs": 22_700, "cifar10": 50_000}[_SHIPPED[shape]["kind"]]
+    classes = {str(index): num_images // 10 for index in range(10)}
+    yield dict(_SHIPPED[shape]), DataSummary("", num_images, shape, classes)
+
+
+def _files(images: Path, network: _Network | None) -> Iterator[tuple[Fields, DataSummary]]:
+    path = images.expanduser().absolute()
+    if path.suffix == ".npz":
+        yield {"kind": "npz", "path": str(path)}, survey_npz(path)
+        return
+    kind = "zip" if path.suffix == ".zip" else "folder"
+    survey = survey_zip if kind == "zip" else survey_folder
+    largest = _SIZES[0] if visible_gpus() else _MAX_SIZE_ON_CPU
+    resize: int | None = None
+    try:
+        summary = survey(path)
+    except DataError:
+        resize = network.facts.shape[1] if network else largest
+        summary = survey(path, resize=resize)  # images of several sizes
+    _, height, width = summary.shape
+    if network is not None:
+        sizes = [network.facts.shape[1]]
+    elif height != width or summary.shape[0] * height * width <= _MLP_VALUES:
+        sizes = [height]
+    else:
+        first = min(largest, height - height % 4)
+        sizes = [first, *(size for size in _SIZES if size < first)]
+    for size in sizes:
+        fields: Fields = {"kind": kind, "path": str(path)}
+        if resize is not None or size != height:
+            fields["resize"] = size
+            yield fields, survey(path, resize=size)
+        else:
+            yield fields, summary
+
+
+def _study(
+    name: str, data: Fields, summary: DataSummary, effort: _Effort, network: _Network | None
+) -> Fields:
+    count = summary.num_images
+    if count < MIN_IMAGES:
+        raise DataError(
+            f"{data.get('path', name)}: a study needs at least {MIN_IMAGES} images, for training, "
+            f"validation and held-out metrics, but there are {count}; add some"
+        )
+    apart = min(_MAX_APART, max(1, count // 5)), min(2 * _MAX_APART, max(2, count // 4))
+    pool = count - sum(apart)
+    num_real = min(pool, _MAX_REAL)
+    channels, height, width = summary.shape
+    is_square = height == width and height % 4 == 0
+    is_mlp = not is_square or channels * height * width <= _MLP_VALUES
+    checkpoints = [max(1, effort.epochs // 4), effort.epochs]
+    sigma_min, sigma_max = 0.02, 80.0
+    if network is not None:
+        sigma_min = max(sigma_min, network.facts.sigma_min)
+        sigma_max = min(sigma_max, network.facts.sigma_max)
+    return {
+        "name": name,
+        "description": "Does guidance improve the base, and with which objective?",
+        "replicates": 2,
+        "diffusion": {"sigma_min": sigma_min, "sigma_max": sigma_max},
+        "data": {
+            **data,
+            "num_real": num_real,
+            "num_validation": apart[0],
+            "num_held_out": apart[1],
+        },
+        "base": _base(effort, num_real, pool, network, is_mlp=is_mlp),
+        "discriminator": _discriminator(effort, is_mlp=is_mlp),
+        "fit": {
+            "objective": ["cross_entropy", "kl"],
+            "epochs": effort.epochs,
+            "checkpoints": checkpoints,
+            "batch_size": min(100, num_real),
+        },
+        "evaluate": _evaluate(summary, effort, pool, num_held_out=apart[1]),
+        **({"resources": {"gpus_per_trial": 1}} if visible_gpus() else {}),
+    }
+
+
+def _base(
+    effort: _Effort, num_real: int, pool: int, network: _Network | None, *, is_mlp: bool
+) -> Fields:
+    num_generated = max(2, min(num_real, 5 * effort.num_samples))
+    if network is not None:
+        return {**network.base, "num_generated": num_generated}
+    width, depth = (128, 3) if is_mlp else (effort.width, effort.depth)
+    return {
+        "kind": "trained",
+        "network": "mlp" if is_mlp else "unet",
+        "width": width,
+        "depth": depth,
+        "num_real": pool,
+        "steps": effort.steps,
+        "batch_size": 64,
+        "learning_rate": 2e-3,
+        "generation_steps": 18,
+        "num_generated": num_generated,
+    }
+
+
+def _discriminator(effort: _Effort, *, is_mlp: bool) -> Fields:
+    if is_mlp:
+        return {"kind": "mlp", "width": 64, "depth": 2}
+    return {"kind": "conv", "width": min(effort.width, 32), "depth": 1}
+
+
+def _evaluate(summary: DataSummary, effort: _Effort, pool: int, *, num_held_out: int) -> Fields:
+    """Return the evaluation, with the metrics that the images can give."""
+    channels, height, width = summary.shape
+    num_scored = min(effort.num_samples, num_held_out)
+    metrics, features = ["path_kl", "memorisation"], None
+    if channels * height * width <= _MLP_VALUES:
+        metrics.append("nll")  # exact, and fast enough
+    classes = summary.classes or {}
+    if pool >= MIN_CNN_IMAGES and len(classes) >= MIN_CNN_CLASSES:
+        features = "cnn"
+    elif importlib.util.find_spec("efficientnet_lite_pytorch") is not None:
+        features = "efficientnet_lite0"
+    if features is not None:
+        scores = ["kid", "precision", "recall"]
+        if num_scored > DIMENSIONS[features]:  # else the covariance is singular
+            scores.insert(0, "fd")
+        metrics += [name for name in scores if METRICS[name].min_samples <= num_scored]
+    uses_features = any(METRICS[name].source == "features" for name in metrics)
+    return {
+        "guidance_weight": [0.5, 1, "calibrated"],
+        "sampler": "ode",
+        "num_steps": 18,
+        "metrics": metrics,
+        **({"features": features} if uses_features else {}),
+        "num_points": min(50, num_held_out),
+        "num_samples": effort.num_samples,
+        "num_noised": min(100, num_held_out),
+    }
