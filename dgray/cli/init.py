@@ -39,8 +39,8 @@ def init(
 ) -> int:
     """Write a study that fits your data, and print its plan.
 
-    The sizes of splits fit the images, the metrics are those that the data can give, and the base
-    and its evaluation are as large as this machine completes in about a quarter of an hour. A network
+    The sizes of splits fit the images, the metrics are those that the data can give, and the
+    study is as large as this machine completes in about a quarter of an hour. A network
     (--edm, --diffusers) is studied on --images, or on a data set of dgray of its shape.
     """
     from dgray.cli import write_study

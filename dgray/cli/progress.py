@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dgray.cli.time_left import TimeLeft
 from dgray.engine.events import (
     ArtifactStep,
     BestSetting,
@@ -24,15 +25,16 @@ from dgray.engine.events import (
     PlacesChanged,
     TrialFailed,
     TrialFinished,
+    TrialProgress,
     TrialStarted,
 )
 from dgray.engine.interrupt import STOPPING, acknowledge_in_view, is_stopping
-from dgray.plan.cost import duration, trial_seconds
+from dgray.plan.cost import checkpoint_seconds, duration
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 
-_QUIET_SECONDS = 10.0  # between lines about one artifact
+_QUIET_SECONDS = 10.0  # without a line, after which artifacts and trainings print one
 
 
 class Progress:
@@ -42,23 +44,24 @@ class Progress:
         schedule: schedule of the study.
         folder: its complete checkpoints count as done, but not for the speed of this session.
         console: to print to.
+        time_left: with the estimates of the plan.
     """
 
-    def __init__(self, schedule: Schedule, folder: RunFolder, console: Console) -> None:
-        self._console = console
+    def __init__(
+        self, schedule: Schedule, folder: RunFolder, console: Console, time_left: TimeLeft
+    ) -> None:
+        self._console, self._time = console, time_left
         self._schedule, self._folder = schedule, folder
         self._trials: dict[str, Trial] = {}
         self._done: dict[str, set[int]] = {}
-        # Estimated seconds of each checkpoint; only their proportions matter.
-        self._work: dict[str, float] = {}
+        self._epochs: dict[str, float] = {}  # of the running trials
+        self._reason = ""
         self._update_trials()
-        self._work_at_start = self._work_done()
         self._running: set[str] = set()
         self._failed: dict[str, str] = {}
         self._best: dict[str, tuple[str, BestSetting]] = {}
         self._where, self._engine = "starting", ""
-        self._started = self._engine_started = time.monotonic()
-        self._artifact_printed = self._started
+        self._started = self._printed = time.monotonic()
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
@@ -66,6 +69,7 @@ class Progress:
         if self._console.is_terminal:
             self._live.start()
             acknowledge_in_view(is_live=True)
+        self._print(f"estimated time: {duration(self._time.seconds())}")
         return self
 
     def __exit__(
@@ -89,27 +93,32 @@ class Progress:
             case ArtifactStep():
                 self._artifact(event)
             case EngineStarted(where=where, num_workers=num_workers):
-                self._engine_started = time.monotonic()
                 self._engine = where
+                self._time.engine_started()
+                self._time.places(num_workers)
                 self._where = f"{num_workers} at a time, using {where}"
                 left = self._num_trials_left() + self._schedule.num_to_come
                 self._print(f"trials to run: {left} ({self._where})")
             case PlacesChanged(num_places=num_places, waits_for=waits_for):
+                self._time.places(num_places)
                 self._where = waits_for or f"{num_places} at a time, using {self._engine}"
                 self._print(waits_for or f"now {self._where}")
             case TrialStarted(trial_id=trial_id):
                 self._update_trials()
                 self._running.add(trial_id)
+                self._time.trial_started(trial_id)
+            case TrialProgress(trial_id=trial_id, epochs=epochs):
+                self._progress(trial_id, epochs)
             case CheckpointDone():
                 self._checkpoint(event)
             case TrialFailed(trial_id=trial_id, reason=reason):
                 self._update_trials()  # a trial may fail before it has started
-                self._running.discard(trial_id)
+                self._end(trial_id)
                 self._failed[trial_id] = reason
                 self._print(f"FAILED {self._trials[trial_id].label}: {reason}")
             case TrialFinished(trial_id=trial_id):
                 self._update_trials()
-                self._running.discard(trial_id)
+                self._end(trial_id)
 
     def _update_trials(self) -> None:
         """Read the trials of the schedule again: a search adds trials and stops some early."""
@@ -118,7 +127,30 @@ class Progress:
             if trial.id not in self._done:
                 missing = set(self._folder.missing_epochs(trial))
                 self._done[trial.id] = set(trial.epochs) - missing
-                self._work[trial.id] = trial_seconds(trial) / len(trial.epochs)
+                self._time.add(trial.id, checkpoint_seconds(trial), missing)
+        self._time.trials_to_come(self._schedule.num_to_come)
+
+    def _end(self, trial_id: str) -> None:
+        self._running.discard(trial_id)
+        self._epochs.pop(trial_id, None)
+        self._time.ended(trial_id)
+
+    def _progress(self, trial_id: str, epochs: float) -> None:
+        """Note the epochs of a training; without a terminal, print them now and then."""
+        self._epochs[trial_id] = epochs
+        self._time.progress(trial_id, epochs)
+        if time.monotonic() - self._printed > _QUIET_SECONDS:
+            self._print(f"{self._running_text(trial_id)} ({self._left_text()})")
+
+    def _running_text(self, trial_id: str) -> str:
+        """Return a running trial with its epochs of training."""
+        trial = self._trials[trial_id]
+        epochs = self._epochs.get(trial_id)
+        if not trial.is_trained or epochs is None:
+            return trial.label
+        if any(epoch <= epochs for epoch in set(trial.epochs) - self._done[trial_id]):
+            return f"{trial.label}, evaluating epoch {epochs:.0f}"
+        return f"{trial.label}, epoch {epochs:.3g} of {trial.epochs[-1]}"
 
     @property
     def _num_checkpoints(self) -> int:
@@ -134,15 +166,17 @@ class Progress:
         done, total = self._num_done(), self._num_checkpoints
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            ProgressBar(total=total, completed=done, width=30),
+            ProgressBar(total=1.0, completed=self._time.share_done(), width=30),
             f"{done}/{total} checkpoints",
             f"{self._num_trials_done()}/{len(self._trials) + self._schedule.num_to_come} trials",
             Text(f"{len(self._failed)} failed", style="red") if self._failed else "",
             f"{duration(time.monotonic() - self._started)} elapsed",
-            f"{self._time_left()} left",
+            f"{duration(self._time.seconds())} left",
         )
-        running = [self._trials[trial_id].label for trial_id in sorted(self._running)]
+        running = [self._running_text(trial_id) for trial_id in sorted(self._running)]
         lines: list[RenderableType] = [head, Text(self._where, style="dim")]
+        if self._time.reason:
+            lines.append(Text(f"longer than estimated: {self._time.reason}", style="dim"))
         if is_stopping():
             lines.append(Text(STOPPING, style="yellow"))
         lines += [Text(f"  running: {label}", style="dim") for label in running[:8]]
@@ -151,11 +185,10 @@ class Progress:
     def _artifact(self, event: ArtifactStep) -> None:
         """Print the progress of an artifact, at its end and at most every ``_QUIET_SECONDS``."""
         line = f"building {event.role}: {event.done}/{event.total} {event.words}"
-        now = time.monotonic()
-        is_due = event.done == event.total or now - self._artifact_printed > _QUIET_SECONDS
+        self._time.artifact(event.role, event.done / max(1, event.total))
+        is_due = event.done == event.total or time.monotonic() - self._printed > _QUIET_SECONDS
         is_new, self._where = line != self._where, line
         if event.total > 1 and is_due and is_new:
-            self._artifact_printed = now
             self._print(self._where)
 
     def _checkpoint(self, event: CheckpointDone) -> None:
@@ -163,6 +196,7 @@ class Progress:
             self._update_trials()  # a result from the cache precedes the start
         trial = self._trials[event.trial_id]
         self._done[trial.id].add(event.epoch)
+        self._time.checkpoint(trial.id, event.epoch)
         if event.best is not None:
             current = self._best.get(trial.objective)
             if current is None or _preferred(event.best, current[1]):
@@ -170,7 +204,7 @@ class Progress:
         best = f": {_best_text(event.best)}" if event.best else ""
         self._print(
             f"{self._num_done()}/{self._num_checkpoints} {trial.label}, epoch {event.epoch}{best} "
-            f"({self._time_left()} left)"
+            f"({self._left_text()})"
         )
 
     def _best_table(self) -> Table:
@@ -182,6 +216,7 @@ class Progress:
         return table
 
     def _print(self, line: str) -> None:
+        self._printed = time.monotonic()
         if not self._console.is_terminal:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -194,21 +229,13 @@ class Progress:
     def _num_trials_left(self) -> int:
         return sum(len(self._done[t.id]) < len(t.epochs) for t in self._trials.values())
 
-    def _work_done(self) -> float:
-        return sum(self._work[name] * len(epochs) for name, epochs in self._done.items())
-
-    def _time_left(self) -> str:
-        done = self._work_done()
-        work = [self._work[t.id] * len(t.epochs) for t in self._trials.values()]
-        total = sum(work) + self._schedule.num_to_come * max(work)
-        failed = sum(
-            self._work[name] * (len(self._trials[name].epochs) - len(self._done[name]))
-            for name in self._failed
-        )
-        if done <= self._work_at_start:
-            return "unknown time"
-        elapsed = time.monotonic() - self._engine_started
-        return duration(elapsed * (total - failed - done) / (done - self._work_at_start))
+    def _left_text(self) -> str:
+        """Return the time left, and why it has grown, once."""
+        text = f"{duration(self._time.seconds())} left"
+        if self._time.reason in ("", self._reason):
+            return text
+        self._reason = self._time.reason
+        return f"{text}; {self._reason}"
 
 
 def _preferred(new: BestSetting, old: BestSetting) -> bool:

@@ -14,6 +14,7 @@ from dgray.cli.growth_view import growth_lines
 from dgray.cli.live_tensorboard import LiveTensorBoard
 from dgray.cli.progress import Progress
 from dgray.cli.summary_view import render_summary
+from dgray.cli.time_left import TimeLeft
 from dgray.engine import local
 from dgray.engine.events import (
     ArtifactStep,
@@ -24,8 +25,10 @@ from dgray.engine.events import (
     WorkerLost,
     checkpoint_done,
 )
+from dgray.engine.granted_cpus import granted_cpus
 from dgray.engine.result_cache import ResultCache
 from dgray.errors import RunRefusedError
+from dgray.plan.cost import artifact_seconds, duration, estimate, report_seconds
 from dgray.plan.plan import Plan, Trial, counts_of
 from dgray.problem.artifacts import Step, image_summaries
 from dgray.problem.failure import Made
@@ -63,7 +66,7 @@ def run_study(
     """
     console = console or Console()
     session = Session(run.folder.files, plan, arguments, engine)
-    study_run = _StudyRun(plan, run, session, console, resume_hint)
+    study_run = _StudyRun(plan, run, session, console, resume_hint, engine)
     try:
         study_run.tell_damaged()
         study_run.run(engine)
@@ -76,7 +79,7 @@ def run_study(
     trials = study_run.schedule.trials
     missing = run.folder.missing_rows(trials)
     session.end("incomplete" if missing else "complete", study_run.progress.failures)
-    _show_report(run, console)
+    _show_report(run, console, report_seconds(plan))
     if missing:
         console.print(
             f"{missing} of {counts_of(trials).rows} rows are missing; the report lists the reasons"
@@ -94,6 +97,7 @@ class _StudyRun:
         session: Session,
         console: Console,
         resume_hint: str,
+        engine: str,
     ) -> None:
         folder = run.folder
         self._folder, self._session, self._console = folder, session, console
@@ -105,7 +109,17 @@ class _StudyRun:
             for line in growth_lines(plan, run):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
         self.schedule = build_schedule(plan, folder, self._recall)
-        self.progress = Progress(self.schedule, folder, console)
+        cost = estimate(plan, cpus=granted_cpus())
+        self.progress = Progress(
+            self.schedule,
+            folder,
+            console,
+            TimeLeft(
+                artifact_seconds=artifact_seconds(plan),
+                report_seconds=report_seconds(plan),
+                parallel=1 if engine == "local" else cost.parallel_trials,
+            ),
+        )
         self._tensorboard = LiveTensorBoard(
             plan,
             folder,
@@ -208,9 +222,13 @@ class _StudyRun:
         self.progress.observe(event)
 
 
-def _show_report(run: OpenRun, console: Console) -> None:
-    report = build_report(run.folder.path)
-    run.publish_report()
+def _show_report(run: OpenRun, console: Console, seconds: float) -> None:
+    text = f"making the report (about {duration(seconds)})"
+    if not console.is_terminal:
+        console.print(text, markup=False, highlight=False)
+    with console.status(text) if console.is_terminal else contextlib.nullcontext():
+        report = build_report(run.folder.path)
+        run.publish_report()
     for warning in report.warnings:
         console.print(printable(warning), markup=False, highlight=False, soft_wrap=True)
     finding = report.finding

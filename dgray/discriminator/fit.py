@@ -109,8 +109,19 @@ class FitCheckpoint:
     seconds: float
 
 
-def fit(task: Task, schedule: TrainingSchedule, state: TrainingState) -> Iterator[FitCheckpoint]:
+def fit(
+    task: Task,
+    schedule: TrainingSchedule,
+    state: TrainingState,
+    report: Callable[[float], None] | None = None,
+) -> Iterator[FitCheckpoint]:
     """Train from ``state``, which is changed in place, and yield at every later checkpoint.
+
+    Args:
+        task: samples, base and loss.
+        schedule: length and checkpoints.
+        state: start of the training.
+        report: called after every step with the epochs so far, a fraction included.
 
     Raises:
         FloatingPointError: the loss of a replicate is no longer finite.
@@ -120,7 +131,7 @@ def fit(task: Task, schedule: TrainingSchedule, state: TrainingState) -> Iterato
     started, losses, pending = time.monotonic(), [], list[Tensor]()
     for epoch in range(state.epoch + 1, checkpoints[-1] + 1 if checkpoints else 0):
         if not state.stopped.all():
-            pending += _run_epoch(task, schedule, state, epoch)
+            pending += _run_epoch(task, schedule, state, epoch, report)
         state.epoch = epoch
         if task.validation is not None and epoch % schedule.validate_every == 0:
             state.keep_best(_validation_loss(task, state), schedule.patience)
@@ -136,7 +147,11 @@ def fit(task: Task, schedule: TrainingSchedule, state: TrainingState) -> Iterato
 
 
 def _run_epoch(
-    task: Task, schedule: TrainingSchedule, state: TrainingState, epoch: int
+    task: Task,
+    schedule: TrainingSchedule,
+    state: TrainingState,
+    epoch: int,
+    report: Callable[[float], None] | None,
 ) -> list[Tensor]:
     """Make one pass over the real samples; return the loss of each step, shape (R,)."""
     generators = [
@@ -155,6 +170,8 @@ def _run_epoch(
         progress = ((epoch - 1) * steps + i) / (schedule.epochs * steps)
         state.step(per_replicate.sum(), _learning_rate(schedule, progress))
         losses.append(torch.where(state.stopped, torch.nan, per_replicate.detach()))
+        if report is not None:
+            report(epoch - 1 + (i + 1) / steps)
     return losses
 
 

@@ -6,8 +6,10 @@ Both engines run this; they differ in where it runs and in what ``store`` is.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +22,9 @@ from dgray.record.row import CheckpointResult, Resume, Row, no_state
 
 if TYPE_CHECKING:
     from dgray.problem.shared import Workers
+
+
+Report = Callable[[float], None]  # called with the epochs of training so far
 
 
 class Prepare(Protocol):
@@ -69,6 +74,7 @@ def attempt(
     artifacts: Mapping[str, Made],
     store: CheckpointStore,
     run_trial: RunTrial | None,
+    report: Report | None = None,
 ) -> Iterator[CheckpointDone | TrialFailed]:
     """Yield an event for every stored checkpoint, and at most one failure, at the end.
 
@@ -79,12 +85,14 @@ def attempt(
         artifacts: shared artifacts by key.
         store: for results and states.
         run_trial: None for ``dgray.trial.run.run_trial``; tests replace it.
+        report: called with the epochs of training so far, unless code of other packages runs in a
+            child process.
 
     Raises:
         StoreError: the store cannot be read or written (a full disk).
     """
     if run_trial is None:
-        run_trial = _run_trial
+        run_trial = functools.partial(_run_trial, report=report)
 
     def resume(epoch: int) -> tuple[int, bytes] | None:
         with _storing():
@@ -112,7 +120,11 @@ def _storing() -> Iterator[None]:
 
 
 def _run_trial(
-    trial: Trial, artifacts: Mapping[str, Made], *, resume: Resume = no_state
+    trial: Trial,
+    artifacts: Mapping[str, Made],
+    *,
+    resume: Resume = no_state,
+    report: Report | None = None,
 ) -> Iterator[CheckpointResult]:
     """Run a trial here, or in a child process if code of other packages takes part."""
     if outside_modules(trial.config):
@@ -125,7 +137,7 @@ def _run_trial(
         return
     from dgray.trial.run import run_trial  # torch, only where trials run
 
-    yield from run_trial(trial, artifacts, resume=resume)
+    yield from run_trial(trial, artifacts, resume=resume, report=report)
 
 
 def _steps(
@@ -163,6 +175,19 @@ def _steps(
         return
     if due_epochs:
         yield f"the trial ended without its checkpoints {due_epochs}"
+
+
+def at_most_every(seconds: float, report: Report) -> Report:
+    """Return a function that passes a report on if the last one is long enough ago."""
+    last = time.monotonic()
+
+    def pass_on(epochs: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            report(epochs)
+
+    return pass_on
 
 
 def _not_numbers(rows: Sequence[Row]) -> list[str]:

@@ -70,6 +70,14 @@ class TrialStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialProgress:
+    """A trial has trained for a number of epochs, a fraction included."""
+
+    trial_id: str
+    epochs: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointDone:
     """The rows of one checkpoint are in the run folder."""
 
@@ -119,6 +127,7 @@ Event = (
     | EngineStarted
     | PlacesChanged
     | TrialStarted
+    | TrialProgress
     | CheckpointDone
     | TrialFailed
     | TrialFinished

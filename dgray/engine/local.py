@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import time
 
-from dgray.engine.attempt import Prepare, RunTrial, attempt
-from dgray.engine.events import EngineStarted, Observe, TrialFailed, TrialFinished, TrialStarted
+from dgray.engine.attempt import Prepare, Report, RunTrial, at_most_every, attempt
+from dgray.engine.events import (
+    EngineStarted,
+    Observe,
+    TrialFailed,
+    TrialFinished,
+    TrialProgress,
+    TrialStarted,
+)
 from dgray.problem.failure import too_long
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
+
+_REPORT_SECONDS = 0.5  # between two reports about one training
 
 
 def run(
@@ -35,7 +44,8 @@ def run(
         failure: str | None = None
         limit = trial.config.resources.trial_time_limit
         started = time.monotonic()
-        for event in attempt(trial, artifacts, folder, run_trial):
+        report = at_most_every(_REPORT_SECONDS, _reporter(trial.id, observe))
+        for event in attempt(trial, artifacts, folder, run_trial, report):
             observe(event)
             if isinstance(event, TrialFailed):
                 failure = event.reason
@@ -49,3 +59,7 @@ def run(
         schedule.finished(trial.id, failure)
         if failure is None:
             observe(TrialFinished(trial_id=trial.id))
+
+
+def _reporter(trial_id: str, observe: Observe) -> Report:
+    return lambda epochs: observe(TrialProgress(trial_id=trial_id, epochs=epochs))

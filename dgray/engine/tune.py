@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgray.config.study import Resources, StudyConfig
 from dgray.engine.artifact_workers import ArtifactWorkers
-from dgray.engine.attempt import Prepare, RunTrial, attempt
+from dgray.engine.attempt import Prepare, RunTrial, at_most_every, attempt
 from dgray.engine.events import EngineStarted, Observe, PlacesChanged, WorkerLost
 from dgray.engine.interrupt import deferred_interrupt
 from dgray.engine.nodes import NodeWatch, Places
@@ -30,7 +30,13 @@ from dgray.engine.ray_lifetime import guarded, watched_ray
 from dgray.engine.ray_session import environment, ray_session
 from dgray.engine.sampling_actors import SamplingActors, num_actors
 from dgray.engine.temporary_folder import temporary_folder
-from dgray.engine.tune_callback import InterruptedInTune, TuneCallback, store_failed, to_metrics
+from dgray.engine.tune_callback import (
+    InterruptedInTune,
+    TuneCallback,
+    progress_metrics,
+    store_failed,
+    to_metrics,
+)
 from dgray.engine.tune_schedule import ScheduleSearcher, tune_config
 from dgray.errors import StoreError
 from dgray.files import remove_partial_files
@@ -40,6 +46,7 @@ from dgray.record.row import CheckpointResult
 from dgray.record.run_folder import RunFolder
 from dgray.search.schedule import Schedule
 
+_REPORT_SECONDS = 2.0  # between two reports about one training
 _CHDIR = "RAY_CHDIR_TO_TRIAL_DIR"
 _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five unused files a trial
@@ -207,16 +214,32 @@ def _trainable(
     trial: Trial = config["content"].trial
     actors = None
     with contextlib.ExitStack() as stack:
+        report = at_most_every(_REPORT_SECONDS, _report_progress)
         if run_trial is None and num_actors(trial.config):
             from dgray.trial import run as trial_run  # torch, only on workers
 
             actors = stack.enter_context(SamplingActors(trial.config, artifacts))
-            run_trial = functools.partial(trial_run.run_trial, run_shards=actors.run_shards)
+            run_trial = functools.partial(
+                trial_run.run_trial, run_shards=actors.run_shards, report=report
+            )
         try:
-            for event in attempt(trial, artifacts, _RemoteFolder(writer), run_trial):
+            for event in attempt(trial, artifacts, _RemoteFolder(writer), run_trial, report):
                 tune.report(to_metrics(event, actors.times_lost() if actors else 0))
         except StoreError as error:  # it ends the study, not only this trial
             tune.report(store_failed(error))
+        except _TrialStoppedError:
+            raise SystemExit from None
+
+
+class _TrialStoppedError(BaseException):
+    """Raised when Tune stops a trial that reports progress; no failure of the trial."""
+
+
+def _report_progress(epochs: float) -> None:
+    try:
+        tune.report(progress_metrics(epochs))
+    except SystemExit as end:
+        raise _TrialStoppedError from end
 
 
 @contextlib.contextmanager

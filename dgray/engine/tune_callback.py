@@ -19,6 +19,7 @@ from dgray.engine.events import (
     Observe,
     TrialFailed,
     TrialFinished,
+    TrialProgress,
     TrialStarted,
     WorkerLost,
 )
@@ -31,6 +32,7 @@ from dgray.search.schedule import Schedule
 
 _FAILURE = "failure"
 _STORE_FAILURE = "store_failure"
+_EPOCHS = "trained_epochs"
 _ACTORS_LOST = "actors_lost"
 
 
@@ -56,6 +58,11 @@ def to_metrics(event: CheckpointDone | TrialFailed, actors_lost: int = 0) -> dic
 def store_failed(error: StoreError) -> dict[str, Any]:
     """Return the result for Tune of a trial whose results cannot be stored."""
     return {_STORE_FAILURE: str(error)}
+
+
+def progress_metrics(epochs: float) -> dict[str, Any]:
+    """Return the result for Tune of a trial in the middle of its training."""
+    return {_EPOCHS: epochs}
 
 
 def from_metrics(trial_id: str, metrics: Mapping[str, Any]) -> CheckpointDone | TrialFailed:
@@ -144,6 +151,9 @@ class TuneCallback(tune.Callback):
         trial_id = trial.config["trial"]
         if _STORE_FAILURE in result:
             self._store_failure = result[_STORE_FAILURE]
+            return
+        if _EPOCHS in result:
+            self._observe(TrialProgress(trial_id=trial_id, epochs=result[_EPOCHS]))
             return
         lost = result[_ACTORS_LOST] - self._actors_lost[trial_id]
         if lost > 0:

@@ -162,6 +162,19 @@ def trial_seconds(trial: Trial) -> float:
     return TRIAL_SECONDS + fit + evaluation
 
 
+def checkpoint_seconds(trial: Trial) -> dict[int, tuple[float, float]]:
+    """Return the seconds of each checkpoint: the training since the one before, its evaluation."""
+    evaluation = sum(_evaluation_work(trial)) * trial.replicates + TRIAL_SECONDS / len(
+        trial.epochs
+    )
+    per_epoch = _fit_work(trial) / trial.epochs[-1] if trial.is_trained else 0.0
+    starts = (0, *trial.epochs)
+    return {
+        epoch: (per_epoch * (epoch - start), evaluation)
+        for start, epoch in zip(starts, trial.epochs, strict=False)
+    }
+
+
 def artifact_seconds(plan: Plan) -> float:
     """Return the seconds before the trials: fitting bases and drawing their samples."""
     bases = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -34,6 +34,7 @@ def run_trial(
     *,
     resume: Resume = no_state,
     run_shards: RunShards | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> Iterator[CheckpointResult]:
     """Train and evaluate one configuration; yield a result per epoch of ``trial.epochs``.
 
@@ -46,6 +47,7 @@ def run_trial(
         resume: stored ``CheckpointResult.state`` to continue from; one of the same epoch is only
             evaluated.
         run_shards: draws images; None: this process.
+        report: called after every step of the training with the epochs so far.
 
     Raises:
         FloatingPointError: if training diverges.
@@ -55,14 +57,19 @@ def run_trial(
     problem = build_problem(trial.config, shared, build_device(trial.config))
     scoring = Scoring.build(trial, problem, shared, run_shards)
     if trial.is_trained:
-        yield from _train(trial, scoring, resume)
+        yield from _train(trial, scoring, resume, report)
     else:
         control = build_control(trial.config, trial.objective, problem)
         checkpoint = Checkpoint(0, [control], CrossEntropy(), [None])
         yield evaluate_checkpoint(trial, scoring, checkpoint)
 
 
-def _train(trial: Trial, scoring: Scoring, resume: Resume) -> Iterator[CheckpointResult]:
+def _train(
+    trial: Trial,
+    scoring: Scoring,
+    resume: Resume,
+    report: Callable[[float], None] | None,
+) -> Iterator[CheckpointResult]:
     """Train all replicates as one ensemble, from stored states where there are any."""
     config, problem = trial.config, scoring.problem
     replicates = range(trial.replicates)
@@ -78,7 +85,7 @@ def _train(trial: Trial, scoring: Scoring, resume: Resume) -> Iterator[Checkpoin
         if state.epoch == epoch:
             step = FitCheckpoint(epoch, state.evaluated(), (), state.stopped_epochs, 0.0)
         else:
-            step = next(fit(task, replace(schedule, checkpoints=(epoch,)), state))
+            step = next(fit(task, replace(schedule, checkpoints=(epoch,)), state, report))
         checkpoint = Checkpoint(
             step.epoch,
             [step.discriminator.member(replicate) for replicate in replicates],
