@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from dgray.cli.progress import Progress
+from dgray.cli.time_left import TimeLeft
 from dgray.engine.events import EngineStarted, Event, TrialFailed, WorkerLost
 from dgray.errors import RunRefusedError
 from dgray.record.run_folder import RunFolder
@@ -71,7 +72,8 @@ def test_a_reused_worker_that_dies_before_its_next_trial_is_one_lost_worker(
         events.append(event)
         progress.observe(event)
 
-    progress = Progress(schedule, folder, console)
+    time_left = TimeLeft(artifact_seconds=0.0, report_seconds=0.0, parallel=1)
+    progress = Progress(schedule, folder, console, time_left)
     tune.run(schedule, folder, prepare, observe, run_trial=fake_trial)
     lost = [(e.what, e.times) for e in events if isinstance(e, WorkerLost)]
     failed = [e.trial_id for e in events if isinstance(e, TrialFailed)]
