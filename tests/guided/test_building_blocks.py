@@ -107,7 +107,9 @@ def test_a_discriminator_has_the_logit_and_gradient_of_samples(
         torch.testing.assert_close(slope, gradient[:, axis], rtol=2e-2, atol=2e-3)
 
 
-@pytest.mark.parametrize("objective", ["cross_entropy", "mixed"])
+@pytest.mark.parametrize(
+    "objective", ["cross_entropy", pytest.param("mixed", marks=pytest.mark.long)]
+)
 def test_images_as_bytes_and_objectives_that_need_generated_samples(objective: str) -> None:
     generator = torch.Generator().manual_seed(0)
     real = torch.randint(120, 256, (24, 1, 4, 4), generator=generator, dtype=torch.uint8)
