@@ -56,6 +56,7 @@ def execute(path: Path, folder: Path) -> Any:
     client = NotebookClient(
         notebook, km=manager, timeout=300, resources={"metadata": {"path": str(folder)}}
     )
+    client.owns_km = True  # it ends the kernel
     return client.execute()
 
 
