@@ -60,9 +60,9 @@ NAVIGATION = {
     ],
     "Project": [
         "docs/reliability",
-        "benchmarks/README",
+        "Performance <benchmarks/README>",
         "docs/architecture",
-        "cluster/README",
+        "Cluster files <cluster/README>",
         "SECURITY",
         "CONTRIBUTING",
         "CHANGELOG",
