@@ -43,6 +43,7 @@ NAVIGATION = {
         "docs/how_to/grow",
         "docs/how_to/report",
         "docs/how_to/figures",
+        "docs/how_to/compare",
         "docs/python",
         "docs/notebooks/tour",
         "docs/notebooks/my_denoiser",
