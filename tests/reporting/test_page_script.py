@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from dgray.reporting.build import read_table
@@ -361,7 +360,7 @@ def test_figures_have_the_colours_of_the_page_in_dark_and_light(page: Tab, file:
     assert page.run(ink) == page.run(body) != dark_of_light
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("dark", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_phone_needs_no_horizontal_scroll(tab: Tab, file: Path, dark: bool) -> None:
     tab.open(file, width=390, height=844, dark=dark)
     assert tab.run("document.documentElement.scrollWidth") <= 390
@@ -442,13 +441,26 @@ def only_base(table: StudyTable) -> StudyTable:
     return replace(table, rows=table.rows[table.rows["objective"] == "base"])
 
 
+@pytest.fixture(scope="module")
+def small_table(small_run: Path) -> StudyTable:
+    return read_table(small_run)
+
+
 @pytest.mark.parametrize(
-    "change", [one_replicate, one_trial, without_base, unfinished, diverged, only_base]
+    "change",
+    [
+        one_trial,
+        unfinished,
+        diverged,
+        pytest.param(one_replicate, marks=pytest.mark.long),
+        pytest.param(without_base, marks=pytest.mark.long),
+        pytest.param(only_base, marks=pytest.mark.long),
+    ],
 )
 def test_every_kind_of_run_has_a_sound_page(
-    tab: Tab, table: StudyTable, tmp_path: Path, change: Callable[[StudyTable], StudyTable]
+    tab: Tab, small_table: StudyTable, tmp_path: Path, change: Callable[[StudyTable], StudyTable]
 ) -> None:
-    part = change(table)
+    part = change(small_table)
     file = page_of(part, tmp_path / "report.html")
     tab.open(file)
     assert min(len(part.aggregated), 300) == len(lines(tab))
@@ -479,7 +491,9 @@ def test_controls_without_training_and_images(
     assert_clean(tab, file)
 
 
-@pytest.mark.parametrize("seed", [1, 4, 9])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (4, 9))]
+)
 def test_studies_of_many_axes(tab: Tab, tmp_path: Path, seed: int) -> None:
     table = random_table(seed)
     for shown in (table, replace(table, selected=frozenset())):  # the second as of a search
@@ -493,6 +507,8 @@ def test_studies_of_many_axes(tab: Tab, tmp_path: Path, seed: int) -> None:
                 "if (!s) return; s.selectedIndex = 1; s.dispatchEvent(new Event('change')); })()"
             )
         tab.settle()
+        looks = tab.run("data.headline ? data.headline.colours : []")
+        assert len(looks) == len(set(looks))
         keys = tab.run("cells.map((c) => [c.panel, c.x, c.y].join('|'))")
         if shown is table:
             assert len(keys) == len(set(keys))  # one trial a square
@@ -500,12 +516,11 @@ def test_studies_of_many_axes(tab: Tab, tmp_path: Path, seed: int) -> None:
 
 
 def test_samples_beyond_the_budget_are_left_out_and_said(
-    tab: Tab, table: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tab: Tab, small_table: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dgray.reporting.explorer.samples._BUDGET", 40_000)
-    file = page_of(table, tmp_path / "report.html")
+    file = page_of(small_table, tmp_path / "report.html")
     tab.open(file)
     note = tab.run("document.querySelector('#samples-note').textContent")
     assert re.search(r"\d+ sets of samples are not on this page", note)
-    assert isinstance(table.clouds, pd.DataFrame)
     assert_clean(tab, file)

@@ -293,11 +293,14 @@ def _headline(table: StudyTable, index: Mapping[str, int]) -> dict[str, Any] | N
     if not columns:
         return None
     selected = view(table, models, columns=columns)
+    trials = selected.models.drop_duplicates("trial")
     return {
         "metrics": columns,
         "weight": weight,
         "setting": _setting(selected.models.iloc[0]),
-        "trials": [index[trial] for trial in selected.models["trial"].unique()],
+        "trials": [index[trial] for trial in trials["trial"]],
+        "series": [printable(series) for series in trials["series"]],
+        "colours": [selected.looks[series].colour for series in trials["series"]],
         "held": printable(selected.held),
     }
 

@@ -262,7 +262,7 @@ const seriesColours = () => ({ domain: data.objectives.map((o) => o.title),
   range: data.objectives.map((_, i) => `var(--series-${i})`) });
 
 // One panel (null without finite values): a line with a band for each group of records, and the base as a dashed rule.
-function linePanel({ records, present, x, title, yTitle, size, base, height = 190, detail = "line", dash, dots, hasBands = true, scale }) {
+function linePanel({ records, present, colours = seriesColours(), x, title, yTitle, size, base, height = 190, detail = "line", dash, dots, hasBands = true, scale }) {
   records = records.filter((r) => r.value !== null);
   if (!records.length) return null;
   const hasShades = records.some((r) => r.shade);
@@ -271,8 +271,8 @@ function linePanel({ records, present, x, title, yTitle, size, base, height = 19
   const encoding = {
     x: xEncoding(x, records.map((r) => r.x)),
     color: { field: "series", type: "nominal", title: null,
-      scale: { ...seriesColours() },
-      legend: present?.length > 1 ? { values: present, symbolType: "circle", columns: size.width < 320 ? 1 : 0 } : null },
+      scale: colours,
+      legend: present ? { values: present, symbolType: "circle", columns: size.width < 320 ? 1 : 0 } : null },
     opacity: order.length > 1 ? { field: "shade", type: "ordinal", sort: order,
       title: data.axes[state.y]?.name ?? null, scale: { domain: order, range: [0.35, 1] } }
       : { value: 1 },
@@ -332,15 +332,16 @@ function drawHeadline() {
   const x = several ? "epoch" : "weight";
   const shown = [head.weight ?? "calibrated", "calibrated"];
   const size = panelSize("headline", head.metrics.length, 215);
-  const present = distinct(head.trials.map((t) => data.objectives[data.trials[t].objective].title));
+  const present = head.series;
+  const colours = { domain: head.series, range: head.colours.map((c) => `light-dark(${c}, color-mix(in oklab, ${c} 62%, white))`) };
   const panels = head.metrics.map((name) => {
     const metric = metricNamed(name);
     const found = withValue(metric, guided.filter((row) => head.trials.includes(row.trial)
       && row.setting === head.setting && (!several || shown.includes(row.weight))));
-    const records = lineRecords(found, metric, x).map((r) => ({ ...r, shade: "",
+    const records = lineRecords(found, metric, x).map((r) => ({ ...r, shade: "", series: head.series[head.trials.indexOf(r.trial)],
       dash: several ? weightText(rows[r.row].weight) : "", line: several ? `${r.trial} ${rows[r.row].weight}` : r.trial }));
     const dash = several ? distinct(shown.map(weightText)) : undefined;
-    return linePanel({ present, records, x, title: metric.title, yTitle: metric.unit, size, detail: "line",
+    return linePanel({ present, colours, records, x, title: metric.title, yTitle: metric.unit, size, detail: "line",
       base: baseValue(metric, head.trials[0]), dash: dash?.length > 1 ? dash : undefined, height: 230 });
   });
   draw("headline", concat(panels, size.columns), { onClick: select });
@@ -511,14 +512,15 @@ function drawNoise() {
     .map((t) => data.objectives[data.trials[t].objective].title));
   const size = panelSize("noise", data.noise.length, 280);
   for (const column of data.noise) {
-    const isWeight = column.name === "calibrated_weights";
-    const values = [];
+    const isWeight = column.name === "calibrated_weights", isLoss = column.name.startsWith("loss");
+    const values = [], drawn = new Set();
     for (const row of rows) {
       const line = column.lines[row.i];
       const isBase = objectiveOf(row).isBase && row.trial === data.trials[state.trial].base;
       const fits = compared.includes(row.trial) && row.setting === state.setting && isAtEpoch(row, state.epoch)
-        && (isWeight || column.name.startsWith("loss") || row.weight === state.weight);
+        && (isLoss ? !drawn.has(row.trial) : row.weight === (isWeight ? "calibrated" : state.weight));
       if (!line || !(fits || (isBase && column.name !== "loss_train_bins"))) continue;
+      drawn.add(row.trial);
       line.x.forEach((x, k) => values.push({ x, value: line.y[k], low: line.y[k] - (line.e?.[k] ?? 0),
         high: line.y[k] + (line.e?.[k] ?? 0), series: objectiveOf(row).title, trial: row.trial, shade: "", row: row.i, metric: column.title,
         tip_text: estimate(line.y[k], line.e?.[k]), tip_n: String(row.n), tip_sign: "not tested",
