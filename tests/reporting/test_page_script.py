@@ -246,6 +246,7 @@ def test_choices_change_what_is_shown(page: Tab) -> None:
     assert page.run(SELECTED).startswith("oracle")
 
 
+@pytest.mark.long
 def test_a_reload_keeps_the_choices(page: Tab, file: Path) -> None:
     page.choose("#choose-lens", "probability-flow ODE")
     page.choose("#choose-weight", "0.5")
@@ -259,6 +260,7 @@ def test_a_reload_keeps_the_choices(page: Tab, file: Path) -> None:
     page.requests.pop()  # of the reload
 
 
+@pytest.mark.long
 def test_more_panels_than_fit_are_capped_with_a_note(tab: Tab, tmp_path: Path) -> None:
     members = [
         Member("kl", {"data.num_real": n, "discriminator.width": w}, epochs=(5, 20))
@@ -518,7 +520,7 @@ def test_studies_of_many_axes(tab: Tab, tmp_path: Path, seed: int) -> None:
 def test_samples_beyond_the_budget_are_left_out_and_said(
     tab: Tab, small_table: StudyTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgray.reporting.explorer.samples._BUDGET", 40_000)
+    monkeypatch.setattr("dgray.reporting.explorer.samples._BUDGET", 4_000)
     file = page_of(small_table, tmp_path / "report.html")
     tab.open(file)
     note = tab.run("document.querySelector('#samples-note').textContent")
