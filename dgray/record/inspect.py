@@ -66,7 +66,8 @@ def missing_records(folder: RunFolder, stored: Collection[str] = ()) -> list[str
         if is_complete:
             names |= {f"rows/{part}.parquet" for part in folder.parts_without_rows()}
             names |= set(_planned_rows(folder))
-    return sorted(name for name in names if name not in stored and not folder.files.has(name))
+    records = filter(_RECORD.fullmatch, names)  # and no path that leads out of the run
+    return sorted(name for name in records if name not in stored and not folder.files.has(name))
 
 
 def _planned_rows(folder: RunFolder) -> Iterator[str]:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgray.cli import report
-from dgray.record.inspect import check_records, record_names
+from dgray.record.inspect import check_records, missing_records, record_names
 from dgray.record.open_run import open_run
 from dgray.record.run_folder import RunFolder
 from dgray.reporting import build
@@ -181,6 +181,16 @@ def test_a_lost_file_is_noticed_and_computed_again(
     opened.close()
     assert report.main([str(run), "--check"]) == 0
     pd.testing.assert_frame_equal(metrics(run), metrics(golden), check_exact=True)
+
+
+def test_listed_names_that_are_no_records_are_ignored(run: Path) -> None:
+    folder = RunFolder(run)
+    name = names_of(run, "rows")[0]
+    trial, _, epoch = Path(name).stem.rpartition("-")
+    result = folder.read_result(trial, int(epoch))
+    listed = ["../out", "/etc/none", "losses/../../out.parquet", "losses/a-000001.parquet"]
+    folder._rows.write(Path(name).stem, result.rows, files=listed)
+    assert missing_records(folder) == ["losses/a-000001.parquet"]
 
 
 def test_a_damaged_state_is_replaced_by_an_older_one(run: Path) -> None:
