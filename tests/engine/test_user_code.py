@@ -122,6 +122,9 @@ class Failures(list[str]):
     def load_state(self, trial_id: str, epochs: Sequence[int]) -> None:
         return None
 
+    def missing_epochs(self, trial: Trial) -> list[int]:
+        return list(trial.epochs)
+
     def write_result(self, result: CheckpointResult) -> None:
         pass
 

@@ -56,7 +56,7 @@ def reasons(folder: Path) -> tuple[str, ...]:
 def test_a_complete_run_has_no_banner(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run)]) == 0
     assert "incomplete" not in capsys.readouterr().out
-    assert 'class="banner"' not in (run / "report.html").read_text("utf-8")
+    assert 'role="alert"' not in (run / "report.html").read_text("utf-8")
     metadata = pq.read_schema(run / "report.parquet").metadata
     assert json.loads(metadata[b"dgray.incomplete"]) == []
 
