@@ -73,7 +73,7 @@ class FrontPage:
         names = _metrics(chosen)
         for name in names:
             of_sampler = _first_sampler(chosen[chosen[name].notna()])
-            sampler = f" ({of_sampler['sampler'].iloc[0]})" if depends_on_sampler(name) else ""
+            sampler = f", {of_sampler['sampler'].iloc[0]}" if depends_on_sampler(name) else ""
             tag = f"{self.group}/{name}{sampler}"
             value = float(of_sampler[name].astype(float).mean())
             yield from (Scalar(tag=tag, epoch=e, value=value) for e in epochs)
