@@ -40,7 +40,8 @@ def growth_lines(plan: Plan, run: OpenRun) -> Iterator[str]:
     apart = len(folder.files.names(f"{EARLIER}/rows"))
     if apart:
         where = f"{folder.where}/{EARLIER}"
-        yield f"not asked for any more, so not in the report: {apart} checkpoints, kept in {where}"
+        parts = _many(apart, "checkpoint")
+        yield f"not asked for any more, so not in the report: {parts}, kept in {where}"
 
 
 class _Count:
@@ -59,6 +60,9 @@ class _Count:
     def __str__(self) -> str:
         if not self._trials:
             return "nothing"
-        return (
-            f"{self._rows} rows at {self._checkpoints} checkpoints of {len(self._trials)} trials"
-        )
+        rows, checkpoints = _many(self._rows, "row"), _many(self._checkpoints, "checkpoint")
+        return f"{rows} at {checkpoints} of {_many(len(self._trials), 'trial')}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

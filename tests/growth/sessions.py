@@ -17,6 +17,7 @@ from dgray.problem.shared import build_artifacts
 from dgray.record.open_run import open_run
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
+from dgray.record.storage.location import Uri
 from dgray.search.build import build_schedule
 from dgray.search.records import no_recall
 from dgray.search.reuse import Reuse
@@ -89,11 +90,18 @@ class Sessions:
         path.write_text(self._text)
         return make_plan(load_study(path, overrides))
 
-    def run(self, name: str, *overrides: str, stop_after: int | None = None) -> RunFolder:
-        """Run the study in a folder; ``stop_after``: checkpoints after which it is interrupted."""
+    def run(self, name: str | Uri, *overrides: str, stop_after: int | None = None) -> RunFolder:
+        """Run the study in a folder or store.
+
+        Args:
+            name: name of the folder, or URI.
+            overrides: fields to replace.
+            stop_after: number of checkpoints after which it is interrupted; None: it is not.
+        """
         self.trained = self.checkpoints = 0
         plan = self.plan(overrides)
-        run = open_run(plan, self.root / name, fresh=False)
+        place = self.root / name if isinstance(name, str) else name
+        run = open_run(plan, place, fresh=False)
         try:
             recall = no_recall
             if run.is_grown:

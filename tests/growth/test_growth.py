@@ -113,5 +113,5 @@ def test_what_is_new_is_stated_first(first: Path, sessions: Sessions) -> None:
     assert "evaluate.guidance_weight: added 2.0" in text
     assert "fit.checkpoints: added 4, 9" in text
     assert "fit.epochs: 6 -> 9" in text
-    assert "12 rows at 2 checkpoints of 1 trials" in text  # trained: 2 replicates, 3 settings
+    assert "12 rows at 2 checkpoints of 1 trial" in text  # trained: 2 replicates, 3 settings
     assert "3 checkpoints, kept in" in text
