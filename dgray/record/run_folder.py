@@ -142,17 +142,17 @@ class RunFolder:
         States that the study does not ask for are in ``RUN/earlier``.
         """
         stored = {e: folder for folder in (self.earlier(), self) for e in folder.states(trial_id)}
-        for found in sorted((e for e in stored if e <= epoch), reverse=True):
-            part = part_name(trial_id, found)
-            if found == epoch and not self._losses.has(part):
+        for earlier in sorted((e for e in stored if e <= epoch), reverse=True):
+            part = part_name(trial_id, earlier)
+            if earlier == epoch and not self._losses.has(part):
                 continue
             try:
-                state = stored[found].read_state(trial_id, found)
+                state = stored[earlier].read_state(trial_id, earlier)
             except RecordError as error:
                 self.files.leave_out(state_name(part), error)
                 continue
             if state is not None:
-                return found, state
+                return earlier, state
         return None
 
     def earlier(self) -> RunFolder:
