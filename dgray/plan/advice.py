@@ -24,7 +24,8 @@ SMALL_UNET = {"width": 16, "depth": 1, "steps": 1200, "batch_size": 64, "learnin
 
 def notices(plan: Plan, estimate: CostEstimate) -> list[str]:
     """Return the notices of a plan, each one line."""
-    lines = [notice for trial in plan.trials for notice in _of_config(trial.config)]
+    trials = [*plan.trials, *(search.trial for search in estimate.searches)]
+    lines = [notice for trial in trials for notice in _of_config(trial.config)]
     lines += _of_search(plan)
     lines += _of_gpus(plan.trials[0].config)
     lines += _of_time(plan, estimate)
