@@ -146,6 +146,7 @@ METRICS = Registry[MetricSpec](
         more_columns=(
             ColumnSpec(
                 name="kl_sde_change",
+                title="change of KL (SDE)",
                 doc="kl_sde minus that of the base's samples by the same sampler, paired over "
                 "points and seeds",
                 unit="nats",

@@ -6,7 +6,7 @@ the plotting library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from dgray.catalogue import SETTING_COLUMNS
 from dgray.reporting.aggregate import model_keys
 from dgray.reporting.comparisons import LEVEL, Comparison, Comparisons
 from dgray.reporting.explorer.samples import packed_samples
+from dgray.reporting.figures.epochs import floor_of
 from dgray.reporting.figures.looks import looks
 from dgray.reporting.figures.view import axis_names, value_text, view
 from dgray.reporting.legible import printable
@@ -34,14 +35,17 @@ from dgray.reporting.selection import (
     OBJECTIVE,
     main_weight,
     plain,
+    reference_of,
     shown_columns,
     trained,
+    weight_text,
 )
 from dgray.reporting.table import StudyTable
 
 _DIGITS = 5  # significant digits of numbers on the page
 _MAX_REPLICATE_VALUES = 300_000  # about 2 MB
 _MAX_HEADLINE = 9  # panels of the first figure
+_FLOOR = "color-mix(in oklab, var(--quiet) 50%, var(--paper))"
 LENSES = {
     "path": "path of the reverse SDE",
     "flow": "probability-flow ODE",
@@ -302,7 +306,21 @@ def _headline(table: StudyTable, index: Mapping[str, int]) -> dict[str, Any] | N
         "series": [printable(series) for series in trials["series"]],
         "colours": [selected.looks[series].colour for series in trials["series"]],
         "held": printable(selected.held),
+        "levels": [list(_levels(table, selected.models, c, weight)) for c in columns],
     }
+
+
+def _levels(
+    table: StudyTable, models: pd.DataFrame, column: str, weight: float | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the levels beside that of the base: the exact control and the floor of an estimate."""
+    exact = reference_of(table, models, weight)
+    if exact is not None and np.isfinite(value := float(exact[column])):
+        name = f"{objective(exact['objective']).title}, {weight_text(weight)}"
+        yield {"name": name, "value": _number(value), "colour": "var(--quiet)", "dash": [1, 3]}
+    if (floor := floor_of(models, column)) is not None:
+        name = "floor of the estimate"
+        yield {"name": name, "value": _number(floor), "colour": _FLOOR, "dash": [1, 0]}
 
 
 def _optional(values: Any) -> list[Any] | None:

@@ -115,7 +115,7 @@ def _numbers(
         for _, facet in shown.panels()
         for level in (base_of(table, facet), reference_of(table, facet, weight))
     ]
-    floors = [f"{column}_floor" for column in columns if _floor(models, column) is not None]
+    floors = [f"{column}_floor" for column in columns if floor_of(models, column) is not None]
     return numbers(table, models, [*columns, *floors], levels)
 
 
@@ -139,11 +139,12 @@ def _levels(
 ) -> None:
     level(axes, base_of(table, models), column)
     level(axes, reference_of(table, models, weight), column)
-    if (floor := _floor(models, column)) is not None:
+    if (floor := floor_of(models, column)) is not None:
         axes.axhline(floor, color=FLOOR, linewidth=1, label="floor of the estimate")
 
 
-def _floor(models: pd.DataFrame, column: str) -> float | None:
+def floor_of(models: pd.DataFrame, column: str) -> float | None:
+    """Return the value of the estimate for fresh data in place of samples, if it has one."""
     name = f"{column}_floor"
     if column not in divergences() or name not in models or not models[name].notna().any():
         return None
@@ -165,7 +166,7 @@ def _captions(
         )
     if exact is not None and exact[list(columns)].notna().any():
         yield f"Dotted: {objective(exact['objective']).title}, at {weight_text(weight)}."
-    if floors := [column for column in columns if _floor(models, column) is not None]:
+    if floors := [column for column in columns if floor_of(models, column) is not None]:
         titles = listed([table.title(column) for column in floors])
         yield (
             f"Grey line: floor of the estimate of {titles}, that is its value for fresh data in "

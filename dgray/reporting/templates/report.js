@@ -262,12 +262,12 @@ const seriesColours = () => ({ domain: data.objectives.map((o) => o.title),
   range: data.objectives.map((_, i) => `var(--series-${i})`) });
 
 // One panel (null without finite values): a line with a band for each group of records, and the base as a dashed rule.
-function linePanel({ records, present, colours = seriesColours(), x, title, yTitle, size, base, height = 190, detail = "line", dash, dots, hasBands = true, scale }) {
+function linePanel({ records, present, colours = seriesColours(), x, title, yTitle, size, base, levels = [], height = 190, detail = "line", dash, dots, hasBands = true, scale }) {
   records = records.filter((r) => r.value !== null);
   if (!records.length) return null;
   const hasShades = records.some((r) => r.shade);
   const order = hasShades ? data.axes[state.y].values : [];
-  const everything = [...records, ...(dots ?? []), ...(base === undefined ? [] : [{ value: base }])];
+  const everything = [...records, ...(dots ?? []), ...(base === undefined ? [] : [{ value: base }]), ...levels];
   const encoding = {
     x: xEncoding(x, records.map((r) => r.x)),
     color: { field: "series", type: "nominal", title: null,
@@ -300,6 +300,11 @@ function linePanel({ records, present, colours = seriesColours(), x, title, yTit
     layer.push({ data: { values: [{ value: base, tip_text: plain(base) }] },
       mark: { type: "rule", strokeDash: [6, 4], color: "var(--quiet)", strokeWidth: 1.5 },
       encoding: { y, tooltip: [{ field: "tip_text", type: "nominal", title: "unguided base" }] } });
+  }
+  for (const level of levels) {
+    layer.push({ data: { values: [{ value: level.value, tip_text: plain(level.value) }] },
+      mark: { type: "rule", strokeDash: level.dash, color: level.colour, strokeWidth: 1.5 },
+      encoding: { y, tooltip: [{ field: "tip_text", type: "nominal", title: level.name }] } });
   }
   return { title: { text: title }, width: size.width, height, data: { values: records }, layer };
 }
@@ -334,7 +339,7 @@ function drawHeadline() {
   const size = panelSize("headline", head.metrics.length, 215);
   const present = head.series;
   const colours = { domain: head.series, range: head.colours.map((c) => `light-dark(${c}, color-mix(in oklab, ${c} 62%, white))`) };
-  const panels = head.metrics.map((name) => {
+  const panels = head.metrics.map((name, i) => {
     const metric = metricNamed(name);
     const found = withValue(metric, guided.filter((row) => head.trials.includes(row.trial)
       && row.setting === head.setting && (!several || shown.includes(row.weight))));
@@ -342,7 +347,7 @@ function drawHeadline() {
       dash: several ? weightText(rows[r.row].weight) : "", line: several ? `${r.trial} ${rows[r.row].weight}` : r.trial }));
     const dash = several ? distinct(shown.map(weightText)) : undefined;
     return linePanel({ present, colours, records, x, title: metric.title, yTitle: metric.unit, size, detail: "line",
-      base: baseValue(metric, head.trials[0]), dash: dash?.length > 1 ? dash : undefined, height: 230 });
+      base: baseValue(metric, head.trials[0]), levels: head.levels[i], dash: dash?.length > 1 ? dash : undefined, height: 230 });
   });
   draw("headline", concat(panels, size.columns), { onClick: select });
 }
