@@ -67,7 +67,7 @@ class Model:
 
         recipe = self._recipe(replicate, weight)
         name = PurePosixPath(str(self.run.place)).name
-        return guided_denoiser(recipe, torch_device(device), replicate=replicate, run=name)
+        return guided_denoiser(recipe, torch_device(device), run=name)
 
     def discriminator(self, *, replicate: int = 0, device: str = "cpu") -> SampleDiscriminator:
         """Return the discriminator of one replicate: ``logit`` and ``gradient`` at (x, sigma)."""

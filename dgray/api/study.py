@@ -20,6 +20,7 @@ from dgray.cli.plan_view import render_plan
 from dgray.cli.run import is_resumed
 from dgray.config.reading.load import load_study as load_file
 from dgray.config.reading.load import lock_text
+from dgray.engine.granted_cpus import granted_cpus
 from dgray.engine.interrupt import interruptible
 from dgray.plan.cost import CostEstimate, estimate
 from dgray.plan.plan import Plan, make_plan
@@ -52,7 +53,7 @@ class Study:
 
     def plan(self) -> PlanView:
         """Return the trials of the study with an estimate of their time and disk space."""
-        return PlanView(self._plan, estimate(self._plan, cpus=os.cpu_count() or 1))
+        return PlanView(self._plan, estimate(self._plan, cpus=granted_cpus()))
 
     def run(
         self,

@@ -101,7 +101,7 @@ def recipe_of(run: RunFolder, row: pd.Series, weight: float | None) -> RunRecipe
     parts.append(f"epoch {epoch}")
     parts.append("calibrated" if setting.is_calibrated else f"w = {setting.guidance_weight:g}")
     parts.append(f"{setting.num_steps} steps")
-    return RunRecipe(chosen, artifacts, weights, setting, calibrated, ", ".join(parts))
+    return RunRecipe(chosen, artifacts, weights, replicate, setting, calibrated, ", ".join(parts))
 
 
 def _trials(run: RunFolder) -> Iterator[Trial]:

@@ -38,6 +38,7 @@ from dgray.reporting.explorer.library import allow_script
 _POLL_SECONDS, _POLL_STORE_SECONDS = 1.0, 10.0
 _PAUSE = 9  # after a report, in multiples of the time that it took
 _NICENESS = 10
+_END_SECONDS = 10.0  # for the process beside a run to end
 _PLACEHOLDER = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>dgray</title></head>
 <body style="font: 16px sans-serif; margin: 3rem; color-scheme: light dark">
@@ -236,7 +237,11 @@ def served_beside(folder: Path) -> Iterator[None]:
     finally:
         with suppress(BrokenPipeError):  # it has ended already
             process.stdin.close()
-        process.wait()
+        try:
+            process.wait(timeout=_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _beside(request: dict[str, Any]) -> None:
@@ -244,6 +249,8 @@ def _beside(request: dict[str, Any]) -> None:
         sys.stdin.read()
         _thread.interrupt_main()  # also while a report is made
 
+    # interrupt_main does nothing where a shell has set its jobs to ignore the signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=wait_for_end, daemon=True).start()
     listener = socket.socket(fileno=request["fd"])
     with suppress(KeyboardInterrupt):

@@ -22,7 +22,7 @@ def write_export(run: str, trial: str, out: Path, *, replicate: int, weight: flo
         for line in folder.left_out:
             print(f"left out: {line}", file=sys.stderr)
     name = PurePosixPath(run).name
-    model = guided_denoiser(recipe, torch.device("cpu"), replicate=replicate, run=name)
+    model = guided_denoiser(recipe, torch.device("cpu"), run=name)
     folder_out = model.save(out)
     print(f"exported {printable(recipe.name)}")
     print(f"to load it: dgray.load_exported({str(folder_out)!r})")

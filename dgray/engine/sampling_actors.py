@@ -140,5 +140,6 @@ class _Sampler:
         from dgray.problem.discriminator import build_member
 
         weights, request = sent
-        member = build_member(self._config, self._problem, "base", weights)
+        replicate = request.replicate or 0  # None: a control, which is not trained
+        member = build_member(self._config, self._problem, "base", weights, replicate)
         return self._worker.draw(replace(request, discriminator=member, seeds=seeds))

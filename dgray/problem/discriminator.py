@@ -116,13 +116,20 @@ def build_modules(
 
 
 def build_member(
-    config: StudyConfig, problem: Problem, objective: str, weights: Sequence[Tensor] | None
+    config: StudyConfig,
+    problem: Problem,
+    objective: str,
+    weights: Sequence[Tensor] | None,
+    replicate: int,
 ) -> Discriminator:
-    """Return a trained discriminator from its tensors, or without them a control."""
+    """Return a trained discriminator from its tensors, or without them a control.
+
+    The replicate names the draws of what is not trained, such as random features in a buffer.
+    """
     if weights is None:
         return build_control(config, objective, problem)
     stacked = [weight[None].to(problem.device) for weight in weights]
-    return build_discriminator(config, problem, [0]).with_tensors(stacked).member(0)
+    return build_discriminator(config, problem, [replicate]).with_tensors(stacked).member(0)
 
 
 def build_mlp(

@@ -27,15 +27,12 @@ from dgray.trial.guided_model import GuidedModel, RunRecipe
 from dgray.trial.sampling import acting_weight
 
 
-def guided_denoiser(
-    recipe: RunRecipe, device: torch.device, *, replicate: int, run: str
-) -> GuidedDenoiser:
+def guided_denoiser(recipe: RunRecipe, device: torch.device, *, run: str) -> GuidedDenoiser:
     """Return the guided denoiser of a recipe.
 
     Args:
         recipe: recipe of the model.
         device: device of the model.
-        replicate: replicate whose discriminator guides it.
         run: name of the run, which is stored with the model.
     """
     model = recipe.build(device)
@@ -53,7 +50,7 @@ def guided_denoiser(
         stored = values | {"sampler": setting.sampler}
         description = Description(
             space=space,
-            discriminator=_discriminator_part(recipe, model.discriminator, replicate),
+            discriminator=_discriminator_part(recipe, model.discriminator),
             base=None if _is_object(config.base) else _base_part(recipe),
             guidance=_guidance(model),
             sampling=stored if is_built_in else stored | {"factory": spec.factory},
@@ -107,9 +104,7 @@ def _is_object(section: Any) -> bool:
     return str(getattr(section, "factory", "")).startswith(PREFIX)
 
 
-def _discriminator_part(
-    recipe: RunRecipe, member: Discriminator, replicate: int
-) -> DiscriminatorPart:
+def _discriminator_part(recipe: RunRecipe, member: Discriminator) -> DiscriminatorPart:
     config = recipe.trial.config
     section = config.discriminator
     return DiscriminatorPart(
@@ -117,7 +112,7 @@ def _discriminator_part(
         arguments=section_arguments(section, DiscriminatorSection),
         factory=None if _is_object(section) else getattr(section, "factory", None),
         seed=config.seed,
-        replicate=replicate,
+        replicate=recipe.replicate,
         tensors=named_tensors(member),
     )
 

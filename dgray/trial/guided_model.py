@@ -152,6 +152,7 @@ class RunRecipe:
         trial: trial of the model.
         artifacts: its shared artifacts by key.
         weights: tensors of one discriminator; None for a control.
+        replicate: replicate of the discriminator.
         setting: weight, sampler and number of steps.
         calibrated: calibrated weight; None if the setting has a constant one.
         name: description of the model.
@@ -160,6 +161,7 @@ class RunRecipe:
     trial: Trial
     artifacts: Mapping[str, bytes]
     weights: list[Tensor] | None
+    replicate: int
     setting: Setting
     calibrated: SplineWeight | None
     name: str
@@ -168,5 +170,5 @@ class RunRecipe:
         """Build the model on a device."""
         config = self.trial.config
         problem = build_problem(config, shared_of(config, self.artifacts), device)
-        member = build_member(config, problem, self.trial.objective, self.weights)
+        member = build_member(config, problem, self.trial.objective, self.weights, self.replicate)
         return GuidedModel(problem, member, self.setting, self.calibrated)

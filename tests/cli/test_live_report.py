@@ -160,9 +160,20 @@ def test_reports_pause_in_proportion_to_their_cost(
     monkeypatch.undo()
 
 
+@pytest.fixture
+def ignored_sigint() -> Iterator[None]:
+    """As in a job that a shell has started with ``&``; child processes inherit it."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.usefixtures("ignored_sigint")
 def test_the_server_beside_a_run_ends_with_it(
-    run: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(live_report, "_END_SECONDS", 60.0)
+    monkeypatch.delattr(subprocess.Popen, "kill")  # it ends by itself
     with served_beside(run):
         url = re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", capsys.readouterr().out)
         assert url is not None
