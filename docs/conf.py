@@ -7,23 +7,26 @@ requests nothing from other hosts.
 
 from __future__ import annotations
 
-import html
 import inspect
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.writers.html5 import HTML5Translator
 
 import dgray
 from dgray.cli.main import cli
 
 project = "dgray"
 author = copyright = "The dgray developers"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",
+]
 
 root_doc = "README"
 include_patterns = [
@@ -84,9 +87,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 html_theme = "furo"
 html_title = "dgray"
 html_static_path = ["assets"]
-html_css_files = ["katex/katex.min.css", "site.css"]
-html_js_files = ["katex/katex.min.js", "math.js"]
-html_math_renderer = "katex"
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 pygments_dark_style = "monokai"
@@ -132,16 +133,6 @@ def _api() -> Iterator[str]:
         yield from ("   :members:", "```", "") if kind == "autoclass" else ("```", "")
 
 
-def _inline_formula(translator: HTML5Translator, node: nodes.math) -> None:
-    translator.body.append(f'<span class="math">{html.escape(node.astext())}</span>')
-    raise nodes.SkipNode
-
-
-def _formula(translator: HTML5Translator, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="math">{html.escape(node.astext())}</div>')
-    raise nodes.SkipNode
-
-
 def _write_index(app: Sphinx, exception: Exception | None) -> None:
     """Copy the front page to ``index.html``."""
     if exception is None and app.builder.format == "html":
@@ -149,7 +140,6 @@ def _write_index(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Register the completed pages, the formulas and the index."""
-    app.add_html_math_renderer("katex", (_inline_formula, None), (_formula, None))
+    """Register the completed pages and the index."""
     app.connect("source-read", _complete)
     app.connect("build-finished", _write_index)
