@@ -36,12 +36,12 @@ def calibrated_effects(table: StudyTable, comparisons: Comparisons) -> Iterator[
         group = [c for c in shown if c.metric == metric]
         ups = [c for c in group if c.sign > 0]
         highest = max(group, key=lambda c: c.estimate.value)
-        owner = objective(highest.model["objective"]).title
+        owner = f"{objective(highest.model['objective']).title}, "
         text = (
             f"With the calibrated weight the {table.title(metric)} is significantly above that "
             f"of the base in {len(ups) or 'none'} of {counted(len(group), 'guided model')} and "
-            f"below it in {sum(c.sign < 0 for c in group) or 'none'}. The highest change is "
-            f"{_change(table, highest)}; {owner}, {describe(highest.model, table.axes)}."
+            f"below it in {sum(c.sign < 0 for c in group) or 'none'}. "
+            f"{_extreme(table, highest, 'highest change', owner)}"
         )
         yield Statement(CALIBRATED, text, _tone(group))
 
@@ -83,9 +83,16 @@ def _counts(table: StudyTable, tested: Sequence[Comparison]) -> str:
     total = counted(len(tested), "guided model")
     return (
         f"significantly in {len(ups) or 'none'} of {total}{_by_weight(ups)} and lowers it in "
-        f"{len(downs) or 'none'}{_by_weight(downs)}. The {which} "
-        f"is {_change(table, highest)}; {describe(highest.model, table.axes)}."
+        f"{len(downs) or 'none'}{_by_weight(downs)}. {_extreme(table, highest, which)}"
     )
+
+
+def _extreme(table: StudyTable, highest: Comparison, which: str, owner: str = "") -> str:
+    """Return the sentence on the highest change; a weight of 0 has one of exactly 0."""
+    if highest.estimate.value == 0:
+        return "No change is above 0."
+    setting = describe(highest.model, table.axes)
+    return f"The {which} is {_change(table, highest)}; {owner}{setting}."
 
 
 def _by_weight(comparisons: Sequence[Comparison]) -> str:

@@ -72,6 +72,7 @@ def sentences(finding: Finding, topic: str) -> list[tuple[str, str]]:
             "highest change is +0.10 ± 0.10 nats (adjusted p = 0.34); width 64, epoch 5, w = 1.",
         ),
         (-0.5, "gain", "lowers it in 2 (2 at w = 1). The highest change is −0.50 ± 0.10 nats"),
+        (0.0, "gain", "lowers it in 1 (1 at w = 1). No change is above 0. Weights covered"),
     ],
 )
 def test_effect_follows_the_sign(change: float, tone: str, expected: str) -> None:
