@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -19,6 +20,7 @@ from tests.engine import namespaces
 SHAPED = ("dgray.diffusion", "dgray.discriminator", "dgray.metrics")
 jaxtyping.install_import_hook(SHAPED, f"{typechecker.__name__}.check")
 
+APART = Path(__file__).parent / "reporting"  # a quarter of the computation of all tests
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -38,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
+        if item.path.is_relative_to(APART):
+            item.add_marker("apart")
         if item.get_closest_marker("ray") is not None:
             # Warnings that Ray itself causes cannot be fixed here.
             item.add_marker(pytest.mark.filterwarnings("default"))

@@ -1,7 +1,8 @@
-"""Pytest plugin: modules of tests marked ``ray`` or ``apart`` run in processes of their own.
+"""Pytest plugin: tests marked ``ray`` or ``apart`` run in processes of their own.
 
-There is one child for each module. Children run beside the tests of this process: one CPU is left
-to those tests, and goes to another child when they are done.
+There is one child for each module of tests marked ``ray``, and one for those marked ``apart`` of
+each folder below ``tests``. Children run beside the tests of this process: one CPU is left to
+those tests, and goes to another child when they are done.
 When a Ray dies, it may end the process that started it, unflushed. With this plugin that is one
 failed test with a reason; the module's remaining tests run in a new process.
 """
@@ -20,7 +21,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class _RayProcesses:
     def __init__(self, config: pytest.Config, options: Sequence[str]) -> None:
         self._config, self._options = config, options
         self._messages: dict[str, queue.SimpleQueue[dict[str, Any] | _Crash]] = {}  # by nodeid
-        self._modules: queue.SimpleQueue[list[str]] = queue.SimpleQueue()  # nodeids, not begun
+        self._groups: queue.SimpleQueue[list[str]] = queue.SimpleQueue()  # nodeids, not begun
         self._children: set[_Child] = set()
         self._is_alone = False
         self._is_over = False
@@ -80,8 +80,11 @@ class _RayProcesses:
         items = [item for item in session.items if _is_isolated(item)]
         if items and not self._config.option.collectonly:
             self._messages = {item.nodeid: queue.SimpleQueue() for item in items}
-            for _, of_module in groupby(items, lambda item: item.path):
-                self._modules.put([item.nodeid for item in of_module])
+            groups: dict[Path, list[str]] = {}
+            for item in sorted(items, key=_uses_ray):  # long computations first
+                groups.setdefault(self._group(item), []).append(item.nodeid)
+            for nodeids in groups.values():
+                self._groups.put(nodeids)
             for _ in range(max(1, len(os.sched_getaffinity(0)) - 1)):
                 self._start_thread()
 
@@ -105,6 +108,11 @@ class _RayProcesses:
             child.kill()
         for thread in self._threads:
             thread.join()
+
+    def _group(self, item: pytest.Item) -> Path:
+        """Return what the tests of one child share: a module, or a folder below ``tests``."""
+        parts = item.path.relative_to(self._config.rootpath).parts
+        return item.path if _uses_ray(item) else Path(*parts[:2])
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, daemon=True)
@@ -135,10 +143,10 @@ class _RayProcesses:
                     return _Crash(False, "an error in tests/ray_processes.py", "")
 
     def _run(self) -> None:
-        """Run the children of modules that are not begun, one after the other."""
+        """Run the children of groups that are not begun, one after the other."""
         while True:
             try:
-                nodeids = self._modules.get_nowait()
+                nodeids = self._groups.get_nowait()
             except queue.Empty:
                 return
             while nodeids and not self._is_over:
@@ -261,5 +269,9 @@ class _Child:
         return self._output.read_text("utf-8", errors="replace")[-_SHOWN_CHARACTERS:]
 
 
+def _uses_ray(item: pytest.Item) -> bool:
+    return item.get_closest_marker("ray") is not None
+
+
 def _is_isolated(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) is not None for name in ("ray", "apart"))
+    return _uses_ray(item) or item.get_closest_marker("apart") is not None

@@ -25,7 +25,7 @@ COMMANDS = {
     "figure": ("dgray.cli.figure:figure", "Write one figure of a run, with its numbers."),
     "compare": (
         "dgray.cli.compare:compare",
-        "Compare runs: paired differences, and what differs.",
+        "Compare runs with the first of them.",
     ),
     "sample": ("dgray.cli.sample:sample", "Draw samples from a model of a run, or from a base."),
     "export": ("dgray.cli.export:export", "Write a guided model of a run to a folder of its own."),

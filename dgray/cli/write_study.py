@@ -97,7 +97,8 @@ def _name(source: Path) -> str:
 
 
 def _yaml(fields: dict[str, Any]) -> str:
-    yaml = YAML()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.sort_base_mapping_type_on_output = False
     yaml.default_flow_style = None
     yaml.width = 99
     stream = io.StringIO()

@@ -221,7 +221,7 @@ def test_a_folder_with_another_study_is_refused_with_status_2(
 def test_failed_trials_give_status_1_and_failed_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    diverging = ("--set", "fit.learning_rate=1e30")
+    diverging = ("--set", "fit.learning_rate=1e9", "fit.weight_decay=1e9")
     command(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert main(["tiny.yaml", "--engine", "local", *diverging]) == 1
@@ -266,9 +266,10 @@ def test_an_interrupted_study_prints_how_to_resume_and_completes_with_equal_rows
     assert driver.returncode == 130
     assert time.monotonic() - asked < 20
     assert errors.splitlines() == [
+        "stopping ... (once more stops at once)",
         "interrupted; finished work is kept. To resume: python -m dgray.study tiny.yaml "
         f"--engine {engine} --set fit.epochs=1000 'fit.checkpoints=[2,100,1000]' "
-        "--out runs/tiny"
+        "--out runs/tiny",
     ]
     run = tmp_path / "runs" / "tiny"
     assert outcomes(run) == ["interrupted"]

@@ -48,7 +48,7 @@ def test_where_it_is_deferred_the_first_signal_is_noted_only(sent: signal.Signal
 @pytest.mark.parametrize("block", ["interruptible", "deferred_interrupt"])
 def test_the_second_signal_ends_the_process_at_once(block: str) -> None:
     script = f"""
-import signal
+import signal, time
 from dgray.engine.interrupt import {block}
 with {block}():
     try:
@@ -57,6 +57,7 @@ with {block}():
         pass
     try:
         signal.raise_signal(signal.SIGINT)
+        time.sleep(60)
     finally:
         print("tidied up")
 """

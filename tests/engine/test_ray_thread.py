@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from dgray.engine.interrupt import STOPPING
+
 pytestmark = pytest.mark.ray  # which is imported, not started
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -53,7 +55,7 @@ def test_sigterm_is_obeyed_while_ray_starts(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert time.monotonic() - asked < 5
-    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert (process.returncode, errors) == (130, f"{STOPPING}\ninterrupted\n")
     deadline = time.monotonic() + 30
     while [*tmp_path.iterdir()]:  # the guard removes Ray's folder
         assert time.monotonic() < deadline

@@ -49,7 +49,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return real(trial, artifacts, **kwargs)
 
     monkeypatch.setattr(dgray.trial.run, "run_trial", counted)
-    monkeypatch.setattr(dgray.cli.session, "_show_report", lambda folder, console: None)
+    monkeypatch.setattr(dgray.cli.session, "_show_report", lambda *arguments: None)
     return objectives
 
 

@@ -131,8 +131,9 @@ def test_a_signal_while_artifacts_are_made_ends_cleanly(
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130, errors
     assert errors.splitlines() == [
+        "stopping ... (once more stops at once)",
         "interrupted; finished work is kept. To resume: python -m dgray.study tiny.yaml "
-        f"--engine {engine} --out runs/tiny"
+        f"--engine {engine} --out runs/tiny",
     ]
     assert not partial_files(run)
     (session,) = json.loads((run / "provenance.json").read_text())["sessions"]

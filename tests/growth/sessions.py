@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from dgray.config.reading.load import load_study
-from dgray.discriminator.fit import fit
+from dgray.discriminator.fit import FitCheckpoint, Task, TrainingSchedule, fit
+from dgray.discriminator.fit_state import TrainingState
 from dgray.engine import local
 from dgray.plan.plan import Plan, make_plan
 from dgray.problem.shared import build_artifacts
@@ -76,9 +78,11 @@ class Sessions:
         self.root, self._text = root, text
         self.trained, self.checkpoints = 0, 0
 
-        def counting(task: object, schedule: object, state: object) -> object:
-            first = state.epoch  # type: ignore[attr-defined]
-            for step in fit(task, schedule, state):  # type: ignore[arg-type]
+        def counting(
+            task: Task, schedule: TrainingSchedule, state: TrainingState, *rest: Any
+        ) -> Iterator[FitCheckpoint]:
+            first = state.epoch
+            for step in fit(task, schedule, state, *rest):
                 self.trained += step.epoch - first
                 first = step.epoch
                 yield step

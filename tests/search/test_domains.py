@@ -186,8 +186,7 @@ def test_near_misses_are_suggested_and_short_forms_accepted(tmp_path: Path) -> N
 def test_the_example_of_the_docs_is_valid(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "search.md").read_text("utf-8")
     example = text.split("```yaml\n")[1].split("```")[0]
-    head = "name: s\ndata: {kind: mixture, name: ring8}\nbase: {kind: wrong_mixture}\n"
-    study = load(tmp_path, text=head + example)
+    study = load(tmp_path, text=example)
     assert [cell.label for cell in cells_of(study)] == ["cross_entropy", "kl", "mixed"]
 
 

@@ -17,6 +17,7 @@ from dgray.record.open_run import open_run
 from dgray.record.storage import lease as lease_module
 from dgray.record.storage import store as store_module
 from dgray.record.storage.location import location
+from tests.engine.fake_trial import fake_trial
 from tests.record.storage.conftest import Bucket
 from tests.record.storage.faulty_proxy import Fault, FaultyProxy
 from tests.record.storage.remote import STUDY, plan_of, rows_of
@@ -165,6 +166,7 @@ def test_fresh_runs_other_studies_and_other_files(bucket: Bucket) -> None:
     second.close()
     again = open_run(plan, uri, fresh=False)
     assert again.is_resumed
+    again.folder.write_result(next(fake_trial(plan.trials[0], {"offset": b"1"})))
     again.close()
     with pytest.raises(RunRefusedError, match=rf"^{bucket.uri()}: .*seed: 0 there, 3 here"):
         open_run(plan_of(STUDY, "seed=3"), uri, fresh=False)

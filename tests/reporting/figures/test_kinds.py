@@ -16,8 +16,6 @@ from dgray.reporting.figures.style import styled
 from dgray.reporting.table import StudyTable
 from tests.reporting.synthetic import Member, row, table_of
 
-pytestmark = pytest.mark.apart
-
 OVERFIT = {kind.name for kind in KINDS} - {"control_lenses", "path_change", "nearest_training"}
 ORIGIN = Origin("synthetic", ("abc123",))
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
