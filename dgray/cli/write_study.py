@@ -98,7 +98,7 @@ def _name(source: Path) -> str:
 
 def _yaml(fields: dict[str, Any]) -> str:
     yaml = YAML(typ="safe", pure=True)
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel: None
     yaml.default_flow_style = None
     yaml.width = 99
     stream = io.StringIO()
