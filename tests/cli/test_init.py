@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
 from dgray.cli.main import main
+from tests.base.networks.edm_records import as_records, snapshot, stand_in
+from tests.base.networks.network_cases import TINY, tiny
 
 FAST = (
     "base.steps=4",
@@ -110,3 +113,42 @@ def test_a_mixture_and_what_cannot_work(
     assert "needs at least 5 images" in capsys.readouterr().err
     assert not (tmp_path / "few.yaml").exists()
     assert main(["init"]) == 2
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Networks of 1 x 8 x 8 images as EDM and as diffusers publish them."""
+    module = tiny("DhariwalUNet", img_channels=1, model_channels=16, channel_mult=[1])
+    reconstruct = stand_in(monkeypatch, "torch_utils.persistence", "_reconstruct_persistent_obj")
+    kwargs = TINY | {"model_type": "DhariwalUNet", "img_channels": 1}
+    kwargs |= {"model_channels": 16, "channel_mult": [1]}
+    (tmp_path / "edm.pkl").write_bytes(
+        snapshot(as_records(module, reconstruct, _init_kwargs=kwargs))
+    )
+    unet = diffusers.UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 8),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        layers_per_block=1,
+    )
+    unet.save_pretrained(tmp_path / "diffusers" / "unet")
+    diffusers.DDPMScheduler().save_pretrained(tmp_path / "diffusers" / "scheduler")
+    return {"edm": tmp_path / "edm.pkl", "diffusers": tmp_path / "diffusers"}
+
+
+@pytest.mark.parametrize("kind", ["edm", "diffusers"])
+@pytest.mark.parametrize("has_images", [False, True])
+def test_a_network_is_studied_on_images_of_its_shape(
+    tmp_path: Path, networks: dict[str, Path], kind: str, has_images: bool
+) -> None:
+    images = ()
+    if has_images:
+        images = ("--images", str(write_images(tmp_path / "images", 40, (8, 8))))
+    fields = written(tmp_path, f"--{kind}", str(networks[kind]), *images)
+    assert fields["base"]["kind"] == kind
+    assert fields["data"]["kind"] == ("folder" if has_images else "digits")
+    assert main(["check", str(tmp_path / "study.yaml")]) == 0
