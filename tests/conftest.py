@@ -16,11 +16,22 @@ import pytest
 from tests import ray_processes, typechecker
 from tests.engine import namespaces
 
-# Check the annotated shapes of every call and dataclass; before anything of dgray is imported.
+# Check the annotated shapes of every call and dataclass; before anything of dgray is imported. Not
+# in children: studies take a third longer with it, and the tests of these packages run in here.
 SHAPED = ("dgray.diffusion", "dgray.discriminator", "dgray.metrics")
-jaxtyping.install_import_hook(SHAPED, f"{typechecker.__name__}.check")
+if not ray_processes.is_child():
+    jaxtyping.install_import_hook(SHAPED, f"{typechecker.__name__}.check")
 
-APART = Path(__file__).parent / "reporting"  # a quarter of the computation of all tests
+APART = {
+    "api",
+    "extending",
+    "growth",
+    "guided",
+    "reporting",
+    "search",
+    "trial",
+}  # much computation
+TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -40,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(APART):
+        if item.path.relative_to(TESTS).parts[0] in APART:
             item.add_marker("apart")
         if item.get_closest_marker("ray") is not None:
             # Warnings that Ray itself causes cannot be fixed here.

@@ -31,6 +31,11 @@ _POLL_SECONDS = 0.02
 _SHOWN_CHARACTERS = 5000  # of a child's own output
 
 
+def is_child() -> bool:
+    """Return True in a process of the plugin."""
+    return _REPORTS in os.environ
+
+
 def register(config: pytest.Config, options: Sequence[str]) -> None:
     """Register the plugin; values of the command-line ``options`` are passed to children."""
     reports = os.environ.get(_REPORTS)

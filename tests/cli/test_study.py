@@ -239,7 +239,7 @@ def test_failed_trials_give_status_1_and_failed_rows(
     [
         ("local", signal.SIGTERM),
         pytest.param("ray", signal.SIGINT, marks=[pytest.mark.ray, pytest.mark.long]),
-        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.ray, pytest.mark.long]),
     ],
 )
 def test_an_interrupted_study_prints_how_to_resume_and_completes_with_equal_rows(

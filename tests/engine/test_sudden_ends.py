@@ -114,7 +114,7 @@ def test_files_that_may_not_grow_are_a_full_disk_to_the_local_engine(tmp_path: P
     ("engine", "sent"),
     [
         ("local", signal.SIGINT),
-        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.ray, pytest.mark.long]),
     ],
 )
 def test_a_signal_while_artifacts_are_made_ends_cleanly(

@@ -102,8 +102,9 @@ def test_registered_parts_are_checked_and_run_in_a_study(
     check_rows(tmp_path / "run")
 
 
+@pytest.mark.long
 @pytest.mark.ray
-@pytest.mark.parametrize("study", ["inline", pytest.param("registered", marks=pytest.mark.long)])
+@pytest.mark.parametrize("study", ["inline", "registered"])
 def test_parts_run_under_ray(package: Path, metadata: Path, tmp_path: Path, study: str) -> None:
     folders = [package, metadata] if study == "registered" else [package]
     run = str(tmp_path / "run")

@@ -24,8 +24,6 @@ from dgray.search.records import Asked, Told, read_events
 from dgray.search.samplers import _SAMPLERS
 from tests.search.analytic import finish, load, result
 
-pytestmark = pytest.mark.apart
-
 SAMPLERS = tuple(ARGUMENTS)
 
 

@@ -40,8 +40,6 @@ from dgray.trial.shards import DrawnImages
 from tests.metrics.features import conftest as of_features
 
 weights_folder = of_features.weights_folder  # stand-ins for Inception's files
-pytestmark = pytest.mark.apart
-
 STUDY = """\
 name: tiny
 replicates: 2

@@ -21,8 +21,6 @@ from dgray.discriminator.discriminator import Oracle, Oscillating
 from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
 from dgray.metrics.path import NoiseRange, PathMoments, path_divergence
 
-pytestmark = pytest.mark.apart
-
 LOW, HIGH = 0.02, 10.0
 REFERENCE_COUNT = 200_000
 # a, k, path KL, KL of the ODE, endpoint KL of the SDE

@@ -17,8 +17,6 @@ from dgray.problem.shared import build_artifacts
 from dgray.record.row import CheckpointResult, Resume, Row, column_names
 from dgray.trial.run import run_trial
 
-pytestmark = pytest.mark.apart
-
 STUDY = """
 name: tiny
 replicates: 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Iterator
@@ -62,18 +63,17 @@ class Bucket:
         return f"s3://{self.name}/{path}"
 
     def objects(self, path: str = "a/tiny") -> dict[str, bytes]:
-        """Objects by name relative to the run."""
+        """Objects by name relative to the run, without those that are deleted meanwhile."""
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=f"{path}/"
         )
         keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return {
-            key.removeprefix(f"{path}/"): self.client.get_object(Bucket=self.name, Key=key)[
-                "Body"
-            ].read()
-            for key in keys
-            if not key.endswith("/")
-        }
+        contents = {}
+        for key in keys:
+            with contextlib.suppress(self.client.exceptions.NoSuchKey):
+                body = self.client.get_object(Bucket=self.name, Key=key)["Body"]
+                contents[key.removeprefix(f"{path}/")] = body.read()
+        return {name: content for name, content in contents.items() if not name.endswith("/")}
 
     def put(self, name: str, content: bytes, path: str = "a/tiny") -> None:
         self.client.put_object(Bucket=self.name, Key=f"{path}/{name}", Body=content)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("in_a_hurry")
     [
         ("local", "/artifacts/generated"),
         ("local", "/rows/cross_entropy"),
-        pytest.param("ray", "/rows/cross_entropy", marks=pytest.mark.ray),
+        pytest.param("ray", "/rows/cross_entropy", marks=[pytest.mark.ray, pytest.mark.long]),
         ("local", "/report.html"),
     ],
 )
