@@ -34,7 +34,7 @@ from dgray.problem.artifacts import Step, image_summaries
 from dgray.problem.failure import Made
 from dgray.problem.part_process import end_idle
 from dgray.problem.shared import Workers, build_artifacts, missing_artifacts
-from dgray.record.inspect import MISSING
+from dgray.record.inspect import MISSING, stored_records
 from dgray.record.open_run import OpenRun
 from dgray.record.provenance import Session
 from dgray.record.row import CheckpointResult
@@ -227,7 +227,7 @@ def _show_report(run: OpenRun, console: Console, seconds: float) -> None:
     if not console.is_terminal:
         console.print(text, markup=False, highlight=False)
     with console.status(text) if console.is_terminal else contextlib.nullcontext():
-        report = build_report(run.folder.path)
+        report = build_report(run.folder.path, stored=stored_records(run.folder))
         run.publish_report()
     for warning in report.warnings:
         console.print(printable(warning), markup=False, highlight=False, soft_wrap=True)

@@ -103,7 +103,10 @@ def set_damaged_aside(folder: RunFolder) -> None:
     incomplete. ``RunFolder.left_out`` then lists the records.
     """
     damaged = [s for s in check_records(folder, record_names(folder)) if folder.files.has(s.name)]
-    lost = [RecordState(name, False, MISSING) for name in missing_records(folder, _stored(folder))]
+    lost = [
+        RecordState(name, False, MISSING)
+        for name in missing_records(folder, stored_records(folder))
+    ]
     for state in (*damaged, *lost):
         if state.reason is None:
             continue
@@ -116,7 +119,8 @@ def set_damaged_aside(folder: RunFolder) -> None:
             folder.files.set_aside(rows)
 
 
-def _stored(folder: RunFolder) -> Collection[str]:
+def stored_records(folder: RunFolder) -> Collection[str]:
+    """Return the names of the records in the object store of a run; none if it has no store."""
     mirror = folder.files.mirror
     return () if mirror is None else mirror.entries()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,13 +88,20 @@ def table_of(run: RunFolder) -> StudyTable:
         raise NoRowsError(f"{run.path}: {error}") from None
 
 
-def build_report(folder: Path, *, has_events: bool = True, all_scalars: bool = False) -> Report:
+def build_report(
+    folder: Path,
+    *,
+    has_events: bool = True,
+    all_scalars: bool = False,
+    stored: Collection[str] = (),
+) -> Report:
     """Write report.parquet, figures/, report.html and tensorboard/ of a run folder.
 
     Args:
         folder: the run folder.
         has_events: whether TensorBoard's files are written.
         all_scalars: whether they hold every metric of every setting, not only the front page.
+        stored: names of records that are in an object store, which the folder may lack.
 
     Raises:
         NotARunError: if the folder is not a run folder.
@@ -105,7 +113,7 @@ def build_report(folder: Path, *, has_events: bool = True, all_scalars: bool = F
     table = table_of(run)
     searches = read_searches(run, table)
     source = source_of(run)
-    incomplete = gaps(run, table, searches)
+    incomplete = gaps(run, table, searches, stored)
     write_parquet(mark_points(table, searches), inside(folder, "report.parquet"), incomplete)
     shown = chosen_trials(table, searches) if searches else table
     finding = find(shown, source.question, searches)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
@@ -20,16 +20,32 @@ _MAX_NAMED = 3  # checkpoints or files that one reason names
 _LARGE = ("checkpoints/", "artifacts/")
 
 
-def gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -> tuple[str, ...]:
+def gaps(
+    run: RunFolder,
+    table: StudyTable,
+    searches: Sequence[SearchPoints],
+    stored: Collection[str] = (),
+) -> tuple[str, ...]:
     """Return why the table of a run is not that of its whole study; empty if it is complete.
+
+    Args:
+        run: the run, or its part that is on this machine.
+        table: its table.
+        searches: its searches.
+        stored: names of records that are in an object store, which ``run`` may lack.
 
     Runs of versions that did not record their plan are incomplete if their last session is, or
     if a checkpoint has files but no rows.
     """
-    return tuple(_gaps(run, table, searches))
+    return tuple(_gaps(run, table, searches, stored))
 
 
-def _gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -> Iterator[str]:
+def _gaps(
+    run: RunFolder,
+    table: StudyTable,
+    searches: Sequence[SearchPoints],
+    stored: Collection[str],
+) -> Iterator[str]:
     planned = Planned(trials=())
     try:
         content = read_planned(run.files)
@@ -47,7 +63,7 @@ def _gaps(run: RunFolder, table: StudyTable, searches: Sequence[SearchPoints]) -
             "reasons"
         )
     yield from _unfinished(planned, searches)
-    yield from _lost(run)
+    yield from _lost(run, stored)
     yield from (f"left out: {text}" for text in run.left_out)
 
 
@@ -89,11 +105,11 @@ def _missing(
         yield f"{len(short)}{of} {noun} rows: {'; '.join(short[:_MAX_NAMED])}{more}"
 
 
-def _lost(run: RunFolder) -> Iterator[str]:
+def _lost(run: RunFolder, stored: Collection[str]) -> Iterator[str]:
     """Records that other records name; a copy of a run may lack the large ones as a whole."""
     lost = [
         name
-        for name in missing_records(run)
+        for name in missing_records(run, stored)
         if not name.startswith("rows/")  # named above
         and (not name.startswith(_LARGE) or (run.path / name).parent.is_dir())
     ]
