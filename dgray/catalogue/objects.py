@@ -30,8 +30,9 @@ class ObjectPart:
 
     Attributes:
         value: the object.
-        name: letters, digits and _, at most 24, the first no digit.
-        version: likewise; another version is another part, whose trials are computed anew.
+        name: 1 to 24 letters, digits and underscores; the first is no digit.
+        version: 1 to 24 letters, digits and underscores. Objects that differ in their version are
+            different parts: a trial that uses one is not resumed with the other.
     """
 
     value: Any

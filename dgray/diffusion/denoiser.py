@@ -2,8 +2,8 @@ r"""Denoisers: their interface, and two that are built from others.
 
 A denoiser maps a noisy sample x = x0 + sigma n to E[x0 | x] (Karras et al. 2022, arXiv
 2206.00364); the score of the noised density is (D(x; sigma) - x) / sigma^2. Likelihoods along the
-probability-flow ODE also need div_x D, which a denoiser can often compute far more cheaply than
-automatic differentiation; hence ``with_divergence``.
+probability-flow ODE also need div_x D. Automatic differentiation gives it for every denoiser; some
+have a far cheaper formula and override ``with_divergence``.
 
 An image is a vector here: its d = C H W values in that order, in [-1, 1]. Networks reshape
 internally, so that samplers, guidance and likelihoods are the same for points and images.
@@ -36,10 +36,14 @@ class Denoiser(Protocol):
     ) -> tuple[Vectors, Scalars]:
         """Return E[x0 | x] and its divergence, sum_i dD_i/dx_i.
 
-        With ``probes``, a denoiser without a cheap exact divergence may return Hutchinson's
-        estimate, the mean of v . (dD/dx) v over the probes v.
+        By default by automatic differentiation: one backward pass per dimension or, with
+        ``probes``, per probe for Hutchinson's estimate, the mean of v . (dD/dx) v over the probes
+        v. A denoiser with a cheap exact divergence overrides this method.
         """
-        ...
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            denoised = self(x, sigma)
+        return denoised.detach(), _divergence(denoised, x, probes)
 
 
 @dataclass(frozen=True)
@@ -97,25 +101,13 @@ def with_labels(model: Model, labels: Labels | None) -> Model:
 
 @dataclass(frozen=True)
 class AutogradDenoiser(Denoiser):
-    """Denoiser built from a differentiable function (x, sigma) -> D.
-
-    The divergence costs one backward pass per dimension, or per probe.
-    """
+    """Denoiser built from a differentiable function (x, sigma) -> D."""
 
     function: Callable[[Tensor, Tensor], Tensor]
 
     @override
     def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
         return self.function(x, sigma)
-
-    @override
-    def with_divergence(
-        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
-    ) -> tuple[Vectors, Scalars]:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            denoised = self.function(x, sigma)
-        return denoised.detach(), _divergence(denoised, x, probes)
 
 
 def _divergence(value: Vectors, x: Vectors, probes: Probes | None) -> Scalars:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from dgray.diffusion.denoiser import AutogradDenoiser, ChunkedDenoiser, Conditional, Denoiser
+from dgray.diffusion.denoiser import ChunkedDenoiser, Conditional, Denoiser
 from dgray.errors import GuidedModelError
 
 BATCH_SIZE = 256  # samples that a user's denoiser processes at a time
@@ -60,13 +60,6 @@ class UserDenoiser(Denoiser, Conditional):
                 f"returned {actual}"
             )
         return denoised.reshape(x.shape).to(x.dtype)
-
-    @override
-    def with_divergence(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Take one forward pass, and a backward pass per dimension or per probe."""
-        return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
 
 
 def wrap_denoiser(

@@ -26,7 +26,7 @@ from dgray.base.networks.facts import (
     diffusers_folders,
     diffusers_shape,
 )
-from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser
+from dgray.diffusion.denoiser import Denoiser
 from dgray.errors import DiffusersError
 
 Prediction = Literal["epsilon", "sample", "v_prediction"]
@@ -99,13 +99,6 @@ class DiffusersDenoiser(Denoiser):
             case "v_prediction":
                 denoised = alpha**2 * images - s * alpha * output
         return denoised.reshape(x.shape).to(x.dtype)
-
-    @override
-    def with_divergence(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Take one forward pass, and a backward pass per dimension or per probe."""
-        return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
 
     def times(self, sigma: Tensor) -> Tensor:
         """Return the time t in [0, T - 1] of each noise level, float32."""

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from dgray.base.networks.facts import NetworkFacts
 from dgray.base.networks.preconditioning import Preconditioned
-from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser, NoiseLevels
+from dgray.diffusion.denoiser import Denoiser, NoiseLevels
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,6 @@ class NetworkDenoiser(Denoiser):
         images = x.reshape(-1, *self.shape)
         denoised: Tensor = self.module(images, sigma.reshape(-1), self._one_hot(sigma))
         return denoised.reshape(x.shape).to(x.dtype)
-
-    @override
-    def with_divergence(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Take one forward pass, and a backward pass per dimension or per probe."""
-        return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
 
     @property
     def facts(self) -> NetworkFacts:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from dgray.diffusion.denoiser import AutogradDenoiser, Conditional, Denoiser
+from dgray.diffusion.denoiser import Conditional, Denoiser
 
 SIGMA_FEATURES = 3
 
@@ -113,12 +113,6 @@ class ClassDenoiser(Denoiser, Conditional):
         labels = None if self.labels is None else self.labels.expand(sigma.shape)
         denoised: Tensor = self.model(x, sigma, labels)
         return denoised
-
-    @override
-    def with_divergence(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return AutogradDenoiser(self.__call__).with_divergence(x, sigma, probes)
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:

@@ -935,7 +935,7 @@ function remember() {
   try {
     sessionStorage.setItem("dgray-choices", JSON.stringify({ ...kept, epoch: isLast ? null : state.epoch,
       trial: data.trials[state.trial]?.id, objective: data.objectives[state.objective]?.name }));
-  } catch { /* without storage, a reload starts anew */ }
+  } catch { /* sessionStorage is blocked: a reload resets the choices */ }
 }
 
 function restore() {
