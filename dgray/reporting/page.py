@@ -50,6 +50,18 @@ class Source:
     run: str = "RUN"  # as a command line names it
 
 
+def render(template: str, **values: Any) -> str:
+    """Return a template of this package with its values, which are escaped."""
+    environment = Environment(
+        loader=PackageLoader("dgray.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
 def report_page(
     table: StudyTable,
     finding: Finding,
@@ -73,13 +85,6 @@ def report_page(
         incomplete: why rows of the study are missing.
         failed: parts of the report that could not be made.
     """
-    environment = Environment(
-        loader=PackageLoader("dgray.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown = [
         {
             "name": figure.kind.name,
@@ -94,9 +99,10 @@ def report_page(
         for figure in figures
     ]
     used = {name for row in finding.summary for name in row.estimates}
-    script = environment.get_template("report.js").render()
+    script = render("report.js")
     library = plotting_library() if explorer else ""
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         source=source,
         provenance=_flat({k: v for k, v in source.provenance.items() if k != DATA}),
         data_lines=data_lines(source.provenance),

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
 from dgray.cli.main import main
-from tests.base.networks.edm_records import as_records, snapshot, stand_in
-from tests.base.networks.network_cases import TINY, tiny
+from tests.base.networks.test_diffusers_denoiser import save
+from tests.problem.test_inputs import write_edm
 
 FAST = (
     "base.steps=4",
@@ -116,28 +115,11 @@ def test_a_mixture_and_what_cannot_work(
 
 
 @pytest.fixture
-def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Networks of 1 x 8 x 8 images as EDM and as diffusers publish them."""
-    module = tiny("DhariwalUNet", img_channels=1, model_channels=16, channel_mult=[1])
-    reconstruct = stand_in(monkeypatch, "torch_utils.persistence", "_reconstruct_persistent_obj")
-    kwargs = TINY | {"model_type": "DhariwalUNet", "img_channels": 1}
-    kwargs |= {"model_channels": 16, "channel_mult": [1]}
-    (tmp_path / "edm.pkl").write_bytes(
-        snapshot(as_records(module, reconstruct, _init_kwargs=kwargs))
-    )
-    unet = diffusers.UNet2DModel(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(8, 8),
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        norm_num_groups=4,
-        layers_per_block=1,
-    )
-    unet.save_pretrained(tmp_path / "diffusers" / "unet")
-    diffusers.DDPMScheduler().save_pretrained(tmp_path / "diffusers" / "scheduler")
-    return {"edm": tmp_path / "edm.pkl", "diffusers": tmp_path / "diffusers"}
+def networks(tmp_path: Path) -> dict[str, Path]:
+    """A network of EDM and one of diffusers, of 1 x 8 x 8 images."""
+    save(tmp_path / "diffusers")
+    edm = write_edm(tmp_path, img_channels=1)
+    return {"edm": edm, "diffusers": tmp_path / "diffusers"}
 
 
 @pytest.mark.parametrize("kind", ["edm", "diffusers"])

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dgray.errors import NoRowsError, RunRefusedError
 from dgray.files import write_atomically
@@ -23,7 +22,7 @@ from dgray.reporting.completeness import gaps
 from dgray.reporting.contents import read_contents
 from dgray.reporting.figures.files import Origin, pictures
 from dgray.reporting.figures.style import styled
-from dgray.reporting.page import inline_svg
+from dgray.reporting.page import inline_svg, render
 from dgray.reporting.presentation import metrics, objective
 
 PAGE, TABLE = "compare.html", "compare.parquet"
@@ -95,14 +94,8 @@ class RunsComparison:
                 origin = Origin(", ".join(run.label for run in self.runs))
                 content = pictures(drawing, "differences", origin, ["svg"])["svg"]
                 svg = inline_svg(content.decode(), "differences", drawing.heading)
-        environment = Environment(
-            loader=PackageLoader("dgray.reporting"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        return environment.get_template("compare.html.j2").render(
+        return render(
+            "compare.html.j2",
             comparison=self,
             svg=svg,
             caption=drawing.caption if drawing else "",
