@@ -41,7 +41,7 @@ def growth_lines(plan: Plan, run: OpenRun) -> Iterator[str]:
     if apart:
         where = f"{folder.where}/{EARLIER}"
         parts = _many(apart, "checkpoint")
-        yield f"not asked for any more, so not in the report: {parts}, kept in {where}"
+        yield f"no longer in the study, so not in the report: {parts}, kept in {where}"
 
 
 class _Count:

@@ -135,7 +135,7 @@ def run(
 def plan(*, study: Path, overrides: tuple[str, ...]) -> int:
     """Print the trials of a study and their estimated cost.
 
-    The cost is time, memory and disk space. Nothing is started or written. Exit status: 0, also
+    The cost is time and disk space. Nothing is started or written. Exit status: 0, also
     if files that the study needs are missing on this machine, since a study may be planned on one
     machine and run on another: they are listed, and dgray check refuses them; 2 if the study is
     refused.

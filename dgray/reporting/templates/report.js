@@ -768,7 +768,7 @@ function drawChoices() {
     ...varying.filter((a) => data.axes[a].numbers || data.axes[a].values.length < 13).map((a) => [`axis ${a}`, data.axes[a].name])];
   const used = [axisOf(state.x)];
   $("#choices").replaceChildren(
-    ...choice("lens", "Lens", lenses, state.lens, (v) => {
+    ...choice("lens", "Measured on", lenses, state.lens, (v) => {
       state.lens = v;
       const same = data.metrics.filter((m) => m.lens === v);
       state.metric = (same.find((m) => m.isChange === metric.isChange) ?? same[0]).name;
