@@ -24,8 +24,8 @@ _AT_ONCE = "stopped at once; finished work is kept, and the same command does th
 class _SignalHandler:
     """Handler of both signals inside one block.
 
-    Python calls it between two instructions, so late during a long computation; the thread
-    ``follow`` sees signals when they arrive.
+    Python runs a handler between two bytecode instructions, so a long computation can delay it.
+    The thread ``follow`` receives signals at once.
 
     Attributes:
         received: set when the first signal is handled.
@@ -39,7 +39,8 @@ class _SignalHandler:
         self.is_deferred = False
         self.is_acknowledged = False
         self.has_view = False
-        self._acknowledging, self._ending = threading.Lock(), threading.Lock()
+        self._acknowledging = threading.Lock()
+        self._ending = threading.RLock()  # a signal may interrupt the main thread inside _end
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         self._acknowledge()
@@ -67,7 +68,8 @@ class _SignalHandler:
                 os.write(2, f"{STOPPING}\n".encode())
 
     def _end(self) -> None:
-        if self._ending.acquire(blocking=False):
+        # If the other thread ends the process already, this one must not run on until then.
+        with self._ending:
             cursor = process_guard.SHOW_CURSOR if os.isatty(2) else ""
             os.write(2, f"{cursor}{_AT_ONCE}\n".encode())
             process_guard.send(process_guard.REPORTED)
