@@ -83,21 +83,26 @@ def _identified(value: Any) -> ObjectPart:
 def _data(item: ObjectPart, is_object: bool) -> Any:
     if not is_object:
         return item.value
-    pixels = getattr(item.value, "pixels", item.value)
-    if getattr(pixels, "ndim", 0) != 4:
-        return _Constant(item.value)
     from dgray.data.images import ImageSet
 
-    is_set = isinstance(item.value, ImageSet)
-    return _Constant(item.value if is_set else ImageSet(item.name, item.value))
+    if (pixels := _pixels(item.value)) is None or isinstance(item.value, ImageSet):
+        return _Constant(item.value)
+    import torch
+
+    return _Constant(ImageSet(item.name, torch.as_tensor(pixels)))
+
+
+def _pixels(value: Any) -> Any:
+    """Return the images (N, C, H, W) of an object; None if it is no set of images."""
+    pixels = getattr(value, "pixels", value)
+    return pixels if getattr(pixels, "ndim", 0) == 4 else None
 
 
 def _kind_of_data(item: ObjectPart, is_object: bool) -> str | None:
     """Return the kind of the data of an object; a factory needs ``kind`` beside it."""
     if not is_object:
         return None
-    pixels = getattr(item.value, "pixels", item.value)
-    return "images" if getattr(pixels, "ndim", 0) == 4 else "points"
+    return "points" if _pixels(item.value) is None else "images"
 
 
 def _base(item: ObjectPart, is_object: bool) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
-from ruamel.yaml import YAML
 
 from dgray.api.html import console_html, recorded
 from dgray.api.objects import without_objects
 from dgray.cli.plan_view import render_plan
 from dgray.cli.run import is_resumed
 from dgray.config.reading.load import load_study as load_file
-from dgray.config.reading.load import lock_text
+from dgray.config.reading.load import load_values, lock_text
 from dgray.engine.granted_cpus import granted_cpus
 from dgray.engine.interrupt import interruptible
 from dgray.plan.cost import CostEstimate, estimate
@@ -167,8 +165,4 @@ def load_study(
         overrides = [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
     if not isinstance(study, Mapping):
         return Study(make_plan(load_file(Path(study), overrides)))
-    with tempfile.TemporaryDirectory(prefix="dgray-study-") as folder:
-        path = Path(folder) / "study.yaml"
-        with path.open("w", encoding="utf-8") as file:
-            YAML(typ="safe", pure=True).dump(without_objects(study), file)
-        return Study(make_plan(load_file(path, overrides)))
+    return Study(make_plan(load_values(without_objects(study), overrides)))

@@ -44,7 +44,7 @@ class ObjectPart:
             if not re.fullmatch(_TEXT, str(text)) or (field == "name" and text[0].isdigit()):
                 raise PartError(
                     f"the {field} of a part must be 1 to 24 letters, digits and _, but got "
-                    f"{text!r}"
+                    f"{text!r}; give another with dgray.part(value, name=..., version=...)"
                 )
 
 
@@ -53,9 +53,9 @@ def part(value: Any, *, name: str | None = None, version: str | int | None = Non
 
     Args:
         value: function, class, or any other object.
-        name: its name; None: its own, if it has one.
-        version: its version; None: a hash of its source. The hash covers neither what the source
-            calls nor values outside it, so give a version where those change.
+        name: name of the part; None: ``__name__`` of the object.
+        version: version of the part; None: a hash of its source. The hash covers neither what the
+            source calls nor values outside it, so give a version where those change.
 
     Raises:
         PartError: the object has no name, or its version cannot be a hash of its source.
@@ -66,7 +66,7 @@ def part(value: Any, *, name: str | None = None, version: str | int | None = Non
             f"a part must have a name, but {_described(value)} has none; use "
             "dgray.part(value, name=..., version=...)"
         )
-    text = name or str(own)[:24]
+    text = name or str(own)
     return ObjectPart(value, text, str(version) if version is not None else _hash(value, text))
 
 

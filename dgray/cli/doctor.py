@@ -6,6 +6,7 @@ import click
 
 from dgray.cli.command import Command
 from dgray.cli.engine_command import engine_command
+from dgray.data.summary import counted
 
 
 @click.command(cls=Command, examples=["dgray doctor", "dgray doctor --no-ray"])
@@ -28,5 +29,5 @@ def doctor(*, starts_ray: bool) -> int:
         num_problems += check.state is State.PROBLEM
         console.print(f"{check.state.value:9}", style=colours[check.state], end="")
         console.print(f"{check.subject}: {check.text}", markup=False, highlight=False)
-    console.print(f"{num_problems} problems" if num_problems else "no problems")
+    console.print(counted(num_problems, "problem") if num_problems else "no problems")
     return 1 if num_problems else 0

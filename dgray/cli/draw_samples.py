@@ -15,6 +15,7 @@ from torch import Tensor
 from dgray.cli.find_model import base_recipe, run_recipe
 from dgray.cli.sample import SampleRequest
 from dgray.cli.sample_output import SampleOutput
+from dgray.data.summary import counted
 from dgray.errors import DgrayError, RunRefusedError, SampleError
 from dgray.files import output_file, write_atomically
 from dgray.problem.failure import describe
@@ -62,8 +63,8 @@ def _check_device(request: SampleRequest) -> None:
     count = torch.cuda.device_count()
     if device.type == "cuda" and not request.workers and (device.index or 0) >= count:
         raise RunRefusedError(
-            f"--device {request.device}: this machine has {count} CUDA devices that torch can "
-            "use; give another device, like cpu"
+            f"--device {request.device}: this machine has {counted(count, 'CUDA device')} that "
+            "torch can use; give another device, such as cpu"
         )
 
 

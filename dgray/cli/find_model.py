@@ -24,7 +24,7 @@ from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import artifact_keys
 from dgray.record.run_files import LOCK_FILE
 from dgray.record.run_folder import RunFolder
-from dgray.reporting.build import read_table
+from dgray.reporting.build import table_of
 from dgray.reporting.searches import read_searches
 from dgray.reporting.selection import trained
 from dgray.reporting.trial_names import find_trial
@@ -81,7 +81,7 @@ def recipe_of(run: RunFolder, row: pd.Series, weight: float | None) -> RunRecipe
     trials = {t.id: t for t in _trials(run)}
     if row["trial"] not in trials:
         raise NoSuchModelError(
-            f"{run.path}: the trial {row['trial']} is not in its study.lock.yaml as this "
+            f"{run.where}: the trial {row['trial']} is not in its study.lock.yaml as this "
             "version of dgray reads it; sample with the version that ran the study"
         )
     chosen = trials[row["trial"]]
@@ -89,7 +89,7 @@ def recipe_of(run: RunFolder, row: pd.Series, weight: float | None) -> RunRecipe
     artifacts = {key: content for key, content in contents.items() if content is not None}
     if missing := contents.keys() - artifacts.keys():
         raise NoSuchModelError(
-            f"{run.path}: the artifacts {', '.join(sorted(missing))} are missing or damaged; "
+            f"{run.where}: the artifacts {', '.join(sorted(missing))} are missing or damaged; "
             "resume the study to compute them again"
         )
     setting, calibrated = _setting(row, weight)
@@ -109,7 +109,7 @@ def _trials(run: RunFolder) -> Iterator[Trial]:
     try:
         run.files.read_record(LOCK_FILE)
     except RecordError as error:
-        raise NoSuchModelError(f"{run.path}: {error}; resume the study to restore it") from error
+        raise NoSuchModelError(f"{run.where}: {error}; resume the study to restore it") from error
     study = load_study(run.path / "study.lock.yaml")
     yield from make_plan(study).trials
     for cell in cells_of(study):
@@ -180,14 +180,14 @@ def _calibrated(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
 
 def _best(run: RunFolder) -> pd.Series:
     """Return the best checkpoint and setting, chosen by searches if there are any."""
-    table = read_table(run.path)
+    table = table_of(run)
     searches = read_searches(run, table)
     chosen = [best for search in searches if (best := search.best()) is not None]
     cells = trained(table.aggregated)
     if chosen:
         cells = pd.concat([_like(cells, best) for best in chosen])
     if cells.empty:
-        raise NoSuchModelError(f"{run.path}: no trial with a discriminator is complete")
+        raise NoSuchModelError(f"{run.where}: no trial with a discriminator is complete")
     return cells.loc[_change(cells).idxmin()]
 
 
@@ -226,7 +226,7 @@ def _weights(
         saved = None
     if saved is None:
         raise NoSuchModelError(
-            f"{run.path}: the checkpoint of {trial.id} at epoch {epoch} is missing or damaged; "
+            f"{run.where}: the checkpoint of {trial.id} at epoch {epoch} is missing or damaged; "
             "resume the study to complete it"
         )
     config = trial.config

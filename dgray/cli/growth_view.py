@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dgray.data.summary import counted
 from dgray.plan.plan import Plan, Trial
 from dgray.record.open_run import OpenRun
 from dgray.record.run_files import EARLIER
@@ -14,11 +15,11 @@ def growth_lines(plan: Plan, run: OpenRun) -> Iterator[str]:
 
     Args:
         plan: plan of the study.
-        run: its run, where what exists is in its place (``Reuse``).
+        run: its run, after ``Reuse`` has moved reusable records into place.
     """
     changes, folder = run.history[-1].changes, run.folder
     if not changes:
-        yield "the run holds no rows yet, so it takes this study"
+        yield "the run has no rows yet, so its study is replaced"
     else:
         yield f"the study of this run has changed since {run.history[-2].time}:"
         yield from (f"  {change}" for change in changes)
@@ -36,11 +37,11 @@ def growth_lines(plan: Plan, run: OpenRun) -> Iterator[str]:
     yield f"evaluated without training, all settings of a checkpoint at once: {evaluated}"
     yield f"trained, from stored states where there are any: {trained}"
     if plan.study.domains:
-        yield "searches: their points are taken from the run where they are suggested again"
+        yield "searches: points that are suggested again are taken from the run"
     apart = len(folder.files.names(f"{EARLIER}/rows"))
     if apart:
         where = f"{folder.where}/{EARLIER}"
-        parts = _many(apart, "checkpoint")
+        parts = counted(apart, "checkpoint")
         yield f"no longer in the study, so not in the report: {parts}, kept in {where}"
 
 
@@ -60,9 +61,5 @@ class _Count:
     def __str__(self) -> str:
         if not self._trials:
             return "nothing"
-        rows, checkpoints = _many(self._rows, "row"), _many(self._checkpoints, "checkpoint")
-        return f"{rows} at {checkpoints} of {_many(len(self._trials), 'trial')}"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+        rows, checkpoints = counted(self._rows, "row"), counted(self._checkpoints, "checkpoint")
+        return f"{rows} at {checkpoints} of {counted(len(self._trials), 'trial')}"

@@ -129,7 +129,7 @@ class LiveReport:
 
         self._mark_running()
         try:
-            build_report(self._copy.folder, has_events=False)
+            build_report(self._copy.folder, where=self._place, has_events=False)
         except (NoRowsError, NotARunError):
             return
         self._made_at = datetime.now().strftime("%H:%M:%S")

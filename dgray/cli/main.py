@@ -84,6 +84,6 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line ``dgray`` and return its exit status."""
-    if "_DGRAY_COMPLETE" in os.environ:  # asked by a shell
+    if "_DGRAY_COMPLETE" in os.environ:  # set by the shell while it completes a command line
         cli.main(prog_name="dgray")
     return run_command(cli, arguments, "dgray")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dgray.cli.output import printed
+from dgray.data.summary import counted
 from dgray.errors import RunRefusedError
 from dgray.files import output_folder
 from dgray.record.inspect import MISSING, check_records, missing_records, record_names
@@ -33,7 +34,7 @@ def check(run: str) -> int:
     for state in damaged:
         print(f"{state.name}: {state.reason}")
     unsealed = sum(not state.has_checksum for state in states) - len(damaged)
-    intact = f"{len(states) - len(damaged)} records are intact"
+    intact = counted(len(states) - len(damaged), "record is", "records are") + " intact"
     if unsealed:
         intact += f" ({unsealed} of them have no checksum, because the run is older than those)"
     print(f"{run}: {intact}, {len(damaged) - num_missing} damaged, {num_missing} missing")
@@ -69,7 +70,7 @@ def _build(place: Path | Uri, out: Path | None, *, all_scalars: bool) -> tuple[P
     """Build the report and return the place it was written to."""
     if out is None:
         with reading(place) as run:
-            report = build_report(run.path, all_scalars=all_scalars)
+            report = build_report(run.path, where=run.where, all_scalars=all_scalars)
             if isinstance(place, Uri):
                 publish_report(Store(place), run.path)
         return place, report
@@ -82,4 +83,4 @@ def _build(place: Path | Uri, out: Path | None, *, all_scalars: bool) -> tuple[P
     if next(out.iterdir(), None) is not None:
         raise RunRefusedError(f"{out}: --out must be a new or empty folder, but it holds files")
     copy_to_read(Store(place), out)
-    return out, build_report(out, all_scalars=all_scalars)
+    return out, build_report(out, where=place, all_scalars=all_scalars)

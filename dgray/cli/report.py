@@ -58,14 +58,18 @@ def report(
     RUN is a folder or a URI. Needs neither torch nor Ray. Exit status: 0; 1 if the store fails,
     or if --check finds a damaged record; 2 if the run is refused.
     """
-    from dgray.cli import rebuild_report
-
     if watch:
-        if check or out is not None:
-            raise click.UsageError("--watch excludes --check and --out")
+        if check or all_scalars or out is not None:
+            raise click.UsageError("--watch excludes --check, --all-scalars and --out")
         from dgray.cli.live_report import watch as watch_run
 
         return watch_run(run, port)
+    if port:
+        raise click.UsageError("--port is an option of --watch")
+    if check and (all_scalars or out is not None):
+        raise click.UsageError("--check excludes --all-scalars and --out")
+    from dgray.cli import rebuild_report
+
     return (
         rebuild_report.check(run)
         if check

@@ -16,6 +16,7 @@ from dgray.cli.output import printed
 from dgray.cli.plan_view import render_plan
 from dgray.config.reading.load import load_study
 from dgray.credentials import has_credentials, without_credentials
+from dgray.data.summary import counted
 from dgray.engine.granted_cpus import granted_cpus
 from dgray.errors import ArtifactError, DgrayError, RunRefusedError, StoreError
 from dgray.files import disk_full
@@ -68,7 +69,7 @@ def check_study(study: Path, overrides: Sequence[str]) -> int:
     configs = [assignment.config for assignment in plan.study.configs]
     for part in checked_apart(configs):
         print(f"checked {part}")
-    print(f"{plan.study.source}: valid; {plan.counts.trials} trials")
+    print(f"{plan.study.source}: valid; {counted(plan.counts.trials, 'trial')}")
     return printed()
 
 

@@ -227,7 +227,9 @@ def _show_report(run: OpenRun, console: Console, seconds: float) -> None:
     if not console.is_terminal:
         console.print(text, markup=False, highlight=False)
     with console.status(text) if console.is_terminal else contextlib.nullcontext():
-        report = build_report(run.folder.path, stored=stored_records(run.folder))
+        report = build_report(
+            run.folder.path, where=run.folder.where, stored=stored_records(run.folder)
+        )
         run.publish_report()
     for warning in report.warnings:
         console.print(printable(warning), markup=False, highlight=False, soft_wrap=True)

@@ -16,15 +16,15 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 
 def between(low: float, high: float) -> AfterValidator:
-    """Return the check that a number other than 0 and infinity is of a size in [low, high].
+    """Return a validator: a number that is neither 0 nor infinite has a magnitude in [low, high].
 
-    Numbers outside make squares or powers that overflow, in float32 or float64.
+    Other magnitudes overflow in squares or powers, in float32 or float64.
     """
 
     def check(value: float) -> float:
         if value == 0 or math.isinf(value) or low <= abs(value) <= high:
             return value
-        raise ValueError(f"must be from {low:g} to {high:g} in size, but got {value!r}")
+        raise ValueError(f"must have a magnitude from {low:g} to {high:g}, but got {value!r}")
 
     return AfterValidator(check)
 

@@ -183,8 +183,8 @@ def _integrate(
 def _padded(rows: Int64[Tensor, "n"]) -> Int64[Tensor, "m"]:
     """Repeat the first row up to a multiple of BATCH_MULTIPLE.
 
-    Vectorised code rounds the last rows of other batches differently. So padded, a sample has the
-    same bits in every batch, and a guidance weight of 0 has those of the base.
+    Vectorised kernels round the last rows of a batch differently in batches of other sizes. With
+    padding, a sample has the same bits in every batch, so that guidance weight 0 equals the base.
     """
     return torch.cat([rows, rows[:1].expand(-len(rows) % BATCH_MULTIPLE)])
 

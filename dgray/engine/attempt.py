@@ -100,6 +100,8 @@ def attempt(
 
     with _storing():
         due = replace(trial, epochs=tuple(store.missing_epochs(trial)))
+    if not due.epochs:  # all were stored by an attempt whose worker was lost afterwards
+        return
     for step in _steps(due, artifacts, resume, run_trial):
         if isinstance(step, str):
             with _storing():
@@ -126,10 +128,15 @@ def _run_trial(
     resume: Resume = no_state,
     report: Report | None = None,
 ) -> Iterator[CheckpointResult]:
-    """Run a trial here, or in a child process if code of other packages takes part."""
+    """Run a trial here, or in a child process if it calls code of other packages."""
     if outside_modules(trial.config):
         limit = trial.config.resources.trial_time_limit
-        states = {epoch: resume(epoch) for epoch in trial.epochs}  # the child has no store
+        states: dict[int, tuple[int, bytes]] = {}
+        newest = -1
+        for epoch in trial.epochs:  # the child has no store
+            stored = resume(epoch)
+            if stored is not None and stored[0] > newest:
+                states[epoch], newest = stored, stored[0]
         arguments = {"trial": trial, "artifacts": artifacts, "resume": states.get}
         yield from run_apart(
             trial.config, "dgray.trial.run:run_trial", arguments, time_limit=limit
@@ -178,7 +185,7 @@ def _steps(
 
 
 def at_most_every(seconds: float, report: Report) -> Report:
-    """Return a function that passes a report on if the last one is long enough ago."""
+    """Return a function that forwards a report at most once in ``seconds``."""
     last = time.monotonic()
 
     def pass_on(epochs: float) -> None:

@@ -23,8 +23,8 @@ def loss_reason(message: str) -> str:
         return f"the memory of its node was nearly full{amount}, so Ray ended it; {LESS_MEMORY}"
     if _SILENT in text:
         return (
-            "its process exited, crashed or was killed, which Ray cannot tell apart; if the "
-            f"kernel killed it, {LESS_MEMORY}"
+            "its process exited, crashed or was killed (Ray does not report which); if the kernel "
+            f"killed it, {LESS_MEMORY}"
         )
     _, marker, detail = text.partition(_DETAIL)
     return detail.partition(" Some common causes")[0] if marker else text[-_LONGEST:].strip()

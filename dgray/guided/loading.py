@@ -1,9 +1,4 @@
-"""Folder of a guided model: weights as safetensors, configuration as JSON; no code.
-
-guidance.json               format, space, base, discriminator, guidance, sampling, source
-discriminator.safetensors   trained tensors by name
-base.safetensors            network of the base, if the run stores it
-"""
+"""Loading of guided models that ``dgray.guided.stored`` wrote; no code in the folder is run."""
 
 from __future__ import annotations
 
@@ -23,7 +18,7 @@ from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
 from dgray.discriminator.discriminator import Ensemble
 from dgray.discriminator.guidance import ConstantWeight, IntervalWeight, SplineWeight, Weight
 from dgray.discriminator.module_ensemble import build_module_ensemble
-from dgray.errors import GuidedModelError
+from dgray.errors import DgrayError, GuidedModelError
 from dgray.files import parse_json, read_bounded, sha256_of
 from dgray.guided.description import BasePart, Description, DiscriminatorPart, named_tensors
 from dgray.guided.model import GuidedDenoiser
@@ -65,9 +60,11 @@ def load_exported(
             record,
             tensors,
             weights,
-            _Given(denoiser, discriminator, trust_code, torch.device(device)),
+            _LoadOptions(denoiser, discriminator, trust_code, torch.device(device)),
         )
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except DgrayError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise GuidedModelError(
             f"{folder / CONFIGURATION} does not describe a model that this version can build "
             f"({type(error).__name__}: {error}); export it again"
@@ -91,7 +88,7 @@ def base_path(folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class _Given:
+class _LoadOptions:
     """Arguments of ``load_exported``."""
 
     denoiser: Callable[..., Tensor] | None
@@ -150,7 +147,10 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes | None
 
 
 def _build(
-    record: Mapping[str, Any], tensors: Mapping[str, Tensor], weights: bytes | None, given: _Given
+    record: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    weights: bytes | None,
+    options: _LoadOptions,
 ) -> GuidedDenoiser:
     values = record["space"]
     space = SampleSpace(
@@ -158,14 +158,16 @@ def _build(
         sigmas=(float(values["sigmas"][0]), float(values["sigmas"][1])),
         sigma_data=float(values["sigma_data"]),
         num_classes=int(values["num_classes"]),
-        device=given.device,
+        device=options.device,
     )
-    base = _base(record["base"], weights, space, given)
+    base = _base(record["base"], weights, space, options)
     part = record["discriminator"]
     _check_size(part, space, tensors)
-    ensemble = _ensemble(part, space, base, given)
+    ensemble = _ensemble(part, space, base, options)
     member = ensemble.member(0)
-    ordered = [_fitting(tensors, n, t).to(given.device) for n, t in named_tensors(member).items()]
+    ordered = [
+        _fitting(tensors, n, t).to(options.device) for n, t in named_tensors(member).items()
+    ]
     member = ensemble.with_tensors([tensor[None] for tensor in ordered]).member(0)
     stored = record["base"]
     return GuidedDenoiser(
@@ -173,7 +175,7 @@ def _build(
         discriminator=member,
         weight=stored_weight(record["guidance"]),
         space=space,
-        sampling=_sampling(record["sampling"], given),
+        sampling=_sampling(record["sampling"], options),
         description=Description(
             space=space,
             base=None if stored is None else BasePart(**stored, weights=weights),
@@ -186,24 +188,27 @@ def _build(
 
 
 def _base(
-    part: Mapping[str, Any] | None, weights: bytes | None, space: SampleSpace, given: _Given
+    part: Mapping[str, Any] | None,
+    weights: bytes | None,
+    space: SampleSpace,
+    options: _LoadOptions,
 ) -> Denoiser:
     """Return the base: the given one, or the stored one."""
-    if given.denoiser is not None:
-        return wrap_denoiser(given.denoiser, space.size)
+    if options.denoiser is not None:
+        return wrap_denoiser(options.denoiser, space.size)
     if part is None:
         raise GuidedModelError(
             "the base of this model is the user's own; load it with denoiser=your_denoiser"
         )
-    factory, arguments = given.factory(BASES, part), part["arguments"]
+    factory, arguments = options.factory(BASES, part), part["arguments"]
     if weights is not None:
-        base: Denoiser = factory(weights, given.device)
+        base: Denoiser = factory(weights, options.device)
     elif "data" in part:
-        law = given.factory(DATA, part["data"])(**part["data"]["arguments"])
-        base = factory(law, **arguments).to(given.device, torch.float64)
+        law = options.factory(DATA, part["data"])(**part["data"]["arguments"])
+        base = factory(law, **arguments).to(options.device, torch.float64)
     else:
         _check_files(part)
-        base = factory(space.size, given.device, **arguments)
+        base = factory(space.size, options.device, **arguments)
     return ChunkedDenoiser(base, BATCH_SIZE) if space.is_image else base
 
 
@@ -227,14 +232,16 @@ def _check_files(part: Mapping[str, Any]) -> None:
 def _check_size(
     part: Mapping[str, Any], space: SampleSpace, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Refuse a description that claims far more weights than there are, before they are made."""
+    """Refuse a built-in network that claims more weights than are stored, before it is built."""
+    if part["kind"] not in {spec.name for spec in DISCRIMINATORS.built_in}:
+        return
     stored = sum(tensor.numel() for tensor in tensors.values())
-    width, depth = (part["arguments"].get(name, 1) for name in ("width", "depth"))
+    width, depth = (int(part["arguments"].get(name, 1)) for name in ("width", "depth"))
     fewest = {
         "mlp": width * space.dimension + width**2 * (depth - 1),
         "conv": 16 * width**2 + 9 * width**2 * (depth - 1),
     }
-    if depth > len(tensors) or fewest.get(part["kind"], 0) > stored:
+    if depth > len(tensors) or fewest[part["kind"]] > stored:
         raise GuidedModelError(
             f"a network of width {width} and depth {depth} must have more than the {stored} "
             "weights that are stored; export the model again"
@@ -242,22 +249,22 @@ def _check_size(
 
 
 def _ensemble(
-    part: Mapping[str, Any], space: SampleSpace, base: Denoiser, given: _Given
+    part: Mapping[str, Any], space: SampleSpace, base: Denoiser, options: _LoadOptions
 ) -> Ensemble:
     """Return the untrained discriminator as an ensemble of one."""
     generators = initial_generators(int(part["seed"]), [int(part["replicate"])])
     is_registered = part["kind"] in DISCRIMINATORS
-    if given.discriminator is not None:
-        factory: Callable[..., Any] = given.discriminator
+    if options.discriminator is not None:
+        factory: Callable[..., Any] = options.discriminator
     elif part["kind"] == CUSTOM and part["factory"] is None:
         raise GuidedModelError(
             "the discriminator of this model is the user's own; load it with "
             "discriminator=the_function_that_builds_it"
         )
     else:
-        factory = given.factory(DISCRIMINATORS, part)
+        factory = options.factory(DISCRIMINATORS, part)
         trunk = part["arguments"].get("trunk", "none")
-        if trunk not in ("none", "base") and not given.trust_code:
+        if trunk not in ("none", "base") and not options.trust_code:
             raise GuidedModelError(
                 f"the discriminator has the trunk {trunk!r}, which is code; load the model with "
                 "trust_code=True"
@@ -303,13 +310,13 @@ def stored_weight(guidance: Mapping[str, Any]) -> Weight:
     return weight if interval is None else IntervalWeight(weight, *map(float, interval))
 
 
-def _sampling(values: Mapping[str, Any], given: _Given) -> Sampling:
+def _sampling(values: Mapping[str, Any], options: _LoadOptions) -> Sampling:
     """Return the settings of sampling; the sampler of another package is loaded if trusted.
 
     Without trust its name stays, and drawing samples needs a ``sampler``.
     """
     settings = dict(values)
     name, factory = settings.get("sampler", "ode"), settings.pop("factory", None)
-    if factory is not None and given.trust_code:
-        settings["sampler"] = given.factory(SAMPLERS, {"kind": name, "factory": factory})
+    if factory is not None and options.trust_code:
+        settings["sampler"] = options.factory(SAMPLERS, {"kind": name, "factory": factory})
     return Sampling(**settings)

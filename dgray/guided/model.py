@@ -58,6 +58,7 @@ class SampleDiscriminator:
     def _bound(
         self, x: Tensor, sigma: Tensor | float, labels: Tensor | None
     ) -> tuple[Discriminator, Tensor, Tensor]:
+        labels = None if labels is None else labels.to(self.space.device)
         model = with_labels(self.inner, labels)
         return model, self.space.flat(x), self.space.levels(sigma, len(x))
 
@@ -170,6 +171,7 @@ class GuidedDenoiser:
             num_steps=num_steps or self.sampling.num_steps,
             sampler=sampler or self.sampling.sampler,
             options={} if sampler else self.sampling.options,
+            guided_stage="both" if sampler else self.sampling.guided_stage,
         )
         numbers = sample_seeds(n, seeds)
         if labels is None and self.space.num_classes:
@@ -251,7 +253,10 @@ def guide(
 
 @dataclass(frozen=True)
 class _InRange(Discriminator):
-    """Discriminator called at noise levels of its training only, where its logit is finite."""
+    """Discriminator whose noise levels are clamped to the range of its training.
+
+    Outside it, its logit may be non-finite.
+    """
 
     inner: Discriminator
     sigmas: tuple[float, float]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from dgray.catalogue import SAMPLERS
+from dgray.config.parts import option_arguments
+from dgray.config.study import Evaluate
 from dgray.diffusion.noise import philox_noise, seeded_noise
 from dgray.diffusion.sampler import Sampler, sampler_sigmas
 from dgray.discriminator.guidance import GuidedDenoiser, ScaledWeight
@@ -83,7 +85,8 @@ def draw(
     start = noise(sampling.seed, seeds, (1, space.dimension), "start")[:, 0]
     steps = noise(sampling.seed, seeds, (count, space.dimension), "steps").transpose(0, 1)
     first = (sampling.prior_std or space.sigmas[1]) * (float(sigmas[0]) / space.sigmas[1])
-    options, first_stage = dict(sampling.options), guided
+    defaults = {} if spec is None else option_arguments(Evaluate(), spec.options)
+    options, first_stage = defaults | sampling.options, guided
     if sampling.guided_stage == "predictor":
         first_stage = replace(guided, weight=ScaledWeight(guided.weight, 2.0))
         options["corrector"] = guided.base

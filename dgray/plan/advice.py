@@ -1,4 +1,4 @@
-"""Notices about a plan: what a user may not expect of it, each with what to change."""
+"""Notices about a plan: possible surprises, each with the change that avoids it."""
 
 from __future__ import annotations
 

@@ -129,8 +129,10 @@ def _refusal(change: Change, before: Study, now: Study) -> str | None:
     """Return why a change is refused, perhaps an empty text; None if a run can take it."""
     field = change.field
     section, _, name = field.partition(".")
-    is_generation = name in _GENERATION and any(map(_has_images, _configs(before, now)))
-    if field in _FIXED or is_generation:
+    if field in _FIXED:
+        return ""
+    is_generation = section == "evaluate" and name in _GENERATION
+    if is_generation and any(map(_has_images, _configs(before, now))):
         return ""
     if section == "evaluate" or field in ("replicates", "fit.checkpoints"):
         return None
@@ -148,8 +150,8 @@ def _refusal(change: Change, before: Study, now: Study) -> str | None:
         return "the learning rate decays along a cosine to the last epoch"
     if ABSENT in (values[0][0], values[1][0]):
         return ""
-    every = dict.fromkeys([*values[0], *values[1]])
-    return f"to add values, keep the others: {_text(list(every))}"
+    every = [*values[0], *(value for value in values[1] if value not in values[0])]
+    return f"to add values, keep the others: {_text(every)}"
 
 
 def _values(study: Study, field: str) -> list[Any]:

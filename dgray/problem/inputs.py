@@ -43,7 +43,7 @@ class Inspection:
         lines: what the data sets contain.
         conflicts: what cannot work; an error.
         missing: files that this machine lacks, and others may have; an error when the study runs.
-        notices: what a user may not expect.
+        notices: possible surprises, not errors.
     """
 
     lines: tuple[str, ...]
@@ -259,7 +259,7 @@ def _trunk(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding
 
 
 def _notices(config: StudyConfig) -> Iterator[str]:
-    """Yield what a user may not expect of the network of the base."""
+    """Yield notices about the network of the base."""
     base = config.base
     try:
         if isinstance(base, EdmBase) and _network_file(base) is None:

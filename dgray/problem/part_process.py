@@ -1,8 +1,8 @@
 """Process in which the code of other packages runs, so that it can neither end nor block a study.
 
-A part of another package may exit, crash or hang. Artifacts and trials that use one are computed
-in a child process, under both engines; its end, or a call beyond the time limit, is an error with
-a reason.
+A part of another package can exit, crash or hang. Artifacts and trials that use one are computed
+in a child process under both engines, except trials with sampling actors. If the process ends, or
+a call exceeds the time limit, ``PartError`` states the reason.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ def _history(study: Study, asked: Identity, folder: RunFolder) -> tuple[list[Ask
     except RecordError:
         if has_rows and not _is_last(asked, folder.files):
             raise RunRefusedError(
-                f"{folder.where}: a run can be resumed only with the study that was asked last, "
+                f"{folder.where}: a run can be resumed only with its current study, "
                 f"because its {LOCK_FILE} is damaged, but this one is of "
                 f"{folder.files.seals.identity}, not of {asked}. {_ELSEWHERE}"
             ) from None

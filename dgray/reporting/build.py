@@ -13,6 +13,7 @@ from dgray.record.provenance import read_provenance
 from dgray.record.run_files import FORMAT_FILE, LOCK_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import read_mark
+from dgray.record.storage.location import Uri
 from dgray.reporting.completeness import gaps
 from dgray.reporting.explorer.data import explorer_data
 from dgray.reporting.figures.files import FORMATS, origin
@@ -74,8 +75,8 @@ def refuse_without_rows(run: RunFolder) -> None:
     """
     if not (run.path / "rows").is_dir():
         raise NotARunError(
-            f"{run.path}: a run folder has a folder 'rows', but this one has none; give the "
-            "folder that python -m dgray.study printed"
+            f"{run.where}: a run folder has a folder 'rows', but this one has none; give the "
+            "folder that dgray run printed"
         )
 
 
@@ -85,7 +86,7 @@ def table_of(run: RunFolder) -> StudyTable:
     try:
         return study_table(run.row_table(), run.clouds(), run.losses())
     except NoRowsError as error:
-        raise NoRowsError(f"{run.path}: {error}") from None
+        raise NoRowsError(f"{run.where}: {error}") from None
 
 
 def build_report(
@@ -93,6 +94,7 @@ def build_report(
     *,
     has_events: bool = True,
     all_scalars: bool = False,
+    where: Path | Uri | str | None = None,
     stored: Collection[str] = (),
 ) -> Report:
     """Write report.parquet, figures/, report.html and tensorboard/ of a run folder.
@@ -101,13 +103,14 @@ def build_report(
         folder: the run folder.
         has_events: whether TensorBoard's files are written.
         all_scalars: whether they hold every metric of every setting, not only the front page.
+        where: place of the run, as commands name it; None: ``folder``.
         stored: names of records that are in an object store, which the folder may lack.
 
     Raises:
         NotARunError: if the folder is not a run folder.
         NoRowsError: if it has no rows yet.
     """
-    run = RunFolder(folder)
+    run = RunFolder(folder, where=None if where is None else str(where))
     for name in ("report.parquet", "search.parquet", "figures", "tensorboard", "report.html"):
         inside(folder, name)  # refused before anything is computed
     table = table_of(run)
@@ -210,5 +213,5 @@ def source_of(run: RunFolder) -> Source:
         lock=lock,
         provenance=read_provenance(run.files),
         question=str(study.get("question") or ""),
-        run=str(run.path),
+        run=str(run.where),
     )

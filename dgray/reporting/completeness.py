@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
+from dgray.data.summary import counted
 from dgray.errors import RecordError
 from dgray.record.inspect import missing_records
 from dgray.record.planned import Planned, read_planned
@@ -106,7 +107,7 @@ def _missing(
 
 
 def _lost(run: RunFolder, stored: Collection[str]) -> Iterator[str]:
-    """Records that other records name; a copy of a run may lack the large ones as a whole."""
+    """Yield missing records that others name; a copy of a run may lack all the large ones."""
     lost = [
         name
         for name in missing_records(run, stored)
@@ -115,9 +116,9 @@ def _lost(run: RunFolder, stored: Collection[str]) -> Iterator[str]:
     ]
     if lost:
         more = f" and {len(lost) - _MAX_NAMED} more" if len(lost) > _MAX_NAMED else ""
-        verb = "file is" if len(lost) == 1 else "files are"
+        number = counted(len(lost), "file is", "files are")
         yield (
-            f"{len(lost)} {verb} missing: {', '.join(lost[:_MAX_NAMED])}{more}; resume the study "
+            f"{number} missing: {', '.join(lost[:_MAX_NAMED])}{more}; resume the study "
             "to compute what is missing again"
         )
 

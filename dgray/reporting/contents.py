@@ -1,11 +1,11 @@
-"""What reports, figures and comparisons read of a run."""
+"""Contents of a run, as reports, figures and comparisons read them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from dgray.record.run_folder import RunFolder
-from dgray.reporting.build import read_table, source_of
+from dgray.reporting.build import source_of, table_of
 from dgray.reporting.figures.files import Origin, origin
 from dgray.reporting.page import Source
 from dgray.reporting.searches import SearchPoints, chosen_trials, read_searches
@@ -14,7 +14,7 @@ from dgray.reporting.table import StudyTable
 
 @dataclass(frozen=True)
 class RunContents:
-    """Rows of a run with what describes them.
+    """Rows of a run with their searches, study and provenance.
 
     Attributes:
         table: all rows.
@@ -41,7 +41,7 @@ def read_contents(folder: RunFolder) -> RunContents:
         NotARunError: the folder is not a run folder.
         NoRowsError: it has no rows yet.
     """
-    table = read_table(folder.path)
+    table = table_of(folder)
     searches = read_searches(folder, table)
     shown = chosen_trials(table, searches) if searches else table
     return RunContents(table, shown, searches, source_of(folder))

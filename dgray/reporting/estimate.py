@@ -23,16 +23,18 @@ class Estimate:
 
     @property
     def signed(self) -> str:
-        """The text with a plus sign if the value is positive."""
-        return f"+{self}" if 0 < self.value < np.inf else str(self)
+        """The text with a plus sign if its value is positive."""
+        text = str(self)
+        has_sign = 0 < self.value < np.inf and text.partition(" ")[0].strip("0.")
+        return f"+{text}" if has_sign else text
 
     def _text(self) -> str:
         if not np.isfinite(self.value):
             return "diverged" if self.value > 0 else "not a number"
         if not np.isfinite(self.error):
-            return f"{self.value:.3g}"
+            return f"{self.value:z.3g}"
         if self.error < _TINY:
-            return f"{self.value:.3g} ± {self.error:.1g}"
+            return f"{self.value:z.3g} ± {self.error:.1g}"
         first = -int(np.floor(np.log10(self.error)))  # decimal place of the error's first digit
         digits = max(first + (self.error >= _SMALL), 0)
         return f"{self.value:z.{digits}f} ± {self.error:.{digits}f}"  # z: no negative zero
@@ -47,6 +49,7 @@ def estimate(model: pd.Series, column: str) -> Estimate | None:
 
 def rounded(value: float) -> str:
     """Format a number with its sign and three significant digits: ``+4570``."""
+    value += 0.0  # no negative zero
     text = np.format_float_positional(value, precision=3, fractional=False, trim="-", sign=True)
     return minus(text if abs(value) >= _SMALL or value == 0 else f"{value:+.3g}")
 

@@ -102,20 +102,20 @@ class SearchRecord:
         self._started = clock() - seconds
 
     def reopen(self, first: int) -> None:
-        """Forget the outcomes of points from a number on, unless their values were invalid.
+        """Delete the outcomes of points ``first`` and later, except those of invalid values.
 
-        Nothing is forgotten if a point was suggested after one of these outcomes, as in searches
-        of older versions on one worker.
+        Nothing is deleted if a point was suggested after one of these outcomes, as in searches of
+        older versions with one worker.
         """
         invalid = {e.number for e in self.earlier if isinstance(e, Asked) and e.trial is None}
-        forgotten = [
+        deleted = [
             event
             for event in self.earlier
             if isinstance(event, Told) and event.number >= first and event.number not in invalid
         ]
-        if self.earlier[len(self.earlier) - len(forgotten) :] != forgotten:
+        if self.earlier[len(self.earlier) - len(deleted) :] != deleted:
             return
-        for event in reversed(forgotten):  # what remains has no gaps, should this be interrupted
+        for event in reversed(deleted):  # in reverse, so that an interruption leaves no gap
             name = f"{FOLDER}/{self._cell_id}/{event.number:06d}-told.json"
             self._folder.files.delete(name)
             self.earlier.remove(event)

@@ -38,13 +38,11 @@ def guided_denoiser(recipe: RunRecipe, device: torch.device, *, run: str) -> Gui
     model = recipe.build(device)
     problem, setting, config = model.problem, model.setting, recipe.trial.config
     space = _space(problem)
-    spec = next(part.spec for part in config.evaluate.sampler if part.name == setting.sampler)
+    spec = config.evaluate.sampler_named(setting.sampler).spec
     is_built_in = spec in SAMPLERS.built_in
     values = _sampling_values(problem, setting)
     function = problem.evaluation.samplers[setting.sampler].function
-    weight = acting_weight(
-        setting, {} if model.calibrated is None else {setting.interval: model.calibrated}
-    )
+    weight = acting_weight(setting, model.calibrated_weights)
     description = None
     if recipe.weights is not None:
         stored = values | {"sampler": setting.sampler}

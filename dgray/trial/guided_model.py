@@ -12,11 +12,10 @@ from typing_extensions import override
 
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.data.images import to_uint8, unflatten
-from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.noise import philox_noise
 from dgray.diffusion.sampler import heun, sampler_sigmas
 from dgray.discriminator.discriminator import Discriminator
-from dgray.discriminator.guidance import GuidedDenoiser, SplineWeight
+from dgray.discriminator.guidance import SplineWeight
 from dgray.errors import SampleError
 from dgray.plan.plan import Setting, Trial
 from dgray.problem.base_model import load_edm
@@ -24,7 +23,7 @@ from dgray.problem.build import build_problem
 from dgray.problem.discriminator import build_member
 from dgray.problem.make_shared import shared_of
 from dgray.problem.problem import Problem
-from dgray.trial.sampling import DrawRequest, Interval, acting_weight, draw
+from dgray.trial.sampling import DrawRequest, Interval, draw
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # Karras et al. 2022, Table 1
 
@@ -67,15 +66,9 @@ class GuidedModel(SampledModel):
     setting: Setting
     calibrated: SplineWeight | None
 
-    def denoiser(self, labels: Tensor | None = None) -> GuidedDenoiser:
-        """Return D(x; sigma) with the average weight of a step; labels: classes, int64 (n,)."""
-        weight = acting_weight(self.setting, self._calibrated)
-        base = with_labels(self.problem.base, labels)
-        discriminator = with_labels(self.discriminator, labels)
-        return GuidedDenoiser(base, discriminator, weight)
-
     @property
-    def _calibrated(self) -> Mapping[Interval, SplineWeight]:
+    def calibrated_weights(self) -> Mapping[Interval, SplineWeight]:
+        """The calibrated weight by its guidance interval; empty without one."""
         return {} if self.calibrated is None else {self.setting.interval: self.calibrated}
 
     @override
@@ -83,7 +76,7 @@ class GuidedModel(SampledModel):
     def draw(self, seeds: Sequence[int]) -> Tensor:
         request = DrawRequest(
             discriminator=self.discriminator,
-            calibrated=self._calibrated,
+            calibrated=self.calibrated_weights,
             settings=[self.setting],
             seeds=seeds,
         )

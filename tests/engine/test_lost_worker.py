@@ -22,7 +22,7 @@ NODE = "Worker exit detail: The node was terminated: preempted. Some common caus
     ("message", "start"),
     [
         (LOW_MEMORY, "the memory of its node was nearly full (4.89GB of 23.54GB used), so Ray "),
-        (KILLED, "its process exited, crashed or was killed, which Ray cannot tell apart; if the"),
+        (KILLED, "its process exited, crashed or was killed (Ray does not report which); if the"),
         (NODE, "The node was terminated: preempted."),
         ("another message " * 50, "message another message"),
     ],

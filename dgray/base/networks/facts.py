@@ -166,7 +166,7 @@ def diffusers_shape(config: Mapping[str, Any]) -> tuple[int, int, int]:
         DiffusersError: the configuration does not state it, or has other outputs than inputs.
     """
     size = config.get("sample_size")
-    height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
     if not isinstance(height, int) or not isinstance(width, int):
         raise DiffusersError(f"sample_size must be the size of an image, but is {size!r}")
     channels, outputs = (config.get(name, 3) for name in ("in_channels", "out_channels"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from dgray.config.model import MAX_COUNT
+from dgray.config.model import MAX_COUNT, MAX_SEED
 from dgray.config.reading.diagnostics import FieldPath, dotted
 from dgray.config.reading.schema import NEVER_AXES, all_fields, fields_at, kinds_at, nearest
 
@@ -102,7 +102,8 @@ def _hint(error: str, value: object, path: FieldPath) -> str:
     if error in ("int_type", "float_type") and isinstance(value, str) and _is_number(value):
         return "; write it without quotes"
     if error == "int_type" and isinstance(value, float) and value.is_integer():
-        return f"; write {int(value)}" if abs(value) <= MAX_COUNT else f", beyond {MAX_COUNT}"
+        limit = MAX_SEED if path == ("seed",) else MAX_COUNT
+        return f"; write {int(value)}" if abs(value) <= limit else f", beyond {limit}"
     if isinstance(value, list) and path and path[0] in NEVER_AXES:
         return f"; a field of '{path[0]}' cannot be an axis" if len(path) > 1 else ""
     if error in ("model_type", "dict_type") and isinstance(value, list):

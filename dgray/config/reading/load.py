@@ -91,8 +91,12 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     )
 
 
-def load_values(values: Mapping[str, Any]) -> Study:
+def load_values(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
     """Load a study from its fields, as they are in ``Study.raw``.
+
+    Args:
+        values: the fields.
+        overrides: see ``load_study``.
 
     Raises:
         StudyError: with all diagnostics of the study.
@@ -100,7 +104,7 @@ def load_values(values: Mapping[str, Any]) -> Study:
     with tempfile.TemporaryDirectory(prefix="dgray-study-") as folder:
         path = Path(folder) / "study.yaml"
         path.write_text(_yaml(values), encoding="utf-8")
-        return load_study(path)
+        return load_study(path, overrides)
 
 
 def configure_point(

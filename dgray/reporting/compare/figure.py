@@ -48,7 +48,11 @@ def differences_figure(differences: Sequence[Difference]) -> Drawing | None:
         figure,
         "Differences to the reference run",
         "",
-        "Bars: ± 1 standard error. Filled: significant. Left of zero the run is lower.",
+        "Bars: ± 1 standard error. Filled: significant. A value left of zero is lower in the run "
+        "than in the reference.",
+        f"At most {MAX_LINES} of the {len(differences)} differences are shown for each metric."
+        if sum(map(len, groups.values())) < len(differences)
+        else "",
         data=pd.DataFrame([vars(d) for group in groups.values() for d in group]),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dgray.data.summary import counted
 from dgray.errors import NoRowsError, RunRefusedError
 from dgray.files import write_atomically
 from dgray.record.storage.location import location
@@ -27,10 +28,11 @@ from dgray.reporting.presentation import metrics, objective
 
 PAGE, TABLE = "compare.html", "compare.parquet"
 METHOD = (
-    "Differences are those of a run to the reference, the first run; ± is one standard error. "
-    "Paired: replicates of the same number share their random numbers. Joint: the errors of both "
-    "means are added in quadrature. p-values are two-sided, of Student's t, adjusted after "
-    f"Benjamini and Hochberg for all differences; significant: adjusted p < {LEVEL:g}."
+    "Each difference is the value of a run minus that of the reference, which is the first run; ± "
+    "is one standard error. Paired: replicates with the same number share their random numbers. "
+    "Joint: the standard errors of both means are combined in quadrature. Two-sided p-values of "
+    "Student's t test are adjusted for all differences by the method of Benjamini and Hochberg; "
+    f"significant: adjusted p < {LEVEL:g}."
 )
 
 
@@ -145,8 +147,8 @@ def compare_runs(places: Sequence[str | os.PathLike[str]]) -> RunsComparison:
         differences=tuple(adjusted([d for pair in pairs for d in pair.differences])),
         impossible=(*empty, *(text for pair in pairs for text in pair.impossible)),
         identical=tuple(
-            f"{run.label}: {pair.num_identical} values are the same as in {runs[0].label}, as of "
-            "trials that both studies have; they are not tested"
+            f"{run.label}: {counted(pair.num_identical, 'value is', 'values are')} the same as in "
+            f"{runs[0].label}, because both studies have these trials; not tested"
             for run, pair in zip(runs[1:], pairs, strict=True)
             if pair.num_identical
         ),

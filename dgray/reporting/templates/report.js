@@ -25,7 +25,7 @@ const varying = data.axes.map((_, a) => a).filter((a) => data.axes[a].values.len
 
 function fixed(value, digits) {
   const text = value.toFixed(digits);
-  return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", MINUS);
+  return (Number(text) === 0 ? text.replace("-", "") : text).replaceAll("-", MINUS);
 }
 
 // To the second digit of the error, to the first of a small one, as in the rest of the report.
@@ -33,14 +33,14 @@ function estimate(value, error) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number") return value === "inf" ? "diverged" : "not a number";
   if (typeof error !== "number") return plain(value);
-  if (error < 5e-7) return `${plain(value)} ± ${error.toPrecision(1)}`;
+  if (error < 5e-7) return `${plain(value)} ± ${error.toPrecision(1).replaceAll("-", MINUS)}`;
   const first = -Math.floor(Math.log10(error));
   const digits = Math.min(Math.max(first + (error >= 5e-4), 0), 20);
   return `${fixed(value, digits)} ± ${fixed(error, digits)}`;
 }
 
 function plain(value) {
-  return String(Number(value.toPrecision(3))).replace("-", MINUS);
+  return String(Number(value.toPrecision(3))).replaceAll("-", MINUS);
 }
 
 const weightText = (weight) => (weight === "calibrated" ? "calibrated" : `w = ${weight}`);
@@ -382,6 +382,9 @@ function drawMap() {
   const found = chosen(metric, state.x);
   if (data.search) { drawPoints(metric, found); return; }
   const panels = capped(panelsOf(metric, found), "#map-note");
+  const hasValues = found.some((row) => typeof metric.value[row.i] === "number");
+  $("#map-scale").hidden = !hasValues;
+  $("#map-now").textContent = state.x === "epoch" && hasSeveralEpochs ? "Dashed outlines: the epoch of the slider." : "";
   const scale = mapScale(metric, found);
   const xs = distinct(found.map((row) => record(row, metric, state.x).x));
   xs.sort(state.x === "weight" ? byWeight : (a, b) => a - b);
@@ -407,7 +410,7 @@ function drawMap() {
     });
     return mapPanel(panel, values, xs, ys, { ...size, isRoomy });
   });
-  drawScale(metric, scale);
+  if (hasValues) drawScale(metric, scale);
   draw("map", concat(specs, size.columns), { onClick: select });
 }
 
@@ -488,10 +491,16 @@ function drawCurves() {
   const panels = capped([...byFacet], "#curves-note");
   const size = panelSize("curves", panels.length, 300);
   const present = distinct(found.map((row) => objectiveOf(row).title));
+  const hasBands = found.length < 60 && Boolean(metric.error);
+  const hasBase = panels.some(([, group]) => baseValue(metric, group[0].trial) !== undefined);
+  $("#curves-caption").textContent = [
+    axisOf(x) >= 0 ? `One line for each combination of the axes other than ${axisTitle(x)}.` : "One line per trial.",
+    hasBands ? "Bands: ± 1 standard error." : "", hasBase ? "Grey dashes: the unguided base." : "",
+  ].filter(Boolean).join(" ");
   const yTitle = `${metric.title}${metric.unit ? ` (${metric.unit})` : ""}`;
   const scale = yScale(panels.flatMap(([, group]) => group.map((row) => metric.value[row.i])), yTitle);
   const specs = panels.map(([title, group]) => linePanel({ present, scale, records: lineRecords(group, metric, x), x, title: title || metric.title,
-    yTitle, size, hasBands: found.length < 60, base: baseValue(metric, group[0].trial) }));
+    yTitle, size, hasBands, base: baseValue(metric, group[0].trial) }));
   draw("curves", concat(specs, size.columns, true), { onClick: select });
 }
 

@@ -8,12 +8,13 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
+from dgray.data.summary import counted
 from dgray.reporting.aggregate import model_keys
 from dgray.reporting.comparisons import Comparison, Comparisons
 from dgray.reporting.presentation import distances, objective
 from dgray.reporting.selection import describe
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import Statement, Tone, counted, p_text
+from dgray.reporting.text.statement import Statement, Tone, p_text
 
 AGREEMENT = "agreement of metrics"
 Pair = tuple[Comparison, Comparison]

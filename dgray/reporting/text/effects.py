@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from dgray.data.summary import counted
 from dgray.reporting.comparisons import Comparison, Comparisons
 from dgray.reporting.estimate import rounded
 from dgray.reporting.presentation import objective
 from dgray.reporting.selection import describe, weight_text
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import Statement, Tone, counted, listed, p_text
+from dgray.reporting.text.statement import Statement, Tone, listed, p_text
 
 EFFECT, CALIBRATED, DIVERGED = "effect of guidance", "calibrated weight", "diverged replicates"
 _SHOWN = 3  # models with diverged replicates that a statement names

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dgray.data.summary import counted
 from dgray.reporting.comparisons import Comparison, Comparisons, compare, compared_metrics
 from dgray.reporting.estimate import estimate
 from dgray.reporting.presentation import BASE, distances, objective
@@ -21,7 +22,7 @@ from dgray.reporting.text.agreement import AGREEMENT, agreement
 from dgray.reporting.text.effects import EFFECT, calibrated_effects, diverged, effects
 from dgray.reporting.text.limitations import limitations, method
 from dgray.reporting.text.searches import search_statements
-from dgray.reporting.text.statement import Statement, Tone, counted, listed, p_text
+from dgray.reporting.text.statement import Statement, Tone, listed, p_text
 from dgray.reporting.text.summary import SummaryRow, selection_rule, summary
 
 BEST, CONTROLS = "best settings", "controls"

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dgray.data.summary import counted
 from dgray.reporting.comparisons import LEVEL, Comparison, Comparisons
 from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import Statement, counted, listed
+from dgray.reporting.text.statement import Statement, listed
 
 LIMITATIONS = "limitations"
 

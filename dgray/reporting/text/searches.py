@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dgray.data.summary import counted
 from dgray.reporting.estimate import Estimate
 from dgray.reporting.searches import SearchPoints, value_of
 from dgray.reporting.selection import number, short, weight_text
-from dgray.reporting.text.statement import Statement, counted, listed
+from dgray.reporting.text.statement import Statement, listed
 
 _STATES = {"PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "not finished"}
 

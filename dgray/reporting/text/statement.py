@@ -25,11 +25,6 @@ def listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def counted(number: int, thing: str) -> str:
-    """Return a number with a noun: ``1 model``, ``3 models``."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
 def p_text(comparison: Comparison) -> str:
     """Return the adjusted p-value: ``adjusted p = 0.034``, or ``not tested``."""
     p = comparison.adjusted_p

@@ -149,8 +149,8 @@ def test_the_same_run_twice_differs_in_nothing(tmp_path: Path) -> None:
     assert comparison.frame()["difference"].eq(0).all()
     assert comparison.frame()["p"].isna().all()
     assert comparison.identical == (
-        "a (2): 2 values are the same as in a (1), as of trials that both studies have; they are "
-        "not tested",
+        "a (2): 2 values are the same as in a (1), because both studies have these trials; not "
+        "tested",
     )
 
 
