@@ -1,6 +1,6 @@
 """Compare the Fréchet distances of dgray and clean-fid at the 2048 dimensions of Inception.
 
-    python benchmarks/frechet.py
+    python -m benchmarks frechet
 
 Both functions receive the same means and covariances and are called in turn. The table gives the
 ratio of a pair of calls and the relative difference of the two values.
@@ -8,21 +8,21 @@ ratio of a pair of calls and the relative difference of the two values.
 
 from __future__ import annotations
 
-import argparse
 import os
-import time
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 import scipy
 from cleanfid.fid import frechet_distance as cleanfid_distance
-from turns import machine, measure_in_turns
 
+from benchmarks.turns import Cost, cost_of, machine, measure_in_turns
 from dgray.metrics.frechet import frechet_distance
 
 DIMENSION = 2048
 COUNTS = (10_000, 1000)  # images: more and fewer than dimensions
+REPEATS = 5  # pairs of calls per case
+TOLERANCE = 1e-6  # relative difference; clean-fid's square root is inexact for n < d
 Arguments = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -41,38 +41,37 @@ def _rotation(rng: np.random.Generator) -> np.ndarray:
     return np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0]
 
 
-def measure(count: int, repeats: int) -> str:
+def measure(count: int) -> str:
     """Return one line of the table."""
     arguments = gaussians(count)
     values: dict[str, float] = {}
 
-    def timed(name: str, distance: Callable[..., float]) -> float:
-        started = time.perf_counter()
-        values[name] = float(distance(*arguments))
-        return time.perf_counter() - started
+    def call(name: str, distance: Callable[..., float]) -> Cost:
+        def store() -> None:
+            values[name] = float(distance(*arguments))
 
-    seconds = measure_in_turns(
-        (lambda: timed("dgray", frechet_distance), lambda: timed("clean-fid", cleanfid_distance)),
-        repeats,
+        return cost_of(store)
+
+    pair = measure_in_turns(
+        (lambda: call("dgray", frechet_distance), lambda: call("clean-fid", cleanfid_distance)),
+        REPEATS,
     )
     difference = abs(values["dgray"] / values["clean-fid"] - 1)
-    dgray, cleanfid = seconds.medians()
-    return f"| {count:,} | {dgray:.2f} | {cleanfid:.1f} | {seconds.ratios(1)} | {difference:.0e} |"
+    assert difference < TOLERANCE, values
+    dgray, cleanfid = pair.medians()
+    return f"| {count:,} | {dgray:.2f} | {cleanfid:.1f} | {pair.ratios(1)} | {difference:.0e} |"
 
 
 def main() -> None:
     """Measure with more and with fewer images than dimensions."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="pairs of calls per case")
-    repeats = parser.parse_args().repeats
     warnings.simplefilter("ignore", DeprecationWarning)  # clean-fid's sqrtm(disp=False)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     versions = f"numpy {np.__version__}, scipy {scipy.__version__}"
-    print(f"{machine()}, {versions}; {repeats} pairs of calls, threads: {threads}\n")
-    print("| images | dgray, s | clean-fid, s | clean-fid / dgray | relative difference |")
+    print(f"{machine()}, {versions}; {REPEATS} pairs of calls, threads: {threads}\n")
+    print("| images | dgray, CPU s | clean-fid, CPU s | clean-fid / dgray | rel. difference |")
     print("|---:|---:|---:|---:|---:|")
     for count in COUNTS:
-        print(measure(count, repeats))
+        print(measure(count), flush=True)
 
 
 if __name__ == "__main__":

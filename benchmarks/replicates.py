@@ -1,20 +1,18 @@
 """Measure the speed-up from training the replicates of a trial together instead of one by one.
 
-    python benchmarks/replicates.py
+    python -m benchmarks replicates
 
 Both variants take the same optimiser steps on the same samples, on one CPU thread, and are run in
-turn. The table shows the median, smallest and largest ratio of a pair of runs.
+turn. The table shows the median, smallest and largest ratio of CPU seconds of a pair of runs.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from typing import NamedTuple
 
 import torch
-from turns import Pair, machine, measure_in_turns
 
+from benchmarks.turns import Cost, Pair, cost_of, machine, measure_in_turns
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
@@ -25,6 +23,7 @@ from dgray.discriminator.mlp import MlpShape, initialise
 from dgray.discriminator.objective import CrossEntropy, Kl
 
 REPLICATES = 8
+REPEATS = 7  # pairs of runs per case
 NUM_REAL = 256  # one optimiser step an epoch
 DEPTH = 3
 STEPS = {16: 20, 64: 10, 256: 2}  # per width, so that a run takes 0.2 to 2 seconds
@@ -61,8 +60,8 @@ def task(case: Case, replicates: range) -> Task:
     )
 
 
-def seconds(case: Case, groups: list[range]) -> float:
-    """Return the wall time of training the groups of replicates one after another."""
+def training_cost(case: Case, groups: list[range]) -> Cost:
+    """Return the cost of training the groups of replicates one after another."""
     schedule = TrainingSchedule(
         epochs=case.steps, checkpoints=(case.steps,), batch_size=NUM_REAL, learning_rate=1e-3
     )
@@ -73,46 +72,45 @@ def seconds(case: Case, groups: list[range]) -> float:
         mlp = initialise(shape, DATA.std, generators)
         state = TrainingState.start(mlp, replicates=replicates)
         work.append((task(case, replicates), state))
-    started = time.perf_counter()
-    for training, state in work:
-        for _ in fit(training, schedule, state):
-            pass
-    return time.perf_counter() - started
+
+    def train() -> None:
+        for training, state in work:
+            for _ in fit(training, schedule, state):
+                pass
+
+    return cost_of(train)
 
 
-def together(case: Case) -> float:
-    """Train all replicates as one ensemble; return the seconds."""
-    return seconds(case, [range(REPLICATES)])
+def together(case: Case) -> Cost:
+    """Train all replicates as one ensemble; return the cost."""
+    return training_cost(case, [range(REPLICATES)])
 
 
-def apart(case: Case) -> float:
-    """Train every replicate separately; return the seconds."""
-    return seconds(case, [range(r, r + 1) for r in range(REPLICATES)])
+def apart(case: Case) -> Cost:
+    """Train every replicate separately; return the cost."""
+    return training_cost(case, [range(r, r + 1) for r in range(REPLICATES)])
 
 
-def measure(case: Case, repeats: int) -> Pair:
-    """Return seconds together and apart, after one step of each to warm up."""
+def measure(case: Case) -> Pair:
+    """Return costs together and apart, after one step of each to warm up."""
     warm = case._replace(steps=1)
     together(warm)
     apart(warm)
-    return measure_in_turns((lambda: together(case), lambda: apart(case)), repeats)
+    return measure_in_turns((lambda: together(case), lambda: apart(case)), REPEATS)
 
 
 def main() -> None:
     """Measure every case and print its line of the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7, help="pairs of runs per case")
-    repeats = parser.parse_args().repeats
     torch.set_num_threads(1)
     versions = f"torch {torch.__version__}"
     print(
-        f"{machine()}, {versions}; {REPLICATES} replicates, {repeats} pairs of runs, one thread\n"
+        f"{machine()}, {versions}; {REPLICATES} replicates, {REPEATS} pairs of runs, one thread\n"
     )
     print("| objective | width | ms a step, together | ms a step, apart | apart / together |")
     print("|---|---:|---:|---:|---:|")
     for objective in OBJECTIVES:
         for width, steps in STEPS.items():
-            pair = measure(Case(objective, width, steps), repeats)
+            pair = measure(Case(objective, width, steps))
             ms = " | ".join(f"{1000 * median / steps:.1f}" for median in pair.medians())
             print(f"| {objective} | {width} | {ms} | {pair.ratios(2)} |")
 

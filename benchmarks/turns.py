@@ -1,44 +1,79 @@
-"""Paired timing of two functions, and a description of the machine."""
+"""Costs of two functions that are called in turn, and a description of the machine."""
 
 from __future__ import annotations
 
 import datetime
 import os
 import platform
+import resource
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 
-class Pair(NamedTuple):
-    """Seconds of two functions, call by call."""
+class Cost(NamedTuple):
+    """CPU seconds (of this process and of the children that it waited for) and wall clock."""
 
-    first: list[float]
-    second: list[float]
+    cpu: float
+    wall: float
+
+
+def cost_of(function: Callable[[], object]) -> Cost:
+    """Call the function and return what it cost."""
+    cpu, wall = _cpu_seconds(), time.perf_counter()
+    function()
+    return Cost(_cpu_seconds() - cpu, time.perf_counter() - wall)
+
+
+def _cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+class Pair(NamedTuple):
+    """Costs of two functions, call by call."""
+
+    first: list[Cost]
+    second: list[Cost]
 
     def medians(self) -> tuple[float, float]:
-        """Return the median seconds of each function."""
-        return statistics.median(self.first), statistics.median(self.second)
+        """Return the median CPU seconds of each function."""
+        first, second = (statistics.median(cost.cpu for cost in costs) for costs in self)
+        return first, second
 
-    def ratios(self, digits: int) -> str:
-        """Return the median, smallest and largest ratio second / first of a pair of calls."""
-        ratios = [second / first for first, second in zip(*self, strict=True)]
+    def median_ratio(self) -> float:
+        """Return the median ratio of CPU seconds, second / first, of a pair of calls."""
+        return statistics.median(self._ratios("cpu"))
+
+    def ratios(self, digits: int, quantity: str = "cpu") -> str:
+        """Return the median, smallest and largest ratio second / first of a pair of calls.
+
+        Args:
+            digits: decimals
+            quantity: `cpu`, or `wall`, which other jobs on the machine disturb
+        """
+        ratios = self._ratios(quantity)
         values = (statistics.median(ratios), min(ratios), max(ratios))
         median, low, high = (f"{value:.{digits}f}" for value in values)
         return f"{median} ({low} to {high})"
 
+    def _ratios(self, quantity: str) -> list[float]:
+        pairs = zip(self.first, self.second, strict=True)
+        return [getattr(second, quantity) / getattr(first, quantity) for first, second in pairs]
 
-def measure_in_turns(functions: Sequence[Callable[[], float]], repeats: int) -> Pair:
-    """Call two functions in turn, each returning its seconds; which goes first alternates.
+
+def measure_in_turns(functions: Sequence[Callable[[], Cost]], repeats: int) -> Pair:
+    """Call two functions in turn, each returning its cost; which goes first alternates.
 
     A machine that becomes slower or busier meanwhile affects both functions alike.
     """
-    seconds: Pair = Pair([], [])
+    costs: Pair = Pair([], [])
     for turn in range(repeats):
         for index in (0, 1) if turn % 2 == 0 else (1, 0):
-            seconds[index].append(functions[index]())
-    return seconds
+            costs[index].append(functions[index]())
+    return costs
 
 
 def machine() -> str:
