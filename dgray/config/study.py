@@ -110,7 +110,12 @@ class Evaluate(Model):
         1000, description="kl: steps after which a point counts as not converged"
     )
     num_bins: PositiveInt = Field(12, description="noise-level bins, of equal width in log sigma")
-    sigmas_per_bin: PositiveInt = Field(4, description="noise levels per bin in every average")
+    sigmas_per_bin: PositiveInt | Literal["auto"] = Field(
+        4,
+        description="noise levels per bin in every average; auto: 4, but on the held-out split as "
+        "many as the noise levels need to add at most as much variance to the path KL of the base "
+        "as the points do, up to 64",
+    )
     num_noised: PositiveInt | None = Field(
         None, description="validation and held-out samples that noise is added to; null: all"
     )
@@ -136,6 +141,11 @@ class Evaluate(Model):
     batch_size: PositiveInt = Field(128, description="images per call of a network")
     shard_size: PositiveInt = Field(250, description="images that are drawn and scored together")
     churn: Churn = Churn()
+
+    @property
+    def least_sigmas_per_bin(self) -> int:
+        """Noise levels per bin; the least number of them if they are chosen automatically."""
+        return 4 if self.sigmas_per_bin == "auto" else self.sigmas_per_bin
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -146,3 +146,15 @@ def squared_norm(vectors: Vectors) -> Scalars:
     """Return |v|^2 in float64."""
     squared: Tensor = torch.linalg.vecdot(vectors.double(), vectors.double())
     return squared
+
+
+def variances(error: Float[Tensor, "N S"]) -> tuple[float, float]:
+    """Return two parts of the variance of a point's mean over S >= 2 stratified noise levels.
+
+    The first is due to the noise at the levels, and falls as 1/S; the second is that between
+    points at exact integrals. Given a point, the means over even and over odd levels are
+    independent, so their covariance over points is the second part.
+    """
+    even, odd = error[:, ::2].mean(1), error[:, 1::2].mean(1)
+    between = max(float(torch.stack([even, odd]).cov()[0, 1]), 0.0)
+    return max(float(error.mean(1).var()) - between, 0.0), between

@@ -310,7 +310,7 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
         faster = FLOPS / BATCHED_FLOPS if is_exact else 1.0
         work = flops * evaluate.num_points * calls * faster, operations * calls
         yield _seconds(*work, threads=threads, gpus=gpus)
-    sigmas = evaluate.num_bins * evaluate.sigmas_per_bin
+    sigmas = evaluate.num_bins * evaluate.least_sigmas_per_bin
     points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
     yield _seconds(call * points, CALL_OPERATIONS * sigmas, threads=threads, gpus=gpus)
     calls = sum(_sampler_calls(trial, setting) for setting in trial.settings)

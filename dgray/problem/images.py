@@ -104,6 +104,11 @@ class ImageProblem(Problem):
     def prior_gap(self, clean: Tensor) -> None:
         return None
 
+    @property
+    @override
+    def has_score(self) -> bool:
+        return False
+
     @override
     def log_ratio(self) -> None:
         return None

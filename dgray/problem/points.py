@@ -121,6 +121,11 @@ class PointProblem(Problem):
         prior: Tensor = torch.distributions.Normal(0.0, self.prior_std).log_prob(x).sum(1)
         return self.law.log_prob(x, torch.full_like(x[:, 0], sigma_max)) - prior
 
+    @property
+    @override
+    def has_score(self) -> bool:
+        return True
+
     @override
     def log_ratio(self) -> Oracle | None:
         return None if self.base_law is None else Oracle(self.law, self.base_law)

@@ -108,6 +108,11 @@ class Problem(ABC):
         None where the law of the data is unknown.
         """
 
+    @property
+    @abstractmethod
+    def has_score(self) -> bool:
+        """Whether the score of the data is known, so that ``score_gap`` is that of the data."""
+
     @abstractmethod
     def log_ratio(self) -> Discriminator | None:
         """Return the exact log-ratio of data and base; None where one of them is unknown."""

@@ -123,6 +123,7 @@ class EvaluationSettings:
         batch_size: images that a network processes at a time, >= 1.
         num_bins: noise-level bins of the noised splits, equal in log sigma, >= 1.
         sigmas_per_bin: stratified noise levels per bin, >= 1.
+        refines_held_out: whether the held-out split has more of them where the path KL needs them.
         num_noised: samples of a split that are noised; None: all of them.
         num_points: points of a split whose log-likelihood is integrated, >= 1.
         num_probes: Hutchinson probes where the exact trace is too expensive, >= 1.
@@ -142,6 +143,7 @@ class EvaluationSettings:
     batch_size: int
     num_bins: int
     sigmas_per_bin: int
+    refines_held_out: bool
     num_noised: int | None
     num_points: int
     num_probes: int

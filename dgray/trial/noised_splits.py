@@ -20,10 +20,12 @@ from dgray.discriminator.objective import (
     Outputs,
     denoising_residual,
 )
-from dgray.metrics.path import NoiseRange, PathMoments, squared_norm
+from dgray.metrics.path import NoiseRange, PathMoments, squared_norm, variances
 from dgray.problem.problem import Labelled, Problem, training_split
 
 TRAINING_POINTS = 1000  # least number of noised training samples for loss_train
+MOST_SIGMAS_PER_BIN = 64
+MOST_NUMBERS = 2**25  # float64 numbers of a refined split, 256 MB
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,11 @@ class EvaluationSet:
 @torch.no_grad()
 def build_evaluation_set(problem: Problem) -> EvaluationSet:
     """Noise the validation and held-out splits."""
-    held_out, validation = (_noised_split(problem, s) for s in ("held_out", "validation"))
+    per_bin = problem.evaluation.sigmas_per_bin
+    held_out, validation = (_noised_split(problem, s, per_bin) for s in ("held_out", "validation"))
+    refined = _refined(problem, held_out) if problem.evaluation.refines_held_out else per_bin
+    if refined > per_bin:
+        held_out = _noised_split(problem, "held_out", refined)
     log_ratio, optimum = problem.log_ratio(), None
     if log_ratio is not None:
         optimum = CrossEntropy()(Outputs(log_ratio, held_out)).mean(1)
@@ -99,7 +105,8 @@ def training_batch(problem: Problem, replicate: int) -> Batch:
     generated = None
     if sizes.num_generated:
         generated = _repeated(problem.generated_labelled(split, count), rows)
-    return _noised(problem, (real, generated), f"loss-{split}")
+    per_bin = problem.evaluation.sigmas_per_bin
+    return _noised(problem, (real, generated), f"loss-{split}", per_bin)
 
 
 def _repeated(samples: Labelled, rows: Tensor) -> Labelled:
@@ -109,17 +116,37 @@ def _repeated(samples: Labelled, rows: Tensor) -> Labelled:
     return points[chosen], None if labels is None else labels[chosen]
 
 
-def _noised_split(problem: Problem, split: str) -> Batch:
+def _refined(problem: Problem, held_out: Batch) -> int:
+    """Return the noise levels per bin that the path KL of the base needs.
+
+    They add at most as much variance to its estimate as the points themselves do.
+    """
+    evaluation = problem.evaluation
+    per_bin = evaluation.sigmas_per_bin
+    if not problem.has_score:
+        return per_bin
+    error = squared_norm(problem.score_gap(held_out))
+    by_level, by_point = variances(error)
+    rows = len(error) * evaluation.num_bins * problem.dimension
+    most = min(MOST_SIGMAS_PER_BIN, MOST_NUMBERS // rows)
+    while 2 * per_bin <= most and by_level * evaluation.sigmas_per_bin / per_bin > by_point:
+        per_bin *= 2
+    return per_bin
+
+
+def _noised_split(problem: Problem, split: str, per_bin: int) -> Batch:
     first = problem.evaluation.num_noised
     pairs = problem.real_labelled(split, first), problem.generated_labelled(split, first)
-    return _noised(problem, pairs, split)
+    return _noised(problem, pairs, split, per_bin)
 
 
-def _noised(problem: Problem, pairs: tuple[Labelled, Labelled | None], purpose: str) -> Batch:
+def _noised(
+    problem: Problem, pairs: tuple[Labelled, Labelled | None], purpose: str, per_bin: int
+) -> Batch:
     """Noise real and, if any, generated samples at the same stratified noise levels."""
     evaluation = problem.evaluation
     generator = named_generator(problem.seed, "noise", purpose)
-    shape = (len(pairs[0][0]), evaluation.num_bins * evaluation.sigmas_per_bin)
+    shape = (len(pairs[0][0]), evaluation.num_bins * per_bin)
     uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
     sigma = stratified(uniform.to(problem.device), *problem.span)
     full = (*shape, problem.dimension)
