@@ -58,7 +58,7 @@ _FOLLOWING = """
     addEventListener(name, () => { touched = Date.now(); }, {passive: true});
   const place = sessionStorage.getItem(key);
   if (place !== null) { sessionStorage.removeItem(key); scrollTo(0, Number(place)); }
-  async function look() {
+  async function poll() {
     try {
       const state = await (await fetch("state.json", {cache: "no-store"})).json();
       line.textContent = state.text;
@@ -68,9 +68,9 @@ _FOLLOWING = """
         return;
       }
     } catch { line.textContent = "the server of this page has ended"; }
-    setTimeout(look, 1000);
+    setTimeout(poll, 1000);
   }
-  look();
+  poll();
 })();
 """
 
@@ -99,7 +99,7 @@ class LiveReport:
     def follow(self) -> Never:
         """Follow the run until KeyboardInterrupt."""
         while True:
-            self.look()
+            self.update()
             time.sleep(_POLL_SECONDS if isinstance(self._place, Path) else _POLL_STORE_SECONDS)
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class LiveReport:
             self._lock.release()
             self._lock = None
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Copy what is new, and make the report again unless the last one was made just now."""
         problem = ""
         try:
@@ -118,7 +118,7 @@ class LiveReport:
                 self._make()
                 self._is_outdated = False
                 self._earliest = time.monotonic() + _PAUSE * (time.monotonic() - start)
-        except (StoreError, OSError) as error:  # transient: the next look may succeed
+        except (StoreError, OSError) as error:  # transient: the next update may succeed
             problem = f"the run cannot be read: {error}"
         except DgrayError as error:
             problem = str(error)

@@ -68,9 +68,9 @@ def run_study(
     session = Session(run.folder.files, plan, arguments, engine)
     study_run = _StudyRun(plan, run, session, console, resume_hint, engine)
     try:
-        study_run.tell_damaged()
+        study_run.print_damaged()
         study_run.run(engine)
-        study_run.tell_damaged()
+        study_run.print_damaged()
     except BaseException as error:
         study_run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
         raise
@@ -152,7 +152,7 @@ class _StudyRun:
         if (failure := self._tensorboard.failure) is not None:
             self._console.print(f"TensorBoard was not updated: {failure!r}", markup=False)
 
-    def tell_damaged(self) -> None:
+    def print_damaged(self) -> None:
         """Print and record which damaged records are computed again."""
         lines = self._folder.left_out
         for line in lines:

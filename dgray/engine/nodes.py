@@ -163,8 +163,8 @@ def _present() -> list[Resources]:
 
 def _num_like(kind: Resources, nodes: Sequence[Resources]) -> int:
     """Return how many nodes other than the head have these resources."""
-    wanted = describe_resources(kind)
-    return sum(describe_resources(node) == wanted and _HEAD not in node for node in nodes)
+    description = describe_resources(kind)
+    return sum(describe_resources(node) == description and _HEAD not in node for node in nodes)
 
 
 def _describe_nodes() -> str:

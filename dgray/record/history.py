@@ -23,8 +23,8 @@ _LINE = re.compile(r"# (?P<time>\S+) (?P<fields>\{.*\})")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Study that was asked of a run.
+class HistoryEntry:
+    """A study that the run was started with.
 
     Attributes:
         time: UTC, ISO 8601; ``unknown`` if it was not recorded.
@@ -35,25 +35,27 @@ class Asked:
     changes: tuple[Change, ...] = ()
 
     @staticmethod
-    def now(changes: Sequence[Change] = ()) -> Asked:
+    def now(changes: Sequence[Change] = ()) -> HistoryEntry:
         """Return an entry of this moment."""
-        return Asked(datetime.now(UTC).isoformat(timespec="seconds"), tuple(changes))
+        return HistoryEntry(datetime.now(UTC).isoformat(timespec="seconds"), tuple(changes))
 
 
-def with_history(lock: str, history: Sequence[Asked]) -> str:
+def with_history(lock: str, history: Sequence[HistoryEntry]) -> str:
     """Return the text of a lock file with the history at its end, the oldest study first."""
-    lines = [_TITLE, *(f"# {asked.time} {_fields(asked.changes)}" for asked in history)]
+    lines = [_TITLE, *(f"# {entry.time} {_fields(entry.changes)}" for entry in history)]
     return lock + "\n".join(lines) + "\n"
 
 
-def history_in(lock: str) -> list[Asked]:
+def history_in(lock: str) -> list[HistoryEntry]:
     """Return the history in a lock file; empty if it has none."""
     lines = lock.rpartition(f"\n{_TITLE}\n")[2].splitlines() if _TITLE in lock else []
     matches = [match for match in map(_LINE.fullmatch, lines) if match is not None]
-    return [Asked(match["time"], _changes(match["fields"])) for match in matches]
+    return [HistoryEntry(match["time"], _changes(match["fields"])) for match in matches]
 
 
-def earlier_fields(fields: Mapping[str, Any], history: Sequence[Asked]) -> list[dict[str, Any]]:
+def earlier_fields(
+    fields: Mapping[str, Any], history: Sequence[HistoryEntry]
+) -> list[dict[str, Any]]:
     """Return the fields of the earlier studies by dotted path, the newest first.
 
     Args:

@@ -26,7 +26,7 @@ from dgray.files import output_folder, remove_partial_files, sync_folder
 from dgray.plan.cells import cells_of
 from dgray.plan.growth import FREE_FIELDS, Change, changes, flat, refusals
 from dgray.plan.plan import Plan
-from dgray.record.history import Asked, history_in, with_history
+from dgray.record.history import HistoryEntry, history_in, with_history
 from dgray.record.inspect import read_lock, set_damaged_aside
 from dgray.record.planned import Planned, planned_of, read_planned
 from dgray.record.provenance import read_provenance
@@ -68,7 +68,7 @@ class OpenRun:
     is_resumed: bool
     lock: RunLock | Lease
     store: Store | None = None
-    history: tuple[Asked, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
     is_changed: bool = False
 
     @property
@@ -132,7 +132,7 @@ def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
     files = folder.files
     try:
         asked = _identity(read_lock(text.encode()))
-        identity, history, changed = asked, [Asked.now()], False
+        identity, history, changed = asked, [HistoryEntry.now()], False
         if run.is_resumed:
             refuse_other_format(files, folder.where)
             history, changed = _history(plan.study, asked, folder)
@@ -239,7 +239,7 @@ def _print(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _history(study: Study, asked: Identity, folder: RunFolder) -> tuple[list[Asked], bool]:
+def _history(study: Study, asked: Identity, folder: RunFolder) -> tuple[list[HistoryEntry], bool]:
     """Return the history of a run with a study that it can take, and whether that changed.
 
     A run without rows takes any study. If the lock file is damaged, only the study that was
@@ -261,15 +261,15 @@ def _history(study: Study, asked: Identity, folder: RunFolder) -> tuple[list[Ask
                 f"because its {LOCK_FILE} is damaged, but this one is of "
                 f"{folder.files.seals.identity}, not of {asked}. {_ELSEWHERE}"
             ) from None
-        return [Asked.now()], not has_rows
+        return [HistoryEntry.now()], not has_rows
     changed = changes(flat(values), flat(read_lock(lock_text(study).encode())))
-    history = history_in(lock) or [Asked(_started(folder.files))]
+    history = history_in(lock) or [HistoryEntry(_started(folder.files))]
     if not changed:
         return history, False
     if not has_rows:
-        return [Asked.now()], True
+        return [HistoryEntry.now()], True
     _refuse(study, values, changed, folder.where)
-    return [*history, Asked.now(changed)], True
+    return [*history, HistoryEntry.now(changed)], True
 
 
 def _refuse(

@@ -20,7 +20,7 @@ from dgray.errors import RecordError, StudyError
 from dgray.plan.cells import Point, cells_of, point_trial
 from dgray.plan.growth import checkpoint_key, flat, training_key
 from dgray.plan.plan import Plan, Trial, make_plan
-from dgray.record.history import Asked, earlier_fields, nested
+from dgray.record.history import HistoryEntry, earlier_fields, nested
 from dgray.record.row import CheckpointResult, LossPoint
 from dgray.record.run_folder import RunFolder, StoredFit
 from dgray.record.tables import trial_and_epoch, trial_of
@@ -38,7 +38,7 @@ class Reuse:
         history: studies that were asked of the run, this one last.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder, history: Sequence[Asked]) -> None:
+    def __init__(self, plan: Plan, folder: RunFolder, history: Sequence[HistoryEntry]) -> None:
         self._plan, self._folder, self._earlier = plan, folder, folder.earlier()
         self._apart: dict[str, list[str]] = defaultdict(list)  # files by trial, rows last
         self._separate()
@@ -90,7 +90,7 @@ class Reuse:
             if not files.has(name):
                 earlier.move(name, files)
 
-    def _earlier_trials(self, history: Sequence[Asked]) -> Iterator[Trial]:
+    def _earlier_trials(self, history: Sequence[HistoryEntry]) -> Iterator[Trial]:
         """Yield the trials of earlier studies, those of the newest first."""
         fields = flat(json.loads(json.dumps(dict(self._plan.study.raw))))
         for earlier in earlier_fields(fields, history):

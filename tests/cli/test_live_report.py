@@ -69,7 +69,7 @@ def test_the_page_follows_the_rows_and_the_run_is_unchanged(
     (run / "rows").rename(aside)
     (run / "rows").mkdir()
     live = LiveReport(run, server, server.folder, is_beside=True)
-    live.look()
+    live.update()
     assert b"There are no rows yet" in fetch("")[1]
     first, *others = sorted(aside.iterdir())
     versions = []
@@ -77,7 +77,7 @@ def test_the_page_follows_the_rows_and_the_run_is_unchanged(
         for part in parts:
             shutil.copy(part, run / "rows")
         before = contents(run)
-        live.look()
+        live.update()
         assert contents(run) == before
         state = json.loads(fetch("state.json")[1])
         versions.append(state["version"])
@@ -86,7 +86,7 @@ def test_the_page_follows_the_rows_and_the_run_is_unchanged(
         page = fetch("report.html")[1].decode()
         assert f"{count} trials" in page or count == 1
         assert f"const shown = {state['version']}," in page
-    live.look()
+    live.update()
     versions.append(json.loads(fetch("state.json")[1])["version"])
     assert versions == [2, 3, 3]
     live.close()
@@ -95,7 +95,7 @@ def test_the_page_follows_the_rows_and_the_run_is_unchanged(
 def test_only_the_report_is_served_and_only_with_the_token(
     run: Path, server: ReportServer, fetch: Fetch
 ) -> None:
-    LiveReport(run, server, server.folder, is_beside=False).look()
+    LiveReport(run, server, server.folder, is_beside=False).update()
     (server.folder / "figures").mkdir(exist_ok=True)
     (server.folder / "figures" / "finding.svg").write_bytes(b"<svg/>")
     assert fetch("report.parquet")[0] == 200
@@ -120,7 +120,7 @@ def test_only_the_report_is_served_and_only_with_the_token(
 def test_a_link_out_of_the_folder_is_not_followed(
     run: Path, server: ReportServer, fetch: Fetch, tmp_path: Path
 ) -> None:
-    LiveReport(run, server, server.folder, is_beside=False).look()
+    LiveReport(run, server, server.folder, is_beside=False).update()
     (tmp_path / "secret.svg").write_bytes(b"secret")
     (server.folder / "figures").mkdir(exist_ok=True)
     (server.folder / "figures" / "finding.svg").symlink_to(tmp_path / "secret.svg")
@@ -134,11 +134,11 @@ def test_a_running_session_is_not_called_killed(
 ) -> None:
     lock = RunLock(run)
     live = LiveReport(run, server, server.folder, is_beside=False)
-    live.look()
+    live.update()
     assert (server.folder / ".lock").read_text().startswith("process ")
     lock.release()
     (run / "rows" / "extra.parquet").write_bytes(b"damaged")
-    live.look()
+    live.update()
     assert (server.folder / ".lock").read_text() == ""
 
 
@@ -151,11 +151,11 @@ def test_reports_pause_in_proportion_to_their_cost(
     live = LiveReport(run, server, server.folder, is_beside=True)
     monkeypatch.setattr(live, "_make", lambda: made.append(1))
     monkeypatch.setattr(live_report.time, "monotonic", lambda: next(clock))
-    live.look()  # takes 5 s, so that the next report is due at 50 s
+    live.update()  # takes 5 s, so that the next report is due at 50 s
     (run / "rows" / "more.parquet").write_bytes(b"")
-    live.look()
+    live.update()
     assert len(made) == 1
-    live.look()
+    live.update()
     assert len(made) == 2
     monkeypatch.undo()
 

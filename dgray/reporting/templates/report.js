@@ -197,12 +197,12 @@ function record(row, metric, x) {
   const value = metric.value[row.i], error = metric.error?.[row.i] ?? null;
   const sign = metric.sign?.[row.i] ?? 0;
   const number = typeof value === "number" ? value : null;
-  const a = axisOf(x), at = a < 0 ? null : data.trials[row.trial].values[a];
+  const a = axisOf(x), index = a < 0 ? null : data.trials[row.trial].values[a];
   return {
     row: row.i, trial: row.trial, value: number, error, diverged: number === null,
     low: number === null ? null : number - (error ?? 0),
     high: number === null ? null : number + (error ?? 0),
-    x: a >= 0 ? (data.axes[a].numbers?.[at] ?? data.axes[a].values[at] ?? "none")
+    x: a >= 0 ? (data.axes[a].numbers?.[index] ?? data.axes[a].values[index] ?? "none")
       : x === "weight" ? row.weight : row.epoch,
     line: [data.trials[row.trial].objective, ...data.trials[row.trial].values.map((v, i) => (i === a ? "" : v))].join(" "),
     series: objectiveOf(row).title, sign,
@@ -213,9 +213,9 @@ function record(row, metric, x) {
   };
 }
 
-function panelsOf(metric, found) {
+function panelsOf(metric, selected) {
   const panels = new Map();
-  for (const row of found) {
+  for (const row of selected) {
     const { objective, values } = data.trials[row.trial];
     const value = state.facet >= 0 ? values[state.facet] : null;
     const parts = [data.objectives[objective].title];
@@ -315,8 +315,8 @@ function tooltips(records) {
     ["tip_what", "setting"]].map(([field, title]) => ({ field, type: "nominal", title }));
 }
 
-function lineRecords(found, metric, x) {
-  return found.map((row) => ({ ...record(row, metric, x), metric: metric.title }))
+function lineRecords(selected, metric, x) {
+  return selected.map((row) => ({ ...record(row, metric, x), metric: metric.title }))
     .map((r) => ({ ...r, tip_all: `${r.metric} ${r.tip_text}; ${r.tip_what}` }));
 }
 
@@ -341,9 +341,9 @@ function drawHeadline() {
   const colours = { domain: head.series, range: head.colours.map((c) => `light-dark(${c}, color-mix(in oklab, ${c} 62%, white))`) };
   const panels = head.metrics.map((name, i) => {
     const metric = metricNamed(name);
-    const found = withValue(metric, guided.filter((row) => head.trials.includes(row.trial)
+    const selected = withValue(metric, guided.filter((row) => head.trials.includes(row.trial)
       && row.setting === head.setting && (!several || shown.includes(row.weight))));
-    const records = lineRecords(found, metric, x).map((r) => ({ ...r, shade: "", series: head.series[head.trials.indexOf(r.trial)],
+    const records = lineRecords(selected, metric, x).map((r) => ({ ...r, shade: "", series: head.series[head.trials.indexOf(r.trial)],
       dash: several ? weightText(rows[r.row].weight) : "", line: several ? `${r.trial} ${rows[r.row].weight}` : r.trial }));
     const dash = several ? distinct(shown.map(weightText)) : undefined;
     return linePanel({ present, colours, records, x, title: metric.title, yTitle: metric.unit, size, detail: "line",
@@ -354,13 +354,13 @@ function drawHeadline() {
 
 // ---- map: the change against the base, on the scale of the base's own value --------------------
 
-function mapScale(metric, found) {
+function mapScale(metric, selected) {
   const level = metricNamed(metric.level);
-  const values = found.map((row) => metric.value[row.i]).filter((v) => typeof v === "number");
-  const base = found.length ? baseValue(metric, found[0].trial) : undefined;
+  const values = selected.map((row) => metric.value[row.i]).filter((v) => typeof v === "number");
+  const base = selected.length ? baseValue(metric, selected[0].trial) : undefined;
   const isDiverging = base !== undefined;
-  const ofBase = level?.isDistance && found.length ? baseValue({ ...level, isChange: false }, found[0].trial) : undefined;
-  const errors = found.map((row) => metric.error?.[row.i]).filter((e) => typeof e === "number").sort((a, b) => a - b);
+  const ofBase = level?.isDistance && selected.length ? baseValue({ ...level, isChange: false }, selected[0].trial) : undefined;
+  const errors = selected.map((row) => metric.error?.[row.i]).filter((e) => typeof e === "number").sort((a, b) => a - b);
   const noise = 8 * (errors[Math.floor(errors.length / 2)] ?? 0);
   const centre = base ?? Math.min(...values);
   const reach = Math.max(...values.map((v) => Math.abs(v - centre)), noise, 1e-12);
@@ -379,17 +379,17 @@ let cells = [];
 function drawMap() {
   const metric = metricNamed(state.metric);
   if (!metric) return;
-  const found = chosen(metric, state.x);
-  if (data.search) { drawPoints(metric, found); return; }
-  const panels = capped(panelsOf(metric, found), "#map-note");
-  const hasValues = found.some((row) => typeof metric.value[row.i] === "number");
+  const selected = chosen(metric, state.x);
+  if (data.search) { drawPoints(metric, selected); return; }
+  const panels = capped(panelsOf(metric, selected), "#map-note");
+  const hasValues = selected.some((row) => typeof metric.value[row.i] === "number");
   $("#map-scale").hidden = !hasValues;
   $("#map-now").textContent = state.x === "epoch" && hasSeveralEpochs ? "Dashed outlines: the epoch of the slider." : "";
-  const scale = mapScale(metric, found);
-  const xs = distinct(found.map((row) => record(row, metric, state.x).x));
+  const scale = mapScale(metric, selected);
+  const xs = distinct(selected.map((row) => record(row, metric, state.x).x));
   xs.sort(state.x === "weight" ? byWeight : (a, b) => a - b);
   const ys = state.y >= 0 ? data.axes[state.y].values : [""];
-  const kinds = distinct(found.map((row) => data.trials[row.trial].objective)).length;
+  const kinds = distinct(selected.map((row) => data.trials[row.trial].objective)).length;
   const size = panelSize("map", panels.length, Math.min(420, 70 + 66 * xs.length), 58, kinds);
   const isRoomy = size.width / xs.length > 56;
   const flip = metric.better === "higher" ? -1 : 1;
@@ -458,10 +458,10 @@ function drawScale(metric, scale) {
 }
 
 // Of a search: each point once, at its last checkpoint up to the chosen epoch.
-function drawPoints(metric, found) {
-  const values = lineRecords(found, metric, state.x).filter((r) => r.value !== null);
+function drawPoints(metric, selected) {
+  const values = lineRecords(selected, metric, state.x).filter((r) => r.value !== null);
   const x = xEncoding(state.x, values.map((r) => r.x));
-  const base = found.length ? baseValue(metric, found[0].trial) : undefined;
+  const base = selected.length ? baseValue(metric, selected[0].trial) : undefined;
   $("#map-scale").hidden = true;
   const size = panelSize("map", 1, 300);
   cells = values.map((r, i) => ({ ...r, panel: 0, yi: 0, xi: i, isSelected: r.trial === state.trial }))
@@ -482,16 +482,16 @@ function drawCurves() {
   const metric = metricNamed(state.metric);
   if (!metric) return;
   const x = data.search ? "epoch" : state.x;
-  const found = chosen(metric, x);
+  const selected = chosen(metric, x);
   const byFacet = new Map();
-  for (const panel of panelsOf(metric, found)) {
+  for (const panel of panelsOf(metric, selected)) {
     const title = panel.title.slice(1).join(", ");
     byFacet.set(title, [...(byFacet.get(title) ?? []), ...panel.rows]);
   }
   const panels = capped([...byFacet], "#curves-note");
   const size = panelSize("curves", panels.length, 300);
-  const present = distinct(found.map((row) => objectiveOf(row).title));
-  const hasBands = found.length < 60 && Boolean(metric.error);
+  const present = distinct(selected.map((row) => objectiveOf(row).title));
+  const hasBands = selected.length < 60 && Boolean(metric.error);
   const hasBase = panels.some(([, group]) => baseValue(metric, group[0].trial) !== undefined);
   $("#curves-caption").textContent = [
     axisOf(x) >= 0 ? `One line for each combination of the axes other than ${axisTitle(x)}.` : "One line per trial.",
@@ -593,8 +593,8 @@ function pointsOf(cloud) {
   const result = [];
   for (let i = 0; i < cellsOf.length; i += d) {
     if (cellsOf[i] === 65535) continue;
-    const at = (k) => frame[k][0] + (frame[k][1] - frame[k][0]) * cellsOf[i + k] / 65534;
-    result.push(d === 1 ? { x: at(0) } : { x: at(0), y: at(1) });
+    const coordinate = (k) => frame[k][0] + (frame[k][1] - frame[k][0]) * cellsOf[i + k] / 65534;
+    result.push(d === 1 ? { x: coordinate(0) } : { x: coordinate(0), y: coordinate(1) });
   }
   return { points: result, frame };
 }
@@ -705,12 +705,12 @@ function drawCell() {
   const own = withValue(metric, guided.filter((r) => r.trial === state.trial && r.setting === state.setting));
   const shownAt = [["cell-epochs", "epoch", own.filter((r) => r.weight === state.weight)],
     ["cell-weights", "weight", own.filter((r) => isAtEpoch(r, state.epoch))]];
-  for (const [id, x, found] of shownAt) {
-    $(`#${id}`).hidden = distinct(found.map((r) => (x === "epoch" ? r.epoch : r.weight))).length < 2;
+  for (const [id, x, selected] of shownAt) {
+    $(`#${id}`).hidden = distinct(selected.map((r) => (x === "epoch" ? r.epoch : r.weight))).length < 2;
     if ($(`#${id}`).hidden) continue;
     const size = panelSize(id, 1, 200);
-    const records = lineRecords(found, metric, x).map((r) => ({ ...r, shade: "" }));
-    const dots = found.flatMap((r) => (metric.replicates?.[r.i] ?? []).map((value, replicate) => ({
+    const records = lineRecords(selected, metric, x).map((r) => ({ ...r, shade: "" }));
+    const dots = selected.flatMap((r) => (metric.replicates?.[r.i] ?? []).map((value, replicate) => ({
       x: record(r, metric, x).x, value: typeof value === "number" ? value : null, replicate, row: r.i,
       series: objectiveOf(r).title, tip_text: estimate(value) })));
     draw(id, linePanel({ records, dots, x, size, base: baseValue(metric, state.trial),
@@ -851,13 +851,13 @@ const table = $("#rows");
 
 // "width 128" matches 128 in the column width; any other word is searched in the whole row.
 function conditions(text) {
-  const words = text.trim().toLowerCase().split(/\s+/).filter(Boolean);
+  const terms = text.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const names = columns.map((column) => (column.isIdentity ? column.name.toLowerCase() : null));
   const result = [];
-  for (let i = 0; i < words.length; i++) {
-    const column = names.indexOf(words[i]);
-    const isPair = column >= 0 && i + 1 < words.length;
-    result.push(isPair ? [column, words[++i]] : [-1, words[i]]);
+  for (let i = 0; i < terms.length; i++) {
+    const column = names.indexOf(terms[i]);
+    const isPair = column >= 0 && i + 1 < terms.length;
+    result.push(isPair ? [column, terms[++i]] : [-1, terms[i]]);
   }
   return result;
 }
@@ -880,20 +880,20 @@ function compare(a, b) {
 }
 
 function drawTable() {
-  const wanted = conditions(state.text);
-  let found = lines.filter((line) => wanted.every((condition) => matches(line, condition)));
+  const filters = conditions(state.text);
+  let selected = lines.filter((line) => filters.every((condition) => matches(line, condition)));
   if (state.onlyCell) {
-    found = found.filter(({ row }) => row.trial === state.trial && isAtEpoch(row, state.epoch));
+    selected = selected.filter(({ row }) => row.trial === state.trial && isAtEpoch(row, state.epoch));
   }
   if (state.sort) {
     const key = state.sort.column;
     const keyOf = (line) => (key < 0 ? line.name : line.cells[key][1]);
-    found = [...found].sort((a, b) => compare(keyOf(a), keyOf(b)));
+    selected = [...selected].sort((a, b) => compare(keyOf(a), keyOf(b)));
   }
-  const shown = state.allRows ? found : found.slice(0, MAX_TABLE_ROWS);
+  const shown = state.allRows ? selected : selected.slice(0, MAX_TABLE_ROWS);
   table.tBodies[0].replaceChildren(...shown.map(tableRow));
-  $("#count").textContent = `${found.length} of ${lines.length} rows${shown.length < found.length ? `, the first ${shown.length} shown` : ""}`;
-  $("#all-rows").hidden = shown.length === found.length;
+  $("#count").textContent = `${selected.length} of ${lines.length} rows${shown.length < selected.length ? `, the first ${shown.length} shown` : ""}`;
+  $("#all-rows").hidden = shown.length === selected.length;
   $("#only-cell").checked = state.onlyCell;
   [...table.tHead.rows[0].cells].forEach((head, i) => head.setAttribute("aria-sort",
     state.sort?.column !== i - 1 ? "none" : state.sort.isAscending ? "ascending" : "descending"));
