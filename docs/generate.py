@@ -20,7 +20,14 @@ from dgray.config.model import MAX_COUNT, MAX_SEED
 from dgray.config.parts import Part
 from dgray.config.reading.axes import EVALUATION_AXES
 from dgray.config.reading.diagnostics import FieldPath, dotted
-from dgray.config.reading.schema import NEVER_AXES, kind_of, members, sections_of, takes_axis
+from dgray.config.reading.schema import (
+    entries_of,
+    is_never_axis,
+    kind_of,
+    members,
+    sections_of,
+    takes_axis,
+)
 from dgray.config.study import StudyConfig
 from dgray.config.study_schema import study_schema
 from dgray.record.row import row_columns
@@ -188,6 +195,8 @@ def _section(model: type[BaseModel], path: FieldPath, title: str) -> Iterator[st
     for name, field in model.model_fields.items():
         here = (*path, name)
         sections += [(here, section) for section in sections_of(field.annotation)]
+        if sections_of(field.annotation):
+            sections += [((*here, 0), entry) for entry in entries_of(field.annotation)]
         meaning = _meaning(here, field)
         yield _row(f"`{dotted(here)}`", _field_type(field), _default(field), meaning)
     yield ""
@@ -204,7 +213,7 @@ def _meaning(path: FieldPath, field: FieldInfo) -> str:
         return "selects the kind"
     if path[0] == "evaluate" and path[-1] in EVALUATION_AXES:
         return f"{text} (*evaluation axis*)"
-    if path[0] in NEVER_AXES or not takes_axis(field.annotation):
+    if is_never_axis(path) or not takes_axis(field.annotation):
         return f"{text} (*no axis*)"
     return text
 

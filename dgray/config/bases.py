@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dgray.catalogue import BASES, BaseSpec
-from dgray.config.data import Components, MixtureName
+from dgray.config.mixtures import MixtureName, Written, check_components, mixture_classes
 from dgray.config.model import (
     Coordinate,
     Factor,
@@ -44,22 +44,53 @@ class WrongMixture(BaseSection):
         0.0, description="shift of every mean (a number, or one per dimension)"
     )
     mean_scale: Factor = Field(1.0, description="factor on every mean")
-    std_scale: Factor = Field(1.0, description="factor on every standard deviation")
+    std_scale: Factor = Field(
+        1.0,
+        description="factor on every standard deviation, in all directions: its square is one on "
+        "covariances",
+    )
+    correlation_scale: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0,
+        exclude_if=lambda scale: scale == 1,
+        description="factor on every covariance between two coordinates; 0: independent "
+        "coordinates of the same variances",
+    )
     weight_slope: Annotated[float, Field(gt=-1, lt=1)] = Field(
         0.0, description="weights times 1 + slope u, u from -1 (first component) to 1 (last)"
     )
-    components: Components | None = Field(
-        None, description="the whole mixture written out, in place of the fields above"
+    components: Written | None = Field(
+        None,
+        description="the whole mixture written out, in place of the fields above, as in data",
+    )
+    conditional: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="conditions the base on the class: those of the data, or of components",
     )
 
     @model_validator(mode="after")
     def _one_definition(self) -> Self:
-        errors = ("of", "mean_shift", "mean_scale", "std_scale", "weight_slope")
+        check_components(self.components)
+        errors = (
+            "of",
+            "mean_shift",
+            "mean_scale",
+            "std_scale",
+            "correlation_scale",
+            "weight_slope",
+        )
         fields = type(self).model_fields
         changed = [name for name in errors if getattr(self, name) != fields[name].default]
         if self.components is not None and changed:
             raise ValueError(f"components replaces {', '.join(changed)}; give one or the other")
         return self
+
+    @property
+    def own_classes(self) -> int | None:
+        """Number of classes of a mixture of its own; None: it is that of the data."""
+        if self.components is None and self.of is None:
+            return None
+        return mixture_classes(self.components)
 
 
 class NetworkBase(BaseSection):

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dgray.catalogue import DATA, DataSpec, Kind
-from dgray.config.model import Coordinate, Model, NoiseLevel, PositiveFloat, PositiveInt, between
+from dgray.config.mixtures import (
+    MixtureName,
+    Written,
+    check_components,
+    mixture_classes,
+    mixture_dimension,
+)
+from dgray.config.model import Model, NoiseLevel, PositiveFloat, PositiveInt, between
 from dgray.config.parts import Arguments, ImportPath, inline_spec, section_union
-
-MixtureName = Literal["ring8", "grid25", "five_gaussians_1d", "axes16"]
-MIXTURE_DIMENSIONS = {"ring8": 2, "grid25": 2, "five_gaussians_1d": 1, "axes16": 16}
 
 
 class Diffusion(Model):
@@ -66,39 +70,14 @@ class DataSection(Model):
         return None
 
     @property
+    def num_classes(self) -> int | None:
+        """Number of classes, 0 without; None if it is not known before the data are read."""
+        return None
+
+    @property
     def assumed_shape(self) -> tuple[int, ...]:
         """Shape of a sample that estimates of time assume if it is not known."""
         return (3, 32, 32) if self.sample_kind == "images" else (2,)
-
-
-class Components(Model):
-    """Gaussian mixture written out: K components in d dimensions, isotropic covariances."""
-
-    means: tuple[tuple[Coordinate, ...], ...] = Field(description="K means of d numbers")
-    stds: tuple[NoiseLevel, ...] = Field(description="K standard deviations")
-    weights: tuple[PositiveFloat, ...] | None = Field(
-        None, description="K weights, normalised to sum to 1; null: equal"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        sizes = {len(mean) for mean in self.means}
-        if not self.means or len(sizes) != 1 or 0 in sizes:
-            raise ValueError(f"all means must have the same dimension >= 1, but got {sizes}")
-        for name, values in (("stds", self.stds), ("weights", self.weights)):
-            if values is not None and len(values) != len(self.means):
-                raise ValueError(
-                    f"{name} must have one entry per mean, but got {len(values)} for "
-                    f"{len(self.means)} means"
-                )
-        return self
-
-
-def mixture_dimension(name: str | None, components: Components | None) -> int | None:
-    """Return the dimension of a named or written-out mixture; None if neither is given."""
-    if components is not None:
-        return len(components.means[0])
-    return MIXTURE_DIMENSIONS[name] if name is not None else None
 
 
 class MixtureData(DataSection):
@@ -106,13 +85,23 @@ class MixtureData(DataSection):
 
     kind: Literal["mixture"]
     name: MixtureName | None = Field(None, description="name of a mixture")
-    components: Components | None = Field(None, description="mixture written out, without name")
+    components: Written | None = Field(
+        None,
+        description="mixture written out, without name: by columns, or a list of {mean, std | "
+        "covariance, weight, label}",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.name is None) == (self.components is None):
             raise ValueError("name or components must be given, and not both")
+        check_components(self.components)
         return self
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0: none."""
+        return mixture_classes(self.components)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -16,7 +16,14 @@ from dgray.config.parts import CUSTOM, MetricPart, ObjectivePart, Part, SamplerP
 from dgray.config.reading.axes import EVALUATION_AXES
 from dgray.config.reading.diagnostics import FieldPath
 from dgray.config.reading.domains import KINDS, MAX_CHOICES, SECTIONS
-from dgray.config.reading.schema import NEVER_AXES, kind_of, members, sections_of, takes_axis
+from dgray.config.reading.schema import (
+    entries_of,
+    is_never_axis,
+    kind_of,
+    members,
+    sections_of,
+    takes_axis,
+)
 from dgray.config.search import EarlyStopping, GridSearch, SearchSampler
 from dgray.config.study import StudyConfig
 
@@ -69,6 +76,9 @@ def _field(field: FieldInfo, path: FieldPath, definitions: dict[str, Schema]) ->
         for model, short in _SHORT.items():
             if model in sections:
                 choices.append(choices[sections.index(model)]["properties"][short])
+        for model in entries_of(field.annotation):
+            entry = _section(model, (*path, 0), definitions)
+            choices.append({"type": "array", "items": entry, "minItems": 1})
         if type(None) in members(field.annotation):
             choices.append({"type": "null"})
         return texts | (choices[0] if len(choices) == 1 else {"anyOf": choices})
@@ -77,7 +87,7 @@ def _field(field: FieldInfo, path: FieldPath, definitions: dict[str, Schema]) ->
     is_evaluation_axis = path[0] == "evaluate" and path[-1] in EVALUATION_AXES
     if is_evaluation_axis:
         choices = [value["items"], _list_of(value["items"])]
-    elif path[0] not in NEVER_AXES and path[-1] != "kind" and takes_axis(field.annotation):
+    elif not is_never_axis(path) and path[-1] != "kind" and takes_axis(field.annotation):
         choices.append(_list_of(value))
     is_searched = path[0] in SECTIONS and path[-1] not in ("kind", "arguments", "factory")
     if is_searched and (path[0] != "evaluate" or path[1:] == ("guidance_weight",)):

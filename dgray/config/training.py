@@ -48,6 +48,11 @@ class MlpDiscriminator(DiscriminatorSection):
     activation: Literal["silu", "softplus", "tanh"] = Field(
         "silu", description="activation; smooth, since guidance is a gradient"
     )
+    conditional: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="conditions the logit on the class",
+    )
 
 
 class ConvDiscriminator(DiscriminatorSection):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from typing_extensions import override
 
@@ -159,6 +159,12 @@ class GaussianMixture(Denoiser):
         self, num_samples: int, generator: torch.Generator
     ) -> Float[Tensor, "num_samples d"]:
         """Draw independent samples at sigma = 0, on the CPU."""
+        return self.sample_components(num_samples, generator)[0]
+
+    def sample_components(
+        self, num_samples: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "num_samples d"], Int64[Tensor, "num_samples"]]:
+        """Draw the same samples, and return the index of the component of each too."""
         component = torch.multinomial(
             self.weights.double().cpu(), num_samples, replacement=True, generator=generator
         )
@@ -166,7 +172,26 @@ class GaussianMixture(Denoiser):
             num_samples, self.dimension, generator=generator, dtype=torch.float64
         ).to(self.means)
         component = component.to(self.means.device)
-        return self.means[component] + self.stds[component] * noise
+        return self.means[component] + self.stds[component] * noise, component
+
+    def subset(self, components: Int64[Tensor, "k"]) -> GaussianMixture:
+        """Return the mixture of some components, their weights normalised."""
+        weights = self.weights[components]
+        return GaussianMixture(
+            self.means[components], self.stds[components], weights / weights.sum()
+        )
+
+    def distorted(
+        self,
+        means: Float[Tensor, "K d"],
+        weights: Float[Tensor, "K"],
+        *,
+        std_scale: float,
+        correlation_scale: float,
+    ) -> GaussianMixture:
+        """Return it with other means and weights, and wider; there are no correlations."""
+        del correlation_scale
+        return GaussianMixture(means, self.stds * std_scale, weights)
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.means, self.stds, self.weights

@@ -7,7 +7,7 @@ Guidance uses its gradient, likelihoods its Laplacian.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from dgray.diffusion.denoiser import Conditional, with_labels
 from dgray.diffusion.mixture import ExactLaw
-from dgray.diffusion.shapes import Probes, Scalars, Vectors
+from dgray.diffusion.shapes import Labels, Probes, Scalars, Vectors
 
 
 class Differentiable(Protocol):
@@ -143,11 +144,24 @@ class ZeroDiscriminator(Discriminator):
 
 
 @dataclass(frozen=True)
-class Oracle(Discriminator):
-    """Exact log-ratio of two laws: the logit of a perfect discriminator."""
+class Oracle(Discriminator, Conditional):
+    """Exact log-ratio of two laws: the logit of a perfect discriminator.
+
+    Conditional if one of them is: the log-ratio is then that of the class.
+    """
 
     data: ExactLaw
     model: ExactLaw
+
+    @property
+    @override
+    def num_classes(self) -> int:
+        laws = self.data, self.model
+        return max(law.num_classes if isinstance(law, Conditional) else 0 for law in laws)
+
+    @override
+    def with_labels(self, labels: Labels) -> Oracle:
+        return Oracle(with_labels(self.data, labels), with_labels(self.model, labels))
 
     @override
     def logit(self, x: Vectors, sigma: Scalars) -> Scalars:
@@ -171,7 +185,7 @@ def exact_log_ratio(log_ratio: Discriminator) -> Discriminator:
 
 
 @dataclass(frozen=True)
-class Oscillating(Discriminator):
+class Oscillating(Discriminator, Conditional):
     """Another discriminator + amplitude sin(frequency x_1), at every sigma.
 
     The counter-example of Verine et al. 2025 (arXiv 2503.16117, Section 4 and App. A.2): the
@@ -182,6 +196,15 @@ class Oscillating(Discriminator):
     inner: Discriminator
     amplitude: float
     frequency: float
+
+    @property
+    @override
+    def num_classes(self) -> int:
+        return self.inner.num_classes if isinstance(self.inner, Conditional) else 0
+
+    @override
+    def with_labels(self, labels: Labels) -> Oscillating:
+        return replace(self, inner=with_labels(self.inner, labels))
 
     @override
     def logit(self, x: Vectors, sigma: Scalars) -> Scalars:

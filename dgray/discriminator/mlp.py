@@ -1,10 +1,11 @@
 r"""Ensembles of multilayer perceptrons on (x, ln sigma) with one logit.
 
 The input is (x / sqrt(sigma^2 + sigma_data^2), ln(sigma) / 4, sin and cos of ln sigma), with EDM's
-input scaling (Karras et al. 2022, arXiv 2206.00364, Table 1). Gradient and Laplacian in x are
-written out: the gradient is then an ordinary differentiable expression (the KL objective needs
-its derivative by the weights), and value, d first derivatives and the Laplacian travel forward
-together (Li et al. 2024, arXiv 2307.08214) at the cost of d + 2 passes.
+input scaling (Karras et al. 2022, arXiv 2206.00364, Table 1), and the one-hot vector of the class
+if the network is conditional. Gradient and Laplacian in x are written out: the gradient is then an
+ordinary differentiable expression (the KL objective needs its derivative by the weights), and
+value, d first derivatives and the Laplacian travel forward together (Li et al. 2024, arXiv
+2307.08214) at the cost of d + 2 passes.
 """
 
 from __future__ import annotations
@@ -74,6 +75,9 @@ class Mlp(Ensemble):
         sigma_data: scale of the data, > 0.
         activation: a name of ``ACTIVATIONS``.
         masks: dropout masks of the hidden layers, (R, N, width) each; empty: no dropout.
+        num_classes: number of classes; 0: unconditional.
+        labels: class of every row, int64, broadcast to the shape of sigma, -1: no class; None: no
+            row has one.
     """
 
     weights: tuple[Tensor, ...]
@@ -81,11 +85,13 @@ class Mlp(Ensemble):
     sigma_data: float
     activation: str = "silu"
     masks: tuple[Tensor, ...] = ()
+    num_classes: int = 0
+    labels: Tensor | None = None
 
     @property
     def dimension(self) -> int:
         """Dimension d of x."""
-        return self.weights[0].shape[-2] - NOISE_FEATURES
+        return self.weights[0].shape[-2] - NOISE_FEATURES - self.num_classes
 
     @property
     @override
@@ -105,7 +111,21 @@ class Mlp(Ensemble):
 
     @override
     def member(self, index: int) -> Mlp:
-        return replace(self.with_tensors([t[index] for t in self.tensors]), masks=())
+        return replace(self.with_tensors([t[index] for t in self.tensors]), masks=(), labels=None)
+
+    def with_labels(self, labels: Tensor) -> Mlp:
+        """Return the same network, bound to the class of every row.
+
+        Raises:
+            ValueError: if a label is neither a class nor -1.
+        """
+        low, high = (int(labels.min()), int(labels.max())) if labels.numel() else (-1, -1)
+        if low < -1 or high >= self.num_classes:
+            raise ValueError(
+                f"labels must be classes from 0 to {self.num_classes - 1}, or -1 for none, but "
+                f"they go from {low} to {high}"
+            )
+        return replace(self, labels=labels)
 
     @override
     def dropped(
@@ -118,11 +138,11 @@ class Mlp(Ensemble):
 
     @override
     def logit(self, x: Rows, sigma: RowScalars) -> RowScalars:
-        return self._in_blocks(self._logit, x, sigma)
+        return self._in_blocks(Mlp._logit, x, sigma)
 
     @override
     def gradient(self, x: Rows, sigma: RowScalars) -> Rows:
-        return self._in_blocks(self._gradient, x, sigma)
+        return self._in_blocks(Mlp._gradient, x, sigma)
 
     @override
     def gradient_and_laplacian(
@@ -145,15 +165,20 @@ class Mlp(Ensemble):
         return tangents[..., 0].movedim(0, -1).to(x.dtype), laplacian[..., 0].to(x.dtype)
 
     def _in_blocks(
-        self, compute: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor
+        self, compute: Callable[[Mlp, Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor
     ) -> Tensor:
         """Compute a few rows at a time where that saves time: one network on a CPU, no graph."""
         rows = max(1, BLOCK_UNITS // self.weights[0].shape[-1])
         is_ensemble = self.weights[0].ndim > 2
         if torch.is_grad_enabled() or is_ensemble or x.is_cuda or sigma.numel() <= rows:
-            return compute(x, sigma)
-        pairs = zip(x.flatten(0, -2).split(rows), sigma.flatten().split(rows), strict=True)
-        values = torch.cat([compute(*pair) for pair in pairs])
+            return compute(self, x, sigma)
+        blocks = zip(x.flatten(0, -2).split(rows), sigma.flatten().split(rows), strict=True)
+        if self.labels is None:
+            values = torch.cat([compute(self, *block) for block in blocks])
+        else:
+            labels = self.labels.expand(sigma.shape).flatten().split(rows)
+            bound = (replace(self, labels=of_block) for of_block in labels)
+            values = torch.cat([compute(m, *b) for m, b in zip(bound, blocks, strict=True)])
         return values.reshape(*sigma.shape, *values.shape[1:])
 
     def _logit(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -178,7 +203,12 @@ class Mlp(Ensemble):
         sigma = sigma.to(self.weights[0].dtype)[..., None]
         scale = (sigma**2 + self.sigma_data**2).rsqrt()
         log_sigma = sigma.log()
-        features = (x.to(scale.dtype) * scale, log_sigma / 4, log_sigma.sin(), log_sigma.cos())
+        features = [x.to(scale.dtype) * scale, log_sigma / 4, log_sigma.sin(), log_sigma.cos()]
+        if self.num_classes:
+            shape = sigma.shape[:-1]
+            labels = sigma.new_full(shape, -1) if self.labels is None else self.labels
+            classes = torch.arange(self.num_classes, device=sigma.device)
+            features.append((labels.expand(shape)[..., None] == classes).to(scale.dtype))
         return torch.cat(features, dim=-1), scale
 
     def _affine(self, layer: int, a: Tensor) -> Tensor:
@@ -204,12 +234,14 @@ class MlpShape:
         width: units of a hidden layer.
         depth: number of hidden layers.
         activation: a name of ``ACTIVATIONS``.
+        num_classes: number of classes; 0: unconditional.
     """
 
     dimension: int
     width: int
     depth: int
     activation: str = "silu"
+    num_classes: int = 0
 
 
 def initialise(shape: MlpShape, sigma_data: float, generators: Sequence[torch.Generator]) -> Mlp:
@@ -218,11 +250,12 @@ def initialise(shape: MlpShape, sigma_data: float, generators: Sequence[torch.Ge
     Hidden layers follow He et al. 2015 (arXiv 1502.01852); the last layer starts at zero, so that
     guidance starts at zero.
     """
-    sizes = [shape.dimension + NOISE_FEATURES, *[shape.width] * shape.depth, 1]
+    inputs = shape.dimension + NOISE_FEATURES + shape.num_classes
+    sizes = [inputs, *[shape.width] * shape.depth, 1]
     weights = []
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         std = math.sqrt(2 / fan_in) if layer < shape.depth else 0.0
         draws = [torch.randn(fan_in, fan_out, generator=g) * std for g in generators]
         weights.append(torch.stack(draws))
     biases = tuple(torch.zeros(len(generators), 1, size) for size in sizes[1:])
-    return Mlp(tuple(weights), biases, sigma_data, shape.activation)
+    return Mlp(tuple(weights), biases, sigma_data, shape.activation, num_classes=shape.num_classes)

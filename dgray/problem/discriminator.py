@@ -139,9 +139,16 @@ def build_mlp(
     width: int,
     depth: int,
     activation: Literal["silu", "softplus", "tanh"],
+    conditional: bool = False,
 ) -> Mlp:
     """Return an untrained ensemble of multilayer perceptrons on the CPU."""
-    shape = MlpShape(dimension=problem.dimension, width=width, depth=depth, activation=activation)
+    shape = MlpShape(
+        dimension=problem.dimension,
+        width=width,
+        depth=depth,
+        activation=activation,
+        num_classes=problem.num_classes if conditional else 0,
+    )
     return initialise(shape, problem.sigma_data, generators)
 
 

@@ -73,10 +73,15 @@ def _unguided_samples(
 
 
 def _generated_labels(problem: Problem, count: int, split: str) -> Tensor | None:
-    """Return classes, uniformly distributed, for which the base generates samples."""
+    """Return classes for which the base generates samples.
+
+    They are as frequent as in an exact law of the data, otherwise equally frequent.
+    """
     if not problem.num_classes:
         return None
     generator = named_generator(problem.seed, "labels", split)
+    if problem.class_weights is not None:
+        return problem.classes(torch.rand(count, generator=generator, dtype=torch.float64)).cpu()
     return torch.randint(problem.num_classes, (count,), generator=generator)
 
 

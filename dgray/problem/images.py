@@ -84,7 +84,9 @@ class ImageProblem(Problem):
         return (2 * signs - 1).to(self.device, torch.float32)
 
     @override
-    def likelihood_estimates(self, points: Tensor, log_prob: Tensor) -> dict[str, Estimate]:
+    def likelihood_estimates(
+        self, points: Tensor, log_prob: Tensor, labels: Tensor | None
+    ) -> dict[str, Estimate]:
         nll = Estimate.of(-log_prob)
         bits = nll.scaled(1 / (self.dimension * math.log(2)))
         # A pixel's 256 bytes are 2 / 255 = 1 / 127.5 apart: density per unit -> mass per byte.

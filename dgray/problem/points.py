@@ -17,7 +17,8 @@ from dgray.config.bases import BaseSection, TrainedBase
 from dgray.config.data import DataSection
 from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
-from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.class_mixture import ClassMixture
+from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.mixture import ExactLaw
 from dgray.diffusion.noise import named_generator, seeded_noise
 from dgray.discriminator.discriminator import Oracle
@@ -30,15 +31,21 @@ from dgray.problem.problem import Labelled, Problem, Samples
 from dgray.problem.returned import check_returned
 
 NUM_SHOWN = 1000  # points of a sample cloud
+_CLASSES = "classes of "  # prefix of a split in an artifact of generated points
 
 
 @dataclass(frozen=True)
 class LawSamples:
-    """Exact samples of a law; ``role`` separates the samples of two laws."""
+    """Exact samples of a law; ``role`` separates the samples of two laws.
+
+    ``class_weights``: probability of each class, (C,), from which labels are drawn if the law
+    itself has none; None: no labels.
+    """
 
     law: ExactLaw
     seed: int
     role: str
+    class_weights: Tensor | None = None
 
     def take(self, split: str, count: int, first: int | None = None) -> Tensor:
         """Draw ``count`` samples and return the first; fewer samples would be another draw."""
@@ -48,15 +55,26 @@ class LawSamples:
         """Return the samples in float32."""
         return self.take(split, count).float()
 
-    def labels(self, split: str, count: int) -> None:
-        """Points have no classes."""
+    def labels(self, split: str, count: int) -> Tensor | None:
+        """Return the classes of the samples: those of the law, or independent of them."""
+        if isinstance(self.law, ClassMixture):
+            generator = named_generator(self.seed, self.role, split)
+            return self.law.sample_labelled(count, generator)[1]
+        if self.class_weights is None:
+            return None
+        generator = named_generator(self.seed, self.role, "labels", split)
+        weights = self.class_weights.cpu()
+        return torch.multinomial(weights, count, True, generator=generator).to(
+            self.class_weights.device
+        )
 
 
 @dataclass(frozen=True)
 class PooledPoints:
-    """Stored points, shape (n, d), by split."""
+    """Stored points, shape (n, d), by split, and their classes (n,) if they have any."""
 
     by_split: Mapping[str, Tensor]
+    classes: Mapping[str, Tensor]
 
     def take(self, split: str, count: int, first: int | None = None) -> Tensor:
         """Return the first of the stored points of a split."""
@@ -66,8 +84,9 @@ class PooledPoints:
         """Return the points in float32."""
         return self.take(split, count).float()
 
-    def labels(self, split: str, count: int) -> None:
-        """Points have no classes."""
+    def labels(self, split: str, count: int) -> Tensor | None:
+        """Return the classes of the points, if they have any."""
+        return self.classes[split][:count] if self.classes else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,21 +124,26 @@ class PointProblem(Problem):
         return None
 
     @override
-    def likelihood_estimates(self, points: Tensor, log_prob: Tensor) -> dict[str, Estimate]:
-        exact = self.law.log_prob(points, torch.full_like(points[:, 0], self.span[0]))
+    def likelihood_estimates(
+        self, points: Tensor, log_prob: Tensor, labels: Tensor | None
+    ) -> dict[str, Estimate]:
+        law = with_labels(self.law, labels)
+        exact = law.log_prob(points, torch.full_like(points[:, 0], self.span[0]))
         return {"kl": Estimate.of(exact - log_prob)}
 
     @override
     def score_gap(self, held_out: Batch) -> Tensor:
-        x, sigma = held_out.real.x, held_out.real.sigma
-        return (self.law(x, sigma) - self.base(x, sigma)) / sigma[..., None]
+        x, sigma, labels = held_out.real.x, held_out.real.sigma, held_out.real.labels
+        law, base = with_labels(self.law, labels), with_labels(self.base, labels)
+        return (law(x, sigma) - base(x, sigma)) / sigma[..., None]
 
     @override
     def prior_gap(self, clean: Tensor) -> Tensor:
         sigma_max = self.span[1]
         x = clean + sigma_max * self.start_noise("noise", "prior", shape=clean.shape)
         prior: Tensor = torch.distributions.Normal(0.0, self.prior_std).log_prob(x).sum(1)
-        return self.law.log_prob(x, torch.full_like(x[:, 0], sigma_max)) - prior
+        law = with_labels(self.law, self.real_labelled("held_out", len(clean))[1])
+        return law.log_prob(x, torch.full_like(x[:, 0], sigma_max)) - prior
 
     @property
     @override
@@ -160,17 +184,24 @@ def build_point_problem(
     law = build_law(config)
     sigma_data = config.diffusion.sigma_data or law.std
     law = law.to(device, torch.float64)
+    num_classes = law.num_classes if isinstance(law, ClassMixture) else 0
+    is_conditional = num_classes > 0 and any(
+        getattr(part, "conditional", False) for part in (config.base, config.discriminator)
+    )
+    if isinstance(law, ClassMixture) and not is_conditional:
+        law = law.mixture
+    class_weights = law.class_weights if isinstance(law, ClassMixture) else None
     base: Denoiser
     generated: Samples | None = None
     base_law = build_base_law(config)
     if base_law is not None:
-        base = base_law = base_law.to(device, torch.float64)
-        generated = LawSamples(base_law, config.seed, "generated")
+        base_law = base_law.to(device, torch.float64)
+        base = base_law
+        generated = LawSamples(base_law, config.seed, "generated", class_weights)
     else:
-        base = build_base(config, shared, (law.dimension,), device)
+        base = build_base(config, shared, (law.dimension,), device, num_classes=num_classes)
         if shared.get("generated") is not None:
-            pool = shared.tensors("generated")
-            generated = PooledPoints({split: t.to(device) for split, t in pool.items()})
+            generated = _pooled(shared.tensors("generated"), device)
     return PointProblem(
         law=law,
         base_law=base_law,
@@ -180,16 +211,30 @@ def build_point_problem(
         generated_samples=generated,
         device=device,
         dimension=law.dimension,
+        num_classes=num_classes if is_conditional else 0,
+        class_weights=class_weights,
         **values,
     )
+
+
+def _pooled(stored: Mapping[str, Tensor], device: torch.device) -> PooledPoints:
+    """Return the points of ``pack_generated_points``."""
+    tensors = {name: tensor.to(device) for name, tensor in stored.items()}
+    points = {split: t for split, t in tensors.items() if not split.startswith(_CLASSES)}
+    classes = {s.removeprefix(_CLASSES): t for s, t in tensors.items() if s.startswith(_CLASSES)}
+    return PooledPoints(points, classes)
 
 
 def point_training_data(config: StudyConfig, shared: Shared) -> TrainingData:
     """Return the samples that a base of points is trained on: a draw of its own."""
     law = build_law(config)
     assert isinstance(config.base, TrainedBase)
-    real = law.sample(config.base.num_real, named_generator(config.seed, "real", "base"))
-    return TrainingData(BaseData(real), config.diffusion.sigma_data or law.std)
+    generator, count = named_generator(config.seed, "real", "base"), config.base.num_real
+    sigma_data = config.diffusion.sigma_data or law.std
+    if isinstance(law, ClassMixture):
+        samples = BaseData(*law.sample_labelled(count, generator))
+        return TrainingData(samples, sigma_data, law.num_classes)
+    return TrainingData(BaseData(law.sample(count, generator)), sigma_data)
 
 
 def point_part_size(config: StudyConfig) -> None:
@@ -198,7 +243,9 @@ def point_part_size(config: StudyConfig) -> None:
 
 def pack_generated_points(shared: Shared, by_split: Mapping[str, Labelled]) -> bytes:
     """Return the artifact of the points that a base generated."""
-    return safetensors.torch.save({split: points for split, (points, _) in by_split.items()})
+    tensors = {split: points for split, (points, _) in by_split.items()}
+    classes = {_CLASSES + split: c for split, (_, c) in by_split.items() if c is not None}
+    return safetensors.torch.save(tensors | classes)
 
 
 def build_law(config: StudyConfig) -> ExactLaw:

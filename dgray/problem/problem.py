@@ -61,6 +61,7 @@ class Problem(ABC):
         device: device of all tensors.
         dimension: d.
         num_classes: classes of the data where base or discriminator are conditional; else 0.
+        class_weights: probability of each class, (num_classes,); None: equal.
     """
 
     seed: int
@@ -75,6 +76,7 @@ class Problem(ABC):
     device: torch.device
     dimension: int
     num_classes: int = 0
+    class_weights: Tensor | None = None
 
     @property
     @abstractmethod
@@ -94,8 +96,13 @@ class Problem(ABC):
         """Return Hutchinson probes of these points, (P, num_points, d); None: exact traces."""
 
     @abstractmethod
-    def likelihood_estimates(self, points: Tensor, log_prob: Tensor) -> dict[str, Estimate]:
-        """Return columns that follow from a model's log-densities (P,) at points (P, d)."""
+    def likelihood_estimates(
+        self, points: Tensor, log_prob: Tensor, labels: Tensor | None
+    ) -> dict[str, Estimate]:
+        """Return columns that follow from a model's log-densities (P,) at points (P, d).
+
+        ``labels``: classes of the points, (P,), if any.
+        """
 
     @abstractmethod
     def score_gap(self, held_out: Batch) -> Tensor:
@@ -170,6 +177,15 @@ class Problem(ABC):
     def likelihood_labels(self, split: str) -> Tensor | None:
         """Return the classes of ``likelihood_points``."""
         return self.real_labelled(split, self.evaluation.num_points)[1]
+
+    def classes(self, uniform: Tensor) -> Tensor:
+        """Return a class for each uniform number in [0, 1], int64 of its shape."""
+        if self.class_weights is None:
+            drawn: Tensor = (uniform * self.num_classes).long()
+        else:
+            edges = self.class_weights.cumsum(0).to(uniform)
+            drawn = torch.searchsorted(edges, uniform, right=True)
+        return drawn.clamp(max=self.num_classes - 1)
 
     def start_noise(self, *names: str | int, shape: torch.Size) -> Tensor:
         """Return named standard normal noise, float64, on the problem's device."""

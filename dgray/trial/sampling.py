@@ -168,7 +168,7 @@ def _draw_batch(
     start, noise = _noise(problem, sampler, request.seeds)
     start, noise = start.repeat(count, 1), noise.repeat(1, count, 1)
     owner = torch.arange(count, device=problem.device).repeat_interleave(len(request.seeds))
-    labels = _labels(problem, request.seeds)
+    labels = sample_labels(problem, request.seeds)
     repeated = None if labels is None else labels.repeat(count)
     stack = StackedGuidance(problem.base, request.discriminator, weights, owner, repeated)
     guided = stack.select(torch.arange(len(owner), device=problem.device))
@@ -192,17 +192,20 @@ def _draw_batch(
 @torch.no_grad()
 def draw_unguided(problem: Problem, sampler: SamplerSettings, seeds: range) -> Tensor:
     """Draw samples of the unguided base from the same noise, shape (n, d)."""
-    return _sample(problem, sampler, problem.base, _noise(problem, sampler, seeds), None)
+    base = with_labels(problem.base, sample_labels(problem, seeds))
+    return _sample(problem, sampler, base, _noise(problem, sampler, seeds), None)
 
 
-def _labels(problem: Problem, seeds: Sequence[int]) -> Tensor | None:
-    """Return the class of the sample of each seed: uniform, and a function of the seed alone."""
+def sample_labels(problem: Problem, seeds: Sequence[int]) -> Tensor | None:
+    """Return the class of the sample of each seed, a function of the seed alone.
+
+    Classes are as frequent as in an exact law of the data, otherwise equally frequent.
+    """
     if not problem.num_classes:
         return None
     normal = philox_noise(problem.seed, seeds, (1,), "label")[:, 0]
     share = torch.special.ndtr(normal)  # uniform in [0, 1]
-    drawn: Tensor = (share * problem.num_classes).long().clamp(max=problem.num_classes - 1)
-    return drawn.to(problem.device)
+    return problem.classes(share).to(problem.device)
 
 
 def _noise(

@@ -215,7 +215,9 @@ def _flow_columns(
         **estimate_columns("kl_change", Estimate.of(change).with_parts(change)),
         "kl_unconverged": 1 - float(converged.double().mean()),
     }
-    for name, estimate in problem.likelihood_estimates(reference.points, flow.log_prob).items():
+    labels = problem.likelihood_labels(reference.split)
+    estimates = problem.likelihood_estimates(reference.points, flow.log_prob, labels)
+    for name, estimate in estimates.items():
         columns |= estimate_columns(name, estimate)
     return columns
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from dgray.diffusion.denoiser import with_labels
 from dgray.metrics.estimate import Estimate
 from dgray.metrics.memorisation import memorisation
 from dgray.metrics.neighbours import NeighbourReference, jackknife
@@ -24,6 +25,7 @@ from dgray.trial.sampling import (
     ScoredSamples,
     draw,
     draw_unguided,
+    sample_labels,
 )
 from dgray.trial.score_discriminator import estimate_columns
 
@@ -108,7 +110,9 @@ class PointScoring(SampleScoring):
         if folded > 0:
             return {"kl_sampler_folded": folded}
         law = density.log_density
-        target = self.problem.law.log_prob(density.samples, torch.zeros_like(law))
+        labels = sample_labels(self.problem, self.problem.evaluation.seeds)
+        target_law = with_labels(self.problem.law, labels)
+        target = target_law.log_prob(density.samples, torch.zeros_like(law))
         estimate = Estimate.of(law - target)
         return {"kl_sampler_folded": folded, **estimate_columns("kl_sampler", estimate)}
 

@@ -107,6 +107,7 @@ def test_named_mixtures_are_what_their_names_say() -> None:
         "grid25": (25, 2),
         "five_gaussians_1d": (5, 1),
         "axes16": (32, 16),
+        **{f"correlated{d}": (1, d) for d in (20, 40, 80, 160, 320)},
     }
     assert NAMED["five_gaussians_1d"]().means.flatten().tolist() == [-4, -2, 0, 2, 4]
 

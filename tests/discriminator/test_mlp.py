@@ -93,3 +93,30 @@ def test_dropout_keeps_the_mean() -> None:
     (mask,) = mlp.dropped(0.25, [torch.Generator().manual_seed(0)], 10).masks
     assert float(mask.mean()) == pytest.approx(1, abs=0.02)
     assert float((mask == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_conditional_network_reads_the_class_of_each_row() -> None:
+    shape = MlpShape(dimension=2, width=9, depth=2, num_classes=3)
+    generators = [torch.Generator().manual_seed(i) for i in range(2)]
+    mlp = initialise(shape, 0.5, generators)
+    mlp = mlp.with_tensors([t.double() + 0.1 for t in mlp.tensors])
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, 30, 2, generator=generator, dtype=torch.float64)
+    sigma = torch.rand(2, 30, generator=generator, dtype=torch.float64) + 0.1
+    labels = torch.arange(60).reshape(2, 30) % 4 - 1
+    bound = mlp.with_labels(labels)
+    logits = bound.logit(x, sigma)
+    for label in (-1, 0, 2):
+        alone = mlp.with_labels(torch.tensor(label)).logit(x, sigma)
+        torch.testing.assert_close(logits[labels == label], alone[labels == label])
+    assert torch.equal(mlp.logit(x, sigma), mlp.with_labels(torch.tensor(-1)).logit(x, sigma))
+    assert not torch.allclose(logits[labels == 0], mlp.logit(x, sigma)[labels == 0])
+    expected = autograd_derivatives(bound, x, sigma)
+    torch.testing.assert_close(bound.gradient(x, sigma), expected[0])
+    torch.testing.assert_close(bound.gradient_and_laplacian(x, sigma), expected)
+    with torch.no_grad():  # in blocks
+        many = mlp.member(0).with_labels(labels[0].repeat(1000))
+        in_blocks = many.logit(x[0].repeat(1000, 1), sigma[0].repeat(1000))
+    torch.testing.assert_close(in_blocks[-30:], logits[0])
+    with pytest.raises(ValueError, match="must be classes from 0 to 2"):
+        mlp.with_labels(torch.tensor([3]))

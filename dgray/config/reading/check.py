@@ -19,7 +19,8 @@ from dgray.catalogue import (
     Spec,
 )
 from dgray.config.bases import WrongMixture
-from dgray.config.data import MixtureData, mixture_dimension
+from dgray.config.data import MixtureData
+from dgray.config.mixtures import mixture_dimension
 from dgray.config.reading.check_search import check_search
 from dgray.config.reading.diagnostics import Conflict, FieldPath
 from dgray.config.study import StudyConfig
@@ -258,6 +259,30 @@ def _base_dimension(config: StudyConfig) -> Iterator[Conflict]:
         )
 
 
+def _classes(config: StudyConfig) -> Iterator[Conflict]:
+    """Conditional parts without classes, and a base whose classes are not those of the data."""
+    base, count = config.base, config.data.num_classes
+    if count is None:
+        return
+    for section in ("base", "discriminator"):
+        if getattr(getattr(config, section), "conditional", False) and not count:
+            yield Conflict(
+                path=(section, "conditional"),
+                reads=(_KIND, *_DATA),
+                rule="must be false without classes, but is true; give every component of "
+                "data.components a label",
+            )
+    if isinstance(base, WrongMixture) and base.conditional and count:
+        own = base.own_classes
+        if own not in (None, count):
+            yield Conflict(
+                path=("base", "conditional"),
+                reads=(*_DATA, ("base", "components"), ("base", "of")),
+                rule=f"needs a base with the {count} classes of the data, but it has {own}; label "
+                "base.components",
+            )
+
+
 def _noise(config: StudyConfig) -> Iterator[Conflict]:
     """Training may cover more noise levels than sampling, as in Kim et al. 2023, but no others."""
     noise, diffusion = config.fit.noise, config.diffusion
@@ -333,6 +358,7 @@ _RULES: tuple[Callable[[StudyConfig], Iterator[Conflict]], ...] = (
     _features,
     _evaluation,
     _base_dimension,
+    _classes,
     _noise,
     _resources,
     _result_cache,

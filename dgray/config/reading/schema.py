@@ -18,6 +18,11 @@ from dgray.config.study import StudyConfig
 NEVER_AXES = ("name", "description", "question", "search", "resources")
 
 
+def is_never_axis(path: FieldPath) -> bool:
+    """Return True if a field at this path is never an axis, as fields of entries of a list."""
+    return path[0] in NEVER_AXES or any(isinstance(part, int) for part in path)
+
+
 def members(annotation: Any) -> tuple[Any, ...]:
     """Return the alternatives of a type, flattened, without annotations."""
     origin = get_origin(annotation)
@@ -37,6 +42,12 @@ def models_of(annotation: Any) -> tuple[type[BaseModel], ...]:
 def sections_of(annotation: Any) -> tuple[type[BaseModel], ...]:
     """Return the models that are sections of fields; a ``Part`` is a single value."""
     return tuple(model for model in models_of(annotation) if not issubclass(model, Part))
+
+
+def entries_of(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Return the models of the entries of the lists among the alternatives of a type."""
+    lists = (get_args(m) for m in members(annotation) if get_origin(m) is tuple)
+    return tuple(m for types_of_list in lists for t in types_of_list for m in models_of(t))
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
@@ -109,8 +120,13 @@ def walk(
 def fields_at(values: dict[str, Any], path: FieldPath) -> tuple[str, ...]:
     """Return the names of the fields of the section at ``path``, or of all its kinds."""
     candidates: tuple[type[BaseModel], ...] = (StudyConfig,)
+    fields: list[FieldInfo] = []
     current: Any = values
     for part in path:
+        if isinstance(part, int):
+            candidates = tuple(m for field in fields for m in entries_of(field.annotation))
+            current = current[part] if isinstance(current, list) else None
+            continue
         fields = [m.model_fields[part] for m in candidates if part in m.model_fields]
         current = current.get(part) if isinstance(current, dict) else None
         chosen = [selected(field.annotation, current) for field in fields]
@@ -137,8 +153,11 @@ def all_fields(model: type[BaseModel] = StudyConfig, prefix: FieldPath = ()) -> 
     """Yield the dotted names of all fields."""
     for name, field in model.model_fields.items():
         yield dotted((*prefix, name))
-        for section in sections_of(field.annotation):
+        sections = sections_of(field.annotation)
+        for section in sections:
             yield from all_fields(section, (*prefix, name))
+        for entry in entries_of(field.annotation) if sections else ():
+            yield from all_fields(entry, (*prefix, name, 0))
 
 
 def nearest(word: object, names: Iterable[str], *, cutoff: float = 0.7) -> str | None:
