@@ -55,7 +55,10 @@ def test_extreme_numbers_are_refused_in_every_field(study: Path, data: st.DataOb
 @pytest.mark.parametrize(
     ("override", "rule"),
     [
-        ("diffusion.sigma_min=1.0e-7", "diffusion.sigma_min: must have a magnitude from 1e-06 to 1e+06"),
+        (
+            "diffusion.sigma_min=1.0e-7",
+            "diffusion.sigma_min: must have a magnitude from 1e-06 to 1e+06",
+        ),
         ("diffusion.rho=0.01", "diffusion.rho: must have a magnitude from 0.1 to 1000"),
         ("data.components.means=[[0.0], [1.0e+7]]", "must have a magnitude from 1e-09 to 1e+06"),
         ("evaluate.guidance_weight=[1.0e+10]", "must have a magnitude from 1e-09 to 1e+09"),
