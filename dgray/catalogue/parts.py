@@ -86,6 +86,15 @@ SAMPLERS = Registry[SamplerSpec](
         title="reverse SDE",
         factory="dgray.diffusion.sampler:reverse_sde",
     ),
+    SamplerSpec(
+        name="restart",
+        title="restart sampler",
+        factory="dgray.diffusion.restart:restart",
+        is_two_stage=True,
+        options=("restart",),
+        draws="dgray.diffusion.restart_counts:num_draws",
+        calls="dgray.diffusion.restart_counts:num_calls",
+    ),
 )
 
 DATA = Registry[DataSpec](

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -90,12 +91,30 @@ class SamplerSpec(Spec):
         is_flow: whether it integrates the probability-flow ODE by Heun's method, so that the
             metrics of that ODE belong to its rows.
         options: fields of ``evaluate`` that only some samplers read, this one among them.
+        draws: import path of a function (num_steps, **options) that returns how many times a
+            sample draws noise; None: once a step if it is stochastic.
+        calls: import path of a function, likewise, that returns the denoiser calls of a sample;
+            None: one a step, or 2 num_steps - 1 with two stages. Imports no torch.
     """
 
     is_stochastic: bool = True
     is_two_stage: bool = False
     is_flow: bool = False
     options: tuple[str, ...] = ()
+    draws: str | None = None
+    calls: str | None = None
+
+    def num_draws(self, num_steps: int, options: Mapping[str, Any]) -> int:
+        """Return how many times a sample draws noise in its steps."""
+        if self.draws is None:
+            return num_steps if self.is_stochastic else 0
+        return int(load_object(self.draws)(num_steps, **options))
+
+    def num_calls(self, num_steps: int, options: Mapping[str, Any]) -> int:
+        """Return the denoiser calls of a sample."""
+        if self.calls is None:
+            return 2 * num_steps - 1 if self.is_two_stage else num_steps
+        return int(load_object(self.calls)(num_steps, **options))
 
 
 @dataclass(frozen=True, kw_only=True)

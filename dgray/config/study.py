@@ -64,6 +64,35 @@ class Churn(Model):
     S_noise: Factor = Field(1.007, description="inflation of the added noise")
 
 
+class Restart(Model):
+    """Restart sampler (Xu et al. 2023): noise from ``low`` to ``high``, then the ODE back."""
+
+    levels: tuple[tuple[NoiseLevel, NoiseLevel], ...] = Field(
+        ((0.1, 2.0),), description="restart intervals [low, high] of sigma"
+    )
+    K: Annotated[tuple[PositiveInt, ...], OneOrMore] = Field(
+        (2,), description="restarts of each interval: one number, or one per interval"
+    )
+    N: Annotated[tuple[PositiveInt, ...], OneOrMore] = Field(
+        (6,), description="Heun steps from high to low, likewise"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.levels:
+            raise ValueError("levels must have at least one interval, but got []")
+        for low, high in self.levels:
+            if not low < high:
+                raise ValueError(f"levels must be [low, high], low < high, but got {[low, high]}")
+        for name, counts in (("K", self.K), ("N", self.N)):
+            if len(counts) not in (1, len(self.levels)):
+                raise ValueError(
+                    f"{name} must be one number, or one per interval, but got {len(counts)} for "
+                    f"{len(self.levels)} intervals"
+                )
+        return self
+
+
 class Evaluate(Model):
     """Evaluation of checkpoints; the first five fields are evaluation axes (lists)."""
 
@@ -75,7 +104,8 @@ class Evaluate(Model):
     )
     sampler: Annotated[tuple[Sampler, ...], OneOrMore] = Field(
         (SamplerPart(name="ode"),),
-        description="ode: Heun; churn: stochastic sampler of EDM; sde: reverse SDE",
+        description="ode: Heun; churn: stochastic sampler of EDM; sde: reverse SDE; "
+        "restart: Heun with restarts from higher noise",
     )
     num_steps: Annotated[tuple[PositiveInt, ...], OneOrMore] = Field(
         (32,), description="steps of the sampler"
@@ -141,6 +171,7 @@ class Evaluate(Model):
     batch_size: PositiveInt = Field(128, description="images per call of a network")
     shard_size: PositiveInt = Field(250, description="images that are drawn and scored together")
     churn: Churn = Churn()
+    restart: Restart = Restart()
 
     @property
     def least_sigmas_per_bin(self) -> int:

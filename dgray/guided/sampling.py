@@ -81,12 +81,12 @@ def draw(
     function: Sampler = spec.load() if spec is not None else name  # type: ignore[assignment]
     sigmas = sampler_sigmas(guided.base, sampling.num_steps, space.sigmas, sampling.rho)
     noise = philox_noise if space.is_image else seeded_noise
-    count = sampling.num_steps if spec is None or spec.is_stochastic else 0
+    defaults = {} if spec is None else option_arguments(Evaluate(), spec.options)
+    options, first_stage = defaults | sampling.options, guided
+    count = sampling.num_steps if spec is None else spec.num_draws(sampling.num_steps, options)
     start = noise(sampling.seed, seeds, (1, space.dimension), "start")[:, 0]
     steps = noise(sampling.seed, seeds, (count, space.dimension), "steps").transpose(0, 1)
     first = (sampling.prior_std or space.sigmas[1]) * (float(sigmas[0]) / space.sigmas[1])
-    defaults = {} if spec is None else option_arguments(Evaluate(), spec.options)
-    options, first_stage = defaults | sampling.options, guided
     if sampling.guided_stage == "predictor":
         first_stage = replace(guided, weight=ScaledWeight(guided.weight, 2.0))
         options["corrector"] = guided.base

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dgray.config.bases import NetworkBase, TrainedBase
+from dgray.config.parts import option_arguments
 from dgray.config.training import ConvDiscriminator, MlpDiscriminator
 from dgray.plan.cells import cells_of, typical_trial
 from dgray.plan.plan import Plan, Setting, Trial, counts_of
@@ -327,9 +328,10 @@ def _likelihood_calls(trial: Trial) -> float:
 
 def _sampler_calls(trial: Trial, setting: Setting) -> int:
     """Return the denoiser calls of one sample."""
-    if trial.config.evaluate.sampler_named(setting.sampler).spec.is_two_stage:
-        return 2 * setting.num_steps - 1
-    return setting.num_steps
+    evaluate = trial.config.evaluate
+    part = evaluate.sampler_named(setting.sampler)
+    options = option_arguments(evaluate, part.spec.options) | part.arguments
+    return part.spec.num_calls(setting.num_steps, options)
 
 
 def duration(seconds: float) -> str:

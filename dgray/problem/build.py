@@ -163,6 +163,7 @@ def build_samplers(config: StudyConfig) -> dict[str, StudySampler]:
     for part in config.evaluate.sampler:
         spec = part.spec
         samplers[part.name] = StudySampler(
+            spec=spec,
             function=spec.load(),
             options=option_arguments(config.evaluate, spec.options) | part.arguments,
             is_stochastic=spec.is_stochastic,

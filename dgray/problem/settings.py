@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dgray.catalogue import MetricSpec
+from dgray.catalogue import MetricSpec, SamplerSpec
 from dgray.diffusion.sampler import Sampler
 from dgray.errors import MetricError
 from dgray.metrics.estimate import Estimate
@@ -53,12 +53,18 @@ class StudySampler:
         options: its keyword arguments.
         is_stochastic: whether its steps draw noise.
         is_flow: whether it is Heun's method on the probability-flow ODE.
+        spec: its specification.
     """
 
+    spec: SamplerSpec
     function: Sampler
     options: Mapping[str, Any]
     is_stochastic: bool
     is_flow: bool
+
+    def num_draws(self, num_steps: int) -> int:
+        """Return how many times a sample draws noise in its steps."""
+        return self.spec.num_draws(num_steps, self.options)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -211,11 +211,10 @@ def sample_labels(problem: Problem, seeds: Sequence[int]) -> Tensor | None:
 def _noise(
     problem: Problem, sampler: SamplerSettings, seeds: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Return the start, shape (n, d), and the noise of the steps, shape (num_steps, n, d)."""
-    is_stochastic = problem.evaluation.samplers[sampler.sampler].is_stochastic
-    num_steps = sampler.num_steps if is_stochastic else 0
+    """Return the start, shape (n, d), and the noise of the steps, shape (draws, n, d)."""
+    draws = problem.evaluation.samplers[sampler.sampler].num_draws(sampler.num_steps)
     start = problem.sample_noise(seeds, (1, problem.dimension), "start")
-    steps = problem.sample_noise(seeds, (num_steps, problem.dimension), "steps")
+    steps = problem.sample_noise(seeds, (draws, problem.dimension), "steps")
     start, steps = (t.to(problem.device).transpose(0, 1) for t in (start, steps))
     first = float(_sigmas(problem, sampler)[0])
     return problem.prior_std_at(first) * start[0], steps

@@ -237,6 +237,21 @@ def _evaluation(config: StudyConfig) -> Iterator[Conflict]:
         )
 
 
+def _restarts(config: StudyConfig) -> Iterator[Conflict]:
+    """Restart intervals outside of the noise levels, for studies that use them."""
+    low, high = config.diffusion.sigma_min, config.diffusion.sigma_max
+    if not any("restart" in sampler.spec.options for sampler in config.evaluate.sampler):
+        return
+    for interval in config.evaluate.restart.levels:
+        if interval[0] < low or interval[1] > high:
+            yield Conflict(
+                path=("evaluate", "restart", "levels"),
+                reads=(("diffusion", "sigma_min"), ("diffusion", "sigma_max"), _SAMPLER),
+                rule=f"must be within the noise levels of the diffusion, [{low:g}, {high:g}], but "
+                f"got {list(interval)}",
+            )
+
+
 def _base_dimension(config: StudyConfig) -> Iterator[Conflict]:
     base, data = config.base, config.data
     if not isinstance(base, WrongMixture) or not isinstance(data, MixtureData):
@@ -357,6 +372,7 @@ _RULES: tuple[Callable[[StudyConfig], Iterator[Conflict]], ...] = (
     _metrics,
     _features,
     _evaluation,
+    _restarts,
     _base_dimension,
     _classes,
     _noise,

@@ -10,6 +10,7 @@ from dgray.reporting.presentation import distances, divergences, metrics
 
 _SIZES = ("data.num_real", "data.num_validation", "data.num_held_out")  # not the distribution
 _RANGE = ("diffusion.sigma_min", "diffusion.sigma_max")
+_PRIOR = ("diffusion.prior_std",)
 _SAMPLES = ("evaluate.num_samples", "evaluate.sampling_seeds")
 _FEATURES = (
     "evaluate.features",
@@ -22,8 +23,8 @@ _POINTS = ("seed", "data.num_held_out", *_RANGE)
 _OF_SOURCE = {
     "path": ("evaluate.num_bins", "evaluate.sigmas_per_bin", "evaluate.num_noised"),
     "flow": ("evaluate.num_points", "evaluate.num_probes", "diffusion.prior_std"),
-    "samples": ("evaluate.num_samples", "evaluate.churn", "diffusion.prior_std"),
-    "features": ("evaluate.num_samples", "evaluate.churn", "diffusion.prior_std"),
+    "samples": ("evaluate.num_samples", "evaluate.churn", "evaluate.restart", *_PRIOR),
+    "features": ("evaluate.num_samples", "evaluate.churn", "evaluate.restart", *_PRIOR),
 }
 
 
