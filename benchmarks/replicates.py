@@ -20,7 +20,7 @@ from dgray.diffusion.sigmas import log_uniform
 from dgray.discriminator.fit import Task, TrainingSchedule, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.mlp import MlpShape, initialise
-from dgray.discriminator.objective import CrossEntropy, Kl
+from dgray.discriminator.objective import CrossEntropy, Kl, ObjectiveLoss
 
 REPLICATES = 8
 REPEATS = 7  # pairs of runs per case
@@ -50,7 +50,7 @@ def task(case: Case, replicates: range) -> Task:
         real=torch.stack(real).float(),
         generated=torch.stack(generated).float() if needs_generated else None,
         base=BASE.to("cpu", torch.float32),
-        objective=OBJECTIVES[case.objective],
+        loss=ObjectiveLoss(OBJECTIVES[case.objective]),
         draw_sigma=lambda generator, count: log_uniform(
             torch.rand(count, generator=generator), 0.01, 20.0
         ),

@@ -96,6 +96,10 @@ class DiscriminatorError(DgrayError, ValueError):
     """Raised when a user's module cannot be a discriminator or the trunk of one."""
 
 
+class CorrectionError(DgrayError, ValueError):
+    """Raised when a correction cannot be built or trained for a base or a network."""
+
+
 class GuidedModelError(DgrayError, ValueError):
     """Raised when a guided model cannot be built, called, stored or loaded."""
 

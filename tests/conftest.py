@@ -18,7 +18,7 @@ from tests.engine import namespaces
 
 # Check the annotated shapes of every call and dataclass; before anything of dgray is imported. Not
 # in children: studies take a third longer with it, and the tests of these packages run in here.
-SHAPED = ("dgray.diffusion", "dgray.discriminator", "dgray.metrics")
+SHAPED = ("dgray.correction", "dgray.diffusion", "dgray.discriminator", "dgray.metrics")
 if not ray_processes.is_child():
     jaxtyping.install_import_hook(SHAPED, f"{typechecker.__name__}.check")
 

@@ -10,10 +10,11 @@ Another package registers its own parts with entry points whose value is a speci
     [project.entry-points."dgray.objectives"]
     hinge = "my_package.parts:HINGE"
 
-Groups: ``dgray.objectives``, ``dgray.samplers``, ``dgray.metrics``, ``dgray.data``,
-``dgray.bases``, ``dgray.discriminators``.
+Groups: ``dgray.objectives``, ``dgray.corrections``, ``dgray.samplers``, ``dgray.metrics``,
+``dgray.data``, ``dgray.bases``, ``dgray.discriminators``.
 """
 
+from dgray.catalogue.method import GUIDANCE, method_name
 from dgray.catalogue.metrics import (
     DISCRIMINATOR_COLUMNS,
     METRIC_COLUMNS,
@@ -23,13 +24,14 @@ from dgray.catalogue.metrics import (
     validation_columns,
     with_errors,
 )
-from dgray.catalogue.parts import BASES, DATA, DISCRIMINATORS, OBJECTIVES, SAMPLERS
+from dgray.catalogue.parts import BASES, CORRECTIONS, DATA, DISCRIMINATORS, OBJECTIVES, SAMPLERS
 from dgray.catalogue.registry import Registry
 from dgray.catalogue.spec import (
     POINTS_AND_IMAGES,
     BaseSpec,
     ColumnKind,
     ColumnSpec,
+    CorrectionSpec,
     DataSpec,
     DiscriminatorSpec,
     Kind,
@@ -42,9 +44,11 @@ from dgray.catalogue.spec import (
 
 __all__ = [
     "BASES",
+    "CORRECTIONS",
     "DATA",
     "DISCRIMINATORS",
     "DISCRIMINATOR_COLUMNS",
+    "GUIDANCE",
     "METRICS",
     "METRIC_COLUMNS",
     "OBJECTIVES",
@@ -55,6 +59,7 @@ __all__ = [
     "BaseSpec",
     "ColumnKind",
     "ColumnSpec",
+    "CorrectionSpec",
     "DataSpec",
     "DiscriminatorSpec",
     "Kind",
@@ -64,6 +69,7 @@ __all__ = [
     "SamplerSpec",
     "Spec",
     "load_object",
+    "method_name",
     "validation_columns",
     "with_errors",
 ]

@@ -20,7 +20,7 @@ from dgray.errors import PartError
 PREFIX = f"{__name__}:"
 _DIGITS = 12  # of the hash of a source
 _TEXT = r"[A-Za-z0-9_]{1,24}"
-ROLES = ("data", "base", "discriminator", "objective", "metric", "sampler")
+ROLES = ("data", "base", "discriminator", "objective", "correction", "metric", "sampler")
 _OBJECTS: dict[str, Any] = {}
 
 

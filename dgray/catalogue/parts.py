@@ -1,10 +1,11 @@
-"""The objectives, samplers, data, bases and discriminators of dgray."""
+"""The objectives, corrections, samplers, data, bases and discriminators of dgray."""
 
 from __future__ import annotations
 
 from dgray.catalogue.registry import Registry
 from dgray.catalogue.spec import (
     BaseSpec,
+    CorrectionSpec,
     DataSpec,
     DiscriminatorSpec,
     ObjectiveSpec,
@@ -61,6 +62,36 @@ OBJECTIVES = Registry[ObjectiveSpec](
         needs_generated=False,
         needs_density=True,
         options=("oscillation",),
+    ),
+)
+
+CORRECTIONS = Registry[CorrectionSpec](
+    "corrections",
+    CorrectionSpec(
+        name="guidance",
+        title="guidance",
+        factory="dgray.correction.guidance:Guidance",
+        needs_discriminator=True,
+    ),
+    CorrectionSpec(
+        name="residual",
+        title="residual score",
+        subject="The residual score",
+        factory="dgray.correction.residual:build_residual",
+        colour="#CC79A7",
+        marker="s",
+        strength="weight",
+        needs_network=True,
+    ),
+    CorrectionSpec(
+        name="fine_tune",
+        title="fine-tuning",
+        subject="Fine-tuning",
+        factory="dgray.correction.fine_tune:build_fine_tune",
+        colour="#332288",
+        marker="D",
+        strength="weight",
+        needs_parametric_base=True,
     ),
 )
 
@@ -170,6 +201,7 @@ BASES = Registry[BaseSpec](
         name="trained",
         title="network trained by dgray",
         factory="dgray.base.fit:load_base",
+        is_trainable=True,
         weights="dgray.problem.make_shared:make_trained_base",
         settings="dgray.config.bases:TrainedBase",
     ),
@@ -177,6 +209,7 @@ BASES = Registry[BaseSpec](
         name="edm",
         title="network of Karras et al. (2022)",
         factory="dgray.problem.base_model:load_edm",
+        is_trainable=True,
         weights="dgray.problem.make_shared:make_edm_base",
         needs_driver_files=True,
         kinds=("images",),

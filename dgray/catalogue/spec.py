@@ -82,6 +82,44 @@ class ObjectiveSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorrectionSpec(Spec):
+    """Correction: a denoiser made from a denoiser, or a sampler made from a sampler.
+
+    What ``factory`` is called with, and returns, is in ``dgray.correction.correction``.
+
+    Attributes:
+        subject: its name as the subject of a sentence; empty: ``title`` with a capital letter.
+        colour: colour of its series in figures, ``"#RRGGBB"``; empty: chosen by the figures.
+        marker: marker of its series in figures, a matplotlib marker.
+        strength: what its weight is called in reports.
+        needs_discriminator: whether it is made from a discriminator, so that it is trained by
+            ``fit.objective``.
+        needs_network: whether the size of its own network is that of the section
+            ``discriminator``, whose fields its factory gets as ``network``.
+        needs_generated: whether its loss reads samples of the base.
+        needs_parametric_base: whether it trains copies of the base's network.
+        is_trained: whether it is trained; without ``needs_discriminator`` only.
+        is_sampler: whether it changes the sampler, so that metrics of a denoiser do not apply.
+        is_calibratable: whether the calibrated weight applies.
+        options: fields of the section ``correction`` that only some corrections read, this one
+            among them.
+    """
+
+    subject: str = ""
+    colour: str = ""
+    marker: str = "o"
+    strength: str = "guidance weight"
+    needs_discriminator: bool = False
+    needs_network: bool = False
+    needs_generated: bool = False
+    needs_parametric_base: bool = False
+    is_trained: bool = True
+    is_sampler: bool = False
+    is_calibratable: bool = True
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplerSpec(Spec):
     """Sampler: from a denoiser, noise and noise levels to samples.
 
@@ -302,12 +340,14 @@ class BaseSpec(Spec):
 
     Attributes:
         has_density: whether its exact density is known at every noise level.
+        is_trainable: whether copies of its network can be trained further (``fine_tune``).
         weights: import path of the computation of its weights (``dgray.problem.make_shared``),
             which are then stored and shared by trials; None: it has no stored weights.
         needs_driver_files: whether that computation reads files of the driver's machine.
     """
 
     has_density: bool = False
+    is_trainable: bool = False
     weights: str | None = None
     needs_driver_files: bool = False
 

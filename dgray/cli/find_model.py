@@ -14,7 +14,7 @@ from dgray.catalogue import SETTING_COLUMNS
 from dgray.cli.sample import CALIBRATED
 from dgray.config.bases import EdmBase
 from dgray.config.reading.load import load_study
-from dgray.discriminator.guidance import SplineWeight
+from dgray.correction.weight import SplineWeight
 from dgray.errors import NetworkError, NoSuchModelError, RecordError
 from dgray.plan.cells import Point, cells_of, point_trial
 from dgray.plan.plan import Setting, Trial, make_plan

@@ -16,7 +16,6 @@ from dgray.config.parts import BASE
 from dgray.config.reading.domains import Domain
 from dgray.engine.events import CheckpointDone, EngineStarted, Event
 from dgray.files import inside
-from dgray.plan.cells import OBJECTIVE
 from dgray.plan.plan import Plan, Trial
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import source_of, study_text
@@ -138,7 +137,7 @@ def _axes(trials: Iterable[Trial], domains: Iterable[Domain]) -> Axes:
             if isinstance(values, list) and value not in values:
                 values.append(value)
     for domain in domains:
-        name = "objective" if domain.path == OBJECTIVE else domain.name
+        name = "objective" if domain.path == ("fit", "objective") else domain.name
         is_drawn = domain.kind != "choice"
         axes[name] = Interval(domain.low, domain.high) if is_drawn else list(domain.choices)
     return axes

@@ -146,13 +146,14 @@ class SamplerPart(Part):
         return self._resolved(SamplerSpec)
 
 
-def _with_name(value: object) -> object:
+def with_name(value: object) -> object:
+    """Return a bare name as the fields of a part."""
     return value if isinstance(value, dict | Part) else {"name": value}
 
 
-Objective = Annotated[ObjectivePart, BeforeValidator(_with_name)]
-Metric = Annotated[MetricPart, BeforeValidator(_with_name)]
-Sampler = Annotated[SamplerPart, BeforeValidator(_with_name)]
+Objective = Annotated[ObjectivePart, BeforeValidator(with_name)]
+Metric = Annotated[MetricPart, BeforeValidator(with_name)]
+Sampler = Annotated[SamplerPart, BeforeValidator(with_name)]
 
 
 def unique_names(field: str, parts: Iterable[Part]) -> None:

@@ -7,9 +7,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dgray.catalogue import METRICS, POINTS_AND_IMAGES, ColumnSpec, validation_columns, with_errors
+from dgray.catalogue import (
+    METRICS,
+    POINTS_AND_IMAGES,
+    ColumnSpec,
+    method_name,
+    validation_columns,
+    with_errors,
+)
 from dgray.catalogue.objects import install, objects_of
 from dgray.config.bases import Base
+from dgray.config.correction import Correction
 from dgray.config.data import Data, Diffusion
 from dgray.config.model import (
     Factor,
@@ -311,11 +319,37 @@ class StudyConfig(Model):
     diffusion: Diffusion = Diffusion()
     data: Data
     base: Base
+    correction: Correction = Correction()
     discriminator: Discriminator = MlpDiscriminator()
     fit: Fit = Fit()
     evaluate: Evaluate = Evaluate()
     search: Search = GridSearch(method="grid")
     resources: Resources = Resources()
+
+    @property
+    def objective(self) -> str:
+        """What trains its correction: fit.objective, or the correction by a loss of its own."""
+        correction = self.correction
+        return self.fit.objective.name if correction.spec.needs_discriminator else correction.name
+
+    @property
+    def method(self) -> str:
+        """Name of its correction with its objective."""
+        return method_name(self.correction.name, self.objective)
+
+    @property
+    def is_trained(self) -> bool:
+        """True if its correction is trained; false for controls."""
+        spec = self.correction.spec
+        return self.fit.objective.spec.is_trained if spec.needs_discriminator else spec.is_trained
+
+    @property
+    def needs_generated(self) -> bool:
+        """True if the training of its correction reads samples of the base."""
+        spec = self.correction.spec
+        return spec.needs_generated or (
+            spec.needs_discriminator and self.fit.objective.spec.needs_generated
+        )
 
     def __getstate__(self) -> dict[Any, Any]:
         """Add the Python objects that it names, so that another process has them."""

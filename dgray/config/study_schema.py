@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from dgray.catalogue import Registry
+from dgray.config.correction import CorrectionPart
 from dgray.config.parts import CUSTOM, MetricPart, ObjectivePart, Part, SamplerPart
 from dgray.config.reading.axes import EVALUATION_AXES
 from dgray.config.reading.diagnostics import FieldPath
@@ -19,6 +20,7 @@ from dgray.config.reading.domains import KINDS, MAX_CHOICES, SECTIONS
 from dgray.config.reading.schema import (
     entries_of,
     is_never_axis,
+    is_tag,
     kind_of,
     members,
     sections_of,
@@ -42,7 +44,7 @@ def study_schema() -> Schema:
     """Return the JSON Schema of the study file, with the names of all registered parts."""
     definitions: dict[str, Schema] = {"domain": _domain()}
     root = _section(StudyConfig, (), definitions)
-    for part in (ObjectivePart, MetricPart, SamplerPart):
+    for part in (CorrectionPart, ObjectivePart, MetricPart, SamplerPart):
         definitions[part.__name__] = _part(part, definitions[part.__name__])
     return {
         "$schema": DIALECT,
@@ -87,9 +89,14 @@ def _field(field: FieldInfo, path: FieldPath, definitions: dict[str, Schema]) ->
     is_evaluation_axis = path[0] == "evaluate" and path[-1] in EVALUATION_AXES
     if is_evaluation_axis:
         choices = [value["items"], _list_of(value["items"])]
-    elif not is_never_axis(path) and path[-1] != "kind" and takes_axis(field.annotation):
+    elif (
+        not is_never_axis(path)
+        and not is_tag(path, field.annotation)
+        and takes_axis(field.annotation)
+    ):
         choices.append(_list_of(value))
-    is_searched = path[0] in SECTIONS and path[-1] not in ("kind", "arguments", "factory")
+    is_fixed = is_tag(path, field.annotation) or path[-1] in ("arguments", "factory")
+    is_searched = path[0] in SECTIONS and not is_fixed
     if is_searched and (path[0] != "evaluate" or path[1:] == ("guidance_weight",)):
         choices.append({"$ref": _REF.format(model="domain")})
     return texts | (value if choices == [value] else {"anyOf": choices})

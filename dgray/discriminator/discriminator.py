@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -62,12 +62,8 @@ RowProbes = Float[Tensor, "num_probes *#batch d"]
 """Probes of an ensemble, (P, R, N, d) or (P, 1, N, d)."""
 
 
-class Ensemble(Discriminator, Protocol):
-    """R discriminators of one architecture, whose tensors carry a leading dimension R.
-
-    It takes x of shape (R, N, d) and sigma of shape (R, N), or (1, N, d) and (1, N) for rows that
-    all members share. Every member equals the member alone up to rounding.
-    """
+class Trainable(Protocol):
+    """R models of one architecture, trained together; tensors carry a leading dimension R."""
 
     @property
     def num_parameters(self) -> int:
@@ -83,14 +79,14 @@ class Ensemble(Discriminator, Protocol):
         """Return the same ensemble with other ``tensors``."""
         ...
 
-    def member(self, index: int) -> Discriminator:
-        """Return one of the R discriminators, bound to no labels."""
+    def member(self, index: int) -> Any:
+        """Return one of the R models, bound to no labels."""
         ...
 
     def dropped(
         self, probability: float, generators: Sequence[torch.Generator], num_rows: int
-    ) -> Differentiable:
-        """Return the ensemble with dropout on each of N rows.
+    ) -> Any:
+        """Return the ensemble with dropout on each of N rows, as its loss reads it.
 
         Args:
             probability: probability that a unit is dropped, in [0, 1).
@@ -98,6 +94,24 @@ class Ensemble(Discriminator, Protocol):
             num_rows: N.
         """
         ...
+
+
+class Ensemble(Discriminator, Trainable, Protocol):
+    """R discriminators of one architecture.
+
+    It takes x of shape (R, N, d) and sigma of shape (R, N), or (1, N, d) and (1, N) for rows that
+    all members share. Every member equals the member alone up to rounding.
+    """
+
+    @override
+    def member(self, index: int) -> Discriminator:
+        """Return one of the R discriminators, bound to no labels."""
+        ...
+
+    @override
+    def dropped(
+        self, probability: float, generators: Sequence[torch.Generator], num_rows: int
+    ) -> Differentiable: ...
 
 
 def draw_dropout_masks(

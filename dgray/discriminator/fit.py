@@ -1,4 +1,4 @@
-"""Training of a discriminator ensemble, as a generator of checkpoints.
+"""Training of an ensemble of discriminators or corrections, as a generator of checkpoints.
 
 All randomness of an epoch comes from generators named (seed, replicate, epoch), so a resumed
 training draws the same numbers as an uninterrupted one, and replicates trained together draw the
@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64, Shaped
@@ -19,15 +20,9 @@ from torch import Tensor
 from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import named_generator
-from dgray.discriminator.discriminator import Differentiable, Ensemble
+from dgray.discriminator.discriminator import Trainable
 from dgray.discriminator.fit_state import TrainingState
-from dgray.discriminator.objective import (
-    Batch,
-    Noised,
-    Objective,
-    Outputs,
-    denoising_residual,
-)
+from dgray.discriminator.objective import Batch, Loss, Noised, denoising_residual
 
 BLOCK_VALUES = 2**25  # numbers of noise that are drawn at once
 
@@ -66,9 +61,9 @@ class Task:
 
     Attributes:
         real: training samples, shape (R, n, d).
-        generated: samples of the base, shape (R, m, d); None if the objective needs none.
-        base: the denoiser to be guided.
-        objective: per-sample loss.
+        generated: samples of the base, shape (R, m, d); None if the loss needs none.
+        base: the denoiser to be corrected.
+        loss: loss of each sample.
         draw_sigma: maps a generator and a count to that many noise levels, shape (count,).
         weigh: maps noise levels to factors on the loss, of the same shape.
         validation: fixed batch for early stopping, shape (1, N, d); None: no early stopping.
@@ -80,7 +75,7 @@ class Task:
     real: Shaped[Tensor, "R n d"]
     generated: Shaped[Tensor, "R m d"] | None
     base: Denoiser
-    objective: Objective
+    loss: Loss
     draw_sigma: Callable[[torch.Generator, int], Tensor]
     weigh: Callable[[Tensor], Tensor]
     validation: Batch | None
@@ -95,7 +90,7 @@ class FitCheckpoint:
 
     Attributes:
         epoch: passes over the real samples so far.
-        discriminator: the weights to evaluate (averaged, or early-stopped, if so configured).
+        ensemble: the weights to evaluate (averaged, or early-stopped, if so configured).
         losses: (epoch, mean training loss since the last entry, shape (R,)); nan for a replicate
             that early stopping has ended.
         stopped_epochs: epoch whose weights early stopping kept, per replicate; None before one.
@@ -103,7 +98,7 @@ class FitCheckpoint:
     """
 
     epoch: int
-    discriminator: Ensemble
+    ensemble: Trainable
     losses: tuple[tuple[int, Tensor], ...]
     stopped_epochs: tuple[int | None, ...]
     seconds: float
@@ -162,10 +157,10 @@ def _run_epoch(
     steps = math.ceil(count / size)
     losses = []
     for i, batch in enumerate(_draw_epoch(task, generators, size)):
-        discriminator: Differentiable = state.ensemble
+        ensemble: Any = state.ensemble
         if schedule.dropout:
-            discriminator = state.ensemble.dropped(schedule.dropout, generators, batch.size)
-        loss = task.objective(Outputs(discriminator, batch)) * task.weigh(batch.real.sigma)
+            ensemble = state.ensemble.dropped(schedule.dropout, generators, batch.size)
+        loss = task.loss(ensemble, batch) * task.weigh(batch.real.sigma)
         per_replicate = loss.mean(-1)
         progress = ((epoch - 1) * steps + i) / (schedule.epochs * steps)
         state.step(per_replicate.sum(), _learning_rate(schedule, progress))
@@ -239,7 +234,7 @@ def _labels_at(labels: Tensor | None, order: Tensor) -> Tensor | None:
 def _validation_loss(task: Task, state: TrainingState) -> Float[Tensor, "R"]:
     """Return the loss of the current weights (averaged, if so configured), shape (R,)."""
     assert task.validation is not None
-    loss = task.objective(Outputs(state.averaged(), task.validation))
+    loss = task.loss(state.averaged(), task.validation)
     return (loss * task.weigh(task.validation.real.sigma)).mean(-1)
 
 

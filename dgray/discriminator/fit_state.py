@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
-from dgray.discriminator.discriminator import Ensemble
+from dgray.discriminator.discriminator import Trainable
 
 
 @dataclass
@@ -21,7 +21,7 @@ class BestWeights:
     """Best weights so far of each replicate, for early stopping.
 
     Attributes:
-        tensors: as ``Ensemble.tensors``, leading dimension R.
+        tensors: as ``Trainable.tensors``, leading dimension R.
         loss: their validation loss, shape (R,).
         epoch: their epoch, int64, shape (R,).
         stopped: replicates whose training has ended, bool, shape (R,).
@@ -47,7 +47,7 @@ class TrainingState:
         epoch: passes over the real samples so far.
     """
 
-    ensemble: Ensemble
+    ensemble: Trainable
     optimizer: torch.optim.AdamW
     ema_decay: float
     average: list[Tensor] | None
@@ -57,7 +57,7 @@ class TrainingState:
 
     @staticmethod
     def start(
-        ensemble: Ensemble,
+        ensemble: Trainable,
         *,
         replicates: Sequence[int],
         weight_decay: float = 0.0,
@@ -105,12 +105,12 @@ class TrainingState:
             return (None,) * len(self.replicates)
         return tuple(epoch or None for epoch in self.best.epoch.tolist())
 
-    def averaged(self) -> Ensemble:
+    def averaged(self) -> Trainable:
         """Return the ensemble with averaged weights, or with plain ones if none are averaged."""
         tensors = self.ensemble.tensors if self.average is None else self.average
         return self.ensemble.with_tensors([t.detach() for t in tensors])
 
-    def evaluated(self) -> Ensemble:
+    def evaluated(self) -> Trainable:
         """Return the ensemble to evaluate: a copy of the averaged or early-stopped weights."""
         tensors = [t.detach().clone() for t in self.averaged().tensors]
         if self.best is not None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import softplus
@@ -145,6 +145,21 @@ class Objective(Protocol):
         and noise levels, and the weighting of noise levels, are applied by the training.
         """
         ...
+
+
+Loss = Callable[[Any, Batch], Scalars]
+"""Loss (..., N) of an ensemble in training on the samples of a batch."""
+
+
+@dataclass(frozen=True)
+class ObjectiveLoss:
+    """Loss of a discriminator by an objective."""
+
+    objective: Objective
+
+    def __call__(self, discriminator: Differentiable, batch: Batch) -> Scalars:
+        """Return the loss of each sample, shape (..., N)."""
+        return self.objective(Outputs(discriminator, batch))
 
 
 def denoising_residual(base: Denoiser, real: Noised) -> Vectors:

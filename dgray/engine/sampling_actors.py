@@ -99,9 +99,8 @@ class SamplingActors:
         self, request: DrawRequest, shards: Sequence[range]
     ) -> Iterator[list[ImageShard]]:
         """Draw the shards by all actors, at most ``IN_FLIGHT`` each (see ``RunShards``)."""
-        weights = getattr(request.discriminator, "tensors", None)  # the unguided base has none
-        on_cpu = None if weights is None else [tensor.detach().cpu() for tensor in weights]
-        sent = ray.put((on_cpu, request.without_discriminator()))
+        on_cpu = [tensor.detach().cpu() for tensor in request.correction.tensors]
+        sent = ray.put((on_cpu or None, request.without_correction()))
         try:
             yield from in_order(self._actors, lambda actor, s: actor.draw.remote(sent, s), shards)
         except RayTaskError as error:
@@ -112,7 +111,7 @@ class SamplingActors:
 
 
 class _Sampler:
-    """Actor; everything but the discriminator's weights is built once."""
+    """Actor; everything but the weights of the correction is built once."""
 
     def __init__(self, config: StudyConfig, artifacts: Mapping[str, Made]) -> None:
         import torch
@@ -137,9 +136,9 @@ class _Sampler:
         self, sent: tuple[list[Tensor] | None, DrawRequest], seeds: range
     ) -> list[ImageShard]:
         """Draw one shard at every setting."""
-        from dgray.problem.discriminator import build_member
+        from dgray.problem.correction import build_member
 
         weights, request = sent
         replicate = request.replicate or 0  # None: a control, which is not trained
         member = build_member(self._config, self._problem, "base", weights, replicate)
-        return self._worker.draw(replace(request, discriminator=member, seeds=seeds))
+        return self._worker.draw(replace(request, correction=member, seeds=seeds))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dgray.base.networks.diffusers_denoiser import denoiser_of
 from dgray.base.networks.facts import diffusers_folders
-from dgray.discriminator.guidance import IntervalWeight
+from dgray.correction.weight import IntervalWeight
 from dgray.errors import GuidedModelError
 from dgray.guided.loading import base_path, load_exported
 from dgray.guided.model import GuidedDenoiser
@@ -185,7 +185,7 @@ def _guide(
     flat = guided.space.flat(stretch * scaled.double())
     level = guided.space.levels(sigma, len(flat))
     bound = guided.flat(labels)
-    pull = (bound.weight(level) * level)[:, None] * bound.discriminator.gradient(flat, level)
+    pull = (bound.weight(level) * level)[:, None] * bound.correction.score_change(flat, level)
     factor = {"epsilon": -1.0, "sample": sigma, "v_prediction": -stretch}[prediction]
     corrected = output.clone()
     corrected[:, : scaled.shape[1]] += (factor * pull).reshape(scaled.shape).to(output)

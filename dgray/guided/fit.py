@@ -22,7 +22,7 @@ from dgray.discriminator.discriminator import Ensemble
 from dgray.discriminator.fit import Task, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.module_ensemble import build_module_ensemble
-from dgray.discriminator.objective import Objective
+from dgray.discriminator.objective import Objective, ObjectiveLoss
 from dgray.errors import GuidedModelError
 from dgray.guided.description import DiscriminatorPart, named_tensors
 from dgray.guided.model import SampleDiscriminator
@@ -31,12 +31,12 @@ from dgray.guided.space import SampleSpace, SpaceWithBase
 from dgray.guided.user_denoiser import BATCH_SIZE, wrap_denoiser
 from dgray.problem.build import (
     build_noise_law,
-    build_objective,
     build_training_schedule,
     build_weighting,
 )
 from dgray.problem.discriminator import build_ensemble, initial_generators
 from dgray.problem.images import SIGMA_DATA
+from dgray.problem.objective import build_objective
 
 Factory = Callable[..., torch.nn.Module]
 
@@ -96,7 +96,7 @@ def fit_discriminator(
         real_labels=None if labels is None else labels[None].to(real.device),
         generated=None,
         base=base,
-        objective=objective if callable(objective) else build_objective(settings),
+        loss=ObjectiveLoss(objective if callable(objective) else build_objective(settings)),
         draw_sigma=build_noise_law(settings.noise, sigmas),
         weigh=build_weighting(settings, scale),
         validation=None,
@@ -111,7 +111,7 @@ def fit_discriminator(
         ema_decay=settings.ema_decay,
     )
     *_, trained = fit(task, build_training_schedule(settings), state)
-    member = trained.discriminator.member(0)
+    member = trained.ensemble.member(0)
     return SampleDiscriminator(
         member, space, part and replace(part, tensors=named_tensors(member))
     )

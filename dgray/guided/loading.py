@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dgray.catalogue import BASES, DATA, DISCRIMINATORS, SAMPLERS, Registry, load_object
+from dgray.correction.weight import ConstantWeight, IntervalWeight, SplineWeight, Weight
 from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
 from dgray.discriminator.discriminator import Ensemble
-from dgray.discriminator.guidance import ConstantWeight, IntervalWeight, SplineWeight, Weight
 from dgray.discriminator.module_ensemble import build_module_ensemble
 from dgray.errors import DgrayError, GuidedModelError
 from dgray.files import parse_json, read_bounded, sha256_of

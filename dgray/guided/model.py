@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from dgray.correction.guidance import guided_denoiser
+from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.sampler import Sampler
 from dgray.discriminator.discriminator import Discriminator
-from dgray.discriminator.guidance import ConstantWeight, IntervalWeight, Weight
-from dgray.discriminator.guidance import GuidedDenoiser as FlatGuidedDenoiser
 from dgray.errors import GuidedModelError
 from dgray.guided.description import Description, DiscriminatorPart
 from dgray.guided.sampling import Sampling, draw, drawn_labels, sample_seeds
@@ -113,10 +114,10 @@ class GuidedDenoiser:
         levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
         return _like((x - self(x, sigma, labels)) / levels.to(x.device), x)
 
-    def flat(self, labels: Tensor | None = None) -> FlatGuidedDenoiser:
+    def flat(self, labels: Tensor | None = None) -> CorrectedDenoiser:
         """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma."""
         labels = None if labels is None else labels.to(self.space.device)
-        return FlatGuidedDenoiser(
+        return guided_denoiser(
             with_labels(self.base, labels),
             _InRange(with_labels(self.discriminator, labels), self.space.sigmas),
             _trained_range(self.weight, self.space),

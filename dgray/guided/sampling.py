@@ -13,9 +13,10 @@ from torch import Tensor
 from dgray.catalogue import SAMPLERS
 from dgray.config.parts import option_arguments
 from dgray.config.study import Evaluate
+from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.weight import ScaledWeight
 from dgray.diffusion.noise import philox_noise, seeded_noise
 from dgray.diffusion.sampler import Sampler, sampler_sigmas
-from dgray.discriminator.guidance import GuidedDenoiser, ScaledWeight
 from dgray.errors import GuidedModelError, one_line
 from dgray.guided.space import SampleSpace
 
@@ -66,7 +67,7 @@ def sample_seeds(n: int, seeds: int | Sequence[int]) -> list[int]:
 
 @torch.no_grad()
 def draw(
-    guided: GuidedDenoiser, space: SampleSpace, sampling: Sampling, seeds: Sequence[int]
+    guided: CorrectedDenoiser, space: SampleSpace, sampling: Sampling, seeds: Sequence[int]
 ) -> Tensor:
     """Draw the sample of each seed, float64 (n, d); ``guided`` is bound to their labels."""
     name = sampling.sampler

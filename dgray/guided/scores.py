@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dgray.correction.linear import CorrectedDenoiser
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
-from dgray.discriminator.guidance import GuidedDenoiser
 from dgray.discriminator.objective import Noised, denoising_residual
 from dgray.errors import GuidedModelError
 from dgray.guided.space import SampleSpace
@@ -24,7 +24,7 @@ MAX_EXACT_DIMENSION = 64  # above, the divergence is estimated with probes
 
 @torch.no_grad()
 def path_kl_change(
-    bound: Callable[[Tensor | None], GuidedDenoiser],
+    bound: Callable[[Tensor | None], CorrectedDenoiser],
     space: SampleSpace,
     samples: tuple[Tensor, Tensor | None],
     *,
@@ -52,13 +52,13 @@ def path_kl_change(
     guided = bound(classes)
     residual = denoising_residual(guided.base, real)
     pull = guided.weight(sigma) * sigma
-    pull = pull[..., None] * guided.discriminator.gradient(real.x, sigma)
+    pull = pull[..., None] * guided.correction.score_change(real.x, sigma)
     change = (pull * (2 * residual + pull)).sum(-1)  # |residual + pull|^2 - |residual|^2
     return Estimate.of(math.log(high / low) * change.mean(1))
 
 
 def nll(
-    bound: Callable[[Tensor | None], GuidedDenoiser],
+    bound: Callable[[Tensor | None], CorrectedDenoiser],
     space: SampleSpace,
     samples: tuple[Tensor, Tensor | None],
     *,

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dgray.correction.weight import Weight
 from dgray.diffusion.shapes import Scalars, Vectors
-from dgray.discriminator.guidance import Weight
 from dgray.metrics.estimate import Estimate, jackknife_error, jackknife_parts
 
 

@@ -14,9 +14,14 @@ from dgray.config.reading.domains import Domain, Value
 from dgray.config.reading.load import Assignment, Study, configure_point, value_at
 from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
 from dgray.config.search import OptunaSearch
-from dgray.plan.plan import Trial, build_trial, label_of, searched_assignments
+from dgray.plan.plan import (
+    Trial,
+    build_trial,
+    is_method_searched,
+    label_of,
+    searched_assignments,
+)
 
-OBJECTIVE: FieldPath = ("fit", "objective")
 Point = Mapping[FieldPath, Value]
 
 
@@ -58,7 +63,7 @@ def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
         ValueError: if the values of the point are an impossible combination.
     """
     config = configure_point(study, cell.assignment, point)
-    objective = config.fit.objective.name
+    objective = config.objective
     irrelevant = irrelevant_fields(config, objective)
     axes = dict(cell.assignment.axes) | {dotted(path): value for path, value in point.items()}
     own = {path: v for path, v in axes.items() if matters(tuple(path.split(".")), irrelevant)}
@@ -89,14 +94,14 @@ def _matters_to(study: Study, assignment: Assignment, domain: Domain, point: Poi
     for name, values in (domain.when or {}).items():
         if value_at(config, tuple(name.split("."))) not in values:
             return False
-    return matters(domain.path, irrelevant_fields(config, config.fit.objective.name))
+    return matters(domain.path, irrelevant_fields(config, config.objective))
 
 
 def _cell(study: Study, assignment: Assignment, varying: Collection[str]) -> Cell:
     search = assignment.config.search
     assert isinstance(search, OptunaSearch)  # domains need a search, as the study file is checked
-    objective = assignment.config.fit.objective.name
-    is_fixed = OBJECTIVE not in study.domains
+    objective = assignment.config.objective
+    is_fixed = not is_method_searched(study)
     irrelevant = irrelevant_fields(assignment.config, objective) if is_fixed else set()
     axes = {
         path: value
@@ -105,7 +110,7 @@ def _cell(study: Study, assignment: Assignment, varying: Collection[str]) -> Cel
     }
     if not any(_may_matter(study, assignment, domain) for domain in study.domains.values()):
         search = search.model_copy(update={"num_trials": 1})  # all points are the same
-    label = label_of(objective if is_fixed else "search", axes)
+    label = label_of(assignment.config.method if is_fixed else "search", axes)
     defining = [relevant_config(assignment.config, objective), str(sorted(study.domains.items()))]
     digest = hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^A-Za-z0-9]+", "_", label)[:40]

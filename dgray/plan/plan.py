@@ -73,9 +73,9 @@ def _number(value: Any) -> float | None:
 class Trial:
     """One training configuration, or the base, or a control, with its checkpoints and settings."""
 
-    id: str  # objective and hash of the fields that affect its rows
+    id: str  # method and hash of the fields that affect its rows
     label: str  # "cross_entropy, width 64, num_real 100"
-    objective: str  # "base" or fit.objective
+    objective: str  # "base" or ``StudyConfig.objective``
     axes: Mapping[str, Any]  # training axes that vary and affect it: dotted path -> value
     config: StudyConfig
     epochs: tuple[int, ...]  # checkpoints; (0,) for base and controls
@@ -84,8 +84,13 @@ class Trial:
 
     @property
     def is_trained(self) -> bool:
-        """True if a discriminator is trained; false for base and controls."""
-        return self.objective != BASE and self.config.fit.objective.spec.is_trained
+        """True if a correction is trained; false for base and controls."""
+        return self.objective != BASE and self.config.is_trained
+
+    @property
+    def correction(self) -> str:
+        """Name of its correction; ``base`` for the base."""
+        return BASE if self.objective == BASE else self.config.correction.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +155,13 @@ def searched_assignments(study: Study) -> list[Assignment]:
     """Return the combinations of the axes that have a search: those that train."""
     if not study.domains:
         return []
-    searched = ("fit", "objective") in study.domains
-    return [
-        assignment
-        for assignment in study.configs
-        if searched or assignment.config.fit.objective.spec.is_trained
-    ]
+    searched = is_method_searched(study)
+    return [a for a in study.configs if searched or a.config.is_trained]
+
+
+def is_method_searched(study: Study) -> bool:
+    """Return whether a search chooses the correction or its objective."""
+    return ("fit", "objective") in study.domains or ("correction", "kind") in study.domains
 
 
 def _ordered(study: Study) -> Iterator[tuple[str, Assignment]]:
@@ -164,26 +170,26 @@ def _ordered(study: Study) -> Iterator[tuple[str, Assignment]]:
     searched = searched_assignments(study)
     for is_trained in (False, True):
         for assignment in study.configs:
-            objective = assignment.config.fit.objective
-            if assignment not in searched and objective.spec.is_trained == is_trained:
-                yield objective.name, assignment
+            config = assignment.config
+            if assignment not in searched and config.is_trained == is_trained:
+                yield config.objective, assignment
 
 
 def build_trial(
     objective: str, axes: Mapping[str, Any], config: StudyConfig, identity: str
 ) -> Trial:
     """Return a trial with its checkpoints and settings; ``identity``: the text that is hashed."""
-    is_trained = objective != BASE and config.fit.objective.spec.is_trained
-    evaluate = config.evaluate
+    is_trained = objective != BASE and config.is_trained
+    method = BASE if objective == BASE else config.method
     return Trial(
-        id=f"{objective}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
-        label=label_of(objective, axes),
+        id=f"{method}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
+        label=label_of(method, axes),
         objective=objective,
         axes=axes,
         config=config,
         epochs=config.fit.checkpoint_epochs if is_trained else (0,),
         replicates=config.replicates if is_trained else 1,
-        settings=_base_settings(evaluate) if objective == BASE else _settings(evaluate),
+        settings=_base_settings(config.evaluate) if objective == BASE else _settings(config),
     )
 
 
@@ -199,16 +205,16 @@ def _axes_of(
     }
 
 
-def label_of(objective: str, axes: Mapping[str, Any]) -> str:
-    """Return the label of a trial: objective and axes, by the last part of a path if unique."""
+def label_of(method: str, axes: Mapping[str, Any]) -> str:
+    """Return the label of a trial: method and axes, by the last part of a path if unique."""
     names = [path.rpartition(".")[2] for path in axes]
-    parts = [objective]
+    parts = [method]
     for path, value in axes.items():
         name = path.rpartition(".")[2]
         text = list(value) if isinstance(value, tuple) else value
         if isinstance(value, float) and len(str(value)) > MAX_DIGITS:
             text = f"{value:.4g}"
-        if path != "fit.objective":
+        if path not in ("fit.objective", "correction.kind"):
             parts.append(f"{name if names.count(name) == 1 else path} {text}")
     return ", ".join(parts)
 
@@ -227,11 +233,13 @@ def _base_settings(evaluate: Evaluate) -> tuple[Setting, ...]:
     )
 
 
-def _settings(evaluate: Evaluate) -> tuple[Setting, ...]:
+def _settings(config: StudyConfig) -> tuple[Setting, ...]:
     """Return the combinations of the evaluation axes that differ; weights vary fastest.
 
-    Weight 0 is left out: that is the base trial.
+    Weight 0 is left out: that is the base trial. So is a calibrated one that the correction has
+    not, if the study has others.
     """
+    evaluate, correction = config.evaluate, config.correction.spec
     cells = itertools.product(
         evaluate.sampler,
         evaluate.num_steps,
@@ -248,6 +256,6 @@ def _settings(evaluate: Evaluate) -> tuple[Setting, ...]:
             guided_stage=stage if sampler.spec.is_two_stage else "both",
         )
         for sampler, num_steps, interval, stage, weight in cells
-        if weight != 0
+        if weight != 0 and (correction.is_calibratable or weight != "calibrated")
     )
     return tuple(dict.fromkeys(settings))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgray.catalogue import OBJECTIVES, Kind
+from dgray.catalogue import Kind
 from dgray.config.parts import option_arguments
 from dgray.config.study import StudyConfig
 from dgray.config.training import Fit, Noise
@@ -21,15 +21,13 @@ from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.objective import (
     Batch,
     Noised,
-    Objective,
-    Outputs,
     denoising_residual,
     edm_weighting,
 )
-from dgray.errors import PartError, RunRefusedError
+from dgray.errors import RunRefusedError
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import TrainingData
-from dgray.problem.discriminator import build_discriminator
+from dgray.problem.correction import build_loss, build_trained
 from dgray.problem.images import (
     build_image_problem,
     image_part_size,
@@ -177,7 +175,7 @@ def build_training(
 ) -> TrainingState:
     """Return the training of a trial's ensemble: not begun, or at a stored state."""
     training = TrainingState.start(
-        build_discriminator(config, problem, replicates),
+        build_trained(config, problem, replicates),
         replicates=replicates,
         weight_decay=config.fit.weight_decay,
         ema_decay=config.fit.ema_decay,
@@ -209,8 +207,8 @@ def build_task(config: StudyConfig, problem: Problem, replicates: Sequence[int])
         problem.real_samples, replicates, problem.sizes.num_real, has_labels=has_labels
     )
     generated, generated_labels = None, None
-    if config.fit.objective.spec.needs_generated:
-        assert problem.generated_samples is not None  # artifacts that the objective needs
+    if config.needs_generated:
+        assert problem.generated_samples is not None  # artifacts that the training needs
         generated, generated_labels = _stacked(
             problem.generated_samples,
             replicates,
@@ -223,7 +221,7 @@ def build_task(config: StudyConfig, problem: Problem, replicates: Sequence[int])
         generated=generated,
         generated_labels=generated_labels,
         base=problem.base,
-        objective=build_objective(config.fit),
+        loss=build_loss(config),
         draw_sigma=build_noise_law(config.fit.noise, problem.span),
         weigh=build_weighting(config.fit, problem.sigma_data),
         validation=_validation_batch(config, problem) if config.fit.patience else None,
@@ -258,33 +256,6 @@ def _validation_batch(config: StudyConfig, problem: Problem) -> Batch:
         noised.append(Noised.of(x, n, s, None if labels is None else labels[None]))
     real, generated = noised
     return Batch(real, lambda: denoising_residual(problem.base, real).float(), generated)
-
-
-def build_objective(fit: Fit) -> Objective:
-    """Return the loss that is minimised in training."""
-    spec = fit.objective.spec
-    objective: Objective = spec.load()(**fit.objective_arguments)
-    if not callable(objective):
-        raise PartError(
-            f"an objective must be a function of outputs, but its factory returned {objective!r}"
-        )
-    return objective if spec in OBJECTIVES.built_in else partial(_checked_loss, objective)
-
-
-def _checked_loss(objective: Objective, outputs: Outputs) -> Tensor:
-    loss = objective(outputs)
-    shape = tuple(outputs.batch.real.sigma.shape)
-    if not isinstance(loss, Tensor) or tuple(loss.shape) != shape or not loss.is_floating_point():
-        actual = (
-            f"{loss.dtype} of shape {tuple(loss.shape)}"
-            if isinstance(loss, Tensor)
-            else type(loss).__name__
-        )
-        raise PartError(
-            f"an objective must return the loss of each sample, floating-point numbers of shape "
-            f"{shape}, but returned {actual}"
-        )
-    return loss
 
 
 def build_noise_law(

@@ -7,10 +7,9 @@ from functools import partial
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
 
 from dgray.base.networks.preconditioning import EncoderFeatures, Preconditioned
-from dgray.config.parts import BASE, section_arguments
+from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
 from dgray.config.training import DiscriminatorSection
 from dgray.data.images import Shape
@@ -18,25 +17,24 @@ from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
-from dgray.discriminator.discriminator import Discriminator, Ensemble, ZeroDiscriminator
+from dgray.discriminator.discriminator import Discriminator, Ensemble
 from dgray.discriminator.mlp import Mlp, MlpShape, initialise
 from dgray.discriminator.module_ensemble import ModuleEnsemble, build_module_ensemble
 from dgray.discriminator.trunk import ModuleTrunk, load_trunk
 from dgray.problem.problem import Problem
 
 
-def build_control(config: StudyConfig, objective: str, problem: Problem) -> Discriminator:
-    """Return a discriminator that is not trained: the zero discriminator, or a control.
+def build_control(config: StudyConfig, problem: Problem) -> Discriminator:
+    """Return a discriminator that is not trained: a control.
 
     Raises:
         ValueError: if a control needs the exact log-ratio, but the base is a network.
     """
-    if objective == BASE:
-        return ZeroDiscriminator()
-    log_ratio = problem.log_ratio()
+    fit, log_ratio = config.fit, problem.log_ratio()
     if log_ratio is None:
-        raise ValueError(f"{objective} needs a base of known density, but this one is a network")
-    fit = config.fit
+        raise ValueError(
+            f"{fit.objective.name} needs a base of known density, but this one is a network"
+        )
     control: Discriminator = fit.objective.spec.load()(log_ratio, **fit.objective_arguments)
     return control
 
@@ -113,23 +111,6 @@ def build_modules(
     """Return an untrained ensemble of the modules of a factory, one for each generator."""
     factory = partial(section.spec.load(), **section_arguments(section, DiscriminatorSection))
     return build_module_ensemble(factory, generators, shape=shape, sigma_data=sigma_data)
-
-
-def build_member(
-    config: StudyConfig,
-    problem: Problem,
-    objective: str,
-    weights: Sequence[Tensor] | None,
-    replicate: int,
-) -> Discriminator:
-    """Return a trained discriminator from its tensors, or without them a control.
-
-    The replicate names the draws of what is not trained, such as random features in a buffer.
-    """
-    if weights is None:
-        return build_control(config, objective, problem)
-    stacked = [weight[None].to(problem.device) for weight in weights]
-    return build_discriminator(config, problem, [replicate]).with_tensors(stacked).member(0)
 
 
 def build_mlp(

@@ -42,9 +42,19 @@ def provenance(doc: str, *, unit: str = "") -> Any:
 class Row:
     """One evaluated setting. ``None`` means: not requested, or not defined for this setting."""
 
-    trial: str = identity("id of the trial: objective and a hash of its resolved configuration")
+    trial: str = identity(
+        "id of the trial: objective or correction, and a hash of its resolved configuration"
+    )
     label: str = identity("name of the trial in words: objective and values on the axes")
-    objective: str = identity("objective of the trial, or base for the unguided model")
+    objective: str = identity(
+        "objective of the discriminator; the correction, if it has a loss of its own; or base for "
+        "the unguided model"
+    )
+    correction: str = identity(
+        "correction of the base; guidance in rows of a run before there were others, and base for "
+        "the unguided model",
+        default="guidance",
+    )
     axes: str = identity("JSON object: training axis (dotted path) -> value of this trial")
     replicate: int = identity("index of the replicate: its own data, initial weights and noise")
     epoch: int = identity("passes over the real training samples; 0 for base and controls")

@@ -331,6 +331,7 @@ def _failed_rows(trial: Trial, reason: str, *, missing: Collection[int]) -> list
             trial=trial.id,
             label=trial.label,
             objective=trial.objective,
+            correction=trial.correction,
             axes=json.dumps(dict(trial.axes)),
             replicate=replicate,
             epoch=epoch,

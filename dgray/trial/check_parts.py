@@ -40,9 +40,10 @@ from dgray.metrics.features.custom import load_custom
 from dgray.plan.survey import survey
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import build_base, import_edm
-from dgray.problem.build import build_metric_functions, build_objective, build_samplers
+from dgray.problem.build import build_metric_functions, build_samplers
 from dgray.problem.discriminator import build_modules
 from dgray.problem.images import build_image_set
+from dgray.problem.objective import build_objective
 from dgray.problem.part_process import outside_modules, run_apart
 from dgray.problem.points import build_base_law, build_law
 

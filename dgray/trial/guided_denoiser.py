@@ -14,7 +14,9 @@ from dgray.config.bases import BaseSection, DiffusersBase, NetworkBase
 from dgray.config.data import DataSection
 from dgray.config.parts import section_arguments
 from dgray.config.training import DiscriminatorSection
+from dgray.correction.guidance import Guidance
 from dgray.discriminator.discriminator import Discriminator
+from dgray.errors import GuidedModelError
 from dgray.files import sha256_of
 from dgray.guided.description import BasePart, Description, DiscriminatorPart, named_tensors
 from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
@@ -36,6 +38,12 @@ def guided_denoiser(recipe: RunRecipe, device: torch.device, *, run: str) -> Gui
         run: name of the run, which is stored with the model.
     """
     model = recipe.build(device)
+    if not isinstance(model.correction, Guidance):
+        raise GuidedModelError(
+            "a denoiser can be taken from a run for guidance by a discriminator only, but this "
+            f"model has the correction {recipe.trial.correction}; draw samples with dgray sample"
+        )
+    discriminator = model.correction.discriminator
     problem, setting, config = model.problem, model.setting, recipe.trial.config
     space = _space(problem)
     spec = config.evaluate.sampler_named(setting.sampler).spec
@@ -48,7 +56,7 @@ def guided_denoiser(recipe: RunRecipe, device: torch.device, *, run: str) -> Gui
         stored = values | {"sampler": setting.sampler}
         description = Description(
             space=space,
-            discriminator=_discriminator_part(recipe, model.discriminator),
+            discriminator=_discriminator_part(recipe, discriminator),
             base=None if _is_object(config.base) else _base_part(recipe),
             guidance=_guidance(model),
             sampling=stored if is_built_in else stored | {"factory": spec.factory},
@@ -61,7 +69,7 @@ def guided_denoiser(recipe: RunRecipe, device: torch.device, *, run: str) -> Gui
         )
     return GuidedDenoiser(
         base=problem.base,
-        discriminator=model.discriminator,
+        discriminator=discriminator,
         weight=weight,
         space=space,
         sampling=Sampling(sampler=setting.sampler if is_built_in else function, **values),

@@ -11,16 +11,16 @@ from torch import Tensor
 from typing_extensions import override
 
 from dgray.base.networks.image_denoiser import NetworkDenoiser
+from dgray.correction.correction import Correction
+from dgray.correction.weight import SplineWeight
 from dgray.data.images import to_uint8, unflatten
 from dgray.diffusion.noise import philox_noise
 from dgray.diffusion.sampler import heun, sampler_sigmas
-from dgray.discriminator.discriminator import Discriminator
-from dgray.discriminator.guidance import SplineWeight
 from dgray.errors import SampleError
 from dgray.plan.plan import Setting, Trial
 from dgray.problem.base_model import load_edm
 from dgray.problem.build import build_problem
-from dgray.problem.discriminator import build_member
+from dgray.problem.correction import build_member
 from dgray.problem.make_shared import shared_of
 from dgray.problem.problem import Problem
 from dgray.trial.sampling import DrawRequest, Interval, draw
@@ -52,17 +52,17 @@ def check_finite(samples: Tensor) -> None:
 
 @dataclass(frozen=True)
 class GuidedModel(SampledModel):
-    """Base of a run, guided by a discriminator at one setting.
+    """Base of a run with its correction at one setting.
 
     Attributes:
         problem: data and base.
-        discriminator: discriminator of one replicate, or a control.
+        correction: correction of one replicate, or a control.
         setting: weight, sampler and number of steps.
         calibrated: calibrated weight; None if the setting has a constant one.
     """
 
     problem: Problem
-    discriminator: Discriminator
+    correction: Correction
     setting: Setting
     calibrated: SplineWeight | None
 
@@ -75,7 +75,7 @@ class GuidedModel(SampledModel):
     @torch.no_grad()
     def draw(self, seeds: Sequence[int]) -> Tensor:
         request = DrawRequest(
-            discriminator=self.discriminator,
+            correction=self.correction,
             calibrated=self.calibrated_weights,
             settings=[self.setting],
             seeds=seeds,
@@ -144,8 +144,8 @@ class RunRecipe:
     Attributes:
         trial: trial of the model.
         artifacts: its shared artifacts by key.
-        weights: tensors of one discriminator; None for a control.
-        replicate: replicate of the discriminator.
+        weights: tensors of one correction; None for a control.
+        replicate: replicate of the correction.
         setting: weight, sampler and number of steps.
         calibrated: calibrated weight; None if the setting has a constant one.
         name: description of the model.

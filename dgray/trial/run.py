@@ -13,15 +13,15 @@ from dgray.discriminator.objective import CrossEntropy
 from dgray.plan.plan import Trial
 from dgray.problem.build import (
     build_device,
-    build_objective,
     build_problem,
     build_task,
     build_training,
     build_training_schedule,
 )
-from dgray.problem.discriminator import build_control
+from dgray.problem.correction import as_correction, build_untrained
 from dgray.problem.failure import Made
 from dgray.problem.make_shared import shared_of
+from dgray.problem.objective import build_objective
 from dgray.record.row import CheckpointResult, LossPoint, Resume, no_state
 from dgray.trial.noised_splits import training_batch
 from dgray.trial.score import Checkpoint, Scoring, evaluate_checkpoint
@@ -59,7 +59,7 @@ def run_trial(
     if trial.is_trained:
         yield from _train(trial, scoring, resume, report)
     else:
-        control = build_control(trial.config, trial.objective, problem)
+        control = build_untrained(trial.config, trial.objective, problem)
         checkpoint = Checkpoint(0, [control], CrossEntropy(), [None])
         yield evaluate_checkpoint(trial, scoring, checkpoint)
 
@@ -76,6 +76,7 @@ def _train(
     state: TrainingState | None = None
     task = build_task(config, problem, replicates)
     schedule = build_training_schedule(config.fit)
+    objective = build_objective(config.fit)
     training = [training_batch(problem, replicate) for replicate in replicates]
     for epoch in trial.epochs:
         stored = resume(epoch)
@@ -88,11 +89,11 @@ def _train(
             step = next(fit(task, replace(schedule, checkpoints=(epoch,)), state, report))
         checkpoint = Checkpoint(
             step.epoch,
-            [step.discriminator.member(replicate) for replicate in replicates],
-            build_objective(config.fit),
+            [as_correction(config, step.ensemble.member(r)) for r in replicates],
+            objective,
             training,
             stopped_epochs=step.stopped_epochs,
-            num_parameters=step.discriminator.num_parameters,
+            num_parameters=step.ensemble.num_parameters,
             seconds_fit=step.seconds,
             losses=tuple(
                 LossPoint(trial=trial.id, replicate=r, epoch=loss_epoch, loss_train=float(loss[r]))

@@ -1,26 +1,28 @@
-"""Samples of guided models: which are drawn, with which weights, by which samplers."""
+"""Samples of corrected models: which are drawn, with which weights, by which samplers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from dgray.diffusion.denoiser import Denoiser, with_labels
-from dgray.diffusion.noise import philox_noise
-from dgray.diffusion.sampler import sampler_sigmas
-from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
-from dgray.discriminator.guidance import (
+from dgray.correction.correction import CorrectedBatch, Correction, SamplerCorrection
+from dgray.correction.guidance import Guidance
+from dgray.correction.weight import (
     ConstantWeight,
     IntervalWeight,
     ScaledWeight,
     SplineWeight,
-    StackedGuidance,
     Weight,
 )
+from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.noise import philox_noise
+from dgray.diffusion.sampler import Sampler, sampler_sigmas
+from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.errors import PartError
 from dgray.metrics.sampler_divergence import SampledDensity, heun_log_density
 from dgray.plan.plan import Setting
@@ -38,25 +40,25 @@ Calibrated = Mapping[Interval, SplineWeight]
 
 @dataclass(frozen=True, kw_only=True)
 class DrawRequest:
-    """Samples to draw from a guided model.
+    """Samples to draw from a corrected model.
 
     Attributes:
-        discriminator: discriminator of one replicate, or a control.
+        correction: correction of one replicate, or a control.
         calibrated: its calibrated weights.
         settings: settings to draw samples at.
         seeds: seeds of the samples.
         replicate: replicate whose training samples may be repeated; None for controls.
     """
 
-    discriminator: Discriminator
+    correction: Correction
     calibrated: Calibrated
     settings: Sequence[Setting]
     seeds: Sequence[int]
     replicate: int | None = None
 
-    def without_discriminator(self) -> DrawRequest:
-        """Return the request without its discriminator, whose tensors are sent separately."""
-        return replace(self, discriminator=ZeroDiscriminator())
+    def without_correction(self) -> DrawRequest:
+        """Return the request without its correction, whose tensors are sent separately."""
+        return replace(self, correction=Guidance(ZeroDiscriminator()))
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,22 @@ def draw(
         with_density: also compute the density of samples of Heun's method.
     """
     drawn: dict[Setting, DrawnSamples] = {}
-    for sampler in dict.fromkeys(map(SamplerSettings.of, request.settings)):
-        batch = [s for s in request.settings if SamplerSettings.of(s) == sampler]
+    for batch in _batches(request):
+        sampler = SamplerSettings.of(batch[0])
         weights = [stage_weight(s, request.calibrated) for s in batch]
         samples = _draw_batch(problem, request, sampler, weights, with_density)
         drawn |= dict(zip(batch, samples, strict=True))
     return drawn
+
+
+def _batches(request: DrawRequest) -> list[list[Setting]]:
+    """Return the settings that are drawn together; a corrected sampler draws each apart."""
+    if isinstance(request.correction, SamplerCorrection):
+        return [[setting] for setting in request.settings]
+    batches: dict[SamplerSettings, list[Setting]] = {}
+    for setting in request.settings:
+        batches.setdefault(SamplerSettings.of(setting), []).append(setting)
+    return list(batches.values())
 
 
 @torch.no_grad()
@@ -170,10 +182,15 @@ def _draw_batch(
     owner = torch.arange(count, device=problem.device).repeat_interleave(len(request.seeds))
     labels = sample_labels(problem, request.seeds)
     repeated = None if labels is None else labels.repeat(count)
-    stack = StackedGuidance(problem.base, request.discriminator, weights, owner, repeated)
+    stack = CorrectedBatch(problem.base, request.correction, weights, owner, repeated)
     guided = stack.select(torch.arange(len(owner), device=problem.device))
     is_predictor = sampler.guided_stage == "predictor"
     corrector = with_labels(problem.base, repeated) if is_predictor else None
+    correction = request.correction
+    if isinstance(correction, SamplerCorrection):
+        noise_of = partial(_further_noise, problem, request.seeds)
+        change = partial(correction.sampler, weight=weights[0], draw_noise=noise_of)
+        return [DrawnSamples(_sample(problem, sampler, guided, (start, noise), corrector, change))]
     if with_density and problem.evaluation.samplers[sampler.sampler].is_flow:
         density = heun_log_density(
             guided,
@@ -220,6 +237,12 @@ def _noise(
     return problem.prior_std_at(first) * start[0], steps
 
 
+def _further_noise(problem: Problem, seeds: Sequence[int], purpose: str, count: int) -> Tensor:
+    """Return noise of a corrected sampler, (count, n, d); see ``DrawNoise``."""
+    noise = problem.sample_noise(seeds, (count, problem.dimension), f"correction {purpose}")
+    return noise.to(problem.device).transpose(0, 1)
+
+
 def _sigmas(problem: Problem, sampler: SamplerSettings) -> Tensor:
     return sampler_sigmas(problem.base, sampler.num_steps, problem.span, problem.evaluation.rho)
 
@@ -230,16 +253,19 @@ def _sample(
     denoiser: Denoiser,
     noise: tuple[Tensor, Tensor],
     corrector: Denoiser | None,
+    change: Callable[[Sampler], Sampler] | None = None,
 ) -> Tensor:
-    """Return samples at sigma = 0 from the start and the noise of the steps."""
+    """Return samples at sigma = 0 from the start and the noise of the steps.
+
+    ``change``: returns the sampler with a correction of it.
+    """
     sampler = problem.evaluation.samplers[settings.sampler]
     options = dict(sampler.options)
     if corrector is not None:  # of a sampler with two stages
         options["corrector"] = corrector
     start = noise[0]
-    samples: object = sampler.function(
-        denoiser, start, _sigmas(problem, settings), noise[1], **options
-    )
+    function = sampler.function if change is None else change(sampler.function)
+    samples: object = function(denoiser, start, _sigmas(problem, settings), noise[1], **options)
     if not isinstance(samples, Tensor) or samples.shape != start.shape:
         actual = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
         raise PartError(

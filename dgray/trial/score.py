@@ -1,4 +1,4 @@
-"""Rows and sample clouds of a discriminator ensemble at a checkpoint."""
+"""Rows and sample clouds of an ensemble of corrections at a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dgray.config.parts import BASE
-from dgray.discriminator.discriminator import Discriminator
-from dgray.discriminator.guidance import SplineWeight
+from dgray.correction.correction import Correction, DiscriminatorCorrection, SamplerCorrection
+from dgray.correction.linear import denoising_error, scaled_change
 from dgray.discriminator.objective import Batch, Objective, Outputs
 from dgray.plan.plan import Setting, Trial
 from dgray.problem.artifacts import Shared
@@ -32,15 +32,14 @@ from dgray.trial.sampling import (
     ScoredSamples,
     acting_weight,
 )
-from dgray.trial.score_discriminator import (
+from dgray.trial.score_correction import (
     LikelihoodReference,
-    calibrations,
-    score_calibrated_path,
-    score_discriminator,
+    score_classifier,
     score_flow,
-    score_path,
+    score_losses,
 )
 from dgray.trial.score_images import build_image_scoring
+from dgray.trial.score_path import as_linear, score_paths
 from dgray.trial.score_points import PointScoring
 from dgray.trial.shards import RunShards
 
@@ -82,8 +81,8 @@ class Checkpoint:
 
     Attributes:
         epoch: passes over the real samples.
-        members: one discriminator per replicate.
-        objective: loss that is reported.
+        members: one correction per replicate.
+        objective: loss that is reported of a discriminator.
         training: noised training samples of each replicate; None for controls.
         stopped_epochs: see ``FitCheckpoint``.
         num_parameters: parameters of one member.
@@ -93,7 +92,7 @@ class Checkpoint:
     """
 
     epoch: int
-    members: Sequence[Discriminator]
+    members: Sequence[Correction]
     objective: Objective
     training: Sequence[Batch | None]
     stopped_epochs: tuple[int | None, ...] | None = None
@@ -135,28 +134,15 @@ def _evaluate_replicate(
     trial: Trial, scoring: Scoring, checkpoint: Checkpoint, replicate: int
 ) -> tuple[dict[Setting, Columns], dict[Setting, ScoredSamples]]:
     """Return the columns of every setting of one replicate, and its scored samples."""
-    member, training = checkpoint.members[replicate], checkpoint.training[replicate]
-    intervals = {setting.interval for setting in trial.settings}
-    fits, validation = calibrations(member, scoring.sets, intervals)
-    calibrated = {interval: fit.weight for interval, fit in fits.items()}
-    held_out = Outputs(member, scoring.sets.held_out)
-    trained = None if training is None else Outputs(member, training)
-    of_member = score_discriminator(held_out, trained, scoring.sets, checkpoint.objective)
-    moments, span = scoring.sets.path_moments(held_out.scaled_gradient), scoring.sets.span
-    columns: dict[Setting, Columns] = {}
-    for setting in trial.settings:
-        if setting.is_calibrated:
-            fit = fits[setting.interval]
-            path = score_calibrated_path(moments, fit, setting.interval, span)
-            path |= _knots(fit.weight)
-        else:
-            path = score_path(moments, acting_weight(setting, calibrated), validation, span)
-        columns[setting] = {**of_member, **path}
+    correction, training = checkpoint.members[replicate], checkpoint.training[replicate]
+    of_member, change = _member_columns(scoring, checkpoint, replicate)
+    paths, calibrated = score_paths(correction, scoring.sets, trial.settings, change)
+    columns = {setting: of_member | path for setting, path in paths.items()}
     for reference in scoring.likelihoods:
-        for setting, flow in _flows(trial, scoring, member, calibrated, reference).items():
+        for setting, flow in _flows(trial, scoring, correction, calibrated, reference).items():
             columns[setting] |= flow
     request = DrawRequest(
-        discriminator=member,
+        correction=correction,
         calibrated=calibrated,
         settings=[s for s in trial.settings if replicate == 0 or _has_metric(trial, scoring, s)],
         seeds=scoring.problem.evaluation.seeds,
@@ -168,10 +154,34 @@ def _evaluate_replicate(
     return columns, samples
 
 
+def _member_columns(
+    scoring: Scoring, checkpoint: Checkpoint, replicate: int
+) -> tuple[Columns, Tensor]:
+    """Return the columns that no weight changes, and sigma times the change of the score.
+
+    The loss is the objective of a discriminator, otherwise the denoising error at weight 1.
+    """
+    correction, training = checkpoint.members[replicate], checkpoint.training[replicate]
+    sets, objective = scoring.sets, checkpoint.objective
+    if isinstance(correction, DiscriminatorCorrection):
+        held_out = Outputs(correction.discriminator, sets.held_out)
+        trained = None
+        if training is not None:
+            trained = objective(Outputs(correction.discriminator, training))
+        losses = score_losses(objective(held_out), trained, sets.span)
+        return losses | score_classifier(held_out, sets), held_out.scaled_gradient
+    linear = as_linear(correction, scoring.problem.base)
+    change = scaled_change(linear, sets.held_out)
+    trained = None
+    if training is not None:
+        trained = denoising_error(scaled_change(linear, training), training)
+    return score_losses(denoising_error(change, sets.held_out), trained, sets.span), change
+
+
 def _flows(
     trial: Trial,
     scoring: Scoring,
-    member: Discriminator,
+    correction: Correction,
     calibrated: Calibrated,
     reference: LikelihoodReference,
 ) -> dict[Setting, Columns]:
@@ -182,9 +192,9 @@ def _flows(
         s: acting_weight(s, calibrated) for s in trial.settings if samplers[s.sampler].is_flow
     }
     distinct = list(dict.fromkeys(acting.values()))
-    if not distinct:
+    if not distinct or isinstance(correction, SamplerCorrection):
         return {}
-    scores = score_flow(member, scoring.sets, distinct, reference)
+    scores = score_flow(correction, scoring.sets, distinct, reference)
     if reference.split == "validation":
         names = [name for metric in evaluation.validated for name in (metric, f"{metric}_se")]
         scores = [{f"validation_{n}": c[n] for n in names if n in c} for c in scores]
@@ -202,13 +212,6 @@ def _has_metric(trial: Trial, scoring: Scoring, setting: Setting) -> bool:
     )
 
 
-def _knots(calibrated: SplineWeight) -> Columns:
-    return {
-        "calibrated_sigmas": calibrated.knots.exp().tolist(),
-        "calibrated_weights": calibrated.values.tolist(),
-    }
-
-
 def _row(
     trial: Trial,
     scoring: Scoring,
@@ -223,6 +226,7 @@ def _row(
             "trial": trial.id,
             "label": trial.label,
             "objective": trial.objective,
+            "correction": trial.correction,
             "axes": json.dumps(dict(trial.axes)),
             "replicate": replicate,
             "epoch": checkpoint.epoch,

@@ -19,7 +19,7 @@ from dgray.problem.images import ImageProblem
 from dgray.problem.problem import training_split
 from dgray.problem.reference import ImageReference
 from dgray.trial.sampling import Columns, DrawRequest, SampleScoring, ScoredSamples
-from dgray.trial.score_discriminator import estimate_columns
+from dgray.trial.score_correction import estimate_columns
 from dgray.trial.shards import DrawnImages, RunShards, ShardAccumulator, build_shard_worker
 
 

@@ -27,7 +27,7 @@ from dgray.trial.sampling import (
     draw_unguided,
     sample_labels,
 )
-from dgray.trial.score_discriminator import estimate_columns
+from dgray.trial.score_correction import estimate_columns
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,13 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from dgray.correction.guidance import guided_denoiser
+from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.weight import ConstantWeight, IntervalWeight, SplineWeight, Weight
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.likelihood import Field, ode_log_likelihood
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.discriminator.discriminator import Oracle, Oscillating
-from dgray.discriminator.guidance import (
-    ConstantWeight,
-    GuidedDenoiser,
-    IntervalWeight,
-    SplineWeight,
-    Weight,
-)
 
 DOUBLE = torch.float64
 
@@ -31,7 +27,7 @@ def gaussian(mean: float, std: float, dimension: int = 1) -> GaussianMixture:
     return GaussianMixture(means, torch.full_like(means, std), torch.ones(1, dtype=DOUBLE))
 
 
-def flow_of(denoiser: GaussianMixture | GuidedDenoiser) -> Field:
+def flow_of(denoiser: GaussianMixture | CorrectedDenoiser) -> Field:
     return lambda x, sigma, index: denoiser.with_divergence(x, sigma)
 
 
@@ -73,7 +69,7 @@ def test_the_error_shrinks_with_the_tolerance() -> None:
 
 def test_adaptive_agrees_with_scipys_dop853_on_a_stiff_field() -> None:
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
-    guided = GuidedDenoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))
+    guided = guided_denoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))
     x = torch.tensor([[-1.0], [0.3], [2.0]], dtype=DOUBLE)
     flow_result = ode_log_likelihood(
         flow_of(guided), x, (0.02, 10.0), prior_std=101**0.5, tolerance=1e-7, max_steps=20_000
@@ -96,7 +92,7 @@ def test_adaptive_agrees_with_scipys_dop853_on_a_stiff_field() -> None:
 
 def test_a_sample_out_of_steps_is_reported_and_ends() -> None:
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
-    guided = GuidedDenoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))
+    guided = guided_denoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))
     x, _ = noised(data, 20, 0.02)
     flow_result = ode_log_likelihood(
         flow_of(guided), x, (0.02, 10.0), prior_std=10.0, max_steps=20
@@ -125,7 +121,7 @@ BREAKING = [
 def test_weights_that_jump_or_bend_do_not_add_an_error(weight: Weight) -> None:
     """The reference integrates each smooth piece with scipy's DOP853; 1-D, so by points."""
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
-    guided = GuidedDenoiser(base, Oracle(data, base), weight)
+    guided = guided_denoiser(base, Oracle(data, base), weight)
     x = torch.tensor([[-2.0], [1.5]], dtype=DOUBLE)
     flow_result = ode_log_likelihood(
         flow_of(guided), x, (0.01, 20.0), prior_std=20.0, tolerance=1e-5, breaks=weight.breaks
@@ -162,7 +158,7 @@ def test_samples_with_other_breaks_and_tolerances_share_a_batch() -> None:
     )
     base = gaussian(0.0, 1.3, 2)
     models = [
-        GuidedDenoiser(base, Oracle(gaussian(0.3, 1.1, 2), base), weight)
+        guided_denoiser(base, Oracle(gaussian(0.3, 1.1, 2), base), weight)
         for weight in (jump, ConstantWeight(1.0), bend)
     ]
     tolerances, breaks = (1e-5, 1e-3, 1e-4), [(*m.weight.breaks, 1e9, 0.1) for m in models]

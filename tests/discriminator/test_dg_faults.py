@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dgray.cli.sample_output import SampleOutput
+from dgray.correction.guidance import guided_denoiser
+from dgray.correction.weight import ConstantWeight
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
@@ -29,8 +31,7 @@ from dgray.discriminator.conv_network import ConvShape
 from dgray.discriminator.discriminator import Oracle
 from dgray.discriminator.fit import Task, TrainingSchedule, fit
 from dgray.discriminator.fit_state import TrainingState
-from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
-from dgray.discriminator.objective import Batch, CrossEntropy, Kl, Noised, Outputs
+from dgray.discriminator.objective import Batch, CrossEntropy, Kl, Noised, ObjectiveLoss, Outputs
 from dgray.discriminator.trunk import ModuleTrunk
 
 IMAGE = (1, 8, 8)
@@ -75,7 +76,7 @@ def test_fault_1_second_order_guidance_works() -> None:
     """The corrector's weight raised IndexError in DG's code. With the exact discriminator at both
     stages, the guided base draws the same samples as the denoiser of the data.
     """
-    guided = GuidedDenoiser(BASE, Oracle(DATA, BASE), ConstantWeight(1.0))
+    guided = guided_denoiser(BASE, Oracle(DATA, BASE), ConstantWeight(1.0))
     x = 80 * torch.randn(20, 2, generator=named_generator("start"), dtype=torch.float64)
     sigmas = karras_sigmas(18, 0.002, 80.0)
     torch.testing.assert_close(heun(guided, x, sigmas), heun(DATA, x, sigmas))
@@ -129,7 +130,7 @@ def test_fault_5_labels_stay_with_their_samples() -> None:
         generated=pixels.flip(0)[None, :29],
         generated_labels=labels.flip(0)[None, :29],
         base=GaussianMixture(torch.zeros(1, 64), torch.ones(1, 64), torch.ones(1)),
-        objective=objective,
+        loss=ObjectiveLoss(objective),
         draw_sigma=lambda g, n: torch.full((n,), 1e-4),
         weigh=torch.ones_like,
         validation=None,
@@ -166,7 +167,7 @@ def samples(seeds: range) -> Tensor:
     base = GaussianMixture(torch.zeros(1, 64), torch.full((1, 64), 0.5), torch.ones(1)).to(
         "cpu", torch.float64
     )
-    guided = GuidedDenoiser(base, classifier_head().member(0), ConstantWeight(1.0))
+    guided = guided_denoiser(base, classifier_head().member(0), ConstantWeight(1.0))
     start = torch.stack(
         [torch.randn(64, generator=named_generator("start", s)).double() for s in seeds]
     )

@@ -24,6 +24,7 @@ from dgray.discriminator.objective import (
     Mixed,
     Noised,
     Objective,
+    ObjectiveLoss,
     Outputs,
     denoising_residual,
 )
@@ -46,7 +47,7 @@ def task(replicates: list[int], objective: str = "kl", validate: bool = False) -
         real=torch.stack(real),
         generated=torch.stack(generated),
         base=BASE,
-        objective=OBJECTIVES[objective],
+        loss=ObjectiveLoss(OBJECTIVES[objective]),
         draw_sigma=lambda g, n: log_uniform(torch.rand(n, generator=g), 0.02, 20.0),
         weigh=torch.ones_like,
         validation=validation_batch() if validate else None,
@@ -118,7 +119,7 @@ def test_replicates_together_are_replicates_apart(
     for r in range(3):
         apart = run([r], settings(**options), objective)[-1]
         assert_equal_weights(
-            together.discriminator.member(r), apart.discriminator.member(0), rtol=1e-3, atol=1e-5
+            together.ensemble.member(r), apart.ensemble.member(0), rtol=1e-3, atol=1e-5
         )
         assert curve(together, r) == pytest.approx(curve(apart, 0), rel=1e-4)
 
@@ -136,7 +137,7 @@ def test_resumed_is_undisturbed_to_the_bit(options: dict[str, object]) -> None:
     assert again.epoch == 2
     resumed = list(fit(problem, build_training_schedule(chosen), again))
     assert [c.epoch for c in resumed] == [6]
-    assert_equal_weights(resumed[0].discriminator, undisturbed[1].discriminator)
+    assert_equal_weights(resumed[0].ensemble, undisturbed[1].ensemble)
     for (e1, l1), (e2, l2) in zip(resumed[0].losses, undisturbed[1].losses, strict=True):
         assert e1 == e2
         assert torch.equal(l1.nan_to_num(-1), l2.nan_to_num(-1))
@@ -165,7 +166,7 @@ def test_training_lowers_the_loss(objective: str) -> None:
     training = Batch(real, lambda: denoising_residual(BASE, real), generated)
 
     def loss(checkpoint: FitCheckpoint) -> Tensor:
-        return OBJECTIVES[objective](Outputs(checkpoint.discriminator, training)).mean(-1)
+        return OBJECTIVES[objective](Outputs(checkpoint.ensemble, training)).mean(-1)
 
     assert (loss(last) < loss(first)).all()
 
@@ -189,10 +190,10 @@ def test_average_is_the_exponential_one() -> None:
     for tensors in steps:
         expected = [decay * e + (1 - decay) * t for e, t in zip(expected, tensors, strict=True)]
     assert len(steps) == 3  # 50 samples in batches of 20
-    for e, t in zip(expected, checkpoint.discriminator.tensors, strict=True):
+    for e, t in zip(expected, checkpoint.ensemble.tensors, strict=True):
         torch.testing.assert_close(e, t)
     (unaveraged,) = run([0], plain)
-    assert_equal_weights(unaveraged.discriminator, task_weights(steps[-1], state.ensemble))
+    assert_equal_weights(unaveraged.ensemble, task_weights(steps[-1], state.ensemble))
 
 
 def task_weights(tensors: list[Tensor], mlp: Mlp) -> Mlp:
@@ -209,15 +210,12 @@ def test_early_stopping_keeps_the_best_weights_of_each_replicate() -> None:
     assert problem.validation is not None
     every = settings(epochs=40, checkpoints=tuple(range(1, 41)), learning_rate=0.1)
     losses = torch.stack(
-        [
-            Kl()(Outputs(c.discriminator, problem.validation)).mean(-1)
-            for c in run([0, 1, 2], every)
-        ]
+        [Kl()(Outputs(c.ensemble, problem.validation)).mean(-1) for c in run([0, 1, 2], every)]
     )  # (epochs, R)
     for r, epoch in enumerate(checkpoint.stopped_epochs):
         seen = losses[: epoch + 15, r]
         assert int(seen.argmin()) + 1 == epoch
-        kept = Kl()(Outputs(checkpoint.discriminator, problem.validation)).mean(-1)[r]
+        kept = Kl()(Outputs(checkpoint.ensemble, problem.validation)).mean(-1)[r]
         assert float(kept) == pytest.approx(float(seen.min()), rel=1e-5)
 
 
@@ -227,13 +225,13 @@ def test_before_the_first_validation_early_stopping_keeps_nothing() -> None:
     assert early.stopped_epochs == (None, None)
     assert late.stopped_epochs == (5, 5)
     plain = run([0, 1], settings(epochs=8, checkpoints=(3, 5, 8)))
-    assert_equal_weights(early.discriminator, plain[0].discriminator)
-    assert_equal_weights(late.discriminator, plain[1].discriminator)
+    assert_equal_weights(early.ensemble, plain[0].ensemble)
+    assert_equal_weights(late.ensemble, plain[1].ensemble)
 
 
 def test_weight_decay_shrinks_and_cosine_ends_still() -> None:
     def norm(checkpoint: FitCheckpoint) -> float:
-        return math.sqrt(sum(float((t**2).sum()) for t in checkpoint.discriminator.weights))
+        return math.sqrt(sum(float((t**2).sum()) for t in checkpoint.ensemble.weights))
 
     long = {"epochs": 60, "checkpoints": (59, 60)}
     plain, decayed = (
@@ -244,7 +242,7 @@ def test_weight_decay_shrinks_and_cosine_ends_still() -> None:
 
     def last_move(chosen: Fit) -> float:
         before, after = run([0], chosen)
-        pairs = zip(before.discriminator.tensors, after.discriminator.tensors, strict=True)
+        pairs = zip(before.ensemble.tensors, after.ensemble.tensors, strict=True)
         return max(float((a - b).abs().max()) for a, b in pairs)
 
     cosine = last_move(settings(**long, learning_rate_decay="cosine"))

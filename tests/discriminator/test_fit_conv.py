@@ -22,6 +22,7 @@ from dgray.discriminator.objective import (
     Kl,
     Noised,
     Objective,
+    ObjectiveLoss,
     Outputs,
     denoising_residual,
 )
@@ -53,7 +54,7 @@ def task(replicates: list[int], objective: Objective | None = None) -> Task:
         real=torch.stack([DATA.sample(30, named_generator("real", r)) for r in replicates]),
         generated=torch.stack([BASE.sample(40, named_generator("made", r)) for r in replicates]),
         base=BASE,
-        objective=objective or Kl(),
+        loss=ObjectiveLoss(objective or Kl()),
         draw_sigma=lambda g, n: log_uniform(torch.rand(n, generator=g), 0.05, 5.0),
         weigh=torch.ones_like,
         validation=Batch(real, lambda: denoising_residual(BASE, real), generated),
@@ -83,8 +84,8 @@ def run(replicates: list[int], chosen: Fit, problem: Task | None = None) -> list
 
 
 def weights(checkpoint: FitCheckpoint) -> dict[str, Tensor]:
-    assert isinstance(checkpoint.discriminator, ConvNet)
-    return dict(checkpoint.discriminator.parameters)
+    assert isinstance(checkpoint.ensemble, ConvNet)
+    return dict(checkpoint.ensemble.parameters)
 
 
 @pytest.mark.parametrize("objective", [Kl(), CrossEntropy(0.1)], ids=["kl", "penalised"])
@@ -123,9 +124,7 @@ def test_training_lowers_the_loss() -> None:
     sigma = log_uniform(torch.rand(2, 600, generator=generator), 0.05, 5.0)
     real = Noised.of(clean, torch.randn(clean.shape, generator=generator), sigma)
     training = Batch(real, lambda: denoising_residual(BASE, real), None)
-    before, after = (
-        Kl()(Outputs(c.discriminator, training)).mean(-1).detach() for c in (first, last)
-    )
+    before, after = (Kl()(Outputs(c.ensemble, training)).mean(-1).detach() for c in (first, last))
     assert (after < 0.95 * before).all()
 
 
@@ -140,4 +139,4 @@ def test_labels_reach_the_network_and_train_it() -> None:
     for given, moves in ((problem, False), (labelled, True)):
         (after,) = run([0, 1], chosen, given)
         index = list(weights(after)).index("label.weight")
-        assert (not torch.equal(after.discriminator.tensors[index], before[index])) is moves
+        assert (not torch.equal(after.ensemble.tensors[index], before[index])) is moves

@@ -17,7 +17,7 @@ from dgray.discriminator.discriminator import Ensemble
 from dgray.discriminator.fit import Task, TrainingSchedule, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.module_ensemble import ModuleEnsemble, build_module_ensemble
-from dgray.discriminator.objective import Batch, CrossEntropy, Kl, Noised, Outputs
+from dgray.discriminator.objective import Batch, CrossEntropy, Kl, Noised, ObjectiveLoss, Outputs
 from tests.discriminator.conv_ensembles import generators, noisy_images
 from tests.discriminator.ensembles import random_ensemble
 
@@ -237,7 +237,7 @@ def train(ensemble: Ensemble, replicates: list[int]) -> list[Tensor]:
         real=torch.stack(pools),
         generated=torch.stack(pools) * 1.5,
         base=law,
-        objective=CrossEntropy(0.1),
+        loss=ObjectiveLoss(CrossEntropy(0.1)),
         draw_sigma=lambda g, n: torch.rand(n, generator=g) + 0.1,
         weigh=torch.ones_like,
         validation=None,
@@ -248,7 +248,7 @@ def train(ensemble: Ensemble, replicates: list[int]) -> list[Tensor]:
     )
     state = TrainingState.start(ensemble, replicates=replicates, ema_decay=0.5)
     (checkpoint,) = fit(task, schedule, state)
-    return list(checkpoint.discriminator.tensors)
+    return list(checkpoint.ensemble.tensors)
 
 
 def test_training_replicates_together_is_training_them_apart() -> None:

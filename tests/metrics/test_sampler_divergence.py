@@ -7,13 +7,14 @@ import pytest
 import torch
 from scipy import stats
 
+from dgray.correction.guidance import guided_denoiser
+from dgray.correction.weight import ConstantWeight
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.discriminator.discriminator import Oscillating, ZeroDiscriminator
-from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
 from dgray.metrics.sampler_divergence import heun_log_density
 
 DOUBLE = torch.float64
@@ -42,13 +43,17 @@ def test_a_folding_map_is_noticed() -> None:
         torch.ones(1, 1, dtype=DOUBLE),
         torch.ones(1, dtype=DOUBLE),
     )
-    wild = GuidedDenoiser(mixture, Oscillating(ZeroDiscriminator(), 0.1, 3.0), ConstantWeight(1.0))
+    wild = guided_denoiser(
+        mixture, Oscillating(ZeroDiscriminator(), 0.1, 3.0), ConstantWeight(1.0)
+    )
     x = torch.sort(10 * seeded_noise(0, range(500), (1,)), dim=0).values
     coarse = heun_log_density(wild, x, karras_sigmas(32, 0.02, 10.0), prior_std=10.0)
     crossed = (coarse.samples.diff(dim=0) < 0).double().mean()
     assert float(crossed) > 0.1
     assert float(coarse.folded.double().mean()) > 0.1
-    tame = GuidedDenoiser(mixture, Oscillating(ZeroDiscriminator(), 0.1, 1.0), ConstantWeight(0.2))
+    tame = guided_denoiser(
+        mixture, Oscillating(ZeroDiscriminator(), 0.1, 1.0), ConstantWeight(0.2)
+    )
     fine = heun_log_density(tame, x, karras_sigmas(32, 0.02, 10.0), prior_std=10.0)
     assert not (fine.samples.diff(dim=0) < 0).any()
     assert not fine.folded.any()

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from dgray.config.reading.load import load_study
 from dgray.config.study import Evaluate
+from dgray.correction.guidance import guided_denoiser
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas, log_uniform
 from dgray.discriminator.discriminator import Discriminator, Oracle
-from dgray.discriminator.guidance import GuidedDenoiser
 from dgray.errors import StudyError
 from dgray.plan.plan import Setting, Trial, make_plan
 from dgray.problem.artifacts import Shared
@@ -127,7 +127,7 @@ def test_the_published_sampler_is_a_setting_of_a_study(
     oracle = Oracle(DATA, BASE)
     sigmas = karras_sigmas(num_steps, 0.002, 80.0)
     x = 80 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    guided = GuidedDenoiser(BASE, oracle, stage_weight(setting(num_steps, stage), {}))
+    guided = guided_denoiser(BASE, oracle, stage_weight(setting(num_steps, stage), {}))
     corrector = BASE if stage == "predictor" else None
     samples = heun(guided, x, sigmas, corrector=corrector)
     torch.testing.assert_close(samples, published_sampler(BASE, oracle, x, sigmas, weights))
@@ -136,7 +136,7 @@ def test_the_published_sampler_is_a_setting_of_a_study(
 
 def test_the_interval_applies_to_each_sample_alone() -> None:
     weight = stage_weight(setting(18, "predictor"), {})
-    guided = GuidedDenoiser(BASE, Oracle(DATA, BASE), weight)
+    guided = guided_denoiser(BASE, Oracle(DATA, BASE), weight)
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     sigma = torch.tensor([0.002, 0.05, 10.0, 200.0], dtype=torch.float64)
     changed = (guided(x, sigma) != BASE(x, sigma)).any(-1)

@@ -13,12 +13,14 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from dgray.correction.guidance import guided_denoiser
+from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.weight import ConstantWeight
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.sampler import reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas, stratified
 from dgray.discriminator.discriminator import Oracle, Oscillating
-from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
 from dgray.metrics.path import NoiseRange, PathMoments, path_divergence
 
 LOW, HIGH = 0.02, 10.0
@@ -41,8 +43,8 @@ def gaussian(mean: float, std: float) -> GaussianMixture:
 DATA, BASE = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
 
 
-def guided(a: float, k: float) -> GuidedDenoiser:
-    return GuidedDenoiser(BASE, Oscillating(Oracle(DATA, BASE), a, k), ConstantWeight(1.0))
+def guided(a: float, k: float) -> CorrectedDenoiser:
+    return guided_denoiser(BASE, Oscillating(Oracle(DATA, BASE), a, k), ConstantWeight(1.0))
 
 
 def path_moments(a: float, k: float, count: int = 40_000, strata: int = 96) -> PathMoments:

@@ -9,7 +9,14 @@ from typing import Any
 
 from dgray.config.reading.diagnostics import Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
-from dgray.config.reading.schema import NEVER_AXES, list_depth, takes_axis, value_depth, walk
+from dgray.config.reading.schema import (
+    NEVER_AXES,
+    is_tag,
+    list_depth,
+    takes_axis,
+    value_depth,
+    walk,
+)
 
 Axes = Mapping[FieldPath, list[Any]]
 EVALUATION_AXES = (
@@ -27,7 +34,7 @@ def find_axes(values: dict[str, Any]) -> dict[FieldPath, list[Any]]:
         path: value
         for path, field, value in walk(values)
         if path[0] not in NEVER_AXES
-        and path[-1] != "kind"
+        and not is_tag(path, field.annotation)
         and takes_axis(field.annotation)
         and value_depth(value) > list_depth(field.annotation)
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from dgray.catalogue import (
     BASES,
+    CORRECTIONS,
     DATA,
     DISCRIMINATORS,
     METRICS,
@@ -30,6 +31,7 @@ _DATA: tuple[FieldPath, ...] = (("data", "name"), ("data", "components"))
 _METRICS: FieldPath = ("evaluate", "metrics")
 _SAMPLER: FieldPath = ("evaluate", "sampler")
 _OBJECTIVE: FieldPath = ("fit", "objective")
+_CORRECTION: FieldPath = ("correction", "kind")
 _KIND: FieldPath = ("data", "kind")
 _OTHER_KIND: dict[Kind, Kind] = {"points": "images", "images": "points"}
 
@@ -51,6 +53,7 @@ def _kinds(config: StudyConfig) -> Iterator[Conflict]:
     kind = config.data.sample_kind
     named: list[tuple[FieldPath, Spec, Registry[Any]]] = [
         (("base", "kind"), config.base.spec, BASES),
+        (_CORRECTION, config.correction.spec, CORRECTIONS),
         (("discriminator", "kind"), config.discriminator.spec, DISCRIMINATORS),
         *((_METRICS, metric.spec, METRICS) for metric in config.evaluate.metrics),
     ]
@@ -73,15 +76,16 @@ def _applicable_metrics(config: StudyConfig) -> list[MetricSpec]:
 def _densities(config: StudyConfig) -> Iterator[Conflict]:
     """Objectives, metrics and bases that need a known density of the data or the base."""
     objective, base, data = config.fit.objective.spec, config.base.spec, config.data.spec
+    needs_density = objective.needs_density and config.correction.spec.needs_discriminator
     exact = listed(spec.name for spec in DATA if spec.has_density)
-    if objective.needs_density and not data.has_density:
+    if needs_density and not data.has_density:
         yield Conflict(
             path=_OBJECTIVE,
             reads=(_KIND,),
             rule=f"'{objective.name}' needs the exact log-ratio, and data of kind "
             f"'{config.data.kind}' have no known density; remove it, or use data.kind {exact}",
         )
-    elif objective.needs_density and not base.has_density and "points" in base.kinds:
+    elif needs_density and not base.has_density and "points" in base.kinds:
         exact_bases = listed(spec.name for spec in BASES if spec.has_density)
         yield Conflict(
             path=_OBJECTIVE,
@@ -110,14 +114,45 @@ def _densities(config: StudyConfig) -> Iterator[Conflict]:
 
 
 def _generated_samples(config: StudyConfig) -> Iterator[Conflict]:
-    objective = config.fit.objective
-    others = (s.name for s in OBJECTIVES if s.is_trained and not s.needs_generated)
-    if objective.spec.needs_generated and config.base.num_generated == 0:
+    if not config.needs_generated or config.base.num_generated > 0:
+        return
+    objective, correction = config.fit.objective, config.correction
+    if correction.spec.needs_generated:
         yield Conflict(
             path=("base", "num_generated"),
-            reads=(_OBJECTIVE,),
-            rule=f"must be > 0 for objective '{objective.name}', which compares real with "
-            f"generated samples, but got 0; raise it or use objective {listed(others)}",
+            reads=(_CORRECTION,),
+            rule=f"must be > 0 for correction '{correction.name}', which is trained on generated "
+            "samples, but got 0; raise it",
+        )
+        return
+    others = (s.name for s in OBJECTIVES if s.is_trained and not s.needs_generated)
+    yield Conflict(
+        path=("base", "num_generated"),
+        reads=(_OBJECTIVE,),
+        rule=f"must be > 0 for objective '{objective.name}', which compares real with "
+        f"generated samples, but got 0; raise it or use objective {listed(others)}",
+    )
+
+
+def _correction(config: StudyConfig) -> Iterator[Conflict]:
+    """Corrections that the base or the weights do not allow."""
+    correction, base = config.correction, config.base.spec
+    if correction.spec.needs_parametric_base and not base.is_trainable:
+        trainable = listed(spec.name for spec in BASES if spec.is_trainable)
+        yield Conflict(
+            path=_CORRECTION,
+            reads=(("base", "kind"),),
+            rule=f"'{correction.name}' trains copies of the base's network, and a base of kind "
+            f"'{config.base.kind}' has none that dgray can train; use base.kind {trainable}, or "
+            "another correction",
+        )
+    weights = set(config.evaluate.guidance_weight) - {0.0}
+    if weights == {"calibrated"} and not correction.spec.is_calibratable:
+        yield Conflict(
+            path=("evaluate", "guidance_weight"),
+            reads=(_CORRECTION,),
+            rule=f"must have a number other than 0, since no weight can be calibrated for "
+            f"'{correction.name}', but got ['calibrated']; add 1",
         )
 
 
@@ -369,6 +404,7 @@ _RULES: tuple[Callable[[StudyConfig], Iterator[Conflict]], ...] = (
     _densities,
     check_search,
     _generated_samples,
+    _correction,
     _metrics,
     _features,
     _evaluation,

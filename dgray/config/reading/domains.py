@@ -19,7 +19,7 @@ from dgray.config.reading.diagnostics import Diagnostic, FieldPath, dotted
 from dgray.config.reading.document import Document
 
 KINDS = ("log_uniform", "uniform", "int", "choice")
-SECTIONS = ("discriminator", "fit", "evaluate")  # where a search may vary fields
+SECTIONS = ("correction", "discriminator", "fit", "evaluate")  # where a search may vary fields
 _OPTIONS = {"int": ("log", "step"), "uniform": ("step",), "log_uniform": (), "choice": ()}
 MAX_CHOICES = 1000
 MAX_STEPS = MAX_COUNT  # between the ends of a domain

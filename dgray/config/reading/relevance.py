@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dgray.catalogue import OBJECTIVES, SAMPLERS
+from dgray.catalogue import CORRECTIONS, GUIDANCE, OBJECTIVES, SAMPLERS
+from dgray.config.correction import Correction
 from dgray.config.parts import BASE
 from dgray.config.reading.diagnostics import FieldPath
 from dgray.config.reading.schema import NEVER_AXES
@@ -31,7 +32,7 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
 
     Args:
         config: configuration of the trial.
-        objective: ``BASE`` for the trial without a discriminator, else the name of the objective.
+        objective: ``BASE`` for the trial without a correction, else ``config.objective``.
     """
     fields: set[FieldPath] = {(name,) for name in NEVER_AXES}
     used = {option for sampler in config.evaluate.sampler for option in sampler.spec.options}
@@ -39,9 +40,13 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
     fields |= {("evaluate", option) for option in options - used}
     if config.data.sample_kind == "points":
         fields |= {("evaluate", name) for name in _OF_IMAGES}
-    spec = config.fit.objective.spec
-    if objective != BASE and spec.is_trained:
+    if objective == BASE or config.correction.name == GUIDANCE:
+        fields.add(("correction",))
+    else:
+        fields |= _irrelevant_options(config.correction)
+    if objective != BASE and config.is_trained:
         return fields | _irrelevant_to_trained(config)
+    spec = config.fit.objective.spec
     fields |= {
         ("replicates",),
         ("discriminator",),
@@ -55,11 +60,23 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
     return fields
 
 
+def _irrelevant_options(correction: Correction) -> set[FieldPath]:
+    """Return the options of other corrections."""
+    options = {option for spec in CORRECTIONS for option in spec.options}
+    return {("correction", option) for option in options - set(correction.spec.options)}
+
+
 def _irrelevant_to_trained(config: StudyConfig) -> set[FieldPath]:
-    fit, spec = config.fit, config.fit.objective.spec
+    fit, correction = config.fit, config.correction.spec
     options = {option for objective in OBJECTIVES for option in objective.options}
-    fields: set[FieldPath] = {("fit", option) for option in options - set(spec.options)}
-    if not spec.needs_generated:
+    if correction.needs_discriminator:
+        options -= set(fit.objective.spec.options)
+    else:
+        options.add("objective")
+    fields: set[FieldPath] = {("fit", option) for option in options}
+    if not (correction.needs_discriminator or correction.needs_network):
+        fields.add(("discriminator",))
+    if not config.needs_generated:
         fields.add(("base", "num_generated"))
     is_normal = fit.noise.law == "log_normal"
     unused = ("low", "high") if is_normal else ("log_mean", "log_std")

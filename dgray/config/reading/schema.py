@@ -62,6 +62,11 @@ def kind_of(model: type[BaseModel]) -> str | None:
     return next(iter(choices(field.annotation)), None) if field is not None else None
 
 
+def is_tag(path: FieldPath, annotation: Any) -> bool:
+    """Return True if a field selects the model of its section, so that it cannot be an axis."""
+    return path[-1] == "kind" and not models_of(annotation)
+
+
 def selected(annotation: Any, value: object) -> type[BaseModel] | None:
     """Return the model that ``value`` is meant for, or None if it is unclear."""
     candidates = models_of(annotation)

@@ -19,10 +19,11 @@ from dgray.base.networks.preconditioning import (
     VPPrecond,
     iDDPMPrecond,
 )
+from dgray.correction.guidance import guided_denoiser
+from dgray.correction.weight import ConstantWeight
 from dgray.diffusion.denoiser import ChunkedDenoiser, Conditional, Denoiser
 from dgray.diffusion.sampler import edm_stochastic, sampler_sigmas
 from dgray.discriminator.discriminator import ZeroDiscriminator
-from dgray.discriminator.guidance import ConstantWeight, GuidedDenoiser
 from tests.base.networks.network_cases import tiny
 
 SIGMA = torch.tensor([0.002, 0.05, 0.5, 1.7, 80.0])
@@ -109,7 +110,7 @@ def test_samplers_use_the_noise_levels_that_edm_would(
 ) -> None:
     module = tiny(preconditioning=kind)
     base = wrap(NetworkDenoiser(module, (2, 8, 8)))
-    guided = GuidedDenoiser(base, ZeroDiscriminator(), ConstantWeight(1.0))
+    guided = guided_denoiser(base, ZeroDiscriminator(), ConstantWeight(1.0))
     for denoiser in (base, guided):
         sigmas = sampler_sigmas(denoiser, 18, (0.002, 80.0), 7.0)
         assert_close(sigmas[:-1], edms_levels(module, 18), rtol=1e-12, atol=0)

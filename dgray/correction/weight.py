@@ -1,9 +1,8 @@
-r"""Guided denoiser built from a denoiser and a discriminator (Kim et al. 2023, arXiv 2211.17091).
+"""Weights of a correction as functions of the noise level.
 
-D_w(x; sigma) = D(x; sigma) + w(sigma) sigma^2 grad_x d(x; sigma): the score of D_w is the base's
-plus w times the gradient of the logit. w = 0 is the base, w = 1 the exact correction by a perfect
-discriminator. (Kim et al.'s published setting is w = 2 on Heun's first stage and 0 on its second,
-on average 1.)
+A correction of weight w adds w(sigma) times its change of the score to the score of the base: 0
+is the base, 1 the whole correction. (Kim et al. 2023, arXiv 2211.17091, publish guidance with
+w = 2 on Heun's first stage and 0 on its second, on average 1.)
 """
 
 from __future__ import annotations
@@ -13,17 +12,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.diffusion.denoiser import Denoiser, NoiseLevels, levels_of, with_labels
-from dgray.diffusion.shapes import Probes, Scalars, Vectors
-from dgray.discriminator.discriminator import Discriminator
+from dgray.diffusion.shapes import Scalars
 
 
 class Weight(Protocol):
-    """Guidance weight as a function of the noise level."""
+    """Weight as a function of the noise level."""
 
     @property
     def breaks(self) -> tuple[float, ...]:
@@ -133,65 +130,13 @@ def _between(knots: Float64[Tensor, "K"], sigma: Scalars) -> tuple[Tensor, Tenso
 
 
 @dataclass(frozen=True)
-class GuidedDenoiser(Denoiser):
-    """Base denoiser, corrected by a discriminator."""
-
-    base: Denoiser
-    discriminator: Discriminator
-    weight: Weight
-
-    @property
-    def levels(self) -> NoiseLevels:
-        """Noise levels of the base."""
-        return levels_of(self.base)
-
-    @override
-    def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
-        factor = self.weight(sigma) * sigma**2
-        return self.base(x, sigma) + factor[..., None] * self.discriminator.gradient(x, sigma)
-
-    @override
-    def with_divergence(
-        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
-    ) -> tuple[Vectors, Scalars]:
-        """Return D_w and its divergence, that of the base plus w sigma^2 times the Laplacian."""
-        denoised, divergence = self.base.with_divergence(x, sigma, probes)
-        gradient, laplacian = self.discriminator.gradient_and_laplacian(x, sigma, probes)
-        factor = self.weight(sigma) * sigma**2
-        return denoised + factor[..., None] * gradient, divergence + factor * laplacian
-
-
-@dataclass(frozen=True)
-class StackedGuidance:
-    """Guidance of one batch by several weights, so that they share the discriminator's calls.
+class PerRowWeight(Weight):
+    """One of several weights for each row of a batch, so that they share one call of the networks.
 
     Attributes:
-        base: the denoiser to be corrected.
-        discriminator: its correction.
         weights: W of them.
-        weight_index: row i is guided by ``weights[weight_index[i]]``; int64, shape (N,).
-        labels: classes, int64, shape (N,); None if no model is conditional.
+        weight_index: row i has ``weights[weight_index[i]]``; int64, shape (N,).
     """
-
-    base: Denoiser
-    discriminator: Discriminator
-    weights: Sequence[Weight]
-    weight_index: Int64[Tensor, "N"]
-    labels: Int64[Tensor, "N"] | None = None
-
-    def select(self, index: Tensor) -> GuidedDenoiser:
-        """Return the denoiser of the rows ``index`` of the batch, in their order."""
-        labels = None if self.labels is None else self.labels[index]
-        return GuidedDenoiser(
-            with_labels(self.base, labels),
-            with_labels(self.discriminator, labels),
-            PerRowWeight(self.weights, self.weight_index[index]),
-        )
-
-
-@dataclass(frozen=True)
-class PerRowWeight(Weight):
-    """One of several weights for each row; see ``StackedGuidance`` for the attributes."""
 
     weights: Sequence[Weight]
     weight_index: Tensor

@@ -8,6 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from dgray.correction.calibration import FOLDS, GuidanceMoments, calibrate
+from dgray.correction.correction import CorrectedBatch
+from dgray.correction.guidance import Guidance, guided_denoiser
+from dgray.correction.weight import (
+    ConstantWeight,
+    IntervalWeight,
+    ScaledWeight,
+    SplineWeight,
+    hat_functions,
+)
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.denoiser import AutogradDenoiser
 from dgray.diffusion.likelihood import ode_log_likelihood
@@ -15,17 +25,7 @@ from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas, stratified
-from dgray.discriminator.calibration import FOLDS, GuidanceMoments, calibrate
 from dgray.discriminator.discriminator import Discriminator, Oracle, Oscillating, ZeroDiscriminator
-from dgray.discriminator.guidance import (
-    ConstantWeight,
-    GuidedDenoiser,
-    IntervalWeight,
-    ScaledWeight,
-    SplineWeight,
-    StackedGuidance,
-    hat_functions,
-)
 from dgray.metrics.path import NoiseRange, PathMoments, path_divergence
 from tests.discriminator.ensembles import random_ensemble
 
@@ -45,7 +45,7 @@ def noised_data(count: int, sigma: float) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("sigma", [0.002, 0.3, 20.0])
 def test_the_oracle_at_weight_one_makes_the_datas_denoiser(sigma: float) -> None:
     x, level = noised_data(50, sigma)
-    guided = GuidedDenoiser(BASE, ORACLE, ConstantWeight(1.0))
+    guided = guided_denoiser(BASE, ORACLE, ConstantWeight(1.0))
     torch.testing.assert_close(guided(x, level), DATA(x, level), rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(
         guided.with_divergence(x, level), DATA.with_divergence(x, level), rtol=1e-7, atol=1e-9
@@ -55,7 +55,7 @@ def test_the_oracle_at_weight_one_makes_the_datas_denoiser(sigma: float) -> None
 def test_oracle_guidance_leaves_no_kl() -> None:
     """Exact case 2: up to the prior's mismatch at sigma_max = 80 and the solver's error."""
     x, sigma = noised_data(500, 0.002)
-    guided = GuidedDenoiser(BASE, ORACLE, ConstantWeight(1.0))
+    guided = guided_denoiser(BASE, ORACLE, ConstantWeight(1.0))
     flow = ode_log_likelihood(
         lambda x, sigma, index: guided.with_divergence(x, sigma), x, (0.002, 80.0), prior_std=80.0
     )
@@ -94,19 +94,19 @@ def test_weight_zero_is_bit_equal_to_no_guidance(discriminator: Discriminator) -
     """Exact case 3, through a whole sampler."""
     sigmas = karras_sigmas(12, 0.01, 20.0)
     x = 20 * seeded_noise(0, range(40), (2,))
-    off = GuidedDenoiser(BASE, discriminator, ConstantWeight(0.0))
+    off = guided_denoiser(BASE, discriminator, ConstantWeight(0.0))
     assert torch.equal(heun(off, x, sigmas), heun(BASE, x, sigmas))
 
 
 def test_a_constant_logit_is_bit_equal_to_no_guidance() -> None:
     sigmas = karras_sigmas(12, 0.01, 20.0)
     x = 20 * seeded_noise(0, range(40), (2,))
-    silent = GuidedDenoiser(BASE, ZeroDiscriminator(), ConstantWeight(1.0))
+    silent = guided_denoiser(BASE, ZeroDiscriminator(), ConstantWeight(1.0))
     assert torch.equal(heun(silent, x, sigmas), heun(BASE, x, sigmas))
 
 
 def test_divergence_of_a_network_guided_denoiser_is_autograds() -> None:
-    guided = GuidedDenoiser(BASE, random_ensemble(1).member(0), ConstantWeight(0.7))
+    guided = guided_denoiser(BASE, random_ensemble(1).member(0), ConstantWeight(0.7))
     x, sigma = noised_data(20, 0.5)
     expected = AutogradDenoiser(guided).with_divergence(x, sigma)
     torch.testing.assert_close(guided.with_divergence(x, sigma), expected)
@@ -124,10 +124,10 @@ def test_stacked_weights_are_the_weights_apart() -> None:
     x, sigma = noised_data(10, 0.4)
     weights = [ConstantWeight(0.5), IntervalWeight(ConstantWeight(2.0), 0.5, 1.0)]
     owner = torch.arange(2).repeat_interleave(10)
-    stack = StackedGuidance(BASE, ORACLE, weights, owner)
+    stack = CorrectedBatch(BASE, Guidance(ORACLE), weights, owner)
     together = stack.select(torch.arange(20))(x.repeat(2, 1), sigma.repeat(2))
     for i, weight in enumerate(weights):
-        apart = GuidedDenoiser(BASE, ORACLE, weight)(x, sigma)
+        apart = guided_denoiser(BASE, ORACLE, weight)(x, sigma)
         torch.testing.assert_close(together[10 * i : 10 * i + 10], apart, rtol=0, atol=0)
     some = torch.tensor([3, 14])
     picked = stack.select(some)(x.repeat(2, 1)[some], sigma.repeat(2)[some])

@@ -1,4 +1,4 @@
-"""Scores of one discriminator at one checkpoint: all guidance weights and samplers at once.
+"""Scores of one correction at one checkpoint: all weights and samplers at once.
 
 Each function returns columns of a row by name.
 """
@@ -6,32 +6,24 @@ Each function returns columns of a row by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dgray.catalogue import METRIC_COLUMNS
+from dgray.correction.correction import CorrectedBatch, Correction
+from dgray.correction.weight import Weight
 from dgray.diffusion.likelihood import OdeLikelihood, ode_log_likelihood
-from dgray.discriminator.calibration import Calibration, GuidanceMoments, calibrate
-from dgray.discriminator.discriminator import Discriminator
-from dgray.discriminator.guidance import StackedGuidance, Weight
-from dgray.discriminator.objective import CrossEntropy, Objective, Outputs
+from dgray.discriminator.objective import CrossEntropy, Outputs
 from dgray.metrics.classification import accuracy, calibration_error
 from dgray.metrics.estimate import Estimate
-from dgray.metrics.path import (
-    NoiseRange,
-    PathDivergence,
-    PathLevel,
-    PathMoments,
-    path_divergence,
-    squared_norm,
-)
+from dgray.metrics.path import NoiseRange
 from dgray.problem.artifacts import Shared
 from dgray.problem.problem import Problem
 from dgray.trial.noised_splits import EvaluationSet
-from dgray.trial.sampling import Columns, Interval, in_interval
+from dgray.trial.sampling import Columns
 
 ERROR_POINTS = 4  # the integration error is estimated on every fourth point
 
@@ -68,70 +60,8 @@ class LikelihoodReference:
         return references
 
 
-def calibrations(
-    discriminator: Discriminator, sets: EvaluationSet, intervals: Iterable[Interval]
-) -> tuple[dict[Interval, Calibration], GuidanceMoments]:
-    """Return the calibration on the validation split for each interval, and its moments.
-
-    Raises:
-        FloatingPointError: if the discriminator has diverged.
-    """
-    pull = Outputs(discriminator, sets.validation).scaled_gradient
-    gain = -torch.linalg.vecdot(sets.validation.residual, pull)
-    moments = GuidanceMoments(sets.validation.real.sigma, gain, squared_norm(pull))
-    if not (torch.isfinite(moments.cost).all() and torch.isfinite(gain).all()):
-        raise FloatingPointError(
-            "the gradient of the logit must be finite on the validation split, but it is not; "
-            "lower fit.learning_rate"
-        )
-    edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
-    return {i: calibrate(moments.within(i), edges) for i in intervals}, moments
-
-
-def score_path(
-    moments: PathMoments, weight: Weight, validation: GuidanceMoments, span: NoiseRange
-) -> Columns:
-    """Return path KL, score error and change on the validation split of a constant weight."""
-    change = span.log_length * validation.change(weight).double().mean(1)
-    return _path_columns(path_divergence(moments, weight, span), change)
-
-
-def score_calibrated_path(
-    moments: PathMoments, calibration: Calibration, interval: Interval, span: NoiseRange
-) -> Columns:
-    """Return the same of a calibrated weight, with the error of its validation split.
-
-    The change on the validation split is cross-validated.
-    """
-    weight = in_interval(calibration.weight, interval)
-    refits = moments.change_at(calibration.refits(moments.sigma, interval))
-    by_bin = refits.unflatten(2, (span.num_bins, -1)).mean((1, 3))
-    path = path_divergence(moments, weight, span).with_fit_error(by_bin, span)
-    return _path_columns(path, span.log_length * calibration.change)
-
-
-def _path_columns(path: PathDivergence, validation_change: Tensor) -> Columns:
-    return {
-        **_level_columns(path.level),
-        **estimate_columns("path_kl_change", path.change),
-        **_bin_columns("path_kl_change_bins", path.change_bins),
-        **estimate_columns("validation_change", Estimate.of(validation_change)),
-    }
-
-
-def _level_columns(level: PathLevel | None) -> Columns:
-    if level is None:
-        return {}
-    return {
-        **estimate_columns("path_kl", level.path_kl),
-        **_bin_columns("path_kl_bins", level.path_kl_bins),
-        **estimate_columns("score_error", level.score_error),
-        **_bin_columns("score_error_bins", level.score_error_bins),
-    }
-
-
 def score_flow(
-    discriminator: Discriminator,
+    correction: Correction,
     sets: EvaluationSet,
     weights: Sequence[Weight],
     reference: LikelihoodReference,
@@ -144,7 +74,7 @@ def score_flow(
     problem, num_points = sets.problem, len(reference.points)
     fine = torch.arange(num_points, device=problem.device)
     points = torch.cat([fine, fine[::ERROR_POINTS]])
-    flow = _integrate_flow(discriminator, problem, weights, reference, points)
+    flow = _integrate_flow(correction, problem, weights, reference, points)
     columns = []
     for log_prob, converged in zip(
         flow.log_prob.view(len(weights), -1), flow.converged.view(len(weights), -1), strict=True
@@ -160,7 +90,7 @@ def score_flow(
 
 
 def _integrate_flow(
-    discriminator: Discriminator,
+    correction: Correction,
     problem: Problem,
     weights: Sequence[Weight],
     reference: LikelihoodReference,
@@ -169,7 +99,7 @@ def _integrate_flow(
     """Return log-likelihoods under each weight.
 
     Args:
-        discriminator: discriminator of one replicate.
+        correction: correction of one replicate.
         problem: data and base.
         weights: W of them.
         reference: points at sigma_min, and their split.
@@ -183,8 +113,8 @@ def _integrate_flow(
     labels, probes = problem.likelihood_labels(split), problem.likelihood_probes(split)
     rows = points.repeat(len(weights))
     owner = torch.arange(len(weights), device=device).repeat_interleave(len(points))
-    stack = StackedGuidance(
-        problem.base, discriminator, weights, owner, None if labels is None else labels[rows]
+    stack = CorrectedBatch(
+        problem.base, correction, weights, owner, None if labels is None else labels[rows]
     )
     coarser = torch.ones(len(points), device=device, dtype=torch.float64)
     coarser[len(reference.points) :] = 10.0
@@ -222,30 +152,35 @@ def _flow_columns(
     return columns
 
 
-def score_discriminator(
-    held_out: Outputs, training: Outputs | None, sets: EvaluationSet, objective: Objective
-) -> Columns:
-    """Return losses, accuracy and calibration of the discriminator itself."""
-    loss = objective(held_out).double()
-    columns = {
-        **estimate_columns("loss_held_out", Estimate.of(loss.mean(1))),
-        "loss_held_out_bins": [mean.value for mean in sets.span.by_bin(loss)],
-        **_as_classifier(held_out, sets),
+def score_losses(held_out: Tensor, training: Tensor | None, span: NoiseRange) -> Columns:
+    """Return the losses of a correction.
+
+    Args:
+        held_out: loss on the held-out split at each point and noise level, (N, S).
+        training: the same on the training split; None for controls.
+        span: noise levels and bins.
+    """
+    loss = held_out.double()
+    held_out_loss = Estimate.of(loss.mean(1))
+    columns: Columns = {
+        **estimate_columns("loss_held_out", held_out_loss),
+        "loss_held_out_bins": [mean.value for mean in span.by_bin(loss)],
     }
     if training is None:
         return columns
-    on_training = objective(training).double()
-    train, held_out_loss = Estimate.of(on_training.mean(1)), Estimate.of(loss.mean(1))
+    on_training = training.double()
+    train = Estimate.of(on_training.mean(1))
     gap = Estimate(held_out_loss.value - train.value, math.hypot(held_out_loss.se, train.se))
     return {
         **columns,
         **estimate_columns("loss_train", train),
         **estimate_columns("overfit_gap", gap),
-        "loss_train_bins": [mean.value for mean in sets.span.by_bin(on_training)],
+        "loss_train_bins": [mean.value for mean in span.by_bin(on_training)],
     }
 
 
-def _as_classifier(held_out: Outputs, sets: EvaluationSet) -> Columns:
+def score_classifier(held_out: Outputs, sets: EvaluationSet) -> Columns:
+    """Return cross-entropy, accuracy and calibration of a discriminator."""
     entropy = CrossEntropy()(held_out).double().mean(1)
     logits = held_out.real_logit, held_out.generated_logit
     columns: Columns = {
@@ -266,7 +201,3 @@ def estimate_columns(name: str, estimate: Estimate) -> Columns:
     if estimate.parts and f"{name}_parts" in _PARTS:
         columns[f"{name}_parts"] = list(estimate.parts)
     return columns
-
-
-def _bin_columns(name: str, bins: Sequence[Estimate]) -> Columns:
-    return {name: [mean.value for mean in bins], f"{name}_se": [mean.se for mean in bins]}

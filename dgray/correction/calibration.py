@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from dgray.discriminator.guidance import SplineWeight, Weight, hat_functions
+from dgray.correction.weight import SplineWeight, Weight, hat_functions
 
 FOLDS = 10
 SIGNIFICANT = 3.0  # standard errors

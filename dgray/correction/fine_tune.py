@@ -1,0 +1,79 @@
+r"""Fine-tuning: continued training of the base on the real samples of the replicate.
+
+Every replicate trains a copy D' of the base's network on its own real samples by the denoising
+error E |D'(x; sigma) - x0|^2 / sigma^2, weighted over noise levels as ``fit`` says: with
+``weighting: likelihood`` and ``noise.law: log_uniform`` the integrand of the path KL, with
+``edm`` and ``log_normal`` the loss that trained the base (Karras et al. 2022, arXiv 2206.00364).
+The weight interpolates denoisers, not parameters: D_w = D + w (D' - D), so 0 is the base, 1 the
+fine-tuned network, and D_w is linear in w, as the path KL at all weights and the calibrated weight
+need. The baseline that decides whether another correction is worth its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from dgray.correction.correction import CorrectionEnsemble, Inputs
+from dgray.correction.difference import DenoiserDifference
+from dgray.correction.network_ensemble import NetworkEnsemble, copies_of_base
+from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.shapes import Scalars, Vectors
+from dgray.discriminator.objective import Batch, Noised
+
+
+def denoiser_loss(denoised: Vectors, real: Noised) -> Scalars:
+    """Return |D - x0|^2 / sigma^2 of each sample, shape (..., N)."""
+    return ((real.noise + (denoised - real.x) / real.sigma[..., None]) ** 2).sum(-1)
+
+
+@dataclass(frozen=True)
+class FineTuning(CorrectionEnsemble):
+    """Copies of the base in training, one for each replicate."""
+
+    base: Denoiser
+    networks: NetworkEnsemble
+
+    @property
+    @override
+    def num_parameters(self) -> int:
+        return self.networks.num_parameters
+
+    @property
+    @override
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.networks.tensors
+
+    @override
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
+        return replace(self, networks=self.networks.with_tensors(tensors))
+
+    @override
+    def dropped(
+        self, probability: float, generators: Sequence[torch.Generator], num_rows: int
+    ) -> Self:
+        return replace(self, networks=self.networks.dropped(probability, generators, num_rows))
+
+    @override
+    def loss(self, batch: Batch) -> Scalars:
+        return denoiser_loss(self.networks(batch.real), batch.real)
+
+    @override
+    def member(self, index: int) -> DenoiserDifference:
+        trained = tuple(tensor[index] for tensor in self.tensors)
+        return DenoiserDifference(self.base, self.networks.member(index), 1, trained)
+
+
+def build_fine_tune(inputs: Inputs, generators: Sequence[torch.Generator]) -> FineTuning:
+    """Return copies of the base, one for each generator.
+
+    Raises:
+        CorrectionError: if the base has no network that dgray can train.
+    """
+    networks = copies_of_base(inputs.base, len(generators), inputs.shape)
+    return FineTuning(inputs.base, networks)

@@ -1,0 +1,161 @@
+"""Path KL of one correction at one checkpoint, at all of its weights, and calibrated weights.
+
+Each function returns columns of a row by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from dgray.correction.calibration import Calibration, GuidanceMoments, calibrate
+from dgray.correction.correction import Correction, SamplerCorrection
+from dgray.correction.linear import LinearCorrection, Secant, scaled_change
+from dgray.correction.weight import ConstantWeight, Weight
+from dgray.diffusion.denoiser import Denoiser
+from dgray.metrics.estimate import Estimate
+from dgray.metrics.path import (
+    NoiseRange,
+    PathDivergence,
+    PathLevel,
+    PathMoments,
+    path_divergence,
+    squared_norm,
+)
+from dgray.plan.plan import Setting
+from dgray.trial.noised_splits import EvaluationSet
+from dgray.trial.sampling import Calibrated, Columns, Interval, acting_weight, in_interval
+from dgray.trial.score_correction import estimate_columns
+
+WHOLE = ConstantWeight(1.0)
+
+
+def as_linear(correction: Correction, base: Denoiser) -> LinearCorrection:
+    """Return a correction that is linear in its weight, equal to the other one at weight 1."""
+    if isinstance(correction, LinearCorrection):
+        return correction
+    return Secant(base, correction, WHOLE)
+
+
+def score_paths(
+    correction: Correction, sets: EvaluationSet, settings: Sequence[Setting], change: Tensor
+) -> tuple[dict[Setting, Columns], Calibrated]:
+    """Return the path KL of each setting and the calibrated weight of each guidance interval.
+
+    There are none of a correction that changes the sampler.
+
+    Args:
+        correction: correction of one replicate.
+        sets: noised splits.
+        settings: settings of the trial.
+        change: sigma times its change of the score at weight 1 on ``sets.held_out.real``,
+            (N, S, d).
+    """
+    if isinstance(correction, SamplerCorrection):
+        return {setting: {} for setting in settings}, {}
+    if not isinstance(correction, LinearCorrection):
+        return _secant_paths(correction, sets, settings), {}
+    fits, validation = calibrations(correction, sets, {s.interval for s in settings})
+    calibrated = {interval: fit.weight for interval, fit in fits.items()}
+    moments = sets.path_moments(change)
+    columns: dict[Setting, Columns] = {}
+    for setting in settings:
+        if setting.is_calibrated:
+            fit = fits[setting.interval]
+            columns[setting] = {
+                **score_calibrated_path(moments, fit, setting.interval, sets.span),
+                "calibrated_sigmas": fit.weight.knots.exp().tolist(),
+                "calibrated_weights": fit.weight.values.tolist(),
+            }
+        else:
+            weight = acting_weight(setting, calibrated)
+            columns[setting] = score_path(moments, weight, validation, sets.span)
+    return columns, calibrated
+
+
+def _secant_paths(
+    correction: Correction, sets: EvaluationSet, settings: Sequence[Setting]
+) -> dict[Setting, Columns]:
+    """Return the path KL of a correction that is not linear, weight by weight."""
+    acting = {setting: acting_weight(setting, {}) for setting in settings}
+    by_weight: dict[Weight, Columns] = {}
+    for weight in dict.fromkeys(acting.values()):
+        secant = Secant(sets.problem.base, correction, weight)
+        moments = sets.path_moments(scaled_change(secant, sets.held_out))
+        validation = validation_moments(secant, sets)
+        by_weight[weight] = score_path(moments, WHOLE, validation, sets.span)
+    return {setting: by_weight[weight] for setting, weight in acting.items()}
+
+
+def validation_moments(correction: LinearCorrection, sets: EvaluationSet) -> GuidanceMoments:
+    """Return the moments of a correction on the validation split.
+
+    Raises:
+        FloatingPointError: if the correction has diverged.
+    """
+    pull = scaled_change(correction, sets.validation)
+    gain = -torch.linalg.vecdot(sets.validation.residual, pull)
+    moments = GuidanceMoments(sets.validation.real.sigma, gain, squared_norm(pull))
+    if not (torch.isfinite(moments.cost).all() and torch.isfinite(gain).all()):
+        raise FloatingPointError(
+            "the correction must be finite on the validation split, but it is not; "
+            "lower fit.learning_rate"
+        )
+    return moments
+
+
+def calibrations(
+    correction: LinearCorrection, sets: EvaluationSet, intervals: Iterable[Interval]
+) -> tuple[dict[Interval, Calibration], GuidanceMoments]:
+    """Return the calibration on the validation split for each interval, and its moments."""
+    moments = validation_moments(correction, sets)
+    edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
+    return {i: calibrate(moments.within(i), edges) for i in intervals}, moments
+
+
+def score_path(
+    moments: PathMoments, weight: Weight, validation: GuidanceMoments, span: NoiseRange
+) -> Columns:
+    """Return path KL, score error and change on the validation split of a constant weight."""
+    change = span.log_length * validation.change(weight).double().mean(1)
+    return _path_columns(path_divergence(moments, weight, span), change)
+
+
+def score_calibrated_path(
+    moments: PathMoments, calibration: Calibration, interval: Interval, span: NoiseRange
+) -> Columns:
+    """Return the same of a calibrated weight, with the error of its validation split.
+
+    The change on the validation split is cross-validated.
+    """
+    weight = in_interval(calibration.weight, interval)
+    refits = moments.change_at(calibration.refits(moments.sigma, interval))
+    by_bin = refits.unflatten(2, (span.num_bins, -1)).mean((1, 3))
+    path = path_divergence(moments, weight, span).with_fit_error(by_bin, span)
+    return _path_columns(path, span.log_length * calibration.change)
+
+
+def _path_columns(path: PathDivergence, validation_change: Tensor) -> Columns:
+    return {
+        **_level_columns(path.level),
+        **estimate_columns("path_kl_change", path.change),
+        **_bin_columns("path_kl_change_bins", path.change_bins),
+        **estimate_columns("validation_change", Estimate.of(validation_change)),
+    }
+
+
+def _level_columns(level: PathLevel | None) -> Columns:
+    if level is None:
+        return {}
+    return {
+        **estimate_columns("path_kl", level.path_kl),
+        **_bin_columns("path_kl_bins", level.path_kl_bins),
+        **estimate_columns("score_error", level.score_error),
+        **_bin_columns("score_error_bins", level.score_error_bins),
+    }
+
+
+def _bin_columns(name: str, bins: Sequence[Estimate]) -> Columns:
+    return {name: [mean.value for mean in bins], f"{name}_se": [mean.se for mean in bins]}
