@@ -327,15 +327,11 @@ class StudyConfig(Model):
     resources: Resources = Resources()
 
     @property
-    def objective(self) -> str:
-        """What trains its correction: fit.objective, or the correction by a loss of its own."""
-        correction = self.correction
-        return self.fit.objective.name if correction.spec.needs_discriminator else correction.name
-
-    @property
     def method(self) -> str:
-        """Name of its correction with its objective."""
-        return method_name(self.correction.name, self.objective)
+        """Name of its correction with the objective of its discriminator, if it has one."""
+        correction = self.correction
+        own = self.fit.objective.name if correction.spec.needs_discriminator else correction.name
+        return method_name(correction.name, own)
 
     @property
     def is_trained(self) -> bool:

@@ -63,7 +63,7 @@ def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
         ValueError: if the values of the point are an impossible combination.
     """
     config = configure_point(study, cell.assignment, point)
-    objective = config.objective
+    objective = config.method
     irrelevant = irrelevant_fields(config, objective)
     axes = dict(cell.assignment.axes) | {dotted(path): value for path, value in point.items()}
     own = {path: v for path, v in axes.items() if matters(tuple(path.split(".")), irrelevant)}
@@ -94,13 +94,13 @@ def _matters_to(study: Study, assignment: Assignment, domain: Domain, point: Poi
     for name, values in (domain.when or {}).items():
         if value_at(config, tuple(name.split("."))) not in values:
             return False
-    return matters(domain.path, irrelevant_fields(config, config.objective))
+    return matters(domain.path, irrelevant_fields(config, config.method))
 
 
 def _cell(study: Study, assignment: Assignment, varying: Collection[str]) -> Cell:
     search = assignment.config.search
     assert isinstance(search, OptunaSearch)  # domains need a search, as the study file is checked
-    objective = assignment.config.objective
+    objective = assignment.config.method
     is_fixed = not is_method_searched(study)
     irrelevant = irrelevant_fields(assignment.config, objective) if is_fixed else set()
     axes = {

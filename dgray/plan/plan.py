@@ -73,9 +73,9 @@ def _number(value: Any) -> float | None:
 class Trial:
     """One training configuration, or the base, or a control, with its checkpoints and settings."""
 
-    id: str  # method and hash of the fields that affect its rows
+    id: str  # objective and hash of the fields that affect its rows
     label: str  # "cross_entropy, width 64, num_real 100"
-    objective: str  # "base" or ``StudyConfig.objective``
+    objective: str  # "base" or ``StudyConfig.method``
     axes: Mapping[str, Any]  # training axes that vary and affect it: dotted path -> value
     config: StudyConfig
     epochs: tuple[int, ...]  # checkpoints; (0,) for base and controls
@@ -172,7 +172,7 @@ def _ordered(study: Study) -> Iterator[tuple[str, Assignment]]:
         for assignment in study.configs:
             config = assignment.config
             if assignment not in searched and config.is_trained == is_trained:
-                yield config.objective, assignment
+                yield config.method, assignment
 
 
 def build_trial(
@@ -180,10 +180,9 @@ def build_trial(
 ) -> Trial:
     """Return a trial with its checkpoints and settings; ``identity``: the text that is hashed."""
     is_trained = objective != BASE and config.is_trained
-    method = BASE if objective == BASE else config.method
     return Trial(
-        id=f"{method}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
-        label=label_of(method, axes),
+        id=f"{objective}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}",
+        label=label_of(objective, axes),
         objective=objective,
         axes=axes,
         config=config,
@@ -205,10 +204,10 @@ def _axes_of(
     }
 
 
-def label_of(method: str, axes: Mapping[str, Any]) -> str:
-    """Return the label of a trial: method and axes, by the last part of a path if unique."""
+def label_of(objective: str, axes: Mapping[str, Any]) -> str:
+    """Return the label of a trial: objective and axes, by the last part of a path if unique."""
     names = [path.rpartition(".")[2] for path in axes]
-    parts = [method]
+    parts = [objective]
     for path, value in axes.items():
         name = path.rpartition(".")[2]
         text = list(value) if isinstance(value, tuple) else value

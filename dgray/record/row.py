@@ -47,8 +47,8 @@ class Row:
     )
     label: str = identity("name of the trial in words: objective and values on the axes")
     objective: str = identity(
-        "objective of the discriminator; the correction, if it has a loss of its own; or base for "
-        "the unguided model"
+        "objective of the discriminator for guidance; the correction, if it has a loss of its "
+        "own; else correction-objective; base for the unguided model"
     )
     correction: str = identity(
         "correction of the base; guidance in rows of a run before there were others, and base for "

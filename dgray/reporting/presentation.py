@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dgray.catalogue import (
+    CORRECTIONS,
     METRICS,
     OBJECTIVES,
     SAMPLERS,
@@ -41,11 +42,10 @@ _OTHER_COLOURS = ("#332288", "#117733", "#882255", "#44AA99", "#999933")
 
 
 def objective(name: str) -> ObjectiveSpec:
-    """Return the specification of an objective, of a control or of the base."""
+    """Return the specification of an objective, a correction, a control or the base."""
     if name == BASE.name:
         return BASE
-    plain = ObjectiveSpec(name=name, title=name.replace("_", " "))
-    spec = OBJECTIVES[name] if name in OBJECTIVES else plain  # noqa: SIM401
+    spec = OBJECTIVES[name] if name in OBJECTIVES else _of_correction(name)
     return replace(
         spec,
         subject=spec.subject or spec.title[0].upper() + spec.title[1:],
@@ -53,17 +53,41 @@ def objective(name: str) -> ObjectiveSpec:
     )
 
 
+def _of_correction(name: str) -> ObjectiveSpec:
+    """Return how a method other than guidance is presented, perhaps with its objective."""
+    first, hyphen, of_discriminator = name.partition("-")
+    if first not in CORRECTIONS:
+        return ObjectiveSpec(name=name, title=name.replace("_", " "))
+    correction = CORRECTIONS[first]
+    title, subject, is_trained = correction.title, correction.subject, correction.is_trained
+    if hyphen:
+        inner = objective(of_discriminator)
+        title, subject = f"{title} by {inner.title}", ""
+        is_trained = inner.is_trained
+    return ObjectiveSpec(
+        name=name,
+        title=title,
+        subject=subject,
+        colour="" if hyphen else correction.colour,
+        marker=correction.marker,
+        is_trained=is_trained,
+    )
+
+
 def objective_rank(name: str) -> int:
     """Position in tables: the base, controls, then objectives in the order of the catalogue."""
-    names = (BASE.name, *OBJECTIVES.names)
-    rank = names.index(name) if name in names else len(names)
+    names = (BASE.name, *OBJECTIVES.names, *CORRECTIONS.names)
+    first = name.partition("-")[0]
+    rank = names.index(first) if first in names else len(names)
     return rank + (len(names) + 1) * objective(name).is_trained
 
 
 def series_title(series: str) -> str:
     """Return the title of a series: ``kl, gamma 2`` is ``KL objective, gamma 2``."""
     name, comma, rest = series.partition(",")
-    return (OBJECTIVES[name].title if name in OBJECTIVES else name) + comma + rest
+    first = name.partition("-")[0]
+    is_known = name in OBJECTIVES or first in CORRECTIONS
+    return (objective(name).title if is_known else name) + comma + rest
 
 
 def sampler_spec(name: str) -> SamplerSpec:

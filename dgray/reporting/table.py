@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dgray.catalogue import GUIDANCE
 from dgray.errors import NoRowsError
 from dgray.files import write_atomically
 from dgray.record.row import Row
@@ -25,6 +26,7 @@ from dgray.record.row_schema import added_columns, arrow_schema
 from dgray.reporting.aggregate import ModelKey, aggregate, merge_samplers
 from dgray.reporting.legible import encodable
 from dgray.reporting.presentation import (
+    BASE,
     SELECTION,
     column_spec,
     metric_columns,
@@ -33,6 +35,7 @@ from dgray.reporting.presentation import (
     validation_columns,
 )
 
+CORRECTION = "correction.kind"  # axis that the column objective contains
 _INCOMPLETE = "dgray.incomplete"
 
 
@@ -122,8 +125,11 @@ def study_table(rows: pa.Table, clouds: pd.DataFrame, losses: pd.DataFrame) -> S
         else pa.nulls(rows.num_rows, field.type)  # a column that is younger than the run
         for field in schema
     }
+    if "correction" not in rows.column_names:
+        names = rows["objective"].to_pylist()
+        columns["correction"] = [BASE.name if name == BASE.name else GUIDANCE for name in names]
     parsed = [json.loads(text) for text in rows["axes"].to_pylist()]
-    axes = tuple(sorted({path for row in parsed for path in row}))
+    axes = tuple(sorted({path for row in parsed for path in row} - {CORRECTION}))
     for path in axes:
         values = [_plain(row.get(path)) for row in parsed]
         field = _axis_field(path, values)

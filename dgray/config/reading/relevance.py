@@ -32,7 +32,7 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
 
     Args:
         config: configuration of the trial.
-        objective: ``BASE`` for the trial without a correction, else ``config.objective``.
+        objective: ``BASE`` for the trial without a correction, else ``config.method``.
     """
     fields: set[FieldPath] = {(name,) for name in NEVER_AXES}
     used = {option for sampler in config.evaluate.sampler for option in sampler.spec.options}

@@ -135,7 +135,7 @@ def _check_axes_matter(
     irrelevant = [
         irrelevant_fields(config, objective)
         for config in configs
-        for objective in (BASE, config.objective)
+        for objective in (BASE, config.method)
     ]
     for path, values in find_axes(validation.document.values).items():
         if (
@@ -143,7 +143,7 @@ def _check_axes_matter(
             and irrelevant
             and not any(matters(path, fields) for fields in irrelevant)
         ):
-            objectives = sorted({config.objective for config in configs})
+            objectives = sorted({config.method for config in configs})
             noun, end = (
                 ("a domain", "remove it, or add an objective to which it applies")
                 if path in domains
