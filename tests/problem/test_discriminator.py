@@ -11,7 +11,8 @@ from dgray.config.reading.load import load_study
 from dgray.plan.plan import make_plan
 from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_problem
-from dgray.problem.discriminator import build_discriminator, build_member
+from dgray.problem.correction import build_member
+from dgray.problem.discriminator import build_discriminator
 
 STUDY = f"""
 name: features
@@ -48,7 +49,7 @@ def test_the_discriminator_of_a_replicate_has_its_own_untrained_draws(
     for replicate in (0, 1):
         stored = [tensor[replicate].detach() for tensor in ensemble.tensors]
         member = build_member(config, problem, "kl", stored, replicate)
-        torch.testing.assert_close(member.logit(x, sigma), logits[replicate])
+        torch.testing.assert_close(member.discriminator.logit(x, sigma), logits[replicate])
     same_weights = [tensor[1].detach() for tensor in ensemble.tensors]
     other = build_member(config, problem, "kl", same_weights, 0)
-    assert not torch.allclose(other.logit(x, sigma), logits[1])
+    assert not torch.allclose(other.discriminator.logit(x, sigma), logits[1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dgray.config.reading.load import load_study
-from dgray.discriminator.guidance import ConstantWeight
+from dgray.correction.weight import ConstantWeight
 from dgray.metrics.estimate import Estimate
 from dgray.metrics.path import path_divergence, variances
 from dgray.plan.plan import make_plan
