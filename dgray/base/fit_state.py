@@ -14,11 +14,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from dgray.adam import STATE, Adam
 from dgray.base.fit_network import Network
 from dgray.files import safetensors_metadata
 
-ADAM = ("exp_avg", "exp_avg_sq", "step")  # names of its state in torch
-FUSED_DEVICES = ("cpu", "cuda")
 METADATA = "dgray"  # a single key, since safetensors does not fix the order of several
 EMA_RAMP = 0.05  # largest half-life as a share of the steps so far, EDM's default
 
@@ -35,7 +34,7 @@ class BaseState:
     """
 
     network: Network
-    optimizer: torch.optim.Adam
+    optimizer: Adam
     average: dict[str, Tensor]
     step: int = 0
 
@@ -43,16 +42,11 @@ class BaseState:
     def start(network: Network) -> BaseState:
         """Return the state before the first step."""
         average = {name: p.detach().clone() for name, p in network.named_parameters()}
-        is_fused = next(network.parameters()).device.type in FUSED_DEVICES
-        adam = torch.optim.Adam(network.parameters(), fused=is_fused)
-        return BaseState(network, adam, average)
+        return BaseState(network, Adam(network.parameters()), average)
 
     def advance(self, loss: Tensor, learning_rate: float, ema_decay: float) -> None:
         """Make one step of the optimiser and of the weight average."""
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.optimizer.minimize(loss, learning_rate)
         self.step += 1
         decay = ramped_decay(ema_decay, self.step)
         tensors = [p.detach() for p in self.network.parameters()]
@@ -65,11 +59,11 @@ class BaseState:
     def to_bytes(self, definition: str) -> bytes:
         """Return the state as safetensors, with the definition of the training."""
         tensors: dict[str, Tensor] = {}
-        for name, parameter in self.network.named_parameters():
+        for i, (name, parameter) in enumerate(self.network.named_parameters()):
             tensors[f"weight.{name}"] = parameter.detach()
             tensors[f"average.{name}"] = self.average[name]
-            for key in ADAM:
-                tensors[f"{key}.{name}"] = self.optimizer.state[parameter][key]
+            for key in STATE:
+                tensors[f"{key}.{name}"] = self.optimizer.state[i][key]
         metadata = json.dumps({"definition": definition, "step": self.step})
         return to_safetensors(tensors, metadata)
 
@@ -88,12 +82,12 @@ class BaseState:
             )
         self.step = metadata["step"]
         tensors = safetensors.torch.load(content)
-        for name, parameter in self.network.named_parameters():
+        for i, (name, parameter) in enumerate(self.network.named_parameters()):
             with torch.no_grad():
                 parameter.copy_(tensors[f"weight.{name}"])
             self.average[name].copy_(tensors[f"average.{name}"])
-            self.optimizer.state[parameter] = {
-                key: tensors[f"{key}.{name}"].to(parameter.device) for key in ADAM
+            self.optimizer.state[i] = {
+                key: tensors[f"{key}.{name}"].to(parameter.device) for key in STATE
             }
 
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+from dgray.adam import Adam
 from dgray.discriminator.discriminator import Trainable
 
 
@@ -39,7 +40,7 @@ class TrainingState:
 
     Attributes:
         ensemble: its tensors require gradients and change in place.
-        optimizer: AdamW over them.
+        optimizer: Adam over them.
         ema_decay: decay of the weight average per step; 0: no average is kept.
         average: the averaged tensors; None: no average.
         best: None: no early stopping.
@@ -48,7 +49,7 @@ class TrainingState:
     """
 
     ensemble: Trainable
-    optimizer: torch.optim.AdamW
+    optimizer: Adam
     ema_decay: float
     average: list[Tensor] | None
     best: BestWeights | None
@@ -67,7 +68,7 @@ class TrainingState:
         """Return the state before the first step."""
         tensors = [t.detach().clone().requires_grad_() for t in ensemble.tensors]
         ensemble = ensemble.with_tensors(tensors)
-        optimizer = torch.optim.AdamW(tensors, weight_decay=weight_decay, fused=True)
+        optimizer = Adam(tensors, weight_decay)
         average = [t.detach().clone() for t in tensors] if ema_decay else None
         best = None
         if patience:
@@ -82,10 +83,7 @@ class TrainingState:
 
     def step(self, loss: Tensor, learning_rate: float) -> None:
         """Make one step of the optimiser and of the weight average."""
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.optimizer.minimize(loss, learning_rate)
         if self.average is not None:
             tensors = [t.detach() for t in self.ensemble.tensors]
             torch._foreach_lerp_(self.average, tensors, 1 - self.ema_decay)
@@ -134,7 +132,7 @@ class TrainingState:
         named = {"epoch": torch.tensor(self.epoch)}
         for i, tensor in enumerate(self.ensemble.tensors):
             named[f"weight.{i}"] = tensor.detach()
-            for key, value in self.optimizer.state[tensor].items():
+            for key, value in self.optimizer.state[i].items():
                 named[f"optimizer.{i}.{key}"] = value
         for i, tensor in enumerate(self.average or ()):
             named[f"average.{i}"] = tensor
@@ -152,7 +150,7 @@ class TrainingState:
             with torch.no_grad():
                 tensor.copy_(named[f"weight.{i}"])
             prefix = f"optimizer.{i}."
-            self.optimizer.state[tensor] = {
+            self.optimizer.state[i] = {
                 key.removeprefix(prefix): _like(value, tensor)
                 for key, value in named.items()
                 if key.startswith(prefix)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dgray.adam import Adam
 from dgray.diffusion.noise import named_generator
 from dgray.errors import FeaturesError
 from dgray.files import safetensors_metadata, sha256_of
@@ -142,16 +143,13 @@ def load_cnn(content: bytes, device: torch.device | str = "cpu") -> CnnFeatures:
 
 def _train(network: SmallCnn, x: Tensor, labels: Tensor, seed: int, epochs: int) -> None:
     steps = epochs * -(-len(x) // BATCH_SIZE)
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
+    optimizer = Adam(network.parameters())
     step = 0
     for epoch in range(epochs):
         order = torch.randperm(len(x), generator=named_generator(seed, "cnn", "fit", epoch))
         for batch in order.split(BATCH_SIZE):
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
             loss = F.cross_entropy(network(x[batch]), labels[batch])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            optimizer.minimize(loss, LEARNING_RATE * (1 - step / steps))
             step += 1
 
 
