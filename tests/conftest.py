@@ -22,15 +22,12 @@ SHAPED = ("dgray.correction", "dgray.diffusion", "dgray.discriminator", "dgray.m
 if not ray_processes.is_child():
     jaxtyping.install_import_hook(SHAPED, f"{typechecker.__name__}.check")
 
+# Folders with much computation, by the process that runs them beside this one.
 APART = {
-    "api",
-    "extending",
-    "growth",
-    "guided",
-    "reporting",
-    "search",
-    "trial",
-}  # much computation
+    "reports": {"reporting"},
+    "trials": {"api", "extending", "growth", "guided", "search", "trial"},
+    "runs": {"cli", "docs", "engine", "record"},
+}
 TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -51,8 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(TESTS).parts[0] in APART:
-            item.add_marker("apart")
+        folder = item.path.relative_to(TESTS).parts[0]
+        for process, folders in APART.items():
+            if folder in folders:
+                item.add_marker(pytest.mark.apart(process))
         if item.get_closest_marker("ray") is not None:
             # Warnings that Ray itself causes cannot be fixed here.
             item.add_marker(pytest.mark.filterwarnings("default"))

@@ -1,10 +1,11 @@
 """Pytest plugin: tests marked ``ray`` or ``apart`` run in processes of their own.
 
-There is one child for each module of tests marked ``ray``, and one for those marked ``apart`` of
-each folder below ``tests``. Children run beside the tests of this process: one CPU is left to
-those tests, and goes to another child when they are done.
+There is one child for each name in marks ``apart(name)``, and one for the tests marked ``ray`` of
+each folder below ``tests``, which share a Ray; those also marked ``long`` have one for each
+module. Children run beside the tests of this process: as many as there are CPUs, since tests with
+Ray often wait, and one more when the tests of this process are done.
 When a Ray dies, it may end the process that started it, unflushed. With this plugin that is one
-failed test with a reason; the module's remaining tests run in a new process.
+failed test with a reason; the remaining tests of that child run in a new process.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import pytest
 _REPORTS = "DGRAY_TEST_REPORTS"  # environment variable of a child: the file for its reports
 _POLL_SECONDS = 0.02
 _SHOWN_CHARACTERS = 5000  # of a child's own output
+_RAY_COST = 10  # time of a test with Ray, in that of a test without
 
 
 def is_child() -> bool:
@@ -85,12 +87,12 @@ class _RayProcesses:
         items = [item for item in session.items if _is_isolated(item)]
         if items and not self._config.option.collectonly:
             self._messages = {item.nodeid: queue.SimpleQueue() for item in items}
-            groups: dict[Path, list[str]] = {}
-            for item in sorted(items, key=_uses_ray):  # long computations first
-                groups.setdefault(self._group(item), []).append(item.nodeid)
-            for nodeids in groups.values():
-                self._groups.put(nodeids)
-            for _ in range(max(1, len(os.sched_getaffinity(0)) - 1)):
+            groups: dict[Path | str, list[pytest.Item]] = {}
+            for item in items:
+                groups.setdefault(self._group(item), []).append(item)
+            for group in sorted(groups.values(), key=_cost, reverse=True):  # the longest first
+                self._groups.put([item.nodeid for item in group])
+            for _ in os.sched_getaffinity(0):
                 self._start_thread()
 
     @pytest.hookimpl(tryfirst=True)
@@ -114,10 +116,14 @@ class _RayProcesses:
         for thread in self._threads:
             thread.join()
 
-    def _group(self, item: pytest.Item) -> Path:
-        """Return what the tests of one child share: a module, or a folder below ``tests``."""
-        parts = item.path.relative_to(self._config.rootpath).parts
-        return item.path if _uses_ray(item) else Path(*parts[:2])
+    def _group(self, item: pytest.Item) -> Path | str:
+        """Return what the tests of one child share: a module, a folder or a name."""
+        mark = item.get_closest_marker("apart")
+        if mark is not None and not _uses_ray(item):
+            return str(mark.args[0])
+        if item.get_closest_marker("long") is not None:
+            return item.path
+        return Path(*item.path.relative_to(self._config.rootpath).parts[:2])
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, daemon=True)
@@ -276,6 +282,11 @@ class _Child:
 
 def _uses_ray(item: pytest.Item) -> bool:
     return item.get_closest_marker("ray") is not None
+
+
+def _cost(group: list[pytest.Item]) -> int:
+    """Return an estimate of the time that the tests of a group take."""
+    return sum(_RAY_COST if _uses_ray(item) else 1 for item in group)
 
 
 def _is_isolated(item: pytest.Item) -> bool:

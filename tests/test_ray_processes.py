@@ -17,7 +17,8 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5)
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "ray: ")
+    for marker in ("ray: ", "long: ", "apart(name): "):
+        config.addinivalue_line("markers", marker)
     ray_processes.register(config, ["--kills"])
 """
 MODULE = """
@@ -74,6 +75,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {n: v for n, v in os.environ.items() if n != "DGRAY_TEST_REPORTS"}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # half of the time to start
     root = str(Path(__file__).parents[1])
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
@@ -139,6 +141,51 @@ def test_meets():
         time.sleep(0.1)
     raise AssertionError("the other module did not run at the same time")
 """
+
+
+GROUPS = """
+import os, pathlib
+import pytest
+
+def note(name):
+    with pathlib.Path(os.environ["NOTES"]).open("a") as file:
+        file.write(f"{os.getpid()} {name}\\n")
+
+@pytest.mark.ray
+def test_ray():
+    note("ray")
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_long():
+    note(f"long {__name__}")
+
+@pytest.mark.apart("numbers")
+def test_apart():
+    note("apart")
+"""
+
+
+def test_tests_of_a_folder_share_a_process_and_long_ones_those_of_a_module(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(folder / "notes"))
+    some = folder / "tests" / "some"
+    some.mkdir(parents=True)
+    for name in ("test_a.py", "test_b.py"):
+        (some / name).write_text(GROUPS)
+    done = run(folder, "tests")
+    assert "6 passed" in done.stdout, done.stdout
+    notes = [line.split(maxsplit=1) for line in (folder / "notes").read_text().splitlines()]
+    processes = {group: {pid for pid, name in notes if name == group} for _, group in notes}
+    assert len(notes) == 6
+    assert {group: len(pids) for group, pids in processes.items()} == {
+        "ray": 1,
+        "apart": 1,
+        "long test_a": 1,
+        "long test_b": 1,
+    }
+    assert len({pid for pid, _ in notes}) == 4
 
 
 def test_two_modules_run_at_the_same_time_when_no_other_test_is_left(folder: Path) -> None:
