@@ -7,7 +7,9 @@ the density, the score, the denoiser and its divergence have closed forms at eve
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, Self
 
 import torch
@@ -18,6 +20,9 @@ from typing_extensions import override
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.shapes import Probes, Scalars, Vectors
 from dgray.errors import DataError
+
+BLOCK_VALUES = 2**15  # numbers of an array of a block of rows: a quarter of a megabyte
+BLOCK_MULTIPLE = 64  # rows; the last rows of other numbers of rows are rounded differently
 
 
 class ExactLaw(Protocol):
@@ -113,21 +118,15 @@ class GaussianMixture(Denoiser):
 
     def log_prob(self, x: Vectors, sigma: Scalars) -> Scalars:
         """Return log p(x; sigma) in nats, sigma >= 0."""
-        return torch.logsumexp(self._log_joint(x, sigma)[0], dim=-1)
+        return self._in_blocks(_log_prob, x, sigma)[0]
 
     def score(self, x: Vectors, sigma: Scalars) -> Vectors:
         """Return grad_x log p(x; sigma), sigma >= 0."""
-        log_joint, variance = self._log_joint(x, sigma)
-        posterior = torch.softmax(log_joint, dim=-1)
-        return torch.einsum("...k,...kd->...d", posterior, self._offset(x) / variance)
+        return self._in_blocks(_score, x, sigma)[0]
 
     @override
     def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
-        log_joint, variance = self._log_joint(x, sigma)
-        posterior = torch.softmax(log_joint, dim=-1)
-        return torch.einsum(
-            "...k,...kd->...d", posterior, self._component_means(x, sigma, variance)
-        )
+        return self._in_blocks(_denoised, x, sigma)[0]
 
     @override
     def with_divergence(
@@ -135,25 +134,16 @@ class GaussianMixture(Denoiser):
     ) -> tuple[Vectors, Scalars]:
         r"""Return E[x0 | x] and its exact divergence; ``probes`` are not used.
 
-        With responsibilities r_k and component means m_k, div D = sum_k r_k sum_i s_ki^2 / v_ki
-        + sum_k r_k (m_k - D) . (mu_k - x) / v_k, since grad r_k = r_k (score_k - score).
+        With responsibilities r_k, scores g_k of the components and g = sum_k r_k g_k,
+        div D = sum_k r_k (sum_i s_ki^2 / v_ki + sigma^2 |g_k - g|^2), since
+        grad r_k = r_k (g_k - g).
         """
-        log_joint, variance = self._log_joint(x, sigma)
-        posterior = torch.softmax(log_joint, dim=-1)
-        means = self._component_means(x, sigma, variance)
-        denoised = torch.einsum("...k,...kd->...d", posterior, means)
-        spread = (means - denoised[..., None, :]) * self._offset(x)
-        terms = ((self.stds**2 + spread) / variance).sum(-1)  # (..., K)
-        return denoised, (posterior * terms).sum(-1)
+        denoised, divergence = self._in_blocks(_denoised_and_divergence, x, sigma)
+        return denoised, divergence
 
     def laplacian(self, x: Vectors, sigma: Scalars) -> Scalars:
         """Return sum_i d2/dx_i^2 log p(x; sigma), sigma >= 0."""
-        log_joint, variance = self._log_joint(x, sigma)
-        posterior = torch.softmax(log_joint, dim=-1)
-        scores = self._offset(x) / variance  # (..., K, d)
-        mean = torch.einsum("...k,...kd->...d", posterior, scores)
-        terms = (scores**2).sum(-1) - (1 / variance).sum(-1)
-        return (posterior * terms).sum(-1) - (mean**2).sum(-1)
+        return self._in_blocks(_laplacian, x, sigma)[0]
 
     def sample(
         self, num_samples: int, generator: torch.Generator
@@ -196,16 +186,104 @@ class GaussianMixture(Denoiser):
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.means, self.stds, self.weights
 
-    def _offset(self, x: Tensor) -> Tensor:
-        return self.means - x[..., None, :]  # (..., K, d)
+    def _in_blocks(
+        self, compute: _Formula, x: Vectors, sigma: Scalars
+    ) -> tuple[Float[Tensor, "*batch"] | Float[Tensor, "*batch d"], ...]:
+        """Evaluate a formula, on a CPU a few rows at a time: their arrays stay in the cache."""
+        columns, levels = x.reshape(-1, self.dimension).T, sigma.reshape(-1)
+        rows = BLOCK_VALUES // self.means.numel() // BLOCK_MULTIPLE * BLOCK_MULTIPLE
+        rows = max(1, len(levels)) if x.is_cuda else max(rows, BLOCK_MULTIPLE)
+        blocks = zip(columns.split(rows, 1), levels.split(rows), strict=True)
+        parts = [compute(self._posterior(*block), *block) for block in blocks]
+        joined = [
+            torch.cat(part, dim=-1) if len(part) > 1 else part[0]
+            for part in zip(*parts, strict=True)
+        ]
+        return tuple(
+            value.T.reshape(x.shape) if value.ndim == 2 else value.reshape(sigma.shape)
+            for value in joined
+        )
 
-    def _component_means(self, x: Tensor, sigma: Tensor, variance: Tensor) -> Tensor:
-        """Return E[x0 | x, component], in a form in which no large terms cancel at small sigma."""
-        return x[..., None, :] + sigma[..., None, None] ** 2 / variance * self._offset(x)
-
-    def _log_joint(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ln w_k N(x; mu_k, v_k), shape (..., K), and v_k, shape (..., K, d)."""
-        variance = self.stds**2 + sigma[..., None, None] ** 2
-        quadratic = (self._offset(x) ** 2 / variance + variance.log()).sum(-1)
+    def _posterior(self, x: Float[Tensor, "d n"], sigma: Float[Tensor, "n"]) -> _Posterior:
+        stds = self._distinct_stds
+        variance = stds[..., None] ** 2 + sigma**2  # (K, d, n), or 1 in place of K or d
+        precision = variance.reciprocal()
+        offset = self.means[..., None] - x.contiguous()
+        scores = offset * precision
+        log_det = variance.log().sum(1) * (self.dimension / stds.shape[1])
         constant = self.weights.log() - 0.5 * self.dimension * math.log(2 * math.pi)
-        return constant - 0.5 * quadratic, variance
+        log_joint = constant[:, None] - 0.5 * ((offset * scores).sum(1) + log_det)
+        return _Posterior(log_joint, scores, stds[..., None], precision)
+
+    @cached_property
+    def _distinct_stds(self) -> Float[Tensor, "_ _"]:
+        """Standard deviations, with one row or column in place of equal ones."""
+        stds = self.stds
+        for axis in (0, 1):
+            first = stds.narrow(axis, 0, 1)
+            stds = first if bool((stds == first).all()) else stds
+        return stds
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    """Components at n noised points; components come first, since sums over them are then fast.
+
+    Attributes:
+        log_joint: ln w_k N(x; mu_k, v_k), shape (K, n).
+        scores: gradient of each component's log-density, (mu_k - x) / v_k, shape (K, d, n).
+        stds: s_k, shape (K, d, 1), or 1 in place of K or d.
+        precision: 1 / v_k, shape (K, d, n), or 1 in place of K or d.
+    """
+
+    log_joint: Tensor
+    scores: Tensor
+    stds: Tensor
+    precision: Tensor
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """Posterior probabilities r_k of the components, shape (K, 1, n)."""
+        return torch.softmax(self.log_joint, dim=0)[:, None]
+
+    @cached_property
+    def score(self) -> Tensor:
+        """Gradient of the log-density, shape (d, n)."""
+        return (self.shares * self.scores).sum(0)
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """Posterior variance of the components' scores, shape (n,)."""
+        return (self.shares * (self.scores - self.score) ** 2).sum((0, 1))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the posterior mean of the sum over d of values (K, d, n), shape (n,)."""
+        per_component = values.sum(1) * (self.scores.shape[1] / values.shape[1])
+        return (self.shares[:, 0] * per_component).sum(0)
+
+
+_Formula = Callable[[_Posterior, Tensor, Tensor], tuple[Tensor, ...]]
+"""(posterior, x (d, n), sigma (n,)) -> values of shape (d, n) or (n,)."""
+
+
+def _log_prob(posterior: _Posterior, x: Tensor, sigma: Tensor) -> tuple[Tensor]:
+    return (torch.logsumexp(posterior.log_joint, dim=0),)
+
+
+def _score(posterior: _Posterior, x: Tensor, sigma: Tensor) -> tuple[Tensor]:
+    return (posterior.score,)
+
+
+def _denoised(posterior: _Posterior, x: Tensor, sigma: Tensor) -> tuple[Tensor]:
+    return (x + sigma**2 * posterior.score,)
+
+
+def _denoised_and_divergence(
+    posterior: _Posterior, x: Tensor, sigma: Tensor
+) -> tuple[Tensor, Tensor]:
+    own = posterior.mean(posterior.stds**2 * posterior.precision)
+    return x + sigma**2 * posterior.score, own + sigma**2 * posterior.spread
+
+
+def _laplacian(posterior: _Posterior, x: Tensor, sigma: Tensor) -> tuple[Tensor]:
+    return (posterior.spread - posterior.mean(posterior.precision),)

@@ -10,10 +10,10 @@ value, d first derivatives and the Laplacian travel forward together (Li et al. 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -27,9 +27,11 @@ from dgray.discriminator.discriminator import (
     RowScalars,
     draw_dropout_masks,
 )
+from dgray.discriminator.mlp_training import TrainedGradient, TrainedLogit
 
 NOISE_FEATURES = 3  # ln(sigma) / 4, sin(ln sigma), cos(ln sigma)
-BLOCK_UNITS = 2**17  # hidden units of a block of rows: 0.5 MB, so that a layer stays in the cache
+BLOCK_UNITS = 2**17  # numbers of a hidden layer of a block of rows: 0.5 MB, to stay in the cache
+BLOCK_MULTIPLE = 64  # rows; the last rows of other numbers of rows are rounded differently
 
 Activation = Callable[[Tensor, int], tuple[Tensor, ...]]
 """(h, order) -> (phi(h), phi'(h), ...) up to that order, 0 to 2, each of the shape of h."""
@@ -40,11 +42,12 @@ def _silu(h: Tensor, order: int) -> tuple[Tensor, ...]:
     value = h * s
     if order == 0:
         return (value,)
-    first = torch.addcmul(s, value, 1 - s)  # s + h s (1 - s)
+    rest = 1 - s
+    first = torch.addcmul(s, value, rest)  # s + h s (1 - s)
     if order == 1:
         return value, first
-    # second = s (1 - s) (2 + h - 2 value), in place to save memory
-    return value, first, (s - s * s).mul_(2 + h - 2 * value)
+    # second = s (1 - s) (2 + h - 2 value)
+    return value, first, (s * rest).mul_((h + 2).sub_(value, alpha=2))
 
 
 def _softplus(h: Tensor, order: int) -> tuple[Tensor, ...]:
@@ -138,65 +141,122 @@ class Mlp(Ensemble):
 
     @override
     def logit(self, x: Rows, sigma: RowScalars) -> RowScalars:
-        return self._in_blocks(Mlp._logit, x, sigma)
+        (logit,) = self._in_blocks(Mlp._logit, x, sigma, arrays=1)
+        return logit
 
     @override
     def gradient(self, x: Rows, sigma: RowScalars) -> Rows:
-        return self._in_blocks(Mlp._gradient, x, sigma)
+        (gradient,) = self._in_blocks(Mlp._gradient, x, sigma, arrays=1)
+        return gradient
 
     @override
+    @torch.no_grad()
     def gradient_and_laplacian(
         self, x: Rows, sigma: RowScalars, probes: RowProbes | None = None
     ) -> tuple[Rows, RowScalars]:
-        a, scale = self._input(x, sigma)
-        d = self.dimension
-        hidden = self._affine(0, a)
-        # jets: value, d tangents and the Laplacian, stacked in front: (d + 2, ..., width)
-        rows = self.weights[0][..., :d, :].movedim(-2, 0)  # (d, width) or (d, R, width)
-        rows = rows.reshape(d, *rows.shape[1:-1], *[1] * (scale.ndim + 1 - rows.ndim), -1)
-        tangents, laplacian = scale * rows, torch.zeros_like(hidden)
-        for layer in range(1, len(self.weights)):
-            a, first, second = self._activate(layer - 1, hidden, 2)
-            curvature = second.mul_((tangents**2).sum(0)).addcmul_(first, laplacian)
-            jets = torch.cat([a[None], tangents * first, curvature[None]])
-            jets = jets @ self.weights[layer]
-            hidden = jets[0] + self.biases[layer]
-            tangents, laplacian = jets[1:-1], jets[-1]
-        return tangents[..., 0].movedim(0, -1).to(x.dtype), laplacian[..., 0].to(x.dtype)
+        gradient, laplacian = self._in_blocks(Mlp._jets, x, sigma, arrays=self.dimension + 2)
+        return gradient, laplacian
 
     def _in_blocks(
-        self, compute: Callable[[Mlp, Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor
-    ) -> Tensor:
-        """Compute a few rows at a time where that saves time: one network on a CPU, no graph."""
-        rows = max(1, BLOCK_UNITS // self.weights[0].shape[-1])
-        is_ensemble = self.weights[0].ndim > 2
-        if torch.is_grad_enabled() or is_ensemble or x.is_cuda or sigma.numel() <= rows:
-            return compute(self, x, sigma)
-        blocks = zip(x.flatten(0, -2).split(rows), sigma.flatten().split(rows), strict=True)
+        self,
+        compute: Callable[[Mlp, Tensor, Tensor], tuple[Tensor, ...]],
+        x: Tensor,
+        sigma: Tensor,
+        *,
+        arrays: int,
+    ) -> tuple[Tensor, ...]:
+        """Compute a few rows at a time where that saves time: one network on a CPU, no graph.
+
+        Args:
+            compute: maps x (R, n, d) and sigma (R, n), of a single network (n, d) and (n,), to
+                values of shape (..., d, n) or (..., n); the network is bound to their labels.
+            x: see ``logit``.
+            sigma: see ``logit``.
+            arrays: numbers that a hidden unit has of each row.
+        """
+        width = self.weights[0].shape[-1]
+        if self.weights[0].ndim > 2:
+            members = len(self.weights[0])
+            x, sigma = x.expand(members, -1, -1), sigma.expand(members, -1)
+            return tuple(_rows_first(v, sigma.ndim, x.dtype) for v in compute(self, x, sigma))
+        flat, levels = x.reshape(-1, x.shape[-1]), sigma.reshape(-1)
+        rows = max(BLOCK_UNITS // (width * arrays) // BLOCK_MULTIPLE, 1) * BLOCK_MULTIPLE
+        if torch.is_grad_enabled() or x.is_cuda:
+            rows = max(1, len(levels))
+        blocks = zip(
+            self._split(sigma.shape, rows), flat.split(rows), levels.split(rows), strict=False
+        )
+        parts = zip(*(compute(*block) for block in blocks), strict=True)
+        joined = (part[0] if len(part) == 1 else torch.cat(part, dim=-1) for part in parts)
+        values = (_rows_first(value, 1, x.dtype) for value in joined)
+        return tuple(v.reshape(*sigma.shape, *v.shape[1:]) for v in values)
+
+    def _split(self, shape: torch.Size, rows: int) -> Iterable[Mlp]:
+        """Return the network for each block of rows, bound to their labels."""
         if self.labels is None:
-            values = torch.cat([compute(self, *block) for block in blocks])
-        else:
-            labels = self.labels.expand(sigma.shape).flatten().split(rows)
-            bound = (replace(self, labels=of_block) for of_block in labels)
-            values = torch.cat([compute(m, *b) for m, b in zip(bound, blocks, strict=True)])
-        return values.reshape(*sigma.shape, *values.shape[1:])
+            return itertools.repeat(self)
+        labels = self.labels.expand(shape).reshape(-1).split(rows)
+        return [replace(self, labels=of_block) for of_block in labels]
 
-    def _logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        a, _ = self._input(x, sigma)
+    def _logit(self, x: Tensor, sigma: Tensor) -> tuple[Tensor]:
+        a, _ = self._columns(x, sigma)
+        if not self._is_trained_at(x):
+            return (self._affine(-1, self._hidden(a, 0)[-1][0])[..., 0, :],)
+        with torch.no_grad():
+            layers = self._hidden(a, 1)
+            logit = self._affine(-1, layers[-1][0])
+        return (TrainedLogit.apply(a, layers, logit, *self.tensors)[..., 0, :],)
+
+    def _gradient(self, x: Tensor, sigma: Tensor) -> tuple[Tensor]:
+        a, scale = self._columns(x, sigma)
+        if not self._is_trained_at(x):
+            return (self._backs(self._hidden(a, 1))[0] * scale,)
+        with torch.no_grad():
+            layers = self._hidden(a, 2)
+            gradient, *backs = self._backs(layers)
+        return (TrainedGradient.apply(a, layers, backs, gradient, *self.tensors) * scale,)
+
+    def _is_trained_at(self, x: Tensor) -> bool:
+        """Return whether the loss is differentiated by the weights, and not by x."""
+        needs_weights = any(tensor.requires_grad for tensor in self.tensors)
+        return torch.is_grad_enabled() and needs_weights and not x.requires_grad
+
+    def _jets(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        a, scale = self._columns(x, sigma)
+        d, hidden = self.dimension, self._affine(0, a)
+        # value, d tangents and the Laplacian, stacked in front: (d + 2, ..., width, n)
+        jets = hidden.new_zeros(d + 2, *hidden.shape)
+        jets[0] = hidden
+        jets[1:-1] = self._x_rows(0).movedim(-2, 0)[..., None] * scale
+        for layer in range(1, len(self.weights)):
+            value, first, second = self._activate(layer - 1, jets[0], 2)
+            curvature = (jets[1:-1] ** 2).sum(0).mul_(second)
+            jets[1:] *= first
+            jets[-1] += curvature
+            jets[0] = value
+            jets = self.weights[layer].mT @ jets
+            jets[0] += self.biases[layer].mT
+        return jets[1:-1, ..., 0, :].movedim(0, -2), jets[-1, ..., 0, :]
+
+    def _hidden(self, a: Tensor, order: int) -> list[tuple[Tensor, ...]]:
+        """Return the activation of each hidden layer and its derivatives up to an order."""
+        layers = []
         for layer in range(len(self.weights) - 1):
-            (a,) = self._activate(layer, self._affine(layer, a), 0)
-        return self._affine(-1, a)[..., 0].to(x.dtype)
+            layers.append(self._activate(layer, self._affine(layer, a), order))
+            a = layers[-1][0]
+        return layers
 
-    def _gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def _backs(self, layers: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+        """Return the derivatives of the logit by x, scaled, and by each hidden activation."""
+        backs = [self.weights[-1]]
+        for layer in range(len(layers) - 1, -1, -1):
+            backs.insert(0, self._x_rows(layer) @ (backs[0] * layers[layer][1]))
+        return backs
+
+    def _columns(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the input of the first layer, (..., in, n), and the scale of x, (..., 1, n)."""
         a, scale = self._input(x, sigma)
-        slopes = []
-        for layer in range(len(self.weights) - 1):
-            a, slope = self._activate(layer, self._affine(layer, a), 1)
-            slopes.append(slope)
-        back = self.weights[-1].mT  # (1, width): d logit / d a of the last hidden layer
-        for layer in range(len(slopes) - 1, -1, -1):
-            back = (back * slopes[layer]) @ self._x_rows(layer).mT
-        return (back * scale).to(x.dtype)
+        return a.mT, scale.mT
 
     def _input(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return the input of the first layer, and the factor that scaled x, (..., N, 1)."""
@@ -212,17 +272,23 @@ class Mlp(Ensemble):
         return torch.cat(features, dim=-1), scale
 
     def _affine(self, layer: int, a: Tensor) -> Tensor:
-        return a @ self.weights[layer] + self.biases[layer]
+        bias, weight = self.biases[layer].mT, self.weights[layer].mT
+        return torch.addmm(bias, weight, a) if a.ndim == 2 else torch.baddbmm(bias, weight, a)
 
     def _activate(self, layer: int, h: Tensor, order: int) -> tuple[Tensor, ...]:
         """Return the activation of a hidden layer and its derivatives, with dropout."""
         values = ACTIVATIONS[self.activation](h, order)
-        return tuple(value * self.masks[layer] for value in values) if self.masks else values
+        return tuple(value * self.masks[layer].mT for value in values) if self.masks else values
 
     def _x_rows(self, layer: int) -> Tensor:
         """Return the weights of a layer; of the first only those of x."""
         weight = self.weights[layer]
         return weight[..., : self.dimension, :] if layer == 0 else weight
+
+
+def _rows_first(value: Tensor, num_scalar_axes: int, dtype: torch.dtype) -> Tensor:
+    """Return scalars as they are and vectors (..., d, n) as (..., n, d), in a dtype."""
+    return (value.mT if value.ndim > num_scalar_axes else value).to(dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +319,7 @@ def initialise(shape: MlpShape, sigma_data: float, generators: Sequence[torch.Ge
     inputs = shape.dimension + NOISE_FEATURES + shape.num_classes
     sizes = [inputs, *[shape.width] * shape.depth, 1]
     weights = []
-    for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         std = math.sqrt(2 / fan_in) if layer < shape.depth else 0.0
         draws = [torch.randn(fan_in, fan_out, generator=g) * std for g in generators]
         weights.append(torch.stack(draws))
