@@ -22,6 +22,7 @@ from dgray.reporting.build import source_of, study_text
 from dgray.reporting.table import StudyTable, study_table
 from dgray.reporting.tensorboard.front import FrontPage
 from dgray.reporting.tensorboard.hparams import Axes, Interval, hparams_of
+from dgray.reporting.tensorboard.rows import Rows
 from dgray.reporting.tensorboard.writer import TensorBoardWriter, rebuild
 
 
@@ -90,7 +91,11 @@ class LiveTensorBoard:
         try:
             writer = self._open(earlier)
             while (event := self._done.get()) is not None:
-                writer.write(*self._folder.checkpoint(event.trial_id, event.epoch))
+                checkpoint = event.trial_id, event.epoch
+                writer.write(
+                    Rows.of_table(self._folder.read_rows(*checkpoint)),
+                    Rows.of_table(self._folder.read_clouds(*checkpoint)),
+                )
         except Exception as error:  # must not end the study; the report writes all files again
             self._failure = error
 

@@ -56,6 +56,8 @@ class Progress:
         self._done: dict[str, set[int]] = {}
         self._epochs: dict[str, float] = {}  # of the running trials
         self._reason = ""
+        self._scheduled: tuple[Trial, ...] = ()
+        self._num_checkpoints = self._num_done = self._num_left = 0
         self._update_trials()
         self._running: set[str] = set()
         self._failed: dict[str, str] = {}
@@ -97,7 +99,7 @@ class Progress:
                 self._time.engine_started()
                 self._time.places(num_workers)
                 self._where = f"{num_workers} at a time, using {where}"
-                left = self._num_trials_left() + self._schedule.num_to_come
+                left = self._num_left + self._schedule.num_to_come
                 self._print(f"trials to run: {left} ({self._where})")
             case PlacesChanged(num_places=num_places, waits_for=waits_for):
                 self._time.places(num_places)
@@ -122,13 +124,20 @@ class Progress:
 
     def _update_trials(self) -> None:
         """Read the trials of the schedule again: a search adds trials and stops some early."""
-        for trial in self._schedule.trials:
+        self._time.trials_to_come(self._schedule.num_to_come)
+        trials = self._schedule.trials
+        if trials is self._scheduled:  # of a grid
+            return
+        self._scheduled = trials
+        for trial in trials:
             self._trials[trial.id] = trial
             if trial.id not in self._done:
                 missing = set(self._folder.missing_epochs(trial))
                 self._done[trial.id] = set(trial.epochs) - missing
                 self._time.add(trial.id, checkpoint_seconds(trial), missing)
-        self._time.trials_to_come(self._schedule.num_to_come)
+        self._num_checkpoints = sum(len(trial.epochs) for trial in self._trials.values())
+        self._num_done = sum(map(len, self._done.values()))
+        self._num_left = sum(len(self._done[t.id]) < len(t.epochs) for t in self._trials.values())
 
     def _end(self, trial_id: str) -> None:
         self._running.discard(trial_id)
@@ -153,22 +162,18 @@ class Progress:
         return f"{trial.label}, epoch {epochs:.3g} of {trial.epochs[-1]}"
 
     @property
-    def _num_checkpoints(self) -> int:
-        return sum(len(trial.epochs) for trial in self._trials.values())
-
-    @property
     def failures(self) -> dict[str, str]:
         """Reason of each failed trial, by id."""
         return dict(self._failed)
 
     def render(self) -> RenderableType:
         """Return the live view."""
-        done, total = self._num_done(), self._num_checkpoints
+        num_trials = len(self._trials) + self._schedule.num_to_come
         head = Table.grid(padding=(0, 2))
         head.add_row(
             ProgressBar(total=1.0, completed=self._time.share_done(), width=30),
-            f"{done}/{total} checkpoints",
-            f"{self._num_trials_done()}/{len(self._trials) + self._schedule.num_to_come} trials",
+            f"{self._num_done}/{self._num_checkpoints} checkpoints",
+            f"{len(self._trials) - self._num_left}/{num_trials} trials",
             Text(f"{len(self._failed)} failed", style="red") if self._failed else "",
             f"{duration(time.monotonic() - self._started)} elapsed",
             f"{duration(self._time.seconds())} left",
@@ -195,7 +200,10 @@ class Progress:
         if event.trial_id not in self._trials:
             self._update_trials()  # a result from the cache precedes the start
         trial = self._trials[event.trial_id]
-        self._done[trial.id].add(event.epoch)
+        if event.epoch not in (done := self._done[trial.id]):
+            done.add(event.epoch)
+            self._num_done += 1
+            self._num_left -= len(done) == len(trial.epochs)
         self._time.checkpoint(trial.id, event.epoch)
         if event.best is not None:
             current = self._best.get(trial.objective)
@@ -203,7 +211,7 @@ class Progress:
                 self._best[trial.objective] = (f"{trial.label}, epoch {event.epoch}", event.best)
         best = f": {_best_text(event.best)}" if event.best else ""
         self._print(
-            f"{self._num_done()}/{self._num_checkpoints} {trial.label}, epoch {event.epoch}{best} "
+            f"{self._num_done}/{self._num_checkpoints} {trial.label}, epoch {event.epoch}{best} "
             f"({self._left_text()})"
         )
 
@@ -219,15 +227,6 @@ class Progress:
         self._printed = time.monotonic()
         if not self._console.is_terminal:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def _num_done(self) -> int:
-        return sum(len(epochs) for epochs in self._done.values())
-
-    def _num_trials_done(self) -> int:
-        return len(self._trials) - self._num_trials_left()
-
-    def _num_trials_left(self) -> int:
-        return sum(len(self._done[t.id]) < len(t.epochs) for t in self._trials.values())
 
     def _left_text(self) -> str:
         """Return the time left, and why it has grown, once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,39 @@ class _Stage:
     since: float
     reported_at: float
     trained: float = 0.0
+
+
+class _Waiting:
+    """Planned seconds of the trials that have not started; their sum and maximum cost no loop.
+
+    Attributes:
+        total: sum of the seconds.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []  # of negative seconds; may hold outdated ones
+        self.total = 0.0
+
+    def put(self, trial_id: str, seconds: float) -> None:
+        """Add a trial, or replace its seconds."""
+        self.remove(trial_id)
+        self._seconds[trial_id] = seconds
+        self.total += seconds
+        heapq.heappush(self._heap, (-seconds, trial_id))
+
+    def remove(self, trial_id: str) -> None:
+        """Remove a trial, if it is there."""
+        self.total -= self._seconds.pop(trial_id, 0.0)
+        if not self._seconds:
+            self.total = 0.0  # without the rounding errors so far
+
+    def longest(self) -> float:
+        """Return the largest seconds; 0 without trials."""
+        heap = self._heap
+        while heap and self._seconds.get(heap[0][1]) != -heap[0][0]:
+            heapq.heappop(heap)
+        return -heap[0][0] if heap else 0.0
 
 
 class TimeLeft:
@@ -50,7 +84,9 @@ class TimeLeft:
         self._artifact = ("", self._started, 0.0)  # role, its start, share that is done
         self._work: dict[str, Work] = {}
         self._missing: dict[str, set[int]] = {}
-        self._stages: dict[str, _Stage] = {}
+        self._waiting = _Waiting()
+        self._stages: dict[str, _Stage] = {}  # of the running trials
+        self._typical = 0.0  # seconds of the longest trial
         self._num_to_come = 0
         self._planned = self._taken = 0.0  # seconds of the checkpoints of this session
         self._has_engine = False
@@ -61,6 +97,8 @@ class TimeLeft:
     def add(self, trial_id: str, work: Work, missing: Iterable[int]) -> None:
         """Add a trial with its missing checkpoints, or change them."""
         self._work[trial_id], self._missing[trial_id] = work, set(missing)
+        self._typical = max(self._typical, sum(map(sum, work.values())))
+        self._waiting.put(trial_id, self._planned_seconds(trial_id))
 
     def trials_to_come(self, number: int) -> None:
         """Set the number of trials that a search will add."""
@@ -82,6 +120,7 @@ class TimeLeft:
     def trial_started(self, trial_id: str) -> None:
         """Note that a trial works on its next checkpoint."""
         now = self._clock()
+        self._waiting.remove(trial_id)
         self._stages[trial_id] = _Stage(now, now)
 
     def progress(self, trial_id: str, epochs: float) -> None:
@@ -102,17 +141,20 @@ class TimeLeft:
             self._taken += self._clock() - self._stages[trial_id].since
             self.trial_started(trial_id)
         self._missing.get(trial_id, set()).discard(epoch)
+        if trial_id not in self._stages:  # from the cache
+            self._waiting.put(trial_id, self._planned_seconds(trial_id))
 
     def ended(self, trial_id: str) -> None:
         """Note that a trial has ended, with or without all its checkpoints."""
         self._stages.pop(trial_id, None)
         self._missing.pop(trial_id, None)
+        self._waiting.remove(trial_id)
 
     def seconds(self) -> float:
         """Return the seconds left; ``reason`` is set if they grow by more than a fifth."""
-        slowness, left = self._slowness(), self._trial_seconds()
-        queue = sum(left.values()) + self._num_to_come * self._typical()
-        longest = max(left.values(), default=0.0)
+        slowness, running = self._slowness(), self._running_seconds()
+        queue = self._waiting.total + sum(running) + self._num_to_come * self._typical
+        longest = max(self._waiting.longest(), *running, 0.0)
         trials = slowness * max(queue / self._parallel, longest)
         artifacts = self._artifact_seconds()
         total = artifacts + trials + self._report
@@ -135,7 +177,8 @@ class TimeLeft:
 
     def share_done(self) -> float:
         """Return the share of the work of this session that is done."""
-        left = sum(self._trial_seconds().values()) + self._num_to_come * self._typical()
+        left = self._waiting.total + sum(self._running_seconds())
+        left += self._num_to_come * self._typical
         done = sum(self._done_of(trial_id) for trial_id in self._stages) + self._planned
         return done / (done + left) if done + left else 0.0
 
@@ -147,13 +190,13 @@ class TimeLeft:
         projected = (self._clock() - start) * (1 - share) / share if share > 0.05 else 0.0
         return max(expected, projected, 0.0)
 
-    def _trial_seconds(self) -> dict[str, float]:
-        """Return the planned seconds that each trial has left."""
-        return {
-            trial_id: sum(sum(self._work[trial_id][epoch]) for epoch in missing)
-            - (self._done_of(trial_id) if trial_id in self._stages else 0.0)
-            for trial_id, missing in self._missing.items()
-        }
+    def _running_seconds(self) -> list[float]:
+        """Return the planned seconds that each running trial has left."""
+        return [self._planned_seconds(t) - self._done_of(t) for t in self._stages]
+
+    def _planned_seconds(self, trial_id: str) -> float:
+        """Return the planned seconds of the missing checkpoints of a trial."""
+        return sum(sum(self._work[trial_id][e]) for e in self._missing.get(trial_id, ()))
 
     def _done_of(self, trial_id: str) -> float:
         """Return the planned seconds that a running trial has done of its checkpoint.
@@ -178,10 +221,6 @@ class TimeLeft:
         taken = sum(self._clock() - stage.since for stage in self._stages.values())
         done = sum(map(self._done_of, self._stages))
         return (self._taken + taken + prior) / (self._planned + done + prior)
-
-    def _typical(self) -> float:
-        totals = [sum(map(sum, work.values())) for work in self._work.values()]
-        return max(totals, default=0.0)
 
 
 _REASONS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -41,6 +42,11 @@ def arrow_schema(record: type[Record] = Row, added: Sequence[ColumnSpec] = ()) -
         record: type of the records.
         added: columns of rows that belong to metrics of other packages.
     """
+    return _schema(record, tuple(added))  # type: ignore[arg-type]  # types are hashable
+
+
+@cache
+def _schema(record: type[Record], added: tuple[ColumnSpec, ...]) -> pa.Schema:
     if record is Row:
         return pa.schema([_field_of_column(column) for column in row_columns(added)])
     hints = get_type_hints(record)
@@ -62,8 +68,12 @@ def column_of(field: pa.Field) -> ColumnSpec:
 
 def added_columns(schema: pa.Schema) -> tuple[ColumnSpec, ...]:
     """Return the columns of a table of rows that belong to metrics of other packages."""
-    built_in = set(arrow_schema(Row).names)
-    return tuple(column_of(field) for field in schema if field.name not in built_in)
+    return tuple(column_of(field) for field in schema if field.name not in _built_in())
+
+
+@cache
+def _built_in() -> frozenset[str]:
+    return frozenset(arrow_schema(Row).names)
 
 
 def to_table(
@@ -76,10 +86,16 @@ def to_table(
     """
     schema = arrow_schema(record, added)
     values = [item.columns() if isinstance(item, Row) else vars(item) for item in records]
-    if unknown := {name for item in values for name in item} - set(schema.names):
+    names = {name for item in values for name in item}
+    if unknown := names - set(schema.names):
         raise ValueError(f"rows must have columns of the schema only, but got {sorted(unknown)}")
-    columns = {name: [item.get(name) for item in values] for name in schema.names}
-    return pa.table(columns, schema=schema)
+    columns = [
+        pa.array([item.get(field.name) for item in values], field.type)
+        if field.name in names
+        else pa.nulls(len(values), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _field_of_column(column: ColumnSpec) -> pa.Field:

@@ -246,19 +246,21 @@ class RunFolder:
         """Return all training losses that are intact."""
         return self._losses.concatenated(list(dict(self._losses.intact()).values())).to_pandas()
 
-    def checkpoint(
-        self, trial_id: str, epoch: int
-    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Return the rows, sample clouds and training losses of one checkpoint.
+    def read_rows(self, trial_id: str, epoch: int) -> pa.Table:
+        """Return the rows of one checkpoint.
 
         Raises:
-            RecordError: one of them is damaged.
+            RecordError: they are damaged.
         """
-        part = part_name(trial_id, epoch)
-        rows, clouds, losses = (
-            tables.read(part).to_pandas() for tables in (self._rows, self._clouds, self._losses)
-        )
-        return rows, clouds, losses
+        return self._rows.read(part_name(trial_id, epoch))
+
+    def read_clouds(self, trial_id: str, epoch: int) -> pa.Table:
+        """Return the sample clouds of one checkpoint.
+
+        Raises:
+            RecordError: they are damaged.
+        """
+        return self._clouds.read(part_name(trial_id, epoch))
 
     def read_artifact(self, key: str) -> bytes | None:
         """Return a shared artifact, or None if it does not exist or is damaged."""

@@ -82,6 +82,7 @@ def sealed_table(
         table.schema,
         compression="zstd",
         store_schema=store_schema,
+        use_dictionary=False,  # of few rows a larger file, in more time
         write_statistics=False,  # 5 KB, for queries
     ) as writer:
         writer.write_table(table)

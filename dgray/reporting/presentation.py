@@ -8,10 +8,10 @@ of its stored field.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
-import pandas as pd
 import pyarrow as pa
 
 from dgray.catalogue import (
@@ -171,17 +171,14 @@ def selection_columns() -> tuple[str, ...]:
     return (SELECTION, *levels)
 
 
-def score_names(rows: pd.DataFrame) -> list[str]:
-    """Return the columns of numbers of metrics, those that the catalogue lacks included."""
+def score_names(columns: Iterable[str]) -> list[str]:
+    """Return those columns that hold a metric: a number of the catalogue, or one that it lacks."""
+    present = list(columns)
     own = [column.name for column in metric_columns().values() if column.type == "float"]
     other = [
-        name
-        for name in rows
-        if name not in _built_in_columns()
-        and not name.endswith("_se")
-        and pd.api.types.is_numeric_dtype(rows[name])
+        name for name in present if name not in _built_in_columns() and not name.endswith("_se")
     ]
-    return [name for name in (*own, SELECTION, *other) if name in rows]
+    return [name for name in (*own, SELECTION, *other) if name in present]
 
 
 def depends_on_sampler(name: str) -> bool:

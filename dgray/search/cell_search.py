@@ -295,7 +295,7 @@ class CellSearch:
 
     def _rows(self, trial: Trial, epoch: int | None = None) -> pd.DataFrame:
         epochs = trial.epochs if epoch is None else (epoch,)
-        return pd.concat([self._folder.checkpoint(trial.id, epoch)[0] for epoch in epochs])
+        return pd.concat([self._folder.read_rows(trial.id, e).to_pandas() for e in epochs])
 
 
 def _by_name(values: Point) -> dict[str, Value]:

@@ -84,13 +84,13 @@ def _shows(folder: RunFolder, label: str, epoch: int) -> bool:
 
 def test_study_does_not_wait_for_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_write = threading.Event()
-    read_checkpoint = RunFolder.checkpoint
+    read_rows = RunFolder.read_rows
 
     def read_late(self: RunFolder, trial_id: str, epoch: int) -> object:
         assert may_write.wait(PATIENCE)
-        return read_checkpoint(self, trial_id, epoch)
+        return read_rows(self, trial_id, epoch)
 
-    monkeypatch.setattr(RunFolder, "checkpoint", read_late)
+    monkeypatch.setattr(RunFolder, "read_rows", read_late)
     folder, plan = RunFolder(tmp_path), make_plan(make_trial("kl-1"))
     with LiveTensorBoard(plan, folder) as live:
         local.run(

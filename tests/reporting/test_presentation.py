@@ -17,6 +17,7 @@ from dgray.reporting.figures.epochs import metrics_against_epochs
 from dgray.reporting.presentation import BASE, objective, objective_rank, sampler_preference
 from dgray.reporting.selection import shown_columns, trained
 from dgray.reporting.table import StudyTable, study_table, write_parquet
+from dgray.reporting.tensorboard.rows import checkpoints
 from dgray.reporting.tensorboard.scalars import metric_scalars
 from dgray.reporting.text.finding import find
 from tests.reporting.synthetic import Member, row
@@ -57,7 +58,7 @@ def test_unknown_metric_is_in_table_summary_and_figures(table: StudyTable, tmp_p
 
 
 def test_unknown_metric_is_a_scalar_of_its_sampler(table: StudyTable) -> None:
-    rows = table.rows[table.rows["epoch"] == 2]
+    (rows,) = (rows for _, epoch, rows in checkpoints(table.rows) if epoch == 2)
     tags = {scalar.tag: scalar.value for scalar in metric_scalars(rows)}
     assert tags["mmd/w=1 (leapfrog)"] == 0.25
     assert not any(tag.startswith("mmd_se") for tag in tags)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar
@@ -27,8 +26,8 @@ from dgray.reporting.presentation import (
     divergences,
     sampler_preference,
 )
-from dgray.reporting.selection import at_weight
-from dgray.reporting.tensorboard.scalars import Scalar
+from dgray.reporting.tensorboard.rows import Rows, is_missing
+from dgray.reporting.tensorboard.scalars import Scalar, middle_levels
 
 MAX_TAGS = 12  # of a trial
 _MAX_METRICS, _MAX_LEVELS = 3, 4
@@ -36,6 +35,7 @@ _GROUP = "at w="
 _LOSSES = ("loss/train", "loss/held_out")
 _BINS = f"{PATH_KL}_change_bins"
 _BY_NOISE = f"by noise level, {PATH_KL}_change"
+_EVERYWHERE = (None, None, "both")  # interval and stages of plain guidance
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,25 @@ class FrontPage:
         weight = "calibrated" if self.weight is None else f"{self.weight:g}"
         return f"{_GROUP}{weight}, base unguided"
 
-    def scalars(self, rows: pd.DataFrame, num_best: int) -> Iterator[Scalar]:
+    def scalars(self, rows: Rows, num_best: int) -> Iterator[Scalar]:
         """Yield the metrics of a checkpoint at the main weight, and changes by noise level.
 
         Args:
             rows: rows of one checkpoint of one trial.
             num_best: number of tags of the best setting.
         """
-        is_base = rows["objective"].iloc[0] == BASE.name
-        epoch = int(rows["epoch"].iloc[0])
+        is_base = rows["objective"][0] == BASE.name
+        epoch = rows["epoch"][0]
         chosen = _plain(rows)
         chosen = chosen if is_base else at_weight(chosen, self.weight)
         epochs = [epoch] if epoch > 0 or self.span is None else sorted(set(self.span))
         names = _metrics(chosen)
         for name in names:
-            of_sampler = _first_sampler(chosen[chosen[name].notna()])
-            sampler = f", {of_sampler['sampler'].iloc[0]}" if depends_on_sampler(name) else ""
+            of_sampler = _first_sampler(chosen.where(not is_missing(v) for v in chosen[name]))
+            sampler = f", {of_sampler['sampler'][0]}" if depends_on_sampler(name) else ""
+            value = of_sampler.mean(name)
+            assert value is not None  # the metric has values
             tag = f"{self.group}/{name}{sampler}"
-            value = float(of_sampler[name].astype(float).mean())
             yield from (Scalar(tag=tag, epoch=e, value=value) for e in epochs)
         if not is_base:
             free = MAX_TAGS - self.num_search_tags - num_best - len(_LOSSES) - len(names)
@@ -146,41 +147,46 @@ def _escaped(text: str) -> str:
     return "".join(f"\\{c}" if c in r".^$*+?()[]{}|\\" else c for c in text)
 
 
-def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+def at_weight(rows: Rows, weight: float | None) -> Rows:
+    """Select rows at a constant weight, or at the calibrated one for None."""
+    if weight is None:
+        return rows.where(map(bool, rows["is_calibrated"]))
+    return rows.where(value == weight for value in rows["guidance_weight"])
+
+
+def _plain(rows: Rows) -> Rows:
     """Rows guided at all noise levels and in both stages, or of the first setting."""
-    whole = rows["interval_low"].isna() & (rows["guided_stage"] == "both")
-    if whole.any():
-        return rows[whole]
-    first = rows.iloc[0]
-    same = [
-        rows[name].isna() if pd.isna(first[name]) else rows[name] == first[name]
-        for name in ("interval_low", "interval_high", "guided_stage")
+    settings = [
+        tuple(None if is_missing(value) else value for value in setting)
+        for setting in zip(
+            *(rows[name] for name in ("interval_low", "interval_high", "guided_stage")),
+            strict=True,
+        )
     ]
-    return rows[np.logical_and.reduce(same)]
+    chosen = _EVERYWHERE if _EVERYWHERE in settings else settings[0]
+    return rows.where(setting == chosen for setting in settings)
 
 
-def _metrics(rows: pd.DataFrame) -> list[str]:
+def _metrics(rows: Rows) -> list[str]:
     """The divergences, or else their changes, and the distances that have values."""
-    levels = [name for name in divergences() if rows[name].notna().any()]
+    levels = [name for name in divergences() if rows.present(name)]
     changes = [f"{name}_change" for name in divergences()]
     names = [*(levels or changes), *distances()]
-    return [name for name in names if name in rows and rows[name].notna().any()][:_MAX_METRICS]
+    return [name for name in names if rows.present(name)][:_MAX_METRICS]
 
 
-def _first_sampler(rows: pd.DataFrame) -> pd.DataFrame:
+def _first_sampler(rows: Rows) -> Rows:
     """The rows of the preferred sampler with most steps."""
-    pairs = set(zip(rows["sampler"], rows["num_steps"], strict=True))
-    sampler, steps = min(pairs, key=lambda pair: (sampler_preference(pair[0]), -pair[1]))
-    return rows[(rows["sampler"] == sampler) & (rows["num_steps"] == steps)]
+    pairs = list(zip(rows["sampler"], rows["num_steps"], strict=True))
+    first = min(set(pairs), key=lambda pair: (sampler_preference(pair[0]), -pair[1]))
+    return rows.where(pair == first for pair in pairs)
 
 
-def _by_noise(rows: pd.DataFrame, epoch: int, count: int) -> Iterator[Scalar]:
+def _by_noise(rows: Rows, epoch: int, count: int) -> Iterator[Scalar]:
     """The change of the path KL in ``count`` bins from the lowest noise level to the highest."""
-    lists = [np.asarray(v, float) for v in rows[_BINS] if v is not None]
-    edges = next((np.asarray(e, float) for e in rows["sigma_edges"] if e is not None), None)
-    if edges is None or not lists or count < 1:
+    mean, middle = rows.mean_of_lists(_BINS), middle_levels(rows)
+    if mean is None or middle is None or count < 1:
         return
-    middle, mean = np.sqrt(edges[:-1] * edges[1:]), np.mean(lists, axis=0)
     places = np.linspace(0, len(middle) - 1, 2 * count + 1).round().astype(int)[1::2]
     for place in dict.fromkeys(places.tolist()):
         tag = f"{_BY_NOISE}/sigma={middle[place]:.2g}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from dgray.reporting.presentation import (
     selection_columns,
 )
 from dgray.reporting.searches import SearchPoints
+from dgray.reporting.tensorboard.rows import Rows, is_missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,66 +35,83 @@ def best_tags() -> tuple[str, ...]:
     return tuple(f"best/{name}" for name in (*divergences(), SELECTION))
 
 
-def loss_scalars(rows: pd.DataFrame, losses: pd.DataFrame) -> Iterator[Scalar]:
+def loss_scalars(rows: Rows, losses: Mapping[int, float]) -> Iterator[Scalar]:
     """Yield losses, overall and by noise level, and scores of the discriminator.
 
     ``loss/train`` and ``loss/held_out`` are evaluated in the same way. ``loss/fit`` is the loss
     that training minimised (weighted, with its own noise levels and dropout), at more epochs.
+
+    Args:
+        rows: rows of one checkpoint.
+        losses: training loss by epoch.
     """
-    epoch = int(rows["epoch"].iloc[0])
-    if len(losses):
-        for fit_epoch, value in losses.groupby("epoch")["loss_train"].mean().items():
-            yield Scalar(tag="loss/fit", epoch=int(str(fit_epoch)), value=float(value))
+    epoch = rows["epoch"][0]
+    for fit_epoch, value in losses.items():
+        yield Scalar(tag="loss/fit", epoch=fit_epoch, value=value)
     for column in DISCRIMINATOR_COLUMNS:
-        values = rows[column.name].dropna()
-        if column.type == "float" and len(values) and not column.name.endswith("_se"):
+        if column.type != "float" or column.name.endswith("_se"):
+            continue
+        if (mean := rows.mean(column.name)) is not None:
             is_loss = column.name.startswith("loss_")
             tag = column.name.replace("_", "/", 1) if is_loss else f"discriminator/{column.name}"
-            yield Scalar(tag=tag, epoch=epoch, value=float(values.astype(float).mean()))
-    edges = next((np.asarray(e, float) for e in rows["sigma_edges"] if e is not None), None)
+            yield Scalar(tag=tag, epoch=epoch, value=mean)
     for name in ("loss_train_bins", "loss_held_out_bins"):
-        lists = [np.asarray(v, float) for v in rows[name] if v is not None]
-        if edges is None or not lists:
+        means, middle = rows.mean_of_lists(name), middle_levels(rows)
+        if means is None or middle is None:
             continue
-        middle = np.sqrt(edges[:-1] * edges[1:])
-        for index, value in enumerate(np.mean(lists, axis=0)):
+        for index, value in enumerate(means):
             tag = f"{name}/{index:02d} sigma={middle[index]:.2g}"
             yield Scalar(tag=tag, epoch=epoch, value=float(value))
 
 
-def metric_scalars(rows: pd.DataFrame) -> Iterator[Scalar]:
+def middle_levels(rows: Rows) -> np.ndarray | None:
+    """Return the middle noise level of each bin; None without bins."""
+    edges = next((np.asarray(e, float) for e in rows.present("sigma_edges")), None)
+    return None if edges is None else np.sqrt(edges[:-1] * edges[1:])
+
+
+def metric_scalars(rows: Rows) -> Iterator[Scalar]:
     """Yield metrics per guidance weight, and per sampler if they depend on it."""
-    epoch = int(rows["epoch"].iloc[0])
-    has_steps = rows["num_steps"].nunique() > 1
-    names = [name for name in score_names(rows) if rows[name].notna().any()]
+    epoch = rows["epoch"][0]
+    has_steps = len(set(rows["num_steps"])) > 1
+    names = [name for name in score_names(rows.columns) if _holds_numbers(rows, name)]
     tags: dict[str, list[float]] = {}
-    for _, row in rows.iterrows():
+    for row in rows.records():
         setting = _setting(row)
         steps = f", {row['num_steps']} steps" if has_steps else ""
         for name in names:
-            if row[name] is not None and not pd.isna(row[name]):
+            if not is_missing(row[name]):
                 sampler = f" ({row['sampler']}{steps})" if depends_on_sampler(name) else ""
                 tags.setdefault(f"{name}/{setting}{sampler}", []).append(float(row[name]))
     for tag, values in tags.items():
-        yield Scalar(tag=tag, epoch=epoch, value=float(np.mean(values)))
+        yield Scalar(tag=tag, epoch=epoch, value=sum(values) / len(values))
 
 
-def best_scalars(rows: pd.DataFrame) -> tuple[float, list[Scalar]] | None:
+def _holds_numbers(rows: Rows, name: str) -> bool:
+    return any(isinstance(value, int | float) for value in rows.present(name)[:1])
+
+
+def best_scalars(rows: Rows) -> tuple[float, list[Scalar]] | None:
     """Return the value that selects the best setting of a checkpoint, and its metrics."""
-    epoch = int(rows["epoch"].iloc[0])
+    epoch = rows["epoch"][0]
     keys = [key for key in SETTING_COLUMNS if key not in ("sampler", "num_steps")]
-    names = [tag.removeprefix("best/") for tag in best_tags()]
-    numbers = rows[keys].assign(**{name: rows[name].astype(float) for name in names})
-    settings = numbers.groupby(keys, dropna=False, sort=False)[names].mean()
+    settings: dict[tuple[Any, ...], list[int]] = {}
+    for index, key in enumerate(zip(*(rows[key] for key in keys), strict=True)):
+        setting = tuple(None if is_missing(value) else value for value in key)
+        settings.setdefault(setting, []).append(index)
+    groups = [rows.take(indices) for indices in settings.values()]
     for column in selection_columns():
-        if settings[column].notna().any():
-            best = settings.loc[settings[column] == settings[column].min()].iloc[0]
+        means = [
+            (mean, index) for index, g in enumerate(groups) if (mean := g.mean(column)) is not None
+        ]
+        if means:
+            value, best = min(means)
             scalars = [
-                Scalar(tag=tag, epoch=epoch, value=float(best[name]))
-                for tag, name in zip(best_tags(), names, strict=True)
-                if not pd.isna(best[name])
+                Scalar(tag=tag, epoch=epoch, value=mean)
+                for tag in best_tags()
+                if (mean := groups[best].mean(tag.removeprefix("best/"))) is not None
             ]
-            return float(best[column]), scalars
+            return value, scalars
     return None
 
 
@@ -110,10 +129,10 @@ def search_scalars(search: SearchPoints) -> dict[str, list[Scalar]]:
     }
 
 
-def _setting(row: pd.Series) -> str:
+def _setting(row: Mapping[str, Any]) -> str:
     text = "w=calibrated" if row["is_calibrated"] else f"w={row['guidance_weight']:g}"
     if row["guided_stage"] != "both":
         text += f", {row['guided_stage']} only"
-    if row["interval_low"] is not None and not pd.isna(row["interval_low"]):
+    if not is_missing(row.get("interval_low")):
         text += f", sigma {row['interval_low']:g}-{row['interval_high']:g}"
     return text

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.colors import to_rgb
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -31,7 +30,7 @@ from dgray.reporting.legible import printable, shortened, shortened_bytes
 from dgray.reporting.presentation import BASE, DATA_COLOUR, objective, sampler_preference
 from dgray.reporting.raster import SIZE, Frame, cloud_png, frame_of, grid_png
 from dgray.reporting.searches import SearchPoints
-from dgray.reporting.selection import OBJECTIVE, at_weight, main_weight
+from dgray.reporting.selection import OBJECTIVE, main_weight
 from dgray.reporting.table import StudyTable
 from dgray.reporting.tensorboard.front import (
     NO_EPOCHS,
@@ -41,6 +40,7 @@ from dgray.reporting.tensorboard.front import (
     texts,
 )
 from dgray.reporting.tensorboard.hparams import Axes, Interval, experiment, hparams_of, session
+from dgray.reporting.tensorboard.rows import Rows, checkpoints
 from dgray.reporting.tensorboard.scalars import (
     Scalar,
     best_scalars,
@@ -51,6 +51,7 @@ from dgray.reporting.tensorboard.scalars import (
 )
 
 _MAX_NAME, _MAX_ID = 200, 40  # bytes of the name of a folder, characters of the hash of an id
+_NO_ROWS = Rows({}, 0)
 _UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]+')
 
 
@@ -78,16 +79,24 @@ class TensorBoardWriter:
         self._data: np.ndarray | None = None
         self._frame: Frame | None = None
 
-    def write(self, rows: pd.DataFrame, clouds: pd.DataFrame, losses: pd.DataFrame) -> None:
-        """Append the rows, sample clouds and training losses of one checkpoint of one trial."""
-        rows = rows[rows["status"] == "ok"]
-        if rows.empty:
+    def write(self, rows: Rows, clouds: Rows, losses: Mapping[int, float] | None = None) -> None:
+        """Append one checkpoint of one trial.
+
+        Args:
+            rows: its rows.
+            clouds: its sample clouds.
+            losses: training loss by epoch since the checkpoint before; used with ``has_all``.
+        """
+        rows = rows.where(status == "ok" for status in rows["status"])
+        if not len(rows):
             return
-        first = rows.iloc[0]
-        trial, epoch, name = str(first["trial"]), int(first["epoch"]), str(first["objective"])
+        trial, epoch, name, label, axes = (
+            rows[column][0] for column in ("trial", "epoch", "objective", "label", "axes")
+        )
         best = list(self._best_so_far(trial, best_scalars(rows)))
         front = list(self._front.scalars(rows, len(best)))
-        shown = [s for s in loss_scalars(rows, losses) if self._has_all or is_front_loss(s.tag)]
+        of_losses = loss_scalars(rows, losses or {})
+        shown = [s for s in of_losses if self._has_all or is_front_loss(s.tag)]
         tags = {scalar.tag for scalar in front}
         if self._has_all:
             front += [scalar for scalar in metric_scalars(rows) if scalar.tag not in tags]
@@ -99,9 +108,9 @@ class TensorBoardWriter:
         if objective(name).is_trained and not self._has_layout:
             self._write_summary(layout(list(dict.fromkeys(s.tag for s in (*front, *best)))))
             self._has_layout = True
-        run = inside(self._folder, run_name(trial, str(first["label"])))
+        run = inside(self._folder, run_name(trial, label))
         if not (run / self._file).exists():
-            start = session(hparams_of(name, json.loads(first["axes"])), trial)
+            start = session(hparams_of(name, json.loads(axes)), trial)
             events = [_opening(), *(_event(0, summary) for summary in start), *events]
         _append(run / self._file, events)
 
@@ -138,22 +147,23 @@ class TensorBoardWriter:
         return [Scalar(tag=s.tag, epoch=epoch, value=s.value) for s in scalars]
 
     def _images(
-        self, clouds: pd.DataFrame, epoch: int, colour: tuple[float, float, float]
+        self, clouds: Rows, epoch: int, colour: tuple[float, float, float]
     ) -> Iterator[Event]:
-        for cloud in clouds.itertuples():
-            points = np.stack([np.asarray(point, float) for point in cloud.points])
-            if getattr(cloud, "shape", None) is not None:
-                content, (height, width) = grid_png(points, cloud.shape)
+        for cloud in clouds.records():
+            points = np.stack([np.asarray(point, float) for point in cloud["points"]])
+            if cloud.get("shape") is not None:
+                content, (height, width) = grid_png(points, cloud["shape"])
                 yield _image(_cloud_tag(cloud), epoch, content, height, width)
                 continue
-            if cloud.source == "data" or self._frame is None:
+            is_data = cloud["source"] == "data"
+            if is_data or self._frame is None:
                 self._frame = frame_of(points)
-            if cloud.source == "data":
+            if is_data:
                 self._data = points
             fits = self._data is None or self._data.shape[1] == points.shape[1]
             frame = self._frame if fits else frame_of(points)
-            behind = self._data if fits and cloud.source != "data" else None
-            tint = to_rgb(DATA_COLOUR) if cloud.source in ("data", "real") else colour
+            behind = self._data if fits and not is_data else None
+            tint = to_rgb(DATA_COLOUR) if cloud["source"] in ("data", "real") else colour
             content = cloud_png(points, frame, tint, behind)
             yield _image(_cloud_tag(cloud), epoch, content, SIZE, SIZE)
 
@@ -187,7 +197,8 @@ def rebuild(
     try:
         writer = TensorBoardWriter(beside, front or front_of(table, searches), has_all=has_all)
         writer.write_texts(named_texts or {})
-        _write_table(writer, table, axes, searches)
+        losses = _losses_by_trial(table) if has_all else {}
+        _write_table(writer, table, losses, axes, searches)
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
         if folder.exists():
             folder.rename(old / folder.name)
@@ -203,25 +214,33 @@ def rebuild(
 def _write_table(
     writer: TensorBoardWriter,
     table: StudyTable,
+    losses: Mapping[str, Mapping[int, float]],
     axes: Axes | None,
     searches: Sequence[SearchPoints],
 ) -> None:
     by_trial = [item for search in searches for item in search_scalars(search).items()]
     tags = dict.fromkeys(scalar.tag for _, scalars in by_trial for scalar in scalars)
     writer.write_experiment(axes or _axes_of(table, searches), list(tags))
-    clouds = dict(iter(table.clouds.groupby(["trial", "epoch"])))
-    of_trial = dict(iter(table.losses.groupby("trial")))
+    clouds = {(trial, epoch): rows for trial, epoch, rows in checkpoints(table.clouds)}
     last: dict[str, int] = {}  # the checkpoint before; losses since then belong to this one
-    of_metrics = table.rows.drop(columns=list(table.axes))
-    for (trial, epoch), rows in of_metrics.groupby(["trial", "epoch"], sort=False):
-        losses = of_trial.get(trial, table.losses.iloc[:0])
-        losses = losses[(losses["epoch"] > last.get(trial, -1)) & (losses["epoch"] <= epoch)]
-        writer.write(rows, clouds.get((trial, epoch), table.clouds.iloc[:0]), losses)
+    for trial, epoch, rows in checkpoints(table.rows.drop(columns=list(table.axes))):
+        of_trial, before = losses.get(trial, {}), last.get(trial, -1)
+        recent = {e: value for e, value in of_trial.items() if before < e <= epoch}
+        writer.write(rows, clouds.get((trial, epoch), _NO_ROWS), recent)
         last[trial] = epoch
     labels = dict(zip(table.rows["trial"], table.rows["label"], strict=True))
     for trial, scalars in by_trial:
         if trial in labels:  # not if its rows are damaged
             writer.write_search(trial, labels[trial], scalars)
+
+
+def _losses_by_trial(table: StudyTable) -> dict[str, dict[int, float]]:
+    """Return, per trial, the training loss by epoch, mean over replicates."""
+    losses: dict[str, dict[int, float]] = {}
+    means = table.losses.groupby(["trial", "epoch"])["loss_train"].mean()
+    for (trial, epoch), value in means.items():
+        losses.setdefault(trial, {})[int(epoch)] = float(value)
+    return losses
 
 
 def front_of(table: StudyTable, searches: Sequence[SearchPoints] = ()) -> FrontPage:
@@ -232,17 +251,21 @@ def front_of(table: StudyTable, searches: Sequence[SearchPoints] = ()) -> FrontP
     return FrontPage(main_weight(rows), (min(epochs), max(epochs)) if epochs else None, added)
 
 
-def _one_cloud(clouds: pd.DataFrame) -> pd.DataFrame:
+def _one_cloud(clouds: Rows) -> Rows:
     """The samples at the main weight of the preferred sampler, or else the first; and the data."""
-    if clouds.empty:
-        return clouds
-    data = clouds[clouds["source"] == "data"]
-    guided = clouds[clouds["source"] == "guided"]
-    guided = guided if len(guided) else clouds[clouds["source"] != "data"]
-    chosen = at_weight(guided, main_weight(guided)) if len(guided) else guided
-    order = [sampler_preference(str(sampler)) for sampler in chosen["sampler"]]
-    first = chosen.iloc[[order.index(min(order))]] if order else chosen
-    return pd.concat([data, first])
+    sources = clouds["source"]
+    data = [index for index, source in enumerate(sources) if source == "data"]
+    guided = [index for index, source in enumerate(sources) if source == "guided"]
+    guided = guided or [index for index in range(len(clouds)) if index not in data]
+    weights = {
+        index: None if clouds["is_calibrated"][index] else float(clouds["guidance_weight"][index])
+        for index in guided
+    }
+    constant = [weight for weight in weights.values() if weight is not None]
+    main = min(constant, key=lambda weight: abs(weight - 1), default=None)
+    chosen = [index for index, weight in weights.items() if weight == main]
+    chosen.sort(key=lambda index: sampler_preference(clouds["sampler"][index]))
+    return clouds.take([*data, *chosen[:1]])
 
 
 def _axes_of(table: StudyTable, searches: Sequence[SearchPoints]) -> Axes:
@@ -276,12 +299,13 @@ def _image(tag: str, epoch: int, content: bytes, height: int, width: int) -> Eve
     return _event(epoch, Summary(value=[Summary.Value(tag=tag, image=image, metadata=metadata)]))
 
 
-def _cloud_tag(cloud: Any) -> str:
-    if cloud.source in ("data", "real"):
-        return f"samples/{'training points' if cloud.source == 'real' else 'data'}"
-    weight = "calibrated" if cloud.is_calibrated else f"{cloud.guidance_weight:g}"
-    kind = "nearest training images" if cloud.source == "nearest" else "samples"
-    return f"{kind}/w={weight} ({cloud.sampler})"
+def _cloud_tag(cloud: Mapping[str, Any]) -> str:
+    source = cloud["source"]
+    if source in ("data", "real"):
+        return f"samples/{'training points' if source == 'real' else 'data'}"
+    weight = "calibrated" if cloud["is_calibrated"] else f"{cloud['guidance_weight']:g}"
+    kind = "nearest training images" if source == "nearest" else "samples"
+    return f"{kind}/w={weight} ({cloud['sampler']})"
 
 
 def _scalars(scalars: Iterable[Scalar]) -> Iterator[Event]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from dgray.record.row import CheckpointResult, Row
+from dgray.record.row import CheckpointResult, Cloud, Row
 from dgray.record.row_schema import to_table
 from dgray.reporting.build import read_table
 from dgray.reporting.raster import cloud_png, frame_of
 from dgray.reporting.tensorboard.front import MAX_TAGS, FrontPage
+from dgray.reporting.tensorboard.rows import Rows
 from dgray.reporting.tensorboard.writer import (
     TensorBoardWriter,
     _cloud_tag,
@@ -33,11 +32,9 @@ GROUP = "at w=1, base unguided"
 LABEL = "cross_entropy, width 128, num_real 100"
 
 
-def frames(result: CheckpointResult) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    clouds, losses = (
-        pd.DataFrame([vars(item) for item in items]) for items in (result.clouds, result.losses)
-    )
-    return to_table(result.rows, Row).to_pandas(), clouds, losses
+def parts(result: CheckpointResult) -> tuple[Rows, Rows]:
+    rows, clouds = to_table(result.rows, Row), to_table(result.clouds, Cloud)
+    return Rows.of_table(rows), Rows.of_table(clouds)
 
 
 def run_of(folder: Path, label: str) -> Path:
@@ -115,8 +112,8 @@ def test_curves_by_noise_level_are_means_of_bins_over_replicates() -> None:
         for index, values in enumerate(bins)
         for weight in (0.5, 1.0)
     ]
-    frame = to_table(rows, Row).to_pandas()
-    scalars = {s.tag: s.value for s in FrontPage(1.0, (5, 5)).scalars(frame, num_best=2)}
+    of_checkpoint = Rows.of_table(to_table(rows, Row))
+    scalars = {s.tag: s.value for s in FrontPage(1.0, (5, 5)).scalars(of_checkpoint, num_best=2)}
     assert scalars == pytest.approx(
         {
             f"{GROUP}/path_kl": 0.5,
@@ -126,7 +123,7 @@ def test_curves_by_noise_level_are_means_of_bins_over_replicates() -> None:
             "by noise level, path_kl_change/sigma=32": 0.5,
         }
     )
-    fewer = [s.tag for s in FrontPage(1.0, (5, 5), 6).scalars(frame, num_best=2)]
+    fewer = [s.tag for s in FrontPage(1.0, (5, 5), 6).scalars(of_checkpoint, num_best=2)]
     assert len(fewer) == 2  # the curves of a search take the place of all but one level
 
 
@@ -187,7 +184,7 @@ def test_clouds_are_images_of_every_checkpoint(rebuilt: Path) -> None:
 def test_training_images_nearest_to_samples_are_not_shown_as_samples() -> None:
     setting = {"is_calibrated": False, "guidance_weight": 1.0, "sampler": "ode"}
     sources = ("data", "real", "guided", "nearest")
-    tags = {_cloud_tag(SimpleNamespace(source=source, **setting)) for source in sources}
+    tags = {_cloud_tag({"source": source, **setting}) for source in sources}
     assert len(tags) == len(sources)
 
 
@@ -222,7 +219,7 @@ def test_incremental_writing_equals_rebuilding(
 ) -> None:
     writer = TensorBoardWriter(tmp_path)
     for count, result in enumerate(checkpoints, start=1):
-        writer.write(*frames(result))
+        writer.write(*parts(result))
         assert len(read(run_of(tmp_path, LABEL)).Scalars(f"{GROUP}/kl")) == count
     live, again = (read(run_of(folder, LABEL)) for folder in (tmp_path, rebuilt))
     assert set(live.Tags()["scalars"]) == set(again.Tags()["scalars"])
