@@ -50,8 +50,8 @@ def grid_png(images: np.ndarray, shape: Sequence[int]) -> tuple[bytes, tuple[int
     Small images are enlarged by a whole factor.
     """
     picture = image_grid(images, shape)
-    picture = _enlarged(picture, max(1, SIZE // max(picture.shape[:2])))
-    return _png(picture), (picture.shape[0], picture.shape[1])
+    factor = max(1, SIZE // max(picture.shape[:2]))
+    return _png(picture, factor), (factor * picture.shape[0], factor * picture.shape[1])
 
 
 def encoded_grid(
@@ -91,12 +91,14 @@ def cloud_png(
         colour: RGB in [0, 1].
         behind: a reference cloud, drawn in grey behind the points.
     """
-    picture = np.ones((_CELLS, _CELLS, 3))
+    picture = np.ones((3, _CELLS, _CELLS))  # a plane a channel takes half the time
     for cloud, tint in ((behind, (0.78, 0.78, 0.78)), (points, colour)):
         if cloud is not None and len(cloud):
             cover = _bars(cloud, frame) if cloud.shape[1] == 1 else _counts(cloud, frame)
-            picture += cover[..., None] * (np.asarray(tint) - picture)
-    return _png(_enlarged((255 * picture).round().astype(np.uint8), SIZE // _CELLS))
+            for plane, value in zip(picture, tint, strict=True):
+                plane += cover * (value - plane)
+    pixels = (255 * picture).round().astype(np.uint8).transpose(1, 2, 0)
+    return _png(np.ascontiguousarray(pixels), SIZE // _CELLS)
 
 
 def _counts(points: np.ndarray, frame: Frame) -> np.ndarray:
@@ -114,11 +116,10 @@ def _bars(points: np.ndarray, frame: Frame) -> np.ndarray:
     return 0.75 * (rows[:, None] < heights[None, :])
 
 
-def _enlarged(pixels: np.ndarray, factor: int) -> np.ndarray:
-    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _png(pixels: np.ndarray) -> bytes:
+def _png(pixels: np.ndarray, factor: int) -> bytes:
+    """Return a picture as PNG, enlarged by a whole factor."""
+    image = Image.fromarray(pixels)
+    height, width = pixels.shape[:2]
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    image.resize((factor * width, factor * height), Image.Resampling.NEAREST).save(buffer, "PNG")
     return buffer.getvalue()
