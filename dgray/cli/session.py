@@ -30,7 +30,7 @@ from dgray.engine.result_cache import ResultCache
 from dgray.errors import RunRefusedError
 from dgray.plan.cost import artifact_seconds, duration, estimate, report_seconds
 from dgray.plan.plan import Plan, Trial, counts_of
-from dgray.problem.artifacts import Step, image_summaries
+from dgray.problem.artifact_table import Step, image_summaries
 from dgray.problem.failure import Made
 from dgray.problem.part_process import end_idle
 from dgray.problem.shared import Workers, build_artifacts, missing_artifacts

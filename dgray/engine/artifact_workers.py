@@ -20,8 +20,7 @@ from dgray.errors import EngineError
 from dgray.problem.failure import Made
 
 if TYPE_CHECKING:
-    from dgray.problem.artifacts import ArtifactStream, Step
-    from dgray.problem.make_shared import Job
+    from dgray.problem.artifact_table import ArtifactStream, Job, Step
 
 _POLL_SECONDS = 1.0  # after which the size of the cluster is read again
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 
 from dgray.data.images import Shape, to_unit, unflatten
-from dgray.data.summary import DataSummary
 from dgray.files import safetensors_metadata
-from dgray.problem.failure import Made
 
-IMAGES_PREFIX = "images-"  # of the keys of artifacts with images
 _ROWS = "rows."
 
 
@@ -109,20 +106,9 @@ def unpack_images(content: bytes) -> StoredImages:
     )
 
 
-def image_summaries(made: Mapping[str, Made]) -> list[DataSummary]:
-    """Return the different summaries of the images among artifacts by key."""
-    records = [
-        json.loads(safetensors_metadata(content)["about"])["source"]
-        for key, content in made.items()
-        if key.startswith(IMAGES_PREFIX) and isinstance(content, bytes)
-    ]
-    by_sha256 = {record["sha256"]: record for record in records if "num_images" in record}
-    return [DataSummary.from_json(record) for record in by_sha256.values()]
-
-
 @dataclass(frozen=True)
 class Shared:
-    """Shared artifacts of one trial by role (see ``dgray.problem.make_shared.ARTIFACTS``)."""
+    """Shared artifacts of one trial by role (see ``dgray.problem.artifact_table.ARTIFACTS``)."""
 
     contents: Mapping[str, bytes]
 
@@ -147,25 +133,3 @@ class Shared:
     def tensors(self, role: str) -> dict[str, Tensor]:
         """Return the tensors of an artifact by name, on the CPU."""
         return safetensors.torch.load(self[role])
-
-
-@dataclass(frozen=True)
-class SampleRange:
-    """Samples ``start`` to ``stop - 1`` of a split, computed as one part of an artifact."""
-
-    split: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress of a computation: ``done`` of ``total``, and a state to resume it from."""
-
-    done: int
-    total: int
-    words: str = ""
-    state: bytes | None = None
-
-
-ArtifactStream = Iterator[Step | bytes]

@@ -13,7 +13,8 @@ from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sampler import heun, sampler_sigmas
-from dgray.problem.artifacts import ArtifactStream, SampleRange, Shared, Step
+from dgray.problem.artifact_table import ArtifactStream, SampleRange, Step
+from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_device, build_problem, builders_of
 from dgray.problem.problem import Labelled, Problem, training_split
 

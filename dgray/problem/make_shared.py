@@ -1,4 +1,4 @@
-"""Computation of the shared artifacts: one table, and a generator for each of its entries.
+"""Computations of the shared artifacts of ``artifact_table``.
 
 A computation yields its progress, with a state to resume from where there is one, and then its
 bytes. It does not depend on the process that runs it.
@@ -7,9 +7,7 @@ bytes. It does not depend on the process that runs it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 
 import safetensors.torch
 import torch
@@ -21,92 +19,13 @@ from dgray.config.study import StudyConfig
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.errors import ArtifactError
-from dgray.plan.shared_keys import (
-    base_key,
-    cnn_key,
-    features_key,
-    generated_key,
-    images_key,
-    inception_key,
-    likelihood_key,
-    statistics_key,
-)
-from dgray.problem.artifacts import ArtifactStream, SampleRange, Shared, Step
+from dgray.problem.artifact_table import ArtifactStream, Job, SampleRange, Step, needed_artifacts
+from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import build_base, build_base_fit, import_edm
 from dgray.problem.build import build_device, build_problem, builders_of
 from dgray.problem.failure import Made, describe
-from dgray.problem.generated import generated_parts, join_generated, make_generated
-from dgray.problem.images import image_artifact
-from dgray.problem.part_process import outside_modules, run_apart
-from dgray.problem.reference import (
-    SPLITS,
-    fit_extractor,
-    import_inception,
-    import_statistics,
-    reference_features,
-)
 
 _RUN = "dgray.problem.make_shared:run_job"
-
-Compute = Callable[[StudyConfig, Shared, SampleRange | None, bytes | None], ArtifactStream]
-"""Computation of an artifact or of a part of one; the bytes are a ``Step.state`` to resume it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artifact:
-    """Entry of the table of shared artifacts.
-
-    Attributes:
-        role: name in ``Shared``.
-        key: name of the artifact of a study, a hash of its inputs.
-        is_needed: whether the trials of a study need it.
-        compute: computation of the artifact, or of one of its parts.
-        needs_driver_files: whether it reads files that only the driver's machine has.
-        parts: parts that are computed independently of each other; None: it has no parts.
-        join: the artifact from its parts.
-    """
-
-    role: str
-    key: Callable[[StudyConfig], str]
-    is_needed: Callable[[StudyConfig], bool]
-    compute: Compute
-    needs_driver_files: Callable[[StudyConfig], bool] = lambda config: False
-    parts: Callable[[StudyConfig], list[SampleRange]] | None = None
-    join: Callable[[StudyConfig, Shared, Mapping[SampleRange, bytes]], bytes] | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One computation, ready to be sent to a worker.
-
-    Attributes:
-        key: name of its result.
-        compute: the computation.
-        config: configuration of a trial that needs it.
-        part: part of an artifact that has parts.
-        needs_driver_files: whether it reads files that only the driver's machine has.
-    """
-
-    key: str
-    compute: Compute
-    config: StudyConfig
-    part: SampleRange | None = None
-    needs_driver_files: bool = False
-
-    @property
-    def role(self) -> str:
-        """Role of its result, for messages."""
-        return self.key.partition("-")[0]
-
-    def run(self, made: Mapping[str, Made], resume: bytes | None) -> ArtifactStream:
-        """Compute here, or in a child process if code of other packages takes part."""
-        shared = shared_of(self.config, made)
-        if outside_modules(self.config):
-            yield from run_apart(
-                self.config, _RUN, {"job": self, "shared": shared, "resume": resume}
-            )
-        else:
-            yield from run_job(self, shared, resume)
 
 
 def run_job(job: Job, shared: Shared, resume: bytes | None) -> ArtifactStream:
@@ -116,11 +35,6 @@ def run_job(job: Job, shared: Shared, resume: bytes | None) -> ArtifactStream:
         yield from job.compute(job.config, shared, job.part, resume)
     except SystemExit as error:  # of user-defined code; a worker would end
         raise ArtifactError(describe(error)) from error
-
-
-def needed_artifacts(config: StudyConfig) -> Iterator[Artifact]:
-    """Yield the artifacts of a study, each after those that it depends on."""
-    return (artifact for artifact in ARTIFACTS if artifact.is_needed(config))
 
 
 def shared_of(config: StudyConfig, made: Mapping[str, Made]) -> Shared:
@@ -137,17 +51,6 @@ def shared_of(config: StudyConfig, made: Mapping[str, Made]) -> Shared:
         if content is not None:
             contents[role] = content
     return Shared(contents)
-
-
-def _in_one_step(
-    function: Callable[[StudyConfig, Shared], bytes],
-    config: StudyConfig,
-    shared: Shared,
-    part: SampleRange | None,
-    resume: bytes | None,
-) -> ArtifactStream:
-    """Compute an artifact without reporting progress."""
-    yield function(config, shared)
 
 
 def make_base(
@@ -210,75 +113,3 @@ def base_likelihood(config: StudyConfig, shared: Shared, *, split: str) -> bytes
     )
     tensors = {"log_prob": flow.log_prob.cpu(), "converged": flow.converged.cpu()}
     return safetensors.torch.save(tensors)
-
-
-def _needs_features(config: StudyConfig) -> bool:
-    return config.evaluate.has_metric(source="features")
-
-
-ARTIFACTS: tuple[Artifact, ...] = (
-    Artifact(
-        role="images",
-        key=images_key,
-        is_needed=lambda config: config.data.sample_kind == "images",
-        compute=partial(_in_one_step, image_artifact),
-        needs_driver_files=lambda config: True,
-    ),
-    Artifact(
-        role="base",
-        key=base_key,
-        is_needed=lambda config: config.base.spec.weights is not None,
-        compute=make_base,
-        needs_driver_files=lambda config: config.base.spec.needs_driver_files,
-    ),
-    Artifact(
-        role="generated",
-        key=generated_key,
-        is_needed=lambda config: not config.base.spec.has_density,
-        compute=make_generated,
-        parts=generated_parts,
-        join=join_generated,
-    ),
-    Artifact(
-        role="cnn",
-        key=cnn_key,
-        is_needed=lambda config: _needs_features(config) and config.evaluate.features == "cnn",
-        compute=partial(_in_one_step, fit_extractor),
-    ),
-    Artifact(
-        role="inception",
-        key=inception_key,
-        is_needed=lambda config: (
-            _needs_features(config) and config.evaluate.features.startswith("inception")
-        ),
-        compute=partial(_in_one_step, import_inception),
-        needs_driver_files=lambda config: True,
-    ),
-    Artifact(
-        role="features",
-        key=features_key,
-        is_needed=_needs_features,
-        compute=partial(_in_one_step, reference_features),
-    ),
-    Artifact(
-        role="statistics",
-        key=statistics_key,
-        is_needed=lambda config: (
-            _needs_features(config) and config.evaluate.reference not in SPLITS
-        ),
-        compute=partial(_in_one_step, import_statistics),
-        needs_driver_files=lambda config: True,
-    ),
-    Artifact(
-        role="likelihood",
-        key=likelihood_key,
-        is_needed=lambda config: config.evaluate.has_metric(source="flow"),
-        compute=partial(_in_one_step, partial(base_likelihood, split="held_out")),
-    ),
-    Artifact(
-        role="likelihood-validation",
-        key=partial(likelihood_key, split="validation"),
-        is_needed=lambda config: config.search.needs_flow,
-        compute=partial(_in_one_step, partial(base_likelihood, split="validation")),
-    ),
-)

@@ -24,7 +24,6 @@ from dgray.metrics.frechet import frechet_distance
 from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_device
 
-SPLITS = ("held_out", "training")
 _INCEPTION_MODES: Mapping[str, InceptionMode] = {
     "inception_clean": "clean",
     "inception_legacy_pytorch": "legacy_pytorch",

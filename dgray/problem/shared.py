@@ -1,6 +1,6 @@
 """Shared artifacts of a study: computed once, named by a hash of their inputs.
 
-``make_shared.py`` has the table of artifacts and their computations; ``Workers`` run them.
+``artifact_table.py`` lists the artifacts, ``make_shared.py`` computes them; ``Workers`` run them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from dgray.catalogue import BASES, DATA
 from dgray.config.study import StudyConfig
 from dgray.errors import ArtifactError, StoreError
 from dgray.plan.plan import Trial
-from dgray.problem.artifacts import SampleRange, Step
+from dgray.problem.artifact_table import Artifact, Job, SampleRange, Step, needed_artifacts
 from dgray.problem.failure import Made, describe
-from dgray.problem.make_shared import Artifact, Job, needed_artifacts, shared_of
 
 ReportStep = Callable[[str, Step], None]  # role of an artifact and its progress
 _STATE = ".state"  # suffix of the key of an unfinished computation
@@ -143,6 +142,8 @@ class _Maker:
         parts = {_part_key(key, part): part for part in artifact.parts(config)}
         jobs = [Job(k, artifact.compute, config, p, is_local) for k, p in parts.items()]
         results = self._run(jobs)
+        from dgray.problem.make_shared import shared_of  # torch
+
         content = artifact.join(
             config,
             shared_of(config, self._made),

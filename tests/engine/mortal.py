@@ -6,7 +6,8 @@ import os
 import time
 
 from dgray.config.study import StudyConfig
-from dgray.problem.artifacts import ArtifactStream, SampleRange, Shared, Step
+from dgray.problem.artifact_table import ArtifactStream, SampleRange, Step
+from dgray.problem.artifacts import Shared
 from dgray.problem.make_shared import make_trained_base
 
 

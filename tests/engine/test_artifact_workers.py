@@ -14,8 +14,8 @@ from dgray.engine.artifact_workers import ArtifactWorkers
 from dgray.engine.events import Event, WorkerLost
 from dgray.engine.ray_internals import server_processes
 from dgray.errors import EngineError
-from dgray.problem import make_shared
-from dgray.problem.make_shared import Job
+from dgray.problem import artifact_table
+from dgray.problem.artifact_table import Job
 from dgray.problem.shared import build_artifacts
 from tests.engine.mortal import Mortal, dying, endless, failing
 from tests.problem.test_shared import trials_of
@@ -31,9 +31,9 @@ def test_workers_make_the_same_bytes_and_a_lost_one_is_replaced(
     expected = build_artifacts(trials, Memory())
     artifacts = [
         replace(artifact, compute=Mortal()) if artifact.role == "base" else artifact
-        for artifact in make_shared.ARTIFACTS
+        for artifact in artifact_table.ARTIFACTS
     ]
-    monkeypatch.setattr(make_shared, "ARTIFACTS", artifacts)
+    monkeypatch.setattr(artifact_table, "ARTIFACTS", artifacts)
     events: list[Event] = []
     workers = ArtifactWorkers({"CPU": 1.0}, max_failures=1, observe=events.append)
     with contextlib.closing(workers):

@@ -25,7 +25,8 @@ from dgray.errors import ArchitectureError, DiffusersError, NetworkError, StudyE
 from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
 from dgray.plan.plan import Plan, make_plan
-from dgray.problem.artifacts import Shared, image_summaries
+from dgray.problem.artifact_table import image_summaries
+from dgray.problem.artifacts import Shared
 from dgray.problem.images import image_artifact
 from dgray.problem.inputs import Inspection, inspect
 from dgray.problem.make_shared import make_edm_base

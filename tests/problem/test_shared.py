@@ -11,9 +11,10 @@ import torch
 from dgray.config.reading.load import load_study
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial, make_plan
-from dgray.problem.artifacts import Step, unpack_images
+from dgray.problem.artifact_table import Job, Step
+from dgray.problem.artifacts import unpack_images
 from dgray.problem.generated import generated_parts
-from dgray.problem.make_shared import Job, shared_of
+from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import LocalWorkers, build_artifacts
 from tests.engine.test_sampling_actors import STUDY
 from tests.trial.test_run import Memory
