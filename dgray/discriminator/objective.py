@@ -65,17 +65,32 @@ class Batch:
         compute_residual: returns ``residual``; it calls the base, so it is called only if an
             objective reads the residual.
         generated: samples of the base, noised again; None if the objective needs none.
+        compute_time_residual: returns ``time_residual``, likewise; None: no objective reads it.
     """
 
     real: Noised
     compute_residual: Callable[[], Vectors]
     generated: Noised | None
+    compute_time_residual: Callable[[], Scalars] | None = None
 
     @cached_property
     def residual(self) -> Vectors:
         """Residual n + sigma s(x; sigma) = (D - x0) / sigma of the base, shape (..., N, d)."""
         with torch.no_grad():
             return self.compute_residual()
+
+    @cached_property
+    def time_residual(self) -> Scalars:
+        """Conditional time score of the data minus that of the base, shape (..., N).
+
+        See ``dgray.discriminator.time_score``.
+
+        Raises:
+            ValueError: the batch was built without it.
+        """
+        if self.compute_time_residual is None:
+            raise ValueError("this objective needs the time score of the base, which is not given")
+        return self.compute_time_residual()
 
     @property
     def size(self) -> int:
@@ -86,7 +101,12 @@ class Batch:
         """Return samples ``start`` to ``stop``; the residual is computed for all N at once."""
         generated = None if self.generated is None else self.generated.rows(start, stop)
         real = self.real.rows(start, stop)
-        return Batch(real, lambda: self.residual[..., start:stop, :], generated)
+        return Batch(
+            real,
+            lambda: self.residual[..., start:stop, :],
+            generated,
+            lambda: self.time_residual[..., start:stop],
+        )
 
 
 @dataclass(frozen=True)

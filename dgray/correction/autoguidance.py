@@ -1,0 +1,47 @@
+r"""Autoguidance: away from a weaker model of the same data (Karras et al. 2024, arXiv 2406.02507).
+
+D_g = D_weak + g (D - D_weak) with a model D_weak that makes the errors of the base more strongly, since
+it is smaller or was trained for a shorter time. In terms of the weight w = g - 1,
+
+    D_w(x; sigma) = D(x; sigma) + w (D(x; sigma) - D_weak(x; sigma)).
+
+The weak model is a network of the size of the section ``discriminator``, trained on the real samples
+of the replicate for the epochs of ``fit``. w = 1 is no exact correction: whether any w helps depends on
+the errors of the two models being alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from typing_extensions import override
+
+from dgray.correction.correction import Inputs
+from dgray.correction.difference import DenoiserDifference
+from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss, new_denoisers
+from dgray.diffusion.shapes import Scalars
+from dgray.discriminator.objective import Batch
+
+
+@dataclass(frozen=True)
+class WeakModels(TrainedNetworks):
+    """Weak models in training, one for each replicate."""
+
+    @override
+    def loss(self, batch: Batch) -> Scalars:
+        return denoiser_loss(self.networks(batch.real), batch.real)
+
+    @override
+    def member(self, index: int) -> DenoiserDifference:
+        weak, tensors = self.trained(index)
+        return DenoiserDifference(self.base, weak, -1, tensors)
+
+
+def build_autoguidance(
+    inputs: Inputs, generators: Sequence[torch.Generator], *, network: Mapping[str, Any]
+) -> WeakModels:
+    """Return untrained weak models, one for each generator, of the size of ``network``."""
+    return WeakModels(inputs.base, new_denoisers(inputs, generators, network))

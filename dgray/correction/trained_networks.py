@@ -1,0 +1,95 @@
+"""Corrections that train a denoiser for each replicate: copies of the base, or new networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from dgray.base.copies import network_of
+from dgray.base.fit_network import BaseArchitecture, as_denoiser, build_network
+from dgray.correction.correction import CorrectionEnsemble, Inputs
+from dgray.correction.network_ensemble import NetworkEnsemble, copies_of_base, initialised
+from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
+from dgray.diffusion.shapes import Scalars, Vectors
+from dgray.discriminator.objective import Noised
+
+
+@dataclass(frozen=True)
+class TrainedNetworks(CorrectionEnsemble, Protocol):
+    """Denoisers in training, one for each replicate.
+
+    Attributes:
+        base: the denoiser to be corrected.
+        networks: the denoisers.
+    """
+
+    base: Denoiser
+    networks: NetworkEnsemble
+
+    @property
+    @override
+    def num_parameters(self) -> int:
+        return self.networks.num_parameters
+
+    @property
+    @override
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.networks.tensors
+
+    @override
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
+        return replace(self, networks=self.networks.with_tensors(tensors))
+
+    @override
+    def dropped(
+        self, probability: float, generators: Sequence[torch.Generator], num_rows: int
+    ) -> Self:
+        return replace(self, networks=self.networks.dropped(probability, generators, num_rows))
+
+    def trained(self, index: int) -> tuple[Denoiser, tuple[Tensor, ...]]:
+        """Return the denoiser of one replicate, and its trained tensors."""
+        return self.networks.member(index), tuple(tensor[index] for tensor in self.tensors)
+
+
+def denoiser_loss(denoised: Vectors, noised: Noised) -> Scalars:
+    """Return |D - x0|^2 / sigma^2 of each sample, shape (..., N)."""
+    residual = noised.noise + (denoised - noised.x) / noised.sigma[..., None]
+    return (residual**2).sum(-1)
+
+
+def new_denoisers(
+    inputs: Inputs, generators: Sequence[torch.Generator], network: Mapping[str, Any]
+) -> NetworkEnsemble:
+    """Return untrained denoisers, one for each generator.
+
+    Args:
+        inputs: base and its samples.
+        generators: each draws the initial weights of one replicate.
+        network: section ``discriminator`` of the study, ``mlp`` or ``conv``: size of the network.
+    """
+    architecture = BaseArchitecture(
+        network="mlp" if network["kind"] == "mlp" else "unet",
+        shape=inputs.shape or (inputs.dimension,),
+        width=network["width"],
+        depth=network["depth"],
+        sigma_data=inputs.sigma_data,
+    )
+    networks = initialised(lambda: build_network(architecture), generators)
+    template = as_denoiser(build_network(architecture), architecture)
+    if isinstance(inputs.base, ChunkedDenoiser):
+        template = ChunkedDenoiser(template, inputs.base.size)
+    return NetworkEnsemble.of(template, networks, inputs.shape)
+
+
+def copies_or_new(
+    inputs: Inputs, generators: Sequence[torch.Generator], network: Mapping[str, Any]
+) -> NetworkEnsemble:
+    """Return copies of the base if it is a network that dgray can train, else new denoisers."""
+    if network_of(inputs.base) is None:
+        return new_denoisers(inputs, generators, network)
+    return copies_of_base(inputs.base, len(generators), inputs.shape)

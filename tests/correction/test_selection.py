@@ -1,0 +1,162 @@
+"""Rejection and Metropolis on mixtures, where the corrected law is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dgray.correction.metropolis import Metropolis, log_chain_density
+from dgray.correction.rejection import Rejection, first_accepted, log_bound_of
+from dgray.diffusion.mixture import GaussianMixture
+from dgray.discriminator.discriminator import Oracle, Oscillating
+from dgray.metrics.tilt import tilted_change
+
+
+def gaussian(mean: float, std: float) -> GaussianMixture:
+    values = (torch.tensor([[v]], dtype=torch.float64) for v in (mean, std))
+    return GaussianMixture(*values, torch.ones(1, dtype=torch.float64))
+
+
+DATA, BASE = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
+KL = 0.5 * ((1 + 0.25) / 1.44 - 1 + math.log(1.44))
+ORACLE = Oracle(DATA, BASE)
+
+
+def at_zero(x: Tensor) -> Tensor:
+    return torch.zeros_like(x[..., 0])
+
+
+def draws(law: GaussianMixture, count: int, seed: int) -> Tensor:
+    return law.sample(count, torch.Generator().manual_seed(seed))
+
+
+def uniforms(*shape: int, seed: int = 9) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def logit(x: Tensor) -> Tensor:
+    return ORACLE.logit(x, at_zero(x))
+
+
+def test_rejection_by_the_exact_log_ratio_gives_the_law_of_the_data() -> None:
+    proposals = draws(BASE, 20 * 20_000, 1).view(20, 20_000, 1)
+    highest = float(logit(torch.linspace(-9, 9, 10_001, dtype=torch.float64)[:, None]).max())
+    rule = Rejection(weight=1.0, log_bound=highest, max_proposals=20)
+    accepted = rule.accepts(logit(proposals), uniforms(20, 20_000))
+    assert float(accepted.double().mean()) == pytest.approx(math.exp(-highest), abs=0.003)
+    index = first_accepted(accepted)
+    samples = proposals[index, torch.arange(20_000), 0]
+    error = 1 / math.sqrt(20_000)
+    assert float(samples.mean()) == pytest.approx(0, abs=4 * error)
+    assert float(samples.var()) == pytest.approx(1, abs=4 * math.sqrt(2) * error)
+    assert float((samples**4).mean()) == pytest.approx(3, abs=4 * math.sqrt(96) * error)
+
+
+def test_rejection_at_weight_0_keeps_the_first_proposal() -> None:
+    rule = Rejection(weight=0.0, log_bound=0.0, max_proposals=3)
+    accepted = rule.accepts(torch.randn(3, 50), torch.rand(3, 50))
+    assert first_accepted(accepted).eq(0).all()
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+@pytest.mark.parametrize("bound", [-1.0, 0.0, 0.3])
+def test_kl_of_the_accepted_law_agrees_with_quadrature(weight: float, bound: float) -> None:
+    """Also where the bound is below the supremum, so that the law is another one."""
+    rule = Rejection(weight=weight, log_bound=bound, max_proposals=100)
+    wave = Oscillating(ORACLE, amplitude=0.4, frequency=5.0)
+    x = torch.linspace(-12, 12, 200_001, dtype=torch.float64)[:, None]
+    p, q = (law.log_prob(x, at_zero(x)).exp() for law in (DATA, BASE))
+    kept = q * torch.exp(torch.minimum(weight * wave.logit(x, at_zero(x)) - bound, at_zero(x)))
+    step = 24 / 200_000
+    law = kept / (kept.sum() * step)
+    exact = float((p * (p / law).log())[p > 1e-300].sum() * step)
+    real, generated = draws(DATA, 40_000, 2), draws(BASE, 40_000, 3)
+    values = (wave.logit(points, at_zero(points)) for points in (real, generated))
+    change = tilted_change(rule.log_tilt, *values)
+    assert change.value == pytest.approx(exact - KL, abs=4 * change.se)
+    assert change.se < 0.01
+
+
+def test_error_of_the_change_is_its_spread_over_new_samples() -> None:
+    rules = [Rejection(1.0, log_bound=0.2, max_proposals=9), Metropolis(1.0, moves=3)]
+    for rule in rules:
+        changes = [
+            tilted_change(
+                rule.log_tilt, logit(draws(DATA, 500, 2 * i)), logit(draws(BASE, 500, 2 * i + 1))
+            )
+            for i in range(60)
+        ]
+        spread = float(torch.tensor([c.value for c in changes]).std())
+        stated = float(torch.tensor([c.se for c in changes]).mean())
+        assert stated == pytest.approx(spread, rel=0.3)
+        parts = math.sqrt(sum(part**2 for part in changes[0].parts))
+        assert parts == pytest.approx(changes[0].se, rel=0.35)
+
+
+def test_the_bound_is_the_highest_weight_of_samples_of_the_base() -> None:
+    assert log_bound_of(torch.tensor([-1.0, 0.5, 0.25]), 2.0) == 1.0
+
+
+def run_chain(rule: Metropolis, start: Tensor, proposals: Tensor, uniform: Tensor) -> Tensor:
+    current = start
+    for proposed, u in zip(proposals, uniform, strict=True):
+        accepted = rule.accepts(logit(proposed), logit(current), u)
+        current = torch.where(accepted[:, None], proposed, current)
+    return current
+
+
+def test_metropolis_leaves_the_law_of_the_data_invariant() -> None:
+    count = 20_000
+    start, proposals = draws(DATA, count, 4), draws(BASE, 5 * count, 5).view(5, count, 1)
+    moved = run_chain(Metropolis(1.0, moves=5), start, proposals, uniforms(5, count))[:, 0]
+    error = 1 / math.sqrt(count)
+    assert float((moved == start[:, 0]).double().mean()) < 0.05
+    assert float(moved.mean()) == pytest.approx(0, abs=4 * error)
+    assert float(moved.var()) == pytest.approx(1, abs=4 * math.sqrt(2) * error)
+
+
+@pytest.mark.parametrize("moves", [1, 2, 5])
+def test_law_of_the_chain_agrees_with_a_chain_on_a_grid(moves: int) -> None:
+    """The transition matrix of a discretised chain, without the reduction to one weight."""
+    x = torch.linspace(-5, 6, 1201, dtype=torch.float64)[:, None]
+    q = BASE.log_prob(x, at_zero(x)).exp()
+    q = q / q.sum()
+    weight = logit(x)
+    accept = torch.exp((weight[None] - weight[:, None]).clamp(max=0))  # from row to column
+    moving = q[None] * accept
+    matrix = moving + torch.diag(1 - moving.sum(1))
+    law = q @ torch.linalg.matrix_power(matrix, moves)
+    base = logit(draws(BASE, 200_000, 6))
+    density = log_chain_density(weight, base, moves).exp()
+    inside = q > 1e-5
+    torch.testing.assert_close(density[inside], (law / q)[inside], rtol=0.02, atol=0.0)
+
+
+def test_the_chain_converges_to_the_data_and_conserves_probability() -> None:
+    real, base = logit(draws(DATA, 5000, 7)), logit(draws(BASE, 20_000, 8))
+    assert float(log_chain_density(base, base, 7).exp().mean()) == pytest.approx(1, abs=1e-12)
+    changes = [tilted_change(Metropolis(1.0, moves=k).log_tilt, real, base) for k in (1, 3, 30)]
+    assert changes[0].value > changes[1].value > changes[2].value
+    assert changes[2].value == pytest.approx(-KL, abs=4 * changes[2].se)
+
+
+def test_extreme_logits_stay_finite() -> None:
+    base = torch.linspace(-2000, 30, 101, dtype=torch.float64)
+    points = torch.tensor([-3000.0, 0.0, 900.0], dtype=torch.float64)
+    assert torch.isfinite(Metropolis(1.0, moves=4).log_tilt(points, base)).all()
+
+
+def test_an_oscillating_logit_moves_the_accepted_law_by_its_values_alone() -> None:
+    """The amplitude counts, the frequency does not, unlike in gradient guidance."""
+    real, generated = draws(DATA, 40_000, 2), draws(BASE, 40_000, 3)
+    for frequency in (1.0, 10.0, 100.0):
+        wave = Oscillating(ORACLE, amplitude=0.1, frequency=frequency)
+        values = [wave.logit(points, at_zero(points)) for points in (real, generated)]
+        exact = [logit(points) for points in (real, generated)]
+        rule = Rejection(1.0, log_bound=5.0, max_proposals=100)
+        harmed, ideal = (tilted_change(rule.log_tilt, *v).value for v in (values, exact))
+        assert abs(harmed - ideal) < 0.006  # amplitude^2 / 4 = 0.0025
