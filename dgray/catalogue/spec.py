@@ -67,6 +67,7 @@ class ObjectiveSpec(Spec):
         is_trained: False for controls.
         needs_generated: whether its loss reads samples of the base.
         needs_gradient: whether its loss always reads the gradient of the logit in x.
+        needs_span: whether its factory is called with the noise levels of the study, ``span``.
         needs_density: whether it needs the exact densities of the data and of the base.
         options: fields of ``fit`` that only some objectives read, this one among them.
     """
@@ -77,6 +78,7 @@ class ObjectiveSpec(Spec):
     is_trained: bool = True
     needs_generated: bool = True
     needs_gradient: bool = False
+    needs_span: bool = False
     needs_density: bool = False
     options: tuple[str, ...] = ()
 
@@ -99,7 +101,7 @@ class CorrectionSpec(Spec):
         needs_generated: whether its loss reads samples of the base.
         needs_parametric_base: whether it trains copies of the base's network.
         is_trained: whether it is trained; without ``needs_discriminator`` only.
-        is_sampler: whether it changes the sampler, so that metrics of a denoiser do not apply.
+        is_sampler: whether it selects among samples of the base, with its denoiser unchanged.
         is_calibratable: whether the calibrated weight applies.
         options: fields of the section ``correction`` that only some corrections read, this one
             among them.

@@ -1,13 +1,13 @@
 r"""Autoguidance: away from a weaker model of the same data (Karras et al. 2024, arXiv 2406.02507).
 
-D_g = D_weak + g (D - D_weak) with a model D_weak that makes the errors of the base more strongly, since
-it is smaller or was trained for a shorter time. In terms of the weight w = g - 1,
+D_g = D_weak + g (D - D_weak) with a model D_weak that makes the errors of the base more strongly,
+since it is smaller or was trained for a shorter time. In terms of the weight w = g - 1,
 
     D_w(x; sigma) = D(x; sigma) + w (D(x; sigma) - D_weak(x; sigma)).
 
-The weak model is a network of the size of the section ``discriminator``, trained on the real samples
-of the replicate for the epochs of ``fit``. w = 1 is no exact correction: whether any w helps depends on
-the errors of the two models being alike.
+The weak model is a network of the size of the section ``discriminator``, trained on the real
+samples of the replicate for the epochs of ``fit``. w = 1 is no exact correction: whether any w
+helps depends on the errors of the two models being alike.
 """
 
 from __future__ import annotations

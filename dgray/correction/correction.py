@@ -19,7 +19,8 @@ To add a correction, write
   The discriminator is trained by ``fit.objective``;
 - otherwise: a factory ``(inputs, generators, **options)`` that returns a ``CorrectionEnsemble``,
   trained by its own loss under the settings of ``fit`` (epochs over the real samples, AdamW);
-- with ``is_sampler``: a ``SamplerCorrection``, whose rows lack the metrics that need a denoiser.
+- with ``is_sampler``: a ``SamplerCorrection``, which selects among samples of the base; its KL
+  divergences are those of the base, changed by the tilt of the selected law.
 
 Options are fields of the section ``correction`` of the study file (``dgray/config/correction.py``)
 that the specification lists. Samples of the base are in ``Batch.generated`` if the specification
@@ -38,10 +39,10 @@ from jaxtyping import Int64
 from torch import Tensor
 from typing_extensions import override
 
+from dgray.correction.selection import SelectionRule
 from dgray.correction.weight import PerRowWeight, Weight
 from dgray.data.images import Shape
 from dgray.diffusion.denoiser import Denoiser, with_labels
-from dgray.diffusion.sampler import Sampler
 from dgray.diffusion.shapes import Scalars
 from dgray.discriminator.discriminator import Discriminator, Trainable
 from dgray.discriminator.objective import Batch
@@ -120,10 +121,10 @@ class DiscriminatorCorrection(Correction, Protocol):
 
 
 @runtime_checkable
-class SamplerCorrection(Correction, Protocol):
-    """Correction that changes the sampler: a sampler made from a sampler.
+class SamplerCorrection(DiscriminatorCorrection, Protocol):
+    """Correction that selects among samples of the base: a sampler made from a sampler.
 
-    Its ``denoiser`` returns the base, whose calls the new sampler makes.
+    Its ``denoiser`` returns the base.
     """
 
     @override
@@ -131,25 +132,8 @@ class SamplerCorrection(Correction, Protocol):
         del weight
         return base
 
-    def sampler(self, inner: Sampler, weight: Weight, draw_noise: DrawNoise) -> Sampler:
-        """Return the corrected sampler; with weight 0 it must return the samples of ``inner``.
-
-        Args:
-            inner: sampler of the study.
-            weight: strength at each noise level; the same in all rows.
-            draw_noise: further random numbers of the samples of the batch.
-        """
-        ...
-
-
-class DrawNoise(Protocol):
-    """Source of standard normal noise, by sample: each sample's depends on its own seed alone."""
-
-    def __call__(self, purpose: str, count: int) -> Tensor:
-        """Return noise named by its purpose, float64 (count, n, d), on the device of the samples.
-
-        The normal distribution function (``torch.special.ndtr``) makes uniform numbers of it.
-        """
+    def rule(self, weight: float) -> SelectionRule:
+        """Return the rule of selection; with weight 0 it must keep proposal number 0."""
         ...
 
 

@@ -1,7 +1,7 @@
 r"""DDO: fine-tuning by an implicit discriminator (Zheng et al. 2025, arXiv 2503.01103).
 
-A copy D' of the base's network is its own discriminator: the logit of a sample x0 is the log-ratio of
-the two models' likelihoods, which for diffusion models is estimated by the difference of their
+A copy D' of the base's network is its own discriminator: the logit of a sample x0 is the log-ratio
+of the two models' likelihoods, which for diffusion models is estimated by the difference of their
 denoising errors at one noise level,
 
     delta(x0, n, sigma) = beta (|D(x; sigma) - x0|^2 - |D'(x; sigma) - x0|^2) / sigma^2,
@@ -11,7 +11,8 @@ logistic one with each estimate in place of its mean (an upper bound by Jensen's
 
     E_data softplus(-delta) + alpha E_base softplus(delta).
 
-The corrected model is D' alone, w = 1; other weights interpolate the denoisers, as for fine-tuning.
+The corrected model is D' alone, w = 1; other weights interpolate the denoisers, as for
+fine-tuning.
 """
 
 from __future__ import annotations

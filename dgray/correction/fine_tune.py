@@ -12,52 +12,22 @@ need. The baseline that decides whether another correction is worth its cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
-from dgray.correction.correction import CorrectionEnsemble, Inputs
+from dgray.correction.correction import Inputs
 from dgray.correction.difference import DenoiserDifference
-from dgray.correction.network_ensemble import NetworkEnsemble, copies_of_base
-from dgray.diffusion.denoiser import Denoiser
-from dgray.diffusion.shapes import Scalars, Vectors
-from dgray.discriminator.objective import Batch, Noised
-
-
-def denoiser_loss(denoised: Vectors, real: Noised) -> Scalars:
-    """Return |D - x0|^2 / sigma^2 of each sample, shape (..., N)."""
-    return ((real.noise + (denoised - real.x) / real.sigma[..., None]) ** 2).sum(-1)
+from dgray.correction.network_ensemble import copies_of_base
+from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss
+from dgray.diffusion.shapes import Scalars
+from dgray.discriminator.objective import Batch
 
 
 @dataclass(frozen=True)
-class FineTuning(CorrectionEnsemble):
+class FineTuning(TrainedNetworks):
     """Copies of the base in training, one for each replicate."""
-
-    base: Denoiser
-    networks: NetworkEnsemble
-
-    @property
-    @override
-    def num_parameters(self) -> int:
-        return self.networks.num_parameters
-
-    @property
-    @override
-    def tensors(self) -> tuple[Tensor, ...]:
-        return self.networks.tensors
-
-    @override
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
-        return replace(self, networks=self.networks.with_tensors(tensors))
-
-    @override
-    def dropped(
-        self, probability: float, generators: Sequence[torch.Generator], num_rows: int
-    ) -> Self:
-        return replace(self, networks=self.networks.dropped(probability, generators, num_rows))
 
     @override
     def loss(self, batch: Batch) -> Scalars:
@@ -65,8 +35,8 @@ class FineTuning(CorrectionEnsemble):
 
     @override
     def member(self, index: int) -> DenoiserDifference:
-        trained = tuple(tensor[index] for tensor in self.tensors)
-        return DenoiserDifference(self.base, self.networks.member(index), 1, trained)
+        tuned, tensors = self.trained(index)
+        return DenoiserDifference(self.base, tuned, 1, tensors)
 
 
 def build_fine_tune(inputs: Inputs, generators: Sequence[torch.Generator]) -> FineTuning:

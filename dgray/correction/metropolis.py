@@ -1,15 +1,15 @@
 r"""Metropolis: a chain over samples of the base, moved by the value of the logit.
 
-The chain starts at a sample of the base. Each of K moves proposes another, independent one, x', and
-accepts it with probability min(1, exp(w d(x'; sigma_min) - w d(x; sigma_min))): the independence
-sampler (Tierney 1994, Ann. Statist. 22(4)) with target q exp(w d) / Z, where q is the law of the
-base's samples. The target is invariant, for any logit and any sampler of the base; with the exact
-log-ratio and w = 1 it is the law of the data. Only values of the logit enter, no gradient and no
-bound. The use of a discriminator's logit in Metropolis moves is that of AC-Sampler (Park et al. 2026,
-ICLR), which moves at an intermediate noise level by Langevin proposals.
+The chain starts at a sample of the base. Each of K moves proposes another, independent one, x',
+and accepts it with probability min(1, exp(w d(x'; sigma_min) - w d(x; sigma_min))): the
+independence sampler (Tierney 1994, Ann. Statist. 22(4)) with target q exp(w d) / Z, where q is the
+law of the base's samples. The target is invariant, for any logit and any sampler of the base; with
+the exact log-ratio and w = 1 it is the law of the data. Only values of the logit enter, no
+gradient and no bound. The use of a discriminator's logit in Metropolis moves is that of AC-Sampler
+(Park et al. 2026, ICLR), which moves at an intermediate noise level by Langevin proposals.
 
-After K moves the density of the chain relative to q is a function g_K of the weight
-r = exp(w d) alone (Smith and Tierney 1996, technical report, University of Minnesota):
+After K moves the density of the chain relative to q is a function g_K of the weight r = exp(w d)
+alone (Smith and Tierney 1996, technical report, University of Minnesota):
 
     g_0 = 1,
     g_{k+1}(r) = E_q[g_k(R) min(1, r / R)] + g_k(r) (1 - E_q[min(1, R / r)]).
@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.correction.correction import DiscriminatorCorrection, SamplerCorrection
+from dgray.correction.correction import SamplerCorrection
 from dgray.correction.selection import SelectionRule
 from dgray.discriminator.discriminator import Discriminator
 
@@ -73,7 +73,7 @@ class MetropolisRule(SelectionRule):
 
 
 @dataclass(frozen=True)
-class Metropolis(DiscriminatorCorrection, SamplerCorrection):
+class Metropolis(SamplerCorrection):
     """Metropolis moves by the logit of a discriminator.
 
     Attributes:

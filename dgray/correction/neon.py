@@ -1,7 +1,7 @@
 r"""Neon: weights extrapolated away from self-training (Alemohammad et al. 2025, arXiv 2510.03597).
 
-A copy of the base is fine-tuned on the base's own samples, from theta to theta_ft; the corrected model
-has the parameters
+A copy of the base is fine-tuned on the base's own samples, from theta to theta_ft; the corrected
+model has the parameters
 
     theta_w = theta - w (theta_ft - theta) = (1 + w) theta - w theta_ft.
 
@@ -69,7 +69,8 @@ class Extrapolation(Correction):
         """Return the denoiser with the parameters theta_w, bound to no labels."""
         if weight not in self._networks:
             network, tuned = network_of(self.base), network_of(self.tuned)
-            assert network is not None and tuned is not None  # copies of a network
+            assert network is not None
+            assert tuned is not None
             network, others = copy.deepcopy(network), dict(tuned.named_parameters())
             with torch.no_grad():
                 for name, parameter in network.named_parameters():

@@ -4,14 +4,14 @@ A sample x of any sampler of the base is accepted with probability
 
     a(x) = min(1, exp(w d(x; sigma_min)) / M),
 
-else another one is drawn (Azadi et al. 2019, arXiv 1810.06758). The accepted law is exactly
-q a / E_q[a], where q is the law of the base's samples: with the exact log-ratio, w = 1 and
-M >= sup p / q it is that of the data. Only values of the logit enter, no gradient.
+else another one is drawn (Azadi et al. 2019, arXiv 1810.06758). The accepted law is exactly q a /
+E_q[a], where q is the law of the base's samples: with the exact log-ratio, w = 1 and M >= sup p /
+q it is that of the data. Only values of the logit enter, no gradient.
 
 DiffRS (Na et al. 2024, arXiv 2405.17880) accepts or rejects after every step with the logit at its
 noise level. dgray rejects finished samples only: the accepted law is then known, and every measure
-of the KL divergence follows from that of the base (``dgray.metrics.tilt``). M is an option: a ratio
-above it counts as M. About M proposals are drawn for one sample.
+of the KL divergence follows from that of the base (``dgray.metrics.tilt``). M is an option: a
+ratio above it counts as M. About M proposals are drawn for one sample.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.correction.correction import DiscriminatorCorrection, SamplerCorrection
+from dgray.correction.correction import SamplerCorrection
 from dgray.correction.selection import SelectionRule
 from dgray.discriminator.discriminator import Discriminator
 
-MAX_ATTEMPTS = 10  # times M; e^-10 of the samples at most have no accepted proposal, if E_q e^wd = 1
+MAX_ATTEMPTS = 10  # times M: e^-10 of the samples have no accepted proposal if E_q[a] = 1 / M
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class RejectionRule(SelectionRule):
 
 
 @dataclass(frozen=True)
-class Rejection(DiscriminatorCorrection, SamplerCorrection):
+class Rejection(SamplerCorrection):
     """Rejection by the logit of a discriminator.
 
     Attributes:

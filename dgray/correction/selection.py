@@ -1,7 +1,7 @@
-"""Corrections that select among samples of the base by the value of a logit: a sampler of a sampler.
+"""Selection among samples of the base by the value of a logit.
 
-A rule sees one proposal after another, each an independent sample of the base, and keeps one. The law
-of what it keeps has a density relative to the base that is a function of the logit: the tilt.
+A rule gets one proposal after another, each an independent sample of the base, and keeps one. The
+law of the kept samples has a density relative to the base that depends on the logit: the tilt.
 """
 
 from __future__ import annotations

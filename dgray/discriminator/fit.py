@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from dgray.diffusion.noise import named_generator
 from dgray.discriminator.discriminator import Trainable
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.objective import Batch, Loss, Noised, denoising_residual
+from dgray.discriminator.time_score import time_residual
 
 BLOCK_VALUES = 2**25  # numbers of noise that are drawn at once
 
@@ -195,13 +197,14 @@ def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) ->
     clean, labels = _gather(task.real, order), _labels_at(task.real_labels, order)
     real = Noised.of(clean, noise, sigma, labels)
 
-    def residual() -> Tensor:
+    def of_base(compute: Callable[[Denoiser, Noised], Tensor]) -> Tensor:
         # in double precision, since x - D cancels at low sigma
         exact = Noised.of(clean.double(), noise.double(), sigma.double(), labels)
-        return denoising_residual(task.base, exact).to(noise)
+        return compute(task.base, exact).to(noise)
 
+    residual, time_of_base = partial(of_base, denoising_residual), partial(of_base, time_residual)
     if task.generated is None:
-        return Batch(real, residual, None)
+        return Batch(real, residual, None, time_of_base)
     pool = task.generated.shape[1]
     chosen = torch.stack([torch.randint(pool, (count,), generator=g) for g in generators])
     chosen = chosen.to(device)
@@ -211,7 +214,7 @@ def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) ->
         sigma,
         _labels_at(task.generated_labels, chosen),
     )
-    return Batch(real, residual, generated)
+    return Batch(real, residual, generated, time_of_base)
 
 
 def _normal(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:

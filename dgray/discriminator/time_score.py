@@ -6,17 +6,17 @@ The log-ratio at sigma is that at sigma_max minus the integral of its derivative
     d(x; sigma) = d(x; sigma_max) - int_{ln sigma}^{ln sigma_max} tau(x; s) d ln s,
     tau = d/d(ln sigma) (log p - log q).
 
-A discriminator whose own derivative in ln sigma is fitted to tau is that integral, at the cost of a
-single evaluation, if it vanishes at sigma_max, where data and base hardly differ. The loss of a real
-sample x = x0 + sigma n is
+A discriminator whose own derivative in ln sigma is fitted to tau is that integral, at the cost of
+a single evaluation, if it vanishes at sigma_max, where data and base hardly differ. The loss of a
+real sample x = x0 + sigma n is
 
     (d/d(ln sigma) d(x; sigma) - target)^2 / (2 dim) + d(x0 + sigma_max n; sigma_max)^2,
     target = |n|^2 - div D - |D - x|^2 / sigma^2.
 
 |n|^2 - dim is the time score of N(x; x0, sigma^2), whose mean given x is that of the data
-(conditional time score matching, Yu et al. 2025, arXiv 2502.02300). That of the base follows from its
-denoiser by the heat equation, d log q / d(ln sigma) = sigma^2 (Laplacian log q + |grad log q|^2) =
-div D - dim + |D - x|^2 / sigma^2 (ours). 2 dim is the variance of |n|^2.
+(conditional time score matching, Yu et al. 2025, arXiv 2502.02300). That of the base follows from
+its denoiser by the heat equation, d log q / d(ln sigma) = sigma^2 (Laplacian log q + |grad log
+q|^2) = div D - dim + |D - x|^2 / sigma^2 (ours). 2 dim is the variance of |n|^2.
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ def fit_discriminator(
         real_labels=None if labels is None else labels[None].to(real.device),
         generated=None,
         base=base,
-        loss=ObjectiveLoss(objective if callable(objective) else build_objective(settings)),
+        loss=ObjectiveLoss(
+            objective if callable(objective) else build_objective(settings, sigmas)
+        ),
         draw_sigma=build_noise_law(settings.noise, sigmas),
         weigh=build_weighting(settings, scale),
         validation=None,

@@ -11,8 +11,9 @@ path is kept or not by its end alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -24,37 +25,37 @@ LogTilt = Callable[[Tensor, Tensor], Tensor]
 """(logits (N,), logits of samples of the base (M,)) -> log t (N,), up to a constant."""
 
 
-def tilted_change(
-    log_tilt: LogTilt, real: Float[Tensor, "N"], generated: Float[Tensor, "M"]
-) -> Estimate:
-    """Return KL(p || q') - KL(p || q) in nats.
+@dataclass(frozen=True)
+class Tilt:
+    """Law q' of a tilt of the base.
 
-    The error has two independent parts: over the samples of the data, and over groups of samples
-    of the base (delete-a-group jackknife).
-
-    Args:
-        log_tilt: the tilt; it may depend on the law of the logit under the base.
-        real: logits of samples of the data.
-        generated: logits of samples of the base.
+    Attributes:
+        log_tilt: log t; it may depend on the law of the logit under the base.
+        of_base: logits of samples of the base, shape (M,).
     """
-    losses = losses_of_tilt(log_tilt, real, generated)
-    estimate = Estimate.of(losses).with_parts(losses)
-    group = group_of(len(generated), generated.device)
-    if len(generated) < 2 * GROUPS:
-        return estimate
-    left_out = torch.stack(
-        [losses_of_tilt(log_tilt, real, generated[group != g]).mean() for g in range(GROUPS)]
-    )
-    error, parts = float(jackknife_error(left_out)), jackknife_parts(left_out)
-    return replace(estimate.with_error(error), parts=estimate.parts and estimate.parts + parts)
 
+    log_tilt: LogTilt
+    of_base: Float[Tensor, "M"]
 
-def losses_of_tilt(
-    log_tilt: LogTilt, real: Float[Tensor, "N"], generated: Float[Tensor, "M"]
-) -> Float[Tensor, "N"]:
-    """Return log q - log q' at each sample of the data, float64, shape (N,)."""
-    real, generated = real.double(), generated.double()
-    mean = log_tilt(generated, generated).logsumexp(0) - torch.log(
-        torch.tensor(len(generated), dtype=torch.float64)
-    )
-    return mean - log_tilt(real, generated)
+    def losses(self, real: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+        """Return log q - log q' at samples of the data from their logits, float64, shape (N,)."""
+        of_base = self.of_base.double()
+        mean = self.log_tilt(of_base, of_base).logsumexp(0) - math.log(len(of_base))
+        return mean - self.log_tilt(real.double(), of_base)
+
+    def with_base_error(self, estimate: Estimate, real: Float[Tensor, "N"]) -> Estimate:
+        """Return a mean that contains ``losses``, with the error due to the samples of the base.
+
+        It is that of the delete-a-group jackknife, independent of the samples of the data.
+        """
+        group = group_of(len(self.of_base), self.of_base.device)
+        if len(group) < 2 * GROUPS:
+            return estimate
+        without = [Tilt(self.log_tilt, self.of_base[group != g]) for g in range(GROUPS)]
+        left_out = torch.stack([tilt.losses(real).mean() for tilt in without])
+        return estimate.with_error(float(jackknife_error(left_out)), jackknife_parts(left_out))
+
+    def change(self, real: Float[Tensor, "N"]) -> Estimate:
+        """Return KL(p || q') - KL(p || q) in nats, with the errors of both sets of samples."""
+        losses = self.losses(real)
+        return self.with_base_error(Estimate.of(losses).with_parts(losses), real)

@@ -24,6 +24,7 @@ from dgray.discriminator.objective import (
     denoising_residual,
     edm_weighting,
 )
+from dgray.discriminator.time_score import time_residual
 from dgray.errors import RunRefusedError
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import TrainingData
@@ -255,7 +256,12 @@ def _validation_batch(config: StudyConfig, problem: Problem) -> Batch:
         x, n, s = (t.to(problem.device, torch.float32)[None] for t in (clean, noise, sigma))
         noised.append(Noised.of(x, n, s, None if labels is None else labels[None]))
     real, generated = noised
-    return Batch(real, lambda: denoising_residual(problem.base, real).float(), generated)
+    return Batch(
+        real,
+        lambda: denoising_residual(problem.base, real).float(),
+        generated,
+        lambda: time_residual(problem.base, real).float(),
+    )
 
 
 def build_noise_law(

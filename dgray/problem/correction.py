@@ -62,7 +62,8 @@ def _check_ensemble(ensemble: Any, spec: CorrectionSpec) -> None:
 def build_loss(config: StudyConfig) -> Loss:
     """Return the loss that is minimised in training."""
     if config.correction.spec.needs_discriminator:
-        return ObjectiveLoss(build_objective(config.fit))
+        span = config.diffusion.sigma_min, config.diffusion.sigma_max
+        return ObjectiveLoss(build_objective(config.fit, span))
     return own_loss
 
 

@@ -12,10 +12,11 @@ from dgray.discriminator.objective import Objective, Outputs
 from dgray.errors import PartError
 
 
-def build_objective(fit: Fit) -> Objective:
-    """Return the loss that is minimised in training."""
+def build_objective(fit: Fit, span: tuple[float, float]) -> Objective:
+    """Return the loss that is minimised in training; ``span``: noise levels of the study."""
     spec = fit.objective.spec
-    objective: Objective = spec.load()(**fit.objective_arguments)
+    arguments = fit.objective_arguments | ({"span": span} if spec.needs_span else {})
+    objective: Objective = spec.load()(**arguments)
     if not callable(objective):
         raise PartError(
             f"an objective must be a function of outputs, but its factory returned {objective!r}"

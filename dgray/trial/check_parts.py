@@ -33,6 +33,7 @@ from dgray.diffusion.sigmas import karras_sigmas
 from dgray.discriminator.discriminator import Ensemble
 from dgray.discriminator.mlp import MlpShape, initialise
 from dgray.discriminator.objective import Batch, Noised, Outputs, denoising_residual
+from dgray.discriminator.time_score import time_residual
 from dgray.discriminator.trunk import load_trunk
 from dgray.errors import PartError
 from dgray.metrics.estimate import Estimate
@@ -201,7 +202,8 @@ def _check_discriminator(config: StudyConfig, part: DiscriminatorSection) -> Non
 def _check_objective(config: StudyConfig, part: ObjectivePart) -> None:
     dimension = math.prod(_shape(config))
     ensemble = initialise(MlpShape(dimension=dimension, width=4, depth=1), 1.0, _generators())
-    _check_gradient(ensemble, build_objective(config.fit), dimension)
+    span = config.diffusion.sigma_min, config.diffusion.sigma_max
+    _check_gradient(ensemble, build_objective(config.fit, span), dimension)
 
 
 def _check_sampler(config: StudyConfig, part: SamplerPart) -> None:
@@ -246,7 +248,12 @@ def _check_gradient(
     tensors = [tensor.clone().requires_grad_() for tensor in ensemble.tensors]
     real = _noised(dimension, torch.float32)
     base = _standard_normal(dimension)
-    batch = Batch(real, lambda: denoising_residual(base, real), real)
+    batch = Batch(
+        real,
+        lambda: denoising_residual(base, real),
+        real,
+        lambda: time_residual(base, real),
+    )
     outputs = Outputs(ensemble.with_tensors(tensors), batch)
     values = function(outputs)
     _check_tensor("values", values.detach(), (1, COUNT))

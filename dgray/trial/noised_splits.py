@@ -20,6 +20,7 @@ from dgray.discriminator.objective import (
     Outputs,
     denoising_residual,
 )
+from dgray.discriminator.time_score import time_residual
 from dgray.metrics.path import NoiseRange, PathMoments, squared_norm, variances
 from dgray.problem.problem import Labelled, Problem, training_split
 
@@ -159,4 +160,9 @@ def _noised(
 
     real = noised(pairs[0])
     generated = None if pairs[1] is None else noised(pairs[1])
-    return Batch(real, lambda: denoising_residual(problem.base, real), generated)
+    return Batch(
+        real,
+        lambda: denoising_residual(problem.base, real),
+        generated,
+        lambda: time_residual(problem.base, real),
+    )

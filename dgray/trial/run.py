@@ -76,7 +76,7 @@ def _train(
     state: TrainingState | None = None
     task = build_task(config, problem, replicates)
     schedule = build_training_schedule(config.fit)
-    objective = build_objective(config.fit)
+    objective = build_objective(config.fit, problem.span)
     training = [training_batch(problem, replicate) for replicate in replicates]
     for epoch in trial.epochs:
         stored = resume(epoch)

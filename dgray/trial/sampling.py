@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from dgray.correction.correction import CorrectedBatch, Correction, SamplerCorrection
 from dgray.correction.guidance import Guidance
+from dgray.correction.selection import select
 from dgray.correction.weight import (
     ConstantWeight,
     IntervalWeight,
@@ -21,7 +21,7 @@ from dgray.correction.weight import (
 )
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.noise import philox_noise
-from dgray.diffusion.sampler import Sampler, sampler_sigmas
+from dgray.diffusion.sampler import sampler_sigmas
 from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.errors import PartError
 from dgray.metrics.sampler_divergence import SampledDensity, heun_log_density
@@ -148,23 +148,15 @@ def draw(
         request: samples to draw.
         with_density: also compute the density of samples of Heun's method.
     """
+    if isinstance(request.correction, SamplerCorrection):
+        return {s: _draw_selected(problem, request, s) for s in request.settings}
     drawn: dict[Setting, DrawnSamples] = {}
-    for batch in _batches(request):
-        sampler = SamplerSettings.of(batch[0])
+    for sampler in dict.fromkeys(map(SamplerSettings.of, request.settings)):
+        batch = [s for s in request.settings if SamplerSettings.of(s) == sampler]
         weights = [stage_weight(s, request.calibrated) for s in batch]
         samples = _draw_batch(problem, request, sampler, weights, with_density)
         drawn |= dict(zip(batch, samples, strict=True))
     return drawn
-
-
-def _batches(request: DrawRequest) -> list[list[Setting]]:
-    """Return the settings that are drawn together; a corrected sampler draws each apart."""
-    if isinstance(request.correction, SamplerCorrection):
-        return [[setting] for setting in request.settings]
-    batches: dict[SamplerSettings, list[Setting]] = {}
-    for setting in request.settings:
-        batches.setdefault(SamplerSettings.of(setting), []).append(setting)
-    return list(batches.values())
 
 
 @torch.no_grad()
@@ -186,11 +178,6 @@ def _draw_batch(
     guided = stack.select(torch.arange(len(owner), device=problem.device))
     is_predictor = sampler.guided_stage == "predictor"
     corrector = with_labels(problem.base, repeated) if is_predictor else None
-    correction = request.correction
-    if isinstance(correction, SamplerCorrection):
-        noise_of = partial(_further_noise, problem, request.seeds)
-        change = partial(correction.sampler, weight=weights[0], draw_noise=noise_of)
-        return [DrawnSamples(_sample(problem, sampler, guided, (start, noise), corrector, change))]
     if with_density and problem.evaluation.samplers[sampler.sampler].is_flow:
         density = heun_log_density(
             guided,
@@ -204,6 +191,32 @@ def _draw_batch(
         return [DrawnSamples(part.samples, part) for part in split]
     x = _sample(problem, sampler, guided, (start, noise), corrector)
     return [DrawnSamples(x[owner == i]) for i in range(count)]
+
+
+@torch.no_grad()
+def _draw_selected(problem: Problem, request: DrawRequest, setting: Setting) -> DrawnSamples:
+    """Draw samples of a setting that are selected among samples of the base.
+
+    The proposals of a sample depend on its seed and their numbers alone.
+    """
+    correction, sampler = request.correction, SamplerSettings.of(setting).unguided
+    assert isinstance(correction, SamplerCorrection)
+    lowest = problem.span[0]
+    labels = _labels(problem, request.seeds)
+
+    def propose(number: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        seeds = [request.seeds[row] for row in rows.tolist()]
+        classes = None if labels is None else labels[rows]
+        discriminator = with_labels(correction.discriminator, classes)
+        noise = _noise(problem, sampler, seeds, number)
+        samples = _sample(problem, sampler, with_labels(problem.base, classes), noise, None)
+        logit = discriminator.logit(samples, torch.full_like(samples[:, 0], lowest))
+        normal = problem.sample_noise(seeds, (1, 1), f"proposal {number} decision")
+        return samples, logit, torch.special.ndtr(normal.to(problem.device))[:, 0, 0]
+
+    weight = acting_weight(setting, request.calibrated)(torch.tensor(lowest))
+    selected = select(correction.rule(float(weight)), propose, len(request.seeds))
+    return DrawnSamples(selected.samples)
 
 
 @torch.no_grad()
@@ -226,21 +239,19 @@ def sample_labels(problem: Problem, seeds: Sequence[int]) -> Tensor | None:
 
 
 def _noise(
-    problem: Problem, sampler: SamplerSettings, seeds: Sequence[int]
+    problem: Problem, sampler: SamplerSettings, seeds: Sequence[int], proposal: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Return the start, shape (n, d), and the noise of the steps, shape (draws, n, d)."""
+    """Return the start, shape (n, d), and the noise of the steps, shape (draws, n, d).
+
+    Other proposals of a sample than number 0 have other noise.
+    """
+    prefix = f"proposal {proposal} " if proposal else ""
     draws = problem.evaluation.samplers[sampler.sampler].num_draws(sampler.num_steps)
-    start = problem.sample_noise(seeds, (1, problem.dimension), "start")
-    steps = problem.sample_noise(seeds, (draws, problem.dimension), "steps")
+    start = problem.sample_noise(seeds, (1, problem.dimension), f"{prefix}start")
+    steps = problem.sample_noise(seeds, (draws, problem.dimension), f"{prefix}steps")
     start, steps = (t.to(problem.device).transpose(0, 1) for t in (start, steps))
     first = float(_sigmas(problem, sampler)[0])
     return problem.prior_std_at(first) * start[0], steps
-
-
-def _further_noise(problem: Problem, seeds: Sequence[int], purpose: str, count: int) -> Tensor:
-    """Return noise of a corrected sampler, (count, n, d); see ``DrawNoise``."""
-    noise = problem.sample_noise(seeds, (count, problem.dimension), f"correction {purpose}")
-    return noise.to(problem.device).transpose(0, 1)
 
 
 def _sigmas(problem: Problem, sampler: SamplerSettings) -> Tensor:
@@ -253,19 +264,16 @@ def _sample(
     denoiser: Denoiser,
     noise: tuple[Tensor, Tensor],
     corrector: Denoiser | None,
-    change: Callable[[Sampler], Sampler] | None = None,
 ) -> Tensor:
-    """Return samples at sigma = 0 from the start and the noise of the steps.
-
-    ``change``: returns the sampler with a correction of it.
-    """
+    """Return samples at sigma = 0 from the start and the noise of the steps."""
     sampler = problem.evaluation.samplers[settings.sampler]
     options = dict(sampler.options)
     if corrector is not None:  # of a sampler with two stages
         options["corrector"] = corrector
     start = noise[0]
-    function = sampler.function if change is None else change(sampler.function)
-    samples: object = function(denoiser, start, _sigmas(problem, settings), noise[1], **options)
+    samples: object = sampler.function(
+        denoiser, start, _sigmas(problem, settings), noise[1], **options
+    )
     if not isinstance(samples, Tensor) or samples.shape != start.shape:
         actual = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
         raise PartError(

@@ -41,6 +41,7 @@ from dgray.trial.score_correction import (
 from dgray.trial.score_images import build_image_scoring
 from dgray.trial.score_path import as_linear, score_paths
 from dgray.trial.score_points import PointScoring
+from dgray.trial.score_selection import score_selected_flow
 from dgray.trial.shards import RunShards
 
 
@@ -188,18 +189,21 @@ def _flows(
     """Score the flow of each setting; settings with the same acting weight share one integral."""
     evaluation = scoring.problem.evaluation
     samplers = evaluation.samplers
-    acting = {
-        s: acting_weight(s, calibrated) for s in trial.settings if samplers[s.sampler].is_flow
-    }
-    distinct = list(dict.fromkeys(acting.values()))
-    if not distinct or isinstance(correction, SamplerCorrection):
+    flows = [setting for setting in trial.settings if samplers[setting.sampler].is_flow]
+    if not flows:
         return {}
-    scores = score_flow(correction, scoring.sets, distinct, reference)
-    if reference.split == "validation":
-        names = [name for metric in evaluation.validated for name in (metric, f"{metric}_se")]
-        scores = [{f"validation_{n}": c[n] for n in names if n in c} for c in scores]
-    by_weight = dict(zip(distinct, scores, strict=True))
-    return {setting: by_weight[weight] for setting, weight in acting.items()}
+    if isinstance(correction, SamplerCorrection):
+        columns = score_selected_flow(correction, scoring.problem, flows, reference)
+    else:
+        acting = {setting: acting_weight(setting, calibrated) for setting in flows}
+        distinct = list(dict.fromkeys(acting.values()))
+        scores = score_flow(correction, scoring.sets, distinct, reference)
+        by_weight = dict(zip(distinct, scores, strict=True))
+        columns = {setting: by_weight[weight] for setting, weight in acting.items()}
+    if reference.split == "held_out":
+        return columns
+    names = [name for metric in evaluation.validated for name in (metric, f"{metric}_se")]
+    return {s: {f"validation_{n}": c[n] for n in names if n in c} for s, c in columns.items()}
 
 
 def _has_metric(trial: Trial, scoring: Scoring, setting: Setting) -> bool:

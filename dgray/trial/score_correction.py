@@ -6,7 +6,7 @@ Each function returns columns of a row by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +83,7 @@ def score_flow(
         error = float(difference.abs().mean())
         likelihood = OdeLikelihood(log_prob[:num_points], converged[:num_points])
         columns.append(
-            _flow_columns(problem, likelihood, reference)
+            flow_columns(problem, likelihood, reference)
             | {"kl_integration_error": error if math.isfinite(error) else None}
         )
     return columns
@@ -136,18 +136,27 @@ def _integrate_flow(
     )
 
 
-def _flow_columns(
-    problem: Problem, flow: OdeLikelihood, reference: LikelihoodReference
+def flow_columns(
+    problem: Problem,
+    flow: OdeLikelihood,
+    reference: LikelihoodReference,
+    with_error: Callable[[Estimate], Estimate] = lambda estimate: estimate,
 ) -> Columns:
+    """Return the columns of the log-densities of a model at the reference points.
+
+    ``with_error`` adds an error that is not due to these points.
+    """
     converged = flow.converged & reference.converged
     change = reference.base_log_prob - flow.log_prob
     columns: Columns = {
-        **estimate_columns("kl_change", Estimate.of(change).with_parts(change)),
+        **estimate_columns("kl_change", with_error(Estimate.of(change).with_parts(change))),
         "kl_unconverged": 1 - float(converged.double().mean()),
     }
     labels = problem.likelihood_labels(reference.split)
     estimates = problem.likelihood_estimates(reference.points, flow.log_prob, labels)
     for name, estimate in estimates.items():
+        in_nats = problem.dimension * math.log(2) if name == "bits_per_dim" else 1.0
+        estimate = with_error(estimate.scaled(in_nats)).scaled(1 / in_nats)
         columns |= estimate_columns(name, estimate)
     return columns
 

@@ -28,6 +28,7 @@ from dgray.plan.plan import Setting
 from dgray.trial.noised_splits import EvaluationSet
 from dgray.trial.sampling import Calibrated, Columns, Interval, acting_weight, in_interval
 from dgray.trial.score_correction import estimate_columns
+from dgray.trial.score_selection import score_selected_paths
 
 WHOLE = ConstantWeight(1.0)
 
@@ -44,8 +45,6 @@ def score_paths(
 ) -> tuple[dict[Setting, Columns], Calibrated]:
     """Return the path KL of each setting and the calibrated weight of each guidance interval.
 
-    There are none of a correction that changes the sampler.
-
     Args:
         correction: correction of one replicate.
         sets: noised splits.
@@ -54,7 +53,7 @@ def score_paths(
             (N, S, d).
     """
     if isinstance(correction, SamplerCorrection):
-        return {setting: {} for setting in settings}, {}
+        return score_selected_paths(correction, sets, settings), {}
     if not isinstance(correction, LinearCorrection):
         return _secant_paths(correction, sets, settings), {}
     fits, validation = calibrations(correction, sets, {s.interval for s in settings})

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgray.correction.metropolis import Metropolis, log_chain_density
-from dgray.correction.rejection import Rejection, first_accepted, log_bound_of
+from dgray.correction.metropolis import MetropolisRule, log_chain_density
+from dgray.correction.rejection import RejectionRule
+from dgray.correction.selection import Selected, SelectionRule, select
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.discriminator.discriminator import Oracle, Oscillating
-from dgray.metrics.tilt import tilted_change
+from dgray.metrics.tilt import Tilt
 
 
 def gaussian(mean: float, std: float) -> GaussianMixture:
@@ -42,51 +43,65 @@ def logit(x: Tensor) -> Tensor:
     return ORACLE.logit(x, at_zero(x))
 
 
-def test_rejection_by_the_exact_log_ratio_gives_the_law_of_the_data() -> None:
-    proposals = draws(BASE, 20 * 20_000, 1).view(20, 20_000, 1)
-    highest = float(logit(torch.linspace(-9, 9, 10_001, dtype=torch.float64)[:, None]).max())
-    rule = Rejection(weight=1.0, log_bound=highest, max_proposals=20)
-    accepted = rule.accepts(logit(proposals), uniforms(20, 20_000))
-    assert float(accepted.double().mean()) == pytest.approx(math.exp(-highest), abs=0.003)
-    index = first_accepted(accepted)
-    samples = proposals[index, torch.arange(20_000), 0]
-    error = 1 / math.sqrt(20_000)
+def selected(rule: SelectionRule, count: int, start: Tensor | None = None) -> Selected:
+    """Proposals are samples of the base; the first one may be given."""
+
+    def propose(number: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = draws(BASE, count, 100 + number)[rows]
+        if start is not None and number == rule.proposals[0]:
+            x = start[rows]
+        return x, logit(x), uniforms(count, seed=900 + number)[rows]
+
+    return select(rule, propose, count)
+
+
+def assert_is_data(samples: Tensor) -> None:
+    """Moments of a sample of the data, N(0, 1)."""
+    samples, error = samples[:, 0], 1 / math.sqrt(len(samples))
     assert float(samples.mean()) == pytest.approx(0, abs=4 * error)
     assert float(samples.var()) == pytest.approx(1, abs=4 * math.sqrt(2) * error)
     assert float((samples**4).mean()) == pytest.approx(3, abs=4 * math.sqrt(96) * error)
 
 
-def test_rejection_at_weight_0_keeps_the_first_proposal() -> None:
-    rule = Rejection(weight=0.0, log_bound=0.0, max_proposals=3)
-    accepted = rule.accepts(torch.randn(3, 50), torch.rand(3, 50))
-    assert first_accepted(accepted).eq(0).all()
+def test_rejection_by_the_exact_log_ratio_gives_the_law_of_the_data() -> None:
+    highest = float(logit(torch.linspace(-9, 9, 10_001, dtype=torch.float64)[:, None]).exp().max())
+    kept = selected(RejectionRule(1.0, highest), 20_000)
+    assert_is_data(kept.samples)
+    assert float(kept.num_proposals.double().mean()) == pytest.approx(highest, rel=0.02)
+
+
+@pytest.mark.parametrize("rule", [RejectionRule(0.0, 20.0), MetropolisRule(0.0, 4)])
+def test_weight_0_keeps_the_sample_of_the_base(rule: SelectionRule) -> None:
+    assert torch.equal(selected(rule, 50).samples, draws(BASE, 50, 100))
 
 
 @pytest.mark.parametrize("weight", [0.5, 1.0])
-@pytest.mark.parametrize("bound", [-1.0, 0.0, 0.3])
+@pytest.mark.parametrize("bound", [1.0, 1.3, 3.0])
 def test_kl_of_the_accepted_law_agrees_with_quadrature(weight: float, bound: float) -> None:
     """Also where the bound is below the supremum, so that the law is another one."""
-    rule = Rejection(weight=weight, log_bound=bound, max_proposals=100)
+    rule = RejectionRule(weight, bound)
     wave = Oscillating(ORACLE, amplitude=0.4, frequency=5.0)
     x = torch.linspace(-12, 12, 200_001, dtype=torch.float64)[:, None]
     p, q = (law.log_prob(x, at_zero(x)).exp() for law in (DATA, BASE))
-    kept = q * torch.exp(torch.minimum(weight * wave.logit(x, at_zero(x)) - bound, at_zero(x)))
+    kept = q * torch.exp(
+        torch.minimum(weight * wave.logit(x, at_zero(x)) - math.log(bound), at_zero(x))
+    )
     step = 24 / 200_000
     law = kept / (kept.sum() * step)
     exact = float((p * (p / law).log())[p > 1e-300].sum() * step)
     real, generated = draws(DATA, 40_000, 2), draws(BASE, 40_000, 3)
-    values = (wave.logit(points, at_zero(points)) for points in (real, generated))
-    change = tilted_change(rule.log_tilt, *values)
+    of_real, of_base = (wave.logit(points, at_zero(points)) for points in (real, generated))
+    change = Tilt(rule.log_tilt, of_base).change(of_real)
     assert change.value == pytest.approx(exact - KL, abs=4 * change.se)
     assert change.se < 0.01
 
 
 def test_error_of_the_change_is_its_spread_over_new_samples() -> None:
-    rules = [Rejection(1.0, log_bound=0.2, max_proposals=9), Metropolis(1.0, moves=3)]
+    rules: list[SelectionRule] = [RejectionRule(1.0, 1.2), MetropolisRule(1.0, 3)]
     for rule in rules:
         changes = [
-            tilted_change(
-                rule.log_tilt, logit(draws(DATA, 500, 2 * i)), logit(draws(BASE, 500, 2 * i + 1))
+            Tilt(rule.log_tilt, logit(draws(BASE, 500, 2 * i + 1))).change(
+                logit(draws(DATA, 500, 2 * i))
             )
             for i in range(60)
         ]
@@ -97,26 +112,11 @@ def test_error_of_the_change_is_its_spread_over_new_samples() -> None:
         assert parts == pytest.approx(changes[0].se, rel=0.35)
 
 
-def test_the_bound_is_the_highest_weight_of_samples_of_the_base() -> None:
-    assert log_bound_of(torch.tensor([-1.0, 0.5, 0.25]), 2.0) == 1.0
-
-
-def run_chain(rule: Metropolis, start: Tensor, proposals: Tensor, uniform: Tensor) -> Tensor:
-    current = start
-    for proposed, u in zip(proposals, uniform, strict=True):
-        accepted = rule.accepts(logit(proposed), logit(current), u)
-        current = torch.where(accepted[:, None], proposed, current)
-    return current
-
-
 def test_metropolis_leaves_the_law_of_the_data_invariant() -> None:
-    count = 20_000
-    start, proposals = draws(DATA, count, 4), draws(BASE, 5 * count, 5).view(5, count, 1)
-    moved = run_chain(Metropolis(1.0, moves=5), start, proposals, uniforms(5, count))[:, 0]
-    error = 1 / math.sqrt(count)
-    assert float((moved == start[:, 0]).double().mean()) < 0.05
-    assert float(moved.mean()) == pytest.approx(0, abs=4 * error)
-    assert float(moved.var()) == pytest.approx(1, abs=4 * math.sqrt(2) * error)
+    start = draws(DATA, 20_000, 4)
+    moved = selected(MetropolisRule(1.0, 5), 20_000, start).samples
+    assert float((moved == start).double().mean()) < 0.05
+    assert_is_data(moved)
 
 
 @pytest.mark.parametrize("moves", [1, 2, 5])
@@ -139,7 +139,7 @@ def test_law_of_the_chain_agrees_with_a_chain_on_a_grid(moves: int) -> None:
 def test_the_chain_converges_to_the_data_and_conserves_probability() -> None:
     real, base = logit(draws(DATA, 5000, 7)), logit(draws(BASE, 20_000, 8))
     assert float(log_chain_density(base, base, 7).exp().mean()) == pytest.approx(1, abs=1e-12)
-    changes = [tilted_change(Metropolis(1.0, moves=k).log_tilt, real, base) for k in (1, 3, 30)]
+    changes = [Tilt(MetropolisRule(1.0, k).log_tilt, base).change(real) for k in (1, 3, 30)]
     assert changes[0].value > changes[1].value > changes[2].value
     assert changes[2].value == pytest.approx(-KL, abs=4 * changes[2].se)
 
@@ -147,7 +147,7 @@ def test_the_chain_converges_to_the_data_and_conserves_probability() -> None:
 def test_extreme_logits_stay_finite() -> None:
     base = torch.linspace(-2000, 30, 101, dtype=torch.float64)
     points = torch.tensor([-3000.0, 0.0, 900.0], dtype=torch.float64)
-    assert torch.isfinite(Metropolis(1.0, moves=4).log_tilt(points, base)).all()
+    assert torch.isfinite(MetropolisRule(1.0, 4).log_tilt(points, base)).all()
 
 
 def test_an_oscillating_logit_moves_the_accepted_law_by_its_values_alone() -> None:
@@ -157,6 +157,6 @@ def test_an_oscillating_logit_moves_the_accepted_law_by_its_values_alone() -> No
         wave = Oscillating(ORACLE, amplitude=0.1, frequency=frequency)
         values = [wave.logit(points, at_zero(points)) for points in (real, generated)]
         exact = [logit(points) for points in (real, generated)]
-        rule = Rejection(1.0, log_bound=5.0, max_proposals=100)
-        harmed, ideal = (tilted_change(rule.log_tilt, *v).value for v in (values, exact))
+        tilt = RejectionRule(1.0, 100.0).log_tilt
+        harmed, ideal = (Tilt(tilt, v[1]).change(v[0]).value for v in (values, exact))
         assert abs(harmed - ideal) < 0.006  # amplitude^2 / 4 = 0.0025

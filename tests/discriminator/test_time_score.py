@@ -35,7 +35,7 @@ def noised(count: int, seed: int = 3, span: tuple[float, float] = SPAN) -> Noise
 
 
 def exact_time_score(x: Tensor, sigma: Tensor) -> Tensor:
-    """tau of the mixtures, from log-densities alone: an independent implementation."""
+    """Tau of the mixtures, from log-densities alone: an independent implementation."""
 
     def log_ratio(log_sigma: Tensor) -> Tensor:
         return DATA.log_prob(x, log_sigma.exp()) - BASE.log_prob(x, log_sigma.exp())
