@@ -202,7 +202,7 @@ def _draw_selected(problem: Problem, request: DrawRequest, setting: Setting) -> 
     correction, sampler = request.correction, SamplerSettings.of(setting).unguided
     assert isinstance(correction, SamplerCorrection)
     lowest = problem.span[0]
-    labels = _labels(problem, request.seeds)
+    labels = sample_labels(problem, request.seeds)
 
     def propose(number: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         seeds = [request.seeds[row] for row in rows.tolist()]

@@ -15,6 +15,7 @@ from torch import Tensor
 from dgray.correction.correction import SamplerCorrection
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import OdeLikelihood
+from dgray.diffusion.sampler import heun, reverse_sde, sampler_sigmas
 from dgray.metrics.estimate import Estimate
 from dgray.metrics.tilt import Tilt
 from dgray.plan.plan import Setting
@@ -29,21 +30,25 @@ def score_selected_paths(
 ) -> dict[Setting, Columns]:
     """Return the path KL of each setting: a path of the base is kept or not by its end alone."""
     problem, first = sets.problem, sets.problem.evaluation.num_noised
-    splits = ("held_out", "validation")
-    real = [_logits(correction, problem, problem.real_labelled(s, first), s) for s in splits]
-    of_base = [_of_base(correction, problem, split) for split in splits]
+    real = {
+        split: _logits(correction, problem, problem.real_labelled(split, first), f"real {split}")
+        for split in ("held_out", "validation")
+    }
     base = sets.path_moments(torch.zeros_like(sets.score_gap))
     columns: dict[Setting, Columns] = {}
     for setting in settings:
-        held_out, validation = (_tilt(correction, problem, setting, law) for law in of_base)
+        held_out, validation = (
+            _tilt(correction, problem, setting, _of_base(correction, problem, split, setting))
+            for split in real
+        )
         columns[setting] = {
-            **estimate_columns("path_kl_change", held_out.change(real[0])),
-            **estimate_columns("validation_change", validation.change(real[1])),
+            **estimate_columns("path_kl_change", held_out.change(real["held_out"])),
+            **estimate_columns("validation_change", validation.change(real["validation"])),
         }
         if base.prior is not None:
             path = base.prior + sets.span.log_length * base.base.mean(1)
-            path_kl = Estimate.of(path + held_out.losses(real[0]))
-            path_kl = held_out.with_base_error(path_kl, real[0])
+            path_kl = Estimate.of(path + held_out.losses(real["held_out"]))
+            path_kl = held_out.with_base_error(path_kl, real["held_out"])
             columns[setting] |= estimate_columns("path_kl", path_kl)
     return columns
 
@@ -55,13 +60,12 @@ def score_selected_flow(
     reference: LikelihoodReference,
 ) -> dict[Setting, Columns]:
     """Return the KL of settings whose proposals are samples of the probability-flow ODE."""
-    points, labels = reference.points, problem.likelihood_labels(reference.split)
-    real, of_base = (
-        _logit_at(correction, points, labels, problem.span[0]),
-        _of_base(correction, problem, reference.split),
-    )
+    split, points = reference.split, reference.points
+    labels = problem.likelihood_labels(split)
+    real = _logit_at(correction, points, labels, problem.span[0])
     columns: dict[Setting, Columns] = {}
     for setting in settings:
+        of_base = _of_base(correction, problem, split, setting, is_flow=True)
         tilt = _tilt(correction, problem, setting, of_base)
         law = OdeLikelihood(reference.base_log_prob - tilt.losses(real), reference.converged)
         with_error = partial(tilt.with_base_error, real=real)
@@ -76,9 +80,33 @@ def _tilt(
     return Tilt(correction.rule(float(weight)).log_tilt, of_base)
 
 
-def _of_base(correction: SamplerCorrection, problem: Problem, split: str) -> Tensor:
-    """Return the logits of the generated samples of a split, shape (M,)."""
-    return _logits(correction, problem, problem.generated_labelled(split), f"generated {split}")
+def _of_base(
+    correction: SamplerCorrection,
+    problem: Problem,
+    split: str,
+    setting: Setting,
+    *,
+    is_flow: bool = False,
+) -> Tensor:
+    """Return the logits of samples of the base, shape (M,).
+
+    Points are drawn from the prior, by Heun's method for the flow, else by the reverse SDE. The
+    generated samples of a split have another law if they are exact draws of an exact base. Images
+    are those of the split, which Heun's method drew.
+    """
+    if problem.shape is not None:
+        images = problem.generated_labelled(split)
+        return _logits(correction, problem, images, f"generated {split}")
+    sigmas = sampler_sigmas(problem.base, setting.num_steps, problem.span, problem.evaluation.rho)
+    count, labels = problem.sizes.generated(split), problem.generated_labelled(split)[1]
+    law, sampler, num_noisy = (
+        ("flow", heun, 0) if is_flow else ("path", reverse_sde, len(sigmas) - 1)
+    )
+    shape = torch.Size((1 + num_noisy, count, problem.dimension))
+    noise = problem.start_noise("noise", "selection", law, split, shape=shape)
+    start = problem.prior_std_at(float(sigmas[0])) * noise[0]
+    samples = sampler(with_labels(problem.base, labels), start, sigmas, noise[1:])
+    return _logits(correction, problem, (samples, labels), f"{law} {split}")
 
 
 def _logits(
