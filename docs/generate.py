@@ -129,10 +129,10 @@ valid name or the fix.
 ```text
 studies/widths.yaml:5:17: discriminator.widht: unknown field; did you mean 'width'?
 studies/widths.yaml:6:19: fit.objective[0]: must be one of 'cross_entropy', 'kl', 'mixed', \
-'oracle', 'oscillating', but got 'cross_entropi'; did you mean 'cross_entropy'?
+'time_score', 'oracle', 'oscillating', but got 'cross_entropi'; did you mean 'cross_entropy'?
 studies/widths.yaml:6:52: fit.checkpoints: must be <= epochs, but got 800 > 400
 --set base.num_generated=0: base.num_generated: must be > 0 for objective 'cross_entropy', which \
-compares real with generated samples, but got 0; raise it or use objective 'kl'
+compares real with generated samples, but got 0; raise it or use objective 'kl' or 'time_score'
 ```
 
 ## Fields

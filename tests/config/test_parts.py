@@ -102,7 +102,7 @@ def test_the_lock_holds_inline_parts(load: Load, tmp_path: Path) -> None:
         (
             "fit: {objective: {name: hinj}}",
             "study.yaml:4:19: fit.objective.name: must be one of 'cross_entropy', 'kl', 'mixed', "
-            "'oracle', 'oscillating', but got 'hinj'",
+            "'time_score', 'oracle', 'oscillating', but got 'hinj'",
         ),
         (
             "fit: {objective: {arguments: {a: 1}}}",
@@ -152,7 +152,7 @@ def test_rules_read_the_properties_of_inline_parts(refuse: Refuse) -> None:
         "study.yaml:5:12: evaluate.metrics: 'kl' needs data of known density, which data of kind "
         "'points' are not; remove it, or use data.kind 'mixture'",
         "--set base.num_generated=0: base.num_generated: must be > 0 for objective 'hinge', which "
-        "compares real with generated samples, but got 0; raise it or use objective 'kl'",
+        "compares real with generated samples, but got 0; raise it or use objective 'kl' or 'time_score'",
     ]
 
 
@@ -226,5 +226,6 @@ def test_registered_parts_are_named_like_those_of_dgray(tmp_path: Path) -> None:
         "{'gamma': 2.0, 'margin': 1} {'turns': 2} {'width': 8}",
         "spiral mine net",
         "--set fit.objective=hinje: fit.objective: must be one of 'cross_entropy', 'kl', "
-        "'mixed', 'oracle', 'oscillating', 'hinge', but got 'hinje'; did you mean 'hinge'?",
+        "'mixed', 'time_score', 'oracle', 'oscillating', 'hinge', but got 'hinje'; did you mean "
+        "'hinge'?",
     ]
