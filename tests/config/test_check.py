@@ -25,7 +25,8 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
             WRONG + ", num_generated: 0",
             "fit: {objective: [kl, mixed]}",
             "study.yaml:3:29: base.num_generated: must be > 0 for objective 'mixed', which "
-            "compares real with generated samples, but got 0; raise it or use objective 'kl' or 'time_score'",
+            "compares real with generated samples, but got 0; raise it or use objective "
+            "'kl' or 'time_score'",
         ),
         (
             RING,

@@ -32,7 +32,8 @@ def problem_of(lines: list[str]) -> str:
         (
             "fit: {objective: cross_entropi}",
             "study.yaml:4:7: fit.objective: must be one of 'cross_entropy', 'kl', 'mixed', "
-            "'time_score', 'oracle', 'oscillating', but got 'cross_entropi'; did you mean 'cross_entropy'?",
+            "'time_score', 'oracle', 'oscillating', but got 'cross_entropi'; did you mean "
+            "'cross_entropy'?",
         ),
         (
             "fit: {objective: 3}",

@@ -152,7 +152,8 @@ def test_rules_read_the_properties_of_inline_parts(refuse: Refuse) -> None:
         "study.yaml:5:12: evaluate.metrics: 'kl' needs data of known density, which data of kind "
         "'points' are not; remove it, or use data.kind 'mixture'",
         "--set base.num_generated=0: base.num_generated: must be > 0 for objective 'hinge', which "
-        "compares real with generated samples, but got 0; raise it or use objective 'kl' or 'time_score'",
+        "compares real with generated samples, but got 0; raise it or use objective "
+        "'kl' or 'time_score'",
     ]
 
 
