@@ -13,6 +13,7 @@ import torch
 import dgray.engine.sampling_actors as sampling_actors
 from dgray.config.parts import MetricPart
 from dgray.config.reading.load import load_study
+from dgray.correction.guidance import Guidance
 from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
 from dgray.engine import local, tune
 from dgray.engine.sampling_actors import SamplingActors
@@ -52,7 +53,7 @@ def plan_of(folder: Path, *overrides: str) -> Plan:
 def drawn(scoring: ImageScoring, member: Discriminator, setting: Setting) -> DrawnImages:
     seeds = scoring.problem.evaluation.seeds
     request = DrawRequest(
-        discriminator=member, calibrated={}, settings=[setting], seeds=seeds, replicate=0
+        correction=Guidance(member), calibrated={}, settings=[setting], seeds=seeds, replicate=0
     )
     (images,) = scoring.draw(request).values()
     return images

@@ -19,6 +19,7 @@ from dgray.catalogue import METRICS, MetricSpec
 from dgray.config.parts import MetricPart
 from dgray.config.reading.load import load_study
 from dgray.config.study import StudyConfig
+from dgray.correction.guidance import Guidance
 from dgray.data.images import to_uint8, to_unit
 from dgray.discriminator.discriminator import Discriminator, ZeroDiscriminator
 from dgray.errors import ArtifactError, StudyError
@@ -86,7 +87,7 @@ def drawn(
     assert isinstance(problem, ImageProblem)
     scoring = build_image_scoring(config, problem, shared)
     request = DrawRequest(
-        discriminator=discriminator,
+        correction=Guidance(discriminator),
         calibrated={},
         settings=settings,
         seeds=problem.evaluation.seeds,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dgray.config.parts import MetricPart
 from dgray.config.reading.load import load_study
 from dgray.config.study import StudyConfig
+from dgray.correction.guidance import Guidance
 from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.metrics.frechet import frechet_distance
 from dgray.plan.plan import Setting, Trial, make_plan
@@ -161,7 +162,7 @@ def test_missing_images_and_shards_are_refused(
 ) -> None:
     _, scoring = drawn(study)
     request = DrawRequest(
-        discriminator=ZeroDiscriminator(),
+        correction=Guidance(ZeroDiscriminator()),
         calibrated={},
         settings=study[0].settings,
         seeds=range(46),
