@@ -16,6 +16,7 @@ Groups: ``dgray.objectives``, ``dgray.corrections``, ``dgray.samplers``, ``dgray
 
 from dgray.catalogue.method import GUIDANCE, method_name
 from dgray.catalogue.metrics import (
+    COST_COLUMNS,
     DISCRIMINATOR_COLUMNS,
     METRIC_COLUMNS,
     METRICS,
@@ -45,6 +46,7 @@ from dgray.catalogue.spec import (
 __all__ = [
     "BASES",
     "CORRECTIONS",
+    "COST_COLUMNS",
     "DATA",
     "DISCRIMINATORS",
     "DISCRIMINATOR_COLUMNS",

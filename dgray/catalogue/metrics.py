@@ -350,6 +350,29 @@ _DISCRIMINATOR = (
 )
 
 
+COST_COLUMNS = (
+    ColumnSpec(
+        name="train_flops",
+        doc="floating-point operations of the training of one replicate up to this epoch, counted "
+        "by torch; null for base and controls",
+        type="int",
+        has_error=False,
+    ),
+    ColumnSpec(
+        name="sample_calls",
+        doc="denoiser calls of one sample; the mean where they are random",
+        type="int",
+        has_error=False,
+    ),
+    ColumnSpec(
+        name="sample_flops",
+        doc="floating-point operations of one sample, counted by torch",
+        type="int",
+        has_error=False,
+    ),
+)
+
+
 def with_errors(columns: Iterable[ColumnSpec]) -> Iterator[ColumnSpec]:
     """Yield every column once by name, each followed by those of its standard error."""
     for column in {column.name: column for column in columns}.values():

@@ -89,7 +89,9 @@ def _trials_table(plan: Plan, estimate: CostEstimate) -> Table:
     for trial, seconds in shown:
         counts = (trial.replicates, len(trial.epochs), len(trial.settings))
         rows = f"{math.prod(counts)} = {' x '.join(map(str, counts))}"
-        table.add_row(trial.label, rows, duration(seconds))
+        has_budget = trial.config.budget.train_flops is not None and trial.is_trained
+        label = f"{trial.label} ({trial.epochs[-1]} epochs)" if has_budget else trial.label
+        table.add_row(label, rows, duration(seconds))
     if (hidden := len(plan.trials) - len(shown)) > 0:
         table.add_row(f"and {hidden} more")
     return table

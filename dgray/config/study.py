@@ -33,7 +33,7 @@ from dgray.config.model import (
 )
 from dgray.config.parts import Metric, MetricPart, Sampler, SamplerPart, unique_names
 from dgray.config.search import GridSearch, Search
-from dgray.config.training import Discriminator, Fit, MlpDiscriminator
+from dgray.config.training import Budget, Discriminator, Fit, MlpDiscriminator
 
 Weight = NonNegativeFloat | Literal["calibrated"]
 FEATURES = (
@@ -322,6 +322,7 @@ class StudyConfig(Model):
     correction: Correction = Correction()
     discriminator: Discriminator = MlpDiscriminator()
     fit: Fit = Fit()
+    budget: Budget = Budget()
     evaluate: Evaluate = Evaluate()
     search: Search = GridSearch(method="grid")
     resources: Resources = Resources()

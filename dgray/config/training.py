@@ -137,6 +137,17 @@ class Oscillation(Model):
     frequency: NonNegativeFloat = Field(3.0, description="frequency along the first coordinate")
 
 
+class Budget(Model):
+    """Equal compute for all corrections."""
+
+    train_flops: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)] | None = Field(
+        None,
+        description="floating-point operations of the training of one replicate, as torch counts "
+        "them. fit.epochs of each trial is then the number of epochs that it pays for, and "
+        "fit.checkpoints keep their shares of it; null: fit.epochs",
+    )
+
+
 class Fit(Model):
     """Training of the discriminator. Regularisers are off by default."""
 

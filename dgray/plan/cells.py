@@ -14,6 +14,7 @@ from dgray.config.reading.domains import Domain, Value
 from dgray.config.reading.load import Assignment, Study, configure_point, value_at
 from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
 from dgray.config.search import OptunaSearch
+from dgray.plan.budget import within_budget
 from dgray.plan.plan import (
     Trial,
     build_trial,
@@ -63,6 +64,7 @@ def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
         ValueError: if the values of the point are an impossible combination.
     """
     config = configure_point(study, cell.assignment, point)
+    config = within_budget(config, str(study.source))
     objective = config.method
     irrelevant = irrelevant_fields(config, objective)
     axes = dict(cell.assignment.axes) | {dotted(path): value for path, value in point.items()}

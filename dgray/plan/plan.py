@@ -20,6 +20,7 @@ from dgray.config.reading.load import Assignment, Study
 from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
 from dgray.config.study import Evaluate, StudyConfig
 from dgray.errors import StudyError
+from dgray.plan.budget import within_budget
 
 MAX_DIGITS = 8  # of a number in a label; numbers of a search have sixteen
 
@@ -139,11 +140,14 @@ def make_plan(study: Study) -> Plan:
     identities: dict[str, str] = {}
     by_id: dict[str, Trial] = {}
     for objective, assignment in _ordered(study):
+        config = assignment.config
+        if objective != BASE:
+            config = within_budget(config, str(study.source))
         axes = _axes_of(assignment, objective, varying)
         identity = json.dumps(
-            relevant_config(assignment.config, objective), sort_keys=True, separators=(",", ":")
+            relevant_config(config, objective), sort_keys=True, separators=(",", ":")
         )
-        trial = build_trial(objective, axes, assignment.config, identity)
+        trial = build_trial(objective, axes, config, identity)
         if identities.setdefault(trial.id, identity) != identity:
             rule = f"two trials have the id {trial.id}, by a rare accident; use another seed"
             raise StudyError([Diagnostic(Place.in_file(str(study.source)), "seed", rule)])

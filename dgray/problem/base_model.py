@@ -71,19 +71,29 @@ def build_base_fit(
         )
     if not config.conditional:
         samples, num_classes = replace(samples, labels=None), 0
-    architecture = BaseArchitecture(
-        network=config.network or default_network(samples.shape),
-        shape=samples.shape,
+    architecture = base_architecture(config, samples.shape, data.sigma_data, num_classes)
+    device = device or torch.device("cpu")
+    schedule = build_schedule(config)
+    return fit_base(samples, architecture, schedule, seed=seed, device=device, resume=resume)
+
+
+def base_architecture(
+    config: TrainedBase, shape: tuple[int, ...], sigma_data: float, num_classes: int
+) -> BaseArchitecture:
+    """Return the architecture of a base for samples of a shape, (d,) or (C, H, W).
+
+    ``num_classes``: 0 for an unconditional base.
+    """
+    return BaseArchitecture(
+        network=config.network or default_network(shape),
+        shape=shape,
         width=config.width,
         depth=config.depth,
-        sigma_data=data.sigma_data,
+        sigma_data=sigma_data,
         num_classes=num_classes,
         dropout=config.dropout,
         attention=config.attention,
     )
-    device = device or torch.device("cpu")
-    schedule = build_schedule(config)
-    return fit_base(samples, architecture, schedule, seed=seed, device=device, resume=resume)
 
 
 def build_schedule(config: TrainedBase) -> BaseSchedule:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dgray.catalogue import CORRECTIONS, CorrectionSpec
 from dgray.config.parts import BASE
 from dgray.config.study import StudyConfig
-from dgray.correction.correction import Correction
+from dgray.correction.correction import Correction, Inputs
 from dgray.correction.guidance import Guidance
 from dgray.diffusion.shapes import Scalars
 from dgray.discriminator.discriminator import Trainable, ZeroDiscriminator
@@ -26,8 +26,8 @@ from dgray.problem.objective import build_objective
 from dgray.problem.problem import Problem
 
 
-def build_trained(config: StudyConfig, problem: Problem, replicates: Sequence[int]) -> Trainable:
-    """Return the untrained ensemble of a trial on the problem's device.
+def build_trained(config: StudyConfig, problem: Inputs, replicates: Sequence[int]) -> Trainable:
+    """Return the untrained ensemble of a trial on the device of its inputs.
 
     Its members are discriminators if the correction is made from them, else corrections.
     """

@@ -74,7 +74,7 @@ class DiscriminatorInput(Protocol):
 
 
 def build_discriminator(
-    config: StudyConfig, problem: Problem, replicates: Sequence[int]
+    config: StudyConfig, problem: DiscriminatorInput, replicates: Sequence[int]
 ) -> Ensemble:
     """Return an untrained ensemble on the problem's device, one member per replicate."""
     generators = initial_generators(config.seed, replicates)

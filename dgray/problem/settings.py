@@ -66,6 +66,10 @@ class StudySampler:
         """Return how many times a sample draws noise in its steps."""
         return self.spec.num_draws(num_steps, self.options)
 
+    def num_calls(self, num_steps: int) -> int:
+        """Return the denoiser calls of a sample."""
+        return self.spec.num_calls(num_steps, self.options)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricFunction:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from dgray.catalogue import (
+    COST_COLUMNS,
     DISCRIMINATOR_COLUMNS,
     METRIC_COLUMNS,
     VALIDATION_COLUMNS,
@@ -145,6 +146,7 @@ def row_columns(added: Sequence[ColumnSpec] = ()) -> list[ColumnSpec]:
         *own[features:run],
         *VALIDATION_COLUMNS,
         *DISCRIMINATOR_COLUMNS,
+        *COST_COLUMNS,
         *own[run:],
         *added,
     ]

@@ -20,6 +20,7 @@ from dgray.problem.build import (
 )
 from dgray.problem.correction import as_correction, build_untrained
 from dgray.problem.failure import Made
+from dgray.problem.flops import training_flops
 from dgray.problem.make_shared import shared_of
 from dgray.problem.objective import build_objective
 from dgray.record.row import CheckpointResult, LossPoint, Resume, no_state
@@ -77,6 +78,7 @@ def _train(
     task = build_task(config, problem, replicates)
     schedule = build_training_schedule(config.fit)
     objective = build_objective(config.fit, problem.span)
+    flops = training_flops(config, problem) * problem.sizes.num_real
     training = [training_batch(problem, replicate) for replicate in replicates]
     for epoch in trial.epochs:
         stored = resume(epoch)
@@ -94,6 +96,7 @@ def _train(
             training,
             stopped_epochs=step.stopped_epochs,
             num_parameters=step.ensemble.num_parameters,
+            train_flops=round(flops * step.epoch),
             seconds_fit=step.seconds,
             losses=tuple(
                 LossPoint(trial=trial.id, replicate=r, epoch=loss_epoch, loss_train=float(loss[r]))

@@ -24,6 +24,7 @@ from dgray.problem.problem import Problem, training_split
 from dgray.problem.settings import applies_to
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.trial.noised_splits import EvaluationSet, build_evaluation_set
+from dgray.trial.sample_cost import sample_costs
 from dgray.trial.sampling import (
     Calibrated,
     Columns,
@@ -87,6 +88,7 @@ class Checkpoint:
         training: noised training samples of each replicate; None for controls.
         stopped_epochs: see ``FitCheckpoint``.
         num_parameters: parameters of one member.
+        train_flops: operations of the training of one member so far.
         seconds_fit: training time since the last checkpoint.
         losses: loss curve since the last checkpoint.
         state: state to resume the training from.
@@ -98,6 +100,7 @@ class Checkpoint:
     training: Sequence[Batch | None]
     stopped_epochs: tuple[int | None, ...] | None = None
     num_parameters: int | None = None
+    train_flops: int | None = None
     seconds_fit: float = 0.0
     losses: tuple[LossPoint, ...] = ()
     state: bytes | None = None
@@ -111,10 +114,12 @@ def evaluate_checkpoint(
     started = time.monotonic()
     rows: list[Row] = []
     clouds: list[Cloud] = []
+    costs = sample_costs(scoring.problem, checkpoint.members[0], trial.settings)
     for replicate in range(len(checkpoint.members)):
         columns, samples = _evaluate_replicate(trial, scoring, checkpoint, replicate)
         rows += [
-            _row(trial, scoring, checkpoint, (replicate, s), columns[s]) for s in trial.settings
+            _row(trial, scoring, checkpoint, (replicate, s), columns[s] | costs[s])
+            for s in trial.settings
         ]
         if replicate == 0:
             clouds = _clouds(trial, scoring.problem, checkpoint.epoch, samples)
@@ -238,6 +243,7 @@ def _row(
             "sigma_edges": scoring.sets.sigma_edges,
             "stopped_epoch": None if stopped is None else stopped[replicate],
             "num_parameters": checkpoint.num_parameters,
+            "train_flops": checkpoint.train_flops,
             "seconds_fit": checkpoint.seconds_fit,
             "host": platform.node(),
             "device": str(scoring.problem.device),

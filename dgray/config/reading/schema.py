@@ -15,7 +15,7 @@ from dgray.config.reading.diagnostics import FieldPath, dotted
 from dgray.config.study import StudyConfig
 
 # Fields that do not change what is computed: different values would give the same trials.
-NEVER_AXES = ("name", "description", "question", "search", "resources")
+NEVER_AXES = ("name", "description", "question", "budget", "search", "resources")
 
 
 def is_never_axis(path: FieldPath) -> bool:
