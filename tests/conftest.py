@@ -77,6 +77,19 @@ def browser() -> str:
     return browser_path
 
 
+@pytest.fixture(scope="session")
+def ray_running() -> Iterator[None]:
+    """One Ray for all tests of a process: starting it takes longer than most of them."""
+    import ray
+
+    from dgray.engine.ray_session import ray_session
+
+    with ray_session():
+        assert ray.is_initialized()
+        yield
+    assert not ray.is_initialized()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_torch_thread() -> None:
     """Compute on one thread: tensors are small, and idle threads that spin slow a busy machine."""

@@ -1,9 +1,9 @@
 """Pytest plugin: tests marked ``ray`` or ``apart`` run in processes of their own.
 
-There is one child for each name in marks ``apart(name)``, and one for the tests marked ``ray`` of
-each folder below ``tests``, which share a Ray; those also marked ``long`` have one for each
-module. Children run beside the tests of this process: as many as there are CPUs, since tests with
-Ray often wait, and one more when the tests of this process are done.
+There is one child for each name in marks ``apart(name)``, and one for all tests marked ``ray``,
+which share a Ray; those also marked ``long`` have one for each module. Children run beside the
+tests of this process: as many as there are CPUs, since tests with Ray often wait, and one more
+when the tests of this process are done.
 When a Ray dies, it may end the process that started it, unflushed. With this plugin that is one
 failed test with a reason; the remaining tests of that child run in a new process.
 """
@@ -30,7 +30,7 @@ import pytest
 _REPORTS = "DGRAY_TEST_REPORTS"  # environment variable of a child: the file for its reports
 _POLL_SECONDS = 0.02
 _SHOWN_CHARACTERS = 5000  # of a child's own output
-_RAY_COST = 10  # time of a test with Ray, in that of a test without
+_RAY_SECONDS = 10  # that a test with Ray takes; one without: 1
 
 
 def is_child() -> bool:
@@ -90,7 +90,7 @@ class _RayProcesses:
             groups: dict[Path | str, list[pytest.Item]] = {}
             for item in items:
                 groups.setdefault(self._group(item), []).append(item)
-            for group in sorted(groups.values(), key=_cost, reverse=True):  # the longest first
+            for group in sorted(groups.values(), key=_seconds, reverse=True):  # the longest first
                 self._groups.put([item.nodeid for item in group])
             for _ in os.sched_getaffinity(0):
                 self._start_thread()
@@ -117,13 +117,11 @@ class _RayProcesses:
             thread.join()
 
     def _group(self, item: pytest.Item) -> Path | str:
-        """Return what the tests of one child share: a module, a folder or a name."""
+        """Return what the tests of one child share: a name or a module."""
         mark = item.get_closest_marker("apart")
         if mark is not None and not _uses_ray(item):
             return str(mark.args[0])
-        if item.get_closest_marker("long") is not None:
-            return item.path
-        return Path(*item.path.relative_to(self._config.rootpath).parts[:2])
+        return "ray" if item.get_closest_marker("long") is None else item.path
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, daemon=True)
@@ -284,9 +282,16 @@ def _uses_ray(item: pytest.Item) -> bool:
     return item.get_closest_marker("ray") is not None
 
 
-def _cost(group: list[pytest.Item]) -> int:
+def _seconds(group: list[pytest.Item]) -> float:
     """Return an estimate of the time that the tests of a group take."""
-    return sum(_RAY_COST if _uses_ray(item) else 1 for item in group)
+    return sum(map(_seconds_of, group))
+
+
+def _seconds_of(item: pytest.Item) -> float:
+    if not _uses_ray(item):
+        return 1
+    long = item.get_closest_marker("long")
+    return _RAY_SECONDS if long is None else 60 * float(long.kwargs.get("minutes", 1))
 
 
 def _is_isolated(item: pytest.Item) -> bool:

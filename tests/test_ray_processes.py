@@ -133,6 +133,7 @@ import pathlib, time
 import pytest
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_meets():
     pathlib.Path(__file__).with_suffix(".here").touch()
     for _ in range(600):
@@ -166,15 +167,13 @@ def test_apart():
 """
 
 
-def test_tests_of_a_folder_share_a_process_and_long_ones_those_of_a_module(
+def test_tests_with_ray_share_a_process_and_long_ones_those_of_a_module(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTES", str(folder / "notes"))
-    some = folder / "tests" / "some"
-    some.mkdir(parents=True)
     for name in ("test_a.py", "test_b.py"):
-        (some / name).write_text(GROUPS)
-    done = run(folder, "tests")
+        (folder / name).write_text(GROUPS)
+    done = run(folder, "test_a.py", "test_b.py")
     assert "6 passed" in done.stdout, done.stdout
     notes = [line.split(maxsplit=1) for line in (folder / "notes").read_text().splitlines()]
     processes = {group: {pid for pid, name in notes if name == group} for _, group in notes}

@@ -46,6 +46,7 @@ STUDY = {
         "num_samples": 64,
         "num_steps": 6,
         "sampler": "ode",
+        "tolerance": 0.3,
     },
 }
 

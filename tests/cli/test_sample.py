@@ -196,6 +196,7 @@ def test_best_is_the_choice_of_the_search(direction: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("ray_running")
 def test_workers_draw_the_same_images(run: Path, tmp_path: Path) -> None:
     assert sample(run, tmp_path / "here", "--num-samples", "12", "--batch-size", "5") == 0
     there = ["--num-samples", "12", "--batch-size", "5", "--workers", "2"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +41,18 @@ from tests.engine.fake_trial import (
 Run = Callable[[Plan, RunFolder], list[Event]]
 
 
-@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+@dataclass(frozen=True)
+class Session:
+    """A plan that was run, with what its engine did."""
+
+    plan: Plan
+    folder: RunFolder
+    events: list[Event]
+    log: Path  # a line for each computed checkpoint, also of later sessions
+    computed: list[str]  # its lines
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.ray)])
 def run(request: pytest.FixtureRequest) -> Run:
     """Function that runs a plan with one engine and returns the events."""
     if request.param == "local":
@@ -76,10 +89,24 @@ def expected(plan: Plan, path: Path) -> pd.DataFrame:
     return table(folder)
 
 
-def test_rows_are_those_of_the_trial_function(run: Run, tmp_path: Path) -> None:
-    plan = make_plan(*(make_trial(f"kl-{i}") for i in range(5)))
-    folder = RunFolder(tmp_path / "run")
+@pytest.fixture(scope="module")
+def session(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """Five trials, run once for each engine; read only."""
+    path = tmp_path_factory.mktemp("session")
+    log = path / "log"
+    plan = make_plan(*(make_trial(f"kl-{i}", log=str(log)) for i in range(5)))
+    folder = RunFolder(path / "run")
     events = run(plan, folder)
+    return Session(plan, folder, events, log, log.read_text().splitlines())
+
+
+def copy(session: Session, path: Path) -> RunFolder:
+    shutil.copytree(session.folder.path, path)
+    return RunFolder(path)
+
+
+def test_rows_are_those_of_the_trial_function(session: Session, tmp_path: Path) -> None:
+    plan, folder, events = session.plan, session.folder, session.events
     pd.testing.assert_frame_equal(
         table(folder), expected(plan, tmp_path / "expected"), check_exact=True
     )
@@ -111,53 +138,39 @@ def assert_best_is_chosen_by_the_validation_split(
     assert event.rows_done == 4
 
 
-def test_a_trial_that_raises_leaves_failed_rows_and_the_others_go_on(
+def test_trials_that_fail_leave_rows_with_the_reason_and_the_others_go_on(
     run: Run, tmp_path: Path
 ) -> None:
-    bad = make_trial("bad", raise_at=EPOCHS[1])
-    short = make_trial("short", num_rows=3)
-    plan = make_plan(make_trial("kl-1"), bad, short, make_trial("kl-2"))
-    folder = RunFolder(tmp_path)
-    events = run(plan, folder)
-    rows = folder.rows()
-    assert set(rows[rows.status == "failed"].trial) == {"bad", "short"}
-    assert set(rows[rows.trial == "short"].reason) == {
-        "checkpoint 2 with 4 rows was due, but the trial gave checkpoint 2 with 3 rows"
+    failing = {
+        "bad": make_trial("bad", raise_at=EPOCHS[1]),
+        "short": make_trial("short", num_rows=3),
+        "full": make_trial("full", exhaust_memory_at=EPOCHS[1]),
+        "nan": make_trial("nan", nan_at=EPOCHS[1]),
     }
-    failed = rows[(rows.status == "failed") & (rows.trial == "bad")]
-    assert sorted(failed.epoch) == [5] * 4 + [9] * 4
-    assert failed.reason.str.fullmatch(
-        r"ValueError: width must be > 0, but got 0 at epoch 5 \(fake_trial.py:\d+\)"
-    ).all()
-    assert folder.completed_epochs("bad") == {EPOCHS[0]}
-    assert folder.missing_rows(plan.trials) == 8 + 12
-    assert {e.trial_id for e in events if isinstance(e, TrialFailed)} == {"bad", "short"}
-    assert {e.trial_id for e in events if isinstance(e, TrialFinished)} == {"kl-1", "kl-2"}
-
-
-@pytest.mark.parametrize(
-    ("misbehaviour", "reason"),
-    [
-        ("exhaust_memory_at", r"MemoryError.*; it ran out of memory: lower evaluate.batch_size.*"),
-        (
-            "nan_at",
-            r"every metric must be a number, infinity included, but at epoch 5 path_kl, "
-            r"path_kl_bins, validation_change is nan; lower fit.learning_rate",
-        ),
-    ],
-)
-def test_missing_memory_and_nan_are_failures_with_a_reason(
-    misbehaviour: str, reason: str, run: Run, tmp_path: Path
-) -> None:
-    plan = make_plan(make_trial("bad", **{misbehaviour: EPOCHS[1]}), make_trial("kl-1"))
+    plan = make_plan(make_trial("kl-1"), *failing.values(), make_trial("kl-2"))
     folder = RunFolder(tmp_path)
     events = run(plan, folder)
-    (failure,) = [e for e in events if isinstance(e, TrialFailed)]
-    assert re.fullmatch(reason, failure.reason), failure.reason
+    reasons = {
+        "bad": r"ValueError: width must be > 0, but got 0 at epoch 5 \(fake_trial.py:\d+\)",
+        "short": "checkpoint 2 with 4 rows was due, but the trial gave checkpoint 2 with 3 rows",
+        "full": r"MemoryError.*; it ran out of memory: lower evaluate.batch_size.*",
+        "nan": r"every metric must be a number, infinity included, but at epoch 5 path_kl, "
+        r"path_kl_bins, validation_change is nan; lower fit.learning_rate",
+    }
+    failures = {e.trial_id: e.reason for e in events if isinstance(e, TrialFailed)}
     rows = folder.rows()
-    assert set(rows[rows.status == "failed"].reason) == {failure.reason}
-    assert folder.completed_epochs("bad") == {EPOCHS[0]}
-    assert folder.completed_epochs("kl-1") == set(EPOCHS)
+    failed = rows[rows.status == "failed"]
+    assert set(failed.trial) == set(failures) == set(failing)
+    for name, reason in reasons.items():
+        assert re.fullmatch(reason, failures[name]), failures[name]
+        of_trial = failed[failed.trial == name]
+        assert set(of_trial.reason) == {failures[name]}
+        missing = EPOCHS if name == "short" else EPOCHS[1:]
+        assert sorted(of_trial.epoch) == [epoch for epoch in missing for _ in range(4)]
+        assert folder.completed_epochs(name) == set(EPOCHS) - set(missing)
+    assert folder.missing_rows(plan.trials) == 12 + 3 * 8
+    assert {e.trial_id for e in events if isinstance(e, TrialFinished)} == {"kl-1", "kl-2"}
+    assert folder.completed_epochs("kl-1") == folder.completed_epochs("kl-2") == set(EPOCHS)
 
 
 def test_a_trial_beyond_its_time_limit_fails_and_the_next_session_resumes_it(
@@ -208,29 +221,21 @@ def test_a_failed_trial_is_tried_again_from_its_last_checkpoint(run: Run, tmp_pa
     assert table(folder).path_kl.tolist() == whole.path_kl.tolist()
 
 
-def test_completed_trials_are_not_run_again(run: Run, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    plan = make_plan(*(make_trial(f"kl-{i}", log=str(log)) for i in range(2)))
-    folder = RunFolder(tmp_path / "run")
-    run(plan, folder)
-    assert len(log.read_text().splitlines()) == 2 * len(EPOCHS)
-    log.unlink()
-    again = run(plan, folder)
-    assert not log.exists()
+def test_completed_trials_are_not_run_again(run: Run, session: Session, tmp_path: Path) -> None:
+    assert len(session.computed) == 5 * len(EPOCHS)
+    before = session.log.read_text()
+    again = run(session.plan, copy(session, tmp_path / "run"))
+    assert session.log.read_text() == before
     assert not [e for e in again if isinstance(e, CheckpointDone | TrialStarted)]
 
 
-def test_a_lost_checkpoint_is_computed_again(run: Run, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    plan = make_plan(make_trial("kl-1", log=str(log)))
-    folder = RunFolder(tmp_path / "run")
-    run(plan, folder)
-    before = table(folder)
-    log.unlink()
+def test_a_lost_checkpoint_is_computed_again(run: Run, session: Session, tmp_path: Path) -> None:
+    folder, before = copy(session, tmp_path / "run"), session.log.read_text()
     (folder.path / "rows" / f"kl-1-{EPOCHS[1]:06d}.parquet").unlink()
-    run(plan, folder)
-    pd.testing.assert_frame_equal(table(folder), before, check_exact=True)
-    assert log.read_text().splitlines() == ["kl-1 5"]  # not 9, which is there
+    run(session.plan, folder)
+    pd.testing.assert_frame_equal(table(folder), table(session.folder), check_exact=True)
+    # Not 9, which is there.
+    assert session.log.read_text().removeprefix(before).splitlines() == ["kl-1 5"]
 
 
 DRIVER = """

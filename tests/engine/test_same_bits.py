@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +48,8 @@ def test_local_one_worker_and_two_give_the_same_bits(tmp_path: Path) -> None:
 
     study = tmp_path / "tiny.yaml"
     study.write_text(STUDY)
+    trials = make_plan(load_study(study)).trials
+    artifacts = build_artifacts(trials, RunFolder(tmp_path / "artifacts"))
     tables = {}
     for name, run, workers in (
         ("local", local.run, 1),
@@ -60,7 +61,7 @@ def test_local_one_worker_and_two_give_the_same_bits(tmp_path: Path) -> None:
         run(
             GridSchedule(plan.trials, folder),
             folder,
-            partial(build_artifacts, plan.trials, folder),
+            lambda workers: artifacts,
             lambda event: None,
         )
         assert folder.missing_rows(plan.trials) == 0, folder.rows().reason.unique()

@@ -115,8 +115,8 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
             assert len(here.features) == 30
         base = drawn(scoring, ZeroDiscriminator(), trial.settings[0])
         assert not torch.equal(here.shown, base.shown)
-        counts = [(1, immortal), (2, Mortal), (3, immortal)]
-        for number, kind in counts if metrics == statistics else [(2, immortal)]:
+        counts = {statistics: [(1, immortal), (3, Mortal)], features: [(2, immortal)]}
+        for number, kind in counts[metrics]:
             monkeypatch.setattr(sampling_actors, "_Sampler", kind)
             # Three must find a place on two cores, which no study file may request.
             update = {"sampling_actors": number, "cpus_per_actor": 0.2}

@@ -85,6 +85,8 @@ def test_inline_parts_run_in_a_study(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(package)
+    # Figures, most of the time of a report, are those of the next test.
+    monkeypatch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
     command = [str(package / "inline.yaml"), "--engine", "local", "--out", str(tmp_path / "run")]
     assert main(command) == 0
     check_rows(tmp_path / "run")

@@ -25,7 +25,7 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.mark.ray
-@pytest.mark.long
+@pytest.mark.long(minutes=5)
 def test_rows_after_kills_equal_those_of_an_undisturbed_run(
     short_folder: Path, pytestconfig: pytest.Config
 ) -> None:

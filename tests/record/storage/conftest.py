@@ -88,7 +88,7 @@ def bucket(s3_server: tuple[str, int], proxy: FaultyProxy) -> Bucket:
 @pytest.fixture
 def in_a_hurry(tmp_path: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waiting times, in a folder with the study."""
-    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 4.0)
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 12.0)
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.5)
     monkeypatch.setattr(lease_module, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(store_module, "_LONGEST_PAUSE", 0.05)
