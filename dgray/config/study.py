@@ -124,6 +124,12 @@ class Evaluate(Model):
     guided_stage: Annotated[tuple[Literal["both", "predictor"], ...], OneOrMore] = Field(
         ("both",), description="predictor: only the first stage of Heun, as in Kim et al. 2023"
     )
+    calibration: Literal["least_squares", "mmd"] = Field(
+        "least_squares",
+        description="what guidance weight calibrated minimises on the validation split; "
+        "least_squares: the denoising error; mmd: the distance in distribution of denoised from "
+        "noised data, as in Galashov et al. 2025, without a test of significance",
+    )
     metrics: tuple[Metric, ...] = Field(
         (MetricPart(name="kl"), MetricPart(name="path_kl")),
         description="metrics to compute; path_kl (its change for images), losses and score error "

@@ -9,6 +9,9 @@ any use has a minimum other than 0 there, which is above the base on new data. H
   garrote of Breiman 1995, Technometrics 37(4), with the constant se^2);
 - the weight is 0 at every noise level unless its cross-validated decrease of the error is
   significant.
+
+To learn the guidance weight as a function of the noise level, by least squares among others, is
+due to Galashov et al. 2025 (arXiv 2510.00815); the shrinkage and the test are ours.
 """
 
 from __future__ import annotations
@@ -98,6 +101,14 @@ def calibrate(moments: GuidanceMoments, knots: Float64[Tensor, "K"]) -> Calibrat
     weight = SplineWeight(knots, is_useful * _shrunken(costs, gains))
     change = is_useful * change / moments.sigma.shape[1]
     return Calibration(weight, is_useful * left_out, change)
+
+
+def uncertified(moments: GuidanceMoments, weight: SplineWeight) -> Calibration:
+    """Return a weight that was fitted in another way, without the error of its validation split.
+
+    Its change is that on the split that it was fitted to.
+    """
+    return Calibration(weight, weight.values[None], moments.change(weight).double().mean(1))
 
 
 def _inside(sigma: Tensor, interval: tuple[float, float]) -> Tensor:

@@ -144,6 +144,7 @@ def build_evaluation_settings(config: StudyConfig) -> EvaluationSettings:
         num_probes=evaluate.num_probes,
         tolerance=evaluate.tolerance,
         max_steps=evaluate.max_steps,
+        calibration=evaluate.calibration,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -139,6 +139,7 @@ class EvaluationSettings:
         num_probes: Hutchinson probes where the exact trace is too expensive, >= 1.
         tolerance: numerical error of the log-density of a point, in nats, > 0.
         max_steps: steps of the ODE after which a point counts as not converged, >= 1.
+        calibration: what the calibrated weight minimises.
     """
 
     metrics: tuple[MetricSpec, ...]
@@ -159,6 +160,7 @@ class EvaluationSettings:
     num_probes: int
     tolerance: float
     max_steps: int
+    calibration: Literal["least_squares", "mmd"]
 
     @property
     def names(self) -> set[str]:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from dgray.correction.calibration import Calibration, GuidanceMoments, calibrate
+from dgray.correction.calibration import Calibration, GuidanceMoments, calibrate, uncertified
 from dgray.correction.correction import Correction, SamplerCorrection
 from dgray.correction.linear import LinearCorrection, Secant, scaled_change
+from dgray.correction.mmd_weight import mmd_weight
 from dgray.correction.weight import ConstantWeight, Weight
 from dgray.diffusion.denoiser import Denoiser
 from dgray.metrics.estimate import Estimate
@@ -111,6 +112,15 @@ def calibrations(
     """Return the calibration on the validation split for each interval, and its moments."""
     moments = validation_moments(correction, sets)
     edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
+    if sets.problem.evaluation.calibration == "mmd":
+        weight = mmd_weight(
+            correction,
+            sets.problem.base,
+            *sets.problem.real_labelled("validation"),
+            knots=edges,
+            seed=sets.problem.seed,
+        )
+        return {i: uncertified(moments.within(i), weight) for i in intervals}, moments
     return {i: calibrate(moments.within(i), edges) for i in intervals}, moments
 
 

@@ -38,6 +38,9 @@ def irrelevant_fields(config: StudyConfig, objective: str) -> set[FieldPath]:
     used = {option for sampler in config.evaluate.sampler for option in sampler.spec.options}
     options = {option for sampler in SAMPLERS for option in sampler.options}
     fields |= {("evaluate", option) for option in options - used}
+    is_calibrated = "calibrated" in config.evaluate.guidance_weight
+    if config.evaluate.calibration == "least_squares" or not is_calibrated or objective == BASE:
+        fields.add(("evaluate", "calibration"))
     if config.data.sample_kind == "points":
         fields |= {("evaluate", name) for name in _OF_IMAGES}
     if objective == BASE or config.correction.name == GUIDANCE:
