@@ -40,6 +40,7 @@ NAVIGATION = {
     "Start": ["docs/tutorial", "docs/results"],
     "Guides": [
         "docs/how_to/images",
+        "docs/how_to/points",
         "docs/how_to/denoiser",
         "docs/how_to/edm",
         "docs/how_to/objective",

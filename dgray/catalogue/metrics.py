@@ -63,12 +63,11 @@ METRICS = Registry[MetricSpec](
         in_summary=False,
         title="negative log-likelihood",
         label="NLL",
-        doc="negative log-likelihood of dequantised held-out images under the model of the "
-        "probability-flow ODE",
+        doc="negative log-likelihood of held-out samples under the model of the "
+        "probability-flow ODE: of dequantised images, of points noised to sigma_min",
         unit="nats",
-        error_doc="its standard error over images",
+        error_doc="its standard error over samples",
         source="flow",
-        kinds=("images",),
         needs_sampler="flow",
         validation="validation_nll",
         more_columns=(
@@ -210,7 +209,6 @@ METRICS = Registry[MetricSpec](
         "fd_<features>",
         error_doc="its standard error, jackknife over groups of samples",
         source="features",
-        kinds=("images",),
         needs_moments_only=True,
         needs_inception=False,
         validation="validation_fd",
@@ -232,7 +230,6 @@ METRICS = Registry[MetricSpec](
         has_parts=True,
         error_doc="its standard error, jackknife over groups of samples",
         source="features",
-        kinds=("images",),
     ),
     MetricSpec(
         name="precision",
@@ -242,7 +239,6 @@ METRICS = Registry[MetricSpec](
         error_doc="its standard error over samples",
         better="higher",
         source="features",
-        kinds=("images",),
     ),
     MetricSpec(
         name="recall",
@@ -252,7 +248,6 @@ METRICS = Registry[MetricSpec](
         error_doc="its standard error, jackknife over groups of samples",
         better="higher",
         source="features",
-        kinds=("images",),
     ),
     MetricSpec(
         name="density",
@@ -263,7 +258,6 @@ METRICS = Registry[MetricSpec](
         error_doc="its standard error over samples",
         better="higher",
         source="features",
-        kinds=("images",),
     ),
     MetricSpec(
         name="coverage",
@@ -274,7 +268,6 @@ METRICS = Registry[MetricSpec](
         error_doc="its standard error, jackknife over groups of samples",
         better="higher",
         source="features",
-        kinds=("images",),
     ),
 )
 

@@ -215,6 +215,14 @@ DATA = Registry[DataSpec](
         settings="dgray.config.data:MixtureData",
     ),
     DataSpec(
+        name="points",
+        title="points of a file",
+        factory="dgray.data.points:read_points",
+        survey="dgray.data.point_files:survey_points",
+        kinds=("points",),
+        settings="dgray.config.data:PointsData",
+    ),
+    DataSpec(
         name="digits",
         title="handwritten digits",
         factory="dgray.data.published:digits",

@@ -30,7 +30,7 @@ from dgray.engine.result_cache import ResultCache
 from dgray.errors import RunRefusedError
 from dgray.plan.cost import artifact_seconds, duration, estimate, report_seconds
 from dgray.plan.plan import Plan, Trial, counts_of
-from dgray.problem.artifact_table import Step, image_summaries
+from dgray.problem.artifact_table import Step, data_summaries
 from dgray.problem.failure import Made
 from dgray.problem.part_process import end_idle
 from dgray.problem.shared import Workers, build_artifacts, missing_artifacts
@@ -187,7 +187,7 @@ class _StudyRun:
 
         made = build_artifacts(trials, self._folder, workers, report)
         self._session.artifacts_made(key for key, c in made.items() if isinstance(c, bytes))
-        if summaries := image_summaries(made):
+        if summaries := data_summaries(made):
             self._session.data_read(summaries)
             for line in (line for summary in summaries for line in summary.lines()):
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)

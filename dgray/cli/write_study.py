@@ -7,12 +7,14 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from dgray.cli.fitting_study import Fields, mixture_study, studies_of_images
+from dgray.cli.point_study import studies_of_points
 from dgray.cli.run import show_plan
 from dgray.config.reading.load import load_study
 from dgray.engine.granted_cpus import granted_cpus
@@ -28,43 +30,61 @@ _HEADER = """\
 """
 
 
-def write(
-    *,
-    images: Path | None,
-    edm: Path | None,
-    diffusers: Path | None,
-    out: Path | None,
-    force: bool,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a study is written for; all None: a mixture.
+
+    Attributes:
+        images: folder, zip or npz file of images.
+        points: npz, csv or parquet file of points.
+        label: column of the points with their classes.
+        edm: network file, the base.
+        diffusers: folder of a model, the base.
+    """
+
+    images: Path | None
+    points: Path | None
+    label: str | None
+    edm: Path | None
+    diffusers: Path | None
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder after which the study is named."""
+        return self.edm or self.diffusers or self.images or self.points
+
+    def studies(self, name: str) -> Iterable[Fields]:
+        """Return studies, from the largest."""
+        if self.points is not None:
+            return studies_of_points(name, self.points, self.label)
+        if self.path is None:
+            return [mixture_study(name)]
+        return studies_of_images(name, self.images, edm=self.edm, diffusers=self.diffusers)
+
+
+def write(source: Source, *, out: Path | None, force: bool) -> int:
     """Write a study and print its plan.
 
     Args:
-        images: folder, zip or npz file of images.
-        edm: network file, the base.
-        diffusers: folder of a model, the base.
+        source: what it is written for.
         out: file to write; None: after the name of the study.
         force: replace an existing file.
 
     Raises:
         OutputError: the file exists, or cannot be written.
-        DataError: the images cannot be used.
+        DataError: the data cannot be used.
         StudyError: the images and the network do not fit.
     """
-    source = edm or diffusers or images
-    name = "mixture" if source is None else _name(source)
+    name = "mixture" if source.path is None else _name(source.path)
     place = out or Path(f"{name}.yaml")
     if os.path.lexists(place) and not force:
         raise OutputError(f"{place}: exists already; give another file with --out, or --force")
     output_file(place)
-    if source is None:
-        candidates: Iterable[Fields] = [mixture_study(name)]
-    else:
-        candidates = studies_of_images(name, images, edm=edm, diffusers=diffusers)
-    text, seconds = _largest_that_fits(candidates)
+    text, seconds = _largest_that_fits(source.studies(name))
     write_atomically(place, lambda file: file.write(text.encode()))
     status = show_plan(place, ())
     if seconds > BUDGET_SECONDS:
-        print(f"notice: this machine needs about {duration(seconds)}; smaller images take less")
+        print(f"notice: this machine needs about {duration(seconds)}; smaller data take less")
     print(f"wrote {place}; run it with: dgray run {place}")
     return status
 

@@ -65,6 +65,11 @@ class DataSection(Model):
         return self.spec.kinds[0]
 
     @property
+    def is_stored(self) -> bool:
+        """Whether its samples are stored, and divided into splits, as images are."""
+        return self.sample_kind == "images"
+
+    @property
     def shape(self) -> tuple[int, ...] | None:
         """Shape of a sample, (d,) or (C, H, W); None if it is not known before it is read."""
         return None
@@ -230,7 +235,72 @@ def _registered(spec: DataSpec) -> type[DataSection]:
     return RegisteredPoints if spec.kinds == ("points",) else RegisteredImages
 
 
-class _CustomData(DataSection):
+class PointsData(DataSection):
+    """Points of a file, whose density is unknown, or an exact law built by a function.
+
+    A file is npz (an array of shape (N, d), or arrays of N numbers), CSV (a header, then numbers)
+    or Parquet. Splits are disjoint and depend on the content, as those of images.
+    """
+
+    kind: Literal["points"]
+    path: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="npz, csv or parquet file; ~ is the home folder",
+    )
+    columns: tuple[str, ...] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="names of the coordinates; null: all columns of numbers but label",
+    )
+    label: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="column of classes; null: no classes",
+    )
+    standardise: bool = Field(
+        True,
+        exclude_if=lambda value: value,
+        description="shifts and scales every coordinate to mean 0 and standard deviation 1 over "
+        "the file; all metrics are in these units",
+    )
+    factory: ImportPath | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="module:function that builds an exact law, in place of a file",
+    )
+    arguments: Arguments = Field({}, description="keyword arguments of the function")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.factory is None):
+            raise ValueError("path or factory must be given, and not both")
+        own = {"arguments"} if self.path is not None else {"columns", "label", "standardise"}
+        unused = sorted(own & self.model_fields_set)
+        if unused and self.factory is not None:
+            raise ValueError(f"{', '.join(unused)} applies to files, but factory is given")
+        if unused and self.arguments:
+            raise ValueError("arguments applies to factory, but path is given")
+        return self
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its points are those of a file."""
+        return self.path is not None
+
+    @property
+    def spec(self) -> DataSpec:
+        """Specification of the part in the catalogue."""
+        if self.factory is None:
+            return DATA[self.kind]
+        name = self.factory.rpartition(":")[2]
+        return inline_spec(DataSpec, name, self.factory, kinds=("points",))
+
+
+class CustomImages(ImageData):
+    """Images built by a user-defined function."""
+
+    kind: Literal["images"]
     factory: ImportPath = Field(description="module:function that builds the data")
     arguments: Arguments = Field({}, description="keyword arguments of the function")
 
@@ -238,23 +308,10 @@ class _CustomData(DataSection):
     def spec(self) -> DataSpec:
         """Specification of the part in the catalogue."""
         name = self.factory.rpartition(":")[2]
-        kind: Any = self.kind
-        return inline_spec(DataSpec, name, self.factory, kinds=(kind,))
-
-
-class CustomPoints(_CustomData):
-    """Points built by a user-defined function."""
-
-    kind: Literal["points"]
-
-
-class CustomImages(ImageData, _CustomData):
-    """Images built by a user-defined function."""
-
-    kind: Literal["images"]
+        return inline_spec(DataSpec, name, self.factory, kinds=("images",))
 
 
 if TYPE_CHECKING:
     Data = DataSection
 else:
-    Data: Any = section_union(DATA, _registered, CustomPoints, CustomImages)
+    Data: Any = section_union(DATA, _registered, CustomImages)

@@ -91,6 +91,16 @@ class ImageSet:
         return len(self.pixels)
 
     @property
+    def noun(self) -> str:
+        """What the set consists of."""
+        return "images"
+
+    @property
+    def content(self) -> Tensor:
+        """The pixels, by which images are divided into splits."""
+        return self.pixels
+
+    @property
     def shape(self) -> Shape:
         """(C, H, W) of one image."""
         _, channels, height, width = self.pixels.shape

@@ -60,6 +60,17 @@ class NpzContent:
         return class_labels(values, str(self.file))
 
 
+def plain_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return all arrays of an npz file by name.
+
+    Raises:
+        DataError: if it is no npz file of plain numbers or text, or does not fit into memory.
+    """
+    with _open_archive(path) as archive:
+        names = [n.removesuffix(SUFFIX) for n in archive.namelist() if n.endswith(SUFFIX)]
+        return {name: _array(archive, name, path) for name in names}
+
+
 @contextmanager
 def open_npz(path: str | Path) -> Iterator[NpzContent]:
     """Open a file and check the header of its images.
@@ -71,15 +82,18 @@ def open_npz(path: str | Path) -> Iterator[NpzContent]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise MissingFileError(f"{file}: must be an npz of images, but there is no such file")
+    with _open_archive(file) as archive:
+        yield NpzContent(file, archive, _image_shape(archive, file))
+
+
+def _open_archive(file: Path) -> zipfile.ZipFile:
     try:
         with file.open("rb") as stream:
             if stream.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
                 raise ValueError("it holds one bare array; write it with numpy.savez")
-        archive = zipfile.ZipFile(file)
+        return zipfile.ZipFile(file)
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise _unreadable(file, error) from error
-    with archive:
-        yield NpzContent(file, archive, _image_shape(archive, file))
 
 
 def _image_shape(archive: zipfile.ZipFile, file: Path) -> tuple[int, int, int, int]:

@@ -8,18 +8,51 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from dgray.data.images import ImageSet
 from dgray.errors import DataError
 
 APART = ("held_out", "validation")
 
 
+class Splittable(Protocol):
+    """Samples that can be divided by their content: images or points."""
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+        ...
+
+    @property
+    def noun(self) -> str:
+        """What they are, in the plural."""
+        ...
+
+    @property
+    def content(self) -> Tensor:
+        """Samples, shape (N, ...), on the CPU."""
+        ...
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Classes, int64 (N,), if there are any."""
+        ...
+
+    @property
+    def is_test(self) -> Tensor | None:
+        """Marks of the test part, bool (N,), if there is one."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+
 def split(
-    images: ImageSet,
+    images: Splittable,
     sizes: Mapping[str, int],
     seed: int,
     *,
@@ -83,18 +116,18 @@ def split(
     return {name: indices[name] for name in sizes}
 
 
-def _first(ordered: list[int], title: str, size: int, images: ImageSet) -> list[int]:
+def _first(ordered: list[int], title: str, size: int, images: Splittable) -> list[int]:
     if not 0 <= size <= len(ordered):
         raise DataError(
-            f"{title} must have from 0 to {len(ordered)} images, but its size is {size}: the "
-            f"others of the {len(images)} images of {images.name} are in other splits, identical "
-            f"to one of those, or test images of the data set; lower the size of {title}, or "
-            "that of another split"
+            f"{title} must have from 0 to {len(ordered)} {images.noun}, but its size is {size}: "
+            f"the others of the {len(images)} {images.noun} of {images.name} are in other splits, "
+            f"identical to one of those, or in the test part of the data set; lower the size of "
+            f"{title}, or that of another split"
         )
     return ordered[:size]
 
 
-def _parts(images: ImageSet, digests: list[bytes]) -> tuple[list[int], list[int]]:
+def _parts(images: Splittable, digests: list[bytes]) -> tuple[list[int], list[int]]:
     """Return the indices of candidates for held-out and validation images, and of the pool."""
     if images.is_test is None:
         return list(range(len(images))), list(range(len(images)))
@@ -104,10 +137,10 @@ def _parts(images: ImageSet, digests: list[bytes]) -> tuple[list[int], list[int]
     return [i for i, test in enumerate(is_test) if test and digests[i] not in in_pool], pool
 
 
-def _digests(images: ImageSet, flip: bool) -> list[bytes]:
-    digests = _sha256_of_each(images.pixels)
+def _digests(images: Splittable, flip: bool) -> list[bytes]:
+    digests = _sha256_of_each(images.content)
     if flip:  # the smaller hash is the same for an image and its mirror image
-        digests = list(map(min, digests, _sha256_of_each(images.pixels.flip(-1))))
+        digests = list(map(min, digests, _sha256_of_each(images.content.flip(-1))))
     return digests
 
 

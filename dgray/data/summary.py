@@ -1,4 +1,4 @@
-"""Summary of a data set of images: what was read, and what was skipped or changed. No torch."""
+"""Summary of a data set: what was read, and what was skipped or changed. No torch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class DataSummary:
 
     Attributes:
         name: name of the data set.
-        num_images: number of images.
-        shape: (C, H, W) of every image.
+        num_images: number of images, or of points.
+        shape: (C, H, W) of every image; (d,) of points.
         classes: number of images of each class by its name, in the order of the labels; None:
             the images have no classes.
         remarks: what was skipped or changed, and why.
@@ -28,7 +28,7 @@ class DataSummary:
 
     name: str
     num_images: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: Mapping[str, int] | None = None
     remarks: tuple[str, ...] = ()
     num_test: int | None = None
@@ -40,11 +40,10 @@ class DataSummary:
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> DataSummary:
         """Return the summary of a record."""
-        channels, height, width = record["shape"]
         return DataSummary(
             name=str(record["name"]),
             num_images=int(record["num_images"]),
-            shape=(int(channels), int(height), int(width)),
+            shape=tuple(map(int, record["shape"])),
             classes=record.get("classes"),
             remarks=tuple(map(str, record.get("remarks", ()))),
             num_test=record.get("num_test"),
@@ -52,13 +51,21 @@ class DataSummary:
 
     def lines(self) -> list[str]:
         """Return the summary as lines of text."""
-        channels, height, width = self.shape
-        first = (
-            f"{self.name}: {counted(self.num_images, 'image')} of {height} x {width} pixels, "
-            f"{counted(channels, 'channel')}"
-        )
+        first = f"{self.name}: {counted(self.num_images, self.noun)} of {self._size}"
         others = [remark for remark in self.remarks if not remark.startswith(NO_CLASSES)]
         return [first, self.classes_line, *others]
+
+    @property
+    def noun(self) -> str:
+        """What the data set consists of, in the singular."""
+        return "image" if len(self.shape) == 3 else "point"
+
+    @property
+    def _size(self) -> str:
+        if len(self.shape) != 3:
+            return counted(self.shape[0], "dimension")
+        channels, height, width = self.shape
+        return f"{height} x {width} pixels, {counted(channels, 'channel')}"
 
     @property
     def classes_line(self) -> str:
@@ -68,7 +75,9 @@ class DataSummary:
         counts = [f"{name} ({count:,})" for name, count in self.classes.items()]
         hidden = counts[MAX_CLASSES_SHOWN:]
         numbers = self.classes.values()
-        more = f" and {len(hidden):,} more ({min(numbers):,} to {max(numbers):,} images each)"
+        more = (
+            f" and {len(hidden):,} more ({min(numbers):,} to {max(numbers):,} {self.noun}s each)"
+        )
         end = f", {', '.join(counts[:MAX_CLASSES_SHOWN])}{more if hidden else ''}"
         return f"{counted(len(counts), 'class', 'classes')}{end}"
 

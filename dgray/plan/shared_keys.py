@@ -11,8 +11,12 @@ from dgray.config.study import StudyConfig
 
 def images_key(config: StudyConfig) -> str:
     """Return the key of the images of a study with their splits."""
-    sizes = {"replicates": config.replicates, "num_base": getattr(config.base, "num_real", 0)}
-    return _key("images", {"seed": config.seed, "data": config.data.model_dump(), **sizes})
+    return _key("images", _splits(config))
+
+
+def points_key(config: StudyConfig) -> str:
+    """Return the key of the points of a file with their splits."""
+    return _key("points", _splits(config))
 
 
 def base_key(config: StudyConfig) -> str:
@@ -62,6 +66,12 @@ def likelihood_key(config: StudyConfig, split: str = "held_out") -> str:
     if split != "held_out":
         held_out = {"num_validation": config.data.num_validation}
     return _key("likelihood", {**_defining(config), **settings, **held_out})
+
+
+def _splits(config: StudyConfig) -> dict[str, Any]:
+    """Return the fields that determine the data and their splits."""
+    sizes = {"replicates": config.replicates, "num_base": getattr(config.base, "num_real", 0)}
+    return {"seed": config.seed, "data": config.data.model_dump(), **sizes}
 
 
 def _pool(config: StudyConfig) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def sample_shape(data: DataSection) -> tuple[int, ...]:
 
 
 def _key(data: DataSection) -> _Key | None:
-    if data.spec.survey is None or not isinstance(data, ImageData):
+    if data.spec.survey is None or not data.is_stored:
         return None
-    return data.spec.survey, tuple(sorted(section_arguments(data, ImageData).items()))
+    shared_fields = ImageData if isinstance(data, ImageData) else DataSection
+    return data.spec.survey, tuple(sorted(section_arguments(data, shared_fields).items()))

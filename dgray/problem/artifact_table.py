@@ -24,6 +24,7 @@ from dgray.plan.shared_keys import (
     images_key,
     inception_key,
     likelihood_key,
+    points_key,
     statistics_key,
 )
 from dgray.problem.failure import Made
@@ -32,7 +33,7 @@ from dgray.problem.part_process import outside_modules, run_apart
 if TYPE_CHECKING:
     from dgray.problem.artifacts import Shared
 
-IMAGES_PREFIX = "images-"  # of the keys of artifacts with images
+DATA_PREFIXES = ("images-", "points-")  # of the keys of artifacts with data
 SPLITS = ("held_out", "training")  # values of evaluate.reference that are splits of the data
 _RUN = "dgray.problem.make_shared:run_job"
 
@@ -153,12 +154,12 @@ def _run_in_one_step(
     yield function(config, shared, **options)
 
 
-def image_summaries(made: Mapping[str, Made]) -> list[DataSummary]:
-    """Return the different summaries of the images among artifacts by key."""
+def data_summaries(made: Mapping[str, Made]) -> list[DataSummary]:
+    """Return the different summaries of images and points among artifacts by key."""
     records = [
         json.loads(safetensors_metadata(content)["about"])["source"]
         for key, content in made.items()
-        if key.startswith(IMAGES_PREFIX) and isinstance(content, bytes)
+        if key.startswith(DATA_PREFIXES) and isinstance(content, bytes)
     ]
     by_sha256 = {record["sha256"]: record for record in records if "num_images" in record}
     return [DataSummary.from_json(record) for record in by_sha256.values()]
@@ -170,7 +171,8 @@ def needed_artifacts(config: StudyConfig) -> Iterator[Artifact]:
 
 
 def _needs_features(config: StudyConfig) -> bool:
-    return config.evaluate.has_metric(source="features")
+    is_image = config.data.sample_kind == "images"
+    return is_image and config.evaluate.has_metric(source="features")
 
 
 ARTIFACTS: tuple[Artifact, ...] = (
@@ -179,6 +181,13 @@ ARTIFACTS: tuple[Artifact, ...] = (
         key=images_key,
         is_needed=lambda config: config.data.sample_kind == "images",
         compute=_in_one_step("dgray.problem.images:image_artifact"),
+        needs_driver_files=lambda config: True,
+    ),
+    Artifact(
+        role="points",
+        key=points_key,
+        is_needed=lambda config: config.data.is_stored and config.data.sample_kind == "points",
+        compute=_in_one_step("dgray.problem.stored_points:point_artifact"),
         needs_driver_files=lambda config: True,
     ),
     Artifact(

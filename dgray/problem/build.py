@@ -43,6 +43,7 @@ from dgray.problem.points import (
 )
 from dgray.problem.problem import Labelled, Problem, Samples, training_split
 from dgray.problem.settings import EvaluationSettings, MetricFunction, SplitSizes, StudySampler
+from dgray.problem.stored_points import build_stored_point_problem, stored_training_data
 
 
 def build_device(config: StudyConfig) -> torch.device:
@@ -83,14 +84,20 @@ class KindBuilders:
     pack_generated: Callable[[Shared, Mapping[str, Labelled]], bytes]
 
 
-_BUILDERS: Mapping[Kind, KindBuilders] = {
-    "points": KindBuilders(
+_BUILDERS: Mapping[tuple[Kind, bool], KindBuilders] = {  # by kind, and whether data are stored
+    ("points", False): KindBuilders(
         problem=build_point_problem,
         training_data=point_training_data,
         part_size=point_part_size,
         pack_generated=pack_generated_points,
     ),
-    "images": KindBuilders(
+    ("points", True): KindBuilders(
+        problem=build_stored_point_problem,
+        training_data=stored_training_data,
+        part_size=point_part_size,
+        pack_generated=pack_generated_points,
+    ),
+    ("images", True): KindBuilders(
         problem=build_image_problem,
         training_data=image_training_data,
         part_size=image_part_size,
@@ -101,7 +108,7 @@ _BUILDERS: Mapping[Kind, KindBuilders] = {
 
 def builders_of(config: StudyConfig) -> KindBuilders:
     """Return the builders for the kind of a study's data."""
-    return _BUILDERS[config.data.sample_kind]
+    return _BUILDERS[config.data.sample_kind, config.data.is_stored]
 
 
 def build_problem(config: StudyConfig, shared: Shared, device: torch.device) -> Problem:

@@ -97,11 +97,12 @@ def _splits(config: StudyConfig, summary: DataSummary | None) -> Iterator[Findin
     data, count = config.data, summary.num_images
     apart = data.num_validation + data.num_held_out
     source = count if summary.num_test is None else summary.num_test
-    part = "images" if summary.num_test is None else "test images"
+    noun = f"{summary.noun}s"
+    part = noun if summary.num_test is None else f"test {noun}"
     if apart > source - (summary.num_test is None):
         yield Finding(
             "data.num_held_out",
-            f"num_validation and num_held_out must leave images for training, but they are "
+            f"num_validation and num_held_out must leave {noun} for training, but they are "
             f"{data.num_validation} and {data.num_held_out} of the {source} {part} of "
             f"{summary.name}; lower them",
         )
@@ -112,7 +113,7 @@ def _splits(config: StudyConfig, summary: DataSummary | None) -> Iterator[Findin
         if size > pool:
             yield Finding(
                 field,
-                f"must be at most {pool}, the {count} images of {summary.name} without those for "
+                f"must be at most {pool}, the {count} {noun} of {summary.name} without those for "
                 f"validation and held-out metrics, but got {size}; lower it",
             )
 
@@ -121,13 +122,29 @@ def _labels(config: StudyConfig, summary: DataSummary | None) -> Iterator[Findin
     """Parts that need the classes of the images."""
     if summary is None or summary.classes is not None:
         return
+    fix = "label the images" if summary.noun == "image" else "set data.label"
     for section in ("base", "discriminator"):
         field = f"{section}.conditional"
         if getattr(getattr(config, section), "conditional", False):
             yield Finding(
                 field,
                 f"needs labels, but {summary.name} has none ({summary.classes_line}); set "
-                f"{field}: false, or label the images",
+                f"{field}: false, or {fix}",
+            )
+
+
+def _dimension(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding]:
+    """Metrics that are not defined in the dimension of the points of a file."""
+    if summary is None or config.data.sample_kind != "points":
+        return
+    (dimension,) = summary.shape
+    for metric in config.evaluate.metrics:
+        limit = metric.spec.max_dimension
+        if limit is not None and dimension > limit:
+            yield Finding(
+                "evaluate.metrics",
+                f"'{metric.name}' needs data of at most {limit} dimensions, but {summary.name} "
+                f"has {dimension}; remove it, or choose data.columns",
             )
 
 
@@ -286,6 +303,7 @@ def _is_installed(package: str) -> bool:
 _RULES: tuple[Callable[[StudyConfig, DataSummary | None], Iterator[Finding]], ...] = (
     _splits,
     _labels,
+    _dimension,
     _features,
     _base,
     _trunk,

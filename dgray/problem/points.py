@@ -1,4 +1,4 @@
-"""Points with an exact law: samples, likelihoods and the builders of a problem of points."""
+"""Points with an exact law: samples, likelihoods and the builders of their problem."""
 
 from __future__ import annotations
 
@@ -91,15 +91,7 @@ class PooledPoints:
 
 @dataclass(frozen=True, kw_only=True)
 class PointProblem(Problem):
-    """Problem of points.
-
-    Attributes:
-        law: exact law of the data.
-        base_law: exact law of the base; None if it is a network.
-    """
-
-    law: ExactLaw
-    base_law: ExactLaw | None
+    """Problem of points."""
 
     @property
     @override
@@ -124,12 +116,50 @@ class PointProblem(Problem):
         return None
 
     @override
+    def shown(self, split: str) -> Tensor:
+        return self.real(split, NUM_SHOWN)
+
+    @override
+    def generation_batches(self, start: int, stop: int) -> list[range]:
+        return [range(start, stop)] if start < stop else []
+
+    @override
+    def generation_noise(self, split: str, seeds: range) -> Tensor:
+        generator = named_generator(self.seed, "generated", split)
+        shape = (seeds.stop, self.dimension)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)[seeds.start :]
+
+    @override
+    def to_stored(self, samples: Tensor) -> Tensor:
+        return samples
+
+    @override
+    def to_output(self, samples: Tensor) -> Tensor:
+        return samples.float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactPointProblem(PointProblem):
+    """Problem of points of known density.
+
+    Attributes:
+        law: exact law of the data.
+        base_law: exact law of the base; None if it is a network.
+    """
+
+    law: ExactLaw
+    base_law: ExactLaw | None
+
+    @override
     def likelihood_estimates(
         self, points: Tensor, log_prob: Tensor, labels: Tensor | None
     ) -> dict[str, Estimate]:
         law = with_labels(self.law, labels)
         exact = law.log_prob(points, torch.full_like(points[:, 0], self.span[0]))
-        return {"kl": Estimate.of(exact - log_prob)}
+        estimates = {"kl": Estimate.of(exact - log_prob)}
+        if "nll" in self.evaluation.names:
+            estimates["nll"] = Estimate.of(-log_prob)
+        return estimates
 
     @override
     def score_gap(self, held_out: Batch) -> Tensor:
@@ -154,33 +184,11 @@ class PointProblem(Problem):
     def log_ratio(self) -> Oracle | None:
         return None if self.base_law is None else Oracle(self.law, self.base_law)
 
-    @override
-    def shown(self, split: str) -> Tensor:
-        return self.real(split, NUM_SHOWN)
-
-    @override
-    def generation_batches(self, start: int, stop: int) -> list[range]:
-        return [range(start, stop)] if start < stop else []
-
-    @override
-    def generation_noise(self, split: str, seeds: range) -> Tensor:
-        generator = named_generator(self.seed, "generated", split)
-        shape = (seeds.stop, self.dimension)
-        return torch.randn(shape, generator=generator, dtype=torch.float64)[seeds.start :]
-
-    @override
-    def to_stored(self, samples: Tensor) -> Tensor:
-        return samples
-
-    @override
-    def to_output(self, samples: Tensor) -> Tensor:
-        return samples.float()
-
 
 def build_point_problem(
     config: StudyConfig, shared: Shared, device: torch.device, values: Mapping[str, Any]
-) -> PointProblem:
-    """Build a problem of points; ``values``: the fields that all problems share."""
+) -> ExactPointProblem:
+    """Build a problem of known density; ``values``: the fields that all problems share."""
     law = build_law(config)
     sigma_data = config.diffusion.sigma_data or law.std
     law = law.to(device, torch.float64)
@@ -201,8 +209,8 @@ def build_point_problem(
     else:
         base = build_base(config, shared, (law.dimension,), device, num_classes=num_classes)
         if shared.get("generated") is not None:
-            generated = _pooled(shared.tensors("generated"), device)
-    return PointProblem(
+            generated = pooled(shared.tensors("generated"), device)
+    return ExactPointProblem(
         law=law,
         base_law=base_law,
         base=base,
@@ -217,7 +225,7 @@ def build_point_problem(
     )
 
 
-def _pooled(stored: Mapping[str, Tensor], device: torch.device) -> PooledPoints:
+def pooled(stored: Mapping[str, Tensor], device: torch.device) -> PooledPoints:
     """Return the points of ``pack_generated_points``."""
     tensors = {name: tensor.to(device) for name, tensor in stored.items()}
     points = {split: t for split, t in tensors.items() if not split.startswith(_CLASSES)}

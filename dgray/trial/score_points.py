@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from dgray.diffusion.denoiser import with_labels
 from dgray.metrics.estimate import Estimate
+from dgray.metrics.features.extractor import FeatureSource
+from dgray.metrics.image_scores import score_features
 from dgray.metrics.memorisation import memorisation
 from dgray.metrics.neighbours import NeighbourReference, jackknife
 from dgray.metrics.sampler_divergence import SampledDensity
 from dgray.plan.plan import Setting
-from dgray.problem.points import PointProblem
+from dgray.problem.points import ExactPointProblem, PointProblem
 from dgray.problem.problem import training_split
 from dgray.trial.sampling import (
     Columns,
@@ -28,6 +31,8 @@ from dgray.trial.sampling import (
     sample_labels,
 )
 from dgray.trial.score_correction import estimate_columns
+
+RAW = "fd_raw"  # features of points: their coordinates
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class PointScoring(SampleScoring):
             columns = {
                 **self._stochastic_columns(setting, drawn.samples),
                 **self._density_columns(drawn.density),
+                **self._feature_columns(drawn.samples),
                 **self._custom_columns(setting, drawn.samples),
             }
             if request.replicate is not None and "memorisation" in self.problem.evaluation.names:
@@ -102,10 +108,37 @@ class PointScoring(SampleScoring):
             columns |= estimate_columns("validation_kl_sde", jackknife(values))
         return columns
 
+    def _feature_columns(self, samples: Tensor) -> Columns:
+        """Scores of the coordinates themselves, in place of the features of images."""
+        evaluation, count = self.problem.evaluation, len(samples)
+        metrics = [m for m in evaluation.of_source("features") if m.factory is None]
+        if not metrics or not bool(torch.isfinite(samples).all()):
+            return {}
+        source = FeatureSource(RAW, self.problem.dimension, resize="", sha256="")
+        real = self.problem.real("held_out")
+        columns: Columns = {"features": RAW, "num_scored": count, "num_reference": len(real)}
+        generator = np.random.Generator(np.random.Philox(self.problem.seed))
+        names = [metric.name for metric in metrics]
+        scores = score_features(samples, real, source, metrics=names, generator=generator)
+        for name in names:
+            columns |= estimate_columns(name, scores[name])
+        for metric in metrics:
+            if metric.name in evaluation.validated and metric.needs_moments_only:
+                validation = score_features(
+                    samples,
+                    self.problem.real("validation"),
+                    source,
+                    metrics=[metric.name],
+                    generator=generator,
+                )
+                columns |= estimate_columns(f"validation_{metric.name}", validation[metric.name])
+        return columns
+
     def _density_columns(self, density: SampledDensity | None) -> Columns:
         """Reverse KL of a deterministic sampler from the density of its law."""
         if density is None:
             return {}
+        assert isinstance(self.problem, ExactPointProblem)  # a rule of the study file
         folded = float(density.folded.double().mean())
         if folded > 0:
             return {"kl_sampler_folded": folded}

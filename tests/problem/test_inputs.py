@@ -25,7 +25,7 @@ from dgray.errors import ArchitectureError, DiffusersError, NetworkError, StudyE
 from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
 from dgray.plan.plan import Plan, make_plan
-from dgray.problem.artifact_table import image_summaries
+from dgray.problem.artifact_table import data_summaries
 from dgray.problem.artifacts import Shared
 from dgray.problem.images import image_artifact
 from dgray.problem.inputs import Inspection, inspect
@@ -397,7 +397,7 @@ def test_what_was_read_is_in_the_artifact_of_the_images(folder: Path) -> None:
     write_images(folder)
     config = plan_of(folder).trials[0].config
     content = image_artifact(config, Shared({}))
-    (summary,) = image_summaries({"images-1": content, "images-2": content, "base-1": b""})
+    (summary,) = data_summaries({"images-1": content, "images-2": content, "base-1": b""})
     assert summary.lines() == list(inspected(folder).lines)
 
 

@@ -212,6 +212,8 @@ def _samplers_of_metrics(config: StudyConfig) -> Iterator[Conflict]:
 def _features(config: StudyConfig) -> Iterator[Conflict]:
     """Metrics of features that do not fit the features or their reference."""
     evaluate = config.evaluate
+    if config.data.sample_kind != "images":
+        return
     metrics = [spec for spec in _applicable_metrics(config) if spec.source == "features"]
     is_inception = evaluate.features.startswith("inception")
     for spec in metrics:

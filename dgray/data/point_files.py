@@ -1,0 +1,331 @@
+"""Tables of points in npz, CSV and Parquet files, read without executing anything. No torch."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgray.data.npz_arrays import plain_arrays
+from dgray.data.summary import NO_CLASSES, DataSummary, class_counts, examples, printable
+from dgray.errors import DataError, MissingFileError
+
+MAX_DIMENSION = 4096
+MAX_CLASSES = 1000  # more distinct values are no classes
+MIN_POINTS = 5
+MAX_CSV_BYTES = 2**31
+MAX_VALUES = 2**28  # 2 GB
+Columns = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class PointTable:
+    """Points of a file with what their owner should know about them.
+
+    Attributes:
+        name: name in messages and reports.
+        values: points, float64 (N, d), finite.
+        columns: name of each coordinate.
+        labels: class of each point, int64 (N,); None: no classes.
+        class_names: name of each class.
+        remarks: what was skipped or changed.
+    """
+
+    name: str
+    values: NDArray[np.float64]
+    columns: tuple[str, ...]
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def summary(self) -> DataSummary:
+        """Number of points, dimension and classes."""
+        counts = None
+        if self.labels is not None:
+            counts = class_counts(self.class_names, self.labels.tolist())
+        named = f"coordinates: {_listed(self.columns)}"
+        return DataSummary(
+            self.name, len(self.values), self.values.shape[1:], counts, (named, *self.remarks)
+        )
+
+
+def survey_points(
+    path: str,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    *,
+    standardise: bool = True,
+) -> DataSummary:
+    """Return the summary of ``read_table`` with the same arguments."""
+    return read_table(path, columns, label, standardise=standardise).summary
+
+
+def read_table(
+    path: str,
+    columns: Sequence[str] | None = None,
+    label: str | None = None,
+    *,
+    standardise: bool = True,
+) -> PointTable:
+    """Read the points of a file.
+
+    Args:
+        path: npz (arrays of N numbers, or one of shape (N, d)), csv (a header, then numbers) or
+            parquet; ~ is the home folder.
+        columns: names of the coordinates; None: all columns of numbers but ``label``.
+        label: name of the column, or array, of classes; None: no classes.
+        standardise: shift and scale every coordinate to mean 0 and standard deviation 1 over all
+            points of the file.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        DataError: if the file has another format, a value is missing or not finite, a coordinate
+            is constant, or a column is not there.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise MissingFileError(f"{file}: must be a file of points, but there is no such file")
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{file}: must end in {', '.join(_READERS)}, but ends in {file.suffix or 'nothing'}"
+        )
+    table = reader(file)
+    for name in [*(columns or ()), *([label] if label is not None else [])]:
+        if name not in table:
+            raise DataError(f"{file}: has no column {name!r}; it has {_listed(tuple(table))}")
+    chosen, skipped = _coordinates(file, table, columns or _default_columns(table, label))
+    values = _finite(file, chosen)
+    labels, class_names, note = _classes(file, table, label)
+    remarks = [note] if note else []
+    if skipped:
+        remarks.append(f"skipped columns without numbers: {examples(skipped)}")
+    if unused := [n for n in table if n not in chosen and n not in skipped and n != label]:
+        remarks.append(f"not used: {examples(unused)}")
+    if standardise:
+        values, remark = _standardised(file, values, tuple(chosen))
+        remarks.append(remark)
+    return PointTable(
+        printable(file.stem),
+        values,
+        tuple(map(printable, chosen)),
+        labels,
+        class_names,
+        tuple(remarks),
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name) for name in names[:8])
+    return shown + (f", ... ({len(names)})" if len(names) > 8 else "")
+
+
+def _default_columns(table: Columns, label: str | None) -> list[str]:
+    """Return the columns of a matrix if there is one, else all, without the classes."""
+    of_matrix = [name for name in table if name.endswith("]")]
+    return [name for name in of_matrix or table if name != label]
+
+
+def _coordinates(
+    file: Path, table: Columns, names: Sequence[str]
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the columns of numbers by name, and the names of the others."""
+    numeric = [n for n in names if table[n].dtype.kind in "iufb"]
+    skipped = [n for n in names if n not in numeric]
+    if not numeric:
+        raise DataError(f"{file}: must have a column of numbers, but has none of them")
+    if len(numeric) > MAX_DIMENSION:
+        raise DataError(
+            f"{file}: points must have at most {MAX_DIMENSION} coordinates, but have "
+            f"{len(numeric)}; choose some with data.columns"
+        )
+    return {name: table[name] for name in numeric}, skipped
+
+
+def _finite(file: Path, chosen: Columns) -> NDArray[np.float64]:
+    lengths = {len(column) for column in chosen.values()}
+    if len(lengths) != 1 or lengths.pop() < MIN_POINTS:
+        sizes = ", ".join(f"{printable(n)} {len(c)}" for n, c in list(chosen.items())[:8])
+        raise DataError(
+            f"{file}: all columns must have the same number of points, at least {MIN_POINTS}, but "
+            f"they have {sizes}"
+        )
+    values = np.stack([column.astype(np.float64) for column in chosen.values()], axis=1)
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise DataError(
+            f"{file}: all values must be finite numbers, but {len(bad):,} are missing, nan or "
+            f"infinite, the first in point {row + 1} of column "
+            f"{printable(list(chosen)[column])!r}; remove those points"
+        )
+    return values
+
+
+def _classes(
+    file: Path, table: Columns, label: str | None
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...], str]:
+    if label is None:
+        return None, (), f"{NO_CLASSES}: data.label names no column"
+    column = table[label]
+    if column.ndim != 1 or column.dtype.kind not in "iubU":
+        raise DataError(
+            f"{file}: column {label!r} must hold whole numbers or text, one class a point, but "
+            f"holds {column.dtype} of shape {column.shape}"
+        )
+    names, labels = np.unique(column, return_inverse=True)
+    if len(names) > MAX_CLASSES:
+        raise DataError(
+            f"{file}: column {label!r} must have at most {MAX_CLASSES} classes, but has "
+            f"{len(names):,} different values"
+        )
+    if len(labels) != len(next(iter(table.values()))):
+        raise DataError(f"{file}: column {label!r} must have one class a point")
+    return labels.astype(np.int64), tuple(printable(str(name)) for name in names), ""
+
+
+def _standardised(
+    file: Path, values: NDArray[np.float64], names: tuple[str, ...]
+) -> tuple[NDArray[np.float64], str]:
+    mean, std = values.mean(0), values.std(0)
+    floor = 1e-9 * np.maximum(np.abs(values).max(0), 1e-300)
+    if (std <= floor).any():
+        name = names[int(np.argmax(std <= floor))]
+        raise DataError(
+            f"{file}: column {printable(name)!r} must not be constant; leave it out with "
+            "data.columns"
+        )
+    shift = float(np.log(std).sum())
+    remark = (
+        "standardised: every coordinate has mean 0 and standard deviation 1; in the units of the "
+        f"file nll is higher by {shift:.4g} nats"
+    )
+    return (values - mean) / std, remark
+
+
+def _read_npz(file: Path) -> Columns:
+    columns: dict[str, NDArray[Any]] = {}
+    arrays = plain_arrays(file)
+    for name, array in arrays.items():
+        if array.ndim == 2 and array.dtype.kind in "iufb":
+            several = [f"{name}[{index}]" for index in range(array.shape[1])]
+            columns |= dict(zip(several, array.T, strict=True))
+        elif array.ndim == 1:
+            columns[name] = array
+    matrices = [n for n, a in arrays.items() if a.ndim == 2 and a.dtype.kind in "iufb"]
+    if len(matrices) > 1:
+        raise DataError(
+            f"{file}: must hold one array of shape (N, d), but holds {_listed(matrices)}"
+        )
+    if not columns:
+        shapes = ", ".join(f"{printable(n)} {a.dtype} {a.shape}" for n, a in arrays.items())
+        raise DataError(
+            f"{file}: must hold an array of numbers of shape (N, d), or arrays of N numbers, but "
+            f"holds {shapes or 'nothing'}"
+        )
+    return columns
+
+
+def _read_csv(file: Path) -> Columns:
+    if file.stat().st_size > MAX_CSV_BYTES:
+        raise DataError(
+            f"{file}: must have at most {MAX_CSV_BYTES / 2**30:g} GiB, but has "
+            f"{file.stat().st_size / 2**30:.1f}; write it as Parquet or npz"
+        )
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [row for row in csv.reader(stream, strict=True) if row]
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise DataError(f"{file}: must be a CSV file in UTF-8: {error}") from error
+    if not rows:
+        raise DataError(f"{file}: must have a header and numbers, but is empty")
+    header, rows = [name.strip() for name in rows[0]], rows[1:]
+    if all(_number(name) is not None for name in header):
+        raise DataError(
+            f"{file}: the first line must name the columns, but holds numbers; add a line such as "
+            f"{','.join(f'x{i + 1}' for i in range(min(len(header), 3)))}"
+        )
+    if len(set(header)) != len(header) or "" in header:
+        raise DataError(f"{file}: the columns must have different names, but are {header[:8]}")
+    for index, row in enumerate(rows):
+        if len(row) != len(header):
+            raise DataError(
+                f"{file}: every line must have {len(header)} values, but line {index + 2} has "
+                f"{len(row)}"
+            )
+    columns = list(zip(*rows, strict=True)) if rows else [() for _ in header]
+    return {name: _column(file, name, texts) for name, texts in zip(header, columns, strict=True)}
+
+
+def _column(file: Path, name: str, texts: Sequence[str]) -> NDArray[Any]:
+    """Return numbers, nan where empty; text if most values are neither."""
+    numbers = [math.nan if not text.strip() else _number(text) for text in texts]
+    others = [index for index, number in enumerate(numbers) if number is None]
+    if 2 * len(others) > len(texts):
+        return np.array(texts, dtype=np.str_)
+    if others:
+        raise DataError(
+            f"{file}: column {printable(name)!r} must hold numbers, but {len(others):,} of "
+            f"{len(texts):,} values are not, the first in point {others[0] + 1}: "
+            f"{printable(texts[others[0]][:40])!r}; remove those points, or choose other columns "
+            "with data.columns"
+        )
+    values = np.array(numbers, dtype=np.float64)
+    is_whole = len(values) > 0 and bool(np.all(values == np.floor(values)))
+    is_whole = is_whole and bool(np.abs(values).max() < 2**53)
+    return values.astype(np.int64) if is_whole else values
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _read_parquet(file: Path) -> Columns:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        about = pq.read_metadata(file)
+        if about.num_rows * about.num_columns > MAX_VALUES:
+            raise DataError(
+                f"{file}: must have at most {MAX_VALUES:,} values, but has {about.num_rows:,} "
+                f"rows of {about.num_columns:,} columns"
+            )
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{file}: must be a Parquet file, but is not: {reason}") from error
+    columns: dict[str, NDArray[Any]] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if is_number or pa.types.is_boolean(kind):
+            columns[name] = (column.cast(pa.float64()) if column.null_count else column).to_numpy()
+        elif (
+            pa.types.is_string(kind)
+            or pa.types.is_large_string(kind)
+            or (pa.types.is_dictionary(kind))
+        ):
+            columns[name] = np.array([str(v) for v in column.to_pylist()], dtype=np.str_)
+    if not columns:
+        raise DataError(
+            f"{file}: must have columns of numbers, but has {_listed(table.schema.names)}"
+        )
+    return columns
+
+
+_READERS: Mapping[str, Callable[[Path], Columns]] = {
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
