@@ -67,9 +67,9 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
             RING,
             WRONG,
             "evaluate: {metrics: [kl_sde]}",
-            "study.yaml:4:12: evaluate.metrics: 'kl_sde' needs a stochastic sampler; add 'churn' "
-            "or 'sde' to evaluate.sampler, which is ['ode'], or give evaluate.metrics without "
-            "'kl_sde'",
+            "study.yaml:4:12: evaluate.metrics: 'kl_sde' needs a stochastic sampler; add "
+            "'churn', 'sde' or 'restart' to evaluate.sampler, which is ['ode'], or give "
+            "evaluate.metrics without 'kl_sde'",
         ),
         (
             RING,

@@ -80,7 +80,7 @@ def problem_of(lines: list[str]) -> str:
         (
             "evaluate: {sampler: heun}",
             "study.yaml:4:12: evaluate.sampler: must be one of 'ode', 'churn', 'sde', "
-            "but got 'heun'",
+            "'restart', but got 'heun'",
         ),
         (
             "evaluate: {guidance_interval: [[1, 2, 3]]}",
@@ -108,8 +108,8 @@ def test_a_broken_value_is_named_with_its_rule(refuse: Refuse, line: str, proble
         ),
         (
             "name: a\ndata: {name: ring8}\nbase: {kind: trained}\n",
-            "study.yaml:2:1: data.kind: required field is missing: 'mixture', 'digits', 'glyphs', "
-            "'cifar10', 'folder', 'zip', 'npz', 'points', 'images'",
+            "study.yaml:2:1: data.kind: required field is missing: 'mixture', 'points', 'digits', "
+            "'glyphs', 'cifar10', 'folder', 'zip', 'npz', 'images'",
         ),
         (
             "name: a b\ndata: {kind: mixture, name: ring8}\nbase: {kind: trained}\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,8 @@ def test_rows_of_a_trial(path: Path) -> None:
     estimate = problem.likelihood_estimates(real, Normal(0.0, 1.0).log_prob(real).sum(1), labels)[
         "nll"
     ]
-    assert estimate.value == pytest.approx(np.log(2 * np.pi) + 1, abs=0.2)  # standardised
+    standardised = np.log(2 * np.pi) + 1
+    assert abs(estimate.value - standardised) < 4 * estimate.se
 
 
 def test_what_points_of_a_file_cannot_give_is_refused(path: Path) -> None:
@@ -89,3 +91,20 @@ def test_what_points_of_a_file_cannot_give_is_refused(path: Path) -> None:
     assert "set data.label" in str(inspect(study).conflicts)
     study = make_plan(load_study(path, ["data.path=absent.csv"]))
     assert inspect(study).missing
+
+
+@pytest.mark.long
+def test_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of docs/how_to/points.md, in their order."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs/how_to/points.md").read_text("utf-8")
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
+    exec(compile(blocks["python"], "points.md", "exec"), {})
+    (tmp_path / "moons.yaml").write_text(blocks["yaml"])
+    assert blocks["sh"].split() == ["dgray", "run", "moons.yaml", "--engine", "local"]
+    trials = make_plan(load_study(tmp_path / "moons.yaml")).trials
+    rows = [
+        r for t in trials for c in run_trial(t, build_artifacts(trials, Memory())) for r in c.rows
+    ]
+    assert len(rows) == 2 + 2 * 2 * 4
+    assert all(row.status == "ok" and np.isfinite(row["fd"]) for row in rows)
