@@ -60,10 +60,11 @@ def _of_correction(name: str) -> ObjectiveSpec:
         return ObjectiveSpec(name=name, title=name.replace("_", " "))
     correction = CORRECTIONS[first]
     title, subject, is_trained = correction.title, correction.subject, correction.is_trained
+    options: tuple[str, ...] = ()
     if hyphen:
         inner = objective(of_discriminator)
         title, subject = f"{title} by {inner.title}", ""
-        is_trained = inner.is_trained
+        is_trained, options = inner.is_trained, inner.options
     return ObjectiveSpec(
         name=name,
         title=title,
@@ -71,6 +72,7 @@ def _of_correction(name: str) -> ObjectiveSpec:
         colour="" if hyphen else correction.colour,
         marker=correction.marker,
         is_trained=is_trained,
+        options=options,
     )
 
 
