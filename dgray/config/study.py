@@ -182,6 +182,12 @@ class Evaluate(Model):
         description="images that features are compared with: held_out, training, or an npz file "
         "with mu and sigma (as of EDM), for fid or fd only",
     )
+    num_single_features: PositiveInt = Field(
+        10_000,
+        description="images of a set whose features are kept for metrics of single features (kid, "
+        "precision, recall, density, coverage and those of other packages): the first ones; fid "
+        "and fd are of all images, whose mean and scatter are accumulated",
+    )
     batch_size: PositiveInt = Field(128, description="images per call of a network")
     shard_size: PositiveInt = Field(250, description="images that are drawn and scored together")
     churn: Churn = Churn()
@@ -255,6 +261,16 @@ class Resources(Model):
         "auto",
         description="torch device; auto: cuda if gpus_per_trial > 0, else cpu. Apple's mps is not "
         "supported: it lacks float64",
+    )
+    compile: bool = Field(
+        False,
+        description="compile the network of the base by torch.compile, which changes results by "
+        "rounding; it runs uncompiled where that is not possible",
+    )
+    channels_last: bool = Field(
+        False,
+        description="store the weights of the base's network with the channels last, for tensor "
+        "cores; changes results by rounding",
     )
     sampling_actors: NonNegativeInt = Field(
         0,

@@ -39,6 +39,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from typing_extensions import override
 
+from dgray.correction.acting import ActingDenoiser
 from dgray.correction.selection import SelectionRule
 from dgray.correction.weight import PerRowWeight, Weight
 from dgray.data.images import Shape
@@ -189,4 +190,4 @@ class CorrectedBatch:
         labels = None if self.labels is None else self.labels[index]
         base, correction = with_labels(self.base, labels), with_labels(self.correction, labels)
         weight = PerRowWeight(self.weights, self.weight_index[index])
-        return correction.denoiser(base, weight)
+        return ActingDenoiser(base, correction, weight, labels)

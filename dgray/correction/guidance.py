@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.correction.linear import CorrectedDenoiser, LinearCorrection
+from dgray.correction.acting import ActingDenoiser
+from dgray.correction.linear import LinearCorrection
 from dgray.correction.weight import Weight
 from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
 from dgray.diffusion.shapes import Labels, Probes, Scalars, Vectors
@@ -51,7 +52,8 @@ class Guidance(LinearCorrection):
 
 
 def guided_denoiser(
-    base: Denoiser, discriminator: Discriminator, weight: Weight
-) -> CorrectedDenoiser:
-    """Return a base guided by a discriminator."""
-    return CorrectedDenoiser(base, Guidance(discriminator), weight)
+    base: Denoiser, discriminator: Discriminator, weight: Weight, labels: Tensor | None = None
+) -> ActingDenoiser[Guidance]:
+    """Return a base guided by a discriminator; both are bound to the labels."""
+    bound, guidance = with_labels(base, labels), with_labels(Guidance(discriminator), labels)
+    return ActingDenoiser(bound, guidance, weight, labels)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
+import torch
 from typing_extensions import override
 
 from dgray.correction.correction import Correction
 from dgray.correction.weight import Weight
 from dgray.diffusion.denoiser import Conditional, Denoiser, NoiseLevels, levels_of, with_labels
 from dgray.diffusion.shapes import Labels, Probes, Scalars, Vectors
-from dgray.discriminator.objective import Batch
+from dgray.discriminator.objective import Batch, acting_levels
 
 
 @runtime_checkable
@@ -115,12 +117,25 @@ class Secant(LinearCorrection):
         return (after - before) / sigma[..., None] ** 2, (divergence - of_base) / sigma**2
 
 
-def scaled_change(correction: LinearCorrection, batch: Batch) -> Vectors:
-    """Return sigma c on the real samples of a batch, shape (..., N, d)."""
+def scaled_change(
+    correction: LinearCorrection,
+    batch: Batch,
+    intervals: Collection[tuple[float, float] | None] = (None,),
+) -> Vectors:
+    """Return sigma c on the real samples of a batch, shape (..., N, d).
+
+    Outside of all ``intervals`` of noise levels (None: everywhere) it is not computed, and is 0.
+    """
     real = batch.real
-    return real.sigma[..., None] * with_labels(correction, real.labels).score_change(
-        real.x, real.sigma
-    )
+    inside = acting_levels(real.sigma, intervals)
+    if inside is None:
+        bound = with_labels(correction, real.labels)
+        return real.sigma[..., None] * bound.score_change(real.x, real.sigma)
+    labels = None if real.labels is None else real.labels.expand(inside.shape)[inside]
+    sigma, change = real.sigma[inside], torch.zeros_like(real.x)
+    bound = with_labels(correction, labels)
+    change[inside] = sigma[:, None] * bound.score_change(real.x[inside], sigma)
+    return change
 
 
 def denoising_error(change: Vectors, batch: Batch) -> Scalars:

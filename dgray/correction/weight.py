@@ -16,6 +16,7 @@ from jaxtyping import Float64
 from torch import Tensor
 from typing_extensions import override
 
+from dgray.diffusion.noise import on_device
 from dgray.diffusion.shapes import Scalars
 
 
@@ -99,7 +100,7 @@ class SplineWeight(Weight):
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
         right, share = _between(self.knots, sigma)
-        values = self.values.to(sigma.device)
+        values = on_device(self.values, sigma.device)
         return torch.lerp(values[right - 1], values[right], share).to(sigma.dtype)
 
 
@@ -122,8 +123,9 @@ def hat_functions(knots: Float64[Tensor, "K"], sigma: Scalars) -> Float64[Tensor
 
 def _between(knots: Float64[Tensor, "K"], sigma: Scalars) -> tuple[Tensor, Tensor]:
     """Return the index of the knot above ln sigma, 1 to K - 1, and the share of the way to it."""
-    knots = knots.to(sigma.device)
-    position = sigma.double().log().clamp(float(knots[0]), float(knots[-1]))
+    low, high = float(knots[0]), float(knots[-1])  # on the host
+    knots = on_device(knots, sigma.device)
+    position = sigma.double().log().clamp(low, high)
     right = torch.searchsorted(knots, position.contiguous()).clamp(1, len(knots) - 1)
     left_knot, right_knot = knots[right - 1], knots[right]
     return right, (position - left_knot) / (right_knot - left_knot)
@@ -150,3 +152,24 @@ class PerRowWeight(Weight):
     def __call__(self, sigma: Scalars) -> Scalars:
         values = torch.stack([weight(sigma) for weight in self.weights])
         return values.gather(0, self.weight_index[None])[0]
+
+
+@dataclass(frozen=True)
+class BlockWeight(Weight):
+    """Weights of a batch of equal blocks of rows, one for each block, in their order.
+
+    Samples of several settings are drawn as such a batch: the weight of every row is known on the
+    host.
+    """
+
+    weights: tuple[Weight, ...]
+
+    @property
+    @override
+    def breaks(self) -> tuple[float, ...]:
+        return tuple({level for weight in self.weights for level in weight.breaks})
+
+    @override
+    def __call__(self, sigma: Scalars) -> Scalars:
+        blocks = sigma.chunk(len(self.weights))
+        return torch.cat([weight(s) for weight, s in zip(self.weights, blocks, strict=True)])

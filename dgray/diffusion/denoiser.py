@@ -46,6 +46,22 @@ class Denoiser(Protocol):
         return denoised.detach(), _divergence(denoised, x, probes)
 
 
+@runtime_checkable
+class LevelDenoiser(Protocol):
+    """Denoiser that does less work if the host knows the noise level of the batch."""
+
+    def at_level(self, x: Vectors, sigma: float) -> Vectors:
+        """Return E[x0 | x] of samples that all have noise level sigma."""
+        ...
+
+
+def denoise_at(denoise: Callable[[Tensor, Tensor], Tensor], x: Vectors, sigma: float) -> Vectors:
+    """Call a denoiser at one noise level of all samples, without a wait for the device."""
+    if isinstance(denoise, LevelDenoiser):
+        return denoise.at_level(x, sigma)
+    return denoise(x, torch.full_like(x[..., 0], sigma))
+
+
 @dataclass(frozen=True)
 class NoiseLevels:
     """Noise levels at which a sampler may call a denoiser, by default all.

@@ -22,6 +22,13 @@ def named_generator(*names: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; one of the host without a wait for the work on the device."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @contextmanager
 def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed torch's global generators, from which layers draw, and restore them afterwards."""

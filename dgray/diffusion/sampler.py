@@ -1,8 +1,10 @@
 """Samplers: each is the algorithm of a paper, from noise at sigmas[0] to samples at sigmas[-1].
 
-All implement ``Sampler``. Guidance enters through the denoiser alone. Samplers with two stages
-per step take a second denoiser, ``corrector``, for the second stage; guidance of the first stage
-only (the published setting of Kim et al. 2023, arXiv 2211.17091) is then an unguided corrector.
+All implement ``Sampler``. Guidance enters through the denoiser alone, which they call by
+``denoise_at``: the discriminator is then left out where guidance does not act. Samplers with two
+stages per step take a second denoiser, ``corrector``, for the second stage; guidance of the first
+stage only (the published setting of Kim et al. 2023, arXiv 2211.17091) is then an unguided
+corrector.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dgray.diffusion.denoiser import levels_of
+from dgray.diffusion.denoiser import denoise_at, levels_of
 from dgray.diffusion.shapes import Sigmas, StepNoise, Vectors
 from dgray.diffusion.sigmas import karras_sigmas
 
@@ -128,7 +130,7 @@ def edm_stochastic(
     gamma_active = min(S_churn / num_steps, math.sqrt(2) - 1)
     for i, (sigma, next_sigma) in enumerate(_steps(sigmas)):
         gamma = gamma_active if S_min <= sigma <= S_max else 0.0
-        raised = float(levels.round(x.new_tensor(sigma * (1 + gamma))))
+        raised = float(levels.round(torch.tensor(sigma * (1 + gamma), dtype=x.dtype)))
         x = x + math.sqrt(raised**2 - sigma**2) * S_noise * noise[i]
         x = heun_step(denoise, x, raised, next_sigma, corrector=corrector)
     return x
@@ -142,7 +144,7 @@ def reverse_sde(denoise: Denoise, x: Vectors, sigmas: Sigmas, noise: StepNoise) 
     to that of the SDE with order 1. Arguments as of ``Sampler``.
     """
     for i, (sigma, next_sigma) in enumerate(_steps(sigmas)):
-        denoised = denoise(x, x.new_full(x.shape[:-1], sigma))
+        denoised = denoise_at(denoise, x, sigma)
         kept = (next_sigma / sigma) ** 2
         x = denoised + kept * (x - denoised) + next_sigma * math.sqrt(1 - kept) * noise[i]
     return x
@@ -154,4 +156,4 @@ def _steps(sigmas: Sigmas) -> list[tuple[float, float]]:
 
 def _slope(denoise: Denoise, x: Vectors, sigma: float) -> Vectors:
     """Return dx/dsigma of the probability-flow ODE."""
-    return (x - denoise(x, torch.full_like(x[..., 0], sigma))) / sigma
+    return (x - denoise_at(denoise, x, sigma)) / sigma

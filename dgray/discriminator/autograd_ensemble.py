@@ -96,7 +96,8 @@ class AutogradEnsemble(Ensemble, ABC):
                 "labels need a conditional discriminator, but this one is unconditional; set "
                 "discriminator.conditional: true"
             )
-        if labels.numel() and not (labels.min() >= -1 and labels.max() < count):
+        is_read = labels.device.type == "cpu"  # on an accelerator that would wait for it
+        if is_read and labels.numel() and not (labels.min() >= -1 and labels.max() < count):
             raise ValueError(
                 f"labels must be in 0..{count - 1}, or -1 for none, but got "
                 f"{int(labels.min())}..{int(labels.max())}"
@@ -179,10 +180,13 @@ def _gradient(
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
         logit = ensemble.logit_of_rows(x, sigma)
-        sums = logit.sum(1) if len(logit) > len(x) else logit.sum()[None]
+        parts = list(logit.sum(1)) if len(logit) > len(x) else [logit.sum()]
+        last = parts[-1]
         gradients = [
-            torch.autograd.grad(part, x, create_graph=create_graph, retain_graph=True)[0]
-            for part in sums
+            torch.autograd.grad(
+                part, x, create_graph=create_graph, retain_graph=create_graph or part is not last
+            )[0]
+            for part in parts
         ]
     return (torch.cat(gradients),)
 

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from dgray.diffusion.denoiser import Conditional, with_labels
 from dgray.diffusion.mixture import ExactLaw
+from dgray.diffusion.noise import on_device
 from dgray.diffusion.shapes import Labels, Probes, Scalars, Vectors
 
 
@@ -134,7 +135,8 @@ def draw_dropout_masks(
     masks = []
     for shape in shapes:
         uniform = torch.stack([torch.rand(shape, generator=g) for g in generators])
-        masks.append((uniform >= probability).to(like) / (1 - probability))
+        kept = on_device(uniform >= probability, like.device)
+        masks.append(kept.to(like.dtype) / (1 - probability))
     return tuple(masks)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Denoiser
-from dgray.diffusion.noise import named_generator
+from dgray.diffusion.noise import named_generator, on_device
 from dgray.discriminator.discriminator import Trainable
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.objective import Batch, Loss, Noised, denoising_residual
@@ -127,7 +127,7 @@ def fit(
     points = _loss_epochs(schedule)
     started, losses, pending = time.monotonic(), [], list[Tensor]()
     for epoch in range(state.epoch + 1, checkpoints[-1] + 1 if checkpoints else 0):
-        if not state.stopped.all():
+        if not state.has_ended:
             pending += _run_epoch(task, schedule, state, epoch, report)
         state.epoch = epoch
         if task.validation is not None and epoch % schedule.validate_every == 0:
@@ -179,7 +179,7 @@ def _draw_epoch(task: Task, generators: list[torch.Generator], size: int) -> Ite
     """
     replicates, count, dimension = task.real.shape
     order = torch.stack([torch.randperm(count, generator=g) for g in generators])
-    order = order.to(task.real.device)
+    order = on_device(order, task.real.device)
     at_once = size * max(1, BLOCK_VALUES // (replicates * size * dimension))
     for start in range(0, count, at_once):
         block = _draw_block(task, generators, order[:, start : start + at_once])
@@ -192,8 +192,8 @@ def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) ->
     """Return the real samples ``order`` (R, k) noised, and as many generated ones, (R, k, d)."""
     count, dimension = order.shape[1], task.real.shape[2]
     device = task.real.device
-    sigma = torch.stack([task.draw_sigma(g, count) for g in generators]).to(device)
-    noise = _normal(generators, (count, dimension)).to(device)
+    sigma = on_device(torch.stack([task.draw_sigma(g, count) for g in generators]), device)
+    noise = on_device(_normal(generators, (count, dimension)), device)
     clean, labels = _gather(task.real, order), _labels_at(task.real_labels, order)
     real = Noised.of(clean, noise, sigma, labels)
 
@@ -207,10 +207,10 @@ def _draw_block(task: Task, generators: list[torch.Generator], order: Tensor) ->
         return Batch(real, residual, None, time_of_base)
     pool = task.generated.shape[1]
     chosen = torch.stack([torch.randint(pool, (count,), generator=g) for g in generators])
-    chosen = chosen.to(device)
+    chosen = on_device(chosen, device)
     generated = Noised.of(
         _gather(task.generated, chosen),
-        _normal(generators, (count, dimension)).to(device),
+        on_device(_normal(generators, (count, dimension)), device),
         sigma,
         _labels_at(task.generated_labels, chosen),
     )

@@ -97,6 +97,11 @@ class TrainingState:
         return torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
 
     @property
+    def has_ended(self) -> bool:
+        """True if early stopping has ended all replicates."""
+        return self.best is not None and bool(self.best.stopped.all())
+
+    @property
     def stopped_epochs(self) -> tuple[int | None, ...]:
         """Epoch whose weights early stopping keeps, per replicate; None before one."""
         if self.best is None:

@@ -12,12 +12,14 @@ E|sigma (grad log p_data - s - grad d)|^2 plus a constant that depends on no dis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 from torch.nn.functional import softplus
 from typing_extensions import override
 
@@ -54,6 +56,18 @@ class Noised:
         return Noised(
             self.noise[..., rows, :], self.sigma[..., rows], self.x[..., rows, :], labels
         )
+
+
+def acting_levels(
+    sigma: Scalars, intervals: Collection[tuple[float, float] | None]
+) -> Bool[Tensor, "*batch"] | None:
+    """Return where noise levels are inside of some guidance interval; None: everywhere."""
+    inside = torch.zeros_like(sigma, dtype=torch.bool)
+    for interval in intervals:
+        if interval is None:
+            return None
+        inside |= (sigma >= interval[0]) & (sigma <= interval[1])
+    return inside
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,21 @@ class Outputs:
         real = self.batch.real
         gradient = with_labels(self.discriminator, real.labels).gradient(real.x, real.sigma)
         return real.sigma[..., None] * gradient
+
+    def scaled_gradient_within(self, intervals: Collection[tuple[float, float] | None]) -> Vectors:
+        """Return ``scaled_gradient`` inside of some interval of noise levels; None: everywhere.
+
+        Elsewhere it is not computed, and is 0, unless it has been computed before.
+        """
+        real = self.batch.real
+        inside = acting_levels(real.sigma, intervals)
+        if inside is None or "scaled_gradient" in vars(self):
+            return self.scaled_gradient
+        labels = None if real.labels is None else real.labels.expand(inside.shape)[inside]
+        sigma, gradient = real.sigma[inside], torch.zeros_like(real.x)
+        discriminator = with_labels(self.discriminator, labels)
+        gradient[inside] = sigma[:, None] * discriminator.gradient(real.x[inside], sigma)
+        return gradient
 
 
 class Objective(Protocol):

@@ -7,21 +7,20 @@ weights is computed.
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 from dgray.catalogue import load_object
 from dgray.errors import DiscriminatorError
-
-TYPICAL_CHANNELS = 128  # at full resolution: EDM's CIFAR-10 networks, DG's classifier
 
 
 class Trunk(Protocol):
@@ -55,15 +54,17 @@ class ModuleTrunk(Trunk):
         module: frozen, in evaluation mode.
         image: (C, H, W) of its input.
         feature_shape: (F, h, w) of its feature maps.
+        largest_activation: numbers in its largest activation of one sample.
     """
 
     module: nn.Module
     image: tuple[int, int, int]
     feature_shape: tuple[int, int, int]
+    largest_activation: int
 
     @staticmethod
     def of(module: nn.Module, image: tuple[int, int, int]) -> ModuleTrunk:
-        """Freeze a module and determine the shape of its feature maps by a call.
+        """Freeze a module; determine its feature maps and largest activation by a call.
 
         Raises:
             DiscriminatorError: it does not return feature maps, or they are not differentiable.
@@ -73,7 +74,7 @@ class ModuleTrunk(Trunk):
             weight.requires_grad_(False)
         device = next((t.device for t in module.parameters()), torch.device("cpu"))
         images = torch.zeros(2, *image, device=device).requires_grad_()
-        with torch.enable_grad():
+        with torch.enable_grad(), _ActivationSizes(len(images)) as activations:
             features = module(images, torch.ones(2, device=device))
         if not isinstance(features, Tensor) or features.ndim not in (2, 4) or len(features) != 2:
             result = tuple(features.shape) if isinstance(features, Tensor) else type(features)
@@ -87,7 +88,7 @@ class ModuleTrunk(Trunk):
                 "its features are not; do not use torch.no_grad or detach in it"
             )
         channels, height, width = (*features.shape[1:], 1, 1)[:3]
-        return ModuleTrunk(module, image, (channels, height, width))
+        return ModuleTrunk(module, image, (channels, height, width), activations.largest)
 
     @property
     @override
@@ -97,8 +98,7 @@ class ModuleTrunk(Trunk):
     @property
     @override
     def activation_size(self) -> int:
-        """Estimate, since a module does not state it."""
-        return TYPICAL_CHANNELS * math.prod(self.image[1:])
+        return self.largest_activation
 
     @override
     def __call__(
@@ -106,6 +106,28 @@ class ModuleTrunk(Trunk):
     ) -> Float[Tensor, "N F h w"]:
         features: Tensor = self.module(x.unflatten(-1, self.image), sigma)
         return features[..., None, None] if features.ndim == 2 else features
+
+
+class _ActivationSizes(TorchDispatchMode):
+    """Largest output of one sample among all operations on ``count`` samples."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count, self.largest = count, 1
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run the operation and read the size of its outputs."""
+        outputs = func(*args, **(kwargs or {}))
+        for output in outputs if isinstance(outputs, (tuple, list)) else (outputs,):
+            if isinstance(output, Tensor) and output.ndim and len(output) == self.count:
+                self.largest = max(self.largest, output.numel() // self.count)
+        return outputs
 
 
 def load_trunk(source: str, image: tuple[int, int, int], device: torch.device) -> ModuleTrunk:

@@ -91,6 +91,7 @@ class ResultCache:
             "trial": relevant_config(trial.config, trial.objective),
             "artifacts": [hashlib.sha256(content or b"").hexdigest() for content in contents],
             "threads": resources.cpus_per_trial,
+            **{name: True for name in ("compile", "channels_last") if getattr(resources, name)},
             "device": "cuda" if resources.gpus_per_trial else resources.device,
             "code": _code(),
         }

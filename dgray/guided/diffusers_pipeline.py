@@ -185,6 +185,8 @@ def _guide(
     flat = guided.space.flat(stretch * scaled.double())
     level = guided.space.levels(sigma, len(flat))
     bound = guided.flat(labels)
+    if not bool(bound.weight(torch.tensor([sigma], dtype=torch.float64))):
+        return output
     pull = (bound.weight(level) * level)[:, None] * bound.correction.score_change(flat, level)
     factor = {"epsilon": -1.0, "sample": sigma, "v_prediction": -stretch}[prediction]
     corrected = output.clone()

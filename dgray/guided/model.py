@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.correction.guidance import guided_denoiser
-from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.acting import ActingDenoiser
+from dgray.correction.guidance import Guidance, guided_denoiser
 from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight
-from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
 from dgray.diffusion.sampler import Sampler
 from dgray.discriminator.discriminator import Discriminator
 from dgray.errors import GuidedModelError
@@ -98,8 +98,11 @@ class GuidedDenoiser:
             E[clean x | x; sigma] as estimated by the model, of the shape and dtype of x.
         """
         flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
+        guided = self.flat(labels)
         with torch.no_grad():
-            return _like(self.flat(labels)(flat, levels).reshape(x.shape), x)
+            if isinstance(sigma, Tensor):
+                return _like(guided(flat, levels).reshape(x.shape), x)
+            return _like(guided.at_level(flat, float(sigma)).reshape(x.shape), x)
 
     def __repr__(self) -> str:
         low, high = self.space.sigmas
@@ -114,13 +117,14 @@ class GuidedDenoiser:
         levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
         return _like((x - self(x, sigma, labels)) / levels.to(x.device), x)
 
-    def flat(self, labels: Tensor | None = None) -> CorrectedDenoiser:
+    def flat(self, labels: Tensor | None = None) -> ActingDenoiser[Guidance]:
         """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma."""
         labels = None if labels is None else labels.to(self.space.device)
         return guided_denoiser(
-            with_labels(self.base, labels),
-            _InRange(with_labels(self.discriminator, labels), self.space.sigmas),
+            self.base,
+            _InRange(self.discriminator, self.space.sigmas),
             _trained_range(self.weight, self.space),
+            labels,
         )
 
     def save(self, out: str | os.PathLike[str]) -> Path:
@@ -253,7 +257,7 @@ def guide(
 
 
 @dataclass(frozen=True)
-class _InRange(Discriminator):
+class _InRange(Discriminator, Conditional):
     """Discriminator whose noise levels are clamped to the range of its training.
 
     Outside it, its logit may be non-finite.
@@ -261,6 +265,15 @@ class _InRange(Discriminator):
 
     inner: Discriminator
     sigmas: tuple[float, float]
+
+    @property
+    @override
+    def num_classes(self) -> int:
+        return self.inner.num_classes if isinstance(self.inner, Conditional) else 0
+
+    @override
+    def with_labels(self, labels: Tensor) -> _InRange:
+        return replace(self, inner=with_labels(self.inner, labels))
 
     @override
     def logit(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor
 from dgray.catalogue import SAMPLERS
 from dgray.config.parts import option_arguments
 from dgray.config.study import Evaluate
-from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.acting import ActingDenoiser
+from dgray.correction.guidance import Guidance
 from dgray.correction.weight import ScaledWeight
 from dgray.diffusion.noise import philox_noise, seeded_noise
 from dgray.diffusion.sampler import Sampler, sampler_sigmas
@@ -67,7 +68,7 @@ def sample_seeds(n: int, seeds: int | Sequence[int]) -> list[int]:
 
 @torch.no_grad()
 def draw(
-    guided: CorrectedDenoiser, space: SampleSpace, sampling: Sampling, seeds: Sequence[int]
+    guided: ActingDenoiser[Guidance], space: SampleSpace, sampling: Sampling, seeds: Sequence[int]
 ) -> Tensor:
     """Draw the sample of each seed, float64 (n, d); ``guided`` is bound to their labels."""
     name = sampling.sampler

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.acting import ActingDenoiser
+from dgray.correction.guidance import Guidance
+from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
@@ -24,7 +26,7 @@ MAX_EXACT_DIMENSION = 64  # above, the divergence is estimated with probes
 
 @torch.no_grad()
 def path_kl_change(
-    bound: Callable[[Tensor | None], CorrectedDenoiser],
+    bound: Callable[[Tensor | None], ActingDenoiser[Guidance]],
     space: SampleSpace,
     samples: tuple[Tensor, Tensor | None],
     *,
@@ -51,14 +53,16 @@ def path_kl_change(
     classes = None if labels is None else labels[:, None].expand(sigma.shape)
     guided = bound(classes)
     residual = denoising_residual(guided.base, real)
-    pull = guided.weight(sigma) * sigma
-    pull = pull[..., None] * guided.correction.score_change(real.x, sigma)
+    factor, pull = guided.weight(sigma) * sigma, torch.zeros_like(real.x)
+    acts = factor != 0
+    correction = with_labels(guided.correction, None if classes is None else classes[acts])
+    pull[acts] = factor[acts][:, None] * correction.score_change(real.x[acts], sigma[acts])
     change = (pull * (2 * residual + pull)).sum(-1)  # |residual + pull|^2 - |residual|^2
     return Estimate.of(math.log(high / low) * change.mean(1))
 
 
 def nll(
-    bound: Callable[[Tensor | None], CorrectedDenoiser],
+    bound: Callable[[Tensor | None], ActingDenoiser[Guidance]],
     space: SampleSpace,
     samples: tuple[Tensor, Tensor | None],
     *,

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from dgray.config.reading.relevance import without_added
 from dgray.config.study import StudyConfig
 
 
@@ -21,7 +22,9 @@ def points_key(config: StudyConfig) -> str:
 
 def base_key(config: StudyConfig) -> str:
     """Return the key of the weights of a base that is a network."""
-    return _key("base", _defining(config))
+    defining = _defining(config)
+    defining["base"].pop("precision", None)  # of its use, not of its weights
+    return _key("base", defining)
 
 
 def generated_key(config: StudyConfig) -> str:
@@ -82,12 +85,14 @@ def _pool(config: StudyConfig) -> dict[str, Any]:
 def _defining(config: StudyConfig) -> dict[str, Any]:
     """Return the fields that determine the base denoiser."""
     sizes = {"num_real", "num_validation", "num_held_out"}
-    return {
-        "seed": config.seed,
-        "diffusion": config.diffusion.model_dump(),
-        "data": config.data.model_dump(exclude=sizes),
-        "base": config.base.model_dump(exclude={"num_generated"}),
-    }
+    return without_added(
+        {
+            "seed": config.seed,
+            "diffusion": config.diffusion.model_dump(),
+            "data": config.data.model_dump(exclude=sizes),
+            "base": config.base.model_dump(exclude={"num_generated"}),
+        }
+    )
 
 
 def _key(role: str, content: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import torch
 from dgray.base.fit import BaseFit, BaseSchedule, fit_base
 from dgray.base.fit_data import BaseData
 from dgray.base.fit_network import BaseArchitecture, default_network
+from dgray.base.networks.acceleration import accelerate
 from dgray.base.networks.diffusers_denoiser import DiffusersDenoiser, load_diffusers
 from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.facts import NetworkFacts
@@ -169,7 +170,12 @@ def build_base(
             raise NetworkError("; ".join(f"{field}: {rule}" for field, rule in conflicts))
     if spec not in BASES.built_in:
         _check_denoiser(base, math.prod(shape), device)
-    return base
+    return accelerate(
+        base,
+        is_compiled=config.resources.compile,
+        is_channels_last=config.resources.channels_last,
+        precision=getattr(config.base, "precision", "float32"),
+    )
 
 
 @torch.no_grad()

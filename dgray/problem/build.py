@@ -142,6 +142,7 @@ def build_evaluation_settings(config: StudyConfig) -> EvaluationSettings:
         num_samples=evaluate.num_samples,
         num_sets=evaluate.sampling_seeds if config.data.sample_kind == "images" else 1,
         shard_size=evaluate.shard_size,
+        num_single_features=evaluate.num_single_features,
         batch_size=evaluate.batch_size,
         num_bins=evaluate.num_bins,
         sigmas_per_bin=evaluate.least_sigmas_per_bin,

@@ -130,6 +130,8 @@ class EvaluationSettings:
         num_samples: samples of a set, >= 1.
         num_sets: sets of samples that are scored separately, >= 1.
         shard_size: images that are drawn and scored at a time, >= 1.
+        num_single_features: images of a set whose single features are kept, if a metric reads
+            those, >= 1.
         batch_size: images that a network processes at a time, >= 1.
         num_bins: noise-level bins of the noised splits, equal in log sigma, >= 1.
         sigmas_per_bin: stratified noise levels per bin, >= 1.
@@ -151,6 +153,7 @@ class EvaluationSettings:
     num_samples: int
     num_sets: int
     shard_size: int
+    num_single_features: int
     batch_size: int
     num_bins: int
     sigmas_per_bin: int
@@ -177,6 +180,16 @@ class EvaluationSettings:
         """Seeds of the first set, shard by shard."""
         count, size = self.num_samples, self.shard_size
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+    @property
+    def reads_single_features(self) -> bool:
+        """Whether a metric reads the features of single images, not their mean and scatter."""
+        return any(not metric.needs_moments_only for metric in self.of_source("features"))
+
+    @property
+    def num_kept(self) -> int:
+        """Images of a set whose single features are kept if a metric reads those."""
+        return min(self.num_samples, self.num_single_features)
 
     def of_source(self, source: str) -> list[MetricSpec]:
         """Return the requested metrics that are computed from a source."""

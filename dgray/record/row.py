@@ -73,6 +73,9 @@ class Row:
     reason: str | None = provenance("reason of a failure")
     num_scored: int | None = provenance("samples that were scored in features")
     num_reference: int | None = provenance("reference images")
+    num_single_features: int | None = provenance(
+        "generated images whose single features were read (kid, precision, recall, ...)"
+    )
     features: str | None = provenance("name of the features")
     features_resize: str | None = provenance("method by which images were resized for them")
     features_sha256: str | None = provenance("SHA-256 of the feature extractor")

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dgray.correction.correction import CorrectedBatch, Correction, SamplerCorrection
+from dgray.correction.acting import ActingDenoiser
+from dgray.correction.correction import Correction, SamplerCorrection
 from dgray.correction.guidance import Guidance
 from dgray.correction.selection import select
 from dgray.correction.weight import (
+    BlockWeight,
     ConstantWeight,
     IntervalWeight,
     ScaledWeight,
@@ -171,13 +173,13 @@ def _draw_batch(
     count = len(weights)
     start, noise = _noise(problem, sampler, request.seeds)
     start, noise = start.repeat(count, 1), noise.repeat(1, count, 1)
-    owner = torch.arange(count, device=problem.device).repeat_interleave(len(request.seeds))
     labels = sample_labels(problem, request.seeds)
     repeated = None if labels is None else labels.repeat(count)
-    stack = CorrectedBatch(problem.base, request.correction, weights, owner, repeated)
-    guided = stack.select(torch.arange(len(owner), device=problem.device))
+    base = with_labels(problem.base, repeated)
+    bound = with_labels(request.correction, repeated)
+    guided = ActingDenoiser(base, bound, BlockWeight(tuple(weights)), repeated)
     is_predictor = sampler.guided_stage == "predictor"
-    corrector = with_labels(problem.base, repeated) if is_predictor else None
+    corrector = base if is_predictor else None
     if with_density and problem.evaluation.samplers[sampler.sampler].is_flow:
         density = heun_log_density(
             guided,
@@ -187,10 +189,10 @@ def _draw_batch(
             corrector=corrector,
         )
         parts = (density.samples, density.log_density, density.folded)
-        split = [SampledDensity(*(part[owner == i] for part in parts)) for i in range(count)]
-        return [DrawnSamples(part.samples, part) for part in split]
+        blocks = zip(*(part.chunk(count) for part in parts), strict=True)
+        return [DrawnSamples(block[0], SampledDensity(*block)) for block in blocks]
     x = _sample(problem, sampler, guided, (start, noise), corrector)
-    return [DrawnSamples(x[owner == i]) for i in range(count)]
+    return [DrawnSamples(block) for block in x.chunk(count)]
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import datetime
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +29,7 @@ from dgray.trial.sampling import (
     Calibrated,
     Columns,
     DrawRequest,
+    Interval,
     SampleScoring,
     ScoredSamples,
     acting_weight,
@@ -141,7 +142,9 @@ def _evaluate_replicate(
 ) -> tuple[dict[Setting, Columns], dict[Setting, ScoredSamples]]:
     """Return the columns of every setting of one replicate, and its scored samples."""
     correction, training = checkpoint.members[replicate], checkpoint.training[replicate]
-    of_member, change = _member_columns(scoring, checkpoint, replicate)
+    of_member, change = _member_columns(
+        scoring, checkpoint, replicate, {setting.interval for setting in trial.settings}
+    )
     paths, calibrated = score_paths(correction, scoring.sets, trial.settings, change)
     columns = {setting: of_member | path for setting, path in paths.items()}
     for reference in scoring.likelihoods:
@@ -161,9 +164,11 @@ def _evaluate_replicate(
 
 
 def _member_columns(
-    scoring: Scoring, checkpoint: Checkpoint, replicate: int
+    scoring: Scoring, checkpoint: Checkpoint, replicate: int, intervals: Collection[Interval]
 ) -> tuple[Columns, Tensor]:
     """Return the columns that no weight changes, and sigma times the change of the score.
+
+    The change is 0 outside of the guidance intervals where no column reads it.
 
     The loss is the objective of a discriminator, otherwise the denoising error at weight 1.
     """
@@ -175,7 +180,8 @@ def _member_columns(
         if training is not None:
             trained = objective(Outputs(correction.discriminator, training))
         losses = score_losses(objective(held_out), trained, sets.span)
-        return losses | score_classifier(held_out, sets), held_out.scaled_gradient
+        change = held_out.scaled_gradient_within(intervals)
+        return losses | score_classifier(held_out, sets), change
     linear = as_linear(correction, scoring.problem.base)
     change = scaled_change(linear, sets.held_out)
     trained = None

@@ -20,7 +20,13 @@ from dgray.problem.problem import training_split
 from dgray.problem.reference import ImageReference
 from dgray.trial.sampling import Columns, DrawRequest, SampleScoring, ScoredSamples
 from dgray.trial.score_correction import estimate_columns
-from dgray.trial.shards import DrawnImages, RunShards, ShardAccumulator, build_shard_worker
+from dgray.trial.shards import (
+    DrawnImages,
+    RunShards,
+    ShardAccumulator,
+    build_shard_worker,
+    keeps_all_features,
+)
 
 
 @dataclass(frozen=True)
@@ -108,13 +114,14 @@ class ImageScoring(SampleScoring):
             "reference": evaluation.reference,
             "fd_floor": reference.floor,
         }
-        if images.features is None:
-            names = [metric.name for metric in evaluation.of_source("features")]
-            totals = [total.frechet(reference.moments) for total in images.statistics]
-            scores = [dict.fromkeys(names, total) for total in totals]
-        else:
-            sets = images.features.split(evaluation.num_samples)
+        if evaluation.reads_single_features:
+            columns["num_single_features"] = evaluation.num_kept * evaluation.num_sets
+        scores: list[dict[str, Estimate]] = [{} for _ in range(evaluation.num_sets)]
+        if images.features is not None:
+            sets = images.features.split(evaluation.num_kept)
             scores = [self._scores(features, reference, len(sets) == 1) for features in sets]
+        for score, total in zip(scores, images.statistics, strict=bool(images.statistics)):
+            score |= dict.fromkeys(self._distances, total.frechet(reference.moments))
         for name in scores[0]:
             columns |= estimate_columns(name, between([score[name] for score in scores]))
         return columns
@@ -123,11 +130,13 @@ class ImageScoring(SampleScoring):
         self, features: Tensor, reference: ImageReference, has_error: bool
     ) -> dict[str, Estimate]:
         """Return the built-in scores of the features of one set of images, by metric."""
-        metrics = [m for m in self.problem.evaluation.of_source("features") if m.factory is None]
-        distances = [metric.name for metric in metrics if metric.needs_moments_only]
+        evaluation = self.problem.evaluation
+        metrics = [m for m in evaluation.of_source("features") if m.factory is None]
+        if not keeps_all_features(evaluation):  # distances are of the statistics of all images
+            metrics = [metric for metric in metrics if not metric.needs_moments_only]
         if reference.features is None:
             groups = in_groups(features, reference.source, has_error)
-            return {name: frechet_estimate(groups, reference.moments) for name in distances}
+            return {name: frechet_estimate(groups, reference.moments) for name in self._distances}
         return score_features(
             features,
             reference.features,
@@ -137,6 +146,12 @@ class ImageScoring(SampleScoring):
             moments=reference.moments,
             has_error=has_error,
         )
+
+    @property
+    def _distances(self) -> list[str]:
+        """Names of the requested Frechet distances."""
+        metrics = self.problem.evaluation.of_source("features")
+        return [metric.name for metric in metrics if metric.needs_moments_only]
 
     def _validation_columns(self, images: DrawnImages, reference: ImageReference) -> Columns:
         """Return Frechet distances to the validation split that a search reads."""
@@ -150,7 +165,8 @@ class ImageScoring(SampleScoring):
     def distance_to_validation(self, images: DrawnImages, reference: ImageReference) -> Estimate:
         """Return the Frechet distance of generated images to the validation split."""
         validation = reference.validation_moments
-        if images.features is not None:
+        if not images.statistics:
+            assert images.features is not None
             groups = in_groups(images.features, reference.source, has_error=True)
             return frechet_estimate(groups, validation)
         if len(images.statistics) == 1:
@@ -163,7 +179,9 @@ class ImageScoring(SampleScoring):
         columns: Columns = {}
         for column, metric, split in evaluation.comparisons(setting.sampler):
             generated, real = self._compared(images, metric.spec.source, split)
-            sets = generated.split(evaluation.num_samples)
+            is_sample = metric.spec.source == "samples"
+            count = evaluation.num_samples if is_sample else evaluation.num_kept
+            sets = generated.split(count)
             columns |= estimate_columns(
                 column, between([metric(samples, real) for samples in sets])
             )

@@ -5,7 +5,7 @@ Each function returns columns of a row by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -89,13 +89,15 @@ def _secant_paths(
     return {setting: by_weight[weight] for setting, weight in acting.items()}
 
 
-def validation_moments(correction: LinearCorrection, sets: EvaluationSet) -> GuidanceMoments:
-    """Return the moments of a correction on the validation split.
+def validation_moments(
+    correction: LinearCorrection, sets: EvaluationSet, intervals: Collection[Interval] = (None,)
+) -> GuidanceMoments:
+    """Return the moments of a correction on the validation split, 0 outside of the intervals.
 
     Raises:
         FloatingPointError: if the correction has diverged.
     """
-    pull = scaled_change(correction, sets.validation)
+    pull = scaled_change(correction, sets.validation, intervals)
     gain = -torch.linalg.vecdot(sets.validation.residual, pull)
     moments = GuidanceMoments(sets.validation.real.sigma, gain, squared_norm(pull))
     if not (torch.isfinite(moments.cost).all() and torch.isfinite(gain).all()):
@@ -107,10 +109,10 @@ def validation_moments(correction: LinearCorrection, sets: EvaluationSet) -> Gui
 
 
 def calibrations(
-    correction: LinearCorrection, sets: EvaluationSet, intervals: Iterable[Interval]
+    correction: LinearCorrection, sets: EvaluationSet, intervals: Collection[Interval]
 ) -> tuple[dict[Interval, Calibration], GuidanceMoments]:
     """Return the calibration on the validation split for each interval, and its moments."""
-    moments = validation_moments(correction, sets)
+    moments = validation_moments(correction, sets, intervals)
     edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
     if sets.problem.evaluation.calibration == "mmd":
         weight = mmd_weight(

@@ -1,8 +1,10 @@
 """Shards of generated images: drawn, reduced to what their metrics read, and joined.
 
-A shard is reduced to its first few images and to statistics: the mean and scatter of its features
-if all metrics of features are Frechet distances, merged in the order of the shards in float64;
-else the features themselves. Images are rounded to bytes first, as saved images are.
+A shard is reduced to its first few images and to the mean and scatter of its features, merged in
+the order of the shards in float64. Metrics that read single features get those of the first images
+of a set (``evaluate.num_single_features``); if these are all, statistics are computed from them.
+So memory does not grow with the number of images. Images are rounded to bytes first, as saved
+images are.
 """
 
 from __future__ import annotations
@@ -36,28 +38,37 @@ class ImageShard:
     Attributes:
         count: number of seeds.
         pixels: uint8 (k, d), the images that are shown, or all if a metric reads them.
-        features: mean and scatter of the features if those suffice, else float32 (count, F) (see
-            ``needs_single_features``); None if no metric reads them.
+        statistics: mean and scatter of the features of all images, in parts; empty if all features
+            are kept, or if no metric reads them.
+        features: float32 (k, F), those of single images; None if no metric reads them.
         memorisation: float64 (count,), score of each image; None if it is not computed.
         is_finite: whether every value of every sample was finite.
     """
 
     count: int
     pixels: Tensor
-    features: FeatureStatistics | Tensor | None
+    statistics: tuple[FeatureStatistics, ...]
+    features: Tensor | None
     memorisation: Tensor | None
     is_finite: bool
 
 
-def needs_single_features(evaluation: EvaluationSettings) -> bool:
-    """Return whether a metric reads the features of single images.
+def keeps_all_features(evaluation: EvaluationSettings) -> bool:
+    """Return whether the features of all images are kept, so that statistics follow from them.
 
-    Every metric of features does except the Frechet distance, for which mean and scatter suffice;
-    its standard error does if there is one set of images with fewer shards than groups.
+    They are if a metric reads single features, or if there is one set with fewer shards than the
+    groups of its standard error, unless there are too many images.
     """
-    if any(not metric.needs_moments_only for metric in evaluation.of_source("features")):
-        return True
-    return evaluation.num_sets == 1 and len(evaluation.shards) < GROUPS
+    has_few_shards = evaluation.num_sets == 1 and len(evaluation.shards) < GROUPS
+    is_small = evaluation.num_kept == evaluation.num_samples
+    return is_small and (evaluation.reads_single_features or has_few_shards)
+
+
+def shard_parts(evaluation: EvaluationSettings) -> int:
+    """Return the number of parts of a shard's statistics: together at least one for each group."""
+    if evaluation.num_sets > 1:
+        return 1
+    return -(-GROUPS // len(evaluation.shards))
 
 
 def build_shard_worker(config: StudyConfig, problem: ImageProblem, shared: Shared) -> ShardWorker:
@@ -106,12 +117,7 @@ class ShardWorker:
     def _reduced(self, samples: Tensor, request: DrawRequest) -> ImageShard:
         evaluation = self.problem.evaluation
         pixels = to_uint8(samples.nan_to_num(0.0, 1.0, -1.0))
-        features: FeatureStatistics | Tensor | None = None
-        if self.extractor is not None:
-            images = pixels.unflatten(1, self.problem.shape)
-            features = extract(self.extractor, images, evaluation.batch_size)
-            if not needs_single_features(evaluation):
-                features = FeatureStatistics.of(features.cpu().numpy(), self.extractor.source)
+        statistics, features = self._of_features(pixels, request.seeds[0])
         scores = None
         if "memorisation" in evaluation.names and request.replicate is not None:
             training = self.problem.real_stored(training_split(request.replicate))
@@ -122,7 +128,26 @@ class ShardWorker:
         num_kept = max(0, NUM_SHOWN - request.seeds[0])
         if any(m.spec.source == "samples" for m in evaluation.metric_functions):
             num_kept = len(pixels)
-        return ImageShard(len(pixels), pixels[:num_kept].cpu(), features, scores, is_finite)
+        shown = pixels[:num_kept].cpu()
+        return ImageShard(len(pixels), shown, statistics, features, scores, is_finite)
+
+    def _of_features(
+        self, pixels: Tensor, first: int
+    ) -> tuple[tuple[FeatureStatistics, ...], Tensor | None]:
+        """Return statistics of the features of the images from seed ``first``, and single ones."""
+        evaluation = self.problem.evaluation
+        if self.extractor is None:
+            return (), None
+        images = pixels.unflatten(1, self.problem.shape)
+        features = extract(self.extractor, images, evaluation.batch_size)
+        if keeps_all_features(evaluation):
+            return (), features
+        source, count = self.extractor.source, min(shard_parts(evaluation), len(features))
+        array = features.numpy()
+        statistics = [FeatureStatistics.of(array[i::count], source) for i in range(count)]
+        kept = max(0, evaluation.num_kept - first % evaluation.num_samples)
+        singles = features[:kept].clone() if evaluation.reads_single_features else None
+        return tuple(statistics), singles
 
 
 @dataclass(frozen=True)
@@ -131,9 +156,10 @@ class DrawnImages:
 
     Attributes:
         pixels: the first images, uint8 (k, d); all of them if a metric reads them.
-        features: float32 (n, F); None if no metric reads those of single images.
-        statistics: statistics of each set, from its shards; empty if there are features, or if no
-            metric reads them.
+        features: float32 (n, F), those of the first images of each set; None if no metric reads
+            those of single images.
+        statistics: statistics of all images of each set; empty if they follow from ``features``,
+            or if no metric reads them.
         memorisation: float64 (n,), score of each image; None if it is not computed.
         is_finite: whether every sample was finite; if not, nothing is scored.
     """
@@ -161,17 +187,16 @@ class ShardAccumulator:
 
     def add(self, shard: ImageShard) -> None:
         """Add the next shard."""
-        if isinstance(shard.features, FeatureStatistics):
-            if len(self._shards) % self._shards_of_a_set == 0:
-                # The error of several sets is the spread between them.
-                self._statistics.append(ShardSum(has_error=self._num_sets == 1))
-            self._statistics[-1].add(shard.features)
-            shard = replace(shard, features=None)
-        self._shards.append(shard)
+        if shard.statistics and len(self._shards) % self._shards_of_a_set == 0:
+            # The error of several sets is the spread between them.
+            self._statistics.append(ShardSum(has_error=self._num_sets == 1))
+        for part in shard.statistics:
+            self._statistics[-1].add(part)
+        self._shards.append(replace(shard, statistics=()))
 
     def images(self) -> DrawnImages:
         """Return the reduced images added so far."""
-        features = [s.features for s in self._shards if isinstance(s.features, Tensor)]
+        features = [s.features for s in self._shards if s.features is not None]
         scores = [s.memorisation for s in self._shards if s.memorisation is not None]
         return DrawnImages(
             torch.cat([shard.pixels for shard in self._shards]),

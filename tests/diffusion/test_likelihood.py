@@ -11,8 +11,8 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from dgray.correction.guidance import guided_denoiser
-from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.acting import ActingDenoiser
+from dgray.correction.guidance import Guidance, guided_denoiser
 from dgray.correction.weight import ConstantWeight, IntervalWeight, SplineWeight, Weight
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.likelihood import Field, ode_log_likelihood
@@ -27,7 +27,7 @@ def gaussian(mean: float, std: float, dimension: int = 1) -> GaussianMixture:
     return GaussianMixture(means, torch.full_like(means, std), torch.ones(1, dtype=DOUBLE))
 
 
-def flow_of(denoiser: GaussianMixture | CorrectedDenoiser) -> Field:
+def flow_of(denoiser: GaussianMixture | ActingDenoiser[Guidance]) -> Field:
     return lambda x, sigma, index: denoiser.with_divergence(x, sigma)
 
 

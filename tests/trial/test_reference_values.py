@@ -13,8 +13,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from dgray.correction.guidance import guided_denoiser
-from dgray.correction.linear import CorrectedDenoiser
+from dgray.correction.acting import ActingDenoiser
+from dgray.correction.guidance import Guidance, guided_denoiser
 from dgray.correction.weight import ConstantWeight
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.mixture import GaussianMixture
@@ -43,7 +43,7 @@ def gaussian(mean: float, std: float) -> GaussianMixture:
 DATA, BASE = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
 
 
-def guided(a: float, k: float) -> CorrectedDenoiser:
+def guided(a: float, k: float) -> ActingDenoiser[Guidance]:
     return guided_denoiser(BASE, Oscillating(Oracle(DATA, BASE), a, k), ConstantWeight(1.0))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dgray.config.parts import MetricPart
 from dgray.config.reading.load import load_study
+from dgray.config.reading.relevance import relevant_config
 from dgray.config.study import StudyConfig
 from dgray.correction.guidance import Guidance
 from dgray.discriminator.discriminator import ZeroDiscriminator
@@ -21,7 +22,7 @@ from dgray.problem.shared import build_artifacts
 from dgray.record.run_folder import RunFolder
 from dgray.trial.sampling import DrawRequest
 from dgray.trial.score_images import ImageScoring
-from dgray.trial.shards import DrawnImages, needs_single_features
+from dgray.trial.shards import DrawnImages, keeps_all_features
 from tests.trial.test_image_trial import drawn as draw_images
 
 STUDY = """\
@@ -147,6 +148,9 @@ def test_images_in_few_shards_keep_their_features_for_the_error(
         ({"metrics": ("fd", "coverage")}, True),
         ({"shard_size": 5}, False),
         ({"shard_size": 6}, True),
+        ({"shard_size": 6, "num_single_features": 45}, False),
+        ({"metrics": ("fd", "kid"), "num_single_features": 46}, True),
+        ({"metrics": ("fd", "kid"), "num_single_features": 45}, False),
         ({"shard_size": 46, "sampling_seeds": 2}, False),
     ],
 )
@@ -154,7 +158,46 @@ def test_single_features_are_kept_only_if_a_metric_needs_them(
     changes: dict[str, Any], needed: bool, study: tuple[Trial, dict[str, bytes]]
 ) -> None:
     settings = build_evaluation_settings(changed(study[0].config, **changes))
-    assert needs_single_features(settings) == needed
+    assert keeps_all_features(settings) == needed
+
+
+@pytest.mark.parametrize(("sets", "shard_size"), [(1, 4), (1, 20), (3, 20)])
+def test_of_many_images_only_the_first_features_are_kept(
+    sets: int, shard_size: int, study: tuple[Trial, dict[str, bytes]]
+) -> None:
+    """The distance is of all images, other metrics of the first ones of each set."""
+    fields = {"sampling_seeds": sets, "shard_size": shard_size, "metrics": ("fd", "kid", "recall")}
+    whole, of_whole = drawn(study, **fields)
+    images, scoring = drawn(study, **fields, num_single_features=30)
+    all_features = features_of(whole).reshape(sets, 46, -1)
+    kept = features_of(images)
+    assert np.array_equal(kept, all_features[:, :30].reshape(30 * sets, -1))
+    assert [total.whole.count for total in images.statistics] == [46] * sets
+    columns, expected = scoring.columns(images, SETTING), of_whole.columns(whole, SETTING)
+    assert columns["num_single_features"] == 30 * sets
+    assert expected["num_single_features"] == columns["num_scored"] == 46 * sets
+    assert columns["fd"] == pytest.approx(expected["fd"], rel=1e-9)
+    assert columns["fd_se"] > 0
+    assert columns["kid"] != expected["kid"]
+    first, of_first = drawn(study, **fields, num_samples=30)
+    values = of_first.columns(first, SETTING)
+    if sets == 1:  # images of later sets have other seeds
+        assert columns["kid"] == pytest.approx(values["kid"], rel=1e-6)
+        assert columns["recall"] == values["recall"]
+    assert scoring.reference is not None
+    estimate = scoring.distance_to_validation(images, scoring.reference)
+    of_all = of_whole.distance_to_validation(whole, scoring.reference)
+    assert estimate.value == pytest.approx(of_all.value, rel=1e-9)
+
+
+def test_the_number_of_single_features_is_no_part_of_the_id_at_its_default(
+    study: tuple[Trial, dict[str, bytes]],
+) -> None:
+    config = study[0].config
+    values = relevant_config(config, "base")["evaluate"]
+    assert "num_single_features" not in values
+    other = relevant_config(changed(config, num_single_features=9), "base")["evaluate"]
+    assert other == values | {"num_single_features": 9}
 
 
 def test_missing_images_and_shards_are_refused(

@@ -228,13 +228,14 @@ class iDDPMPrecond(Preconditioned):
             ratio = _alpha_bar(step - 1, M, C_2) / _alpha_bar(step, M, C_2)
             levels.insert(0, math.sqrt((levels[0] ** 2 + 1) / max(ratio, C_1) - 1))
         self.num_steps = M
-        self.register_buffer("u", torch.tensor(levels, dtype=torch.float32))
+        self.table = torch.tensor(levels, dtype=torch.float32)  # ``u``, kept on the host
+        self.register_buffer("u", self.table.clone())
         self.sigma_min, self.sigma_max = levels[M - 1], levels[0]
 
     @property
     @override
     def levels(self) -> NoiseLevels:
-        return NoiseLevels(self.sigma_min, self.sigma_max, self.u)
+        return NoiseLevels(self.sigma_min, self.sigma_max, self.table)
 
     @override
     def coefficients(self, sigma: Tensor) -> Coefficients:

@@ -21,9 +21,17 @@ _OF_IMAGES = (
     "features",
     "inception_weights",
     "reference",
+    "num_single_features",
     "batch_size",
     "shard_size",
 )
+_ADDED: dict[
+    str, dict[str, object]
+] = {  # fields of later versions and their defaults, at which they are no part of an id
+    "evaluate": {"num_single_features": 10_000},
+    "base": {"precision": "float32"},
+}
+_ABSENT = object()
 _GUIDANCE = ("guidance_weight", "guidance_interval", "guided_stage")
 
 
@@ -101,7 +109,17 @@ def relevant_config(config: StudyConfig, objective: str) -> dict[str, Any]:
     values["fit"]["checkpoints"] = list(config.fit.checkpoint_epochs)
     if config.search.validated:  # these add columns; trials of a grid have none of them
         values["evaluate"]["validated"] = list(config.search.validated)
-    return _pruned(values, (), irrelevant)
+    return _pruned(without_added(values), (), irrelevant)
+
+
+def without_added(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a resolved configuration without fields of later versions at their defaults."""
+    return {
+        section: {n: v for n, v in fields.items() if _ADDED[section].get(n, _ABSENT) != v}
+        if section in _ADDED
+        else fields
+        for section, fields in values.items()
+    }
 
 
 def _pruned(

@@ -62,8 +62,8 @@ def extract(extractor: FeatureExtractor, pixels: Pixels, batch_size: int = 64) -
             are not finite.
     """
     check_pixels(pixels)
-    parts = [extractor(batch).cpu() for batch in pixels.split(batch_size)]
-    features = torch.cat(parts)
+    parts = [extractor(batch) for batch in pixels.split(batch_size)]
+    features = torch.cat(parts).cpu()
     check_features(features, extractor.source.name, (len(pixels), extractor.source.dimension))
     return features
 

@@ -17,6 +17,7 @@ _FEATURES = (
     "evaluate.features_resize",
     "evaluate.reference",
     "evaluate.inception_weights",
+    "evaluate.num_single_features",
 )
 # Fields that determine the held-out points, their noise, and the samples of a metric.
 _POINTS = ("seed", "data.num_held_out", *_RANGE)

@@ -8,6 +8,7 @@ import numpy as np
 
 from dgray.data.summary import counted
 from dgray.reporting.comparisons import LEVEL, Comparison, Comparisons
+from dgray.reporting.presentation import metrics
 from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.statement import Statement, listed
@@ -43,6 +44,7 @@ def limitations(table: StudyTable, comparisons: Comparisons) -> Iterator[Stateme
     """Yield every reason to trust the finding less."""
     yield from _one_replicate(table)
     yield from _unreliable_kl(table, comparisons)
+    yield from _some_features(table)
     if len(table.failures):
         text = (
             f"{counted(len(table.failures), 'trial')} failed; the numbers of this report do not "
@@ -70,6 +72,23 @@ def _one_replicate(table: StudyTable) -> Iterator[Statement]:
         f"significant; set replicates to 2 or more."
     )
     yield Statement(LIMITATIONS, text, "caution")
+
+
+def _some_features(table: StudyTable) -> Iterator[Statement]:
+    rows = table.rows
+    if "num_single_features" not in rows:  # rows of an earlier version
+        return
+    rows = rows[rows["num_single_features"] < rows["num_scored"]]
+    if not len(rows):
+        return
+    read, drawn = (int(rows[name].max()) for name in ("num_single_features", "num_scored"))
+    names = [m.name for m in metrics() if m.source == "features" and not m.needs_moments_only]
+    names = [name for name in names if name in rows and rows[name].notna().any()]
+    text = (
+        f"{listed(names)} are computed from the features of {read:,} of {drawn:,} generated "
+        f"images (evaluate.num_single_features); Fréchet distances are of all of them."
+    )
+    yield Statement(LIMITATIONS, text)
 
 
 def _unreliable_kl(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
