@@ -35,7 +35,7 @@ from dgray.discriminator import fit
 from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
 from dgray.discriminator.fit_state import TrainingState
-from dgray.discriminator.objective import CrossEntropy, Kl, Objective
+from dgray.discriminator.objective import CrossEntropy, Kl, Objective, ObjectiveLoss
 from dgray.discriminator.trunk import ModuleTrunk
 from dgray.metrics.frechet import frechet_distance
 
@@ -165,7 +165,7 @@ def train(module: EDMPrecond, objective: Objective, size: tuple[int, int, int]) 
         real=pixels,
         generated=pixels.flip(1),
         base=ChunkedDenoiser(NetworkDenoiser(module, SHAPE), 256),
-        objective=objective,
+        loss=ObjectiveLoss(objective),
         draw_sigma=lambda g, n: log_uniform(torch.rand(n, generator=g), 0.02, 80.0),
         weigh=torch.ones_like,
         validation=None,

@@ -36,7 +36,7 @@ from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
 from dgray.discriminator.fit import Task, TrainingSchedule, fit
 from dgray.discriminator.fit_state import TrainingState
-from dgray.discriminator.objective import CrossEntropy, Objective, Outputs
+from dgray.discriminator.objective import CrossEntropy, Objective, ObjectiveLoss, Outputs
 from dgray.discriminator.trunk import ModuleTrunk
 
 SHAPE = (3, 16, 16)
@@ -206,7 +206,7 @@ def measure_residual(repeats: int) -> None:
             real=samples,
             generated=samples.flip(1),
             base=base,
-            objective=objective,
+            loss=ObjectiveLoss(objective),
             draw_sigma=lambda generator, count: torch.rand(count, generator=generator) + 0.1,
             weigh=torch.ones_like,
             validation=None,

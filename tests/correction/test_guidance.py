@@ -121,15 +121,15 @@ def test_oscillating_derivatives_are_autograds() -> None:
 
 
 def test_stacked_weights_are_the_weights_apart() -> None:
-    x, sigma = noised_data(10, 0.4)
+    x, sigma = noised_data(16, 0.4)
     weights = [ConstantWeight(0.5), IntervalWeight(ConstantWeight(2.0), 0.5, 1.0)]
-    owner = torch.arange(2).repeat_interleave(10)
+    owner = torch.arange(2).repeat_interleave(16)
     stack = CorrectedBatch(BASE, Guidance(ORACLE), weights, owner)
-    together = stack.select(torch.arange(20))(x.repeat(2, 1), sigma.repeat(2))
+    together = stack.select(torch.arange(32))(x.repeat(2, 1), sigma.repeat(2))
     for i, weight in enumerate(weights):
         apart = guided_denoiser(BASE, ORACLE, weight)(x, sigma)
-        torch.testing.assert_close(together[10 * i : 10 * i + 10], apart, rtol=0, atol=0)
-    some = torch.tensor([3, 14])
+        torch.testing.assert_close(together[16 * i : 16 * i + 16], apart, rtol=0, atol=0)
+    some = torch.tensor([3, 20])
     picked = stack.select(some)(x.repeat(2, 1)[some], sigma.repeat(2)[some])
     torch.testing.assert_close(picked, together[some])
 

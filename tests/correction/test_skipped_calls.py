@@ -119,19 +119,19 @@ def test_of_a_batch_only_the_settings_that_act_are_guided() -> None:
     knots = torch.linspace(math.log(0.02), math.log(80), 5, dtype=DOUBLE)
     spline = SplineWeight(knots, torch.tensor([0, 0, 0, 1, 1], dtype=DOUBLE))
     weights = (ConstantWeight(0.5), ABOVE, ConstantWeight(0.0), spline)
-    start, _ = noise(5)
+    start, _ = noise(16)
     counted = Counted()
-    labels = torch.arange(4).repeat_interleave(5) % 2
+    labels = torch.arange(4).repeat_interleave(16) % 2
     guided = guided_denoiser(BASE, counted, BlockWeight(weights), labels)
     together = heun(guided, start.repeat(4, 1), STEPS)
     apart = [heun(masked(BASE, ORACLE, weight), start, STEPS) for weight in weights]
     assert torch.equal(together, torch.cat(apart))
     levels = torch.cat([STEPS[:1], STEPS[1:-1].repeat_interleave(2)])
     acting = sum(int((weight(levels) != 0).sum()) for weight in weights)
-    assert counted.rows == 5 * acting < 5 * 4 * 35
-    assert {len(rows) for rows in counted.calls} == {5, 10, 15}
+    assert counted.rows == 16 * acting < 16 * 4 * 35
+    assert {len(rows) for rows in counted.calls} == {16, 32, 48}
     chosen = counted.label_calls[-1]  # at the lowest level only the first block acts
-    assert torch.equal(chosen, labels[:5])
+    assert torch.equal(chosen, labels[:16])
 
 
 def test_levels_of_any_mixture_of_rows_are_read_on_the_host() -> None:

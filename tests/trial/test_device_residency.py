@@ -33,7 +33,7 @@ from dgray.discriminator.conv import ConvNet, initialise_conv
 from dgray.discriminator.conv_network import ConvShape
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.mlp import MlpShape, initialise
-from dgray.discriminator.objective import CrossEntropy, Kl, Mixed, Objective
+from dgray.discriminator.objective import CrossEntropy, Kl, Mixed, Objective, ObjectiveLoss
 from dgray.discriminator.trunk import ModuleTrunk
 
 META = torch.device("meta")
@@ -65,7 +65,7 @@ def task(objective: Objective, base: Denoiser, dimension: int, has_labels: bool)
         real=samples,
         generated=samples,
         base=base,
-        objective=objective,
+        loss=ObjectiveLoss(objective),
         draw_sigma=lambda generator, n: log_uniform(torch.rand(n, generator=generator), 0.02, 80),
         weigh=torch.ones_like,
         validation=None,
@@ -76,10 +76,9 @@ def task(objective: Objective, base: Denoiser, dimension: int, has_labels: bool)
 
 
 @pytest.fixture(autouse=True)
-def plain_adamw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fused kernel has no form on the device ``meta``."""
-    adamw = torch.optim.AdamW
-    monkeypatch.setattr(torch.optim, "AdamW", lambda p, fused, **options: adamw(p, **options))
+def no_kernel_of_adam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fused kernel of Adam has no form on the device ``meta``; it waits for nothing."""
+    monkeypatch.setattr("dgray.adam.adamw", lambda *tensors, **options: None)
 
 
 @pytest.mark.parametrize("has_trunk", [False, True])

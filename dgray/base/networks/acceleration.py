@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -75,6 +77,16 @@ def accelerate(
         if is_channels_last:
             module.to(memory_format=torch.channels_last)
         if is_compiled:
-            torch._dynamo.config.suppress_errors = True
-            module.compile()
+            module.compile(backend=_inductor_or_eager)
     return AutocastDenoiser(base) if precision == "bfloat16" else base
+
+
+def _inductor_or_eager(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+    """Compile a graph by torch's default backend; without what that needs, run it as it is."""
+    from torch._dynamo.backends.registry import lookup_backend  # slow to import
+
+    try:
+        compiled: Callable[..., Any] = lookup_backend("inductor")(copy.deepcopy(graph), inputs)
+    except Exception:  # of any kind: compilers, their caches, operations that they lack
+        return graph.forward
+    return compiled

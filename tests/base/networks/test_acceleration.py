@@ -107,7 +107,6 @@ def test_a_compiled_base_computes_the_same(
         monkeypatch.setenv("CXX", str(tmp_path / "absent"))
         monkeypatch.setattr("torch._inductor.config.cpp.cxx", (str(tmp_path / "absent"),))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("torch._dynamo.config.suppress_errors", False)
     torch._dynamo.reset()
     expected = base(*noisy)
     other = NetworkDenoiser(copy.deepcopy(base.module), IMAGE, 3)
