@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     import torch
 
 SECTIONS = ("data", "base", "discriminator")
-PARTS = (("fit", "objective"), ("evaluate", "metrics"), ("evaluate", "sampler"))
-ROLES = {"objective": "objective", "metrics": "metric", "sampler": "sampler"}
+PARTS = (
+    ("correction", "kind"),
+    ("fit", "objective"),
+    ("evaluate", "metrics"),
+    ("evaluate", "sampler"),
+)
+ROLES = {
+    "kind": "correction",
+    "objective": "objective",
+    "metrics": "metric",
+    "sampler": "sampler",
+}
 OBJECT, FACTORY = "object", "factory"
 
 

@@ -23,6 +23,7 @@ from dgray.data.images import Shape
 from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.objective import Batch, Noised, denoising_residual
+from dgray.discriminator.time_score import time_residual
 from dgray.errors import CorrectionError
 from dgray.plan.survey import sample_shape, survey
 from dgray.problem.artifacts import Shared
@@ -48,11 +49,12 @@ def training_flops(config: StudyConfig, inputs: Inputs) -> float:
     ensemble, loss = build_trained(config, inputs, [0]), build_loss(config)
     tensors = [tensor.detach().clone().requires_grad_() for tensor in ensemble.tensors]
     ensemble = ensemble.with_tensors(tensors)
-    real = _noised(inputs, torch.float32)
+    real, exact = _noised(inputs, torch.float32), _noised(inputs, torch.float64)
     batch = Batch(
         real,
-        lambda: denoising_residual(inputs.base, _noised(inputs, torch.float64)).float(),
+        lambda: denoising_residual(inputs.base, exact).float(),
         _noised(inputs, torch.float32) if config.needs_generated else None,
+        lambda: time_residual(inputs.base, exact).float(),
     )
     return counted(lambda: loss(ensemble, batch).sum().backward()) / ROWS
 

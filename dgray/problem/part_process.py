@@ -43,7 +43,8 @@ def outside_modules(config: StudyConfig) -> frozenset[str]:
     import them.
     """
     evaluate = config.evaluate
-    sections: list[Any] = [config.data, config.base, config.discriminator, config.fit.objective]
+    sections: list[Any] = [config.data, config.base, config.discriminator]
+    sections += [config.correction, config.fit.objective]
     specs = [part.spec for part in (*sections, *evaluate.sampler, *evaluate.metrics)]
     paths = [path for s in specs for path in (s.factory, getattr(s, "weights", None)) if path]
     paths += [evaluate.features, str(getattr(config.discriminator, "trunk", ""))]

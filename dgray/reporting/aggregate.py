@@ -58,7 +58,7 @@ def aggregate(rows: pd.DataFrame, axes: tuple[str, ...], columns: tuple[str, ...
         return ok.assign(replicates=0)
     keys = [ok[key] for key in ("trial", "epoch", *SETTING_COLUMNS)]
     group = ok.groupby(["trial", "epoch", *SETTING_COLUMNS], dropna=False, sort=False)
-    result = group[["label", "objective", *axes]].first()
+    result = group[["label", "objective", "correction", *axes]].first()
     result["replicates"] = group["replicate"].nunique()
     lists = [name for name in columns if ok[name].dtype == object and ok[name].notna().any()]
     means, errors = _scalars(ok, keys, [name for name in columns if name not in lists])

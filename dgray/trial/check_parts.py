@@ -14,6 +14,7 @@ from torch import Tensor
 from dgray.base.networks.importing.sources import local_path
 from dgray.catalogue import (
     BASES,
+    CORRECTIONS,
     DATA,
     DISCRIMINATORS,
     METRICS,
@@ -22,17 +23,19 @@ from dgray.catalogue import (
     Registry,
 )
 from dgray.config.bases import BaseSection, DiffusersBase, EdmBase
+from dgray.config.correction import CorrectionPart
 from dgray.config.data import DataSection, ImageData
 from dgray.config.parts import MetricPart, ObjectivePart, SamplerPart
 from dgray.config.study import StudyConfig
 from dgray.config.training import ConvDiscriminator, DiscriminatorSection
+from dgray.correction.weight import ConstantWeight
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import karras_sigmas
-from dgray.discriminator.discriminator import Ensemble
+from dgray.discriminator.discriminator import Trainable
 from dgray.discriminator.mlp import MlpShape, initialise
-from dgray.discriminator.objective import Batch, Noised, Outputs, denoising_residual
+from dgray.discriminator.objective import Batch, Noised, ObjectiveLoss, Outputs, denoising_residual
 from dgray.discriminator.time_score import time_residual
 from dgray.discriminator.trunk import load_trunk
 from dgray.errors import PartError
@@ -42,7 +45,9 @@ from dgray.plan.survey import survey
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import build_base, import_edm
 from dgray.problem.build import build_metric_functions, build_samplers
+from dgray.problem.correction import as_correction, build_loss, build_trained
 from dgray.problem.discriminator import build_modules
+from dgray.problem.flops import PlannedInputs, planned_inputs
 from dgray.problem.images import build_image_set
 from dgray.problem.objective import build_objective
 from dgray.problem.part_process import outside_modules, run_apart
@@ -141,6 +146,7 @@ def _parts(
     yield "data", DATA, config.data, _check_data
     yield "base", BASES, config.base, _check_base
     yield "discriminator", DISCRIMINATORS, config.discriminator, _check_discriminator
+    yield "correction.kind", CORRECTIONS, config.correction.kind, _check_correction
     yield "fit.objective", OBJECTIVES, config.fit.objective, _check_objective
     for sampler in config.evaluate.sampler:
         yield "evaluate.sampler", SAMPLERS, sampler, _check_sampler
@@ -196,14 +202,42 @@ def _check_base(config: StudyConfig, part: BaseSection) -> None:
 def _check_discriminator(config: StudyConfig, part: DiscriminatorSection) -> None:
     shape = _shape(config)
     ensemble = build_modules(part, shape, 1.0, _generators())
-    _check_gradient(ensemble, lambda outputs: outputs.real_logit, math.prod(shape))
+    _check_gradient(
+        ensemble, lambda made, batch: Outputs(made, batch).real_logit, math.prod(shape)
+    )
 
 
 def _check_objective(config: StudyConfig, part: ObjectivePart) -> None:
     dimension = math.prod(_shape(config))
     ensemble = initialise(MlpShape(dimension=dimension, width=4, depth=1), 1.0, _generators())
     span = config.diffusion.sigma_min, config.diffusion.sigma_max
-    _check_gradient(ensemble, build_objective(config.fit, span), dimension)
+    _check_gradient(ensemble, ObjectiveLoss(build_objective(config.fit, span)), dimension)
+
+
+def _check_correction(config: StudyConfig, part: CorrectionPart) -> None:
+    shape = _shape(config)
+    inputs = PlannedInputs(
+        base=_standard_normal(math.prod(shape)),
+        shape=_image_shape(config) if len(shape) == 3 else None,
+        dimension=math.prod(shape),
+        sigma_data=1.0,
+        span=(config.diffusion.sigma_min, config.diffusion.sigma_max),
+        num_classes=0,
+        device=torch.device("cpu"),
+    )
+    if part.spec.needs_parametric_base:
+        inputs = planned_inputs(config)
+    ensemble, base = build_trained(config, inputs, [0]), inputs.base
+    if part.spec.is_trained:
+        _check_gradient(ensemble, build_loss(config), inputs.dimension)
+    correction = as_correction(config, ensemble.member(0))
+    noised = _noised(inputs.dimension)
+    x, sigma = noised.x[0], noised.sigma[0].double()
+    for weight in (0.0, 1.0):
+        denoised = correction.denoiser(base, ConstantWeight(weight))(x, sigma)
+        _check_tensor(f"denoiser at weight {weight:g}", denoised, tuple(x.shape))
+        if weight == 0 and not torch.equal(denoised, base(x, sigma)):
+            raise ValueError("at weight 0 a correction must return the values of the base")
 
 
 def _check_sampler(config: StudyConfig, part: SamplerPart) -> None:
@@ -242,9 +276,9 @@ def _check_metric(config: StudyConfig, part: MetricPart) -> None:
 
 
 def _check_gradient(
-    ensemble: Ensemble, function: Callable[[Outputs], Tensor], dimension: int
+    ensemble: Trainable, loss: Callable[[Any, Batch], Tensor], dimension: int
 ) -> None:
-    """Check a function of an ensemble, and its gradient by the ensemble's tensors."""
+    """Check a loss of an ensemble, and its gradient by the ensemble's tensors."""
     tensors = [tensor.clone().requires_grad_() for tensor in ensemble.tensors]
     real = _noised(dimension, torch.float32)
     base = _standard_normal(dimension)
@@ -254,14 +288,13 @@ def _check_gradient(
         real,
         lambda: time_residual(base, real),
     )
-    outputs = Outputs(ensemble.with_tensors(tensors), batch)
-    values = function(outputs)
+    values = loss(ensemble.with_tensors(tensors), batch)
     _check_tensor("values", values.detach(), (1, COUNT))
     if not values.requires_grad:
-        raise ValueError("the values must depend on the tensors of the discriminator")
+        raise ValueError("the values must depend on the trained tensors")
     for gradient in torch.autograd.grad(values.sum(), tensors, allow_unused=True):
         if gradient is not None and not bool(torch.isfinite(gradient).all()):
-            raise ValueError("the gradient by the discriminator's tensors must be finite")
+            raise ValueError("the gradient by the trained tensors must be finite")
 
 
 def _check_tensor(name: str, value: object, shape: tuple[int, ...]) -> None:

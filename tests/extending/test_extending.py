@@ -23,6 +23,7 @@ FACTORIES = {
     "data": "my_parts:two_blobs",
     "base": "my_parts:normal",
     "discriminator": "my_parts:network",
+    "correction.kind": "my_parts:shifts",
     "fit.objective": "my_parts:hinge",
     "evaluate.sampler": "my_parts:euler",
     "evaluate.metrics": "my_parts:radius",
@@ -64,11 +65,11 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check_rows(run: Path) -> None:
     rows = RunFolder(run).rows()
     assert set(rows["status"]) == {"ok"}, set(rows["reason"])
-    assert set(rows["objective"]) == {"base", "hinge"}
+    assert set(rows["objective"]) == {"base", "hinge", "shifts"}
     assert "euler" in set(rows["sampler"])
     assert all(math.isfinite(value) and value > 0 for value in rows["radius"])
     assert all(value > 0 for value in rows["radius_se"])
-    assert rows[rows["sampler"] == "euler"]["radius"].nunique() == 2  # guidance has an effect
+    assert rows[rows["sampler"] == "euler"]["radius"].nunique() == 3  # corrections have an effect
 
 
 def run_in_process_of_its_own(folders: list[Path], *arguments: str) -> str:
@@ -119,7 +120,7 @@ def checked(package: Path, *overrides: str) -> list[str]:
     return check_parts(assignment.config for assignment in study.configs)
 
 
-def test_all_six_kinds_of_parts_are_checked(
+def test_all_seven_kinds_of_parts_are_checked(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(package)

@@ -11,6 +11,7 @@ from typing import Any
 
 from dgray.reporting.figures.cloud import clouds, densities
 from dgray.reporting.figures.control import control_metrics
+from dgray.reporting.figures.cost import metrics_against_cost
 from dgray.reporting.figures.epochs import headline, metrics_against_epochs
 from dgray.reporting.figures.files import Origin, pictures
 from dgray.reporting.figures.images import nearest_training
@@ -68,6 +69,7 @@ class FailedFigure:
 
 
 KINDS = (
+    FigureKind("gain_against_cost", "Gain against the cost of training", metrics_against_cost),
     FigureKind("finding", "Overfitting against epochs", headline),
     FigureKind("overfitting_map_path_kl", "Overfitting map: path KL", path_kl_map),
     FigureKind("overfitting_map_kl", "Overfitting map: KL of the probability-flow ODE", kl_map),

@@ -19,6 +19,7 @@ from dgray.reporting.searches import SearchPoints
 from dgray.reporting.selection import describe, exact_controls, of_controls, trained, worst
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.agreement import AGREEMENT, agreement
+from dgray.reporting.text.costs import COSTS, cost_statements
 from dgray.reporting.text.effects import EFFECT, calibrated_effects, diverged, effects
 from dgray.reporting.text.limitations import limitations, method
 from dgray.reporting.text.searches import search_statements
@@ -31,6 +32,7 @@ _ANSWERS = {  # values of the field ``question`` of a study -> topic of the answ
     "effect": EFFECT,
     "objectives": BEST,
     "controls": CONTROLS,
+    "corrections": COSTS,
 }
 
 
@@ -73,6 +75,7 @@ def find(
     """
     comparisons = compare(table)
     statements = [
+        *cost_statements(table, comparisons),
         *effects(table, comparisons),
         *search_statements(searches),
         *_best_settings(table, comparisons),
