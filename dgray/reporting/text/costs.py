@@ -31,7 +31,8 @@ def cost_statements(table: StudyTable, comparisons: Comparisons) -> Iterator[Sta
             f"At the weights selected on the validation split, the {table.title(metric)} is "
             f"significantly below that of the base at some checkpoint for "
             f"{_named(names, better)}, and above it for {_named(names, worse)} (corrected for "
-            f"all comparisons with the base). On the Pareto front of the change against training FLOPs: "
+            f"all comparisons with the base). On the Pareto front of the change against training "
+            f"FLOPs: "
             f"{_named(names, front)}.",
             "gain" if better and not worse else "harm" if worse and not better else "neutral",
         )
