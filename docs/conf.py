@@ -44,6 +44,7 @@ NAVIGATION = {
         "docs/how_to/denoiser",
         "docs/how_to/edm",
         "docs/how_to/objective",
+        "docs/how_to/corrections",
         "docs/how_to/grow",
         "docs/how_to/report",
         "docs/how_to/figures",
