@@ -85,3 +85,10 @@ def test_controls_precede_objectives_and_deterministic_samplers_stochastic_ones(
     )
     preferred = sorted([*SAMPLERS.names, "leapfrog"], key=sampler_preference)
     assert not SAMPLERS[preferred[0]].is_stochastic
+
+
+def test_a_control_in_another_correction_has_the_options_of_the_control() -> None:
+    """So its statements count all of its settings."""
+    assert objective("rejection-oscillating").options == objective("oscillating").options
+    assert not objective("rejection-oscillating").is_trained
+    assert objective("rejection-oracle").options == ()
