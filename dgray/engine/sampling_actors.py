@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 IN_FLIGHT = 2  # calls per actor: one is executed, one waits
+BUFFERED = 4  # calls per actor whose results have not been used, finished ones included
 
 
 def num_actors(config: StudyConfig) -> int:
@@ -44,14 +45,26 @@ def num_actors(config: StudyConfig) -> int:
 def in_order(
     actors: Sequence[Any], call: Callable[[Any, Item], Any], items: Sequence[Item]
 ) -> Iterator[Any]:
-    """Yield ``call(actor, item)`` for each item in order, over all actors at a time."""
-    pending: deque[Any] = deque()
-    for index, item in enumerate(items):
-        if len(pending) == IN_FLIGHT * len(actors):
-            yield ray.get(pending.popleft())
-        pending.append(call(actors[index % len(actors)], item))
-    while pending:
-        yield ray.get(pending.popleft())
+    """Yield ``call(actor, item)`` for each item in order, over all actors at a time.
+
+    The next item goes to the actor with the fewest calls, so a slow one gets fewer items.
+    """
+    num_calls = [0] * len(actors)
+    running: dict[Any, int] = {}  # actor of each call that has not returned
+    results: deque[Any] = deque()  # calls in the order of the items
+    remaining = deque(items)
+    while remaining or results:
+        while remaining and min(num_calls) < IN_FLIGHT and len(results) < BUFFERED * len(actors):
+            index = num_calls.index(min(num_calls))
+            result = call(actors[index], remaining.popleft())
+            num_calls[index] += 1
+            running[result] = index
+            results.append(result)
+        if results[0] not in running:
+            yield ray.get(results.popleft())
+            continue
+        for result in ray.wait(list(running), fetch_local=False)[0]:
+            num_calls[running.pop(result)] -= 1
 
 
 class SamplingActors:
@@ -102,7 +115,10 @@ class SamplingActors:
         on_cpu = [tensor.detach().cpu() for tensor in request.correction.tensors]
         sent = ray.put((on_cpu or None, request.without_correction()))
         try:
-            yield from in_order(self._actors, lambda actor, s: actor.draw.remote(sent, s), shards)
+            # In a list, Ray passes the reference, and an actor reads the object once.
+            yield from in_order(
+                self._actors, lambda actor, s: actor.draw.remote([sent], s), shards
+            )
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:
@@ -111,7 +127,7 @@ class SamplingActors:
 
 
 class _Sampler:
-    """Actor; everything but the weights of the correction is built once."""
+    """Actor; all is built once, the correction once a request."""
 
     def __init__(self, config: StudyConfig, artifacts: Mapping[str, Made]) -> None:
         import torch
@@ -131,14 +147,25 @@ class _Sampler:
         problem = build_problem(config, shared, torch.device(device))
         self._problem = cast("ImageProblem", problem)  # trials of points have no actors
         self._worker = build_shard_worker(config, self._problem, shared)
+        self._request: DrawRequest
+        self._reference: Any = None  # to the object of ``_request``
 
-    def draw(
-        self, sent: tuple[list[Tensor] | None, DrawRequest], seeds: range
-    ) -> list[ImageShard]:
-        """Draw one shard at every setting."""
+    def draw(self, sent: list[Any], seeds: range) -> list[ImageShard]:
+        """Draw one shard at every setting.
+
+        Args:
+            sent: reference to the weights of the correction and the request.
+            seeds: seeds of the shard.
+        """
+        (reference,) = sent
+        if self._reference != reference:
+            self._request, self._reference = self._received(*ray.get(reference)), reference
+        return self._worker.draw(replace(self._request, seeds=seeds))
+
+    def _received(self, weights: list[Tensor] | None, request: DrawRequest) -> DrawRequest:
+        """Return a request with its correction."""
         from dgray.problem.correction import build_member
 
-        weights, request = sent
         replicate = request.replicate or 0  # None: a control, which is not trained
         member = build_member(self._config, self._problem, "base", weights, replicate)
-        return self._worker.draw(replace(request, correction=member, seeds=seeds))
+        return replace(request, correction=member)

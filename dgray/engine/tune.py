@@ -52,7 +52,7 @@ _TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five unused files a trial
     _CHDIR: "0",  # relative paths of a study are relative to the driver's folder
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its handler ends the study silently
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # the state of all trials, which is never read
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "64",  # the schedule limits them; clusters grow for them
 }

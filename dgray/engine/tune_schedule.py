@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -75,13 +76,22 @@ class ScheduleSearcher(Searcher):
 
 
 class TrialContent:
-    """A trial for a worker, with a short ``repr`` for Tune's names and tables."""
+    """A trial for a worker, with a short ``repr`` for Tune's names and tables.
+
+    Tune copies and pickles it several times, so it holds bytes.
+    """
 
     def __init__(self, trial: Trial) -> None:
-        self.trial = trial
+        self._id, self._pickled = trial.id, cloudpickle.dumps(trial)
 
     def __repr__(self) -> str:
-        return self.trial.id
+        return self._id
+
+    @property
+    def trial(self) -> Trial:
+        """The trial."""
+        trial: Trial = cloudpickle.loads(self._pickled)
+        return trial
 
 
 class EarlyStoppingScheduler(FIFOScheduler):
