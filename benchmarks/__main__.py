@@ -26,6 +26,7 @@ class Benchmark(NamedTuple):
 
 TABLE = (
     Benchmark("replicates", "benchmarks.replicates", "replicates trained together or apart", 1),
+    Benchmark("scale", "benchmarks.scale", "cost against trials and sizes; simulated cluster", 8),
     Benchmark("frechet", "benchmarks.frechet", "Fréchet distance against clean-fid", 4),
     Benchmark("images", "benchmarks.images", "guided images against bare calls and DG's way", 3),
 )

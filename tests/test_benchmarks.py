@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as runner
+from benchmarks.cluster_simulation import Costs, simulate
 from benchmarks.turns import Cost, Pair, cost_of, measure_in_turns
 
 
@@ -69,3 +70,26 @@ def test_the_cost_of_a_function_is_its_cpu_time_and_wall_clock() -> None:
     cost = cost_of(lambda: sum(range(100_000)))
     assert 0 < cost.cpu < 10
     assert 0 < cost.wall < 100
+
+
+def test_a_simulated_study_without_overhead_computes_all_the_time() -> None:
+    free = Costs(driver_trial=0, driver_checkpoint=0, writer_checkpoint=0, worker_start=0)
+    outcome = simulate(free, workers=4, trials=8, checkpoints=3, checkpoint_seconds=2.0)
+    assert outcome.seconds == pytest.approx(2 * 3 * 2.0)
+    assert outcome.efficiency == pytest.approx(1)
+    assert outcome.limit == "trials"
+
+
+@pytest.mark.parametrize(
+    ("costs", "limit", "seconds"),
+    [
+        (Costs(0.5, 0.0, 0.0, 0.0), "driver", 1000 * 0.5),
+        (Costs(0.0, 0.0, 0.5, 0.0), "writer", 1000 * 2 * 0.5),
+    ],
+)
+def test_a_simulated_study_on_many_workers_is_as_slow_as_its_bottleneck(
+    costs: Costs, limit: str, seconds: float
+) -> None:
+    outcome = simulate(costs, workers=500, trials=1000, checkpoints=2, checkpoint_seconds=1.0)
+    assert outcome.seconds == pytest.approx(seconds, rel=0.02)
+    assert outcome.limit == limit
