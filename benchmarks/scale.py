@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,12 @@ def growth_costs(name: str, values: Sequence[int]) -> dict[int, Cost]:
             replicates=sizes["replicates"],
             samples=sizes["samples"],
         )
-        costs[value] = study_cost(text, "local")
+        costs[value] = study_cost(text, "local", "no-report")
     return costs
 
 
-def study_cost(text: str, engine: str) -> Cost:
+@cache
+def study_cost(text: str, engine: str, *options: str) -> Cost:
     """Run a study in a process of its own and return its costs (`benchmarks/study_cost.py`)."""
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder, "study.yaml")
@@ -121,7 +123,7 @@ def study_cost(text: str, engine: str) -> Cost:
         command = [sys.executable, "-m", "benchmarks.study_cost", str(study), engine]
         environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **os.environ}
         done = subprocess.run(
-            [*command, str(Path(folder, "run"))],
+            [*command, str(Path(folder, "run")), *options],
             check=True,
             env=environment,
             cwd=Path(__file__).parents[1],

@@ -1,6 +1,6 @@
 """Run one study in this process and print its costs as JSON: CPU by component, wall clock, memory.
 
-python -m benchmarks.study_cost STUDY ENGINE OUT
+python -m benchmarks.study_cost STUDY ENGINE OUT [no-report]
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ MIB = 2**20
 
 def main() -> None:
     """Run the study that the command line names."""
-    study, engine, out = sys.argv[1:]
+    study, engine, out, *rest = sys.argv[1:]
     seconds: Counter[str] = Counter()
     _time_call(session, "build_report", seconds, "report")
+    if rest == ["no-report"]:
+        session._show_report = lambda *arguments: None
     if engine == "local":
         _time_trials(seconds)
     started, cpu = time.perf_counter(), time.process_time()
