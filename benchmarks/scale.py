@@ -49,7 +49,7 @@ name: trained
 replicates: {replicates}
 diffusion: {{sigma_min: 0.02, sigma_max: 20}}
 data: {{kind: mixture, num_real: 200, num_validation: 200, num_held_out: 200,
-       components: {{means: {means}, stds: 0.3}}}}
+       components: {{means: {means}, stds: [0.3, 0.3]}}}}
 base: {{kind: wrong_mixture, std_scale: 1.4, num_generated: 400}}
 discriminator: {{width: 16, depth: 2}}
 fit: {{objective: kl, epochs: 20}}

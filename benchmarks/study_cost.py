@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dgray.cli.session as session
+import dgray.reporting.build as build
 from dgray.cli.main import main as dgray
 
 MIB = 2**20
@@ -26,7 +27,7 @@ def main() -> None:
     """Run the study that the command line names."""
     study, engine, out, *rest = sys.argv[1:]
     seconds: Counter[str] = Counter()
-    _time_call(session, "build_report", seconds, "report")
+    _time_call(build, "build_report", seconds, "report")
     if rest == ["no-report"]:
         session._show_report = lambda *arguments: None
     if engine == "local":

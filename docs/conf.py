@@ -66,7 +66,8 @@ NAVIGATION = {
     ],
     "Project": [
         "docs/reliability",
-        "Performance <benchmarks/README>",
+        "docs/performance",
+        "Benchmarks <benchmarks/README>",
         "docs/architecture",
         "Cluster files <cluster/README>",
         "SECURITY",

@@ -13,7 +13,6 @@ from dgray.catalogue.objects import absent_objects
 from dgray.cli.growth_view import growth_lines
 from dgray.cli.live_tensorboard import LiveTensorBoard
 from dgray.cli.progress import Progress
-from dgray.cli.summary_view import render_summary
 from dgray.cli.time_left import TimeLeft
 from dgray.engine import local
 from dgray.engine.events import (
@@ -39,7 +38,6 @@ from dgray.record.open_run import OpenRun
 from dgray.record.provenance import Session
 from dgray.record.row import CheckpointResult
 from dgray.record.run_files import DAMAGED
-from dgray.reporting.build import build_report
 from dgray.reporting.legible import printable
 from dgray.search.build import build_schedule
 from dgray.search.reuse import Reuse
@@ -223,6 +221,9 @@ class _StudyRun:
 
 
 def _show_report(run: OpenRun, console: Console, seconds: float) -> None:
+    from dgray.cli.summary_view import render_summary
+    from dgray.reporting.build import build_report  # its libraries, after the trials
+
     text = f"making the report (about {duration(seconds)})"
     if not console.is_terminal:
         console.print(text, markup=False, highlight=False)
