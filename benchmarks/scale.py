@@ -61,7 +61,7 @@ VALUES: Mapping[str, Sequence[int]] = {
     "weights": (1, 4, 16),
     "replicates": (2, 8, 32),
     "samples": (400, 1600, 6400),
-    "dimensions": (2, 8, 32),
+    "dimensions": (1, 2, 4),
 }
 
 
