@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from dgray.reporting.aggregate import MODEL_COLUMNS, ModelKey, model_keys
 from dgray.reporting.compare.comparable import compared_metrics, pairing
@@ -23,6 +22,7 @@ from dgray.reporting.compare.studies import ComparedRun
 from dgray.reporting.comparisons import (
     LEVEL,
     Replicates,
+    false_discovery_rates,
     is_unreliable,
     p_value,
     replicates_by_model,
@@ -211,7 +211,7 @@ def adjusted(differences: Sequence[Difference]) -> list[Difference]:
     p = np.array([difference.p for difference in differences])
     is_tested = ~np.isnan(p)
     if is_tested.any():
-        p[is_tested] = false_discovery_control(p[is_tested])
+        p[is_tested] = false_discovery_rates(p[is_tested])
     return [
         replace(difference, adjusted_p=float(value))
         for difference, value in zip(differences, p, strict=True)

@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from scipy.stats import gaussian_kde
 
 from dgray.catalogue import SETTING_COLUMNS
+from dgray.reporting.figures.density import kernel_density
 from dgray.reporting.figures.looks import Look
 from dgray.reporting.figures.style import current_style, points
 from dgray.reporting.figures.theme import (
@@ -44,7 +44,7 @@ from dgray.reporting.selection import (
 from dgray.reporting.table import StudyTable
 
 _SHOWN = 2000  # points per panel
-_GRID = 90  # cells of a density, per axis
+_GRID = 180  # cells of a density per axis, even
 _WIDEST = 8  # panels side by side
 _PANEL = 2.2  # inches
 _MAX_SAMPLERS = 3
@@ -348,23 +348,13 @@ def _draw(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> None:
 
 
 def _draw_density(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> None:
-    """Draw a Gaussian kernel density of a third of Scott's width, which keeps modes apart."""
+    """Draw the density of samples, on the colour scale of the data."""
     low, high = _limits(shown)
-    x, y = (np.linspace(low[i], high[i], _GRID) for i in (0, 1))
-    places = np.stack([g.ravel() for g in np.meshgrid(x, y)])
-
-    def density(points: np.ndarray) -> np.ndarray:
-        try:
-            kernels = gaussian_kde(points[:, :2].T, lambda kde: kde.scotts_factor() / 3)
-        except (ValueError, np.linalg.LinAlgError):  # too few points, or all on one line
-            return np.zeros(_GRID**2)
-        return np.asarray(kernels(places))
-
     reference = next((c for c in shown if c.title == _DATA), cloud)
-    peak = float(density(reference.points).max()) or 1.0
+    peak = float(kernel_density(reference.points[:, :2], low, high, _GRID).max()) or 1.0
     axes.set_title(cloud.title, fontsize=points(9))
     axes.imshow(
-        density(cloud.points).reshape(_GRID, _GRID),
+        kernel_density(cloud.points[:, :2], low, high, _GRID),
         extent=(low[0], high[0], low[1], high[1]),
         origin="lower",
         cmap="magma_r",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+from fontTools.subset import Options  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 
 import dgray
 from dgray.reporting.figures.latex import latex_table
-from dgray.reporting.figures.theme import Drawing
+from dgray.reporting.figures.theme import Drawing, fix_layout
 from dgray.reporting.legible import encodable, printable
 from dgray.reporting.presentation import objective
 from dgray.reporting.table import StudyTable
@@ -57,9 +59,8 @@ def pictures(
     The same rows of the same run give the same files, byte for byte.
     """
     figure = drawing.figure
-    figure.draw_without_rendering()  # computes the layout once, not per format
-    figure.set_layout_engine(None)
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    fix_layout(figure)
+    with matplotlib.rc_context({"svg.hashsalt": name}), _plain_fonts():
         return {ending: _saved(figure, ending, drawing, name, of) for ending in formats}
 
 
@@ -81,6 +82,21 @@ def numbers_latex(drawing: Drawing, name: str, of: Origin, table: StudyTable | N
     comment = f"Figure {name} of {of}"
     caption = f"{drawing.heading}. {drawing.caption}"
     return latex_table(shown, heads, caption, f"tab:{name}", comment).encode()
+
+
+@contextmanager
+def _plain_fonts() -> Iterator[None]:
+    """Embed fonts without the tables for typesetting, which a PDF does not need.
+
+    They would be read and written for each font of each file, half of the time for a file.
+    matplotlib has no parameter for it.
+    """
+    tables = Options._drop_tables_default
+    Options._drop_tables_default = [*tables, "GSUB", "GPOS", "GDEF", "kern"]
+    try:
+        yield
+    finally:
+        Options._drop_tables_default = tables
 
 
 def _saved(figure: Figure, ending: str, drawing: Drawing, name: str, of: Origin) -> bytes:

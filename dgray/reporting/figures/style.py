@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ _PARAMETERS: Any = {
     "axes.spines.right": False,
     "axes.edgecolor": "#888888",
     "axes.axisbelow": True,
+    "axes.titley": 1.0,  # else its place is searched for in every draw
     "axes.grid": True,
     "grid.color": "#E6E6E6",
     "grid.linewidth": 0.6,
@@ -199,7 +201,9 @@ def _refuse_outlines(path: Path) -> None:
 
 def has_glyph(character: str) -> bool:
     """Return whether a font of the current style can draw a character."""
-    return any(
-        get_font(findfont(family)).get_char_index(ord(character)) != 0
-        for family in dict.fromkeys([current_style().family, FAMILY])
-    )
+    return any(_has_glyph(family, character) for family in (current_style().family, FAMILY))
+
+
+@cache
+def _has_glyph(family: str, character: str) -> bool:
+    return get_font(findfont(family)).get_char_index(ord(character)) != 0

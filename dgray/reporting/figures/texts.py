@@ -6,7 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
@@ -42,8 +44,8 @@ def fit_texts(figure: Figure, heading: str) -> None:
     """Wrap titles and labels to their panels, and make the figure higher by the lines added."""
     has_heading = current_style().has_heading
     heading_text = figure.suptitle(heading) if has_heading else Text(0, 0, "")
-    for text in figure.findobj(Text):
-        if isinstance(text, Text) and text.get_text():
+    for text in _texts(figure):
+        if text.get_text():
             text.set_text(drawable(text.get_text()))
     width, height = 72 * figure.get_size_inches()
     added = _fit(heading_text, _HEADING * width)
@@ -58,6 +60,17 @@ def fit_texts(figure: Figure, heading: str) -> None:
         _fit(axes.xaxis.label, share * width / columns)
         _fit(axes.yaxis.label, _PANEL * height / rows)
     figure.set_figheight((height + added + sum(title_lines.values())) / 72)
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    """Yield all texts except those at ticks, which would be made for it before they are needed."""
+    for child in artist.get_children():
+        if isinstance(child, Axis):
+            yield child.label
+        elif isinstance(child, Text):
+            yield child
+        else:
+            yield from _texts(child)
 
 
 def _fit(text: Text, width: float) -> float:

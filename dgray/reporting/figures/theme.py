@@ -92,7 +92,23 @@ def grid(figure: Figure, rows: int, columns: int, *, share_rows: bool = False) -
     axes: np.ndarray = figure.subplots(
         rows, columns, squeeze=False, sharey="row" if share_rows else False
     )
+    for panel in axes.flat:
+        panel.spines[:].set_in_layout(False)  # they are the edges of the panel
     return axes
+
+
+def fix_layout(figure: Figure) -> None:
+    """Compute the layout of a figure once, so that it is not computed for each file format."""
+    if (engine := figure.get_layout_engine()) is None:
+        return
+    engine.execute(figure)
+    figure.set_layout_engine(None)
+    for axes in figure.axes:
+        axes.apply_aspect()
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_tightbbox()  # places the label
+            place = axis.label.get_transform().transform(axis.label.get_position())
+            axis.set_label_coords(*axes.transAxes.inverted().transform(place))
 
 
 def wrapped_grid(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import rankdata
+import pandas as pd
 
 from dgray.data.summary import counted
 from dgray.reporting.aggregate import model_keys
@@ -94,7 +94,7 @@ def _rank_correlation(pairs: Sequence[Pair]) -> float | None:
     """Return Spearman's rank correlation of the mean changes; None if it is undefined."""
     means = np.array([[c.estimate.value for c in pair] for pair in pairs])
     means = means[np.isfinite(means).all(1)]
-    ranks = rankdata(means, axis=0)
+    ranks = pd.DataFrame(means).rank().to_numpy()
     if len(means) < 3 or not (ranks.std(0) > 0).all():  # of two, it is always 1 or -1
         return None
     return float(np.corrcoef(ranks.T)[0, 1])
