@@ -12,6 +12,7 @@ those that did not diverge, so that their mean would be too good.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,19 @@ MODEL_COLUMNS = (  # identify a guided model: a checkpoint with a setting, of an
 
 def model_keys(rows: pd.DataFrame) -> list[ModelKey]:
     """Return the key of the guided model of each row."""
-    values = zip(*(rows[name] for name in MODEL_COLUMNS), strict=True)
-    return [tuple(None if pd.isna(value) else value for value in row) for row in values]
+    return setting_keys(rows, MODEL_COLUMNS)
+
+
+def model_key(model: pd.Series) -> ModelKey:
+    """Return the key of a guided model."""
+    values = (model[name] for name in MODEL_COLUMNS)
+    return tuple(None if pd.isna(value) else value for value in values)
+
+
+def setting_keys(rows: pd.DataFrame, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return the values of some columns of each row, None if they are missing."""
+    values = (rows[name].astype(object).where(rows[name].notna(), None) for name in columns)
+    return list(zip(*values, strict=True))
 
 
 def aggregate(rows: pd.DataFrame, axes: tuple[str, ...], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -62,10 +74,11 @@ def aggregate(rows: pd.DataFrame, axes: tuple[str, ...], columns: tuple[str, ...
     result["replicates"] = group["replicate"].nunique()
     lists = [name for name in columns if ok[name].dtype == object and ok[name].notna().any()]
     means, errors = _scalars(ok, keys, [name for name in columns if name not in lists])
+    parts = [result, means, errors]
     for name in lists:
-        means[name] = group[name].agg(_mean_list)
-        errors[f"{name}_se"] = _list_errors(ok, group, name)
-    return pd.concat([result, means, errors], axis=1).reset_index()
+        of_list = _lists(ok, name, group.ngroup().to_numpy(), len(result))
+        parts.append(of_list.set_axis(result.index))
+    return pd.concat(parts, axis=1).reset_index()
 
 
 def merge_samplers(lines: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
@@ -96,7 +109,9 @@ def merge_samplers(lines: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     models = models.sort_values("_order").drop(columns=["_sampler", "_order", "sampler"])
     models = models.reset_index(drop=True)
     bases = models[models["objective"] == BASE.name]
-    return models.assign(base_trial=[_base(bases, row, axes) for _, row in models.iterrows()])
+    trials = models.drop_duplicates("trial")[["trial", *axes]]
+    base_trials = {row["trial"]: _base(bases, row, axes) for _, row in trials.iterrows()}
+    return models.assign(base_trial=[base_trials[trial] for trial in models["trial"]])
 
 
 def _base(bases: pd.DataFrame, model: pd.Series, axes: tuple[str, ...]) -> str | None:
@@ -123,35 +138,34 @@ def _scalars(
     return mean, errors.add_suffix("_se")
 
 
-def _mean_list(values: pd.Series) -> np.ndarray | None:
-    stacked = _stack(values)
-    return None if stacked is None else stacked.mean(axis=0)
+def _lists(ok: pd.DataFrame, name: str, groups: np.ndarray, num_groups: int) -> pd.DataFrame:
+    """Average a column of lists by element; return its means and standard errors by group.
+
+    Args:
+        ok: the rows.
+        name: the column.
+        groups: group of each row, 0 to ``num_groups`` - 1.
+        num_groups: number of groups.
+    """
+    means, errors = np.full((2, num_groups), None, object)
+    squares: dict[int, list[np.ndarray]] = {}
+    for group, lists in _stacked(ok[name], groups):
+        means[group] = lists.mean(axis=0)
+        if len(lists) > 1:
+            squares.setdefault(group, []).append(lists.var(axis=0, ddof=1) / len(lists))
+    if f"{name}_se" in ok:
+        for group, own in _stacked(ok[f"{name}_se"], groups):
+            squares.setdefault(group, []).append((own**2).mean(axis=0))
+    for group, terms in squares.items():
+        errors[group] = np.sqrt(sum(terms))
+    return pd.DataFrame({name: means, f"{name}_se": errors})
 
 
-def _list_errors(ok: pd.DataFrame, group: Any, name: str) -> pd.Series:
-    """Standard errors of a column of lists, by element."""
-    between = group[name].agg(_squared_spread)
-    own = group[f"{name}_se"].agg(_mean_square) if f"{name}_se" in ok else [None] * len(between)
-    pairs = zip(between, own, strict=True)
-    terms = [[term for term in pair if isinstance(term, np.ndarray)] for pair in pairs]
-    errors = [np.sqrt(sum(pair)) if pair else None for pair in terms]
-    return pd.Series(errors, between.index, object)
-
-
-def _squared_spread(values: pd.Series) -> np.ndarray | None:
-    stacked = _stack(values)
-    if stacked is None or len(stacked) < 2:
-        return None
-    return np.asarray(stacked.var(axis=0, ddof=1) / len(stacked))
-
-
-def _mean_square(errors: pd.Series) -> np.ndarray | None:
-    stacked = _stack(errors)
-    return None if stacked is None else np.asarray((stacked**2).mean(axis=0))
-
-
-def _stack(values: pd.Series) -> np.ndarray | None:
-    """The lists of all replicates as an array; None if one of them has no list."""
-    lists = [value for value in values if value is not None and len(value)]
-    is_whole = len(lists) == len(values) and len({len(item) for item in lists}) == 1
-    return np.array(lists, float) if is_whole else None
+def _stacked(values: pd.Series, groups: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each group with its lists as an array, without groups in which one has no list."""
+    members = values.to_numpy()[order := np.argsort(groups, kind="stable")]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    for group, lists in zip(groups[order][starts], np.split(members, starts[1:]), strict=True):
+        sizes = {0 if item is None else len(item) for item in lists}
+        if len(sizes) == 1 and 0 not in sizes:
+            yield int(group), np.array([*lists], float)

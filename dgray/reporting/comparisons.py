@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from dgray.reporting.aggregate import ModelKey, model_keys
+from dgray.reporting.aggregate import ModelKey, model_key, model_keys
 from dgray.reporting.estimate import Estimate
 from dgray.reporting.presentation import (
     BASE,
@@ -207,7 +207,7 @@ def _column(metric: str) -> str:
 
 
 def _of(model: pd.Series, by_model: Mapping[ModelKey, Replicates]) -> Replicates | None:
-    return by_model.get(*model_keys(model.to_frame().T))
+    return by_model.get(model_key(model))
 
 
 def replicates_by_model(table: StudyTable, column: str) -> dict[ModelKey, Replicates]:

@@ -6,9 +6,12 @@ checkpoint with a guidance weight, an interval of noise levels and guided stages
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
+from dgray.catalogue import ObjectiveSpec
 from dgray.reporting.aggregate import model_keys
 from dgray.reporting.legible import printable
 from dgray.reporting.presentation import (
@@ -102,17 +105,23 @@ def calibrated(models: pd.DataFrame) -> pd.DataFrame:
 
 def trained(models: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
     """Select models of trained discriminators, or of one objective."""
-    keep = [n == name if name else objective(n).is_trained for n in models["objective"]]
-    return models[np.array(keep, bool)]
+    if name:
+        return models[models["objective"] == name]
+    return _where(models, lambda spec: spec.is_trained)
 
 
 def of_controls(models: pd.DataFrame, *, has_options: bool) -> pd.DataFrame:
     """Select models of controls with parameters of their own, or of exact ones without."""
-    keep = [
-        not spec.is_trained and spec != BASE and bool(spec.options) == has_options
-        for spec in map(objective, models["objective"])
-    ]
-    return models[np.array(keep, bool)]
+    return _where(
+        models,
+        lambda spec: not spec.is_trained and spec != BASE and bool(spec.options) == has_options,
+    )
+
+
+def _where(models: pd.DataFrame, holds: Callable[[ObjectiveSpec], bool]) -> pd.DataFrame:
+    """Select models of the objectives for which a condition holds."""
+    names = [name for name in models["objective"].unique() if holds(objective(name))]
+    return models[models["objective"].isin(names)]
 
 
 def exact_controls(table: StudyTable) -> pd.DataFrame:

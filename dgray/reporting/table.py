@@ -8,7 +8,7 @@ values of the axes; then by replicate, epoch and setting.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,7 +128,9 @@ def study_table(rows: pa.Table, clouds: pd.DataFrame, losses: pd.DataFrame) -> S
     if "correction" not in rows.column_names:
         names = rows["objective"].to_pylist()
         columns["correction"] = [BASE.name if name == BASE.name else GUIDANCE for name in names]
-    parsed = [json.loads(text) for text in rows["axes"].to_pylist()]
+    texts = rows["axes"].to_pylist()
+    values_of = {text: json.loads(text) for text in set(texts)}
+    parsed = [values_of[text] for text in texts]
     axes = tuple(sorted({path for row in parsed for path in row} - {CORRECTION}))
     for path in axes:
         values = [_plain(row.get(path)) for row in parsed]
@@ -166,12 +168,12 @@ def _axis_field(path: str, values: list[object]) -> pa.Field:
 def _ordered(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     keys = pd.DataFrame(
         {
-            "objective": [objective_rank(name) for name in rows["objective"]],
+            "objective": _ranks(rows["objective"], objective_rank),
             **{path: rows[path] for path in axes},
             "trial": rows["trial"],
             "replicate": rows["replicate"],
             "epoch": rows["epoch"],
-            "sampler": [sampler_rank(name) for name in rows["sampler"]],
+            "sampler": _ranks(rows["sampler"], sampler_rank),
             "num_steps": rows["num_steps"],
             "guided_stage": rows["guided_stage"],
             "interval_low": rows["interval_low"].fillna(-1),
@@ -182,6 +184,10 @@ def _ordered(rows: pd.DataFrame, axes: tuple[str, ...]) -> pd.DataFrame:
     )
     order = keys.sort_values(list(keys.columns), kind="stable", na_position="first").index
     return rows.loc[order].reset_index(drop=True)
+
+
+def _ranks(names: pd.Series, rank: Callable[[str], int]) -> pd.Series:
+    return names.map({name: rank(name) for name in names.unique()})
 
 
 def _plain(value: object) -> object:

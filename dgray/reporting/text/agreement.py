@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dgray.data.summary import counted
-from dgray.reporting.aggregate import model_keys
+from dgray.reporting.aggregate import model_key
 from dgray.reporting.comparisons import Comparison, Comparisons
 from dgray.reporting.presentation import distances, objective
 from dgray.reporting.selection import describe
@@ -24,8 +24,7 @@ def agreement(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement
     """Yield a statement for every two metrics, those of unlike kinds first."""
     by_metric: dict[str, dict[object, Comparison]] = {}
     for comparison in comparisons.trained or comparisons.controls:
-        (key,) = model_keys(comparison.model.to_frame().T)
-        by_metric.setdefault(comparison.metric, {})[key] = comparison
+        by_metric.setdefault(comparison.metric, {})[model_key(comparison.model)] = comparison
     kind = "guided model" if comparisons.trained else "control model"
     metrics = sorted(combinations(by_metric, 2), key=_is_of_one_kind)
     for names in metrics:
