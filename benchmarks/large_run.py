@@ -102,10 +102,21 @@ def _checkpoint(
         )
         for weight, sampler in product(weights, SAMPLERS)
     ]
-    losses = [] if is_base else [LossPoint(trial=trial, replicate=r, epoch=e, loss_train=1 / e)
-        for r in range(REPLICATES) for e in range(max(1, epoch - 12), epoch + 1)]
+    losses = (
+        []
+        if is_base
+        else [
+            LossPoint(trial=trial, replicate=r, epoch=e, loss_train=1 / e)
+            for r in range(REPLICATES)
+            for e in range(max(1, epoch - 12), epoch + 1)
+        ]
+    )
     return CheckpointResult(
-        trial=trial, epoch=epoch, rows=tuple(rows), clouds=tuple(clouds), losses=tuple(losses),
+        trial=trial,
+        epoch=epoch,
+        rows=tuple(rows),
+        clouds=tuple(clouds),
+        losses=tuple(losses),
         state=None,
     )
 
@@ -116,7 +127,7 @@ def _metrics(
     change = 0.0 if is_base else random.normal(0.05 * np.log10(epoch) - 0.1, 0.05)
     names = ["path_kl", "score_error"]
     names += ["kl"] if sampler == "ode" else ["kl_sde"]
-    values: dict[str, Any] = {name: 0.3 + change for name in names}
+    values: dict[str, Any] = dict.fromkeys(names, 0.3 + change)
     values |= {f"{name}_change": change for name in names if name != "score_error"}
     values |= {"validation_change": change + random.normal(0, 0.01)}
     values |= {"loss_train": 0.6, "loss_held_out": 0.7, "overfit_gap": 0.1}

@@ -13,12 +13,13 @@ that is checked when it is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,7 +28,7 @@ from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.record.row_schema import added_columns
 from dgray.record.run_files import EARLIER, RunFiles, Seals
 from dgray.record.seal import sealed_bytes, unsealed_bytes
-from dgray.record.tables import FAILED, Tables, part_name, trial_and_epoch
+from dgray.record.tables import FAILED, Tables, arrays_of, part_name, trial_and_epoch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -225,26 +226,33 @@ class RunFolder:
 
     def row_table(self) -> pa.Table:
         """Return all rows that are intact; failed rows only of checkpoints without others."""
-        parts = dict(self._rows.intact())
-        done = {trial_and_epoch(part) for part in parts}
-        return self._rows.concatenated(
-            [
-                table if trial_and_epoch(part) is not None else _without(table, done)
-                for part, table in parts.items()
-            ]
-        )
+        return self._rows.concatenated(self._rows_once())
+
+    def _rows_once(self) -> Iterator[pa.Table]:
+        done: set[tuple[str, int] | None] = set()
+        for part, table in self._rows.intact():  # sorted: the failed rows of a trial are its last
+            done.add(trial_and_epoch(part))
+            yield table if trial_and_epoch(part) is not None else _without(table, done)
 
     def rows(self) -> pd.DataFrame:
         """Return ``row_table`` as a frame."""
         return self.row_table().to_pandas()
 
     def clouds(self) -> pd.DataFrame:
-        """Return all sample clouds that are intact."""
-        return self._clouds.concatenated(list(dict(self._clouds.intact()).values())).to_pandas()
+        """Return all sample clouds that are intact, ``points`` as arrays of shape (n, d)."""
+        points, rest = [], []
+        for part, table in self._clouds.intact():
+            try:
+                points += arrays_of(table["points"])
+                rest.append(table.drop_columns("points"))
+            except RecordError as error:
+                self.files.leave_out(self._clouds.name(part), error)
+        frame = self._clouds.concatenated(rest).drop_columns("points").to_pandas()
+        return frame.assign(points=np.fromiter(points, object, len(points)))
 
     def losses(self) -> pd.DataFrame:
         """Return all training losses that are intact."""
-        return self._losses.concatenated(list(dict(self._losses.intact()).values())).to_pandas()
+        return self._losses.concatenated(table for _, table in self._losses.intact()).to_pandas()
 
     def read_rows(self, trial_id: str, epoch: int) -> pa.Table:
         """Return the rows of one checkpoint.

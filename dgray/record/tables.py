@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +21,7 @@ from dgray.record.seal import sealed_table
 
 FAILED = "failed"
 _PART = re.compile(rf"(?P<trial>.+)-(?P<epoch>[0-9]{{6,18}}|{FAILED})")
+_BATCH = 100  # parts that are copied to one
 _FILES = "files"  # in the metadata of rows
 _KEY = ("replicate", *SETTING_COLUMNS)  # of a row within its checkpoint
 
@@ -100,11 +103,17 @@ class Tables:
             except RecordError as error:
                 self._files.leave_out(self.name(part), error)
 
-    def concatenated(self, tables: Sequence[pa.Table]) -> pa.Table:
-        """Return tables as one; older parts may lack newer columns."""
-        return pa.concat_tables(
-            [arrow_schema(self._record).empty_table(), *tables], promote_options="default"
-        )
+    def concatenated(self, tables: Iterable[pa.Table]) -> pa.Table:
+        """Return tables as one; older parts may lack newer columns.
+
+        Parts are copied a hundred at a time, as each column of a part has a buffer of its own.
+        """
+        joined = [arrow_schema(self._record).empty_table()]
+        parts = iter(tables)
+        while batch := list(itertools.islice(parts, _BATCH)):
+            whole = pa.concat_tables(batch, promote_options="default")
+            joined.append(whole.combine_chunks())
+        return pa.concat_tables(joined, promote_options="default")
 
     def _parsed(self, content: bytes) -> pa.Table:
         try:
@@ -134,6 +143,20 @@ class Tables:
             raise RecordError(f"misplaced: it holds {sorted(trials)}, epoch {max(epochs)}")
         if self._record is Row:
             _check_rows(table, is_failed)
+
+
+def arrays_of(points: pa.ChunkedArray) -> list[np.ndarray]:
+    """Return the points of each cloud; as Python objects they would take ten times the memory."""
+    lists = points.combine_chunks()
+    outer, inner = lists.offsets.to_numpy(), lists.values.offsets.to_numpy()
+    values = lists.values.values.to_numpy(zero_copy_only=False)
+    arrays = []
+    for start, stop in itertools.pairwise(outer):
+        sizes = set(np.diff(inner[start : stop + 1]).tolist()) or {0}
+        if len(sizes) > 1:
+            raise RecordError("damaged: points of one cloud differ in their coordinates")
+        arrays.append(values[inner[start] : inner[stop]].reshape(stop - start, *sizes))
+    return arrays
 
 
 def trial_and_epoch(part: str) -> tuple[str, int] | None:

@@ -84,7 +84,8 @@ def table_of(run: RunFolder) -> StudyTable:
     """Return ``read_table`` of a run that notes what it leaves out."""
     refuse_without_rows(run)
     try:
-        return study_table(run.row_table(), run.clouds(), run.losses())
+        clouds, losses = run.clouds(), run.losses()
+        return study_table(run.row_table(), clouds, losses)  # of which it keeps no reference
     except NoRowsError as error:
         raise NoRowsError(f"{run.where}: {error}") from None
 

@@ -137,7 +137,9 @@ def study_table(rows: pa.Table, clouds: pd.DataFrame, losses: pd.DataFrame) -> S
         field = _axis_field(path, values)
         schema = schema.append(field)
         columns[path] = _text(values) if field.type == pa.string() else values
-    frame = pa.table(columns, schema=schema).to_pandas()
+    whole = pa.table(columns, schema=schema)
+    del rows, columns, parsed  # each is as large as the frame
+    frame = whole.to_pandas(self_destruct=True)
     return StudyTable(_ordered(frame, axes), clouds, losses, schema, axes)
 
 

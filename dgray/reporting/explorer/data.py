@@ -6,19 +6,20 @@ the plotting library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dgray.catalogue import SETTING_COLUMNS
-from dgray.reporting.aggregate import model_keys
-from dgray.reporting.comparisons import LEVEL, Comparison, Comparisons
+from dgray.reporting.aggregate import model_key, model_keys, setting_keys
+from dgray.reporting.comparisons import LEVEL, Comparisons
+from dgray.reporting.explorer.extent import bounded
+from dgray.reporting.explorer.headline import headline, json_number, setting_text
 from dgray.reporting.explorer.samples import packed_samples
-from dgray.reporting.figures.epochs import floor_of
 from dgray.reporting.figures.looks import looks
-from dgray.reporting.figures.view import axis_names, value_text, view
+from dgray.reporting.figures.view import axis_names, value_text
 from dgray.reporting.legible import printable
 from dgray.reporting.presentation import (
     BASE,
@@ -30,22 +31,11 @@ from dgray.reporting.presentation import (
     objective,
     sampler_preference,
 )
-from dgray.reporting.selection import (
-    NUM_REAL,
-    OBJECTIVE,
-    main_weight,
-    plain,
-    reference_of,
-    shown_columns,
-    trained,
-    weight_text,
-)
+from dgray.reporting.selection import NUM_REAL, OBJECTIVE
 from dgray.reporting.table import StudyTable
 
-_DIGITS = 5  # significant digits of numbers on the page
+_INTERVAL = ("interval_low", "interval_high", "guided_stage")
 _MAX_REPLICATE_VALUES = 300_000  # about 2 MB
-_MAX_HEADLINE = 9  # panels of the first figure
-_FLOOR = "color-mix(in oklab, var(--quiet) 50%, var(--paper))"
 LENSES = {
     "path": "path of the reverse SDE",
     "flow": "probability-flow ODE",
@@ -71,10 +61,16 @@ def explorer_data(
         table: all rows of the study.
         shown: those that figures show: of a study with searches, those of the selected points.
         comparisons: tests of the guided models; significant differences are marked.
+
+    Returns:
+        The data, with the number of trials that are left out, as they are too many for a page.
     """
+    is_search = table is not shown
+    table, left_out = bounded(table, shown, tuple(_BY_NOISE))
     rows = table.aggregated
     index = {trial: i for i, trial in enumerate(table.rows["trial"].unique())}
     return {
+        "leftOut": left_out,
         "objectives": _objectives(table),
         "axes": _axes(table),
         "trials": _trials(table, index),
@@ -83,9 +79,9 @@ def explorer_data(
         "lenses": LENSES,
         "noise": _by_noise(rows),
         "samples": packed_samples(table, index),
-        "headline": _headline(shown, index),
+        "headline": headline(shown, index),
         "level": LEVEL,
-        "search": table is not shown,
+        "search": is_search,
     }
 
 
@@ -117,7 +113,7 @@ def _axes(table: StudyTable) -> list[dict[str, Any]]:
                 "name": printable(names[path]),
                 "path": printable(path),
                 "values": _texts(values),
-                "numbers": [_number(value) for value in values] if is_number else None,
+                "numbers": [json_number(value) for value in values] if is_number else None,
                 "isData": path == NUM_REAL,
             }
         )
@@ -155,26 +151,24 @@ def _trials(table: StudyTable, index: Mapping[str, int]) -> list[dict[str, Any]]
 
 def _rows(rows: pd.DataFrame, index: Mapping[str, int]) -> dict[str, Any]:
     """Identity of the rows of ``StudyTable.aggregated``."""
-    samplers = [f"{row.sampler} {row.num_steps}" for row in rows.itertuples()]
-    settings = [_setting(row) for _, row in rows.iterrows()]
+    samplers = [f"{s} {n}" for s, n in zip(rows["sampler"], rows["num_steps"], strict=True)]
+    settings = rows[[*_INTERVAL]].drop_duplicates()
+    texts = {
+        key: setting_text(setting)
+        for key, (_, setting) in zip(_keys(settings), settings.iterrows(), strict=True)
+    }
     return {
         "trial": [index[trial] for trial in rows["trial"]],
         "epoch": [int(epoch) for epoch in rows["epoch"]],
-        "weight": [_number(w) for w in rows["guidance_weight"]],
+        "weight": [json_number(w) for w in rows["guidance_weight"]],
         "sampler": samplers,
-        "setting": settings,
+        "setting": [texts[key] for key in _keys(rows)],
         "n": [int(n) for n in rows["replicates"]],
     }
 
 
-def _setting(row: pd.Series) -> str:
-    """Interval and stages of the guidance; empty for all noise levels and both stages."""
-    parts = []
-    if not pd.isna(row["interval_low"]):
-        parts.append(f"sigma {row['interval_low']:g} to {row['interval_high']:g}")
-    if row["guided_stage"] != "both":
-        parts.append(f"{row['guided_stage']} only")
-    return ", ".join(parts)
+def _keys(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    return setting_keys(rows, _INTERVAL)
 
 
 def _metrics(table: StudyTable, comparisons: Comparisons) -> list[dict[str, Any]]:
@@ -242,18 +236,16 @@ def _signs(rows: pd.DataFrame, comparisons: Comparisons) -> dict[str, list[int]]
     """Significant changes against the base by metric: 1 rise, -1 fall, else 0, for each row."""
     by_metric: dict[str, dict[Any, int]] = {}
     for comparison in comparisons.with_base:
-        by_metric.setdefault(comparison.metric, {})[_key(comparison)] = comparison.sign
+        signs = by_metric.setdefault(comparison.metric, {})
+        signs[model_key(comparison.model)] = comparison.sign
     keys = model_keys(rows)
     return {metric: [signs.get(key, 0) for key in keys] for metric, signs in by_metric.items()}
 
 
-def _key(comparison: Comparison) -> Any:
-    return model_keys(comparison.model.to_frame().T)[0]
-
-
 def _by_noise(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Columns of lists over noise levels, of one row of each guided model."""
-    keys = pd.Series([str(key) for key in model_keys(rows)], rows.index)
+    keys = pd.Series(model_keys(rows), rows.index)
+    places = dict(zip(rows.index, range(len(rows)), strict=True))
     result = []
     for name, (title, unit) in _BY_NOISE.items():
         edges = "calibrated_sigmas" if name == "calibrated_weights" else "sigma_edges"
@@ -263,7 +255,8 @@ def _by_noise(rows: pd.DataFrame) -> list[dict[str, Any]]:
         own = own[~keys[own.index].duplicated()]
         if own.empty:
             continue
-        places = dict(zip(rows.index, range(len(rows)), strict=True))
+        errors = own.get(f"{name}_se", [None] * len(own))
+        lines = zip(own.index, own[edges], own[name], errors, strict=True)
         result.append(
             {
                 "name": name,
@@ -271,11 +264,11 @@ def _by_noise(rows: pd.DataFrame) -> list[dict[str, Any]]:
                 "unit": unit,
                 "lines": {
                     places[i]: {
-                        "x": _numbers(_centres(row[edges], len(row[name]))),
-                        "y": _numbers(row[name]),
-                        "e": _optional(row.get(f"{name}_se")),
+                        "x": _numbers(_centres(sigmas, len(values))),
+                        "y": _numbers(values),
+                        "e": _optional(error),
                     }
-                    for i, row in own.iterrows()
+                    for i, sigmas, values, error in lines
                 },
             }
         )
@@ -288,54 +281,9 @@ def _centres(edges: Sequence[float], count: int) -> np.ndarray:
     return values if len(values) == count else np.sqrt(values[:-1] * values[1:])
 
 
-def _headline(table: StudyTable, index: Mapping[str, int]) -> dict[str, Any] | None:
-    """What the first figure shows: the metrics of one trial of each series, against epochs."""
-    models = plain(trained(table.models))
-    weight = main_weight(models)
-    at_weight = models if weight is None else models[models["guidance_weight"] == weight]
-    columns = shown_columns(table, at_weight)[:_MAX_HEADLINE]
-    if not columns:
-        return None
-    selected = view(table, models, columns=columns)
-    trials = selected.models.drop_duplicates("trial")
-    return {
-        "metrics": columns,
-        "weight": weight,
-        "setting": _setting(selected.models.iloc[0]),
-        "trials": [index[trial] for trial in trials["trial"]],
-        "series": [printable(series) for series in trials["series"]],
-        "colours": [selected.looks[series].colour for series in trials["series"]],
-        "held": printable(selected.held),
-        "levels": [list(_levels(table, selected.models, c, weight)) for c in columns],
-    }
-
-
-def _levels(
-    table: StudyTable, models: pd.DataFrame, column: str, weight: float | None
-) -> Iterator[dict[str, Any]]:
-    """Yield the levels beside that of the base: the exact control and the floor of an estimate."""
-    exact = reference_of(table, models, weight)
-    if exact is not None and np.isfinite(value := float(exact[column])):
-        name = f"{objective(exact['objective']).title}, {weight_text(weight)}"
-        yield {"name": name, "value": _number(value), "colour": "var(--quiet)", "dash": [1, 3]}
-    if (floor := floor_of(models, column)) is not None:
-        name = "floor of the estimate"
-        yield {"name": name, "value": _number(floor), "colour": _FLOOR, "dash": [1, 0]}
-
-
 def _optional(values: Any) -> list[Any] | None:
     return None if values is None or np.ndim(values) == 0 else _numbers(values)
 
 
 def _numbers(values: Iterable[Any]) -> list[Any]:
-    return [_number(value) for value in values]
-
-
-def _number(value: Any) -> Any:
-    """A number for JSON: an integer if it is whole, null if missing, a text if infinite."""
-    if value is None or np.isnan(value):
-        return None
-    if np.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    rounded = float(f"{value:.{_DIGITS}g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+    return [json_number(value) for value in np.asarray(values, float).tolist()]

@@ -53,7 +53,7 @@ def packed_samples(table: Any, index: Mapping[str, int]) -> dict[str, Any] | Non
         packed.append(_identity(row, index) | content)
     return {
         "clouds": packed,
-        "leftOut": len(order) - len(packed),
+        "leftOut": len(table.clouds) - len(packed),
         "frames": {index[base]: frame.limits for base, frame in frames.items() if base in index},
     }
 
@@ -135,4 +135,4 @@ def _packed(row: pd.Series, frame: _Frame, num_clouds: int) -> dict[str, Any]:
 
 
 def _points(row: pd.Series) -> np.ndarray:
-    return np.stack([np.asarray(point, float) for point in row["points"]])
+    return np.array([*row["points"]], float)

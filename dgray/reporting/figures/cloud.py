@@ -169,7 +169,7 @@ def _moments(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
 
 def points_of(row: pd.Series) -> np.ndarray:
     """Return the samples of a row of clouds, shape (n, d)."""
-    return np.stack([np.asarray(point, float) for point in row["points"]])
+    return np.array([*row["points"]], float)
 
 
 def _contents(rows: dict[str, list[SampleCloud]]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def kernel_density(points: np.ndarray, low: np.ndarray, high: np.ndarray, cells: int) -> np.ndarray:
+def kernel_density(
+    points: np.ndarray, low: np.ndarray, high: np.ndarray, cells: int
+) -> np.ndarray:
     """Return a Gaussian kernel density of a third of Scott's width, which keeps modes apart.
 
     The points are counted in cells, and the counts are convolved with the kernel by the fast
