@@ -29,6 +29,7 @@ TABLE = (
     Benchmark("scale", "benchmarks.scale", "cost against trials and sizes; simulated cluster", 8),
     Benchmark("frechet", "benchmarks.frechet", "Fréchet distance against clean-fid", 4),
     Benchmark("images", "benchmarks.images", "guided images against bare calls and DG's way", 3),
+    Benchmark("report", "benchmarks.report", "reports of many rows, against a commit before", 15),
 )
 
 

@@ -1,8 +1,12 @@
-"""Synthetic runs with any number of rows, written as a driver writes them."""
+"""Synthetic runs with any number of rows, written as a driver writes them.
+
+`python benchmarks/large_run.py FOLDER ROWS` uses the dgray of `PYTHONPATH`.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
@@ -143,3 +147,7 @@ def _metrics(
         values["calibrated_sigmas"] = _SIGMAS.tolist()
         values["calibrated_weights"] = random.random(BINS + 1).tolist()
     return values | {"num_parameters": 1000, "seconds_fit": 1.0, "seconds_evaluate": 1.0}
+
+
+if __name__ == "__main__":
+    write_large_run(Path(sys.argv[1]), int(sys.argv[2]))

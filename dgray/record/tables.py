@@ -10,9 +10,10 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dgray.catalogue import SETTING_COLUMNS, ColumnSpec
+from dgray.catalogue import GUIDANCE, SETTING_COLUMNS, ColumnSpec
 from dgray.errors import RecordError
 from dgray.record.row import LossPoint, Row
 from dgray.record.row_schema import Record, added_columns, arrow_schema, to_table
@@ -208,6 +209,9 @@ def _stored(table: pa.Table, described: set[str]) -> pa.Table:
 
 
 def _with_all_columns(table: pa.Table, record: type[Record]) -> pa.Table:
+    if record is Row and "correction" not in table.column_names:  # of a run before there were any
+        is_base = pc.equal(table["objective"], "base")
+        table = table.append_column("correction", pc.if_else(is_base, "base", GUIDANCE))
     schema = arrow_schema(record, added_columns(table.schema) if record is Row else ())
     names = set(table.column_names)
     columns = [
@@ -223,6 +227,8 @@ def _with_all_columns(table: pa.Table, record: type[Record]) -> pa.Table:
 
 
 def _unified(schema: pa.Schema, other: pa.Schema) -> pa.Schema:
+    if other.equals(schema):
+        return schema
     try:
         return pa.unify_schemas([schema, other])
     except pa.ArrowException as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dgray.reporting.explorer.headline import headline
 from dgray.reporting.figures.view import spaced
-from dgray.reporting.selection import best, objectives, trained, worst
+from dgray.reporting.selection import best, objectives, worst
 from dgray.reporting.table import StudyTable
 
 MAX_NUMBERS = 800_000  # of metrics and curves by noise level, about 6 MB
@@ -16,7 +16,7 @@ MAX_NUMBERS = 800_000  # of metrics and curves by noise level, about 6 MB
 def bounded(table: StudyTable, shown: StudyTable, lists: Sequence[str]) -> tuple[StudyTable, int]:
     """Leave out trials, evenly over the study, until the page can hold the rest.
 
-    Models without training, and those of the first figure and the summary, are kept.
+    Bases, and the models of the first figure and the best and worst of the summary, are kept.
 
     Args:
         table: the study.
@@ -43,8 +43,9 @@ def bounded(table: StudyTable, shown: StudyTable, lists: Sequence[str]) -> tuple
     for name in objectives(shown.models):
         pair = best(shown, name), worst(shown.models[shown.models["objective"] == name])
         named |= {model["trial"] for model in pair if model is not None}
-    named |= set(table.models["trial"]) - set(trained(table.models)["trial"])
-    first = [trial for trial in trials if trial in named][:most]
-    rest = spaced([trial for trial in trials if trial not in named], most - len(first))
+    named |= set(table.models["base_trial"].dropna())
+    first = [trial for trial in trials if trial in named]
+    rest = [trial for trial in trials if trial not in named]
+    rest = spaced(rest, max(0, most - len(first)))
     kept = table.rows[table.rows["trial"].isin([*first, *rest])]
     return replace(table, rows=kept), len(trials) - len(first) - len(rest)

@@ -26,10 +26,12 @@ def kernel_density(
     size, count = high - low, 2 * cells  # half a grid on each side: the transform is periodic
     edges = np.linspace(low - size / 2, high + size / 2, count + 1)
     step = size / cells
+    if len(points) < 3:
+        return np.zeros((cells, cells))
+    covariance = np.cov(points.T) * (len(points) ** (-1 / 6) / 3) ** 2
     try:
-        covariance = np.cov(points.T) * (len(points) ** (-1 / 6) / 3) ** 2
         np.linalg.cholesky(covariance)
-    except (ValueError, np.linalg.LinAlgError):
+    except np.linalg.LinAlgError:
         return np.zeros((cells, cells))
     counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=[edges[:, 1], edges[:, 0]])
     y = 2 * np.pi * np.fft.fftfreq(count, step[1])[:, None]

@@ -1,0 +1,113 @@
+"""CPU seconds and memory of `python -m dgray.report`, beside those of an earlier commit.
+
+The runs are synthetic (`large_run.py`), of the layout of `studies/overfit.yaml`. Both commits
+write the same numbers by their own writer, report them in turn, and must print the same
+statements. The largest run is reported by the present commit only, once.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.turns import machine
+
+BEFORE = "3755977"
+SIZES = (2600, 10_000)
+LARGEST = 100_000
+REPEATS = 5
+_HERE = Path(__file__).parent
+
+
+class Report(NamedTuple):
+    """Cost of one report, and the statements that it printed."""
+
+    cpu: float
+    megabytes: float
+    statements: str
+
+
+def write(source: Path, run: Path, num_rows: int) -> None:
+    """Write a run by the dgray in `source`."""
+    _python(source, str(_HERE / "large_run.py"), str(run), str(num_rows))
+
+
+def report(source: Path, run: Path) -> Report:
+    """Report a run by the dgray in `source`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dgray.report", str(run)],
+        cwd=source,
+        env=_environment(source),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"the report of {run} failed")
+    statements, _, _ = text.partition("\nreport: ")
+    return Report(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, statements)
+
+
+def main() -> None:
+    """Measure both commits in turns, and print a table."""
+    print(machine())
+    print("\n| rows | s before | s now | before / now | MB before | MB now |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    now = _HERE.parent
+    with tempfile.TemporaryDirectory() as folder:
+        before = Path(folder, "before")
+        subprocess.run(
+            ["git", "-C", now, "worktree", "add", "--detach", "-q", before, BEFORE], check=True
+        )
+        try:
+            for size in SIZES:
+                _compare(before, now, Path(folder), size)
+        finally:
+            subprocess.run(["git", "-C", now, "worktree", "remove", "--force", before], check=True)
+        run = Path(folder, "largest")
+        write(now, run, LARGEST)
+        largest = report(now, run)
+        print(f"| {LARGEST:,} | | {largest.cpu:.1f} | | | {largest.megabytes:.0f} |")
+
+
+def _compare(before: Path, now: Path, folder: Path, size: int) -> None:
+    sources = {"before": before, "now": now}
+    runs = {name: folder / f"{name}-{size}" for name in sources}
+    for name, source in sources.items():
+        write(source, runs[name], size)
+    reports: dict[str, list[Report]] = {"before": [], "now": []}
+    for turn in range(REPEATS):
+        for name in sorted(sources, reverse=turn % 2 == 0):
+            reports[name].append(report(sources[name], runs[name]))
+    texts = {made.statements for side in reports.values() for made in side}
+    assert len(texts) == 1, "the statements of the two commits differ"
+    pairs = zip(reports["before"], reports["now"], strict=True)
+    ratios = [old.cpu / new.cpu for old, new in pairs]
+    cpu = [statistics.median(made.cpu for made in side) for side in reports.values()]
+    memory = [statistics.median(made.megabytes for made in side) for side in reports.values()]
+    print(
+        f"| {size:,} | {cpu[0]:.1f} | {cpu[1]:.1f} "
+        f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+        f"| {memory[0]:.0f} | {memory[1]:.0f} |",
+        flush=True,
+    )
+
+
+def _python(source: Path, *arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], env=_environment(source), check=True)
+
+
+def _environment(source: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(source)}
+
+
+if __name__ == "__main__":
+    main()
