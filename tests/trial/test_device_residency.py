@@ -81,9 +81,10 @@ def no_kernel_of_adam(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dgray.adam.adamw", lambda *tensors, **options: None)
 
 
-@pytest.mark.parametrize("has_trunk", [False, True])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize("objective", [CrossEntropy(), CrossEntropy(0.1), Kl(), Mixed(1.0)])
+@pytest.mark.parametrize(
+    ("objective", "dropout", "has_trunk"),
+    [(CrossEntropy(), 0.5, False), (CrossEntropy(0.1), 0.0, True), (Mixed(1.0), 0.5, True)],
+)
 def test_an_epoch_on_images_stays_on_its_device(
     objective: Objective, dropout: float, has_trunk: bool
 ) -> None:
@@ -113,9 +114,13 @@ def test_an_epoch_on_vectors_stays_on_its_device(objective: Objective) -> None:
 CHURN = {"S_churn": 20.0, "S_min": 0.01, "S_max": 50.0, "S_noise": 1.007}
 
 
-@pytest.mark.parametrize("kind", [EDMPrecond, iDDPMPrecond])
 @pytest.mark.parametrize(
-    ("sampler", "options"), [(heun, {}), (edm_stochastic, CHURN), (reverse_sde, {})]
+    ("sampler", "options", "kind"),
+    [
+        (heun, {}, EDMPrecond),
+        (edm_stochastic, CHURN, iDDPMPrecond),
+        (reverse_sde, {}, EDMPrecond),
+    ],
 )
 def test_guided_sampling_stays_on_its_device(
     sampler: Callable[..., Tensor], options: dict[str, float], kind: Callable[..., Any]
