@@ -34,6 +34,7 @@ class Tab:
         self._buffer = b""
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self.unchanged: Path | None = None  # the page as it was opened
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -59,6 +60,7 @@ class Tab:
         self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False
     ) -> None:
         """Open a file in a window of a size, and wait until its charts are drawn."""
+        self.unchanged = None
         self.look(width, height, dark=dark)
         self.complaints.clear()
         self.requests.clear()

@@ -35,3 +35,13 @@ def page(tab: Tab, file: Path) -> Iterator[Tab]:
     tab.open(file)
     yield tab
     assert_clean(tab, file)
+
+
+@pytest.fixture
+def unchanged_page(tab: Tab, file: Path) -> Iterator[Tab]:
+    """The page for a test that only reads it: one after the other, such tests open it once."""
+    if tab.unchanged != file:
+        tab.open(file)
+    yield tab
+    assert_clean(tab, file)
+    tab.unchanged = file
