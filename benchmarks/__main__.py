@@ -27,6 +27,9 @@ class Benchmark(NamedTuple):
 TABLE = (
     Benchmark("replicates", "benchmarks.replicates", "replicates trained together or apart", 1),
     Benchmark("scale", "benchmarks.scale", "cost against trials and sizes; simulated cluster", 8),
+    Benchmark("steps", "benchmarks.steps", "training steps against plain loops, KL against CE", 2),
+    Benchmark("ode", "benchmarks.ode", "log-likelihoods against torchdiffeq", 3),
+    Benchmark("grid", "benchmarks.grid", "the study overfit against plain scripts", 15),
     Benchmark("frechet", "benchmarks.frechet", "Fréchet distance against clean-fid", 4),
     Benchmark("images", "benchmarks.images", "guided images against bare calls and DG's way", 3),
     Benchmark("report", "benchmarks.report", "reports of many rows, against a commit before", 15),

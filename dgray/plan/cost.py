@@ -22,10 +22,12 @@ from dgray.plan.shared_keys import generated_key
 from dgray.plan.survey import sample_shape
 
 # Speed of one CPU thread.
-FLOPS = 16e9  # small float32 matrix products
+FLOPS = 16e9  # convolutions, and all else that no other constant is for
+MLP_FLOPS = 80e9  # float32 matrix products of perceptrons, with their activations
 BATCHED_FLOPS = 40e9  # products of all directions of a divergence at once
 SECONDS_PER_OPERATION = 12e-6  # of any small tensor operation
-SECONDS_PER_DRAW = 1.3e-3  # generators and samples of one epoch of one replicate
+SECONDS_PER_DRAW = 4e-5  # generators and samples of one epoch of one replicate
+SECONDS_PER_PATH_POINT = 2e-6  # calibration and estimates, of a point at a noise level
 
 # Of one GPU. Kim et al. 2023, Table 6: 50,000 images of EDM's CIFAR-10 network, 35 calls each, in
 # about an hour on an A100; at 21 GFLOP a call that is 1e13 a second. Not measured with dgray.
@@ -41,6 +43,7 @@ CROSS_ENTROPY_FLOPS = 6  # forward 2, backward 4
 KL_FLOPS = 12  # the gradient in x, and backward through it
 GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
 LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
+PATH_CALLS = 4  # gradients and logits on the splits, in guided calls
 
 MLP_VALUES = 64  # images of more values have a U-Net as base and estimated divergences
 UNET_MACS = 400  # of the U-Net of dgray, per squared channel, block and pixel
@@ -51,7 +54,7 @@ BACKWARD = 2  # a backward pass costs this many forward passes
 BACKWARD_OPERATIONS = 15  # small tensor operations of one
 
 SIGMA_FEATURES = 3
-MIXTURE_FLOPS = 600  # one exact denoiser call, per point and dimension
+MIXTURE_FLOPS = 400  # one exact denoiser call, per point and dimension
 LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE for one log-density
 LIKELIHOOD_TOLERANCE = 1e-4  # tolerance of LIKELIHOOD_CALLS; the method has order 5
 
@@ -227,12 +230,18 @@ def _seconds(flops: float, operations: float, *, threads: int, gpus: float = 0) 
     return flops / speed + operations * SECONDS_PER_OPERATION
 
 
-def _discriminator_macs(trial: Trial) -> int:
+def _discriminator_macs(trial: Trial) -> float:
+    """Return the multiply-adds of one point that would take its time at the speed FLOPS."""
     if not trial.is_trained:
         return 0
     network = trial.config.discriminator
     if isinstance(network, ConvDiscriminator):
         return _convolution_macs(CONV_MACS, network.width, network.depth, trial)
+    return _perceptron_macs(trial) * FLOPS / MLP_FLOPS
+
+
+def _perceptron_macs(trial: Trial) -> int:
+    network = trial.config.discriminator
     if not isinstance(network, MlpDiscriminator):
         network = MlpDiscriminator()  # a guess at the size of a user's network
     return _macs(_dimension(trial), network.width, network.depth)
@@ -242,7 +251,7 @@ def _discriminator_weights(trial: Trial) -> int:
     network = trial.config.discriminator
     if trial.is_trained and isinstance(network, ConvDiscriminator):
         return CONV_WEIGHTS * network.width**2 * network.depth
-    return _discriminator_macs(trial)  # every weight of a perceptron is used once
+    return _perceptron_macs(trial) if trial.is_trained else 0  # every weight is used once
 
 
 def _convolution_macs(constant: int, width: int, depth: int, trial: Trial) -> int:
@@ -299,25 +308,28 @@ def _evaluation_work(trial: Trial) -> Iterator[float]:
     call = GUIDED_CALL_FLOPS * macs + base
     has_flow = evaluate.has_metric(source="flow")
     fields = {(s.guidance_weight, s.interval) for s in trial.settings}
-    calls = len(fields) * _likelihood_calls(trial)
+    evaluations = _likelihood_calls(trial)  # which all fields share
+    calls = len(fields) * evaluations
     if has_flow and config.data.sample_kind == "points":
         flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
-        yield _seconds(flops * calls, CALL_OPERATIONS * calls, threads=threads, gpus=gpus)
+        yield _seconds(flops * calls, CALL_OPERATIONS * evaluations, threads=threads, gpus=gpus)
     if has_flow and config.data.sample_kind == "images":
         is_exact = dimension <= MLP_VALUES
         directions = dimension if is_exact else evaluate.num_probes
         flops = (LIKELIHOOD_FLOPS * macs + base) * (1 + BACKWARD * directions)
         operations = CALL_OPERATIONS + BACKWARD_OPERATIONS * directions
         faster = FLOPS / BATCHED_FLOPS if is_exact else 1.0
-        work = flops * evaluate.num_points * calls * faster, operations * calls
+        work = flops * evaluate.num_points * calls * faster, operations * evaluations
         yield _seconds(*work, threads=threads, gpus=gpus)
     sigmas = evaluate.num_bins * evaluate.least_sigmas_per_bin
     points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
-    yield _seconds(call * points, CALL_OPERATIONS * sigmas, threads=threads, gpus=gpus)
+    fitting = SECONDS_PER_PATH_POINT * points
+    yield fitting + _seconds(PATH_CALLS * call * points, 0, threads=threads, gpus=gpus)
     calls = sum(_sampler_calls(trial, setting) for setting in trial.settings)
     samples = evaluate.num_samples * evaluate.sampling_seeds
-    work = call * samples * calls, CALL_OPERATIONS * calls
-    yield _seconds(*work, threads=threads, gpus=gpus)
+    batches = {(s.sampler, s.num_steps, s.guided_stage): s for s in trial.settings}
+    operations = CALL_OPERATIONS * sum(_sampler_calls(trial, s) for s in batches.values())
+    yield _seconds(call * samples * calls, operations, threads=threads, gpus=gpus)
 
 
 def _likelihood_calls(trial: Trial) -> float:

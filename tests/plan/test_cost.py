@@ -42,7 +42,7 @@ def test_the_time_of_a_fit_is_its_operations_over_the_speed(tmp_path: Path) -> N
     macs = (2 + 3) * 64 + 2 * 64**2 + 64  # x and three features of sigma, two products, one logit
     steps = 4 * 50  # 1000 samples in batches of 256
     flops = 6 * macs * (2 * 256) * 3 * steps
-    seconds = flops / cost.FLOPS + 60 * steps * cost.SECONDS_PER_OPERATION
+    seconds = flops / cost.MLP_FLOPS + 60 * steps * cost.SECONDS_PER_OPERATION
     seconds += 3 * 50 * cost.SECONDS_PER_DRAW  # three replicates, fifty epochs
     assert long - short == pytest.approx(seconds, rel=1e-9)
 
