@@ -246,6 +246,20 @@ DATA = Registry[DataSpec](
         settings="dgray.config.data:Cifar10Data",
     ),
     DataSpec(
+        name="torchvision",
+        title="data set of torchvision",
+        factory="dgray.data.torchvision_sets:torchvision_images",
+        kinds=("images",),
+        settings="dgray.config.data:TorchvisionData",
+    ),
+    DataSpec(
+        name="openmoji",
+        title="OpenMoji",
+        factory="dgray.data.openmoji:openmoji",
+        kinds=("images",),
+        settings="dgray.config.data:OpenmojiData",
+    ),
+    DataSpec(
         name="folder",
         title="images of a folder",
         factory="dgray.data.image_files:read_folder",

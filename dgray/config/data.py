@@ -170,6 +170,40 @@ class Cifar10Data(ImageData):
         return (3, 32, 32)
 
 
+class TorchvisionData(ImageData):
+    """Data set of torchvision, from local files; its test part is that of the data set."""
+
+    kind: Literal["torchvision"]
+    name: Literal[
+        "MNIST", "FashionMNIST", "KMNIST", "USPS", "CIFAR10", "CIFAR100", "SVHN", "STL10"
+    ] = Field(description="class of torchvision.datasets")
+    root: str | None = Field(
+        None, description="folder that its loader reads; null: data/ in the cache of dgray"
+    )
+    download: bool = Field(False, description="download missing files")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image."""
+        others = {"USPS": (1, 16, 16), "STL10": (3, 96, 96)}
+        default = (1, 28, 28) if self.name.endswith("MNIST") else (3, 32, 32)
+        return others.get(self.name, default)
+
+
+class OpenmojiData(ImageData):
+    """About 4,400 distinct emojis of OpenMoji (CC BY-SA 4.0), 32 x 32, colour, no classes.
+
+    Needs the extra ``openmoji``, and no network.
+    """
+
+    kind: Literal["openmoji"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(3, 32, 32)."""
+        return (3, 32, 32)
+
+
 class FileData(ImageData):
     """Images in files of the user."""
 

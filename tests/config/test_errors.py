@@ -109,7 +109,7 @@ def test_a_broken_value_is_named_with_its_rule(refuse: Refuse, line: str, proble
         (
             "name: a\ndata: {name: ring8}\nbase: {kind: trained}\n",
             "study.yaml:2:1: data.kind: required field is missing: 'mixture', 'points', 'digits', "
-            "'glyphs', 'cifar10', 'folder', 'zip', 'npz', 'images'",
+            "'glyphs', 'cifar10', 'torchvision', 'openmoji', 'folder', 'zip', 'npz', 'images'",
         ),
         (
             "name: a b\ndata: {kind: mixture, name: ring8}\nbase: {kind: trained}\n",
