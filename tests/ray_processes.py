@@ -30,7 +30,7 @@ import pytest
 _REPORTS = "DGRAY_TEST_REPORTS"  # environment variable of a child: the file for its reports
 _POLL_SECONDS = 0.02
 _SHOWN_CHARACTERS = 5000  # of a child's own output
-_RAY_SECONDS = 10  # that a test with Ray takes; one without: 1
+_RAY_SECONDS, _OTHER_SECONDS = 10, 0.25  # that a test takes
 
 
 def is_child() -> bool:
@@ -289,7 +289,7 @@ def _seconds(group: list[pytest.Item]) -> float:
 
 def _seconds_of(item: pytest.Item) -> float:
     if not _uses_ray(item):
-        return 1
+        return _OTHER_SECONDS
     long = item.get_closest_marker("long")
     return _RAY_SECONDS if long is None else 60 * float(long.kwargs.get("minutes", 1))
 
