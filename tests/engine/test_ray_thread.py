@@ -54,7 +54,7 @@ def test_sigterm_is_obeyed_while_ray_starts(tmp_path: Path) -> None:
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 20  # Ray would hang for ever
+    assert time.monotonic() - asked < 5
     assert (process.returncode, errors) == (130, f"{STOPPING}\ninterrupted\n")
     deadline = time.monotonic() + 30
     while [*tmp_path.iterdir()]:  # the guard removes Ray's folder
