@@ -24,8 +24,12 @@ FORBIDDEN_CALLS = {
     "pd.read_pickle", "pandas.read_pickle", "torch.package.PackageImporter",
     "subprocess.getoutput", "tune.Tuner.restore", "Tuner.restore",
 }  # fmt: skip
+MAY_PICKLE = {  # between a study and its own processes
+    "engine/tune_schedule.py",
+    "problem/part_process.py",
+    "problem/part_worker.py",
+}
 # Here the author of a study names code that is run; see SECURITY.md.
-MAY_PICKLE = {"problem/part_process.py", "problem/part_worker.py"}  # between a study and its child
 MAY_IMPORT_BY_NAME = {
     "__init__.py",
     "cli/main.py",

@@ -184,7 +184,7 @@ def test_a_part_that_raises_or_exits_is_a_failed_row(
         ("base", with_result(lambda d: d * torch.nan), "finite floating-point numbers"),
         ("network", lambda *a: 3, "must return a torch.nn.Module"),
         ("objective", lambda: None, "a function of outputs, but its factory returned None"),
-        ("objective", lambda: lambda outputs: None, "shape (1, 30), but returned NoneType"),
+        ("objective", lambda: lambda outputs: None, "shape (1, 2), but returned NoneType"),
         ("objective", lambda: lambda outputs: loss(outputs).mean(), "torch.float32 of shape ()"),
         ("network", lambda *a: nn.Linear(3, 1), "its call failed"),
         ("objective", lambda: lambda outputs: loss(outputs) * torch.nan, "must be finite"),

@@ -149,7 +149,7 @@ def metric(generated, real): return 1.0
             r"a base must return a tensor of shape \(2, 2\), but got \(1, 2\)",
         ),
         ("discriminator", "{kind: custom, factory: 'broken:discriminator'}", ""),
-        ("fit.objective", "{factory: 'broken:objective'}", "must depend on the tensors"),
+        ("fit.objective", "{factory: 'broken:objective'}", "must depend on the trained tensors"),
         ("evaluate.sampler", "{factory: 'broken:sampler'}", "samples must be finite"),
         ("evaluate.metrics", "[{factory: 'broken:metric'}]", "must return a dgray.metrics"),
         ("fit.objective", "{factory: 'absent:objective'}", "No module named 'absent'"),

@@ -50,7 +50,7 @@ def test_the_lock_file_describes_the_same_search(tmp_path: Path) -> None:
         ("evaluate.num_steps={int: [8, 16]}", "varies guidance_weight alone"),
         (
             "data.num_real={int: [10, 20]}",
-            "a search varies fields of discriminator, fit, evaluate",
+            "a search varies fields of correction, discriminator, fit, evaluate",
         ),
         ("search.method=grid", "a domain needs search.method 'optuna'"),
         ("search.num_trials=null", "num_trials or time_budget must be given"),
@@ -86,8 +86,8 @@ def test_a_search_needs_a_domain(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "rule"),
     [
-        (("search.metrics={nll: minimize}",), "'nll' needs images, but the data are points"),
-        (("search.constraints={fd: 3}",), "'fd' needs images, but the data are points"),
+        (("search.metrics={fid: minimize}",), "'fid' needs images, but the data are points"),
+        (("search.constraints={nll: 3}",), "add 'nll' to evaluate.metrics"),
         (
             ("search.metrics={kl: minimize}",),
             r"add 'kl' to evaluate.metrics, which is \['path_kl'",

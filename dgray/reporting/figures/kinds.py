@@ -69,8 +69,8 @@ class FailedFigure:
 
 
 KINDS = (
-    FigureKind("gain_against_cost", "Gain against the cost of training", metrics_against_cost),
     FigureKind("finding", "Overfitting against epochs", headline),
+    FigureKind("gain_against_cost", "Gain against the cost of training", metrics_against_cost),
     FigureKind("overfitting_map_path_kl", "Overfitting map: path KL", path_kl_map),
     FigureKind("overfitting_map_kl", "Overfitting map: KL of the probability-flow ODE", kl_map),
     FigureKind("kl_against_epochs", "All metrics against epochs", metrics_against_epochs),

@@ -16,7 +16,12 @@ from dgray.reporting.figures.style import styled
 from dgray.reporting.table import StudyTable
 from tests.reporting.synthetic import Member, row, table_of
 
-OVERFIT = {kind.name for kind in KINDS} - {"control_lenses", "path_change", "nearest_training"}
+OVERFIT = {kind.name for kind in KINDS} - {
+    "control_lenses",
+    "gain_against_cost",
+    "nearest_training",
+    "path_change",
+}
 ORIGIN = Origin("synthetic", ("abc123",))
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
 
