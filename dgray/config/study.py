@@ -264,11 +264,13 @@ class Resources(Model):
     )
     compile: bool = Field(
         False,
+        exclude_if=lambda value: not value,
         description="compile the network of the base by torch.compile, which changes results by "
         "rounding; it runs uncompiled where that is not possible",
     )
     channels_last: bool = Field(
         False,
+        exclude_if=lambda value: not value,
         description="store the weights of the base's network with the channels last, for tensor "
         "cores; changes results by rounding",
     )
