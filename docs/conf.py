@@ -33,7 +33,7 @@ include_patterns = [
     "*.md",
     "docs/**.md",
     "docs/**.ipynb",
-    "benchmarks/README.md",
+    "benchmarks/*.md",
     "cluster/README.md",
 ]
 NAVIGATION = {
@@ -68,6 +68,7 @@ NAVIGATION = {
         "docs/reliability",
         "docs/performance",
         "Benchmarks <benchmarks/README>",
+        "GPU check <benchmarks/gpu>",
         "docs/architecture",
         "Cluster files <cluster/README>",
         "SECURITY",
