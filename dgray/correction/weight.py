@@ -55,7 +55,10 @@ class IntervalWeight(Weight):
     @property
     @override
     def breaks(self) -> tuple[float, ...]:
-        return (*self.inner.breaks, self.low, self.high)
+        breaks = self.inner.breaks
+        start = torch.tensor([self.low], dtype=torch.float64)
+        is_zero = not breaks and not self.inner(start).any()  # a constant weight of 0
+        return () if is_zero else (*breaks, self.low, self.high)
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
@@ -95,7 +98,11 @@ class SplineWeight(Weight):
     @property
     @override
     def breaks(self) -> tuple[float, ...]:
-        return tuple(self.knots.exp().tolist())
+        # Not the knots on a straight line: a weight that is 0 everywhere is integrated like the
+        # base, so that it has the same bits.
+        flat = self.knots.new_zeros(1)
+        slopes = torch.cat([flat, self.values.diff() / self.knots.diff(), flat])
+        return tuple(self.knots[slopes.diff() != 0].exp().tolist())
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:

@@ -150,6 +150,23 @@ def test_weights_that_jump_or_bend_do_not_add_an_error(weight: Weight) -> None:
         assert log_prob == pytest.approx(prior + state[1], abs=2e-5)
 
 
+@pytest.mark.parametrize("interval", [False, True])
+def test_a_weight_that_is_zero_everywhere_has_the_bits_of_the_base(interval: bool) -> None:
+    data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
+    zero: Weight = SplineWeight(KNOTS, torch.zeros(5, dtype=DOUBLE))
+    weight = IntervalWeight(zero, 0.3, 3.0) if interval else zero
+    guided = guided_denoiser(base, Oracle(data, base), weight)
+    x, _ = noised(data, 64, 0.01)
+    span = {"sigmas": (0.01, 20.0), "prior_std": 20.0, "tolerance": 1e-2}
+    of_guided = ode_log_likelihood(flow_of(guided), x, **span, breaks=weight.breaks)
+    assert torch.equal(of_guided.log_prob, ode_log_likelihood(flow_of(base), x, **span).log_prob)
+
+
+def test_a_spline_breaks_where_its_slope_changes() -> None:
+    weight = SplineWeight(KNOTS, torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0], dtype=DOUBLE))
+    assert weight.breaks == pytest.approx(KNOTS[[2, 4]].exp().tolist())
+
+
 def test_samples_with_other_breaks_and_tolerances_share_a_batch() -> None:
     x, _ = noised(gaussian(0.3, 1.1, 2), 6, 0.01)
     jump = IntervalWeight(ConstantWeight(1.0), 0.1, 1.0)
