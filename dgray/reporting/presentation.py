@@ -63,7 +63,7 @@ def _of_correction(name: str) -> ObjectiveSpec:
     options: tuple[str, ...] = ()
     if hyphen:
         inner = objective(of_discriminator)
-        title, subject = f"{title} by {inner.title}", ""
+        title, subject = f"{title} by {in_sentence(inner)}", ""
         is_trained, options = inner.is_trained, inner.options
     return ObjectiveSpec(
         name=name,
@@ -74,6 +74,13 @@ def _of_correction(name: str) -> ObjectiveSpec:
         is_trained=is_trained,
         options=options,
     )
+
+
+def in_sentence(spec: ObjectiveSpec) -> str:
+    """Return the name of an objective or a correction inside a sentence, with its article."""
+    if spec.subject.startswith("The "):
+        return "the " + spec.subject.removeprefix("The ")
+    return spec.title
 
 
 def objective_rank(name: str) -> int:

@@ -67,6 +67,12 @@ class StudyTable:
         return merge_samplers(self.aggregated, self.axes)
 
     @property
+    def model_kind(self) -> str:
+        """What sentences call a model other than the base."""
+        is_guided = self.rows["correction"].isin((GUIDANCE, BASE.name)).all()
+        return "guided model" if is_guided else "corrected model"
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns of metrics in the order of presentation, without standard errors."""
         kinds = {field.name: (field.metadata or {}).get(b"kind") for field in self.schema}

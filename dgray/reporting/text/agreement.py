@@ -1,4 +1,4 @@
-"""Statements on whether two metrics agree on the effect of guidance."""
+"""Statements on whether two metrics agree on the effect of corrections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from dgray.data.summary import counted
 from dgray.reporting.aggregate import model_key
 from dgray.reporting.comparisons import Comparison, Comparisons
-from dgray.reporting.presentation import distances, objective
+from dgray.reporting.presentation import distances, in_sentence, objective
 from dgray.reporting.selection import describe
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.statement import Statement, Tone, p_text
@@ -25,7 +25,7 @@ def agreement(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement
     by_metric: dict[str, dict[object, Comparison]] = {}
     for comparison in comparisons.trained or comparisons.controls:
         by_metric.setdefault(comparison.metric, {})[model_key(comparison.model)] = comparison
-    kind = "guided model" if comparisons.trained else "control model"
+    kind = table.model_kind if comparisons.trained else "control model"
     metrics = sorted(combinations(by_metric, 2), key=_is_of_one_kind)
     for names in metrics:
         one, other = (by_metric[name] for name in names)
@@ -85,7 +85,7 @@ def _example(table: StudyTable, pair: Pair) -> str:
             f"{verb} the {table.title(comparison.metric)} ({comparison.estimate.signed}"
             f"{f' {unit}' if unit else ''}, {p_text(comparison)})"
         )
-    subject = objective(model["objective"]).title
+    subject = in_sentence(objective(model["objective"]))
     return f"{subject} at {describe(model, table.axes)} {' and '.join(parts)}"
 
 

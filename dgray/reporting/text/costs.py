@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dgray.reporting.comparisons import Comparisons, compared_metrics
 from dgray.reporting.costs import compares_costs, cost_points
-from dgray.reporting.presentation import objective
+from dgray.reporting.presentation import in_sentence, objective
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.statement import Statement, listed
 
@@ -39,4 +39,4 @@ def cost_statements(table: StudyTable, comparisons: Comparisons) -> Iterator[Sta
 
 
 def _named(names: list[str], chosen: set[str]) -> str:
-    return listed([objective(name).title for name in names if name in chosen] or ["none"])
+    return listed([in_sentence(objective(name)) for name in names if name in chosen] or ["none"])

@@ -1,4 +1,4 @@
-"""Statements on the effect of guidance: comparisons of guided models with the unguided base."""
+"""Statements on the effect of corrections: comparisons of corrected models with the base."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from dgray.data.summary import counted
 from dgray.reporting.comparisons import Comparison, Comparisons
 from dgray.reporting.estimate import rounded
-from dgray.reporting.presentation import objective
+from dgray.reporting.presentation import in_sentence, objective
 from dgray.reporting.selection import describe, weight_text
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.statement import Statement, Tone, listed, p_text
 
-EFFECT, CALIBRATED, DIVERGED = "effect of guidance", "calibrated weight", "diverged replicates"
+EFFECT, CALIBRATED, DIVERGED = "effect on the metrics", "calibrated weight", "diverged replicates"
 _SHOWN = 3  # models with diverged replicates that a statement names
 
 
 def effects(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
-    """Yield a statement for every trained objective and metric, over all its guided models."""
+    """Yield a statement for every trained objective and metric, over all its models."""
     for name, metric, group in _by_objective_and_metric(comparisons.trained):
         spec, title = objective(name), table.title(metric)
         tested = [c for c in group if c.is_tested]
@@ -37,10 +37,10 @@ def calibrated_effects(table: StudyTable, comparisons: Comparisons) -> Iterator[
         group = [c for c in shown if c.metric == metric]
         ups = [c for c in group if c.sign > 0]
         highest = max(group, key=lambda c: c.estimate.value)
-        owner = f"{objective(highest.model['objective']).title}, "
+        owner = f"{in_sentence(objective(highest.model['objective']))}, "
         text = (
             f"With the calibrated weight the {table.title(metric)} is significantly above that "
-            f"of the base in {len(ups) or 'none'} of {counted(len(group), 'guided model')} and "
+            f"of the base in {len(ups) or 'none'} of {counted(len(group), table.model_kind)} and "
             f"below it in {sum(c.sign < 0 for c in group) or 'none'}. "
             f"{_extreme(table, highest, 'highest change', owner)}"
         )
@@ -58,8 +58,9 @@ def diverged(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]
         more = f"; and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
         text = (
             f"{objective(name).subject}: replicates diverged in {len(cases)} of "
-            f"{counted(len(group), 'guided model')} by their change of the {table.title(metric)}, "
-            f"so that its mean and standard error describe no typical replicate: {shown}{more}."
+            f"{counted(len(group), table.model_kind)} by their change of the "
+            f"{table.title(metric)}, so that its mean and standard error describe no typical "
+            f"replicate: {shown}{more}."
         )
         yield Statement(DIVERGED, text, "caution")
 
@@ -81,7 +82,7 @@ def _counts(table: StudyTable, tested: Sequence[Comparison]) -> str:
     downs = [c for c in tested if c.sign < 0]
     highest = max(ups or tested, key=lambda c: c.estimate.value)
     which = "largest significant rise" if ups else "highest change"
-    total = counted(len(tested), "guided model")
+    total = counted(len(tested), table.model_kind)
     return (
         f"significantly in {len(ups) or 'none'} of {total}{_by_weight(ups)} and lowers it in "
         f"{len(downs) or 'none'}{_by_weight(downs)}. {_extreme(table, highest, which)}"
@@ -115,14 +116,14 @@ def _range(table: StudyTable, group: Sequence[Comparison]) -> str:
     """Return the range of the changes of models that cannot be tested."""
     finite = [c for c in group if np.isfinite(c.estimate.value)]
     if not finite:
-        return f"by no finite amount in {counted(len(group), 'guided model')}."
+        return f"by no finite amount in {counted(len(group), table.model_kind)}."
     low, high = (f(finite, key=lambda c: c.estimate.value) for f in (min, max))
     unit = _unit(table, group[0].metric)
     has_one = all(len(c.replicates) == 1 for c in group)
     reason = "with one replicate, " if has_one else ""
     return (
         f"by {rounded(low.estimate.value)} to {rounded(high.estimate.value)}{unit} in "
-        f"{counted(len(finite), 'guided model')}, most at {describe(high.model, table.axes)}; "
+        f"{counted(len(finite), table.model_kind)}, most at {describe(high.model, table.axes)}; "
         f"{reason}no change was tested."
     )
 

@@ -14,7 +14,7 @@ import pandas as pd
 from dgray.data.summary import counted
 from dgray.reporting.comparisons import Comparison, Comparisons, compare, compared_metrics
 from dgray.reporting.estimate import estimate
-from dgray.reporting.presentation import BASE, distances, objective
+from dgray.reporting.presentation import BASE, distances, in_sentence, objective
 from dgray.reporting.searches import SearchPoints
 from dgray.reporting.selection import describe, exact_controls, of_controls, trained, worst
 from dgray.reporting.table import StudyTable
@@ -139,12 +139,12 @@ def _best_settings(table: StudyTable, comparisons: Comparisons) -> Iterator[Stat
 def _comparison_text(table: StudyTable, group: list[Comparison]) -> str:
     model, reference = group[0].model, group[0].reference
     assert reference is not None
+    subject, other = (in_sentence(objective(row["objective"])) for row in (model, reference))
     parts = [f"Its {table.title(c.metric)} {_relation(table, c)}." for c in group]
     return (
-        f"The best setting of the {objective(model['objective']).title} "
-        f"({describe(model, table.axes)}) is compared with that of "
-        f"{objective(reference['objective']).title} ({describe(reference, table.axes)}) on the "
-        f"same held-out data, in {len(group[0].replicates)} pairs of replicates. {' '.join(parts)}"
+        f"The best setting of {subject} ({describe(model, table.axes)}) is compared with that of "
+        f"{other} ({describe(reference, table.axes)}) on the same held-out data, in "
+        f"{len(group[0].replicates)} pairs of replicates. {' '.join(parts)}"
     )
 
 
@@ -196,5 +196,5 @@ def _count_text(table: StudyTable, group: list[Comparison], metric: str) -> str:
         return ""
     return (
         f"raises the {table.title(metric)} significantly in {signs.count(1) or 'none'} of "
-        f"{counted(len(signs), 'guided model')} and lowers it in {signs.count(-1) or 'none'}"
+        f"{counted(len(signs), table.model_kind)} and lowers it in {signs.count(-1) or 'none'}"
     )

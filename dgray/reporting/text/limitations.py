@@ -66,7 +66,7 @@ def _one_replicate(table: StudyTable) -> Iterator[Statement]:
     if not single:
         return
     text = (
-        f"{counted(single, 'guided model')} of {len(models)} {'has' if single == 1 else 'have'} "
+        f"{counted(single, table.model_kind)} of {len(models)} {'has' if single == 1 else 'have'} "
         f"one replicate. The variation between training runs is then unknown, and ± covers the "
         f"held-out data only, so no change of {'it' if single == 1 else 'them'} is called "
         f"significant; set replicates to 2 or more."
@@ -103,6 +103,6 @@ def _unreliable_kl(table: StudyTable, comparisons: Comparisons) -> Iterator[Stat
         f"In {missed} of {int(np.sum(values))} rows with a value of kl or its change, the "
         f"integration of the probability-flow ODE missed its tolerance for some held-out points "
         f"(column kl_unconverged), so that they are unreliable. Comparisons of kl leave out "
-        f"{comparisons.num_unreliable} of {counted(total, 'guided model')} for this reason."
+        f"{comparisons.num_unreliable} of {counted(total, table.model_kind)} for this reason."
     )
     yield Statement(LIMITATIONS, text, "caution")

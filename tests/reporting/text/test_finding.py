@@ -79,7 +79,7 @@ def test_effect_follows_the_sign(change: float, tone: str, expected: str) -> Non
     finding = finding_of(
         guided("cross_entropy", 64, 1.0, change), guided("cross_entropy", 8, 1.0, -0.9)
     )
-    statement = sentences(finding, "effect of guidance")[0]
+    statement = sentences(finding, "effect on the metrics")[0]
     assert statement[0] == tone
     assert expected in statement[1]
 
@@ -87,7 +87,7 @@ def test_effect_follows_the_sign(change: float, tone: str, expected: str) -> Non
 def test_largest_rise_is_a_significant_one_rather_than_a_larger_noisy_one() -> None:
     noisy = guided("cross_entropy", 8, 1.0, 2.0, path_kl_change_se=1.0)
     finding = finding_of(noisy, guided("cross_entropy", 64, 1.0, 0.5))
-    tone, text = sentences(finding, "effect of guidance")[0]
+    tone, text = sentences(finding, "effect on the metrics")[0]
     assert tone == "harm"
     assert "in 1 of 2 guided models" in text
     assert "width 64" in text
@@ -100,7 +100,7 @@ def test_all_weights_are_covered_and_named() -> None:
         guided("kl", 8, 1.5, 0.6),
         guided("kl", 8, None, -0.7),
     )
-    _, text = sentences(finding, "effect of guidance")[0]
+    _, text = sentences(finding, "effect on the metrics")[0]
     assert "in 1 of 4 guided models (1 at w = 1.5)" in text
     assert "lowers it in 2 (1 at w = 0.5, 1 at calibrated weight)" in text
     assert "Weights covered: w = 0.5, w = 1, w = 1.5 and calibrated weight." in text
@@ -128,7 +128,7 @@ def test_one_replicate_makes_nothing_significant_and_the_report_says_why() -> No
 )
 def test_p_values_are_of_student_with_replicates_minus_one(replicates: int, p: str) -> None:
     finding = finding_of(guided("kl", 8, 1.0, 0.3, replicates))
-    _, text = sentences(finding, "effect of guidance")[0]
+    _, text = sentences(finding, "effect on the metrics")[0]
     assert f"(adjusted p = {p})" in text
     assert f"with {replicates - 1} degree" in finding.method
 
@@ -137,7 +137,7 @@ def test_adjusted_p_counts_all_comparisons() -> None:
     others = [guided("kl", width, w, 0.0) for width in (16, 32) for w in (0.5, 1.0, None)]
     finding = finding_of(guided("kl", 8, 1.0, 0.3), *others)
     assert "14 comparisons of trained models with the base" in finding.method
-    _, text = sentences(finding, "effect of guidance")[0]
+    _, text = sentences(finding, "effect on the metrics")[0]
     # two of 14 p-values are 0.0121 (11 degrees of freedom): 0.0121 * 14 / 2
     assert "(adjusted p = 0.085)" in text
 
@@ -150,7 +150,7 @@ def test_a_diverged_replicate_is_named_with_median_and_range() -> None:
     assert [tone for tone, _ in statements] == ["caution", "caution"]
     expected = "1 of 4 replicates diverged, median −5, range −5 to +4570, mean +1138 ± 1143 nats"
     assert expected in statements[0][1]
-    assert "1 of 4 replicates diverged" in sentences(finding, "effect of guidance")[0][1]
+    assert "1 of 4 replicates diverged" in sentences(finding, "effect on the metrics")[0][1]
 
 
 def test_a_replicate_without_a_value_diverged() -> None:
@@ -257,7 +257,7 @@ def test_disagreement_of_metrics_is_stated() -> None:
     [
         ("", "agreement of metrics"),
         ("agreement", "agreement of metrics"),
-        ("effect", "effect of guidance"),
+        ("effect", "effect on the metrics"),
         ("objectives", "best settings"),
         ("controls", "controls"),
     ],
@@ -307,7 +307,7 @@ def test_unreliable_kl_is_left_out_of_comparisons() -> None:
     suspect = {"kl_unconverged": 0.01, "kl_change": 5.0}
     sound = guided("cross_entropy", 8, 1.0, -0.5, kl_unconverged=0.0)
     finding = finding_of(sound, guided("cross_entropy", 64, 1.0, -0.5, **suspect))
-    path, flow = sentences(finding, "effect of guidance")
+    path, flow = sentences(finding, "effect on the metrics")
     assert "in none of 2 guided models" in path[1]
     assert "in none of 1 guided model and lowers it in 1" in flow[1]
     assert "leave out 1 of 2 guided models" in sentences(finding, "limitations")[0][1]
