@@ -22,13 +22,20 @@ from typing_extensions import override
 from dgray.correction.correction import Inputs
 from dgray.correction.difference import DenoiserDifference
 from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss, new_denoisers
+from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.shapes import Scalars
 from dgray.discriminator.objective import Batch
 
 
 @dataclass(frozen=True)
 class WeakModels(TrainedNetworks):
-    """Weak models in training, one for each replicate."""
+    """Weak models in training, one for each replicate.
+
+    Attributes:
+        base: denoiser to be corrected.
+    """
+
+    base: Denoiser
 
     @override
     def loss(self, batch: Batch) -> Scalars:
@@ -44,4 +51,4 @@ def build_autoguidance(
     inputs: Inputs, generators: Sequence[torch.Generator], *, network: Mapping[str, Any]
 ) -> WeakModels:
     """Return untrained weak models, one for each generator, of the size of ``network``."""
-    return WeakModels(inputs.base, new_denoisers(inputs, generators, network))
+    return WeakModels(new_denoisers(inputs, generators, network), inputs.base)

@@ -28,6 +28,7 @@ from dgray.correction.correction import Inputs
 from dgray.correction.difference import DenoiserDifference
 from dgray.correction.network_ensemble import copies_of_base
 from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss
+from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.shapes import Scalars, Vectors
 from dgray.discriminator.objective import Batch, Noised, denoising_residual
 
@@ -37,10 +38,12 @@ class ImplicitDiscriminators(TrainedNetworks):
     """Copies of the base in training, one for each replicate.
 
     Attributes:
+        base: denoiser to be corrected.
         alpha: factor of the loss on samples of the base, >= 0.
         beta: scale of the implicit logit, > 0.
     """
 
+    base: Denoiser
     alpha: float
     beta: float
 
@@ -73,4 +76,4 @@ def build_ddo(
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return ImplicitDiscriminators(inputs.base, networks, alpha, beta)
+    return ImplicitDiscriminators(networks, inputs.base, alpha, beta)

@@ -21,13 +21,20 @@ from dgray.correction.correction import Inputs
 from dgray.correction.difference import DenoiserDifference
 from dgray.correction.network_ensemble import copies_of_base
 from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss
+from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.shapes import Scalars
 from dgray.discriminator.objective import Batch
 
 
 @dataclass(frozen=True)
 class FineTuning(TrainedNetworks):
-    """Copies of the base in training, one for each replicate."""
+    """Copies of the base in training, one for each replicate.
+
+    Attributes:
+        base: denoiser to be corrected.
+    """
+
+    base: Denoiser
 
     @override
     def loss(self, batch: Batch) -> Scalars:
@@ -46,4 +53,4 @@ def build_fine_tune(inputs: Inputs, generators: Sequence[torch.Generator]) -> Fi
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return FineTuning(inputs.base, networks)
+    return FineTuning(networks, inputs.base)

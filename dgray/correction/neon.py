@@ -126,7 +126,13 @@ class ExtrapolatedDenoiser(Denoiser):
 
 @dataclass(frozen=True)
 class SelfTrained(TrainedNetworks):
-    """Copies of the base in training on its own samples, one for each replicate."""
+    """Copies of the base in training on its own samples, one for each replicate.
+
+    Attributes:
+        base: denoiser to be corrected.
+    """
+
+    base: Denoiser
 
     @override
     def loss(self, batch: Batch) -> Scalars:
@@ -146,4 +152,4 @@ def build_neon(inputs: Inputs, generators: Sequence[torch.Generator]) -> SelfTra
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return SelfTrained(inputs.base, networks)
+    return SelfTrained(networks, inputs.base)

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,10 @@ from typing_extensions import override
 
 from dgray.base.fit_network import BaseArchitecture, build_network
 from dgray.base.networks.preconditioning import Preconditioned
-from dgray.correction.correction import CorrectionEnsemble, Inputs
+from dgray.correction.correction import Inputs
 from dgray.correction.linear import LinearCorrection, denoising_error
 from dgray.correction.network_ensemble import NetworkEnsemble, initialised
+from dgray.correction.trained_networks import TrainedNetworks
 from dgray.data.images import Shape
 from dgray.diffusion.denoiser import AutogradDenoiser, ChunkedDenoiser, Denoiser
 from dgray.diffusion.shapes import Probes, Scalars, Vectors
@@ -130,30 +131,8 @@ class Residual(LinearCorrection):
 
 
 @dataclass(frozen=True)
-class ResidualFields(CorrectionEnsemble):
+class ResidualFields(TrainedNetworks):
     """Fields in training, one for each replicate."""
-
-    networks: NetworkEnsemble
-
-    @property
-    @override
-    def num_parameters(self) -> int:
-        return self.networks.num_parameters
-
-    @property
-    @override
-    def tensors(self) -> tuple[Tensor, ...]:
-        return self.networks.tensors
-
-    @override
-    def with_tensors(self, tensors: Sequence[Tensor]) -> Self:
-        return replace(self, networks=self.networks.with_tensors(tensors))
-
-    @override
-    def dropped(
-        self, probability: float, generators: Sequence[torch.Generator], num_rows: int
-    ) -> Self:
-        return replace(self, networks=self.networks.dropped(probability, generators, num_rows))
 
     @override
     def loss(self, batch: Batch) -> Scalars:
@@ -162,7 +141,7 @@ class ResidualFields(CorrectionEnsemble):
 
     @override
     def member(self, index: int) -> Residual:
-        return Residual(self.networks.member(index), tuple(t[index] for t in self.tensors))
+        return Residual(*self.trained(index))
 
 
 def build_residual(

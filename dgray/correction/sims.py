@@ -22,13 +22,20 @@ from typing_extensions import override
 from dgray.correction.correction import Inputs
 from dgray.correction.difference import DenoiserDifference
 from dgray.correction.trained_networks import TrainedNetworks, copies_or_new, denoiser_loss
+from dgray.diffusion.denoiser import Denoiser
 from dgray.diffusion.shapes import Scalars
 from dgray.discriminator.objective import Batch
 
 
 @dataclass(frozen=True)
 class AuxiliaryModels(TrainedNetworks):
-    """Models of the base's samples in training, one for each replicate."""
+    """Models of the base's samples in training, one for each replicate.
+
+    Attributes:
+        base: denoiser to be corrected.
+    """
+
+    base: Denoiser
 
     @override
     def loss(self, batch: Batch) -> Scalars:
@@ -45,4 +52,4 @@ def build_sims(
     inputs: Inputs, generators: Sequence[torch.Generator], *, network: Mapping[str, Any]
 ) -> AuxiliaryModels:
     """Return auxiliary models, one for each generator: copies of the base, or new ones."""
-    return AuxiliaryModels(inputs.base, copies_or_new(inputs, generators, network))
+    return AuxiliaryModels(copies_or_new(inputs, generators, network), inputs.base)

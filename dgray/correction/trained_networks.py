@@ -1,4 +1,4 @@
-"""Corrections that train a denoiser for each replicate: copies of the base, or new networks."""
+"""Corrections that train a network for each replicate: copies of the base, or new ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,8 @@ from dgray.discriminator.objective import Noised
 
 @dataclass(frozen=True)
 class TrainedNetworks(CorrectionEnsemble, Protocol):
-    """Denoisers in training, one for each replicate.
+    """Networks in training, one for each replicate: denoisers, or free vector fields."""
 
-    Attributes:
-        base: the denoiser to be corrected.
-        networks: the denoisers.
-    """
-
-    base: Denoiser
     networks: NetworkEnsemble
 
     @property
@@ -52,7 +46,7 @@ class TrainedNetworks(CorrectionEnsemble, Protocol):
         return replace(self, networks=self.networks.dropped(probability, generators, num_rows))
 
     def trained(self, index: int) -> tuple[Denoiser, tuple[Tensor, ...]]:
-        """Return the denoiser of one replicate, and its trained tensors."""
+        """Return the network of one replicate, and its trained tensors."""
         return self.networks.member(index), tuple(tensor[index] for tensor in self.tensors)
 
 

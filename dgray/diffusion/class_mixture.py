@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.diffusion.denoiser import Conditional, Denoiser
+from dgray.diffusion.denoiser import Conditional, Denoiser, check_labels
 from dgray.diffusion.full_mixture import FullGaussianMixture
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.shapes import Labels, Probes, Scalars, Vectors
@@ -86,12 +86,7 @@ class ClassMixture(Denoiser, Conditional):
         Raises:
             ValueError: if a label is neither a class nor -1.
         """
-        low, high = (int(labels.min()), int(labels.max())) if labels.numel() else (-1, -1)
-        if low < -1 or high >= self.num_classes:
-            raise ValueError(
-                f"labels must be classes from 0 to {self.num_classes - 1}, or -1 for none, but "
-                f"they go from {low} to {high}"
-            )
+        check_labels(labels, self.num_classes)
         return replace(self, labels=labels)
 
     def sample(

@@ -104,6 +104,22 @@ class Conditional(Protocol):
         ...
 
 
+def check_labels(labels: Labels, num_classes: int) -> None:
+    """Check the labels that a conditional model is bound to.
+
+    Labels on an accelerator are not checked, because reading them would wait for the device.
+
+    Raises:
+        ValueError: if a label is neither a class nor -1.
+    """
+    outside = (labels < -1) | (labels >= num_classes)
+    if labels.device.type == "cpu" and bool(outside.any()):
+        raise ValueError(
+            f"labels must be classes from 0 to {num_classes - 1}, or -1 for none, but one is "
+            f"{int(labels[outside][0])}; choose a class of the model"
+        )
+
+
 Model = TypeVar("Model", bound=Any)
 
 

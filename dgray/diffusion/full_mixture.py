@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from dgray.diffusion.denoiser import Denoiser
+from dgray.diffusion.mixture import draw_components
 from dgray.diffusion.shapes import Probes, Scalars, Vectors
 from dgray.errors import DataError
 
@@ -135,13 +136,7 @@ class FullGaussianMixture(Denoiser):
         self, num_samples: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "num_samples d"], Int64[Tensor, "num_samples"]]:
         """Draw the same samples, and return the index of the component of each too."""
-        component = torch.multinomial(
-            self.weights.double().cpu(), num_samples, replacement=True, generator=generator
-        )
-        noise = torch.randn(
-            num_samples, self.dimension, generator=generator, dtype=torch.float64
-        ).to(self.means)
-        component = component.to(self.means.device)
+        component, noise = draw_components(self.weights, num_samples, self.means, generator)
         samples = self.means[component]
         for k in component.unique().tolist():
             rows = component == k

@@ -155,13 +155,7 @@ class GaussianMixture(Denoiser):
         self, num_samples: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "num_samples d"], Int64[Tensor, "num_samples"]]:
         """Draw the same samples, and return the index of the component of each too."""
-        component = torch.multinomial(
-            self.weights.double().cpu(), num_samples, replacement=True, generator=generator
-        )
-        noise = torch.randn(
-            num_samples, self.dimension, generator=generator, dtype=torch.float64
-        ).to(self.means)
-        component = component.to(self.means.device)
+        component, noise = draw_components(self.weights, num_samples, self.means, generator)
         return self.means[component] + self.stds[component] * noise, component
 
     def subset(self, components: Int64[Tensor, "k"]) -> GaussianMixture:
@@ -223,6 +217,20 @@ class GaussianMixture(Denoiser):
             first = stds.narrow(axis, 0, 1)
             stds = first if bool((stds == first).all()) else stds
         return stds
+
+
+def draw_components(
+    weights: Float[Tensor, "K"],
+    num_samples: int,
+    means: Float[Tensor, "K d"],
+    generator: torch.Generator,
+) -> tuple[Int64[Tensor, "num_samples"], Float[Tensor, "num_samples d"]]:
+    """Draw the component of each sample, and standard normal noise like ``means``."""
+    component = torch.multinomial(
+        weights.double().cpu(), num_samples, replacement=True, generator=generator
+    )
+    noise = torch.randn(num_samples, means.shape[1], generator=generator, dtype=torch.float64)
+    return component.to(means.device), noise.to(means)
 
 
 @dataclass(frozen=True)

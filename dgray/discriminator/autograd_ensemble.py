@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from dgray.diffusion.denoiser import AutogradDenoiser
+from dgray.diffusion.denoiser import AutogradDenoiser, check_labels
 from dgray.discriminator.discriminator import Ensemble, RowProbes, Rows, RowScalars
 
 BLOCK_ELEMENTS = 2**22  # numbers in the largest activation of a block of rows
@@ -96,12 +96,7 @@ class AutogradEnsemble(Ensemble, ABC):
                 "labels need a conditional discriminator, but this one is unconditional; set "
                 "discriminator.conditional: true"
             )
-        is_read = labels.device.type == "cpu"  # on an accelerator that would wait for it
-        if is_read and labels.numel() and not (labels.min() >= -1 and labels.max() < count):
-            raise ValueError(
-                f"labels must be in 0..{count - 1}, or -1 for none, but got "
-                f"{int(labels.min())}..{int(labels.max())}"
-            )
+        check_labels(labels, count)
         return replace(self, labels=labels)
 
     @override

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from typing_extensions import override
 
+from dgray.diffusion.denoiser import check_labels
 from dgray.discriminator.discriminator import (
     Ensemble,
     RowProbes,
@@ -122,12 +123,7 @@ class Mlp(Ensemble):
         Raises:
             ValueError: if a label is neither a class nor -1.
         """
-        low, high = (int(labels.min()), int(labels.max())) if labels.numel() else (-1, -1)
-        if low < -1 or high >= self.num_classes:
-            raise ValueError(
-                f"labels must be classes from 0 to {self.num_classes - 1}, or -1 for none, but "
-                f"they go from {low} to {high}"
-            )
+        check_labels(labels, self.num_classes)
         return replace(self, labels=labels)
 
     @override

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Layers = Sequence[tuple[Tensor, ...]]
-"""Of each hidden layer: activation and its derivatives, each (..., width, n)."""
+"""Activation and derivatives of every hidden layer, each of shape (..., width, n)."""
 
 
 class TrainedLogit(torch.autograd.Function):
@@ -36,10 +36,10 @@ class TrainedLogit(torch.autograd.Function):
         """Return the logit, (..., 1, n), of these layers.
 
         Args:
-            ctx: of ``torch.autograd``.
+            ctx: context of ``torch.autograd``.
             inputs: input of the first layer, (..., in, n).
             layers: hidden layers with phi and phi', computed without a graph.
-            logit: output of the last layer, likewise.
+            logit: output of the last layer, computed without a graph.
             tensors: all weights, (..., in, out), then all biases, (..., 1, out).
         """
         ctx.inputs, ctx.layers = inputs, layers
@@ -49,7 +49,7 @@ class TrainedLogit(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, adjoint: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the derivatives by all tensors from that by the logit."""
+        """Return the derivatives by all tensors, given the derivative by the logit."""
         weights, layers = ctx.saved_tensors, ctx.layers
         of_weights, of_biases = [], []
         for layer in range(len(weights) - 1, -1, -1):
@@ -76,11 +76,11 @@ class TrainedGradient(torch.autograd.Function):
         """Return the gradient by the first d rows of the inputs, (..., d, n).
 
         Args:
-            ctx: of ``torch.autograd``.
+            ctx: context of ``torch.autograd``.
             inputs: input of the first layer, (..., in, n).
             layers: hidden layers with phi, phi' and phi'', computed without a graph.
-            backs: d logit / d phi(h) of each hidden layer, likewise.
-            gradient: likewise.
+            backs: d logit / d phi(h) of each hidden layer, computed without a graph.
+            gradient: gradient of the logit, computed without a graph.
             tensors: all weights, (..., in, out), then all biases, (..., 1, out).
         """
         ctx.inputs, ctx.layers, ctx.backs, ctx.dimension = (
@@ -95,7 +95,7 @@ class TrainedGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the derivatives by all tensors from that by the gradient."""
+        """Return the derivatives by all tensors, given the derivative by the gradient."""
         weights, layers, backs = ctx.saved_tensors, ctx.layers, ctx.backs
         tangents, curvatures = [direction], []
         for layer, (_, first, second) in enumerate(layers):

@@ -19,7 +19,6 @@ from dgray.data.images import ImageSet, Shape, flatten, to_uint8, unflatten
 from dgray.data.splits import split
 from dgray.diffusion.denoiser import ChunkedDenoiser
 from dgray.diffusion.noise import named_generator, philox_noise
-from dgray.discriminator.objective import Batch
 from dgray.metrics.estimate import Estimate
 from dgray.problem.artifacts import ImageSamples, Shared, StoredImages, pack_images, unpack_images
 from dgray.problem.base_model import TrainingData, build_base
@@ -92,28 +91,6 @@ class ImageProblem(Problem):
         # A pixel's 256 bytes are 2 / 255 = 1 / 127.5 apart: density per unit -> mass per byte.
         per_byte = Estimate(bits.value + math.log2(127.5), bits.se)
         return {"nll": nll, "bits_per_dim": per_byte}
-
-    @override
-    def score_gap(self, held_out: Batch) -> Tensor:
-        """Return the gap of the score of each noised sample given its clean one (Vincent 2011).
-
-        The score of the data is unknown. The mean of this one is the same, so changes are
-        unbiased, but levels are not.
-        """
-        return -held_out.residual
-
-    @override
-    def prior_gap(self, clean: Tensor) -> None:
-        return None
-
-    @property
-    @override
-    def has_score(self) -> bool:
-        return False
-
-    @override
-    def log_ratio(self) -> None:
-        return None
 
     @override
     def shown(self, split: str) -> Tensor:

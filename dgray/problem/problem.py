@@ -104,25 +104,29 @@ class Problem(ABC):
         ``labels``: classes of the points, (P,), if any.
         """
 
-    @abstractmethod
-    def score_gap(self, held_out: Batch) -> Tensor:
-        """Return sigma (score of the data - score of the base) on ``held_out.real``, (N, S, d)."""
-
-    @abstractmethod
-    def prior_gap(self, clean: Tensor) -> Tensor | None:
-        """Return log p(x_T; sigma_max) - log prior(x_T) of noised samples, (N,).
-
-        None where the law of the data is unknown.
-        """
+    # The following are those of data whose law is unknown.
 
     @property
-    @abstractmethod
     def has_score(self) -> bool:
-        """Whether the score of the data is known, so that ``score_gap`` is that of the data."""
+        """Whether the score of the data is known."""
+        return False
 
-    @abstractmethod
+    def score_gap(self, held_out: Batch) -> Tensor:
+        """Return sigma (score of the data - score of the base) on ``held_out.real``, (N, S, d).
+
+        Where the score of the data is unknown, that of each noised sample given its clean one
+        takes its place (Vincent 2011). It has the same mean, so changes are unbiased, but levels
+        are not.
+        """
+        return -held_out.residual
+
+    def prior_gap(self, clean: Tensor) -> Tensor | None:
+        """Return log p(x_T; sigma_max) - log prior(x_T) of noised samples, (N,), or None."""
+        return None
+
     def log_ratio(self) -> Discriminator | None:
         """Return the exact log-ratio of data and base; None where one of them is unknown."""
+        return None
 
     @abstractmethod
     def shown(self, split: str) -> Tensor:

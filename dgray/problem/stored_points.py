@@ -19,7 +19,6 @@ from dgray.config.study import StudyConfig
 from dgray.data.points import PointSet
 from dgray.data.splits import split
 from dgray.diffusion.noise import named_generator
-from dgray.discriminator.objective import Batch
 from dgray.metrics.estimate import Estimate
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import TrainingData, build_base
@@ -40,24 +39,6 @@ class StoredPointProblem(PointProblem):
         self, points: Tensor, log_prob: Tensor, labels: Tensor | None
     ) -> dict[str, Estimate]:
         return {"nll": Estimate.of(-log_prob)}
-
-    @override
-    def score_gap(self, held_out: Batch) -> Tensor:
-        """Return the gap of the score of each noised sample given its clean one, as of images."""
-        return -held_out.residual
-
-    @override
-    def prior_gap(self, clean: Tensor) -> None:
-        return None
-
-    @property
-    @override
-    def has_score(self) -> bool:
-        return False
-
-    @override
-    def log_ratio(self) -> None:
-        return None
 
 
 def point_artifact(config: StudyConfig, shared: Shared) -> bytes:

@@ -162,7 +162,7 @@ def test_reports_pause_in_proportion_to_their_cost(
 
 @pytest.fixture
 def ignored_sigint() -> Iterator[None]:
-    """As in a job that a shell has started with ``&``; child processes inherit it."""
+    """A shell ignores SIGINT in jobs that it starts with ``&``; child processes inherit it."""
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, handler)

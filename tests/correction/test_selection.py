@@ -78,7 +78,7 @@ def test_weight_0_keeps_the_sample_of_the_base(rule: SelectionRule) -> None:
 @pytest.mark.parametrize("weight", [0.5, 1.0])
 @pytest.mark.parametrize("bound", [1.0, 1.3, 3.0])
 def test_kl_of_the_accepted_law_agrees_with_quadrature(weight: float, bound: float) -> None:
-    """Also where the bound is below the supremum, so that the law is another one."""
+    """A bound below the supremum of the ratio accepts another law, which is covered too."""
     rule = RejectionRule(weight, bound)
     wave = Oscillating(ORACLE, amplitude=0.4, frequency=5.0)
     x = torch.linspace(-12, 12, 200_001, dtype=torch.float64)[:, None]

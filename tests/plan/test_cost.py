@@ -145,7 +145,7 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 
 @pytest.mark.parametrize("image", [(1, 16, 16), (3, 64, 64), (256, 8, 8)])
 def test_a_convolutional_network_is_stored_by_its_weights(image: tuple[int, int, int]) -> None:
-    """Its multiplications are many times as many."""
+    """The multiplications of a convolutional network exceed the number of its weights."""
     shape = ConvShape(image=image, width=16, depth=2)
     weights = initialise_conv(shape, 0.5, [named_generator(0)]).num_parameters
     assert weights / 2 < cost.CONV_WEIGHTS * 16**2 * 2 < 2 * weights

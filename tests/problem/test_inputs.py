@@ -402,7 +402,7 @@ def test_what_was_read_is_in_the_artifact_of_the_images(folder: Path) -> None:
 
 
 def test_networks_are_compared_with_the_data_when_they_are_loaded(folder: Path) -> None:
-    """Also where plans cannot, as for a pickle."""
+    """A pickle is not compared at plan time; loading it compares it."""
     write_images(folder)
     base = {"kind": "edm", "network": str(write_edm(folder, label_dim=3))}
     config = plan_of(folder, base=base).trials[0].config

@@ -75,7 +75,7 @@ def test_a_deleted_rows_part_is_named_everywhere(
 
 
 def without_plan(folder: Path) -> None:
-    """As written by versions that did not record their plan."""
+    """Earlier versions did not record the plan of a run."""
     (folder / PLANNED_FILE).unlink()
     RunMark(1, {"dgray": "0"}).write(RunFiles(folder))
 

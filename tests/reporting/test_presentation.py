@@ -88,7 +88,7 @@ def test_controls_precede_objectives_and_deterministic_samplers_stochastic_ones(
 
 
 def test_a_control_in_another_correction_has_the_options_of_the_control() -> None:
-    """So its statements count all of its settings."""
+    """Statements therefore count all settings of the control."""
     assert objective("rejection-oscillating").options == objective("oscillating").options
     assert not objective("rejection-oscillating").is_trained
     assert objective("rejection-oracle").options == ()

@@ -115,7 +115,7 @@ def test_samples_at_weight_0_are_those_of_the_base(
 
 
 def test_selection_by_the_exact_log_ratio_has_no_kl_left(tmp_path: Path) -> None:
-    """Of the law, and of the samples that are drawn."""
+    """Both the exact law and the samples drawn from it reach the law of the data."""
     for trial in plan_of(tmp_path, text=EXACT):
         if trial.correction == "base":
             continue

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from dgray.base.networks.facts import NetworkFacts
 from dgray.base.networks.preconditioning import Preconditioned
-from dgray.diffusion.denoiser import Denoiser, NoiseLevels
+from dgray.diffusion.denoiser import Denoiser, NoiseLevels, check_labels
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,11 @@ class NetworkDenoiser(Denoiser):
         """Return the denoiser bound to labels, which an unconditional network ignores.
 
         Raises:
-            ValueError: a label is outside [-1, num_classes).
+            ValueError: a label is neither a class nor -1.
         """
         if not self.num_classes:
             return self
-        outside = (labels < -1) | (labels >= self.num_classes)
-        if labels.device.type == "cpu" and bool(outside.any()):  # else it would wait
-            raise ValueError(
-                f"labels must lie in [-1, {self.num_classes}), where -1 is no class, but one is "
-                f"{labels[outside][0].item()}; choose a class of the network"
-            )
+        check_labels(labels, self.num_classes)
         return replace(self, labels=labels)
 
     @property

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from dgray.diffusion.denoiser import Conditional, Denoiser
+from dgray.diffusion.denoiser import Conditional, Denoiser, check_labels
 
 SIGMA_FEATURES = 3
 
@@ -100,12 +100,7 @@ class ClassDenoiser(Denoiser, Conditional):
         Raises:
             ValueError: if a label is neither a class nor -1.
         """
-        low, high = int(labels.min()), int(labels.max())
-        if low < -1 or high >= self.model.num_classes:
-            raise ValueError(
-                f"labels must be classes from 0 to {self.model.num_classes - 1}, or -1 for none, "
-                f"but they go from {low} to {high}"
-            )
+        check_labels(labels, self.model.num_classes)
         return replace(self, labels=labels)
 
     @override
