@@ -14,17 +14,17 @@ Groups: ``dgray.objectives``, ``dgray.corrections``, ``dgray.samplers``, ``dgray
 ``dgray.data``, ``dgray.bases``, ``dgray.discriminators``.
 """
 
-from dgray.catalogue.method import GUIDANCE, method_name
-from dgray.catalogue.metrics import (
+from dgray.catalogue.columns import (
     COST_COLUMNS,
     DISCRIMINATOR_COLUMNS,
     METRIC_COLUMNS,
-    METRICS,
     SETTING_COLUMNS,
     VALIDATION_COLUMNS,
     validation_columns,
     with_errors,
 )
+from dgray.catalogue.method import GUIDANCE, method_name
+from dgray.catalogue.metrics import METRICS
 from dgray.catalogue.parts import BASES, CORRECTIONS, DATA, DISCRIMINATORS, OBJECTIVES, SAMPLERS
 from dgray.catalogue.registry import Registry
 from dgray.catalogue.spec import (

@@ -19,7 +19,8 @@ from ray import tune
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from dgray.config.study import Resources, StudyConfig
+from dgray.config.resources import Resources
+from dgray.config.study import StudyConfig
 from dgray.engine.artifact_workers import ArtifactWorkers
 from dgray.engine.attempt import Prepare, RunTrial, at_most_every, attempt
 from dgray.engine.events import EngineStarted, Observe, PlacesChanged, WorkerLost

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dgray.catalogue import SAMPLERS
+from dgray.config.evaluation import Evaluate
 from dgray.config.parts import option_arguments
-from dgray.config.study import Evaluate
 from dgray.correction.acting import ActingDenoiser
 from dgray.correction.guidance import Guidance
 from dgray.correction.weight import ScaledWeight

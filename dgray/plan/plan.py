@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dgray.config.evaluation import Evaluate
 from dgray.config.parts import BASE
 from dgray.config.reading.diagnostics import Diagnostic, Place
 from dgray.config.reading.load import Assignment, Study
 from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
-from dgray.config.study import Evaluate, StudyConfig
+from dgray.config.study import StudyConfig
 from dgray.errors import StudyError
 from dgray.plan.budget import within_budget
 

@@ -33,9 +33,7 @@ def test_logit_depends_on_the_label() -> None:
 
 
 def test_invalid_labels_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match="classes from 0 to 2, or -1 for none, but one is 3"
-    ):
+    with pytest.raises(ValueError, match="classes from 0 to 2, or -1 for none, but one is 3"):
         random_conv(SHAPES["attention"]).with_labels(torch.tensor([0, 3]))
     with pytest.raises(ValueError, match=r"set discriminator\.conditional: true"):
         random_conv(SHAPES["plain"]).with_labels(torch.tensor([0]))

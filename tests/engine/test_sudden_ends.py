@@ -18,6 +18,7 @@ import pytest
 
 from dgray.files import PARTIAL_SUFFIX
 from dgray.record.run_folder import RunFolder
+from tests.torture.processes import family, is_running, kind_of
 
 ROOT = Path(__file__).parents[2]
 POINTS = """\
@@ -146,7 +147,7 @@ def test_when_ray_dies_while_it_starts_the_driver_reports_it(tmp_path: Path) -> 
     driver = start(tmp_path, POINTS)
     process = psutil.Process(driver.pid)
     deadline = time.monotonic() + 300
-    while not (servers := [p for p in process.children() if p.name() in ("raylet", "gcs_server")]):
+    while not (servers := [p for p in family(process) if kind_of(p) in ("raylet", "gcs")]):
         assert driver.poll() is None, driver.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -167,11 +168,11 @@ def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
     process = psutil.Process(driver.pid)
     deadline = time.monotonic() + 300
     # The first of Ray's servers; the raylet comes last, before the driver connects.
-    while not [p for p in process.children(recursive=True) if p.name() == "gcs_server"]:
+    while not [p for p in family(process) if kind_of(p) == "gcs"]:
         assert driver.poll() is None, driver.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    family = process.children(recursive=True)
+    descendants = process.children(recursive=True)
     driver.send_signal(signal.SIGTERM)
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 130, errors
@@ -179,8 +180,8 @@ def test_a_signal_while_ray_starts_ends_cleanly(tmp_path: Path) -> None:
         "interrupted; finished work is kept. To resume: python -m dgray.study tiny.yaml "
         "--out runs/tiny"
     )
-    _, alive = psutil.wait_procs(family, timeout=30)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs(descendants, timeout=30)
+    assert not [*filter(is_running, alive)]
 
 
 @pytest.mark.ray
@@ -190,8 +191,9 @@ def test_when_the_raylet_dies_the_driver_reports_it_and_leaves_nothing_running(
 ) -> None:
     driver = start(tmp_path, POINTS, "--set", "fit.epochs=1000000", "fit.checkpoints=[2,1000000]")
     wait_for(driver, ", epoch 2")
-    family = psutil.Process(driver.pid).children(recursive=True)
-    (raylet,) = [process for process in family if process.name() == "raylet"]
+    process = psutil.Process(driver.pid)
+    descendants = process.children(recursive=True)
+    (raylet,) = [p for p in descendants if kind_of(p) == "raylet"]
     raylet.kill()
     _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 1
@@ -202,5 +204,5 @@ def test_when_the_raylet_dies_the_driver_reports_it_and_leaves_nothing_running(
     )
     record = json.loads((tmp_path / "runs" / "tiny" / "provenance.json").read_text())
     assert [session["outcome"] for session in record["sessions"]] == ["crashed"]
-    _, alive = psutil.wait_procs(family, timeout=30)  # Ray by itself takes more than 60 s
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs(descendants, timeout=30)  # Ray by itself takes more than 60 s
+    assert not [*filter(is_running, alive)]

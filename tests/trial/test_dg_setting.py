@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from dgray.config.evaluation import Evaluate
 from dgray.config.reading.load import load_study
-from dgray.config.study import Evaluate
 from dgray.correction.guidance import guided_denoiser
 from dgray.data.mixtures import NAMED
 from dgray.diffusion.denoiser import Denoiser
