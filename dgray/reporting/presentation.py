@@ -38,7 +38,8 @@ DATA_COLOUR = "#222222"
 PATH_KL = "path_kl"  # the metric of every study, by which settings are compared and selected
 SELECTION = "validation_change"  # column by which settings are selected: its change on validation
 _SOURCES = ("path", "flow", "samples", "features")  # of metrics, in the order of presentation
-_OTHER_COLOURS = ("#332288", "#117733", "#882255", "#44AA99", "#999933")
+# Of objectives and corrections without a colour of their own; no other has one of these.
+_OTHER_COLOURS = ("#CC6677", "#88CCEE", "#DDCC77", "#5C4033", "#6A5ACD")
 
 
 def objective(name: str) -> ObjectiveSpec:

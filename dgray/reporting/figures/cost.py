@@ -32,7 +32,7 @@ def metrics_against_cost(table: StudyTable) -> Drawing | None:
     points = {name: of_metric for name, of_metric in points.items() if of_metric}
     if not points:
         return None
-    names = dict.fromkeys(p.objective for of_metric in points.values() for p in of_metric)
+    names = table.models["objective"].unique()  # of all models, as in the other figures
     look = looks([(name, objective(name).title) for name in names])
     figure, axes = wrapped_grid(1, len(points), width=4.4, height=3.4)
     for panel, (metric, of_metric) in zip(axes[0], points.items(), strict=True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.colors import LinearSegmentedColormap, hsv_to_rgb, to_hex, to_rgb
 
 from dgray.catalogue import OBJECTIVES
-from dgray.reporting.presentation import BASE, objective
+from dgray.reporting.presentation import BASE, objective, objective_rank
 
 Color = tuple[float, float, float]
 
@@ -44,8 +44,10 @@ def looks(series: Sequence[tuple[str, str]]) -> dict[str, Look]:
 
     Args:
         series: objective and name of each series. The first series of an objective has its colour
-            of the catalogue, unless another objective has that one.
+            of the catalogue, unless another objective has that one. The order of objectives does
+            not matter, so that a series looks the same in every figure.
     """
+    series = sorted(series, key=lambda one: (objective_rank(one[0]), one[0]))
     firsts: dict[str, Look] = {}
     for name, label in series:
         look = Look(objective(name).colour, objective(name).marker)

@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from dgray.catalogue import CORRECTIONS, OBJECTIVES
 from dgray.reporting.figures.kinds import KINDS
 from dgray.reporting.figures.looks import looks
 from dgray.reporting.figures.search import pareto_front
@@ -206,6 +207,17 @@ def test_looks_of_many_series_differ() -> None:
     assert len(set(chosen.values())) == len(series)
     assert len({look.colour for look in chosen.values()}) == len(series)
     assert chosen["kl 0"].colour == "#0072B2"
+
+
+def test_a_series_looks_the_same_in_every_figure_whatever_their_order() -> None:
+    selections = [
+        f"{name}-{of}" for name in ("rejection", "metropolis") for of in OBJECTIVES.names
+    ]
+    series = [(name, name) for name in (*selections, *CORRECTIONS.names, *OBJECTIVES.names, "x")]
+    chosen = looks(series)
+    assert looks(series[::-1]) == chosen
+    declared = [spec for spec in (*OBJECTIVES, *CORRECTIONS) if spec.colour]
+    assert all(chosen[spec.name].colour == spec.colour for spec in declared)
 
 
 def test_fronts_of_many_searches_of_one_objective_differ() -> None:
