@@ -87,7 +87,7 @@ COST_COLUMNS = (
     ),
     ColumnSpec(
         name="sample_calls",
-        doc="denoiser calls of one sample; the mean where they are random",
+        doc="denoiser calls of one sample; expected where they are random",
         type="int",
         has_error=False,
     ),

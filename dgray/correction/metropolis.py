@@ -71,6 +71,11 @@ class MetropolisRule(SelectionRule):
         """Return log g_K, with means over ``of_base`` in place of expectations."""
         return log_chain_density(self.weight * logit, self.weight * of_base, self.moves)
 
+    @override
+    def expected_proposals(self, of_base: Float[Tensor, "M"]) -> float:
+        del of_base
+        return float(len(self.proposals))
+
 
 @dataclass(frozen=True)
 class Metropolis(SamplerCorrection):

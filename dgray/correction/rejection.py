@@ -70,6 +70,12 @@ class RejectionRule(SelectionRule):
         del of_base
         return self._log_accept(logit)
 
+    @override
+    def expected_proposals(self, of_base: Float[Tensor, "M"]) -> float:
+        """Return the mean of a geometric law that ends at the last proposal."""
+        accepted, last = float(self._log_accept(of_base).exp().mean()), len(self.proposals)
+        return (1 - (1 - accepted) ** last) / accepted if accepted > 0 else float(last)
+
     def _log_accept(self, logit: Tensor) -> Tensor:
         if self.weight == 0:
             return torch.zeros_like(logit)

@@ -49,6 +49,14 @@ class SelectionRule(Protocol):
         """
         ...
 
+    def expected_proposals(self, of_base: Float[Tensor, "M"]) -> float:
+        """Return the expected number of proposals of a sample.
+
+        Args:
+            of_base: logits of samples of the base.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Selected:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dgray.base.fit_network import as_denoiser, build_network
@@ -59,11 +60,11 @@ def training_flops(config: StudyConfig, inputs: Inputs) -> float:
     return counted(lambda: loss(ensemble, batch).sum().backward()) / ROWS
 
 
-def denoiser_flops(denoiser: Denoiser, inputs: Inputs) -> float:
-    """Return the operations of a denoiser call per sample, in double precision as in sampling."""
+def call_flops(model: Callable[[Tensor, Tensor], Tensor], inputs: Inputs) -> float:
+    """Return the operations of a call of x and sigma per sample, in the precision of sampling."""
     noised = _noised(inputs, torch.float64)
     with torch.no_grad():
-        return counted(lambda: denoiser(noised.x[0], noised.sigma[0])) / ROWS
+        return counted(lambda: model(noised.x[0], noised.sigma[0])) / ROWS
 
 
 def _noised(inputs: Inputs, dtype: torch.dtype) -> Noised:

@@ -70,6 +70,27 @@ def test_rejection_by_the_exact_log_ratio_gives_the_law_of_the_data() -> None:
     assert float(kept.num_proposals.double().mean()) == pytest.approx(highest, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        RejectionRule(1.0, 1.2),
+        RejectionRule(0.5, 8.0),
+        RejectionRule(0.0, 20.0),
+        RejectionRule(-40.0, 4.0),  # the last proposal is reached
+        MetropolisRule(1.0, 6),
+    ],
+)
+def test_expected_proposals_are_those_drawn(rule: SelectionRule) -> None:
+    counts = selected(rule, 4000).num_proposals.double()
+    expected = rule.expected_proposals(logit(draws(BASE, 100_000, 7)))
+    assert expected == pytest.approx(float(counts.mean()), abs=4 * float(counts.std()) / 63 + 1e-9)
+
+
+def test_without_an_acceptable_sample_every_proposal_is_drawn() -> None:
+    never = torch.full((5,), -2000.0, dtype=torch.float64)
+    assert RejectionRule(1.0, 2.0).expected_proposals(never) == 20
+
+
 @pytest.mark.parametrize("rule", [RejectionRule(0.0, 20.0), MetropolisRule(0.0, 4)])
 def test_weight_0_keeps_the_sample_of_the_base(rule: SelectionRule) -> None:
     assert torch.equal(selected(rule, 50).samples, draws(BASE, 50, 100))

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
+from typing_extensions import override
 
 from dgray.catalogue import CORRECTIONS
 from dgray.config.reading.load import load_study
 from dgray.correction.metropolis import Metropolis
 from dgray.correction.rejection import Rejection
+from dgray.diffusion.denoiser import Denoiser, NoiseLevels, levels_of
 from dgray.discriminator.discriminator import Oracle
 from dgray.errors import StudyError
 from dgray.plan.plan import Setting, Trial, make_plan
 from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_problem, build_training
 from dgray.problem.correction import as_correction
+from dgray.problem.flops import counted
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import build_artifacts
+from dgray.trial.sample_cost import sample_costs
 from dgray.trial.sampling import DrawRequest, SamplerSettings, draw, draw_unguided
 from tests.trial.test_run import Memory, metrics, plan_of, results
 
@@ -112,6 +116,43 @@ def test_samples_at_weight_0_are_those_of_the_base(
     expected = draw_unguided(problem, SamplerSettings.of(off), range(30))
     assert torch.equal(samples(off), expected)
     assert not torch.equal(samples(on), expected)
+
+
+@dataclass(frozen=True)
+class CountedDenoiser(Denoiser):
+    """Denoiser that records how many rows it is called with."""
+
+    inner: Denoiser
+    rows: list[int] = field(default_factory=list)
+
+    @property
+    def levels(self) -> NoiseLevels:
+        return levels_of(self.inner)
+
+    @override
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        self.rows.append(sigma.numel())
+        return self.inner(x, sigma)
+
+
+@pytest.mark.parametrize("name", ["guidance", "rejection", "metropolis"])
+def test_the_cost_of_a_sample_is_that_of_drawing_it(
+    name: str, trials: dict[str, Trial], stored: Memory
+) -> None:
+    trial = trials[name]
+    artifacts = build_artifacts([trial], stored)
+    problem = build_problem(trial.config, shared_of(trial.config, artifacts), torch.device("cpu"))
+    ensemble = build_training(trial.config, problem, range(2)).ensemble
+    correction = as_correction(trial.config, ensemble.member(0))
+    (setting,) = (s for s in trial.settings if s.guidance_weight == 0.5)
+    costs = sample_costs(problem, correction, trial.settings)[setting]
+    base = CountedDenoiser(problem.base)
+    request = DrawRequest(
+        correction=correction, calibrated={}, settings=[setting], seeds=range(400)
+    )
+    flops = counted(lambda: draw(replace(problem, base=base), request)) / 400
+    assert costs["sample_calls"] == pytest.approx(sum(base.rows) / 400, rel=0.15)
+    assert costs["sample_flops"] == pytest.approx(flops, rel=0.15)
 
 
 def test_selection_by_the_exact_log_ratio_has_no_kl_left(tmp_path: Path) -> None:
