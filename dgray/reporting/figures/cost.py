@@ -82,7 +82,10 @@ def _panel(axes: Axes, points: list[CostPoint], look: dict[str, Look]) -> None:
         axes.step(x, [*y, y[-1]], where="post", color="black", linewidth=0.8, label="Pareto front")
     axes.axhline(0, color=BASE.colour, linewidth=1, linestyle=BASE_LINE)
     log_scale(axes, "x")
-    value_scale(axes, pd.Series([point.comparison.estimate.value for point in points]))
+    values = np.array([point.comparison.estimate.value for point in points])
+    errors = np.nan_to_num([point.comparison.estimate.error for point in points])
+    ends = pd.Series(np.concatenate([values - errors, values + errors]))
+    value_scale(axes, ends, error=float(np.median(errors)))
 
 
 def _numbers(points: dict[str, list[CostPoint]]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from dgray.reporting.estimate import minus
@@ -217,11 +218,29 @@ def plain_number(value: float, _: object) -> str:
 
 
 def number_ticks(axes: Axes, values: Sequence[float] | np.ndarray, *, log: bool) -> None:
-    """Put the ticks of the horizontal axis at the values themselves."""
+    """Put the ticks of the horizontal axis at the values, the labels where they have space."""
     if log:
         axes.set_xscale("log")
-    axes.set_xticks(list(values), [f"{value:g}" for value in values])
+    axes.set_xticks(list(values), _spaced_labels(axes, values, log=log))
     axes.minorticks_off()
+
+
+def _spaced_labels(axes: Axes, values: Sequence[float] | np.ndarray, *, log: bool) -> list[str]:
+    """Return the labels of increasing ticks; those that would overlap the one before are empty."""
+    scaled = np.log(values) if log else np.asarray(values, float)
+    figure = axes.get_figure(root=True)
+    size = FontProperties(size=rcParams["xtick.labelsize"]).get_size_in_points()
+    assert figure is not None  # every panel is in one
+    width = 72 * figure.get_figwidth() * axes.get_position().width
+    places = (scaled - scaled.min()) / max(np.ptp(scaled), 1e-9) * 0.9 * width
+    labels, end = [], -np.inf
+    for value, place in zip(values, places, strict=True):
+        text = f"{value:g}"
+        half = text_width(text, size) / 2
+        fits = place - half > end
+        labels.append(text if fits else "")
+        end = place + half + size / 2 if fits else end
+    return labels
 
 
 def log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
