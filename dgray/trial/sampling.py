@@ -30,6 +30,8 @@ from dgray.metrics.sampler_divergence import SampledDensity, heun_log_density
 from dgray.plan.plan import Setting
 from dgray.problem.problem import Problem
 
+MAX_KEPT = 2**24  # values of proposals that are kept: 128 MiB in double precision
+
 Columns = dict[str, Any]
 """Values of a row by the names of their columns."""
 
@@ -139,7 +141,11 @@ def stage_weight(setting: Setting, calibrated: Mapping[Interval, Weight]) -> Wei
 
 
 def draw(
-    problem: Problem, request: DrawRequest, *, with_density: bool = False
+    problem: Problem,
+    request: DrawRequest,
+    *,
+    with_density: bool = False,
+    proposals: Proposals | None = None,
 ) -> dict[Setting, DrawnSamples]:
     """Draw samples of every setting, those with the same sampler settings as one batch.
 
@@ -149,9 +155,11 @@ def draw(
         problem: data and base.
         request: samples to draw.
         with_density: also compute the density of samples of Heun's method.
+        proposals: proposals of a selection, shared with other requests of the same seeds.
     """
     if isinstance(request.correction, SamplerCorrection):
-        return {s: _draw_selected(problem, request, s) for s in request.settings}
+        proposals = proposals or Proposals(problem, request.seeds)
+        return {s: _draw_selected(proposals, request, s) for s in request.settings}
     drawn: dict[Setting, DrawnSamples] = {}
     for sampler in dict.fromkeys(map(SamplerSettings.of, request.settings)):
         batch = [s for s in request.settings if SamplerSettings.of(s) == sampler]
@@ -195,30 +203,66 @@ def _draw_batch(
     return [DrawnSamples(block) for block in x.chunk(count)]
 
 
-@torch.no_grad()
-def _draw_selected(problem: Problem, request: DrawRequest, setting: Setting) -> DrawnSamples:
-    """Draw samples of a setting that are selected among samples of the base.
+class Proposals:
+    """Samples of the base that are proposed to a selection.
 
-    The proposals of a sample depend on its seed and their numbers alone.
+    The proposals of a sample depend on its seed and their numbers alone. Small samples are drawn
+    for all seeds at once and kept, since all weights, replicates and checkpoints share them.
     """
+
+    def __init__(self, problem: Problem, seeds: Sequence[int]) -> None:
+        self.problem = problem
+        self.seeds = seeds
+        self.labels = sample_labels(problem, seeds)
+        self._kept: dict[tuple[SamplerSettings, int], tuple[Tensor, Tensor]] = {}
+
+    def take(
+        self, sampler: SamplerSettings, number: int, of: int, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return proposals (n, d) and uniform random numbers (n,) of some seeds.
+
+        Args:
+            sampler: sampler of the base.
+            number: number of the proposal.
+            of: how many proposals a sample has at most.
+            rows: positions of the seeds.
+        """
+        if len(self.seeds) * of * self.problem.dimension > MAX_KEPT:
+            return self._drawn(sampler, number, rows)
+        if (sampler, number) not in self._kept:
+            every = torch.arange(len(self.seeds), device=rows.device)
+            self._kept[sampler, number] = self._drawn(sampler, number, every)
+        samples, uniform = self._kept[sampler, number]
+        return samples[rows], uniform[rows]
+
+    def _drawn(self, sampler: SamplerSettings, number: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        problem, seeds = self.problem, [self.seeds[row] for row in rows.tolist()]
+        base = with_labels(problem.base, self.labels_of(rows))
+        samples = _sample(problem, sampler, base, _noise(problem, sampler, seeds, number), None)
+        normal = problem.sample_noise(seeds, (1, 1), f"proposal {number} decision")
+        return samples, torch.special.ndtr(normal.to(problem.device))[:, 0, 0]
+
+    def labels_of(self, rows: Tensor) -> Tensor | None:
+        """Return the classes of some seeds; None without classes."""
+        return None if self.labels is None else self.labels[rows]
+
+
+@torch.no_grad()
+def _draw_selected(proposals: Proposals, request: DrawRequest, setting: Setting) -> DrawnSamples:
+    """Draw samples of a setting that are selected among samples of the base."""
     correction, sampler = request.correction, SamplerSettings.of(setting).unguided
     assert isinstance(correction, SamplerCorrection)
-    lowest = problem.span[0]
-    labels = sample_labels(problem, request.seeds)
+    lowest = proposals.problem.span[0]
+    weight = acting_weight(setting, request.calibrated)(torch.tensor(lowest))
+    rule = correction.rule(float(weight))
 
     def propose(number: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        seeds = [request.seeds[row] for row in rows.tolist()]
-        classes = None if labels is None else labels[rows]
-        discriminator = with_labels(correction.discriminator, classes)
-        noise = _noise(problem, sampler, seeds, number)
-        samples = _sample(problem, sampler, with_labels(problem.base, classes), noise, None)
+        samples, uniform = proposals.take(sampler, number, len(rule.proposals), rows)
+        discriminator = with_labels(correction.discriminator, proposals.labels_of(rows))
         logit = discriminator.logit(samples, torch.full_like(samples[:, 0], lowest))
-        normal = problem.sample_noise(seeds, (1, 1), f"proposal {number} decision")
-        return samples, logit, torch.special.ndtr(normal.to(problem.device))[:, 0, 0]
+        return samples, logit, uniform
 
-    weight = acting_weight(setting, request.calibrated)(torch.tensor(lowest))
-    selected = select(correction.rule(float(weight)), propose, len(request.seeds))
-    return DrawnSamples(selected.samples)
+    return DrawnSamples(select(rule, propose, len(request.seeds)).samples)
 
 
 @torch.no_grad()

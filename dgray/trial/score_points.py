@@ -23,6 +23,7 @@ from dgray.problem.problem import training_split
 from dgray.trial.sampling import (
     Columns,
     DrawRequest,
+    Proposals,
     SamplerSettings,
     SampleScoring,
     ScoredSamples,
@@ -45,6 +46,7 @@ class PointScoring(SampleScoring):
         floor: ``kl_sde`` of as many new samples of the data itself.
         base: jackknife values of ``kl_sde`` of the base, by stochastic sampler.
         validation: validation points, likewise; None unless a search reads ``kl_sde``.
+        proposals: proposals of a selection.
     """
 
     problem: PointProblem
@@ -52,17 +54,18 @@ class PointScoring(SampleScoring):
     floor: Estimate | None
     base: Mapping[SamplerSettings, Tensor]
     validation: NeighbourReference | None
+    proposals: Proposals
 
     @staticmethod
     def build(problem: PointProblem, settings: Sequence[Setting]) -> PointScoring:
         """Compute what all checkpoints of a trial are scored against."""
         evaluation = problem.evaluation
         count = evaluation.num_samples
-        validation = None
+        validation, proposals = None, Proposals(problem, evaluation.seeds)
         if "kl_sde" in evaluation.validated:
             validation = NeighbourReference.of(problem.real("validation")[:count])
         if "kl_sde" not in evaluation.names:
-            return PointScoring(problem, None, None, {}, validation)
+            return PointScoring(problem, None, None, {}, validation, proposals)
         held_out = NeighbourReference.of(problem.real("held_out")[:count])
         floor = jackknife(held_out.kl_values(problem.real_samples.take("floor", count)))
         samplers = evaluation.samplers
@@ -73,13 +76,14 @@ class PointScoring(SampleScoring):
             sampler: held_out.kl_values(draw_unguided(problem, sampler, range(count)))
             for sampler in stochastic
         }
-        return PointScoring(problem, held_out, floor, base, validation)
+        return PointScoring(problem, held_out, floor, base, validation, proposals)
 
     @override
     def score(self, request: DrawRequest) -> dict[Setting, ScoredSamples]:
         scored = {}
         has_density = "kl_sampler" in self.problem.evaluation.names
-        for setting, drawn in draw(self.problem, request, with_density=has_density).items():
+        samples = draw(self.problem, request, with_density=has_density, proposals=self.proposals)
+        for setting, drawn in samples.items():
             columns = {
                 **self._stochastic_columns(setting, drawn.samples),
                 **self._density_columns(drawn.density),

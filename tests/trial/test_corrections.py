@@ -24,6 +24,7 @@ from dgray.problem.correction import as_correction
 from dgray.problem.flops import counted
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import build_artifacts
+from dgray.trial import sampling
 from dgray.trial.sample_cost import sample_costs
 from dgray.trial.sampling import DrawRequest, SamplerSettings, draw, draw_unguided
 from tests.trial.test_run import Memory, metrics, plan_of, results
@@ -137,8 +138,9 @@ class CountedDenoiser(Denoiser):
 
 @pytest.mark.parametrize("name", ["guidance", "rejection", "metropolis"])
 def test_the_cost_of_a_sample_is_that_of_drawing_it(
-    name: str, trials: dict[str, Trial], stored: Memory
+    name: str, trials: dict[str, Trial], stored: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sampling, "MAX_KEPT", 0)  # proposals are drawn as they are needed
     trial = trials[name]
     artifacts = build_artifacts([trial], stored)
     problem = build_problem(trial.config, shared_of(trial.config, artifacts), torch.device("cpu"))
@@ -181,7 +183,9 @@ def test_selection_by_the_exact_log_ratio_has_no_kl_left(tmp_path: Path) -> None
         assert float(samples.std()) == pytest.approx(1.0, abs=4 / math.sqrt(2000))
 
 
-def test_a_selected_sample_depends_on_its_own_seed_alone(tmp_path: Path) -> None:
+def test_a_selected_sample_depends_on_its_own_seed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trial = plan_of(tmp_path, text=EXACT)[-1]
     problem = build_problem(trial.config, Shared({}), torch.device("cpu"))
     correction = as_correction(trial.config, problem.log_ratio())
@@ -194,6 +198,8 @@ def test_a_selected_sample_depends_on_its_own_seed_alone(tmp_path: Path) -> None
 
     whole = samples(list(range(20)))
     torch.testing.assert_close(samples([3, 17]), whole[[3, 17]])
+    monkeypatch.setattr(sampling, "MAX_KEPT", 0)
+    torch.testing.assert_close(samples(list(range(20))), whole)
 
 
 @pytest.mark.parametrize("name", ["fine_tune", "neon", "ddo"])
