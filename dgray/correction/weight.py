@@ -28,6 +28,11 @@ class Weight(Protocol):
         """Noise levels at which the weight or its derivative is discontinuous."""
         return ()
 
+    @property
+    def is_zero(self) -> bool:
+        """True only if the weight is 0 at every noise level, so that the base is not changed."""
+        return False
+
     def __call__(self, sigma: Scalars) -> Scalars:
         """Return the weight at noise levels of shape (...), > 0; same shape."""
         ...
@@ -38,6 +43,11 @@ class ConstantWeight(Weight):
     """The same weight at every noise level."""
 
     value: float
+
+    @property
+    @override
+    def is_zero(self) -> bool:
+        return self.value == 0
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
@@ -55,10 +65,12 @@ class IntervalWeight(Weight):
     @property
     @override
     def breaks(self) -> tuple[float, ...]:
-        breaks = self.inner.breaks
-        start = torch.tensor([self.low], dtype=torch.float64)
-        is_zero = not breaks and not self.inner(start).any()  # a constant weight of 0
-        return () if is_zero else (*breaks, self.low, self.high)
+        return () if self.is_zero else (*self.inner.breaks, self.low, self.high)
+
+    @property
+    @override
+    def is_zero(self) -> bool:
+        return self.inner.is_zero
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
@@ -77,6 +89,11 @@ class ScaledWeight(Weight):
     @override
     def breaks(self) -> tuple[float, ...]:
         return self.inner.breaks
+
+    @property
+    @override
+    def is_zero(self) -> bool:
+        return self.inner.is_zero
 
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
@@ -104,6 +121,11 @@ class SplineWeight(Weight):
         slopes = torch.cat([flat, self.values.diff() / self.knots.diff(), flat])
         return tuple(self.knots[slopes.diff() != 0].exp().tolist())
 
+    @property
+    @override
+    def is_zero(self) -> bool:
+        return not self.values.any()
+
     @override
     def __call__(self, sigma: Scalars) -> Scalars:
         right, share = _between(self.knots, sigma)
@@ -122,10 +144,9 @@ def hat_functions(knots: Float64[Tensor, "K"], sigma: Scalars) -> Float64[Tensor
         Shape (..., K), float64; constant beyond the knots.
     """
     right, share = _between(knots, sigma)
-    columns = torch.arange(len(knots), device=sigma.device)
-    is_right = columns == right[..., None]
-    is_left = columns == right[..., None] - 1
-    return is_right * share[..., None] + is_left * (1 - share[..., None])
+    hats = torch.zeros(*sigma.shape, len(knots), dtype=torch.float64, device=sigma.device)
+    hats.scatter_(-1, right[..., None] - 1, 1 - share[..., None])
+    return hats.scatter_(-1, right[..., None], share[..., None])
 
 
 def _between(knots: Float64[Tensor, "K"], sigma: Scalars) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ _STAGES = (
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 
 BATCH_MULTIPLE = 64  # rows; see ``_padded``
-FIRST_STEP = 0.05  # of a piece, in ln sigma
+FIRST_STEP = 0.05  # in ln sigma
 FORCED_STEPS = 32
 STEP_SHARE = 0.1  # of the tolerance
 
@@ -153,7 +153,8 @@ def _integrate(
     while count:
         used, end = used + 1, ends[index, piece + 1]
         forced = torch.where((used > max_steps) & (forced == 0), (end - t) / FORCED_STEPS, forced)
-        h = torch.minimum(torch.maximum(h, forced), end - t)
+        planned = torch.maximum(h, forced)
+        h = torch.minimum(planned, end - t)
         proposal, slopes, error = _dormand_prince(slope_of, t, y, h, (slope, index, piece))
         ratio = _error_in_nats(error, slopes[-1], torch.exp(t + h)) / step_errors[index]
         ratio = torch.nan_to_num(ratio, nan=torch.inf)
@@ -161,7 +162,9 @@ def _integrate(
         t = torch.where(accepted, t + h, t)
         y = torch.where(accepted[:, None], proposal, y)
         slope = torch.where(accepted[:, None], slopes[-1], slope)
+        cut_short = accepted & (h < planned)  # by the end of the piece, not by its error
         h = h * (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 5.0)
+        h = torch.where(cut_short, torch.maximum(h, planned), h)
         ended = accepted & ((t >= end - 1e-12) | ~torch.isfinite(y).all(1))
         if not ended.any():
             continue
@@ -170,7 +173,7 @@ def _integrate(
         entered = (ended & ~done).nonzero()[:, 0]  # rows that start their next piece
         if len(entered):
             piece[entered] += 1
-            t[entered], h[entered], forced[entered] = end[entered], FIRST_STEP, 0.0
+            t[entered], forced[entered] = end[entered], 0.0
             some = _padded(entered)
             slope[some] = slope_of(t[some], y[some], index[some], piece[some])
         left = (~done[:count]).nonzero()[:, 0]

@@ -23,6 +23,8 @@ from dgray.metrics.estimate import GROUPS, Estimate, jackknife_parts
 
 Array = NDArray[np.float64]
 
+SEARCHED = 3  # times k: samples that a search returns, so that k remain without any group
+
 
 @dataclass(frozen=True)
 class NeighbourReference:
@@ -56,16 +58,52 @@ class NeighbourReference:
         if not torch.isfinite(samples).all():
             return torch.full((1 + GROUPS,), math.inf, dtype=torch.float64)
         others = _array(samples)
-        values = [self._kl(self.points, others, self.log_rho[0])]
+        near = _Neighbours.of(self.points, others, self.k)
+        values = [self._kl(near.without(None), len(others), self.log_rho[0])]
         for group in range(GROUPS):
-            points, kept = _without(self.points, group), _without(others, group)
-            values.append(self._kl(points, kept, self.log_rho[1 + group]))
+            count = len(others) - len(others[group::GROUPS])
+            values.append(self._kl(near.without(group), count, self.log_rho[1 + group]))
         return torch.tensor(values, dtype=torch.float64)
 
-    def _kl(self, points: Array, others: Array, log_rho: Array) -> float:
-        log_nu = _log_distance(points, others, self.k)
-        offset = math.log(len(others) / (len(points) - 1))
-        return float(points.shape[1] * (log_nu - log_rho).mean() + offset)
+    def _kl(self, log_nu: Array, num_others: int, log_rho: Array) -> float:
+        offset = math.log(num_others / (len(log_nu) - 1))
+        return float(self.points.shape[1] * (log_nu - log_rho).mean() + offset)
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """Nearest samples of each point: from one search follow those without each group.
+
+    Attributes:
+        points: the points, (n, d).
+        others: the samples, (m, d).
+        k: neighbour whose distance is used.
+        distance: of the nearest samples, increasing, (n, q).
+        index: indices of these samples, (n, q).
+    """
+
+    points: Array
+    others: Array
+    k: int
+    distance: Array
+    index: NDArray[np.intp]
+
+    @staticmethod
+    def of(points: Array, others: Array, k: int) -> _Neighbours:
+        most = min(SEARCHED * k, len(others))
+        return _Neighbours(points, others, k, *cKDTree(others).query(points, k=most))
+
+    def without(self, group: int | None) -> Array:
+        """Return the log distances to the k-th neighbour without a group; None: with all."""
+        if group is None:
+            return _log(self.distance[:, self.k - 1])
+        rank = (self.index % GROUPS != group).cumsum(1)
+        distance = np.take_along_axis(self.distance, (rank == self.k).argmax(1)[:, None], 1)[:, 0]
+        missing = rank[:, -1] < self.k  # too many of its neighbours are in the group
+        if missing.any():
+            kept = cKDTree(_without(self.others, group))
+            distance[missing] = kept.query(self.points[missing], k=[self.k])[0][:, 0]
+        return _log(_without(distance, group))
 
 
 def jackknife(values: Float64[Tensor, "values"]) -> Estimate:
@@ -89,7 +127,10 @@ def _without(points: Array, group: int) -> Array:
 
 def _log_distance(points: Array, others: Array, k: int) -> Array:
     """Return the log distance of each point to its k-th neighbour among the others, (n,)."""
-    distance = cKDTree(others).query(points, k=[k])[0][:, 0]
+    return _log(cKDTree(others).query(points, k=[k])[0][:, 0])
+
+
+def _log(distance: Array) -> Array:
     # Coinciding points have a huge log-density, not an infinite one.
     return np.asarray(np.log(np.maximum(distance, np.finfo(np.float64).tiny)))
 

@@ -208,7 +208,7 @@ def _flows(
     else:
         acting = {setting: acting_weight(setting, calibrated) for setting in flows}
         distinct = list(dict.fromkeys(acting.values()))
-        scores = score_flow(correction, scoring.sets, distinct, reference)
+        scores = score_flow(correction, distinct, reference)
         by_weight = dict(zip(distinct, scores, strict=True))
         columns = {setting: by_weight[weight] for setting, weight in acting.items()}
     if reference.split == "held_out":

@@ -8,14 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from dgray.catalogue import METRIC_COLUMNS
 from dgray.correction.correction import CorrectedBatch, Correction
-from dgray.correction.weight import Weight
+from dgray.correction.guidance import Guidance
+from dgray.correction.weight import ConstantWeight, Weight
 from dgray.diffusion.likelihood import OdeLikelihood, ode_log_likelihood
+from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.discriminator.objective import CrossEntropy, Outputs
 from dgray.metrics.classification import accuracy, calibration_error
 from dgray.metrics.estimate import Estimate
@@ -36,12 +39,14 @@ class LikelihoodReference:
     """Points of a split at which log-likelihoods are compared.
 
     Attributes:
+        problem: data and base.
         split: ``held_out`` or ``validation``.
         points: points at sigma_min, shape (P, d).
         base_log_prob: log-density of the unguided base's flow, shape (P,).
         converged: whether the base's own integration met the tolerance, shape (P,).
     """
 
+    problem: Problem
     split: str
     points: Tensor
     base_log_prob: Tensor
@@ -56,22 +61,37 @@ class LikelihoodReference:
                 stored = shared.tensors(role)
                 values = (stored[name].to(problem.device) for name in ("log_prob", "converged"))
                 points = problem.likelihood_points(split)
-                references.append(LikelihoodReference(split, points, *values))
+                references.append(LikelihoodReference(problem, split, points, *values))
         return references
+
+    @cached_property
+    def unguided(self) -> Columns:
+        """Scores of the flow of the base."""
+        (columns,) = _score_flow(Guidance(ZeroDiscriminator()), [ConstantWeight(0.0)], self)
+        return columns
 
 
 def score_flow(
-    correction: Correction,
-    sets: EvaluationSet,
-    weights: Sequence[Weight],
-    reference: LikelihoodReference,
+    correction: Correction, weights: Sequence[Weight], reference: LikelihoodReference
 ) -> list[Columns]:
     """Return scores of the probability-flow ODE for each weight; all are integrated together.
+
+    Those of a weight of 0 are the scores of the base, which are computed once.
+    """
+    acting = [weight for weight in weights if not weight.is_zero]
+    scores = iter(_score_flow(correction, acting, reference) if acting else ())
+    return [reference.unguided if weight.is_zero else next(scores) for weight in weights]
+
+
+def _score_flow(
+    correction: Correction, weights: Sequence[Weight], reference: LikelihoodReference
+) -> list[Columns]:
+    """Integrate the flow for each weight.
 
     Every fourth point is integrated a second time with ten times the tolerance: the difference
     estimates the error of the integration.
     """
-    problem, num_points = sets.problem, len(reference.points)
+    problem, num_points = reference.problem, len(reference.points)
     fine = torch.arange(num_points, device=problem.device)
     points = torch.cat([fine, fine[::ERROR_POINTS]])
     flow = _integrate_flow(correction, problem, weights, reference, points)

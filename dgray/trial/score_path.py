@@ -60,18 +60,20 @@ def score_paths(
     fits, validation = calibrations(correction, sets, {s.interval for s in settings})
     calibrated = {interval: fit.weight for interval, fit in fits.items()}
     moments = sets.path_moments(change)
+    by_weight: dict[Weight, Columns] = {}  # samplers share those of their weights
     columns: dict[Setting, Columns] = {}
     for setting in settings:
-        if setting.is_calibrated:
+        weight = acting_weight(setting, calibrated)
+        if weight not in by_weight and setting.is_calibrated:
             fit = fits[setting.interval]
-            columns[setting] = {
+            by_weight[weight] = {
                 **score_calibrated_path(moments, fit, setting.interval, sets.span),
                 "calibrated_sigmas": fit.weight.knots.exp().tolist(),
                 "calibrated_weights": fit.weight.values.tolist(),
             }
-        else:
-            weight = acting_weight(setting, calibrated)
-            columns[setting] = score_path(moments, weight, validation, sets.span)
+        elif weight not in by_weight:
+            by_weight[weight] = score_path(moments, weight, validation, sets.span)
+        columns[setting] = by_weight[weight]
     return columns, calibrated
 
 

@@ -150,11 +150,29 @@ def test_weights_that_jump_or_bend_do_not_add_an_error(weight: Weight) -> None:
         assert log_prob == pytest.approx(prior + state[1], abs=2e-5)
 
 
+def test_a_break_does_not_shorten_the_steps_behind_it() -> None:
+    base, calls = gaussian(0.0, 1.0, 2), [0]
+    x, _ = noised(base, 16, 0.01)
+
+    def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        return base.with_divergence(x, sigma)
+
+    def count(breaks: list[float]) -> int:
+        calls[0] = 0
+        ode_log_likelihood(field, x, (0.01, 20.0), prior_std=20.0, breaks=breaks)
+        return calls[0]
+
+    # A break costs at most two steps of 6 calls, and the slope behind it.
+    assert count([0.1, 1.0, 3.0]) <= count([]) + 3 * 13
+
+
 @pytest.mark.parametrize("interval", [False, True])
 def test_a_weight_that_is_zero_everywhere_has_the_bits_of_the_base(interval: bool) -> None:
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
     zero: Weight = SplineWeight(KNOTS, torch.zeros(5, dtype=DOUBLE))
     weight = IntervalWeight(zero, 0.3, 3.0) if interval else zero
+    assert weight.is_zero
     guided = guided_denoiser(base, Oracle(data, base), weight)
     x, _ = noised(data, 64, 0.01)
     span = {"sigmas": (0.01, 20.0), "prior_std": 20.0, "tolerance": 1e-2}

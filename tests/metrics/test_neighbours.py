@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from dgray.metrics.estimate import Estimate
+from dgray.metrics.estimate import GROUPS, Estimate
 from dgray.metrics.neighbours import NeighbourReference, jackknife
 
 
@@ -39,6 +40,21 @@ def test_kl_is_wang_kulkarni_verdus_formula() -> None:
     nu = torch.cdist(data, samples).sort(dim=1).values[:, 2]
     expected = 2 * (nu / rho).log().mean() + math.log(30 / 39)
     assert kl(data, samples, k=3).value == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("are_grouped", [False, True])
+def test_values_without_a_group_are_those_of_the_points_that_remain(are_grouped: bool) -> None:
+    data, samples = normal(300, 2, 0), normal(200, 2, 1)
+    if are_grouped:  # all neighbours of a point are in one group
+        samples = normal(200, 2, 1) / 100 + 10 * normal(GROUPS, 2, 2).repeat(20, 1)
+    values = NeighbourReference.of(data, 5).kl_values(samples)
+    for group in range(GROUPS):
+        kept, others = (
+            torch.from_numpy(np.delete(points, np.s_[group::GROUPS], axis=0))
+            for points in (data.numpy(), samples.numpy())
+        )
+        alone = NeighbourReference.of(kept, 5).kl_values(others)[0]
+        assert values[1 + group] == alone
 
 
 def test_standard_errors_are_the_spread_over_repetitions() -> None:
