@@ -102,6 +102,8 @@ class CorrectionSpec(Spec):
         needs_parametric_base: whether it trains copies of the base's network.
         is_trained: whether it is trained; without ``needs_discriminator`` only.
         is_sampler: whether it selects among samples of the base, with its denoiser unchanged.
+        proposals: option that is about the number of samples of the base that are drawn for one
+            selected sample; empty: one.
         is_calibratable: whether the calibrated weight applies.
         options: fields of the section ``correction`` that only some corrections read, this one
             among them.
@@ -117,6 +119,7 @@ class CorrectionSpec(Spec):
     needs_parametric_base: bool = False
     is_trained: bool = True
     is_sampler: bool = False
+    proposals: str = ""
     is_calibratable: bool = True
     options: tuple[str, ...] = ()
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from dgray.config.bases import NetworkBase, TrainedBase
 from dgray.config.search import OptunaSearch
 from dgray.config.study import StudyConfig
-from dgray.plan.cost import CostEstimate, base_seconds, duration, uses_unet
+from dgray.plan.cost import CostEstimate, base_seconds, duration
 from dgray.plan.plan import Plan, Trial
 from dgray.plan.survey import sample_shape
+from dgray.plan.work import uses_unet
 
 LONG_HOURS = 6.0  # of a study, above which the plan says what takes the time
 NUMERICAL = ("cmaes", "qmc")  # samplers of Optuna that suggest no categories

@@ -1,10 +1,4 @@
-"""Estimate of the time and the disk space that a plan needs.
-
-Work is counted in floating-point operations of matrix products, plus an overhead for every small
-tensor operation; both are turned into seconds by the constants below. One discriminator of width h
-and depth L on d-dimensional data costs M = (d + 3) h + (L - 1) h^2 + h multiply-adds per point
-(its input is x and three features of sigma).
-"""
+"""Estimate of the time and the disk space that a plan needs."""
 
 from __future__ import annotations
 
@@ -13,50 +7,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dgray.config.bases import NetworkBase, TrainedBase
-from dgray.config.parts import option_arguments
-from dgray.config.training import ConvDiscriminator, MlpDiscriminator
+from dgray.config.bases import NetworkBase
 from dgray.plan.cells import cells_of, typical_trial
-from dgray.plan.plan import Plan, Setting, Trial, counts_of
+from dgray.plan.plan import Plan, Trial, counts_of
 from dgray.plan.shared_keys import generated_key
 from dgray.plan.survey import sample_shape
-
-# Speed of one CPU thread.
-FLOPS = 16e9  # convolutions, and all else that no other constant is for
-MLP_FLOPS = 80e9  # float32 matrix products of perceptrons, with their activations
-BATCHED_FLOPS = 40e9  # products of all directions of a divergence at once
-SECONDS_PER_OPERATION = 12e-6  # of any small tensor operation
-SECONDS_PER_DRAW = 4e-5  # generators and samples of one epoch of one replicate
-SECONDS_PER_PATH_POINT = 2e-6  # calibration and estimates, of a point at a noise level
-
-# Of one GPU. Kim et al. 2023, Table 6: 50,000 images of EDM's CIFAR-10 network, 35 calls each, in
-# about an hour on an A100; at 21 GFLOP a call that is 1e13 a second. Not measured with dgray.
-GPU_FLOPS = 1e13
-
-# Small tensor operations of one step or call.
-CROSS_ENTROPY_OPERATIONS = 60
-KL_OPERATIONS = 90  # differentiates a gradient
-CALL_OPERATIONS = 60  # one guided denoiser call
-
-# Floating-point operations per multiply-add.
-CROSS_ENTROPY_FLOPS = 6  # forward 2, backward 4
-KL_FLOPS = 12  # the gradient in x, and backward through it
-GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
-LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
-PATH_CALLS = 4  # gradients and logits on the splits, in guided calls
-
-MLP_VALUES = 64  # images of more values have a U-Net as base and estimated divergences
-UNET_MACS = 400  # of the U-Net of dgray, per squared channel, block and pixel
-CONV_MACS = 15  # of a convolutional discriminator, per squared channel, block and pixel
-CONV_WEIGHTS = 250  # of one, per squared channel and block: 130 on a trunk, 380 at 64 x 64
-EDM_MACS = 3.4e6  # of the networks of EDM, per value of an image (10.5 G at 32 x 32 x 3)
-BACKWARD = 2  # a backward pass costs this many forward passes
-BACKWARD_OPERATIONS = 15  # small tensor operations of one
-
-SIGMA_FEATURES = 3
-MIXTURE_FLOPS = 400  # one exact denoiser call, per point and dimension
-LIKELIHOOD_CALLS = 200  # evaluations of the probability-flow ODE for one log-density
-LIKELIHOOD_TOLERANCE = 1e-4  # tolerance of LIKELIHOOD_CALLS; the method has order 5
+from dgray.plan.work import base_work, discriminator_weights, evaluation_work, fit_work
 
 # Fixed seconds.
 START_SECONDS = 10.0  # imports, Ray
@@ -161,17 +117,15 @@ def parallel_trials(
 
 def trial_seconds(trial: Trial) -> float:
     """Return the seconds of one trial on the CPUs that it requests."""
-    evaluation = sum(_evaluation_work(trial)) * len(trial.epochs) * trial.replicates
-    fit = _fit_work(trial) if trial.is_trained else 0.0
+    evaluation = sum(evaluation_work(trial)) * len(trial.epochs) * trial.replicates
+    fit = fit_work(trial) if trial.is_trained else 0.0
     return TRIAL_SECONDS + fit + evaluation
 
 
 def checkpoint_seconds(trial: Trial) -> dict[int, tuple[float, float]]:
     """Return the seconds of each checkpoint: the training since the one before, its evaluation."""
-    evaluation = sum(_evaluation_work(trial)) * trial.replicates + TRIAL_SECONDS / len(
-        trial.epochs
-    )
-    per_epoch = _fit_work(trial) / trial.epochs[-1] if trial.is_trained else 0.0
+    evaluation = sum(evaluation_work(trial)) * trial.replicates + TRIAL_SECONDS / len(trial.epochs)
+    per_epoch = fit_work(trial) / trial.epochs[-1] if trial.is_trained else 0.0
     starts = (0, *trial.epochs)
     return {
         epoch: (per_epoch * (epoch - start), evaluation)
@@ -191,159 +145,13 @@ def artifact_seconds(plan: Plan) -> float:
 
 def base_seconds(trial: Trial) -> float:
     """Return the seconds of fitting the base of a trial and drawing its samples."""
-    return _base_work(trial) if isinstance(trial.config.base, NetworkBase) else 0.0
+    return base_work(trial) if isinstance(trial.config.base, NetworkBase) else 0.0
 
 
 def report_seconds(plan: Plan, points: Sequence[Trial] = ()) -> float:
     """Return the seconds of the report after the last trial; ``points``: trials of searches."""
     checkpoints = counts_of((*plan.trials, *points)).checkpoints
     return REPORT_SECONDS + CHECKPOINT_REPORT_SECONDS * checkpoints
-
-
-def _base_work(trial: Trial) -> float:
-    config, base = trial.config, trial.config.base
-    assert isinstance(base, NetworkBase)  # selected by the caller
-    one_call, calls = _base_flops(trial), 2 * base.generation_steps
-    samples = base.num_generated * config.replicates
-    samples += config.data.num_validation + config.data.num_held_out
-    flops, operations = float(one_call) * calls * samples, float(CALL_OPERATIONS * calls)
-    if isinstance(base, TrainedBase):
-        flops += CROSS_ENTROPY_FLOPS * one_call / 2 * base.batch_size * base.steps
-        operations += CROSS_ENTROPY_OPERATIONS * base.steps
-    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
-    return _seconds(flops, operations, threads=threads, gpus=gpus)
-
-
-def uses_unet(base: TrainedBase, shape: tuple[int, ...]) -> bool:
-    """Return True if the network of a trained base is a U-Net for samples of this shape."""
-    is_large = len(shape) == 3 and math.prod(shape) > MLP_VALUES
-    return base.network == "unet" or (base.network is None and is_large)
-
-
-def _macs(dimension: int, width: int, depth: int) -> int:
-    """Return the multiply-adds of one point through an MLP with one output."""
-    return (dimension + SIGMA_FEATURES) * width + (depth - 1) * width**2 + width
-
-
-def _seconds(flops: float, operations: float, *, threads: int, gpus: float = 0) -> float:
-    speed = GPU_FLOPS * gpus if gpus else FLOPS * threads
-    return flops / speed + operations * SECONDS_PER_OPERATION
-
-
-def _discriminator_macs(trial: Trial) -> float:
-    """Return the multiply-adds of one point that would take its time at the speed FLOPS."""
-    if not trial.is_trained:
-        return 0
-    network = trial.config.discriminator
-    if isinstance(network, ConvDiscriminator):
-        return _convolution_macs(CONV_MACS, network.width, network.depth, trial)
-    return _perceptron_macs(trial) * FLOPS / MLP_FLOPS
-
-
-def _perceptron_macs(trial: Trial) -> int:
-    network = trial.config.discriminator
-    if not isinstance(network, MlpDiscriminator):
-        network = MlpDiscriminator()  # a guess at the size of a user's network
-    return _macs(_dimension(trial), network.width, network.depth)
-
-
-def _discriminator_weights(trial: Trial) -> int:
-    network = trial.config.discriminator
-    if trial.is_trained and isinstance(network, ConvDiscriminator):
-        return CONV_WEIGHTS * network.width**2 * network.depth
-    return _perceptron_macs(trial) if trial.is_trained else 0  # every weight is used once
-
-
-def _convolution_macs(constant: int, width: int, depth: int, trial: Trial) -> int:
-    _, *pixels = _shape(trial)
-    return constant * width**2 * depth * math.prod(pixels)
-
-
-def _shape(trial: Trial) -> tuple[int, ...]:
-    return sample_shape(trial.config.data)
-
-
-def _dimension(trial: Trial) -> int:
-    return math.prod(_shape(trial))
-
-
-def _base_flops(trial: Trial) -> int:
-    """Return the operations of the unguided denoiser at one point."""
-    base, dimension = trial.config.base, _dimension(trial)
-    is_image = trial.config.data.sample_kind == "images"
-    if isinstance(base, TrainedBase):
-        if uses_unet(base, _shape(trial)):
-            return 2 * _convolution_macs(UNET_MACS, base.width, base.depth, trial)
-        return 2 * _macs(dimension, base.width, base.depth)
-    return int(2 * EDM_MACS * dimension) if is_image else MIXTURE_FLOPS * dimension
-
-
-def _fit_work(trial: Trial) -> float:
-    """Return the seconds of training all replicates to the last checkpoint."""
-    config, fit = trial.config, trial.config.fit
-    batch = min(fit.batch_size, config.data.num_real)
-    steps = math.ceil(config.data.num_real / batch) * trial.epochs[-1]
-    points = batch * trial.replicates * steps
-    macs = _discriminator_macs(trial)
-    flops, operations = 0.0, 0.0
-    objective = fit.objective.spec
-    if objective.needs_generated:
-        flops += CROSS_ENTROPY_FLOPS * macs * 2 * points
-        operations += CROSS_ENTROPY_OPERATIONS * steps
-    has_penalty = "gradient_penalty" in objective.options and fit.gradient_penalty > 0
-    if objective.needs_gradient or has_penalty:
-        flops += (KL_FLOPS * macs + _base_flops(trial)) * points
-        operations += KL_OPERATIONS * steps
-    drawing = SECONDS_PER_DRAW * trial.epochs[-1] * trial.replicates
-    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
-    return drawing + _seconds(flops, operations, threads=threads, gpus=gpus)
-
-
-def _evaluation_work(trial: Trial) -> Iterator[float]:
-    """Yield the seconds of each metric, for one replicate at one checkpoint."""
-    config, evaluate = trial.config, trial.config.evaluate
-    threads, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
-    dimension, base = _dimension(trial), _base_flops(trial)
-    macs = _discriminator_macs(trial)
-    call = GUIDED_CALL_FLOPS * macs + base
-    has_flow = evaluate.has_metric(source="flow")
-    fields = {(s.guidance_weight, s.interval) for s in trial.settings}
-    evaluations = _likelihood_calls(trial)  # which all fields share
-    calls = len(fields) * evaluations
-    if has_flow and config.data.sample_kind == "points":
-        flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
-        yield _seconds(flops * calls, CALL_OPERATIONS * evaluations, threads=threads, gpus=gpus)
-    if has_flow and config.data.sample_kind == "images":
-        is_exact = dimension <= MLP_VALUES
-        directions = dimension if is_exact else evaluate.num_probes
-        flops = (LIKELIHOOD_FLOPS * macs + base) * (1 + BACKWARD * directions)
-        operations = CALL_OPERATIONS + BACKWARD_OPERATIONS * directions
-        faster = FLOPS / BATCHED_FLOPS if is_exact else 1.0
-        work = flops * evaluate.num_points * calls * faster, operations * evaluations
-        yield _seconds(*work, threads=threads, gpus=gpus)
-    sigmas = evaluate.num_bins * evaluate.least_sigmas_per_bin
-    points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
-    fitting = SECONDS_PER_PATH_POINT * points
-    yield fitting + _seconds(PATH_CALLS * call * points, 0, threads=threads, gpus=gpus)
-    calls = sum(_sampler_calls(trial, setting) for setting in trial.settings)
-    samples = evaluate.num_samples * evaluate.sampling_seeds
-    batches = {(s.sampler, s.num_steps, s.guided_stage): s for s in trial.settings}
-    operations = CALL_OPERATIONS * sum(_sampler_calls(trial, s) for s in batches.values())
-    yield _seconds(call * samples * calls, operations, threads=threads, gpus=gpus)
-
-
-def _likelihood_calls(trial: Trial) -> float:
-    """Return the evaluations of the ODE for one log-density at the tolerance of the study."""
-    ratio: float = trial.config.evaluate.tolerance / LIKELIHOOD_TOLERANCE
-    return LIKELIHOOD_CALLS * math.exp(-math.log(ratio) / 5)
-
-
-def _sampler_calls(trial: Trial, setting: Setting) -> int:
-    """Return the denoiser calls of one sample."""
-    evaluate = trial.config.evaluate
-    part = evaluate.sampler_named(setting.sampler)
-    options = option_arguments(evaluate, part.spec.options) | part.arguments
-    return part.spec.num_calls(setting.num_steps, options)
 
 
 def duration(seconds: float) -> str:
@@ -370,7 +178,7 @@ def _trial_bytes(trial: Trial) -> int:
     shown = config.evaluate.num_samples
     if config.data.sample_kind == "images":
         shown = 2 * min(shown, SHOWN_IMAGES)  # each with its nearest training image
-    clouds = len(trial.settings) * shown * _dimension(trial)
-    state = STATE_COPIES * _discriminator_weights(trial) * trial.replicates
+    clouds = len(trial.settings) * shown * math.prod(sample_shape(trial.config.data))
+    state = STATE_COPIES * discriminator_weights(trial) * trial.replicates
     floats = (clouds + state) * FLOAT_BYTES
     return checkpoints * (PART_BYTES + rows * ROW_BYTES + floats)

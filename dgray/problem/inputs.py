@@ -19,9 +19,9 @@ from dgray.credentials import without_credentials
 from dgray.data.summary import DataSummary
 from dgray.errors import DataError, MissingFileError, NetworkError, StudyError
 from dgray.metrics.features.inception_file import find_weights, weights_file
-from dgray.plan.cost import uses_unet
 from dgray.plan.plan import Plan
 from dgray.plan.survey import survey
+from dgray.plan.work import uses_unet
 
 MIN_CNN_IMAGES, MIN_CNN_CLASSES = 20, 2  # of a classifier whose features are compared
 INCEPTION = "inception_"  # prefix of features

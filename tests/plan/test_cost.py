@@ -13,7 +13,7 @@ from dgray.config.reading.load import load_study
 from dgray.diffusion.noise import named_generator
 from dgray.discriminator.conv import initialise_conv
 from dgray.discriminator.conv_network import ConvShape
-from dgray.plan import cost
+from dgray.plan import cost, work
 from dgray.plan.cost import duration, estimate
 from dgray.plan.plan import Plan, make_plan
 
@@ -42,8 +42,8 @@ def test_the_time_of_a_fit_is_its_operations_over_the_speed(tmp_path: Path) -> N
     macs = (2 + 3) * 64 + 2 * 64**2 + 64  # x and three features of sigma, two products, one logit
     steps = 4 * 50  # 1000 samples in batches of 256
     flops = 6 * macs * (2 * 256) * 3 * steps
-    seconds = flops / cost.MLP_FLOPS + 60 * steps * cost.SECONDS_PER_OPERATION
-    seconds += 3 * 50 * cost.SECONDS_PER_DRAW  # three replicates, fifty epochs
+    seconds = flops / work.MLP_FLOPS + 60 * steps * work.SECONDS_PER_OPERATION
+    seconds += 3 * 50 * work.SECONDS_PER_DRAW  # three replicates, fifty epochs
     assert long - short == pytest.approx(seconds, rel=1e-9)
 
 
@@ -148,4 +148,28 @@ def test_a_convolutional_network_is_stored_by_its_weights(image: tuple[int, int,
     """The multiplications of a convolutional network exceed the number of its weights."""
     shape = ConvShape(image=image, width=16, depth=2)
     weights = initialise_conv(shape, 0.5, [named_generator(0)]).num_parameters
-    assert weights / 2 < cost.CONV_WEIGHTS * 16**2 * 2 < 2 * weights
+    assert weights / 2 < work.CONV_WEIGHTS * 16**2 * 2 < 2 * weights
+
+
+@pytest.mark.parametrize(
+    ("correction", "override"),
+    [
+        ("rejection", "correction.max_ratio=50"),
+        ("metropolis", "correction.moves=50"),
+        ("fine_tune", "base.width=256"),
+        ("sims", "discriminator.width=256"),
+    ],
+)
+def test_a_correction_costs_more_with_more_work(
+    correction: str, override: str, tmp_path: Path
+) -> None:
+    of = (
+        f"correction.kind={correction}",
+        "fit.objective=cross_entropy",
+        "base={kind: trained, width: 8, depth: 1, steps: 10, num_real: 50, num_generated: 50}",
+    )
+    less, more = (
+        estimate(plan_of(tmp_path, *of, *overrides), cpus=1).trial_seconds[-1]
+        for overrides in ((), (override,))
+    )
+    assert more > 1.05 * less
