@@ -156,7 +156,7 @@ def test_a_convolutional_network_is_stored_by_its_weights(image: tuple[int, int,
     [
         ("rejection", "correction.max_ratio=50"),
         ("metropolis", "correction.moves=50"),
-        ("fine_tune", "base.width=256"),
+        ("fine_tune", "base={kind: trained, width: 256, steps: 10, num_real: 50}"),
         ("sims", "discriminator.width=256"),
     ],
 )
@@ -165,8 +165,9 @@ def test_a_correction_costs_more_with_more_work(
 ) -> None:
     of = (
         f"correction.kind={correction}",
+        "discriminator.width=8",
         "fit.objective=cross_entropy",
-        "base={kind: trained, width: 8, depth: 1, steps: 10, num_real: 50, num_generated: 50}",
+        "base={kind: trained, width: 8, steps: 10, num_real: 50}",
     )
     less, more = (
         estimate(plan_of(tmp_path, *of, *overrides), cpus=1).trial_seconds[-1]
