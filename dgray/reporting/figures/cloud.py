@@ -13,7 +13,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from dgray.catalogue import SETTING_COLUMNS
-from dgray.reporting.figures.density import kernel_density
+from dgray.reporting.figures.density import kernel_density, scatter_image
 from dgray.reporting.figures.looks import Look
 from dgray.reporting.figures.style import current_style, points
 from dgray.reporting.figures.theme import (
@@ -45,6 +45,7 @@ from dgray.reporting.table import StudyTable
 
 _SHOWN = 2000  # points per panel
 _GRID = 180  # cells of a density per axis, even
+_PIXELS = 330  # of the picture of points, per axis
 _WIDEST = 8  # panels side by side
 _PANEL = 2.2  # inches
 _MAX_SAMPLERS = 3
@@ -340,10 +341,13 @@ def _draw(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> None:
             )
         axes.set_yticks([])
         return
-    x, y = cloud.points[:_SHOWN, :2].T
-    axes.scatter(x, y, s=3, color=cloud.colour, alpha=0.45, linewidths=0, rasterized=True)
-    axes.set_ylim(low[1], high[1])
-    axes.set_aspect("equal", adjustable="box")
+    axes.imshow(
+        scatter_image(cloud.points[:_SHOWN, :2], low, high, _PIXELS, cloud.colour),
+        extent=(low[0], high[0], low[1], high[1]),
+        origin="lower",
+        interpolation="none",
+        zorder=3,  # above the grid
+    )
     axes.tick_params(labelbottom=False, labelleft=False, length=0)
 
 

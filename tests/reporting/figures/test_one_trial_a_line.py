@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dgray.catalogue import CORRECTIONS, OBJECTIVES
+from dgray.reporting.figures.density import scatter_image
 from dgray.reporting.figures.kinds import KINDS
 from dgray.reporting.figures.looks import looks
 from dgray.reporting.figures.search import pareto_front
@@ -169,17 +170,34 @@ def test_a_panel_of_samples_is_one_trial(seed: int) -> None:
     owners = {
         tuple(point): cloud.trial for cloud in table.clouds.itertuples() for point in cloud.points
     }
+    panels = {axes.get_title(): axes for axes in drawing.figure.axes}
     shown = 0
-    for axes in drawing.figure.axes:
-        if not axes.collections:
-            continue
-        offsets = np.asarray(axes.collections[0].get_offsets())
-        (trial,) = {owners[tuple(point)] for point in offsets.tolist()}
+    for name, group in drawing.data.groupby("samples"):
+        axes = panels[str(name).replace(", w", "\nw").replace(", calibrated", "\ncalibrated")]
+        points = group[["x1", "x2"]].to_numpy()
+        (trial,) = {owners[tuple(point)] for point in points.tolist()}
+        (left, right, bottom, top), pixels = (
+            axes.images[0].get_extent(),
+            axes.images[0].get_array(),
+        )
+        corners = np.array([left, bottom]), np.array([right, top])
+        assert pixels is not None
+        drawn_points = scatter_image(points, *corners, len(pixels), "black")[..., 3]
+        assert np.array_equal(pixels[..., 3], drawn_points)
         if not axes.get_title().startswith("base"):
             shown += 1
             context = joined(drawing.figure.get_suptitle(), axes.get_title())
             assert missing_axes(table, trial, context) == []
     assert shown
+
+
+def test_points_are_drawn_at_their_places_and_add_up() -> None:
+    low, high = np.array([0.0, 0.0]), np.array([10.0, 20.0])
+    points = np.array([[5.05, 15.1], [5.05, 15.1], [2.05, 4.1], [99.0, 4.1]])
+    opacity = scatter_image(points, low, high, 100, "#FF0000")[..., 3]
+    assert opacity[75, 50] == pytest.approx(1 - 0.55**2)
+    assert opacity[20, 20] == pytest.approx(0.45)
+    assert (opacity > 0).sum() == 2 * 21  # two disks, the point outside has none
 
 
 def test_what_is_held_fixed_is_in_the_caption() -> None:
