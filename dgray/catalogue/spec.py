@@ -273,7 +273,8 @@ class MetricSpec(Spec):
             suffice.
         needs_inception: for metrics of features, True: Inception only; False: no Inception;
             None: any.
-        max_dimension: for metrics of points, the highest dimension that it is defined for.
+        min_dimension: for metrics of points, the lowest dimension that it is defined for.
+        max_dimension: the highest one.
         min_samples: the least number of samples and of held-out points.
         default_for: kinds of data for which it is computed unless a study names metrics.
         error_doc: what its standard error is over.
@@ -295,6 +296,7 @@ class MetricSpec(Spec):
     needs_training: bool = False
     needs_moments_only: bool = False
     needs_inception: bool | None = None
+    min_dimension: int = 1
     max_dimension: int | None = None
     min_samples: int = 1
     default_for: tuple[Kind, ...] = ()
@@ -302,6 +304,21 @@ class MetricSpec(Spec):
     validation: str | None = None
     has_parts: bool = False
     more_columns: tuple[ColumnSpec, ...] = ()
+
+    def is_defined_in(self, dimension: int) -> bool:
+        """Return whether it is defined for points of this dimension."""
+        highest = self.max_dimension
+        return self.min_dimension <= dimension and (highest is None or dimension <= highest)
+
+    @property
+    def dimensions(self) -> str:
+        """The dimensions that it is defined for: ``at most 4 dimensions``."""
+        low, high = self.min_dimension, self.max_dimension
+        if high is None:
+            return f"at least {low} dimensions"
+        if low == high:
+            return f"exactly {low} dimensions"
+        return f"at most {high} dimensions" if low == 1 else f"{low} to {high} dimensions"
 
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:

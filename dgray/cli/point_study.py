@@ -82,5 +82,4 @@ def _applies(name: str, dimension: int, num_samples: int) -> bool:
         return False
     if name == "fd" and num_samples <= dimension:
         return False
-    fits = metric.max_dimension is None or dimension <= metric.max_dimension
-    return fits and metric.min_samples <= num_samples
+    return metric.is_defined_in(dimension) and metric.min_samples <= num_samples

@@ -39,6 +39,7 @@ CROSS_ENTROPY_FLOPS = 6  # forward 2, backward 4
 KL_FLOPS = 12  # the gradient in x, and backward through it
 GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
 LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
+GRID_POINTS = 1e5  # of the observable path KL, at all noise levels
 PATH_CALLS = 4  # gradients and logits on the splits, in guided calls
 
 MLP_VALUES = 64  # images of more values have a U-Net as base and estimated divergences
@@ -200,6 +201,8 @@ def evaluation_work(trial: Trial) -> Iterator[float]:
     points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
     fitting = SECONDS_PER_PATH_POINT * points
     yield fitting + _seconds(PATH_CALLS * call * points, 0, trial)
+    if evaluate.has_metric(name="observable_path_kl") and not is_selection:
+        yield _seconds(call * GRID_POINTS, 0, trial)
     yield _selection_work(trial) if is_selection else _sampling_work(trial, call)
 
 

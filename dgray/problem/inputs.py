@@ -139,11 +139,10 @@ def _dimension(config: StudyConfig, summary: DataSummary | None) -> Iterator[Fin
         return
     (dimension,) = summary.shape
     for metric in config.evaluate.metrics:
-        limit = metric.spec.max_dimension
-        if limit is not None and dimension > limit:
+        if not metric.spec.is_defined_in(dimension):
             yield Finding(
                 "evaluate.metrics",
-                f"'{metric.name}' needs data of at most {limit} dimensions, but {summary.name} "
+                f"'{metric.name}' needs data of {metric.spec.dimensions}, but {summary.name} "
                 f"has {dimension}; remove it, or choose data.columns",
             )
 

@@ -163,7 +163,10 @@ class ExactPointProblem(PointProblem):
 
     @override
     def score_gap(self, held_out: Batch) -> Tensor:
-        x, sigma, labels = held_out.real.x, held_out.real.sigma, held_out.real.labels
+        return self.score_gap_at(held_out.real.x, held_out.real.sigma, held_out.real.labels)
+
+    def score_gap_at(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+        """Return sigma (score of the data - score of the base), (..., d), at x (..., d)."""
         law, base = with_labels(self.law, labels), with_labels(self.base, labels)
         return (law(x, sigma) - base(x, sigma)) / sigma[..., None]
 

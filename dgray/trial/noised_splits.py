@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgray.correction.linear import LinearCorrection
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import log_edges, stratified
 from dgray.discriminator.objective import (
@@ -21,8 +22,10 @@ from dgray.discriminator.objective import (
     denoising_residual,
 )
 from dgray.discriminator.time_score import time_residual
+from dgray.metrics.observable import DivergenceFreeMoments
 from dgray.metrics.path import NoiseRange, PathMoments, squared_norm, variances
 from dgray.problem.problem import Labelled, Problem, training_split
+from dgray.trial.observable import ErrorGrids, build_error_grids
 
 TRAINING_POINTS = 1000  # least number of noised training samples for loss_train
 MOST_SIGMAS_PER_BIN = 64
@@ -42,6 +45,7 @@ class EvaluationSet:
         prior_gap: log p(x_T; sigma_max) - log prior(x_T), (N,); None if p is unknown.
         optimal_cross_entropy: cross-entropy of the exact log-ratio on held_out, (N,); None if the
             log-ratio is unknown.
+        error_grids: grids of the observable path KL; None unless it is requested.
     """
 
     problem: Problem
@@ -50,6 +54,7 @@ class EvaluationSet:
     score_gap: Tensor
     prior_gap: Tensor | None
     optimal_cross_entropy: Tensor | None
+    error_grids: ErrorGrids | None
 
     @property
     def span(self) -> NoiseRange:
@@ -72,6 +77,16 @@ class EvaluationSet:
             self.prior_gap,
         )
 
+    def divergence_free_moments(
+        self, correction: LinearCorrection | None
+    ) -> DivergenceFreeMoments | None:
+        """Return the moments that the observable path KL lacks; None unless it is requested.
+
+        Args:
+            correction: correction of one replicate; None: the base.
+        """
+        return None if self.error_grids is None else self.error_grids.moments(correction)
+
 
 @torch.no_grad()
 def build_evaluation_set(problem: Problem) -> EvaluationSet:
@@ -91,6 +106,7 @@ def build_evaluation_set(problem: Problem) -> EvaluationSet:
         problem.score_gap(held_out),
         problem.prior_gap(problem.real("held_out", problem.evaluation.num_noised)),
         optimum,
+        build_error_grids(problem) if "observable_path_kl" in problem.evaluation.names else None,
     )
 
 

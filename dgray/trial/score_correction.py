@@ -223,6 +223,15 @@ def score_classifier(held_out: Outputs, sets: EvaluationSet) -> Columns:
     return columns
 
 
+def observable_columns(level: Estimate, change: Estimate, grid_error: float) -> Columns:
+    """Return the columns of the observable path KL."""
+    return {
+        **estimate_columns("observable_path_kl", level),
+        **estimate_columns("observable_path_kl_change", change),
+        "observable_path_kl_grid_error": grid_error if math.isfinite(grid_error) else None,
+    }
+
+
 def estimate_columns(name: str, estimate: Estimate) -> Columns:
     """Return an estimate as its columns: value, standard error and, if declared, its parts."""
     values = {name: estimate.value, f"{name}_se": estimate.se}

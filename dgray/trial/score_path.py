@@ -17,6 +17,7 @@ from dgray.correction.mmd_weight import mmd_weight
 from dgray.correction.weight import ConstantWeight, Weight
 from dgray.diffusion.denoiser import Denoiser
 from dgray.metrics.estimate import Estimate
+from dgray.metrics.observable import DivergenceFreeMoments
 from dgray.metrics.path import (
     NoiseRange,
     PathDivergence,
@@ -28,7 +29,7 @@ from dgray.metrics.path import (
 from dgray.plan.plan import Setting
 from dgray.trial.noised_splits import EvaluationSet
 from dgray.trial.sampling import Calibrated, Columns, Interval, acting_weight, in_interval
-from dgray.trial.score_correction import estimate_columns
+from dgray.trial.score_correction import estimate_columns, observable_columns
 from dgray.trial.score_selection import score_selected_paths
 
 WHOLE = ConstantWeight(1.0)
@@ -60,6 +61,7 @@ def score_paths(
     fits, validation = calibrations(correction, sets, {s.interval for s in settings})
     calibrated = {interval: fit.weight for interval, fit in fits.items()}
     moments = sets.path_moments(change)
+    hidden = sets.divergence_free_moments(correction)
     by_weight: dict[Weight, Columns] = {}  # samplers share those of their weights
     columns: dict[Setting, Columns] = {}
     for setting in settings:
@@ -67,12 +69,12 @@ def score_paths(
         if weight not in by_weight and setting.is_calibrated:
             fit = fits[setting.interval]
             by_weight[weight] = {
-                **score_calibrated_path(moments, fit, setting.interval, sets.span),
+                **score_calibrated_path(moments, fit, setting.interval, sets.span, hidden),
                 "calibrated_sigmas": fit.weight.knots.exp().tolist(),
                 "calibrated_weights": fit.weight.values.tolist(),
             }
         elif weight not in by_weight:
-            by_weight[weight] = score_path(moments, weight, validation, sets.span)
+            by_weight[weight] = score_path(moments, weight, validation, sets.span, hidden)
         columns[setting] = by_weight[weight]
     return columns, calibrated
 
@@ -87,7 +89,8 @@ def _secant_paths(
         secant = Secant(sets.problem.base, correction, weight)
         moments = sets.path_moments(scaled_change(secant, sets.held_out))
         validation = validation_moments(secant, sets)
-        by_weight[weight] = score_path(moments, WHOLE, validation, sets.span)
+        hidden = sets.divergence_free_moments(secant)
+        by_weight[weight] = score_path(moments, WHOLE, validation, sets.span, hidden)
     return {setting: by_weight[weight] for setting, weight in acting.items()}
 
 
@@ -129,15 +132,31 @@ def calibrations(
 
 
 def score_path(
-    moments: PathMoments, weight: Weight, validation: GuidanceMoments, span: NoiseRange
+    moments: PathMoments,
+    weight: Weight,
+    validation: GuidanceMoments,
+    span: NoiseRange,
+    hidden: DivergenceFreeMoments | None = None,
 ) -> Columns:
-    """Return path KL, score error and change on the validation split of a constant weight."""
+    """Return path KL, score error and change on the validation split of a constant weight.
+
+    With ``hidden``, the moments that have no effect on marginals, the observable path KL too.
+    """
     change = span.log_length * validation.change(weight).double().mean(1)
-    return _path_columns(path_divergence(moments, weight, span), change)
+    path = path_divergence(moments, weight, span)
+    columns = _path_columns(path, change)
+    if hidden is not None:
+        observable = hidden.observable(path, weight, span)
+        columns |= _observable_columns(observable, hidden.grid_error(weight, span))
+    return columns
 
 
 def score_calibrated_path(
-    moments: PathMoments, calibration: Calibration, interval: Interval, span: NoiseRange
+    moments: PathMoments,
+    calibration: Calibration,
+    interval: Interval,
+    span: NoiseRange,
+    hidden: DivergenceFreeMoments | None = None,
 ) -> Columns:
     """Return the same of a calibrated weight, with the error of its validation split.
 
@@ -146,8 +165,16 @@ def score_calibrated_path(
     weight = in_interval(calibration.weight, interval)
     refits = moments.change_at(calibration.refits(moments.sigma, interval))
     by_bin = refits.unflatten(2, (span.num_bins, -1)).mean((1, 3))
-    path = path_divergence(moments, weight, span).with_fit_error(by_bin, span)
-    return _path_columns(path, span.log_length * calibration.change)
+    path = path_divergence(moments, weight, span)
+    columns = _path_columns(
+        path.with_fit_error(by_bin, span), span.log_length * calibration.change
+    )
+    if hidden is not None:
+        refits = calibration.refits(hidden.value.sigma, interval)
+        of_gradient = by_bin - hidden.change_in_bins(refits, span)
+        observable = hidden.observable(path, weight, span).with_fit_error(of_gradient, span)
+        columns |= _observable_columns(observable, hidden.grid_error(weight, span))
+    return columns
 
 
 def _path_columns(path: PathDivergence, validation_change: Tensor) -> Columns:
@@ -157,6 +184,11 @@ def _path_columns(path: PathDivergence, validation_change: Tensor) -> Columns:
         **_bin_columns("path_kl_change_bins", path.change_bins),
         **estimate_columns("validation_change", Estimate.of(validation_change)),
     }
+
+
+def _observable_columns(path: PathDivergence, grid_error: float) -> Columns:
+    assert path.level is not None  # a density in the plane is known
+    return observable_columns(path.level.path_kl, path.change, grid_error)
 
 
 def _level_columns(level: PathLevel | None) -> Columns:

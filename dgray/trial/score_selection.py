@@ -22,7 +22,12 @@ from dgray.plan.plan import Setting
 from dgray.problem.problem import Labelled, Problem
 from dgray.trial.noised_splits import EvaluationSet
 from dgray.trial.sampling import Columns, acting_weight
-from dgray.trial.score_correction import LikelihoodReference, estimate_columns, flow_columns
+from dgray.trial.score_correction import (
+    LikelihoodReference,
+    estimate_columns,
+    flow_columns,
+    observable_columns,
+)
 
 
 def score_selected_paths(
@@ -35,14 +40,16 @@ def score_selected_paths(
         for split in ("held_out", "validation")
     }
     base = sets.path_moments(torch.zeros_like(sets.score_gap))
+    hidden = sets.divergence_free_moments(None)
     columns: dict[Setting, Columns] = {}
     for setting in settings:
         held_out, validation = (
             _tilt(correction, problem, setting, _of_base(correction, problem, split, setting))
             for split in real
         )
+        change = held_out.change(real["held_out"])
         columns[setting] = {
-            **estimate_columns("path_kl_change", held_out.change(real["held_out"])),
+            **estimate_columns("path_kl_change", change),
             **estimate_columns("validation_change", validation.change(real["validation"])),
         }
         if base.prior is not None:
@@ -50,6 +57,10 @@ def score_selected_paths(
             path_kl = Estimate.of(path + held_out.losses(real["held_out"]))
             path_kl = held_out.with_base_error(path_kl, real["held_out"])
             columns[setting] |= estimate_columns("path_kl", path_kl)
+            if hidden is not None:
+                # The tilt acts on the ends of paths, so the bound changes by as much.
+                level, error = hidden.of_base(path_kl, sets.span)
+                columns[setting] |= observable_columns(level, change, error)
     return columns
 
 

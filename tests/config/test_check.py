@@ -51,6 +51,13 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
             "dimensions, but the data has 3; remove it",
         ),
         (
+            COMPONENTS_3D,
+            WRONG,
+            "evaluate: {metrics: [observable_path_kl]}",
+            "study.yaml:4:12: evaluate.metrics: 'observable_path_kl' needs data of exactly 2 "
+            "dimensions, but the data has 3; remove it",
+        ),
+        (
             RING + ", num_held_out: 50, num_real: 51",
             WRONG,
             "evaluate: {metrics: [memorisation], num_points: 50}",

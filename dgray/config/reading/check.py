@@ -160,13 +160,12 @@ def _metrics(config: StudyConfig) -> Iterator[Conflict]:
     """Metrics that are not defined for the samplers, the dimension or the number of samples."""
     evaluate, data = config.evaluate, config.data
     for spec in _applicable_metrics(config):
-        limit = spec.max_dimension
         if data.sample_kind == "points":
-            if limit is not None and data.shape is not None and data.shape[0] > limit:
+            if data.shape is not None and not spec.is_defined_in(data.shape[0]):
                 yield Conflict(
                     path=_METRICS,
                     reads=_DATA,
-                    rule=f"'{spec.name}' needs data of at most {limit} dimensions, but the data "
+                    rule=f"'{spec.name}' needs data of {spec.dimensions}, but the data "
                     f"has {data.shape[0]}; remove it",
                 )
             if spec.needs_training and data.num_held_out < data.num_real:
