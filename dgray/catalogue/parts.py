@@ -133,7 +133,6 @@ CORRECTIONS = Registry[CorrectionSpec](
         strength="weight",
         needs_generated=True,
         needs_parametric_base=True,
-        is_calibratable=False,
     ),
     CorrectionSpec(
         name="ddo",
@@ -156,7 +155,6 @@ CORRECTIONS = Registry[CorrectionSpec](
         needs_discriminator=True,
         is_sampler=True,
         proposals="max_ratio",
-        is_calibratable=False,
         options=("max_ratio",),
     ),
     CorrectionSpec(
@@ -168,7 +166,6 @@ CORRECTIONS = Registry[CorrectionSpec](
         needs_discriminator=True,
         is_sampler=True,
         proposals="moves",
-        is_calibratable=False,
         options=("moves",),
     ),
 )

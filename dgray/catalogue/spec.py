@@ -104,7 +104,6 @@ class CorrectionSpec(Spec):
         is_sampler: whether it selects among samples of the base, with its denoiser unchanged.
         proposals: option that is about the number of samples of the base that are drawn for one
             selected sample; empty: one.
-        is_calibratable: whether the calibrated weight applies.
         options: fields of the section ``correction`` that only some corrections read, this one
             among them.
     """
@@ -120,7 +119,6 @@ class CorrectionSpec(Spec):
     is_trained: bool = True
     is_sampler: bool = False
     proposals: str = ""
-    is_calibratable: bool = True
     options: tuple[str, ...] = ()
 
 

@@ -10,12 +10,16 @@ any use has a minimum other than 0 there, which is above the base on new data. H
 - the weight is 0 at every noise level unless its cross-validated decrease of the error is
   significant.
 
+A correction that is not linear in its weight gets the best constant weight of a grid, with the
+same test.
+
 To learn the guidance weight as a function of the noise level, by least squares among others, is
 due to Galashov et al. 2025 (arXiv 2510.00815); the shrinkage and the test are ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +105,36 @@ def calibrate(moments: GuidanceMoments, knots: Float64[Tensor, "K"]) -> Calibrat
     weight = SplineWeight(knots, is_useful * _shrunken(costs, gains))
     change = is_useful * change / moments.sigma.shape[1]
     return Calibration(weight, is_useful * left_out, change)
+
+
+def calibrate_constant(
+    changes: Float64[Tensor, "W N"],
+    weights: Sequence[float],
+    knots: Float64[Tensor, "K"],
+    errors: Float64[Tensor, "W"] | None = None,
+) -> Calibration:
+    """Choose the constant weight of least error from a grid; 0 if none is significantly better.
+
+    Args:
+        changes: change of the error of each point relative to the base at each weight, on the CPU.
+        weights: W weights.
+        knots: ln sigma, at which the weight is reported, shape (K,), float64.
+        errors: standard errors of the means of ``changes`` that are not due to the points.
+    """
+    zero = torch.zeros_like(changes[:1])
+    changes, grid = torch.cat([zero, changes]), torch.tensor([0.0, *weights]).double()
+    fold = torch.arange(changes.shape[1]) % FOLDS
+    kept = [fold != i for i in fold.unique().tolist()]
+    left_out = torch.stack([changes[:, rows].mean(1).argmin() for rows in kept])
+    best = changes.mean(1).argmin()
+    own = changes[left_out[fold], torch.arange(len(fold))]
+    variance = own.var() / len(own)
+    if errors is not None:
+        variance = variance + torch.cat([errors.new_zeros(1), errors])[best] ** 2
+    is_useful = len(own) > 1 and bool(own.mean() < -SIGNIFICANT * variance.sqrt())
+    weight = SplineWeight(knots, is_useful * grid[best].expand(len(knots)))
+    refits = is_useful * grid[left_out][:, None].expand(-1, len(knots))
+    return Calibration(weight, refits, is_useful * own)
 
 
 def uncertified(moments: GuidanceMoments, weight: SplineWeight) -> Calibration:

@@ -6,7 +6,7 @@ model has the parameters
     theta_w = theta - w (theta_ft - theta) = (1 + w) theta - w theta_ft.
 
 One network is evaluated in sampling, unlike with SIMS, whose formula this is in the parameters
-instead of the denoisers. The correction is not linear in w, so it has no calibrated weight.
+instead of the denoisers. The correction is not linear in w.
 """
 
 from __future__ import annotations

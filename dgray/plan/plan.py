@@ -240,10 +240,9 @@ def _base_settings(evaluate: Evaluate) -> tuple[Setting, ...]:
 def _settings(config: StudyConfig) -> tuple[Setting, ...]:
     """Return the combinations of the evaluation axes that differ; weights vary fastest.
 
-    Weight 0 is left out: that is the base trial. So is a calibrated one that the correction has
-    not, if the study has others.
+    Weight 0 is left out: that is the base trial.
     """
-    evaluate, correction = config.evaluate, config.correction.spec
+    evaluate = config.evaluate
     cells = itertools.product(
         evaluate.sampler,
         evaluate.num_steps,
@@ -260,6 +259,6 @@ def _settings(config: StudyConfig) -> tuple[Setting, ...]:
             guided_stage=stage if sampler.spec.is_two_stage else "both",
         )
         for sampler, num_steps, interval, stage, weight in cells
-        if weight != 0 and (correction.is_calibratable or weight != "calibrated")
+        if weight != 0
     )
     return tuple(dict.fromkeys(settings))

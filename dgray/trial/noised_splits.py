@@ -67,6 +67,11 @@ class EvaluationSet:
         edges = log_edges(*self.problem.span, self.problem.evaluation.num_bins)
         return [float(edge) for edge in edges.tolist()]
 
+    @property
+    def knots(self) -> Tensor:
+        """Knots of a calibrated weight: ln sigma at the edges, float64, shape (num_bins + 1,)."""
+        return torch.tensor(self.sigma_edges, dtype=torch.float64).log()
+
     def path_moments(self, scaled_gradient: Tensor) -> PathMoments:
         """Return the moments of a path KL from sigma grad d on held_out.real, (N, S, d)."""
         return PathMoments(

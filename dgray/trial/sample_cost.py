@@ -12,15 +12,13 @@ from dgray.diffusion.denoiser import with_labels
 from dgray.plan.plan import Setting
 from dgray.problem.flops import call_flops
 from dgray.problem.problem import Problem
-from dgray.trial.sampling import Columns, acting_weight
+from dgray.trial.sampling import Calibrated, Columns, acting_weight
 
 
 def sample_costs(
     problem: Problem, correction: Correction, settings: Sequence[Setting]
 ) -> dict[Setting, Columns]:
-    """Return the columns of the cost of one sample at each setting."""
-    if isinstance(correction, SamplerCorrection):
-        return _selection_costs(problem, correction, settings)
+    """Return the columns of the cost of one sample of a corrected denoiser at each setting."""
     base = call_flops(problem.base, problem)
     whole = correction.denoiser(problem.base, ConstantWeight(1.0))
     corrected = call_flops(whole, problem)
@@ -35,10 +33,16 @@ def sample_costs(
 
 
 @torch.no_grad()
-def _selection_costs(
-    problem: Problem, correction: SamplerCorrection, settings: Sequence[Setting]
+def selection_costs(
+    problem: Problem,
+    correction: SamplerCorrection,
+    settings: Sequence[Setting],
+    calibrated: Calibrated,
 ) -> dict[Setting, Columns]:
-    """Return costs with the expected number of proposals, from held-out samples of the base."""
+    """Return the same of a selection, from the expected number of proposals of a sample.
+
+    It is computed from the logits of the held-out samples of the base.
+    """
     samples, labels = problem.generated_labelled("held_out")
     discriminator = with_labels(correction.discriminator, labels)
     of_base = discriminator.logit(samples, torch.full_like(samples[:, 0], problem.span[0]))
@@ -46,7 +50,7 @@ def _selection_costs(
     logit = call_flops(correction.discriminator.logit, problem)
     columns = {}
     for setting in settings:
-        weight = acting_weight(setting, {})(torch.tensor(problem.span[0]))
+        weight = acting_weight(setting, calibrated)(torch.tensor(problem.span[0]))
         proposals = correction.rule(float(weight)).expected_proposals(of_base)
         calls = problem.evaluation.samplers[setting.sampler].num_calls(setting.num_steps)
         columns[setting] = _columns(proposals * calls, proposals * (calls * base + logit))

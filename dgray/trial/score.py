@@ -24,7 +24,7 @@ from dgray.problem.problem import Problem, training_split
 from dgray.problem.settings import applies_to
 from dgray.record.row import CheckpointResult, Cloud, LossPoint, Row
 from dgray.trial.noised_splits import EvaluationSet, build_evaluation_set
-from dgray.trial.sample_cost import sample_costs
+from dgray.trial.sample_cost import sample_costs, selection_costs
 from dgray.trial.sampling import (
     Calibrated,
     Columns,
@@ -115,11 +115,14 @@ def evaluate_checkpoint(
     started = time.monotonic()
     rows: list[Row] = []
     clouds: list[Cloud] = []
-    costs = sample_costs(scoring.problem, checkpoint.members[0], trial.settings)
+    first = checkpoint.members[0]
+    costs: dict[Setting, Columns] = {}
+    if not isinstance(first, SamplerCorrection):  # whose costs differ between replicates
+        costs = sample_costs(scoring.problem, first, trial.settings)
     for replicate in range(len(checkpoint.members)):
         columns, samples = _evaluate_replicate(trial, scoring, checkpoint, replicate)
         rows += [
-            _row(trial, scoring, checkpoint, (replicate, s), columns[s] | costs[s])
+            _row(trial, scoring, checkpoint, (replicate, s), columns[s] | costs.get(s, {}))
             for s in trial.settings
         ]
         if replicate == 0:
@@ -147,6 +150,9 @@ def _evaluate_replicate(
     )
     paths, calibrated = score_paths(correction, scoring.sets, trial.settings, change)
     columns = {setting: of_member | path for setting, path in paths.items()}
+    if isinstance(correction, SamplerCorrection):
+        costs = selection_costs(scoring.problem, correction, trial.settings, calibrated)
+        columns = {setting: columns[setting] | costs[setting] for setting in columns}
     for reference in scoring.likelihoods:
         for setting, flow in _flows(trial, scoring, correction, calibrated, reference).items():
             columns[setting] |= flow
@@ -204,7 +210,7 @@ def _flows(
     if not flows:
         return {}
     if isinstance(correction, SamplerCorrection):
-        columns = score_selected_flow(correction, scoring.problem, flows, reference)
+        columns = score_selected_flow(correction, scoring.problem, flows, reference, calibrated)
     else:
         acting = {setting: acting_weight(setting, calibrated) for setting in flows}
         distinct = list(dict.fromkeys(acting.values()))

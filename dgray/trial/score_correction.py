@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dgray.catalogue import METRIC_COLUMNS
+from dgray.correction.calibration import Calibration
 from dgray.correction.correction import CorrectedBatch, Correction
 from dgray.correction.guidance import Guidance
 from dgray.correction.weight import ConstantWeight, Weight
@@ -229,6 +230,14 @@ def observable_columns(level: Estimate, change: Estimate, grid_error: float) -> 
         **estimate_columns("observable_path_kl", level),
         **estimate_columns("observable_path_kl_change", change),
         "observable_path_kl_grid_error": grid_error if math.isfinite(grid_error) else None,
+    }
+
+
+def fit_columns(fit: Calibration) -> Columns:
+    """Return a calibrated weight as its columns."""
+    return {
+        "calibrated_sigmas": fit.weight.knots.exp().tolist(),
+        "calibrated_weights": fit.weight.values.tolist(),
     }
 
 

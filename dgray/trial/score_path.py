@@ -6,11 +6,18 @@ Each function returns columns of a row by name.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from dgray.correction.calibration import Calibration, GuidanceMoments, calibrate, uncertified
+from dgray.correction.calibration import (
+    Calibration,
+    GuidanceMoments,
+    calibrate,
+    calibrate_constant,
+    uncertified,
+)
 from dgray.correction.correction import Correction, SamplerCorrection
 from dgray.correction.linear import LinearCorrection, Secant, scaled_change
 from dgray.correction.mmd_weight import mmd_weight
@@ -29,10 +36,11 @@ from dgray.metrics.path import (
 from dgray.plan.plan import Setting
 from dgray.trial.noised_splits import EvaluationSet
 from dgray.trial.sampling import Calibrated, Columns, Interval, acting_weight, in_interval
-from dgray.trial.score_correction import estimate_columns, observable_columns
+from dgray.trial.score_correction import estimate_columns, fit_columns, observable_columns
 from dgray.trial.score_selection import score_selected_paths
 
 WHOLE = ConstantWeight(1.0)
+GRID = (-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0)  # constant weights to choose from
 
 
 def as_linear(correction: Correction, base: Denoiser) -> LinearCorrection:
@@ -55,9 +63,9 @@ def score_paths(
             (N, S, d).
     """
     if isinstance(correction, SamplerCorrection):
-        return score_selected_paths(correction, sets, settings), {}
+        return score_selected_paths(correction, sets, settings)
     if not isinstance(correction, LinearCorrection):
-        return _secant_paths(correction, sets, settings), {}
+        return _secant_paths(correction, sets, settings)
     fits, validation = calibrations(correction, sets, {s.interval for s in settings})
     calibrated = {interval: fit.weight for interval, fit in fits.items()}
     moments = sets.path_moments(change)
@@ -70,8 +78,7 @@ def score_paths(
             fit = fits[setting.interval]
             by_weight[weight] = {
                 **score_calibrated_path(moments, fit, setting.interval, sets.span, hidden),
-                "calibrated_sigmas": fit.weight.knots.exp().tolist(),
-                "calibrated_weights": fit.weight.values.tolist(),
+                **fit_columns(fit),
             }
         elif weight not in by_weight:
             by_weight[weight] = score_path(moments, weight, validation, sets.span, hidden)
@@ -81,17 +88,70 @@ def score_paths(
 
 def _secant_paths(
     correction: Correction, sets: EvaluationSet, settings: Sequence[Setting]
-) -> dict[Setting, Columns]:
-    """Return the path KL of a correction that is not linear, weight by weight."""
-    acting = {setting: acting_weight(setting, {}) for setting in settings}
+) -> tuple[dict[Setting, Columns], Calibrated]:
+    """Return the same of a correction that is not linear, weight by weight."""
+    intervals = {s.interval for s in settings if s.is_calibrated}
+    fits = {interval: _best_constant(correction, sets, interval) for interval in intervals}
+    calibrated = {interval: fit.weight for interval, fit in fits.items()}
     by_weight: dict[Weight, Columns] = {}
-    for weight in dict.fromkeys(acting.values()):
-        secant = Secant(sets.problem.base, correction, weight)
-        moments = sets.path_moments(scaled_change(secant, sets.held_out))
-        validation = validation_moments(secant, sets)
-        hidden = sets.divergence_free_moments(secant)
-        by_weight[weight] = score_path(moments, WHOLE, validation, sets.span, hidden)
-    return {setting: by_weight[weight] for setting, weight in acting.items()}
+    columns: dict[Setting, Columns] = {}
+    for setting in settings:
+        weight = acting_weight(setting, calibrated)
+        if weight not in by_weight:
+            secant = Secant(sets.problem.base, correction, weight)
+            if setting.is_calibrated:
+                fit = fits[setting.interval]
+                by_weight[weight] = _best_constant_path(secant, sets, fit, setting.interval)
+            else:
+                moments, hidden = _moments(secant, sets)
+                validation = validation_moments(secant, sets)
+                by_weight[weight] = score_path(moments, WHOLE, validation, sets.span, hidden)
+        columns[setting] = by_weight[weight]
+    return columns, calibrated
+
+
+def _best_constant(correction: Correction, sets: EvaluationSet, interval: Interval) -> Calibration:
+    """Return the constant weight of least denoising error on the validation split."""
+    secants = [
+        Secant(sets.problem.base, correction, in_interval(ConstantWeight(weight), interval))
+        for weight in GRID
+    ]
+    moments = [validation_moments(secant, sets) for secant in secants]
+    changes = torch.stack([each.change(WHOLE).double().mean(1) for each in moments])
+    return calibrate_constant(changes.cpu(), GRID, sets.knots)
+
+
+def _best_constant_path(
+    secant: Secant, sets: EvaluationSet, fit: Calibration, interval: Interval
+) -> Columns:
+    """Return the path KL at the best constant weight, with the error of the fit."""
+    values, span = fit.without_fold[:, 0].tolist(), sets.span
+    refits, observable_refits = {}, {}
+    for value in set(values):
+        weight = in_interval(ConstantWeight(value), interval)
+        other = replace(secant, weight=weight)
+        moments, hidden = _moments(other, sets)
+        one = torch.ones(1, 1, 1, dtype=torch.float64, device=moments.sigma.device)
+        change = moments.change_at(one.expand(1, *moments.sigma.shape))
+        refits[value] = change.unflatten(2, (span.num_bins, -1)).mean((1, 3))[0]
+        if hidden is not None:
+            observable_refits[value] = refits[value] - hidden.change_in_bins(one, span)[0]
+    moments, hidden = _moments(secant, sets)
+    path = path_divergence(moments, WHOLE, span)
+    by_bin = torch.stack([refits[value] for value in values])
+    columns = _path_columns(path.with_fit_error(by_bin, span), span.log_length * fit.change)
+    if hidden is not None:
+        by_bin = torch.stack([observable_refits[value] for value in values])
+        observable = hidden.observable(path, WHOLE, span).with_fit_error(by_bin, span)
+        columns |= _observable_columns(observable, hidden.grid_error(WHOLE, span))
+    return columns | fit_columns(fit)
+
+
+def _moments(
+    secant: Secant, sets: EvaluationSet
+) -> tuple[PathMoments, DivergenceFreeMoments | None]:
+    moments = sets.path_moments(scaled_change(secant, sets.held_out))
+    return moments, sets.divergence_free_moments(secant)
 
 
 def validation_moments(
@@ -118,17 +178,16 @@ def calibrations(
 ) -> tuple[dict[Interval, Calibration], GuidanceMoments]:
     """Return the calibration on the validation split for each interval, and its moments."""
     moments = validation_moments(correction, sets, intervals)
-    edges = torch.tensor(sets.sigma_edges, dtype=torch.float64).log()
     if sets.problem.evaluation.calibration == "mmd":
         weight = mmd_weight(
             correction,
             sets.problem.base,
             *sets.problem.real_labelled("validation"),
-            knots=edges,
+            knots=sets.knots,
             seed=sets.problem.seed,
         )
         return {i: uncertified(moments.within(i), weight) for i in intervals}, moments
-    return {i: calibrate(moments.within(i), edges) for i in intervals}, moments
+    return {i: calibrate(moments.within(i), sets.knots) for i in intervals}, moments
 
 
 def score_path(

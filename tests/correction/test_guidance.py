@@ -8,7 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgray.correction.calibration import FOLDS, GuidanceMoments, calibrate
+from dgray.correction.calibration import (
+    FOLDS,
+    GuidanceMoments,
+    calibrate,
+    calibrate_constant,
+)
 from dgray.correction.correction import CorrectedBatch
 from dgray.correction.guidance import Guidance, guided_denoiser
 from dgray.correction.weight import (
@@ -248,3 +253,31 @@ def test_standard_errors_include_that_of_the_validation_split() -> None:
     spread = torch.tensor(values).std()
     typical = torch.tensor(errors).square().mean().sqrt()
     assert 0.8 < float(typical / spread) < 2.5  # conservative: near its optimum it is quadratic
+
+
+def test_the_best_constant_weight_is_found_if_it_is_significant() -> None:
+    """Changes (w - 1)^2 - 1 with noise: 1 is best, 1.5 less so, 0 and 2 are the base."""
+    generator = torch.Generator().manual_seed(0)
+    weights, knots = [-1.0, 0.5, 1.0, 1.5, 2.0], torch.zeros(4, dtype=torch.float64)
+    exact = torch.tensor(weights).double()[:, None].sub(1).square() - 1
+    changes = exact + 3 * torch.randn((5, 2000), generator=generator, dtype=torch.float64)
+    fit = calibrate_constant(changes, weights, knots)
+    assert fit.weight.values.tolist() == [1.0] * 4
+    assert fit.without_fold.shape == (FOLDS, 4)
+    assert float(fit.change.mean()) == pytest.approx(-1, abs=0.3)
+    uncertain = calibrate_constant(changes, weights, knots, torch.full((5,), 0.5).double())
+    assert uncertain.weight.is_zero
+    assert float(uncertain.change.abs().max()) == 0
+
+
+def test_a_constant_weight_without_use_is_0() -> None:
+    """Of 200 sets of pure noise at most a few are significant at 3 standard errors."""
+    generator = torch.Generator().manual_seed(1)
+    knots = torch.zeros(3, dtype=torch.float64)
+    fits = [
+        calibrate_constant(
+            torch.randn((6, 100), generator=generator, dtype=torch.float64), range(1, 7), knots
+        )
+        for _ in range(200)
+    ]
+    assert sum(not fit.weight.is_zero for fit in fits) <= 4

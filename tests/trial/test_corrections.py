@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from dgray.catalogue import CORRECTIONS
 from dgray.config.reading.load import load_study
+from dgray.correction.correction import SamplerCorrection
 from dgray.correction.metropolis import Metropolis
 from dgray.correction.rejection import Rejection
 from dgray.diffusion.denoiser import Denoiser, NoiseLevels, levels_of
@@ -24,8 +25,8 @@ from dgray.problem.correction import as_correction
 from dgray.problem.flops import counted
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import build_artifacts
-from dgray.trial import sampling
-from dgray.trial.sample_cost import sample_costs
+from dgray.trial import sampling, score_path, score_selection
+from dgray.trial.sample_cost import sample_costs, selection_costs
 from dgray.trial.sampling import DrawRequest, SamplerSettings, draw, draw_unguided
 from tests.trial.test_run import Memory, metrics, plan_of, results
 
@@ -147,7 +148,10 @@ def test_the_cost_of_a_sample_is_that_of_drawing_it(
     ensemble = build_training(trial.config, problem, range(2)).ensemble
     correction = as_correction(trial.config, ensemble.member(0))
     (setting,) = (s for s in trial.settings if s.guidance_weight == 0.5)
-    costs = sample_costs(problem, correction, trial.settings)[setting]
+    if isinstance(correction, SamplerCorrection):
+        costs = selection_costs(problem, correction, [setting], {})[setting]
+    else:
+        costs = sample_costs(problem, correction, [setting])[setting]
     base = CountedDenoiser(problem.base)
     request = DrawRequest(
         correction=correction, calibrated={}, settings=[setting], seeds=range(400)
@@ -155,6 +159,35 @@ def test_the_cost_of_a_sample_is_that_of_drawing_it(
     flops = counted(lambda: draw(replace(problem, base=base), request)) / 400
     assert costs["sample_calls"] == pytest.approx(sum(base.rows) / 400, rel=0.15)
     assert costs["sample_flops"] == pytest.approx(flops, rel=0.15)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["neon", "rejection", "metropolis"])
+def test_the_calibrated_weight_of_a_nonlinear_correction_is_the_best_of_its_grid(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each weight of the grid is evaluated by itself, as a constant weight of the study."""
+    grid = (-1.0, -0.5, 0.5, 1.0)  # a study allows none below 0
+    sizes = "data.num_validation=400", "data.num_held_out=400", "replicates=1"
+    trained = "fit.epochs=60", "fit.checkpoints=null", "fit.learning_rate=0.01"
+    of = f"correction.kind={name}", "evaluate.num_samples=2", "data.num_real=400"
+    sizes = *sizes, "evaluate.metrics=[path_kl, observable_path_kl]"
+    trial = plan_of(tmp_path, *of, *sizes, *trained, text=STUDY)[-1]
+    (last,) = (setting for setting in trial.settings if setting.is_calibrated)
+    settings = (*(replace(last, guidance_weight=weight) for weight in grid), last)
+    monkeypatch.setattr(score_selection, "EXPONENTS", grid)
+    monkeypatch.setattr(score_path, "GRID", grid)
+    (result,) = results(replace(trial, settings=settings))
+    rows = {row["guidance_weight"]: row for row in map(metrics, result.rows)}
+    calibrated = rows.pop(None)
+    best = min(rows, key=lambda weight: rows[weight]["validation_change"])
+    chosen = set(calibrated["calibrated_weights"])
+    assert chosen == {best}
+    same = rows[best]
+    for column in ("path_kl_change", "observable_path_kl", "observable_path_kl_change"):
+        assert calibrated[column] == pytest.approx(same[column], rel=1e-9)
+        assert calibrated[f"{column}_se"] >= same[f"{column}_se"]
+    assert calibrated["validation_change"] >= same["validation_change"]  # cross-validated
 
 
 def test_selection_by_the_exact_log_ratio_has_no_kl_left(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _generated_samples(config: StudyConfig) -> Iterator[Conflict]:
 
 
 def _correction(config: StudyConfig) -> Iterator[Conflict]:
-    """Corrections that the base or the weights do not allow."""
+    """Corrections that the base does not allow."""
     correction, base = config.correction, config.base.spec
     if correction.spec.needs_parametric_base and not base.is_trainable:
         trainable = listed(spec.name for spec in BASES if spec.is_trainable)
@@ -145,14 +145,6 @@ def _correction(config: StudyConfig) -> Iterator[Conflict]:
             rule=f"'{correction.name}' trains copies of the base's network, and a base of kind "
             f"'{config.base.kind}' has none that dgray can train; use base.kind {trainable}, or "
             "another correction",
-        )
-    weights = set(config.evaluate.guidance_weight) - {0.0}
-    if weights == {"calibrated"} and not correction.spec.is_calibratable:
-        yield Conflict(
-            path=("evaluate", "guidance_weight"),
-            reads=(_CORRECTION,),
-            rule=f"must have a number other than 0, since no weight can be calibrated for "
-            f"'{correction.name}', but got ['calibrated']; add 1",
         )
 
 
