@@ -14,7 +14,8 @@ _EPOCH_FLOPS = "dgray.problem.flops:epoch_flops"
 def within_budget(config: StudyConfig, file: str) -> StudyConfig:
     """Return the configuration with as many epochs as ``budget.train_flops`` pays for.
 
-    Checkpoints keep their shares of the training, to the nearest epoch.
+    Checkpoints, and the patience and interval of early stopping, keep their shares of the
+    training, to the nearest epoch.
 
     Raises:
         StudyError: if the budget does not pay for one epoch.
@@ -30,8 +31,11 @@ def within_budget(config: StudyConfig, file: str) -> StudyConfig:
             f"{config.method} is {per_epoch:.3g}; raise it"
         )
         raise StudyError([Diagnostic(Place.in_file(file), "budget.train_flops", rule)])
-    last = config.fit.checkpoint_epochs[-1]
-    shares = [epoch / last for epoch in config.fit.checkpoint_epochs]
-    checkpoints = sorted({max(1, round(share * epochs)) for share in shares})
-    fit = config.fit.model_copy(update={"epochs": epochs, "checkpoints": tuple(checkpoints)})
-    return config.model_copy(update={"fit": fit})
+    fit = config.fit
+    last = fit.checkpoint_epochs[-1]
+    checkpoints = sorted({max(1, round(epoch / last * epochs)) for epoch in fit.checkpoint_epochs})
+    lengths: dict[str, object] = {"epochs": epochs, "checkpoints": tuple(checkpoints)}
+    if fit.patience:
+        for name in ("patience", "validate_every"):
+            lengths[name] = max(1, round(getattr(fit, name) / last * epochs))
+    return config.model_copy(update={"fit": fit.model_copy(update=lengths)})
