@@ -64,7 +64,7 @@ def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
         ValueError: if the values of the point are an impossible combination.
     """
     config = configure_point(study, cell.assignment, point)
-    config = within_budget(config, str(study.source))
+    config = within_budget(config, str(study.source), {})
     objective = config.method
     irrelevant = irrelevant_fields(config, objective)
     axes = dict(cell.assignment.axes) | {dotted(path): value for path, value in point.items()}

@@ -140,10 +140,11 @@ def make_plan(study: Study) -> Plan:
     varying = {path: values for path, values in study.axes.items() if len(values) > 1}
     identities: dict[str, str] = {}
     by_id: dict[str, Trial] = {}
+    counts: dict[str, float] = {}
     for objective, assignment in _ordered(study):
         config = assignment.config
         if objective != BASE:
-            config = within_budget(config, str(study.source))
+            config = within_budget(config, str(study.source), counts)
         axes = _axes_of(assignment, objective, varying)
         identity = json.dumps(
             relevant_config(config, objective), sort_keys=True, separators=(",", ":")

@@ -24,7 +24,8 @@ from dgray.reporting.text.searches import SearchLine
 _OPENING = re.compile(r"^.*?<svg[^>]*?viewBox=\"(\S+ \S+ (\S+) \S+)\"[^>]*>", re.DOTALL)
 # HTML needs no namespaces; matplotlib's style element would style the whole page.
 _UNWANTED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
-_STATIC = {kind.name for kind in SEARCH_KINDS}  # figures that the interactive part lacks
+# Figures that the interactive part lacks.
+_STATIC = {"error_against_samples", *(kind.name for kind in SEARCH_KINDS)}
 _CONTROLS = "control_lenses"  # opens the page of a study without training
 _PAGE_COLOURS = {  # greys of figures -> colours of the page, in light and in dark
     "#ffffff": "var(--paper)",

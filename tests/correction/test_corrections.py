@@ -264,13 +264,30 @@ def test_counted_operations_are_those_of_the_matrix_products() -> None:
 
 def test_every_trial_of_a_budget_costs_the_same(tmp_path: Path) -> None:
     path = write(tmp_path, "trained", "budget: {train_flops: 1e8}\n")
-    trained = [trial for trial in make_plan(load_study(path)).trials if trial.is_trained]
+    axes = ["data.num_real=[32, 64]", "fit.gradient_penalty=[0, 0.1]", "fit.weight_decay=[0, 1]"]
+    trained = [trial for trial in make_plan(load_study(path, axes)).trials if trial.is_trained]
     assert len({trial.epochs for trial in trained}) > 1
     for trial in trained:
         half, last = trial.epochs
         per_epoch = epoch_flops(trial.config)
         assert 0 <= 1e8 - last * per_epoch < per_epoch
         assert half == pytest.approx(last / 2, abs=1)
+
+
+def test_early_stopping_keeps_its_share_of_the_epochs_of_a_budget(tmp_path: Path) -> None:
+    path = write(tmp_path, "trained", "budget: {train_flops: 1e8}\n")
+    plain = make_plan(load_study(path)).trials
+    last = load_study(path).configs[0].config.fit.checkpoint_epochs[-1]
+    stopped = make_plan(
+        load_study(path, [f"fit.patience={last}", f"fit.validate_every={last // 2}"])
+    ).trials
+    for before, trial in zip(plain, stopped, strict=True):
+        fit = trial.config.fit
+        if trial.is_trained:
+            assert trial.epochs == before.epochs
+            assert fit.patience == fit.epochs
+            assert fit.validate_every == pytest.approx(fit.epochs * (last // 2) / last, abs=1)
+            assert before.config.fit.validate_every == 10  # no early stopping: as written
 
 
 def test_a_budget_below_one_epoch_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from dgray.reporting.figures.noise import (
     path_change_by_noise,
     score_error_by_noise,
 )
+from dgray.reporting.figures.sample_size import errors_against_samples
 from dgray.reporting.figures.search import history, pareto_front
 from dgray.reporting.figures.search_fields import importances, parallel_coordinates
 from dgray.reporting.figures.style import styled
@@ -71,6 +72,11 @@ class FailedFigure:
 KINDS = (
     FigureKind("finding", "Overfitting against epochs", headline),
     FigureKind("gain_against_cost", "Gain against the cost of training", metrics_against_cost),
+    FigureKind(
+        "error_against_samples",
+        "Error against the number of real samples",
+        errors_against_samples,
+    ),
     FigureKind("overfitting_map_path_kl", "Overfitting map: path KL", path_kl_map),
     FigureKind("overfitting_map_kl", "Overfitting map: KL of the probability-flow ODE", kl_map),
     FigureKind("kl_against_epochs", "All metrics against epochs", metrics_against_epochs),

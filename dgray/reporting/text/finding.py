@@ -22,6 +22,7 @@ from dgray.reporting.text.agreement import AGREEMENT, agreement
 from dgray.reporting.text.costs import COSTS, cost_statements
 from dgray.reporting.text.effects import EFFECT, calibrated_effects, diverged, effects
 from dgray.reporting.text.limitations import limitations, method
+from dgray.reporting.text.samples import SAMPLES, sample_statements
 from dgray.reporting.text.searches import search_statements
 from dgray.reporting.text.statement import Statement, Tone, listed, p_text
 from dgray.reporting.text.summary import SummaryRow, selection_rule, summary
@@ -33,6 +34,7 @@ _ANSWERS = {  # values of the field ``question`` of a study -> topic of the answ
     "objectives": BEST,
     "controls": CONTROLS,
     "corrections": COSTS,
+    "samples": SAMPLES,
 }
 
 
@@ -77,6 +79,7 @@ def find(
     statements = [
         *cost_statements(table, comparisons),
         *effects(table, comparisons),
+        *sample_statements(table),
         *search_statements(searches),
         *_best_settings(table, comparisons),
         *calibrated_effects(table, comparisons),
