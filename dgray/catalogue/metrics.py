@@ -208,6 +208,60 @@ METRICS = Registry[MetricSpec](
         ),
     ),
     MetricSpec(
+        name="ratio_kl",
+        in_summary=False,
+        title="KL of the base by the mean logit",
+        label="KL by mean logit",
+        doc="estimate of KL(data || base) at sigma_min from a discriminator: its mean logit on "
+        "held-out samples; the same for all weights and samplers, null for the base and for "
+        "corrections without a discriminator",
+        unit="nats",
+        error_doc="its standard error over samples",
+        source="ratio",
+        better="",
+        more_columns=(
+            ColumnSpec(
+                name="ratio_kl_dv",
+                doc="the same by the Donsker-Varadhan bound; its error contains that of the "
+                "generated samples, as far as they show it",
+                unit="nats",
+                label="KL by DV",
+                title="KL of the base by the Donsker-Varadhan bound",
+            ),
+            ColumnSpec(
+                name="ratio_kl_nwj",
+                doc="the same by the NWJ bound (f-GAN), likewise; null where its exponential "
+                "overflows",
+                unit="nats",
+                label="KL by NWJ",
+                title="KL of the base by the NWJ bound",
+            ),
+            ColumnSpec(
+                name="ratio_kl_path",
+                doc="the same by the integral of the squared gradient of the logit over noise "
+                "levels, without the KL that remains at sigma_max",
+                unit="nats",
+                label="KL by path",
+                title="KL of the base by the path of gradients",
+            ),
+            ColumnSpec(
+                name="ratio_kl_denoising",
+                doc="the same by the denoising error that guidance removes, a lower bound, "
+                "likewise",
+                unit="nats",
+                label="KL by denoising",
+                title="KL of the base by the denoising error",
+            ),
+            ColumnSpec(
+                name="ratio_kl_exact",
+                doc="mean exact log-ratio of the same held-out samples, where it is known",
+                unit="nats",
+                label="KL, exact",
+                title="KL of the base by the exact log-ratio",
+            ),
+        ),
+    ),
+    MetricSpec(
         name="memorisation",
         default_for=("images",),
         title="memorisation",

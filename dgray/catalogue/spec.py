@@ -258,11 +258,11 @@ class MetricSpec(Spec):
         label: short name, a table heading.
         unit: unit of its values; empty for a pure number.
         in_summary: whether the summary and figures show it; the table and TensorBoard always do.
-        better: which direction is better.
+        better: which direction is better; empty: neither, or unknown.
         source: what it is computed from: ``path`` (noised held-out samples), ``flow`` (the
-            probability-flow ODE), ``samples`` (generated samples) or ``features`` (features of
-            generated images). ``factory`` of a metric of samples or features is called with two
-            arrays, generated and held-out.
+            probability-flow ODE), ``ratio`` (the logit of a discriminator), ``samples``
+            (generated samples) or ``features`` (features of generated images). ``factory`` of a
+            metric of samples or features is called with two arrays, generated and held-out.
         is_always_computed: whether it is computed without being named.
         needs_sampler: kinds of sampler that it is defined for.
         needs_density: whether it needs the exact density of the data.
@@ -286,8 +286,8 @@ class MetricSpec(Spec):
     label: str = ""
     unit: str = ""
     in_summary: bool = True
-    better: Literal["lower", "higher"] = "lower"
-    source: Literal["path", "flow", "samples", "features"] = "samples"
+    better: Literal["lower", "higher", ""] = "lower"
+    source: Literal["path", "flow", "ratio", "samples", "features"] = "samples"
     is_always_computed: bool = False
     needs_sampler: Literal["any", "stochastic", "flow"] = "any"
     needs_density: bool = False

@@ -36,13 +36,15 @@ class StudyConfig(Model):
     )
     description: str = Field("", description="question of the study, printed in the report")
     question: (
-        Literal["agreement", "effect", "objectives", "controls", "corrections", "samples"] | None
+        Literal["agreement", "effect", "objectives", "controls", "corrections", "ratio", "samples"]
+        | None
     ) = Field(
         None,
         description="what the report answers first: do the metrics agree; what does guidance "
         "change; which objective is better; how do controls behave; which corrections gain at "
-        "which cost; how does the error fall with the number of real samples. null: chosen by "
-        "the metrics and objectives of the study",
+        "which cost; how well do discriminators estimate the KL divergence of the base; how does "
+        "the error fall with the number of real samples. null: chosen by the metrics and "
+        "objectives of the study",
     )
     seed: Seed = Field(0, description="seed of all random numbers")
     replicates: PositiveInt = Field(3, description="seeds per trial, trained together")

@@ -37,7 +37,8 @@ BASE = ObjectiveSpec(
 DATA_COLOUR = "#222222"
 PATH_KL = "path_kl"  # the metric of every study, by which settings are compared and selected
 SELECTION = "validation_change"  # column by which settings are selected: its change on validation
-_SOURCES = ("path", "flow", "samples", "features")  # of metrics, in the order of presentation
+RATIO_EXACT = "ratio_kl_exact"  # the exact value of what columns of ratios estimate
+_SOURCES = ("path", "flow", "ratio", "samples", "features")  # in the order of presentation
 # Of objectives and corrections without a colour of their own; no other has one of these.
 _OTHER_COLOURS = ("#CC6677", "#88CCEE", "#DDCC77", "#5C4033", "#6A5ACD")
 
@@ -142,6 +143,13 @@ def divergences() -> dict[str, MetricSpec]:
 def distances() -> dict[str, MetricSpec]:
     """Return the metrics that are distances of features to those of the data, by name."""
     return {m.name: m for m in metrics() if m.source == "features" and m.better == "lower"}
+
+
+@cache
+def ratio_estimates() -> tuple[str, ...]:
+    """Return the columns of estimates of the KL divergence of the base by a discriminator."""
+    columns = (c for metric in metrics() if metric.source == "ratio" for c in metric.columns)
+    return tuple(column.name for column in columns if column.name != RATIO_EXACT)
 
 
 @cache

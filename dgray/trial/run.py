@@ -9,7 +9,7 @@ import torch
 
 from dgray.discriminator.fit import FitCheckpoint, fit
 from dgray.discriminator.fit_state import TrainingState
-from dgray.discriminator.objective import CrossEntropy
+from dgray.discriminator.objective import CrossEntropy, Objective
 from dgray.plan.plan import Trial
 from dgray.problem.build import (
     build_device,
@@ -77,7 +77,9 @@ def _train(
     state: TrainingState | None = None
     task = build_task(config, problem, replicates)
     schedule = build_training_schedule(config.fit)
-    objective = build_objective(config.fit, problem.span)
+    objective: Objective = CrossEntropy()  # not read if the correction has no discriminator
+    if config.correction.spec.needs_discriminator:
+        objective = build_objective(config.fit, problem.span)
     flops = training_flops(config, problem) * problem.sizes.num_real
     training = [training_batch(problem, replicate) for replicate in replicates]
     for epoch in trial.epochs:

@@ -43,6 +43,7 @@ from dgray.trial.score_correction import (
 from dgray.trial.score_images import build_image_scoring
 from dgray.trial.score_path import as_linear, score_paths
 from dgray.trial.score_points import PointScoring
+from dgray.trial.score_ratio import RATIO, score_ratio
 from dgray.trial.score_selection import score_selected_flow
 from dgray.trial.shards import RunShards
 
@@ -186,8 +187,12 @@ def _member_columns(
         if training is not None:
             trained = objective(Outputs(correction.discriminator, training))
         losses = score_losses(objective(held_out), trained, sets.span)
-        change = held_out.scaled_gradient_within(intervals)
-        return losses | score_classifier(held_out, sets), change
+        if RATIO not in scoring.problem.evaluation.names:
+            change = held_out.scaled_gradient_within(intervals)
+            return losses | score_classifier(held_out, sets), change
+        change = held_out.scaled_gradient
+        ratio = score_ratio(correction.discriminator, sets, change)
+        return losses | score_classifier(held_out, sets) | ratio, change
     linear = as_linear(correction, scoring.problem.base)
     change = scaled_change(linear, sets.held_out)
     trained = None

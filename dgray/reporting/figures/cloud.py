@@ -131,15 +131,18 @@ def densities(table: StudyTable) -> Drawing | None:
 def _samples(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
     """The samples that are drawn, a row each; of images only their numbers."""
     parts = [
-        _panel(sampler, cloud).assign(
-            **{f"x{i + 1}": values for i, values in enumerate(cloud.points[:_SHOWN].T)}
-            if cloud.shape is None
-            else {"image": range(len(cloud.points))}
-        )
+        pd.concat([_panel(sampler, cloud), _numbers_of(cloud)], axis=1)
         for sampler, shown in rows.items()
         for cloud in shown
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def _numbers_of(cloud: SampleCloud) -> pd.DataFrame:
+    if cloud.shape is not None:
+        return pd.DataFrame({"image": range(len(cloud.points))})
+    points = cloud.points[:_SHOWN]
+    return pd.DataFrame(points, columns=[f"x{i + 1}" for i in range(points.shape[1])])
 
 
 def _panel(sampler: str, cloud: SampleCloud) -> pd.DataFrame:

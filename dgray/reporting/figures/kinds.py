@@ -22,6 +22,7 @@ from dgray.reporting.figures.noise import (
     path_change_by_noise,
     score_error_by_noise,
 )
+from dgray.reporting.figures.ratio import ratio_estimates_against_exact
 from dgray.reporting.figures.sample_size import errors_against_samples
 from dgray.reporting.figures.search import history, pareto_front
 from dgray.reporting.figures.search_fields import importances, parallel_coordinates
@@ -72,6 +73,7 @@ class FailedFigure:
 KINDS = (
     FigureKind("finding", "Overfitting against epochs", headline),
     FigureKind("gain_against_cost", "Gain against the cost of training", metrics_against_cost),
+    FigureKind("ratio_estimates", "Estimates of the KL", ratio_estimates_against_exact),
     FigureKind(
         "error_against_samples",
         "Error against the number of real samples",

@@ -22,6 +22,7 @@ from dgray.reporting.text.agreement import AGREEMENT, agreement
 from dgray.reporting.text.costs import COSTS, cost_statements
 from dgray.reporting.text.effects import EFFECT, calibrated_effects, diverged, effects
 from dgray.reporting.text.limitations import limitations, method
+from dgray.reporting.text.ratios import RATIOS, ratio_statements
 from dgray.reporting.text.samples import SAMPLES, sample_statements
 from dgray.reporting.text.searches import search_statements
 from dgray.reporting.text.statement import Statement, Tone, listed, p_text
@@ -34,6 +35,7 @@ _ANSWERS = {  # values of the field ``question`` of a study -> topic of the answ
     "objectives": BEST,
     "controls": CONTROLS,
     "corrections": COSTS,
+    "ratio": RATIOS,
     "samples": SAMPLES,
 }
 
@@ -87,6 +89,7 @@ def find(
         *agreement(table, comparisons),
         *_bases(table),
         *_controls(table, comparisons),
+        *ratio_statements(table),
         *limitations(table, comparisons),
     ]
     first = _ANSWERS.get(question) or _ANSWERS[_default_question(table)]
