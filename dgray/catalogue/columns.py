@@ -92,6 +92,12 @@ COST_COLUMNS = (
         has_error=False,
     ),
     ColumnSpec(
+        name="sample_calls_bins",
+        doc="sample_calls by noise-level bin, levels outside counted in the outermost bins",
+        type="floats",
+        has_error=False,
+    ),
+    ColumnSpec(
         name="sample_flops",
         doc="floating-point operations of one sample, counted by torch",
         type="int",

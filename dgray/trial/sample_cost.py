@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from dgray.correction.correction import Correction, SamplerCorrection
 from dgray.correction.weight import ConstantWeight
@@ -12,7 +14,13 @@ from dgray.diffusion.denoiser import with_labels
 from dgray.plan.plan import Setting
 from dgray.problem.flops import call_flops
 from dgray.problem.problem import Problem
-from dgray.trial.sampling import Calibrated, Columns, acting_weight
+from dgray.trial.sampling import (
+    Calibrated,
+    Columns,
+    SamplerSettings,
+    acting_weight,
+    call_levels,
+)
 
 
 def sample_costs(
@@ -22,13 +30,14 @@ def sample_costs(
     base = call_flops(problem.base, problem)
     whole = correction.denoiser(problem.base, ConstantWeight(1.0))
     corrected = call_flops(whole, problem)
+    by_bin = _calls_by_bin(problem, settings)
     columns = {}
     for setting in settings:
         calls = problem.evaluation.samplers[setting.sampler].num_calls(setting.num_steps)
         is_predictor = setting.guided_stage == "predictor"
         own = min(setting.num_steps, calls) if is_predictor else calls
         flops = own * corrected + (calls - own) * base
-        columns[setting] = _columns(calls, flops)
+        columns[setting] = _columns(calls, flops, by_bin[SamplerSettings.of(setting).unguided])
     return columns
 
 
@@ -48,14 +57,32 @@ def selection_costs(
     of_base = discriminator.logit(samples, torch.full_like(samples[:, 0], problem.span[0]))
     base = call_flops(problem.base, problem)
     logit = call_flops(correction.discriminator.logit, problem)
+    by_bin = _calls_by_bin(problem, settings)
     columns = {}
     for setting in settings:
         weight = acting_weight(setting, calibrated)(torch.tensor(problem.span[0]))
         proposals = correction.rule(float(weight)).expected_proposals(of_base)
         calls = problem.evaluation.samplers[setting.sampler].num_calls(setting.num_steps)
-        columns[setting] = _columns(proposals * calls, proposals * (calls * base + logit))
+        of_one = by_bin[SamplerSettings.of(setting).unguided]
+        flops = proposals * (calls * base + logit)
+        columns[setting] = _columns(proposals * calls, flops, proposals * of_one)
     return columns
 
 
-def _columns(calls: float, flops: float) -> Columns:
-    return {"sample_calls": round(calls), "sample_flops": round(flops)}
+def _calls_by_bin(problem: Problem, settings: Sequence[Setting]) -> dict[SamplerSettings, Tensor]:
+    """Return the denoiser calls of one sample in each noise-level bin, (B,), by sampler."""
+    low, high = (math.log(level) for level in problem.span)
+    count, by_sampler = problem.evaluation.num_bins, {}
+    for sampler in {SamplerSettings.of(setting).unguided for setting in settings}:
+        levels = torch.tensor(call_levels(problem, sampler), dtype=torch.float64).log()
+        bins = ((levels - low) / (high - low) * count).floor().clamp(0, count - 1).long()
+        by_sampler[sampler] = torch.bincount(bins, minlength=count).double()
+    return by_sampler
+
+
+def _columns(calls: float, flops: float, by_bin: Tensor) -> Columns:
+    return {
+        "sample_calls": round(calls),
+        "sample_calls_bins": by_bin.tolist(),
+        "sample_flops": round(flops),
+    }

@@ -1,9 +1,13 @@
 """Studies of a control with parameters: metrics against the first, a line per value of the second.
 
+Corrections that are made from the control, such as guidance and rejection, are lines of one panel.
+
 A control can be near-optimal in cross-entropy while its gradient, and so its guidance, is wrong.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,9 +28,10 @@ from dgray.reporting.figures.theme import (
     wrapped_grid,
 )
 from dgray.reporting.figures.view import MAX_SHADES, view
-from dgray.reporting.presentation import divergences, objective
+from dgray.reporting.presentation import divergences
 from dgray.reporting.selection import at_main_weight, base_of, of_controls, weight_text
 from dgray.reporting.table import StudyTable
+from dgray.reporting.text.statement import listed
 
 _GAP = "cross_entropy_gap"
 
@@ -35,7 +40,6 @@ def control_metrics(table: StudyTable) -> Drawing | None:
     """Draw the cross-entropy and the KL divergences of a control over its parameters."""
     models, weight = at_main_weight(table)
     models = of_controls(models, has_options=True)
-    models = models[models["objective"] == models["objective"].iloc[0]] if len(models) else models
     columns = [name for name in (_GAP, *divergences()) if models[name].notna().any()]
     parameter = next(iter(_parameters(table, models)), None)
     if parameter is None or not columns:
@@ -43,7 +47,6 @@ def control_metrics(table: StudyTable) -> Drawing | None:
     shown = view(
         table, models, shades=MAX_SHADES, free=(parameter,), among=models, columns=columns
     )
-    spec = objective(models["objective"].iloc[0])
     figure, axes = wrapped_grid(1, len(columns), width=3.5, height=2.9)
     base = base_of(table, shown.models)
     for panel, column in zip(axes[0], columns, strict=True):
@@ -64,18 +67,26 @@ def control_metrics(table: StudyTable) -> Drawing | None:
     has_base = base is not None and bool(base[drawn].notna().any())
     return drawing(
         figure,
-        f"{spec.title.capitalize()} at {weight_text(weight)}",
+        f"{_subject(shown.series)} at {weight_text(weight)}",
         shown.held,
         f"A control of known gradient, over its {shown.names[parameter]}.",
+        f"Corrections made from it: {listed(shown.series)}." if len(shown.series) > 1 else "",
         f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
         "Its cross-entropy can be near the optimum while its gradient, and so the KL "
-        "divergence of the guided model, is wrong."
+        "divergence of a model that is guided by it, is wrong."
         if _GAP in columns and drawn
         else "",
         "Grey dashes: the unguided base." if has_base else "",
         errors_note(shown.models, "Bands"),
         data=numbers(table, shown.models, columns, [base] if has_base else []),
     )
+
+
+def _subject(series: Sequence[str]) -> str:
+    """Return the name of the only series, or of all of them."""
+    if len(series) > 1:
+        return f"A control in {len(series)} corrections"
+    return series[0][0].upper() + series[0][1:]
 
 
 def _parameters(table: StudyTable, models: pd.DataFrame) -> list[str]:

@@ -14,6 +14,7 @@ from dgray.reporting.figures.control import control_metrics
 from dgray.reporting.figures.cost import metrics_against_cost
 from dgray.reporting.figures.epochs import headline, metrics_against_epochs
 from dgray.reporting.figures.files import Origin, pictures
+from dgray.reporting.figures.gap import gap_map
 from dgray.reporting.figures.images import nearest_training
 from dgray.reporting.figures.loss import losses
 from dgray.reporting.figures.map import kl_map, path_kl_map
@@ -91,6 +92,7 @@ KINDS = (
     FigureKind("path_change", "Change of the path KL by noise level", path_change_by_noise),
     FigureKind("losses", "Training and held-out loss", losses),
     FigureKind("loss_gap", "Generalisation gap by noise level", loss_gap_by_noise),
+    FigureKind("loss_gap_map", "Generalisation gap by noise level and epoch", gap_map),
     FigureKind("control_lenses", "Control with parameters", control_metrics),
     FigureKind("clouds", "Samples", clouds),
     FigureKind("nearest_training", "Nearest training images", nearest_training),

@@ -61,7 +61,7 @@ def _overfitting_map(table: StudyTable, metric: str, remark: str = "") -> Drawin
     sizes = shown.models[shown.capacity].nunique() if shown.capacity else 1
     width, height = max(2.6, 0.95 * len(epochs) + 1.3), max(1.6, 0.5 * sizes + 1.1)
     figure, axes = wrapped_grid(len(panels), len(series), width=width, height=height)
-    norm = _norm(shown.models[column].to_numpy(float))
+    norm = change_norm(shown.models[column].to_numpy(float))
     for row, (facet_name, facet) in zip(axes, panels, strict=True):
         for panel, name in zip(row, series, strict=True):
             _panel(panel, shown, facet[facet["series"] == name], metric, norm)
@@ -88,7 +88,8 @@ def _overfitting_map(table: StudyTable, metric: str, remark: str = "") -> Drawin
     )
 
 
-def _norm(values: np.ndarray) -> Normalize:
+def change_norm(values: np.ndarray) -> Normalize:
+    """Return the scale of colours of changes, symmetric about 0, logarithmic if they span much."""
     size = np.abs(values[np.isfinite(values)])
     if not size.size or not size.max() > 0:
         return Normalize(-1, 1)
