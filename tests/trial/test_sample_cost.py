@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -51,7 +53,7 @@ def test_the_calls_of_all_bins_are_those_of_the_sample(trials: tuple[Trial, ...]
 def test_heun_calls_both_ends_of_each_step(problem: Problem) -> None:
     levels = call_levels(problem, SamplerSettings("ode", 9, "both"))
     sigmas = karras_sigmas(9, *problem.span, problem.evaluation.rho)[:-1].tolist()
-    expected = [sigma for pair in zip(sigmas, sigmas[1:], strict=False) for sigma in pair]
+    expected = [sigma for pair in itertools.pairwise(sigmas) for sigma in pair]
     assert levels == [*expected, sigmas[-1]]
 
 
