@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from dgray.correction.correction import Correction, SamplerCorrection
 from dgray.correction.weight import ConstantWeight
-from dgray.diffusion.denoiser import with_labels
+from dgray.diffusion.denoiser import (
+    Denoiser,
+    LevelDenoiser,
+    NoiseLevels,
+    levels_of,
+    with_labels,
+)
 from dgray.plan.plan import Setting
 from dgray.problem.flops import call_flops
 from dgray.problem.problem import Problem
@@ -19,7 +27,7 @@ from dgray.trial.sampling import (
     Columns,
     SamplerSettings,
     acting_weight,
-    call_levels,
+    draw_unguided,
 )
 
 
@@ -67,6 +75,31 @@ def selection_costs(
         flops = proposals * (calls * base + logit)
         columns[setting] = _columns(proposals * calls, flops, proposals * of_one)
     return columns
+
+
+@dataclass(frozen=True)
+class _CallRecorder(Denoiser, LevelDenoiser):
+    """Denoiser D(x; sigma) = x that records the noise levels at which it is called."""
+
+    levels: NoiseLevels
+    called: list[float] = field(default_factory=list)
+
+    @override
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.at_level(x, float(sigma.flatten()[0]))
+
+    @override
+    def at_level(self, x: Tensor, sigma: float) -> Tensor:
+        self.called.append(sigma)
+        return x
+
+
+@torch.no_grad()
+def call_levels(problem: Problem, sampler: SamplerSettings) -> list[float]:
+    """Return the noise levels at which a sampler calls the denoiser for one sample."""
+    recorder = _CallRecorder(levels_of(problem.base))
+    draw_unguided(replace(problem, base=recorder), sampler, range(1))
+    return recorder.called
 
 
 def _calls_by_bin(problem: Problem, settings: Sequence[Setting]) -> dict[SamplerSettings, Tensor]:

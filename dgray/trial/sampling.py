@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from dgray.correction.acting import ActingDenoiser
 from dgray.correction.correction import Correction, SamplerCorrection
@@ -22,13 +21,7 @@ from dgray.correction.weight import (
     SplineWeight,
     Weight,
 )
-from dgray.diffusion.denoiser import (
-    Denoiser,
-    LevelDenoiser,
-    NoiseLevels,
-    levels_of,
-    with_labels,
-)
+from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.noise import philox_noise
 from dgray.diffusion.sampler import sampler_sigmas
 from dgray.discriminator.discriminator import ZeroDiscriminator
@@ -289,31 +282,6 @@ def sample_labels(problem: Problem, seeds: Sequence[int]) -> Tensor | None:
     normal = philox_noise(problem.seed, seeds, (1,), "label")[:, 0]
     share = torch.special.ndtr(normal)  # uniform in [0, 1]
     return problem.classes(share).to(problem.device)
-
-
-@dataclass(frozen=True)
-class _CallRecorder(Denoiser, LevelDenoiser):
-    """Denoiser D(x; sigma) = x that records the noise levels at which it is called."""
-
-    levels: NoiseLevels
-    called: list[float]
-
-    @override
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.at_level(x, float(sigma.flatten()[0]))
-
-    @override
-    def at_level(self, x: Tensor, sigma: float) -> Tensor:
-        self.called.append(sigma)
-        return x
-
-
-@torch.no_grad()
-def call_levels(problem: Problem, sampler: SamplerSettings) -> list[float]:
-    """Return the noise levels at which a sampler calls the denoiser for one sample."""
-    recorder = _CallRecorder(levels_of(problem.base), [])
-    _sample(problem, sampler, recorder, _noise(problem, sampler, range(1)), None)
-    return recorder.called
 
 
 def _noise(

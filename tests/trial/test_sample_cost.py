@@ -12,7 +12,8 @@ from dgray.plan.plan import Trial
 from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_problem
 from dgray.problem.problem import Problem
-from dgray.trial.sampling import SamplerSettings, call_levels
+from dgray.trial.sample_cost import call_levels
+from dgray.trial.sampling import SamplerSettings
 from tests.trial.test_run import plan_of, results
 
 TEXT = """
