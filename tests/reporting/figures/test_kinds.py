@@ -18,6 +18,7 @@ from tests.reporting.synthetic import Member, row, table_of
 
 OVERFIT = {kind.name for kind in KINDS} - {
     "control_lenses",
+    "error_against_samples",
     "gain_against_cost",
     "nearest_training",
     "path_change",
