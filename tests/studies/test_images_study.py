@@ -19,6 +19,7 @@ LIMIT = 90 * 60  # seconds on two cores
 
 REDUCED = (
     "replicates=2",
+    "diffusion={sigma_min: 0.2, sigma_max: 20}",  # fewer evaluations for a likelihood
     "data={kind: glyphs, num_real: 40, num_validation: 30, num_held_out: 60}",
     "base.width=4",
     "base.num_real=200",
