@@ -44,6 +44,7 @@ from dgray.reporting.selection import (
 from dgray.reporting.table import StudyTable
 
 _SHOWN = 2000  # points per panel
+_DRAWN = 2  # coordinates of points that are drawn
 _GRID = 180  # cells of a density per axis, even
 _PIXELS = 330  # of the picture of points, per axis
 _WIDEST = 8  # panels side by side
@@ -153,7 +154,7 @@ def _panel(sampler: str, cloud: SampleCloud) -> pd.DataFrame:
 
 
 def _moments(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
-    """Number, mean and standard deviation of the samples of each panel; of images the number."""
+    """Number, mean and std of the drawn coordinates of each panel; of images the number."""
     lines = []
     for sampler, shown in rows.items():
         for cloud in shown:
@@ -164,7 +165,7 @@ def _moments(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
                 "number": len(drawn),
             }
             if cloud.shape is None:
-                for index, values in enumerate(drawn.T, 1):
+                for index, values in enumerate(drawn.T[:_DRAWN], 1):
                     line[f"mean of x{index}"] = round(float(values.mean()), 4)
                     line[f"std of x{index}"] = round(float(values.std()), 4)
             lines.append(line)
