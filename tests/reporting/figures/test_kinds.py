@@ -22,6 +22,7 @@ OVERFIT = {kind.name for kind in KINDS} - {
     "gain_against_cost",
     "nearest_training",
     "path_change",
+    "ratio_estimates",
 }
 ORIGIN = Origin("synthetic", ("abc123",))
 MAGIC = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}
