@@ -73,8 +73,8 @@ class RejectionRule(SelectionRule):
     @override
     def expected_proposals(self, of_base: Float[Tensor, "M"]) -> float:
         """Return the mean of a geometric law that ends at the last proposal."""
-        accepted, last = float(self._log_accept(of_base).exp().mean()), len(self.proposals)
-        return (1 - (1 - accepted) ** last) / accepted if accepted > 0 else float(last)
+        accepted = float(self._log_accept(of_base).exp().mean())
+        return math.fsum((1 - accepted) ** number for number in self.proposals)
 
     def _log_accept(self, logit: Tensor) -> Tensor:
         if self.weight == 0:

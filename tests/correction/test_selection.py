@@ -86,9 +86,10 @@ def test_expected_proposals_are_those_drawn(rule: SelectionRule) -> None:
     assert expected == pytest.approx(float(counts.mean()), abs=4 * float(counts.std()) / 63 + 1e-9)
 
 
-def test_without_an_acceptable_sample_every_proposal_is_drawn() -> None:
-    never = torch.full((5,), -2000.0, dtype=torch.float64)
-    assert RejectionRule(1.0, 2.0).expected_proposals(never) == 20
+@pytest.mark.parametrize("logit_of_base", [-40.0, -600.0, -2000.0])
+def test_if_hardly_a_sample_is_accepted_every_proposal_is_drawn(logit_of_base: float) -> None:
+    rejected = torch.full((5,), logit_of_base, dtype=torch.float64)
+    assert RejectionRule(1.0, 2.0).expected_proposals(rejected) == pytest.approx(20)
 
 
 @pytest.mark.parametrize("rule", [RejectionRule(0.0, 20.0), MetropolisRule(0.0, 4)])
