@@ -117,11 +117,13 @@ def calibrate_constant(
 
     Args:
         changes: change of the error of each point relative to the base at each weight, on the CPU.
+            A weight with a value that is not finite is not chosen.
         weights: W weights.
         knots: ln sigma, at which the weight is reported, shape (K,), float64.
         errors: standard errors of the means of ``changes`` that are not due to the points.
     """
     zero = torch.zeros_like(changes[:1])
+    changes = torch.where(changes.isfinite(), changes, torch.inf)
     changes, grid = torch.cat([zero, changes]), torch.tensor([0.0, *weights]).double()
     fold = torch.arange(changes.shape[1]) % FOLDS
     kept = [fold != i for i in fold.unique().tolist()]

@@ -22,7 +22,7 @@ noised samples x0 + sigma n of p,
 - path: int E_p |sigma grad d|^2 d ln sigma (Franzese et al. 2024, arXiv 2310.09031, with
   the difference of two trained scores);
 - denoising: minus int E_p [2 (n + sigma s).(sigma grad d) + |sigma grad d|^2] d ln sigma, by which
-  guidance lowers the path KL: a lower bound for every d, as Kl of the objectives minimises it.
+  guidance lowers the path KL. It is a lower bound for every d, and the KL objective maximises it.
 
 Both need no constant, and leave out the KL that remains at sigma_max.
 """

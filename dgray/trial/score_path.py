@@ -116,7 +116,7 @@ def _best_constant(correction: Correction, sets: EvaluationSet, interval: Interv
         Secant(sets.problem.base, correction, in_interval(ConstantWeight(weight), interval))
         for weight in GRID
     ]
-    moments = [validation_moments(secant, sets) for secant in secants]
+    moments = [_validation_moments(secant, sets) for secant in secants]
     changes = torch.stack([each.change(WHOLE).double().mean(1) for each in moments])
     return calibrate_constant(changes.cpu(), GRID, sets.knots)
 
@@ -162,15 +162,21 @@ def validation_moments(
     Raises:
         FloatingPointError: if the correction has diverged.
     """
-    pull = scaled_change(correction, sets.validation, intervals)
-    gain = -torch.linalg.vecdot(sets.validation.residual, pull)
-    moments = GuidanceMoments(sets.validation.real.sigma, gain, squared_norm(pull))
-    if not (torch.isfinite(moments.cost).all() and torch.isfinite(gain).all()):
+    moments = _validation_moments(correction, sets, intervals)
+    if not (torch.isfinite(moments.cost).all() and torch.isfinite(moments.gain).all()):
         raise FloatingPointError(
             "the correction must be finite on the validation split, but it is not; "
             "lower fit.learning_rate"
         )
     return moments
+
+
+def _validation_moments(
+    correction: LinearCorrection, sets: EvaluationSet, intervals: Collection[Interval] = (None,)
+) -> GuidanceMoments:
+    pull = scaled_change(correction, sets.validation, intervals)
+    gain = -torch.linalg.vecdot(sets.validation.residual, pull)
+    return GuidanceMoments(sets.validation.real.sigma, gain, squared_norm(pull))
 
 
 def calibrations(

@@ -265,6 +265,8 @@ def test_the_best_constant_weight_is_found_if_it_is_significant() -> None:
     assert fit.weight.values.tolist() == [1.0] * 4
     assert fit.without_fold.shape == (FOLDS, 4)
     assert float(fit.change.mean()) == pytest.approx(-1, abs=0.3)
+    diverged = torch.cat([changes, torch.tensor([[torch.nan], [-torch.inf]]).expand(2, 2000)])
+    assert calibrate_constant(diverged, [*weights, 3.0, 4.0], knots).weight.values[0] == 1
     uncertain = calibrate_constant(changes, weights, knots, torch.full((5,), 0.5).double())
     assert uncertain.weight.is_zero
     assert float(uncertain.change.abs().max()) == 0
