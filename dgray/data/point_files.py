@@ -21,6 +21,7 @@ MAX_CLASSES = 1000  # more distinct values are no classes
 MIN_POINTS = 5
 MAX_CSV_BYTES = 2**31
 MAX_VALUES = 2**28  # 2 GB
+LARGEST = 1e15  # networks compute in single precision
 Columns = Mapping[str, NDArray[Any]]
 
 
@@ -101,6 +102,8 @@ def read_table(
     for name in [*(columns or ()), *([label] if label is not None else [])]:
         if name not in table:
             raise DataError(f"{file}: has no column {name!r}; it has {_listed(tuple(table))}")
+    if columns is not None:
+        _check_chosen(file, table, columns)
     chosen, skipped = _coordinates(file, table, columns or _default_columns(table, label))
     values = _finite(file, chosen)
     labels, class_names, note = _classes(file, table, label)
@@ -131,6 +134,25 @@ def _default_columns(table: Columns, label: str | None) -> list[str]:
     """Return the columns of a matrix if there is one, else all, without the classes."""
     of_matrix = [name for name in table if name.endswith("]")]
     return [name for name in of_matrix or table if name != label]
+
+
+def _check_chosen(file: Path, table: Columns, columns: Sequence[str]) -> None:
+    """Refuse an explicit choice of coordinates that is empty, repeated or not of numbers."""
+    if not columns:
+        raise DataError(
+            f"{file}: data.columns must name a column, but is empty; remove it for all"
+        )
+    for name in columns:
+        if columns.count(name) > 1:
+            raise DataError(
+                f"{file}: data.columns must name a column once, but names {name!r} "
+                f"{columns.count(name)} times"
+            )
+        if table[name].dtype.kind not in "iufb":
+            raise DataError(
+                f"{file}: data.columns must name columns of numbers, but {name!r} holds none; "
+                "remove it"
+            )
 
 
 def _coordinates(
@@ -166,6 +188,13 @@ def _finite(file: Path, chosen: Columns) -> NDArray[np.float64]:
             f"infinite, the first in point {row + 1} of column "
             f"{printable(list(chosen)[column])!r}; remove those points"
         )
+    if np.abs(values).max() > LARGEST:
+        row, column = np.unravel_index(int(np.abs(values).argmax()), values.shape)
+        raise DataError(
+            f"{file}: all values must be at most {LARGEST:g} in size, but that of point "
+            f"{row + 1} in column {printable(list(chosen)[column])!r} is {values[row, column]:g}; "
+            "use other units, or remove the point"
+        )
     return values
 
 
@@ -179,6 +208,12 @@ def _classes(
         raise DataError(
             f"{file}: column {label!r} must hold whole numbers or text, one class a point, but "
             f"holds {column.dtype} of shape {column.shape}"
+        )
+    missing = np.flatnonzero(column == "") if column.dtype.kind == "U" else np.empty(0, np.intp)
+    if len(missing):
+        raise DataError(
+            f"{file}: column {label!r} must hold one class a point, but {len(missing):,} are "
+            f"missing, the first in point {missing[0] + 1}; remove those points"
         )
     names, labels = np.unique(column, return_inverse=True)
     if len(names) > MAX_CLASSES:
@@ -252,8 +287,22 @@ def _read_csv(file: Path) -> Columns:
             f"{file}: the first line must name the columns, but holds numbers; add a line such as "
             f"{','.join(f'x{i + 1}' for i in range(min(len(header), 3)))}"
         )
-    if len(set(header)) != len(header) or "" in header:
-        raise DataError(f"{file}: the columns must have different names, but are {header[:8]}")
+    if len(header) == 1 and (mark := next((m for m in ";\t|" if m in header[0]), None)):
+        raise DataError(
+            f"{file}: values must be separated by commas, but the first line has {mark!r}; write "
+            "the file with commas"
+        )
+    if "" in header:
+        raise DataError(
+            f"{file}: every column must have a name, but column {header.index('') + 1} has none; "
+            "name it, or write the file without an index"
+        )
+    if len(set(header)) != len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DataError(
+            f"{file}: the columns must have different names, but {printable(twice)!r} appears "
+            f"{header.count(twice)} times; rename one"
+        )
     for index, row in enumerate(rows):
         if len(row) != len(header):
             raise DataError(
@@ -311,12 +360,17 @@ def _read_parquet(file: Path) -> Columns:
         is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
         if is_number or pa.types.is_boolean(kind):
             columns[name] = (column.cast(pa.float64()) if column.null_count else column).to_numpy()
+        elif pa.types.is_decimal(kind):
+            columns[name] = column.cast(pa.float64()).to_numpy()
         elif (
             pa.types.is_string(kind)
             or pa.types.is_large_string(kind)
-            or (pa.types.is_dictionary(kind))
+            or pa.types.is_dictionary(kind)
         ):
-            columns[name] = np.array([str(v) for v in column.to_pylist()], dtype=np.str_)
+            texts = ["" if v is None else str(v) for v in column.to_pylist()]
+            columns[name] = np.array(texts, dtype=np.str_)
+        else:  # dates, lists and the like: neither coordinates nor classes
+            columns[name] = np.empty(len(column), dtype=np.object_)
     if not columns:
         raise DataError(
             f"{file}: must have columns of numbers, but has {_listed(table.schema.names)}"

@@ -96,7 +96,6 @@ class SampleSeries:
             are fewer than three of either, or fewer than three replicates.
         bend: coefficient of a parabola; None if there are fewer than four logarithms.
         replicates: replicates of the slope.
-        setting: value of each axis that applies to it, by dotted path.
     """
 
     metric: str

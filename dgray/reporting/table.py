@@ -68,7 +68,7 @@ class StudyTable:
 
     @property
     def model_kind(self) -> str:
-        """What sentences call a model other than the base."""
+        """Term for a model other than the base in sentences."""
         is_guided = self.rows["correction"].isin((GUIDANCE, BASE.name)).all()
         return "guided model" if is_guided else "corrected model"
 

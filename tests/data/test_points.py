@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,9 @@ CSV = {
     "binary": ("a,b\n\x00\x01", "must"),
     "no header": ("1,2\n3,4\n", "the first line must name the columns, but holds numbers"),
     "ragged": ("a,b\n1,2\n3\n", "every line must have 2 values, but line 3 has 1"),
+    "other separator": ("a;b\n1;2\n", "must be separated by commas, but the first line has ';'"),
+    "no name": (",a\n0,2\n", "every column must have a name, but column 1 has none"),
+    "huge": ("a\n" + "1\n" * 8 + "1e300\n", "must be at most 1e+15 in size, but that of point 9"),
     "same names": ("a,a\n1,2\n", "the columns must have different names"),
     "few": ("a\n1\n2\n", "at least 5"),
     "missing": ("a,b\n1,2\n,3\n1,1\n2,2\n3,5\n", "the first in point 2 of column 'a'"),
@@ -122,3 +127,43 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_table(str(write_csv(tmp_path)), ["z"])
     with pytest.raises(DataError, match="whole numbers or text"):
         read_table(str(write_csv(tmp_path)), ["b"], "a")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (("a", "y"), "must name columns of numbers, but 'y' holds none"),
+        (("a", "a"), "must name a column once, but names 'a' 2 times"),
+        ((), "must name a column, but is empty"),
+    ],
+)
+def test_a_choice_of_columns_is_not_reduced_silently(
+    columns: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    for write in (write_csv, write_parquet):
+        with pytest.raises(DataError, match=message):
+            read_table(str(write(tmp_path)), columns)
+
+
+def test_decimals_are_coordinates_and_dates_are_named_as_skipped(tmp_path: Path) -> None:
+    decimals = pa.array([Decimal(f"{a:.3f}") for a in VALUES[:, 0]])
+    dates = pa.array([datetime.date(2026, 1, 1)] * len(VALUES))
+    table = pa.table({"a": decimals, "b": VALUES[:, 1], "day": dates})
+    pq.write_table(table, tmp_path / "data.parquet")
+    read = read_table(str(tmp_path / "data.parquet"), standardise=False)
+    assert read.columns == ("a", "b")
+    np.testing.assert_allclose(read.values[:, 0], VALUES[:, 0].round(3))
+    assert any("skipped columns without numbers: day" in remark for remark in read.remarks)
+
+
+def test_a_missing_class_is_no_class(tmp_path: Path) -> None:
+    labels = ["up", None] * 20
+    pq.write_table(pa.table({"a": VALUES[:, 0], "y": labels}), tmp_path / "data.parquet")
+    lines = [f"{a},{c}" for a, c in zip(VALUES[:, 0], ["up", "up", "", "down"] * 10, strict=True)]
+    (tmp_path / "data.csv").write_text("a,y\n" + "\n".join(lines) + "\n")
+    for name, count, first in (("data.parquet", 20, 2), ("data.csv", 10, 3)):
+        message = (
+            f"must hold one class a point, but {count} are missing, the first in point {first}"
+        )
+        with pytest.raises(DataError, match=message):
+            read_table(str(tmp_path / name), label="y")
