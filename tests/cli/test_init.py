@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from dgray.cli.main import main
 from tests.base.networks.test_diffusers_denoiser import save
-from tests.problem.test_inputs import write_edm
+from tests.problem.test_network_inputs import write_edm
 
 FAST = (
     "base.steps=4",
