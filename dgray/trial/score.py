@@ -114,20 +114,23 @@ def evaluate_checkpoint(
 ) -> CheckpointResult:
     """Score every replicate at every setting, and keep samples of the first replicate."""
     started = time.monotonic()
-    rows: list[Row] = []
+    every: list[dict[Setting, Columns]] = []
     clouds: list[Cloud] = []
-    first = checkpoint.members[0]
-    costs: dict[Setting, Columns] = {}
-    if not isinstance(first, SamplerCorrection):  # whose costs differ between replicates
-        costs = sample_costs(scoring.problem, first, trial.settings)
     for replicate in range(len(checkpoint.members)):
         columns, samples = _evaluate_replicate(trial, scoring, checkpoint, replicate)
-        rows += [
-            _row(trial, scoring, checkpoint, (replicate, s), columns[s] | costs.get(s, {}))
-            for s in trial.settings
-        ]
+        every.append(columns)
         if replicate == 0:
             clouds = _clouds(trial, scoring.problem, checkpoint.epoch, samples)
+    # After the samples, so that a sampler that fails does so while it draws those of the study.
+    costs: dict[Setting, Columns] = {}
+    first = checkpoint.members[0]
+    if not isinstance(first, SamplerCorrection):  # whose costs differ between replicates
+        costs = sample_costs(scoring.problem, first, trial.settings)
+    rows = [
+        _row(trial, scoring, checkpoint, (replicate, s), columns[s] | costs.get(s, {}))
+        for replicate, columns in enumerate(every)
+        for s in trial.settings
+    ]
     finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     seconds = time.monotonic() - started
     return CheckpointResult(
