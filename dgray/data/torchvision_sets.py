@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dgray.data.images import ImageSet
 from dgray.data.published_surveys import data_folder
-from dgray.errors import MissingFileError
+from dgray.data.torchvision_surveys import missing_files
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,7 @@ def _load(
         return loader(folder, download=download, **part)
     except Exception as error:  # damaged files raise errors of many classes
         reason = " ".join(str(error).split())[:200]
-        fix = "" if download else ", or set data.download: true"
-        raise MissingFileError(
-            f"{name} is missing or damaged in {folder} ({reason}); put the files of "
-            f"torchvision.datasets.{name} there{fix}"
-        ) from error
+        raise missing_files(name, folder, reason, download=download) from error
 
 
 def _pixels(data: Any, layout: _Layout) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from dgray.base.networks.facts import NetworkFacts, diffusers_facts, edm_facts
 from dgray.catalogue.objects import absent_objects
 from dgray.config.bases import DiffusersBase, EdmBase, TrainedBase
+from dgray.config.data import FileData, PointsData
 from dgray.config.reading.diagnostics import Diagnostic, Place
 from dgray.config.study import StudyConfig
 from dgray.config.training import ConvDiscriminator
@@ -76,8 +77,7 @@ def inspect(plan: Plan) -> Inspection:
             findings[Finding("data", str(error), is_missing)] = None
         if summary is not None:
             lines.update(dict.fromkeys(summary.lines()))
-        for rule in _RULES:
-            findings.update(dict.fromkeys(rule(config, summary)))
+        findings.update(dict.fromkeys(findings_of(config, summary)))
         notices.update(dict.fromkeys(_notices(config)))
     place = Place.in_file(str(plan.study.source))
 
@@ -88,6 +88,12 @@ def inspect(plan: Plan) -> Inspection:
     return Inspection(
         tuple(lines), diagnostics(missing=False), diagnostics(missing=True), tuple(notices)
     )
+
+
+def findings_of(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding]:
+    """Yield the rules that a configuration breaks; ``summary``: of its data, if it is known."""
+    for rule in _RULES:
+        yield from rule(config, summary)
 
 
 def _splits(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding]:
@@ -122,7 +128,9 @@ def _labels(config: StudyConfig, summary: DataSummary | None) -> Iterator[Findin
     """Parts that need the classes of the images."""
     if summary is None or summary.classes is not None:
         return
-    fix = "label the images" if summary.noun == "image" else "set data.label"
+    fix = "use data with classes"
+    if isinstance(config.data, FileData | PointsData):
+        fix = "set data.label" if summary.noun == "point" else "label the images"
     for section in ("base", "discriminator"):
         field = f"{section}.conditional"
         if getattr(getattr(config, section), "conditional", False):

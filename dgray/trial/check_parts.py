@@ -49,6 +49,7 @@ from dgray.problem.correction import as_correction, build_loss, build_trained
 from dgray.problem.discriminator import build_modules
 from dgray.problem.flops import PlannedInputs, planned_inputs
 from dgray.problem.images import build_image_set
+from dgray.problem.inputs import findings_of
 from dgray.problem.objective import build_objective
 from dgray.problem.part_process import outside_modules, run_apart
 from dgray.problem.points import build_base_law, build_law
@@ -175,6 +176,9 @@ def _check_data(config: StudyConfig, part: DataSection) -> None:
         images = build_image_set(part)
         if len(images) < COUNT:
             raise ValueError(f"there must be at least {COUNT} images, but got {len(images)}")
+        for finding in findings_of(config, images.summary):
+            if not finding.is_missing:
+                raise ValueError(f"{finding.field}: {finding.rule}")
         return
     build_law(config)  # checks it
 

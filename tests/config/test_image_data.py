@@ -8,8 +8,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from dgray.config.data import Data, DigitsData, ImageData
-from dgray.data.glyphs import SIZES
 from dgray.data.published import digits
+from dgray.data.published_surveys import GLYPHS
 from dgray.data.splits import split
 
 DATA: TypeAdapter[Any] = TypeAdapter(Data)
@@ -24,7 +24,7 @@ DATA: TypeAdapter[Any] = TypeAdapter(Data)
         {"kind": "folder", "path": "images", "resize": 32, "labels": "none"},
         {"kind": "zip", "path": "ffhq-64x64.zip"},
         {"kind": "npz", "path": "true_data.npz", "num_real": 50_000},
-        *({"kind": "glyphs", "size": size} for size in SIZES),
+        *({"kind": "glyphs", "size": size} for size in GLYPHS),
     ],
 )
 def test_every_kind_is_read(values: dict[str, Any]) -> None:

