@@ -25,11 +25,12 @@ def studies_of_points(name: str, path: Path, label: str | None) -> Iterator[dict
     """
     file = path.expanduser().absolute()
     summary = survey_points(str(file), label=label)
-    count, (dimension,) = summary.num_images, summary.shape
+    (dimension,) = summary.shape
+    count = len(set(summary.digests)) or summary.num_images  # identical points are in one split
     if count < MIN_POINTS:
         raise DataError(
-            f"{file}: a study needs at least {MIN_POINTS} points, for training, validation and "
-            f"held-out metrics, but there are {count}; add some"
+            f"{file}: a study needs at least {MIN_POINTS} different points, for training, "
+            f"validation and held-out metrics, but there are {count}; add some"
         )
     num_validation, num_held_out = (min(most, count // 4) for most in (_MAX_APART, _MAX_APART))
     pool = count - num_validation - num_held_out

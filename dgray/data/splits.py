@@ -6,16 +6,14 @@ under another file name.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from dgray.data.split_orders import digests_of, split_orders
 from dgray.errors import DataError
-
-APART = ("held_out", "validation")
 
 
 class Splittable(Protocol):
@@ -83,36 +81,18 @@ def split(
     Raises:
         DataError: if a size is negative, or there are too few images.
     """
-    digests = _digests(images, flip)
-    labels = [-1] * len(images) if images.labels is None else images.labels.tolist()
-    candidates, pool = _parts(images, digests)
-
-    def order(indices: Iterable[int], name: str) -> list[int]:
-        key = hashlib.sha256(repr((seed, name)).encode())
-
-        def place(index: int) -> tuple[bytes, int]:
-            keyed = key.copy()
-            keyed.update(digests[index])
-            return keyed.digest(), labels[index]
-
-        return sorted(indices, key=place)
-
-    def title(name: str) -> str:
-        return (titles or {}).get(name) or f"the split {name!r}"
-
-    apart = order(candidates, "apart")
+    orders = split_orders(
+        _digests(images, flip),
+        sizes,
+        seed,
+        labels=None if images.labels is None else images.labels.tolist(),
+        is_test=None if images.is_test is None else images.is_test.tolist(),
+    )
     indices: dict[str, Tensor] = {}
-    taken: set[bytes] = set()
-    for name, ordered in zip(APART, (apart, apart[::-1]), strict=True):
-        left = [i for i in ordered if digests[i] not in taken]
-        chosen = _first(left, title(name), sizes.get(name, 0), images)
-        taken.update(digests[i] for i in chosen)
+    for name, order in orders:
+        title = (titles or {}).get(name) or f"the split {name!r}"
+        chosen = _first(order, title, sizes.get(name, 0), images)
         indices[name] = torch.tensor(chosen, dtype=torch.int64)
-    pool = [i for i in pool if digests[i] not in taken]
-    for name in sizes:
-        if name not in APART:
-            chosen = _first(order(pool, name), title(name), sizes[name], images)
-            indices[name] = torch.tensor(chosen, dtype=torch.int64)
     return {name: indices[name] for name in sizes}
 
 
@@ -127,22 +107,9 @@ def _first(ordered: list[int], title: str, size: int, images: Splittable) -> lis
     return ordered[:size]
 
 
-def _parts(images: Splittable, digests: list[bytes]) -> tuple[list[int], list[int]]:
-    """Return the indices of candidates for held-out and validation images, and of the pool."""
-    if images.is_test is None:
-        return list(range(len(images))), list(range(len(images)))
-    is_test = images.is_test.tolist()
-    pool = [i for i, test in enumerate(is_test) if not test]
-    in_pool = {digests[i] for i in pool}
-    return [i for i, test in enumerate(is_test) if test and digests[i] not in in_pool], pool
-
-
 def _digests(images: Splittable, flip: bool) -> list[bytes]:
-    digests = _sha256_of_each(images.content)
+    digests = digests_of(images.content.contiguous().numpy())
     if flip:  # the smaller hash is the same for an image and its mirror image
-        digests = list(map(min, digests, _sha256_of_each(images.content.flip(-1))))
+        mirrored = digests_of(images.content.flip(-1).contiguous().numpy())
+        digests = list(map(min, digests, mirrored))
     return digests
-
-
-def _sha256_of_each(pixels: Tensor) -> list[bytes]:
-    return [hashlib.sha256(image.data).digest() for image in pixels.contiguous().numpy()]

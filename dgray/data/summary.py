@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 MAX_CLASSES_SHOWN = 12
@@ -24,6 +24,7 @@ class DataSummary:
             the images have no classes.
         remarks: what was skipped or changed, and why.
         num_test: number of images of the test part; None: there is no such part.
+        digests: content of each sample, if they were read and some are identical; not stored.
     """
 
     name: str
@@ -32,10 +33,13 @@ class DataSummary:
     classes: Mapping[str, int] | None = None
     remarks: tuple[str, ...] = ()
     num_test: int | None = None
+    digests: tuple[bytes, ...] = field(default=(), compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values, the inverse of ``from_json``."""
-        return asdict(self)
+        record = asdict(replace(self, digests=()))
+        del record["digests"]
+        return record
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> DataSummary:

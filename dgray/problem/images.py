@@ -174,11 +174,7 @@ def image_artifact(config: StudyConfig, shared: Shared) -> bytes:
     data = config.data
     assert isinstance(data, ImageData)
     images = build_image_set(data)
-    sizes = {"validation": data.num_validation, "held_out": data.num_held_out}
-    sizes |= {training_split(r): data.num_real for r in range(config.replicates)}
-    sizes[BASE_SPLIT] = getattr(config.base, "num_real", 0)
-    titles = {name: f"the split of data.num_real ({name})" for name in sizes} | _TITLES
-    rows = split(images, sizes, config.seed, flip=data.flip, titles=titles)
+    rows = image_splits(config, images)
     pixels, labels = images.pixels, images.labels
     if data.flip:  # a mirror image is a row of its own, after all the others
         pixels = torch.cat([pixels, pixels.flip(-1)])
@@ -188,6 +184,21 @@ def image_artifact(config: StudyConfig, shared: Shared) -> bytes:
     source = images.summary.to_json() | {"sha256": images.sha256}
     samples = ImageSamples(flatten(pixels), rows, labels)
     return pack_images(StoredImages(samples, images.shape, images.num_classes, source))
+
+
+def image_splits(config: StudyConfig, images: ImageSet) -> dict[str, Tensor]:
+    """Return the indices of the images of each split.
+
+    Raises:
+        DataError: if there are too few different images.
+    """
+    data = config.data
+    sizes = {"validation": data.num_validation, "held_out": data.num_held_out}
+    sizes |= {training_split(r): data.num_real for r in range(config.replicates)}
+    sizes[BASE_SPLIT] = getattr(config.base, "num_real", 0)
+    titles = {name: f"the split of data.num_real ({name})" for name in sizes} | _TITLES
+    flip = bool(getattr(data, "flip", False))
+    return split(images, sizes, config.seed, flip=flip, titles=titles)
 
 
 def build_image_set(config: ImageData) -> ImageSet:

@@ -17,6 +17,7 @@ from dgray.config.reading.diagnostics import Diagnostic, Place
 from dgray.config.study import StudyConfig
 from dgray.config.training import ConvDiscriminator
 from dgray.credentials import without_credentials
+from dgray.data.split_orders import split_orders
 from dgray.data.summary import DataSummary
 from dgray.errors import DataError, MissingFileError, NetworkError, StudyError
 from dgray.metrics.features.inception_file import find_weights, weights_file
@@ -122,6 +123,29 @@ def _splits(config: StudyConfig, summary: DataSummary | None) -> Iterator[Findin
                 f"must be at most {pool}, the {count} {noun} of {summary.name} without those for "
                 f"validation and held-out metrics, but got {size}; lower it",
             )
+    if summary.digests and max(fields.values()) <= pool:
+        yield from _repeats(config, summary)
+
+
+def _repeats(config: StudyConfig, summary: DataSummary) -> Iterator[Finding]:
+    """Splits for which too few different samples are left."""
+    data = config.data
+    sizes = {
+        "held_out": data.num_held_out,
+        "validation": data.num_validation,
+        "real": data.num_real,
+        "base": getattr(config.base, "num_real", 0),
+    }
+    for name, order in split_orders(summary.digests, sizes, config.seed):
+        if sizes[name] > len(order):
+            yield Finding(
+                "base.num_real" if name == "base" else f"data.num_{name}",
+                f"must be at most {len(order)}, but got {sizes[name]}: only "
+                f"{len(set(summary.digests))} of the {summary.num_images} {summary.noun}s of "
+                f"{summary.name} are different, and identical ones are in one split; lower it, or "
+                "another size",
+            )
+            return
 
 
 def _labels(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from dgray.catalogue import (
 )
 from dgray.config.bases import BaseSection, DiffusersBase, EdmBase
 from dgray.config.correction import CorrectionPart
-from dgray.config.data import DataSection, ImageData
+from dgray.config.data import DataSection, FileData, ImageData
 from dgray.config.parts import MetricPart, ObjectivePart, SamplerPart
 from dgray.config.study import StudyConfig
 from dgray.config.training import ConvDiscriminator, DiscriminatorSection
@@ -48,7 +48,7 @@ from dgray.problem.build import build_metric_functions, build_samplers
 from dgray.problem.correction import as_correction, build_loss, build_trained
 from dgray.problem.discriminator import build_modules
 from dgray.problem.flops import PlannedInputs, planned_inputs
-from dgray.problem.images import build_image_set
+from dgray.problem.images import build_image_set, image_splits
 from dgray.problem.inputs import findings_of
 from dgray.problem.objective import build_objective
 from dgray.problem.part_process import outside_modules, run_apart
@@ -134,10 +134,10 @@ def check_networks(configs: Iterable[StudyConfig]) -> list[str]:
 
 
 def _reads_files(part: Any) -> bool:
-    """Return True if a part of dgray reads a network that is on this machine."""
+    """Return True if a part of dgray reads images, or a network that is on this machine."""
     if isinstance(part, EdmBase):
         return local_path(part.network) is not None
-    return isinstance(part, DiffusersBase)
+    return isinstance(part, DiffusersBase | FileData)
 
 
 def _parts(
@@ -179,6 +179,7 @@ def _check_data(config: StudyConfig, part: DataSection) -> None:
         for finding in findings_of(config, images.summary):
             if not finding.is_missing:
                 raise ValueError(f"{finding.field}: {finding.rule}")
+        image_splits(config, images)
         return
     build_law(config)  # checks it
 

@@ -114,6 +114,20 @@ def test_a_mixture_and_what_cannot_work(
     assert main(["init"]) == 2
 
 
+def test_points_that_repeat_are_split_by_their_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.arange(60.0)[:, None]
+    np.savez(tmp_path / "points.npz", x=np.concatenate([values, values, values[:40]]))
+    fields = written(tmp_path, "--points", str(tmp_path / "points.npz"))
+    assert fields["data"]["num_held_out"] == 15
+    assert main(["plan", str(tmp_path / "study.yaml")]) == 0
+    np.savez(tmp_path / "few.npz", x=np.concatenate([values[:40]] * 3))
+    few = ["--points", str(tmp_path / "few.npz"), "--out", str(tmp_path / "few.yaml")]
+    assert main(["init", *few]) == 2
+    assert "at least 50 different points" in capsys.readouterr().err
+
+
 @pytest.fixture
 def networks(tmp_path: Path) -> dict[str, Path]:
     """A network of EDM and one of diffusers, of 1 x 8 x 8 images."""
