@@ -113,9 +113,11 @@ def _of_time(plan: Plan, estimate: CostEstimate) -> Iterator[str]:
         return
     trials = sum(estimate.trial_seconds) / 3600 / estimate.parallel_trials
     if trials > hours / 2:
+        has_budget = plan.trials[0].config.budget.train_flops is not None
+        length = "budget.train_flops" if has_budget else "fit.epochs"
         yield (
             f"time: the trials take about {trials:.0f} of {hours:.0f} hours; lower "
-            "evaluate.num_samples, evaluate.num_points, fit.epochs or the sizes of the networks, "
+            f"evaluate.num_samples, evaluate.num_points, {length} or the sizes of the networks, "
             "or use more CPUs or GPUs"
         )
     by_hours = sorted(((base_seconds(t), t) for t in plan.trials), key=lambda p: -p[0])

@@ -61,10 +61,10 @@ def point_trial(study: Study, cell: Cell, point: Point) -> Trial:
     """Return the trial of one point of a search.
 
     Raises:
-        ValueError: if the values of the point are an impossible combination.
+        ValueError: if the values of the point are an impossible combination, or beyond the budget.
     """
     config = configure_point(study, cell.assignment, point)
-    config = within_budget(config, str(study.source), {})
+    config = within_budget(config)
     objective = config.method
     irrelevant = irrelevant_fields(config, objective)
     axes = dict(cell.assignment.axes) | {dotted(path): value for path, value in point.items()}

@@ -16,12 +16,12 @@ from typing import Any
 
 from dgray.config.evaluation import Evaluate
 from dgray.config.parts import BASE
-from dgray.config.reading.diagnostics import Diagnostic, Place
+from dgray.config.reading.diagnostics import Diagnostic
 from dgray.config.reading.load import Assignment, Study
 from dgray.config.reading.relevance import irrelevant_fields, matters, relevant_config
 from dgray.config.study import StudyConfig
 from dgray.errors import StudyError
-from dgray.plan.budget import within_budget
+from dgray.plan.budget import check_budget, within_budget
 
 MAX_DIGITS = 8  # of a number in a label; numbers of a search have sixteen
 
@@ -135,16 +135,16 @@ def make_plan(study: Study) -> Plan:
     """Return the plan of a study.
 
     Raises:
-        StudyError: if two trials have the same id by accident.
+        StudyError: if a budget is impossible, or two trials have the same id by accident.
     """
     varying = {path: values for path, values in study.axes.items() if len(values) > 1}
     identities: dict[str, str] = {}
     by_id: dict[str, Trial] = {}
-    counts: dict[str, float] = {}
+    check_budget(study)
     for objective, assignment in _ordered(study):
         config = assignment.config
         if objective != BASE:
-            config = within_budget(config, str(study.source), counts)
+            config = within_budget(config)
         axes = _axes_of(assignment, objective, varying)
         identity = json.dumps(
             relevant_config(config, objective), sort_keys=True, separators=(",", ":")
@@ -152,7 +152,7 @@ def make_plan(study: Study) -> Plan:
         trial = build_trial(objective, axes, config, identity)
         if identities.setdefault(trial.id, identity) != identity:
             rule = f"two trials have the id {trial.id}, by a rare accident; use another seed"
-            raise StudyError([Diagnostic(Place.in_file(str(study.source)), "seed", rule)])
+            raise StudyError([Diagnostic(study.place("seed"), "seed", rule)])
         by_id.setdefault(trial.id, trial)
     return Plan(study=study, trials=tuple(by_id.values()))
 

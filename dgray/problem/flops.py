@@ -121,8 +121,8 @@ def planned_inputs(config: StudyConfig) -> PlannedInputs:
         base = build_base(config, shared, shape, device)
     if base is None:
         raise CorrectionError(
-            "budget.train_flops needs a base whose size is known before it is built, but "
-            f"base.kind is {config.base.kind}; set fit.epochs instead"
+            "a budget needs a base whose size is known before it is built, but base.kind is "
+            f"{config.base.kind}; set fit.epochs instead"
         )
     return PlannedInputs(
         base=base,

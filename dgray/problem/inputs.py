@@ -13,7 +13,7 @@ from dgray.base.networks.facts import NetworkFacts, diffusers_facts, edm_facts
 from dgray.catalogue.objects import absent_objects
 from dgray.config.bases import DiffusersBase, EdmBase, TrainedBase
 from dgray.config.data import FileData, PointsData
-from dgray.config.reading.diagnostics import Diagnostic, Place
+from dgray.config.reading.diagnostics import Diagnostic
 from dgray.config.study import StudyConfig
 from dgray.config.training import ConvDiscriminator
 from dgray.credentials import without_credentials
@@ -80,11 +80,11 @@ def inspect(plan: Plan) -> Inspection:
             lines.update(dict.fromkeys(summary.lines()))
         findings.update(dict.fromkeys(findings_of(config, summary)))
         notices.update(dict.fromkeys(_notices(config)))
-    place = Place.in_file(str(plan.study.source))
 
     def diagnostics(*, missing: bool) -> tuple[Diagnostic, ...]:
         chosen = (finding for finding in findings if finding.is_missing == missing)
-        return tuple(Diagnostic(place, finding.field, finding.rule) for finding in chosen)
+        place = plan.study.place
+        return tuple(Diagnostic(place(f.field), f.field, f.rule) for f in chosen)
 
     return Inspection(
         tuple(lines), diagnostics(missing=False), diagnostics(missing=True), tuple(notices)

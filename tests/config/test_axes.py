@@ -98,6 +98,17 @@ def test_an_axis_of_one_value_is_an_axis(load: Load) -> None:
             "them",
         ),
         (
+            "budget: {train_flops: 1e9}\nfit: {epochs: [2, 4]}",
+            "study.yaml:5:7: fit.epochs: must have one value with budget.train_flops, which sets "
+            "the epochs of every trial, but is an axis; give it one value, or remove the budget",
+        ),
+        (
+            "budget: {train_flops: 1e9}\nfit: {epochs: {int: [2, 4]}}\n"
+            "search: {method: optuna, num_trials: 2}",
+            "study.yaml:5:7: fit.epochs: must have one value with budget.train_flops, which sets "
+            "the epochs of every trial, but is a domain; give it one value, or remove the budget",
+        ),
+        (
             "fit: {gamma: [1, 2]}",
             "study.yaml:4:7: fit.gamma: an axis must change at least one trial, but fit.gamma "
             "applies to no trial with objective cross_entropy; give it one value",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from dgray.catalogue import SETTING_COLUMNS
 from dgray.config.reading.load import load_study
+from dgray.errors import StudyError
+from dgray.plan.cells import cells_of, point_trial
 from dgray.plan.plan import Plan, Setting, make_plan
 
 STUDY = """\
@@ -255,3 +258,119 @@ def test_a_setting_holds_its_interval(tmp_path: Path) -> None:
         interval=(0.1, 1.0),
         guided_stage="both",
     )
+
+
+SMALL = """\
+name: budget
+data: {kind: mixture, name: ring8, num_real: 20}
+base: {kind: wrong_mixture, std_scale: 1.3, num_generated: 20}
+discriminator: {width: 4, depth: 1}
+fit: {epochs: 2}
+"""
+TRAINED = "base={kind: trained}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place", "words"),
+    [
+        (["budget.train_flops=1"], "budget.train_flops", "one costs 4.16e+03 of cross_entropy; "),
+        (
+            ["budget.train_flops=1", "correction.kind=[guidance, residual, sims]"],
+            "budget.train_flops",
+            "4.16e+03 of cross_entropy, 2.56e+03 of residual, 2.56e+03 of sims; raise it to 4160",
+        ),
+        (
+            ["budget.train_flops=4e3", "data.num_real=[10, 20]"],
+            "budget.train_flops",
+            "one costs 4.16e+03 of cross_entropy; raise it to 4160",
+        ),
+        (["budget.train_flops=1e20"], "budget.train_flops", "pays for 2.4e+16 of cross_entropy"),
+        (
+            ["budget.train_flops=1e20", "fit.epochs=7"],
+            "budget.train_flops",
+            "lower it (7 epochs cost 2.91e+04)",
+        ),
+        (
+            [
+                "budget.train_flops=5e3",
+                "discriminator.width={int: [4, 64]}",
+                "search={method: optuna, num_trials: 2}",
+            ],
+            "budget.train_flops",
+            "must pay for an epoch of every trial",
+        ),
+        (
+            ["budget.train_flops=1e9", "correction.kind.factory=nowhere:shifts"],
+            "budget.train_flops",
+            "the operations of shifts cannot be counted: ModuleNotFoundError: No module named",
+        ),
+        (
+            ["budget.train_flops=1e9", "data={kind: points, path: gone.npz}", TRAINED],
+            "data",
+            "there is no such file; budget.train_flops cannot be counted without it",
+        ),
+        (
+            ["budget.train_flops=1e9", "data={kind: folder, path: gone}", TRAINED],
+            "data",
+            "there is no such folder",
+        ),
+        (
+            [
+                "budget.train_flops=1e9",
+                "data={kind: torchvision, name: USPS, root: gone}",
+                TRAINED,
+            ],
+            "data",
+            "USPS is missing",
+        ),
+        (
+            ["budget.train_flops=1e9", "data={kind: digits}", "base={kind: edm, network: gone}"],
+            "base.network",
+            "there is no file gone",
+        ),
+        (
+            [
+                "budget.train_flops=1e9",
+                "data={kind: digits}",
+                "base={kind: diffusers, path: gone}",
+            ],
+            "budget.train_flops",
+            "a budget needs a base whose size is known",
+        ),
+    ],
+)
+def test_an_impossible_budget_is_refused_with_its_place(
+    tmp_path: Path, overrides: list[str], place: str, words: str
+) -> None:
+    with pytest.raises(StudyError) as refused:
+        plan_of(tmp_path, *overrides, text=SMALL)
+    (diagnostic,) = refused.value.diagnostics
+    assert str(diagnostic.place).startswith(f"--set {place.partition('.')[0]}")
+    assert diagnostic.field == place
+    assert words in diagnostic.rule
+
+
+def test_an_impossible_budget_has_the_line_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"study\.yaml:6:10: budget\.train_flops: must pay"):
+        plan_of(tmp_path, text=SMALL + "budget: {train_flops: 1}\n")
+
+
+def test_the_advice_about_a_budget_works(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="raise it to") as refused:
+        plan_of(tmp_path, "budget.train_flops=10", "discriminator.width=13", text=SMALL)
+    advice = re.search(r"raise it to (\S+) or more", str(refused.value))
+    assert advice is not None
+    plan = plan_of(
+        tmp_path, f"budget.train_flops={advice[1]}", "discriminator.width=13", text=SMALL
+    )
+    assert plan.trials[-1].epochs == (1,)
+
+
+def test_a_point_of_a_search_beyond_the_budget_is_an_impossible_point(tmp_path: Path) -> None:
+    domains = ["discriminator.width={int: [4, 8]}", "discriminator.depth={int: [1, 4]}"]
+    search = "search={method: optuna, num_trials: 2}"
+    study = plan_of(tmp_path, "budget.train_flops=2e4", *domains, search, text=SMALL).study
+    (cell,) = cells_of(study)
+    point = {("discriminator", "width"): 8, ("discriminator", "depth"): 4}
+    with pytest.raises(ValueError, match=r"budget\.train_flops: must pay for an epoch"):
+        point_trial(study, cell, point)

@@ -72,6 +72,7 @@ def test_what_cannot_work_is_refused(
     (conflict,) = inspection.conflicts
     assert conflict.field == field
     assert words in conflict.rule
+    assert conflict.place.line > 0
     with pytest.raises(StudyError, match=field):
         inspection.check(files=False)
 

@@ -15,7 +15,7 @@ from dgray.config.parts import Part
 from dgray.config.reading.axes import resolve, section_at
 from dgray.config.reading.check import check
 from dgray.config.reading.check_search import impossible_conditions, unknown_conditions
-from dgray.config.reading.diagnostics import Diagnostic, FieldPath, dotted
+from dgray.config.reading.diagnostics import Diagnostic, FieldPath, Place, dotted
 from dgray.config.reading.document import Document, apply_overrides, read_document
 from dgray.config.reading.domains import Domain, Value, take_domains
 from dgray.config.reading.repair import configure
@@ -44,7 +44,11 @@ class Study:
     axes: Mapping[str, tuple[Any, ...]]  # training axes: dotted path -> values
     configs: tuple[Assignment, ...]  # the whole grid, the last axis varying fastest
     domains: Mapping[FieldPath, Domain]  # what a search varies
-    values: Mapping[str, Any]  # as written, each domain replaced by its probes
+    document: Document  # as written, each domain replaced by its probes
+
+    def place(self, field: str) -> Place:
+        """Return the place of a field, by its dotted path, or of the section that lacks it."""
+        return self.document.place(tuple(field.split(".")))
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
@@ -87,7 +91,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
             for taken, config in cells
         ),
         domains=domains,
-        values=document.values,
+        document=document,
     )
 
 
@@ -115,7 +119,7 @@ def configure_point(
     Raises:
         ValueError: if the values of the point are an impossible combination.
     """
-    values = resolve(dict(study.values), assignment.taken)
+    values = resolve(study.document.values, assignment.taken)
     for path in study.domains:
         holder = section_at(values, path)
         if path in point:

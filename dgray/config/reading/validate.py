@@ -52,6 +52,7 @@ def validate(
         configs = [config for _, config in combinations]
         _check_objective_names(validation, configs)
         _check_axes_matter(validation, configs, domains)
+        _check_epochs(validation, configs, domains)
         _check_rows(validation, configs)
     if validation.diagnostics:
         raise StudyError(validation.diagnostics)
@@ -126,6 +127,22 @@ def _check_objective_names(validation: Validation, configs: list[StudyConfig]) -
         unique_names("objectives", (config.fit.objective for config in configs))
     except ValueError as error:
         validation.report(("fit", "objective"), str(error))
+
+
+def _check_epochs(
+    validation: Validation, configs: list[StudyConfig], domains: Collection[FieldPath]
+) -> None:
+    """Report epochs that vary although a budget determines them."""
+    path: FieldPath = ("fit", "epochs")
+    values = find_axes(validation.document.values).get(path, [])
+    has_budget = any(config.budget.train_flops is not None for config in configs)
+    if has_budget and (len(values) > 1 or path in domains):
+        noun = "a domain" if path in domains else "an axis"
+        rule = (
+            f"must have one value with budget.train_flops, which sets the epochs of every trial, "
+            f"but is {noun}; give it one value, or remove the budget"
+        )
+        validation.report(path, rule)
 
 
 def _check_axes_matter(
