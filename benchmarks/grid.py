@@ -45,6 +45,7 @@ from dgray.diffusion.sampler import sampler_sigmas
 from dgray.discriminator.fit import Task
 from dgray.plan.plan import Trial, make_plan
 from dgray.problem.build import build_device, build_problem, build_task, build_training
+from dgray.problem.compute_process import prepare_process
 from dgray.problem.make_shared import shared_of
 from dgray.problem.points import PointProblem
 from dgray.problem.shared import build_artifacts
@@ -226,7 +227,7 @@ def check(rows: list[Any], trial: Trial, replicate: int, values: dict[str, Any])
 
 def main() -> None:
     """Measure every configuration."""
-    torch.set_num_threads(1)
+    prepare_process(1)
     print(f"{machine()}, torch {torch.__version__}; CPU seconds of a configuration\n")
     print("| objective | width | dgray | plain grid | careful script | grid | careful |")
     print("|---|---:|---:|---:|---:|---:|---:|")

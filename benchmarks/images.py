@@ -38,6 +38,7 @@ from dgray.discriminator.fit import Task, TrainingSchedule, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.objective import CrossEntropy, Objective, ObjectiveLoss, Outputs
 from dgray.discriminator.trunk import ModuleTrunk
+from dgray.problem.compute_process import prepare_process
 
 SHAPE = (3, 16, 16)
 COUNT = 8
@@ -232,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="pairs of runs per case")
     repeats = parser.parse_args().repeats
-    torch.set_num_threads(1)
+    prepare_process(1)
     print(f"{machine()}, torch {torch.__version__}; {repeats} pairs of runs, one thread\n")
     measure_sampling(repeats)
     measure_blocks(repeats)

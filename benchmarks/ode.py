@@ -28,6 +28,7 @@ from dgray.diffusion.noise import named_generator
 from dgray.discriminator.fit import TrainingSchedule, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.mlp import Mlp, MlpShape, initialise
+from dgray.problem.compute_process import prepare_process
 
 REPLICATES, WIDTH, EPOCHS, POINTS = 4, 16, 400, 300
 WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5)
@@ -136,7 +137,7 @@ def by_torchdiffeq(
 
 def main() -> None:
     """Choose the tolerance of equal error, and measure."""
-    torch.set_num_threads(1)
+    prepare_process(1)
     members, x = discriminators(), points()
     exact = by_dgray(members, x, TOLERANCE / 1000)
     error = float((by_dgray(members, x, TOLERANCE) - exact).abs().mean())

@@ -21,6 +21,7 @@ from dgray.discriminator.fit import Task, TrainingSchedule, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.mlp import MlpShape, initialise
 from dgray.discriminator.objective import CrossEntropy, Kl, ObjectiveLoss
+from dgray.problem.compute_process import prepare_process
 
 REPLICATES = 8
 REPEATS = 7  # pairs of runs per case
@@ -101,7 +102,7 @@ def measure(case: Case) -> Pair:
 
 def main() -> None:
     """Measure every case and print its line of the table."""
-    torch.set_num_threads(1)
+    prepare_process(1)
     versions = f"torch {torch.__version__}"
     print(
         f"{machine()}, {versions}; {REPLICATES} replicates, {REPEATS} pairs of runs, one thread\n"

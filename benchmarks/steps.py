@@ -24,6 +24,7 @@ from dgray.discriminator.fit import Task, TrainingSchedule, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.mlp import Mlp, MlpShape, initialise
 from dgray.discriminator.objective import ObjectiveLoss
+from dgray.problem.compute_process import prepare_process
 
 REPLICATES = 16
 REPEATS = 5
@@ -140,7 +141,7 @@ def conv_step(objective: str) -> Cost:
 
 def main() -> None:
     """Print both tables."""
-    torch.set_num_threads(1)
+    prepare_process(1)
     print(f"{machine()}, torch {torch.__version__}; {REPLICATES} replicates, {REPEATS} pairs\n")
     print("| objective | width | ms a step, dgray | ms, plain | plain / dgray | wall | goal |")
     print("|---|---:|---:|---:|---:|---:|---:|")

@@ -65,7 +65,9 @@ class _Drawer:
     def __init__(self, recipe: Recipe, device: str) -> None:
         import torch
 
-        torch.set_num_threads(1)  # an actor has one CPU
+        from dgray.problem.compute_process import prepare_process
+
+        prepare_process(1)  # an actor has one CPU
         self._model: Any = recipe.build(torch.device(device))
 
     def draw(self, seeds: range) -> Tensor:

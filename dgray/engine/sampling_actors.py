@@ -133,12 +133,11 @@ class _Sampler:
         import torch
 
         from dgray.problem.build import build_problem
+        from dgray.problem.compute_process import prepare_process
         from dgray.problem.make_shared import shared_of
         from dgray.trial.shards import build_shard_worker
 
-        torch.set_num_threads(
-            config.resources.cpus_per_trial
-        )  # as in the trial, for the same bits
+        prepare_process(config.resources.cpus_per_trial)  # as in the trial, for the same bits
         device = config.resources.device
         if device == "auto":
             device = "cuda" if config.resources.gpus_per_actor > 0 else "cpu"

@@ -23,6 +23,7 @@ from dgray.problem.artifact_table import ArtifactStream, Job, SampleRange, Step,
 from dgray.problem.artifacts import Shared
 from dgray.problem.base_model import build_base, build_base_fit, import_edm
 from dgray.problem.build import build_device, build_problem, builders_of
+from dgray.problem.compute_process import prepare_process
 from dgray.problem.failure import Made, describe
 
 _RUN = "dgray.problem.make_shared:run_job"
@@ -30,7 +31,7 @@ _RUN = "dgray.problem.make_shared:run_job"
 
 def run_job(job: Job, shared: Shared, resume: bytes | None) -> ArtifactStream:
     """Compute with the trials' own number of threads, so the bits depend on no worker."""
-    torch.set_num_threads(job.config.resources.cpus_per_trial)
+    prepare_process(job.config.resources.cpus_per_trial)
     try:
         yield from job.compute(job.config, shared, job.part, resume)
     except SystemExit as error:  # of user-defined code; a worker would end

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-import torch
-
 from dgray.discriminator.fit import FitCheckpoint, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.objective import CrossEntropy, Objective
@@ -18,6 +16,7 @@ from dgray.problem.build import (
     build_training,
     build_training_schedule,
 )
+from dgray.problem.compute_process import prepare_process
 from dgray.problem.correction import as_correction, build_untrained
 from dgray.problem.failure import Made
 from dgray.problem.flops import training_flops
@@ -53,7 +52,7 @@ def run_trial(
     Raises:
         FloatingPointError: if training diverges.
     """
-    torch.set_num_threads(trial.config.resources.cpus_per_trial)
+    prepare_process(trial.config.resources.cpus_per_trial)
     shared = shared_of(trial.config, artifacts)
     problem = build_problem(trial.config, shared, build_device(trial.config))
     scoring = Scoring.build(trial, problem, shared, run_shards)
