@@ -105,7 +105,16 @@ class GuidedModelError(DgrayError, ValueError):
 
 
 class PartError(DgrayError):
-    """Raised when a part of another package cannot be built, or does not work on two samples."""
+    """Raised when a part of another package cannot be built, or does not work on two samples.
+
+    Attributes:
+        field: field of the study that names the part, with which the message begins; empty where
+            it is not known.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        self.field = field
+        super().__init__(message)
 
 
 class DataError(DgrayError, ValueError):

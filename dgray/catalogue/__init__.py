@@ -41,6 +41,7 @@ from dgray.catalogue.spec import (
     SamplerSpec,
     Spec,
     load_object,
+    top_level_module,
 )
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "Spec",
     "load_object",
     "method_name",
+    "top_level_module",
     "validation_columns",
     "with_errors",
 ]

@@ -25,6 +25,11 @@ def load_object(path: str) -> Any:
         raise ImportError(f"{path}: module {module} has no attribute {attribute!r}") from error
 
 
+def top_level_module(path: str) -> str:
+    """Return the package, or the module without one, of an import path."""
+    return path.partition(":")[0].partition(".")[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """Specification of one part.

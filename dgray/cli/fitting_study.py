@@ -14,7 +14,7 @@ from dgray.data.summary import DataSummary
 from dgray.data.surveys import survey_folder, survey_npz, survey_zip
 from dgray.errors import DataError, NetworkError, RunRefusedError
 from dgray.plan.advice import DIMENSIONS, visible_gpus
-from dgray.problem.inputs import MIN_CNN_CLASSES, MIN_CNN_IMAGES
+from dgray.problem.data_rules import MIN_CNN_CLASSES, MIN_CNN_IMAGES
 
 Fields = dict[str, Any]
 MIN_IMAGES = 5  # one for each split, and two for each error bar of a reported metric

@@ -14,11 +14,19 @@ from rich.console import Console
 from dgray.cli.command import Invocation
 from dgray.cli.output import printed
 from dgray.cli.plan_view import render_plan
+from dgray.config.reading.diagnostics import Diagnostic
 from dgray.config.reading.load import load_study
 from dgray.credentials import has_credentials, without_credentials
 from dgray.data.summary import counted
 from dgray.engine.granted_cpus import granted_cpus
-from dgray.errors import ArtifactError, DgrayError, RunRefusedError, StoreError
+from dgray.errors import (
+    ArtifactError,
+    DgrayError,
+    PartError,
+    RunRefusedError,
+    StoreError,
+    StudyError,
+)
 from dgray.files import disk_full
 from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
@@ -66,8 +74,15 @@ def check_study(study: Path, overrides: Sequence[str]) -> int:
     _inspect(plan)
     from dgray.trial.check_parts import checked_apart  # torch
 
-    configs = [assignment.config for assignment in plan.study.configs]
-    for part in checked_apart(configs):
+    try:
+        checked = checked_apart([assignment.config for assignment in plan.study.configs])
+    except PartError as error:
+        if not error.field:
+            raise
+        rule = str(error).removeprefix(f"{error.field}: ")
+        place = plan.study.place(error.field)
+        raise StudyError([Diagnostic(place, error.field, rule)]) from error
+    for part in checked:
         print(f"checked {part}")
     print(f"{plan.study.source}: valid; {counted(plan.counts.trials, 'trial')}")
     return printed()

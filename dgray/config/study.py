@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -79,6 +80,31 @@ class StudyConfig(Model):
         return spec.needs_generated or (
             spec.needs_discriminator and self.fit.objective.spec.needs_generated
         )
+
+    @property
+    def import_paths(self) -> Iterator[tuple[str, str]]:
+        """Fields that name code, each with the import path of the code."""
+        evaluate = self.evaluate
+        parts: list[tuple[str, Any]] = [
+            ("data", self.data),
+            ("base", self.base),
+            ("correction.kind", self.correction),
+            ("discriminator", self.discriminator),
+            ("fit.objective", self.fit.objective),
+            *(("evaluate.sampler", sampler) for sampler in evaluate.sampler),
+            *(("evaluate.metrics", metric) for metric in evaluate.metrics),
+        ]
+        for field, part in parts:
+            for path in (part.spec.factory, getattr(part.spec, "weights", None)):
+                if path is not None:
+                    yield field, path
+        trunk = getattr(self.discriminator, "trunk", "")
+        for field, name in (
+            ("evaluate.features", evaluate.features),
+            ("discriminator.trunk", trunk),
+        ):
+            if ":" in name:
+                yield field, name
 
     def __getstate__(self) -> dict[Any, Any]:
         """Add the Python objects that it names, so that another process has them."""

@@ -24,6 +24,7 @@ from typing import Any
 
 import cloudpickle
 
+from dgray.catalogue import top_level_module
 from dgray.config.study import StudyConfig
 from dgray.errors import PartError
 from dgray.problem.failure import LESS_MEMORY, too_long
@@ -42,13 +43,7 @@ def outside_modules(config: StudyConfig) -> frozenset[str]:
     Modules that only exist in this process, as in a notebook, are left out: a child process cannot
     import them.
     """
-    evaluate = config.evaluate
-    sections: list[Any] = [config.data, config.base, config.discriminator]
-    sections += [config.correction, config.fit.objective]
-    specs = [part.spec for part in (*sections, *evaluate.sampler, *evaluate.metrics)]
-    paths = [path for s in specs for path in (s.factory, getattr(s, "weights", None)) if path]
-    paths += [evaluate.features, str(getattr(config.discriminator, "trunk", ""))]
-    names = {path.partition(":")[0].partition(".")[0] for path in paths if ":" in path}
+    names = {top_level_module(path) for _, path in config.import_paths}
     return frozenset(name for name in names - {"dgray", "__main__"} if _is_importable(name))
 
 
@@ -139,7 +134,7 @@ class PartProcess:
             raise PartError(self._reason()) from None
         self.is_idle = True
         if message[0] == "error":
-            raise PartError(message[1])
+            raise PartError(*message[1])
 
     def _receive(self, limit: float, deadline: float) -> tuple[str, Any]:
         """Return the next message other than a sign of life.

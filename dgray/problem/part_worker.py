@@ -56,7 +56,7 @@ class _Worker:
                 self._send("item", item)
             self._send("end", None)
         except BaseException as error:  # of another package: any class is possible
-            self._send("error", describe(error))
+            self._send("error", (describe(error), getattr(error, "field", "")))
         self._modules = frozenset()
 
     def watch(self) -> None:

@@ -95,7 +95,8 @@ def check_parts(configs: Iterable[StudyConfig]) -> list[str]:
             try:
                 check(config, part)
             except Exception as error:  # of another package: any class is possible
-                raise PartError(f"{name}: {error}") from error
+                rule = str(error).removeprefix(f"{part.spec.factory}: ")
+                raise PartError(f"{name}: {rule}", field) from error
             checked[key] = name
     return list(checked.values())
 
@@ -129,7 +130,7 @@ def check_networks(configs: Iterable[StudyConfig]) -> list[str]:
         try:
             check()
         except Exception as error:  # of another package: any class is possible
-            raise PartError(f"{name}: {error}") from error
+            raise PartError(f"{name}: {error}", name.partition(":")[0]) from error
     return list(checks)
 
 

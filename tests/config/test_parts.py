@@ -84,6 +84,15 @@ def test_a_part_of_dgray_is_the_same_by_name_and_by_mapping(load: Load) -> None:
     assert name == mapping
 
 
+def test_arguments_of_parts_of_dgray_are_their_options(load: Load) -> None:
+    text = MINIMAL + "fit: {objective: {name: mixed, arguments: {gamma: 2}}}\n"
+    text += "correction: {kind: {name: metropolis, arguments: {moves: 3}}}\n"
+    text += "evaluate: {sampler: [ode, {name: churn, arguments: {S_max: 2, S_min: 0.1}}]}\n"
+    config = load(text).configs[0].config
+    assert config.fit.objective_arguments == {"gamma": 2}
+    assert config.correction.arguments == {"moves": 3}
+
+
 def test_the_lock_holds_inline_parts(load: Load, tmp_path: Path) -> None:
     study = load(INLINE)
     path = tmp_path / "study.lock.yaml"
@@ -131,6 +140,41 @@ def test_the_lock_holds_inline_parts(load: Load, tmp_path: Path) -> None:
             "evaluate: {metrics: [{factory: a:kl_change}]}",
             "study.yaml:4:22: evaluate.metrics[0]: name must differ from those of dgray.metrics, "
             "but 'kl_change' is one of them; add another one, like name: my_kl_change",
+        ),
+        (
+            "correction: {kind: {name: sims, arguments: {foo: 2}}}",
+            "study.yaml:4:14: correction.kind: arguments of 'sims' must be left out, but got "
+            "'foo'; remove it",
+        ),
+        (
+            "correction: {kind: [guidance, {name: rejection, arguments: {max_ratoi: 2}}]}",
+            "study.yaml:4:31: correction.kind: arguments of 'rejection' must be among max_ratio, "
+            "but got 'max_ratoi'; did you mean 'max_ratio'?",
+        ),
+        (
+            "correction: {kind: {name: rejection, arguments: {max_ratio: 0.5}}}",
+            "study.yaml:4:14: correction.kind: argument 'max_ratio' of 'rejection' must be >= 1, "
+            "but got 0.5",
+        ),
+        (
+            "fit: {objective: {name: kl, arguments: {gamma: 1}}}",
+            "study.yaml:4:7: fit.objective: arguments of 'kl' must be left out, but got 'gamma'; "
+            "remove it",
+        ),
+        (
+            "evaluate: {sampler: [ode, {name: churn, arguments: {S_noise: many}}]}",
+            "study.yaml:4:12: evaluate.sampler: argument 'S_noise' of 'churn' must be a number, "
+            "but got 'many'",
+        ),
+        (
+            "evaluate: {sampler: [ode, {name: restart, arguments: {levels: [[2, 1]]}}]}",
+            "study.yaml:4:12: evaluate.sampler: argument 'levels' of 'restart' must be "
+            "[low, high], low < high, but got [2.0, 1.0]",
+        ),
+        (
+            "evaluate: {metrics: [path_kl, {name: kl, arguments: {order: 1}}]}",
+            "study.yaml:4:12: evaluate.metrics: arguments of 'kl' must be left out, but got "
+            "'order'; remove it",
         ),
         (
             "discriminator: {factory: mine:net, width: 3}",

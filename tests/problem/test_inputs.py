@@ -314,6 +314,47 @@ def test_check_reads_the_images_of_users(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("sections", "field"),
+    [
+        ({"base": {"kind": "custom", "factory": "nowhere.parts:part"}}, "base"),
+        ({"discriminator": {"kind": "custom", "factory": "nowhere.parts:part"}}, "discriminator"),
+        ({"correction": {"kind": {"factory": "nowhere.parts:part"}}}, "correction.kind"),
+        ({"fit": {"objective": {"factory": "nowhere.parts:part"}}}, "fit.objective"),
+        ({"evaluate": {"sampler": [{"factory": "nowhere.parts:part"}]}}, "evaluate.sampler"),
+        ({"evaluate": {"metrics": [{"factory": "nowhere.parts:part"}]}}, "evaluate.metrics"),
+        ({"evaluate": {"features": "nowhere.parts:part"}}, "evaluate.features"),
+        ({"discriminator": {"kind": "conv", "trunk": "nowhere:part"}}, "discriminator.trunk"),
+    ],
+)
+def test_a_module_that_is_not_here_is_missing_with_its_place(
+    folder: Path, sections: Values, field: str
+) -> None:
+    write_images(folder)
+    if "kind" in sections.get("correction", {}):  # one part, not another section
+        text = write_study(folder).read_text()
+        (folder / "study.yaml").write_text(text + f"correction: {sections['correction']}\n")
+        inspection = inspect(make_plan(load_study(folder / "study.yaml")))
+    else:
+        inspection = inspected(folder, **sections)
+    (missing,) = inspection.missing
+    assert (missing.field, missing.place.line > 0) == (field, True)
+    assert "Python finds no module nowhere" in missing.rule
+    assert not inspection.conflicts
+
+
+def test_a_part_that_check_refuses_has_its_place(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(folder)
+    path = write_study(folder, fit={"objective": {"factory": "json:nowhere"}})
+    (line,) = [i for i, text in enumerate(path.read_text().splitlines(), 1) if "objective" in text]
+    assert main([str(path), "--check"]) == 2
+    expected = "fit.objective: json:nowhere: module json has no attribute 'nowhere'"
+    assert f"study.yaml:{line}:" in (message := capsys.readouterr().err)
+    assert message.rstrip().endswith(expected)
+
+
 def test_check_reads_the_images_of_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_images(folder)
     path = str(write_study(folder, data={"num_real": 20}))

@@ -22,6 +22,7 @@ from dgray.catalogue import (
 from dgray.config.bases import WrongMixture
 from dgray.config.data import MixtureData
 from dgray.config.mixtures import mixture_dimension
+from dgray.config.reading.check_arguments import check_arguments
 from dgray.config.reading.check_search import check_search
 from dgray.config.reading.check_settings import check_settings
 from dgray.config.reading.diagnostics import Conflict, FieldPath
@@ -281,6 +282,7 @@ def _classes(config: StudyConfig) -> Iterator[Conflict]:
 _RULES: tuple[Callable[[StudyConfig], Iterator[Conflict]], ...] = (
     _kinds,
     _densities,
+    check_arguments,
     check_search,
     _generated_samples,
     _correction,
