@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from dgray.catalogue import CORRECTIONS, OBJECTIVES, SAMPLERS
 from dgray.config.bases import NetworkBase, TrainedBase
+from dgray.config.reading.load import Study
 from dgray.config.search import OptunaSearch
 from dgray.config.study import StudyConfig
 from dgray.plan.cost import CostEstimate, base_seconds, duration
@@ -19,6 +22,11 @@ LONG_HOURS = 6.0  # of a study, above which the plan says what takes the time
 NUMERICAL = ("cmaes", "qmc")  # samplers of Optuna that suggest no categories
 JOINT = ("cmaes", "qmc", "gp")  # samplers that suggest only the fields of every point
 DIMENSIONS = {"cnn": 64, "efficientnet_lite0": 1280, "inception": 2048}  # of features
+_OWNERS: Mapping[str, Iterable[Any]] = {  # parts whose options are fields of a section
+    "correction": CORRECTIONS,
+    "fit": OBJECTIVES,
+    "evaluate": SAMPLERS,
+}
 # A smaller U-Net, with which images of 16 pixels take eight minutes on a core.
 SMALL_UNET = {"width": 16, "depth": 1, "steps": 1200, "batch_size": 64, "learning_rate": 2e-3}
 
@@ -27,6 +35,7 @@ def notices(plan: Plan, estimate: CostEstimate) -> list[str]:
     """Return the notices of a plan, each one line."""
     trials = [*plan.trials, *(search.trial for search in estimate.searches)]
     lines = [notice for trial in trials for notice in _of_config(trial.config)]
+    lines += _of_unread(plan.study)
     lines += _of_search(plan)
     lines += _of_gpus(plan.trials[0].config)
     lines += _of_time(plan, estimate)
@@ -66,6 +75,23 @@ def _of_config(config: StudyConfig) -> Iterator[str]:
             )
 
 
+def _of_unread(study: Study) -> Iterator[str]:
+    """Yield the fields that no trial reads; those of some parts only, with their parts."""
+    others = []
+    for field in study.unread:
+        section, option = field.split(".")[:2] if "." in field else ("", field)
+        owners = [spec.name for spec in _OWNERS.get(section, ()) if option in spec.options]
+        if field == "fit.objective":
+            owners = [spec.name for spec in CORRECTIONS if spec.needs_discriminator]
+        if owners:
+            yield f"{field}: read by {', '.join(owners)} only, which no trial uses; remove it"
+        else:
+            others.append(field)
+    if others:
+        end = "it" if len(others) == 1 else "them"
+        yield f"{', '.join(others)}: read by no trial; remove {end}"
+
+
 def _of_search(plan: Plan) -> Iterator[str]:
     search = plan.trials[0].config.search
     domains = plan.study.domains.values()
@@ -96,7 +122,8 @@ def _of_search(plan: Plan) -> Iterator[str]:
 
 def _of_gpus(config: StudyConfig) -> Iterator[str]:
     resources = config.resources
-    actors = resources.gpus_per_actor if resources.sampling_actors else 0.0
+    has_actors = resources.sampling_actors and config.data.sample_kind == "images"
+    actors = resources.gpus_per_actor if has_actors else 0.0
     needed = max(resources.gpus_per_trial, actors)
     if needed > 0 and "RAY_ADDRESS" not in os.environ and visible_gpus() == 0:
         yield (

@@ -95,7 +95,7 @@ def _modules(config: StudyConfig, summary: DataSummary | None) -> Iterator[Findi
     for field, path in config.import_paths:
         module = top_level_module(path)
         if module not in sys.modules and not is_installed(module):
-            rule = f"{path}: Python finds no module {module}; install it, or add it to PYTHONPATH"
+            rule = f"{path}: No module named {module!r}; install it, or add it to PYTHONPATH"
             yield Finding(field, rule, is_missing=True)
 
 

@@ -122,6 +122,7 @@ def test_points_that_repeat_are_split_by_their_values(
     fields = written(tmp_path, "--points", str(tmp_path / "points.npz"))
     assert fields["data"]["num_held_out"] == 15
     assert main(["plan", str(tmp_path / "study.yaml")]) == 0
+    assert "read by" not in capsys.readouterr().out
     np.savez(tmp_path / "few.npz", x=np.concatenate([values[:40]] * 3))
     few = ["--points", str(tmp_path / "few.npz"), "--out", str(tmp_path / "few.yaml")]
     assert main(["init", *few]) == 2

@@ -179,7 +179,8 @@ def test_check_builds_parts_of_other_packages_and_starts_nothing(
     Path("tiny.yaml").write_text(STUDY)
     assert main(["tiny.yaml", "--check", "--set", f"fit.objective={objective}"]) == status
     output, errors = capfd.readouterr()
-    assert (errors if status else output).startswith(message)
+    place = "" if status == 0 else f"--set fit.objective={objective}: "
+    assert (errors if status else output).startswith(place + message)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 

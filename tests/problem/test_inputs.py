@@ -176,6 +176,74 @@ def test_epochs_beyond_the_last_checkpoint(folder: Path) -> None:
     assert "fit.epochs" not in texts(plan_of(folder, fit=fit | {"epochs": 4}))
 
 
+MIXTURE: Values = {
+    "data": {"kind": "mixture", "name": "ring8"},
+    "base": {"kind": "wrong_mixture"},
+    "evaluate": {"metrics": ["path_kl"], "guidance_weight": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("sections", "notice"),
+    [
+        ({}, ""),
+        ({"correction": {"alpha": 2}}, "correction.alpha: read by ddo only"),
+        (
+            {"correction": {"kind": "metropolis", "max_ratio": 5}},
+            "correction.max_ratio: read by rejection only",
+        ),
+        ({"correction": {"kind": ["rejection", "residual"], "max_ratio": 5}}, ""),
+        ({"correction": {"kind": "metropolis", "max_ratio": 20}}, ""),  # the default
+        (
+            {"correction": {"kind": "residual"}, "fit": {"objective": "oracle"}},
+            "fit.objective: read by guidance, rejection, metropolis only",
+        ),
+        ({"fit": {"gamma": 2}}, "fit.gamma: read by mixed only"),
+        ({"fit": {"oscillation": {"amplitude": 2}}}, "fit.oscillation.amplitude: read by osc"),
+        ({"evaluate": {"churn": {"S_churn": 3}}}, "evaluate.churn.S_churn: read by churn only"),
+        ({"evaluate": {"restart": {"K": 3}}}, "evaluate.restart.K: read by restart only"),
+        (
+            {"evaluate": {"sampler": ["sde", "restart"], "restart": {"K": 3}}},
+            "",
+        ),
+        ({"evaluate": {"calibration": "mmd"}}, "evaluate.calibration: read by no trial"),
+        ({"evaluate": {"features": "inception_clean"}}, "evaluate.features: read by no trial"),
+        (
+            {"evaluate": {"features": "inception_clean", "num_probes": 3}},
+            "evaluate.num_probes, evaluate.features: read by no trial; remove them",
+        ),
+        ({"fit": {"validate_every": 3}}, "fit.validate_every: read by no trial"),
+        ({"fit": {"validate_every": 3, "patience": 6}}, ""),
+        (
+            {"fit": {"objective": "oracle", "epochs": 3}, "budget": {"train_flops": 1e9}},
+            "fit.epochs, budget.train_flops: read by no trial",
+        ),
+        ({"resources": {"compile": True}}, "resources.compile: read by no trial"),
+        (
+            {
+                "search": {"method": "optuna", "num_trials": 2},
+                "fit": {"objective": {"choice": ["kl", "mixed"]}, "gamma": 2},
+            },
+            "",
+        ),
+    ],
+)
+def test_fields_that_no_trial_reads_are_named(
+    folder: Path, sections: Values, notice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merged = {name: {**MIXTURE.get(name, {}), **sections.get(name, {})} for name in MIXTURE}
+    given = {n: values for n, values in {**sections, **merged}.items() if n != "correction"}
+    path = write_study(folder, **given)
+    if "correction" in sections:
+        path.write_text(f"{path.read_text()}correction: {sections['correction']}\n")
+    text = texts(make_plan(load_study(path)))
+    assert notice in text
+    assert ("read by" in text) == bool(notice)
+    lock = folder / "lock.yaml"  # every field is written, most with their defaults
+    lock.write_text(lock_text(load_study(path)))
+    assert texts(make_plan(load_study(lock))) == text
+
+
 def test_gpus_of_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     plan = plan_of(folder, resources={"gpus_per_trial": 0.5})
@@ -339,7 +407,7 @@ def test_a_module_that_is_not_here_is_missing_with_its_place(
         inspection = inspected(folder, **sections)
     (missing,) = inspection.missing
     assert (missing.field, missing.place.line > 0) == (field, True)
-    assert "Python finds no module nowhere" in missing.rule
+    assert "No module named 'nowhere'" in missing.rule
     assert not inspection.conflicts
 
 

@@ -19,6 +19,7 @@ from dgray.config.reading.diagnostics import Diagnostic, FieldPath, Place, dotte
 from dgray.config.reading.document import Document, apply_overrides, read_document
 from dgray.config.reading.domains import Domain, Value, take_domains
 from dgray.config.reading.repair import configure
+from dgray.config.reading.unread import unread_fields
 from dgray.config.reading.validate import Combination, validate
 from dgray.config.study import StudyConfig
 from dgray.errors import StudyError
@@ -45,6 +46,7 @@ class Study:
     configs: tuple[Assignment, ...]  # the whole grid, the last axis varying fastest
     domains: Mapping[FieldPath, Domain]  # what a search varies
     document: Document  # as written, each domain replaced by its probes
+    unread: tuple[str, ...]  # fields with a value of their own that no trial reads
 
     def place(self, field: str) -> Place:
         """Return the place of a field, by its dotted path, or of the section that lacks it."""
@@ -92,6 +94,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         ),
         domains=domains,
         document=document,
+        unread=unread_fields(document, (config for _, config in combinations)),
     )
 
 

@@ -5,6 +5,7 @@ A field that cannot change the rows of a trial must not split it into two trials
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from dgray.catalogue import CORRECTIONS, GUIDANCE, OBJECTIVES, SAMPLERS
@@ -97,7 +98,7 @@ def _irrelevant_to_trained(config: StudyConfig) -> set[FieldPath]:
     return fields
 
 
-def matters(path: FieldPath, irrelevant: set[FieldPath]) -> bool:
+def matters(path: FieldPath, irrelevant: Collection[FieldPath]) -> bool:
     """Return True if the field and all enclosing sections are relevant."""
     return not any(path[:end] in irrelevant for end in range(1, len(path) + 1))
 
