@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,11 +13,10 @@ from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.mlp_denoiser import ClassDenoiser, MlpDenoiser, one_hot
 from dgray.base.networks.preconditioning import EDMPrecond, Preconditioned
 from dgray.base.networks.unets.song import SongUNet
+from dgray.catalogue import NETWORKS, NetworkName
 from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser
 
-NetworkName = Literal["mlp", "unet"]
 Network = MlpDenoiser | Preconditioned
-MLP_MAX_VALUES = 64  # of an image, 8 x 8 grey digits; a perceptron learns no larger strokes
 COARSEST = 4  # smallest side of a U-Net's coarsest level, in pixels
 ATTENTION_RESOLUTION = 16  # Karras et al. 2022, Table 7
 
@@ -51,11 +49,16 @@ class BaseArchitecture:
     attention: bool = False
 
     def __post_init__(self) -> None:
-        if self.network == "unet" and (len(self.shape) != 3 or self.shape[1] != self.shape[2]):
+        if self.is_convolutional and (len(self.shape) != 3 or self.shape[1] != self.shape[2]):
             raise ValueError(
                 f"a U-Net needs square images (C, H, W), but the data has shape {self.shape}; "
                 "set base.network: mlp"
             )
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether the network reads images, (C, H, W); otherwise it reads vectors."""
+        return NETWORKS[self.network].is_convolutional
 
     @property
     def dimension(self) -> int:
@@ -73,12 +76,6 @@ class BaseArchitecture:
         return BaseArchitecture(**{**fields, "shape": tuple(fields["shape"])})
 
 
-def default_network(shape: tuple[int, ...]) -> NetworkName:
-    """Return ``mlp`` for points and images of at most 64 values, else ``unet``."""
-    is_large = len(shape) == 3 and math.prod(shape) > MLP_MAX_VALUES
-    return "unet" if is_large else "mlp"
-
-
 def channel_multipliers(resolution: int) -> tuple[int, ...]:
     """Return a U-Net's channel multiplier of each level: 1 on the finest, 2 on all others.
 
@@ -94,7 +91,7 @@ def channel_multipliers(resolution: int) -> tuple[int, ...]:
 
 def build_network(architecture: BaseArchitecture) -> Network:
     """Build the network; its initial weights come from torch's global generator."""
-    if architecture.network == "mlp":
+    if not architecture.is_convolutional:
         return MlpDenoiser(
             architecture.dimension,
             architecture.width,

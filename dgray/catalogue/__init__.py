@@ -14,6 +14,7 @@ Groups: ``dgray.objectives``, ``dgray.corrections``, ``dgray.samplers``, ``dgray
 ``dgray.data``, ``dgray.bases``, ``dgray.discriminators``.
 """
 
+from dgray.catalogue.column import ColumnKind, ColumnSpec
 from dgray.catalogue.columns import (
     COST_COLUMNS,
     DISCRIMINATOR_COLUMNS,
@@ -23,22 +24,36 @@ from dgray.catalogue.columns import (
     validation_columns,
     with_errors,
 )
+from dgray.catalogue.data import DATA, FEATURES
 from dgray.catalogue.method import GUIDANCE, method_name
 from dgray.catalogue.metrics import METRICS
-from dgray.catalogue.parts import BASES, CORRECTIONS, DATA, DISCRIMINATORS, OBJECTIVES, SAMPLERS
+from dgray.catalogue.parts import (
+    BASES,
+    CORRECTIONS,
+    DISCRIMINATORS,
+    MLP_MAX_VALUES,
+    NETWORKS,
+    OBJECTIVES,
+    SAMPLERS,
+    default_network,
+    network_like,
+)
 from dgray.catalogue.registry import Registry
 from dgray.catalogue.spec import (
     POINTS_AND_IMAGES,
+    SOURCES,
     BaseSpec,
-    ColumnKind,
-    ColumnSpec,
     CorrectionSpec,
     DataSpec,
     DiscriminatorSpec,
+    FeaturesSpec,
     Kind,
     MetricSpec,
+    NetworkName,
+    NetworkSpec,
     ObjectiveSpec,
     SamplerSpec,
+    Source,
     Spec,
     load_object,
     top_level_module,
@@ -51,13 +66,17 @@ __all__ = [
     "DATA",
     "DISCRIMINATORS",
     "DISCRIMINATOR_COLUMNS",
+    "FEATURES",
     "GUIDANCE",
     "METRICS",
     "METRIC_COLUMNS",
+    "MLP_MAX_VALUES",
+    "NETWORKS",
     "OBJECTIVES",
     "POINTS_AND_IMAGES",
     "SAMPLERS",
     "SETTING_COLUMNS",
+    "SOURCES",
     "VALIDATION_COLUMNS",
     "BaseSpec",
     "ColumnKind",
@@ -65,14 +84,20 @@ __all__ = [
     "CorrectionSpec",
     "DataSpec",
     "DiscriminatorSpec",
+    "FeaturesSpec",
     "Kind",
     "MetricSpec",
+    "NetworkName",
+    "NetworkSpec",
     "ObjectiveSpec",
     "Registry",
     "SamplerSpec",
+    "Source",
     "Spec",
+    "default_network",
     "load_object",
     "method_name",
+    "network_like",
     "top_level_module",
     "validation_columns",
     "with_errors",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from dgray.catalogue.column import ColumnSpec
 from dgray.catalogue.metrics import METRICS
-from dgray.catalogue.spec import ColumnSpec, MetricSpec
+from dgray.catalogue.spec import MetricSpec
 
 _DISCRIMINATOR = (
     ColumnSpec(

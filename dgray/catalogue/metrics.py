@@ -5,8 +5,9 @@ Columns of the table of rows are in the order of this module.
 
 from __future__ import annotations
 
+from dgray.catalogue.column import ColumnSpec
 from dgray.catalogue.registry import Registry
-from dgray.catalogue.spec import POINTS_AND_IMAGES, ColumnSpec, MetricSpec
+from dgray.catalogue.spec import POINTS_AND_IMAGES, MetricSpec
 
 FEATURE_SAMPLES = 12  # of metrics of features, whose errors leave out each of ten groups
 
@@ -45,6 +46,7 @@ METRICS = Registry[MetricSpec](
         needs_density=True,
         needs_sampler="flow",
         validation="validation_kl",
+        doubt="kl_unconverged",
         more_columns=(
             ColumnSpec(
                 name="kl_unconverged",
@@ -139,6 +141,7 @@ METRICS = Registry[MetricSpec](
         source="path",
         kinds=("points",),
         needs_density=True,
+        needs_grid=True,
         min_dimension=2,
         max_dimension=2,
         more_columns=(
@@ -258,6 +261,7 @@ METRICS = Registry[MetricSpec](
                 unit="nats",
                 label="KL, exact",
                 title="KL of the base by the exact log-ratio",
+                is_exact=True,
             ),
         ),
     ),

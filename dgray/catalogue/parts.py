@@ -1,16 +1,20 @@
-"""The objectives, corrections, samplers, data, bases and discriminators of dgray."""
+"""The objectives, corrections, samplers, bases and discriminators of dgray."""
 
 from __future__ import annotations
+
+import math
 
 from dgray.catalogue.registry import Registry
 from dgray.catalogue.spec import (
     BaseSpec,
     CorrectionSpec,
-    DataSpec,
     DiscriminatorSpec,
+    NetworkName,
+    NetworkSpec,
     ObjectiveSpec,
     SamplerSpec,
 )
+from dgray.errors import PartError
 
 OBJECTIVES = Registry[ObjectiveSpec](
     "objectives",
@@ -203,90 +207,6 @@ SAMPLERS = Registry[SamplerSpec](
     ),
 )
 
-DATA = Registry[DataSpec](
-    "data",
-    DataSpec(
-        name="mixture",
-        title="Gaussian mixture",
-        factory="dgray.data.mixtures:build_mixture",
-        kinds=("points",),
-        has_density=True,
-        settings="dgray.config.data:MixtureData",
-    ),
-    DataSpec(
-        name="points",
-        title="points of a file",
-        factory="dgray.data.points:read_points",
-        survey="dgray.data.point_files:survey_points",
-        kinds=("points",),
-        settings="dgray.config.data:PointsData",
-    ),
-    DataSpec(
-        name="digits",
-        title="handwritten digits",
-        factory="dgray.data.published:digits",
-        survey="dgray.data.published_surveys:survey_digits",
-        kinds=("images",),
-        settings="dgray.config.data:DigitsData",
-    ),
-    DataSpec(
-        name="glyphs",
-        title="glyphs",
-        factory="dgray.data.glyphs:glyphs",
-        survey="dgray.data.published_surveys:survey_glyphs",
-        kinds=("images",),
-        settings="dgray.config.data:GlyphsData",
-    ),
-    DataSpec(
-        name="cifar10",
-        title="CIFAR-10",
-        factory="dgray.data.published:cifar10",
-        survey="dgray.data.published_surveys:survey_cifar10",
-        kinds=("images",),
-        settings="dgray.config.data:Cifar10Data",
-    ),
-    DataSpec(
-        name="torchvision",
-        title="data set of torchvision",
-        factory="dgray.data.torchvision_sets:torchvision_images",
-        survey="dgray.data.torchvision_surveys:survey_torchvision",
-        kinds=("images",),
-        settings="dgray.config.data:TorchvisionData",
-    ),
-    DataSpec(
-        name="openmoji",
-        title="OpenMoji",
-        factory="dgray.data.openmoji:openmoji",
-        survey="dgray.data.published_surveys:survey_openmoji",
-        kinds=("images",),
-        settings="dgray.config.data:OpenmojiData",
-    ),
-    DataSpec(
-        name="folder",
-        title="images of a folder",
-        factory="dgray.data.image_files:read_folder",
-        survey="dgray.data.surveys:survey_folder",
-        kinds=("images",),
-        settings="dgray.config.data:FolderData",
-    ),
-    DataSpec(
-        name="zip",
-        title="images of a zip file",
-        factory="dgray.data.image_files:read_zip",
-        survey="dgray.data.surveys:survey_zip",
-        kinds=("images",),
-        settings="dgray.config.data:ZipData",
-    ),
-    DataSpec(
-        name="npz",
-        title="images of an npz file",
-        factory="dgray.data.npz:read_npz",
-        survey="dgray.data.surveys:survey_npz",
-        kinds=("images",),
-        settings="dgray.config.data:NpzData",
-    ),
-)
-
 BASES = Registry[BaseSpec](
     "bases",
     BaseSpec(
@@ -324,6 +244,22 @@ BASES = Registry[BaseSpec](
     ),
 )
 
+MLP_MAX_VALUES = 64  # of an image, 8 x 8 grey digits; a perceptron learns no larger strokes
+NETWORKS = {
+    spec.name: spec
+    for spec in (
+        NetworkSpec(name="mlp", title="multilayer perceptron"),
+        NetworkSpec(name="unet", title="DDPM++ U-Net", kinds=("images",), is_convolutional=True),
+    )
+}
+
+
+def default_network(shape: tuple[int, ...]) -> NetworkName:
+    """Return the network of a trained base: ``unet`` for images of more than 64 values."""
+    is_large = len(shape) == 3 and math.prod(shape) > MLP_MAX_VALUES
+    return "unet" if is_large else "mlp"
+
+
 DISCRIMINATORS = Registry[DiscriminatorSpec](
     "discriminators",
     DiscriminatorSpec(
@@ -331,6 +267,9 @@ DISCRIMINATORS = Registry[DiscriminatorSpec](
         title="multilayer perceptron",
         factory="dgray.problem.discriminator:build_mlp",
         is_ensemble=True,
+        default_for=("points",),
+        network=NETWORKS["mlp"],
+        min_weights="dgray.discriminator.mlp:min_weights",
         settings="dgray.config.training:MlpDiscriminator",
     ),
     DiscriminatorSpec(
@@ -339,6 +278,24 @@ DISCRIMINATORS = Registry[DiscriminatorSpec](
         factory="dgray.problem.discriminator:build_conv",
         is_ensemble=True,
         kinds=("images",),
+        default_for=("images",),
+        network=NETWORKS["unet"],
+        min_weights="dgray.discriminator.conv_network:min_weights",
         settings="dgray.config.training:ConvDiscriminator",
     ),
 )
+
+
+def network_like(kind: str) -> NetworkSpec:
+    """Return the network of the architecture of a discriminator, for corrections that train it.
+
+    Raises:
+        PartError: if there is none.
+    """
+    network = DISCRIMINATORS[kind].network if kind in DISCRIMINATORS else None
+    if network is None:
+        kinds = " or ".join(spec.name for spec in DISCRIMINATORS if spec.network is not None)
+        raise PartError(
+            f"discriminator.kind must be {kinds} for this correction, but got {kind!r}"
+        )
+    return network

@@ -1,14 +1,18 @@
-"""Specifications of parts, and of the columns that metrics add to the table of rows."""
+"""Specifications of the parts that a study can name."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from dgray.catalogue.column import ColumnSpec
 
 Kind = Literal["points", "images"]
-ColumnKind = Literal["identity", "metric", "provenance"]
+NetworkName = Literal["mlp", "unet"]
+Source = Literal["path", "flow", "ratio", "samples", "features"]
+SOURCES: tuple[Source, ...] = get_args(Source)  # in the order of presentation
 POINTS_AND_IMAGES: tuple[Kind, ...] = ("points", "images")
 
 
@@ -164,97 +168,6 @@ class SamplerSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnSpec:
-    """Column of the table of rows.
-
-    Attributes:
-        name: name of the column.
-        doc: what it holds.
-        unit: unit of its values; empty for a pure number.
-        label: its short name, a table heading; empty: its name without underscores.
-        title: its name in a sentence; empty: its label.
-        kind: ``identity`` (part of the key of a row), ``metric``, or ``provenance`` (differs from
-            run to run).
-        in_summary: whether the summary shows it; the table and TensorBoard show all columns.
-        type: type of its values; ``floats``: a list of numbers, one per noise-level bin or knot.
-        is_required: whether no row lacks it.
-        source: source of the metric that it belongs to (see ``MetricSpec``); empty: it has none.
-        better: which direction is better; empty: neither, or unknown.
-        has_error: whether the column ``{name}_se`` holds its standard error.
-        has_parts: whether the column ``{name}_parts`` holds the contributions of groups of samples
-            to that error, by which two models are compared in pairs.
-        error_doc: what that standard error is over.
-        validation: name of the column of the same quantity on the validation split, by which a
-            search can select; None if a search cannot use it.
-        validation_doc: what that column holds; empty: derived from ``name``.
-    """
-
-    name: str
-    doc: str
-    unit: str = ""
-    label: str = ""
-    title: str = ""
-    kind: ColumnKind = "metric"
-    type: Literal["float", "int", "bool", "text", "floats"] = "float"
-    is_required: bool = False
-    source: str = ""
-    better: Literal["lower", "higher", ""] = ""
-    in_summary: bool = False
-    has_error: bool = True
-    has_parts: bool = False
-    error_doc: str = "its standard error"
-    validation: str | None = None
-    validation_doc: str = ""
-
-    def __post_init__(self) -> None:
-        label = self.label or self.name.replace("_", " ")
-        object.__setattr__(self, "label", label)
-        object.__setattr__(self, "title", self.title or label)
-
-    @property
-    def error_column(self) -> ColumnSpec | None:
-        """The column of its standard error, if there is one."""
-        if not self.has_error:
-            return None
-        return ColumnSpec(
-            name=f"{self.name}_se",
-            doc=self.error_doc,
-            unit=self.unit,
-            type=self.type,
-            source=self.source,
-            has_error=False,
-        )
-
-    @property
-    def parts_column(self) -> ColumnSpec | None:
-        """The column of the parts of its standard error, if there is one."""
-        if not self.has_parts:
-            return None
-        return ColumnSpec(
-            name=f"{self.name}_parts",
-            doc="parts of its standard error by groups of samples; that of the difference of two "
-            "models is the root of the sum of squared differences",
-            unit=self.unit,
-            type="floats",
-            source=self.source,
-            has_error=False,
-        )
-
-    @property
-    def validation_column(self) -> ColumnSpec | None:
-        """The column of the same quantity on the validation split, if there is one."""
-        if self.validation is None:
-            return None
-        return ColumnSpec(
-            name=self.validation,
-            doc=self.validation_doc or f"{self.name} on the validation split",
-            unit=self.unit,
-            source=self.source,
-            better=self.better,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class MetricSpec(Spec):
     """Score of a guided model.
 
@@ -271,6 +184,7 @@ class MetricSpec(Spec):
         is_always_computed: whether it is computed without being named.
         needs_sampler: kinds of sampler that it is defined for.
         needs_density: whether it needs the exact density of the data.
+        needs_grid: whether the score error is evaluated on a grid of the plane.
         needs_training: whether it compares samples with the training data.
         needs_moments_only: for metrics of features, whether mean and covariance of the reference
             suffice.
@@ -284,6 +198,7 @@ class MetricSpec(Spec):
         validation: name of its column on the validation split, by which a search can select; None
             if a search cannot use it.
         has_parts: whether its column has the parts of its error (see ``ColumnSpec``).
+        doubt: name of a column that is above 0 where its value is unreliable; empty: none.
         more_columns: further columns that it adds to a row.
     """
 
@@ -292,10 +207,11 @@ class MetricSpec(Spec):
     unit: str = ""
     in_summary: bool = True
     better: Literal["lower", "higher", ""] = "lower"
-    source: Literal["path", "flow", "ratio", "samples", "features"] = "samples"
+    source: Source = "samples"
     is_always_computed: bool = False
     needs_sampler: Literal["any", "stochastic", "flow"] = "any"
     needs_density: bool = False
+    needs_grid: bool = False
     needs_training: bool = False
     needs_moments_only: bool = False
     needs_inception: bool | None = None
@@ -306,6 +222,7 @@ class MetricSpec(Spec):
     error_doc: str = "its standard error"
     validation: str | None = None
     has_parts: bool = False
+    doubt: str = ""
     more_columns: tuple[ColumnSpec, ...] = ()
 
     def is_defined_in(self, dimension: int) -> bool:
@@ -347,11 +264,16 @@ class DataSpec(Spec):
 
     Attributes:
         has_density: whether its exact density is known at every noise level.
+        shapes: shapes of its samples that are known before they are read, each after the fields
+            of the section that select it.
+        num_images: number of its images, if no file of the user and no extra is needed; else None.
         survey: import path of a function that takes the arguments of ``factory`` and returns a
             ``dgray.data.summary.DataSummary`` of images before they are read; imports no torch.
     """
 
     has_density: bool = False
+    shapes: tuple[tuple[Mapping[str, Any], tuple[int, ...]], ...] = ()
+    num_images: int | None = None
     survey: str | None = None
 
 
@@ -378,6 +300,18 @@ class BaseSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkSpec(Spec):
+    """Network of a trained base, and of corrections that train a network of their own.
+
+    Attributes:
+        is_convolutional: whether it reads square images (C, H, W); otherwise it reads vectors.
+    """
+
+    name: NetworkName
+    is_convolutional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiscriminatorSpec(Spec):
     """Network of a discriminator.
 
@@ -386,6 +320,39 @@ class DiscriminatorSpec(Spec):
             problem, a generator of each network and the fields of the section; otherwise it
             builds one ``torch.nn.Module`` from the shape of a sample, the scale of the data, the
             number of classes and the fields.
+        default_for: kinds of data for which it is built without a study unless one is named.
+        network: network of the same architecture that corrections with a network of their own
+            train; None: they cannot be trained with it.
+        min_weights: import path of a function (dimension, width, depth) that returns a lower
+            bound of the number of its weights, which is checked before a stored one is built.
     """
 
     is_ensemble: bool = False
+    default_for: tuple[Kind, ...] = ()
+    network: NetworkSpec | None = None
+    min_weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesSpec(Spec):
+    """Features in which images are compared.
+
+    ``factory`` is called with ``device``, the options, and ``weights`` if there is an artifact.
+
+    Attributes:
+        dimension: number of features of an image; None: unknown.
+        is_inception: whether they are those of Inception-v3, whose Fréchet distance is the FID.
+        is_trained: whether their network is trained on the classes of the images of the study.
+        artifact: role of the shared artifact with the weights of their network; empty: none.
+        options: keyword arguments of ``factory``.
+        package: module of an optional package that they need; empty: none.
+        extra: extra of dgray that installs it.
+    """
+
+    dimension: int | None = None
+    is_inception: bool = False
+    is_trained: bool = False
+    artifact: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    package: str = ""
+    extra: str = ""

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dgray.base.networks.facts import NetworkFacts, diffusers_facts, edm_facts
-from dgray.catalogue import METRICS
+from dgray.catalogue import DATA, FEATURES, METRICS, MLP_MAX_VALUES, FeaturesSpec
 from dgray.data.summary import DataSummary
 from dgray.data.surveys import survey_folder, survey_npz, survey_zip
 from dgray.errors import DataError, NetworkError, RunRefusedError
-from dgray.plan.advice import DIMENSIONS, visible_gpus
+from dgray.plan.advice import visible_gpus
 from dgray.problem.data_rules import MIN_CNN_CLASSES, MIN_CNN_IMAGES
 
 Fields = dict[str, Any]
@@ -21,14 +21,6 @@ MIN_IMAGES = 5  # one for each split, and two for each error bar of a reported m
 _SIZES = (64, 32, 16, 8)  # to which square images are resized, in pixels
 _MAX_SIZE_ON_CPU = 16
 _MAX_REAL, _MAX_APART = 5000, 500  # images of a split
-_MLP_VALUES = 64  # of an image, up to which a perceptron is enough
-_SHIPPED: dict[tuple[int, int, int], Fields] = {  # data sets of dgray by the shape of their images
-    (1, 8, 8): {"kind": "digits"},
-    (1, 16, 16): {"kind": "glyphs", "size": 16},
-    (1, 28, 28): {"kind": "glyphs", "size": 28},
-    (1, 32, 32): {"kind": "glyphs", "size": 32},
-    (3, 32, 32): {"kind": "cifar10"},
-}
 
 
 @dataclass(frozen=True)
@@ -129,15 +121,23 @@ def _data(images: Path | None, network: _Network | None) -> Iterator[tuple[Field
         return
     assert network is not None
     shape = network.facts.shape
-    if shape not in _SHIPPED:
+    data_set = next(_data_sets(shape), None)
+    if data_set is None:
         raise RunRefusedError(
             f"{network.facts.name}: no data set of dgray has images of shape {shape}; give yours "
             "with --images"
         )
-    # The numbers of images are those of the data sets, of which none is read here.
-    num_images = {"digits": 1797, "glyphs": 22_700, "cifar10": 50_000}[_SHIPPED[shape]["kind"]]
+    fields, num_images = data_set
     classes = {str(index): num_images // 10 for index in range(10)}
-    yield dict(_SHIPPED[shape]), DataSummary("", num_images, shape, classes)
+    yield fields, DataSummary("", num_images, shape, classes)
+
+
+def _data_sets(shape: tuple[int, ...]) -> Iterator[tuple[Fields, int]]:
+    """Yield the data sets of dgray with images of a shape, each with its number of images."""
+    for spec in DATA.built_in:
+        for fields, own in spec.shapes:
+            if own == shape and spec.num_images is not None:
+                yield {"kind": spec.name, **fields}, spec.num_images
 
 
 def _files(images: Path, network: _Network | None) -> Iterator[tuple[Fields, DataSummary]]:
@@ -157,7 +157,7 @@ def _files(images: Path, network: _Network | None) -> Iterator[tuple[Fields, Dat
     _, height, width = summary.shape
     if network is not None:
         sizes = [network.facts.shape[1]]
-    elif height != width or summary.shape[0] * height * width <= _MLP_VALUES:
+    elif height != width or summary.shape[0] * height * width <= MLP_MAX_VALUES:
         sizes = [height]
     else:
         first = min(largest, height - height % 4)
@@ -185,7 +185,7 @@ def _study(
     num_real = min(pool, _MAX_REAL)
     channels, height, width = summary.shape
     is_square = height == width and height % 4 == 0
-    is_mlp = not is_square or channels * height * width <= _MLP_VALUES
+    is_mlp = not is_square or channels * height * width <= MLP_MAX_VALUES
     checkpoints = [max(1, effort.epochs // 4), effort.epochs]
     sigma_min, sigma_max = 0.02, 80.0
     if network is not None:
@@ -246,17 +246,15 @@ def _evaluate(summary: DataSummary, effort: _Effort, pool: int, *, num_held_out:
     """Return the evaluation, with the metrics that the images can give."""
     channels, height, width = summary.shape
     num_scored = min(effort.num_samples, num_held_out)
-    metrics, features = ["path_kl", "memorisation"], None
-    if channels * height * width <= _MLP_VALUES:
+    metrics = ["path_kl", "memorisation"]
+    if channels * height * width <= MLP_MAX_VALUES:
         metrics.append("nll")  # exact, and fast enough
     classes = summary.classes or {}
-    if pool >= MIN_CNN_IMAGES and len(classes) >= MIN_CNN_CLASSES:
-        features = "cnn"
-    elif importlib.util.find_spec("efficientnet_lite_pytorch") is not None:
-        features = "efficientnet_lite0"
-    if features is not None:
+    has_classes = pool >= MIN_CNN_IMAGES and len(classes) >= MIN_CNN_CLASSES
+    features = next((f for f in FEATURES.values() if _is_usable(f, has_classes=has_classes)), None)
+    if features is not None and features.dimension is not None:
         scores = ["kid", "precision", "recall"]
-        if num_scored > DIMENSIONS[features]:  # else the covariance is singular
+        if num_scored > features.dimension:  # else the covariance is singular
             scores.insert(0, "fd")
         metrics += [name for name in scores if METRICS[name].min_samples <= num_scored]
     uses_features = any(METRICS[name].source == "features" for name in metrics)
@@ -265,9 +263,16 @@ def _evaluate(summary: DataSummary, effort: _Effort, pool: int, *, num_held_out:
         "sampler": "ode",
         "num_steps": 18,
         "metrics": metrics,
-        **({"features": features} if uses_features else {}),
+        **({"features": features.name} if features and uses_features else {}),
         **({"tolerance": 0.3} if "nll" in metrics else {}),  # nats; below the standard errors
         "num_points": min(50, num_held_out),
         "num_samples": effort.num_samples,
         "num_noised": min(100, num_held_out),
     }
+
+
+def _is_usable(features: FeaturesSpec, *, has_classes: bool) -> bool:
+    """Return True if this machine has all that these features need."""
+    if features.is_trained:
+        return has_classes
+    return bool(features.package) and importlib.util.find_spec(features.package) is not None

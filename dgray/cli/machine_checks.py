@@ -15,9 +15,10 @@ from enum import Enum
 from pathlib import Path
 
 import dgray
+from dgray.catalogue import FEATURES
 from dgray.engine.granted_cpus import granted_cpus
 from dgray.errors import DgrayError, MissingFileError
-from dgray.metrics.features.inception_file import STATE_DICT, TORCHSCRIPT, find_weights
+from dgray.metrics.features.inception_file import WeightsFile, find_weights, weights_file
 from dgray.plan.advice import visible_gpus
 
 MIN_SHARED_MEMORY = 1e9  # bytes; Ray passes samples and networks through it
@@ -31,10 +32,6 @@ _EXTRAS = {  # packages of optional extras, and what they are for
 }
 # Checked if dgray runs from a checkout without metadata.
 _DEPENDENCIES = ("numpy", "optuna", "pandas", "pyarrow", "pydantic", "ray", "torch")
-_INCEPTION = {
-    "features: inception_clean, inception_legacy_tensorflow": TORCHSCRIPT,
-    "features: inception_legacy_pytorch": STATE_DICT,
-}
 
 
 class State(Enum):
@@ -165,11 +162,15 @@ def _places() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    for use, file in _INCEPTION.items():
+    names: dict[WeightsFile, list[str]] = {}
+    for features in (f for f in FEATURES.values() if f.is_inception):
+        names.setdefault(weights_file(features.options["mode"]), []).append(features.name)
+    for file, users in names.items():
+        subject = f"Inception (features: {', '.join(users)})"
         try:
-            yield Check(State.OK, f"Inception ({use})", str(find_weights(file)))
+            yield Check(State.OK, subject, str(find_weights(file)))
         except MissingFileError as error:
-            yield Check(State.OPTIONAL, f"Inception ({use})", str(error))
+            yield Check(State.OPTIONAL, subject, str(error))
 
 
 def _ray() -> Check:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dgray.catalogue import BASES, BaseSpec
+from dgray.catalogue import BASES, NETWORKS, BaseSpec, NetworkName
 from dgray.config.mixtures import MixtureName, Written, check_components, mixture_classes
 from dgray.config.model import (
     Coordinate,
@@ -114,7 +114,7 @@ class TrainedBase(NetworkBase):
     """
 
     kind: Literal["trained"]
-    network: Literal["mlp", "unet"] | None = Field(
+    network: NetworkName | None = Field(
         None,
         description="multilayer perceptron, or DDPM++ U-Net (square images); null: mlp for points "
         "and for images of at most 64 values, otherwise unet",
@@ -162,9 +162,10 @@ class TrainedBase(NetworkBase):
 
     @model_validator(mode="after")
     def _attention_of_unet(self) -> Self:
-        if self.attention and self.network == "mlp":
+        if self.attention and self.network and not NETWORKS[self.network].is_convolutional:
             raise ValueError(
-                "attention is a part of network: unet, but network is mlp; set attention: false"
+                f"attention is a part of network: unet, but network is {self.network}; "
+                "set attention: false"
             )
         return self
 

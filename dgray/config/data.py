@@ -16,7 +16,11 @@ from dgray.config.mixtures import (
 )
 from dgray.config.model import Model, NoiseLevel, PositiveFloat, PositiveInt, between
 from dgray.config.parts import Arguments, ImportPath, inline_spec, section_union
-from dgray.data.torchvision_surveys import PUBLISHED
+
+if TYPE_CHECKING:
+    TorchvisionName = str
+else:
+    TorchvisionName: Any = Literal[tuple(v["name"] for v, _ in DATA["torchvision"].shapes)]
 
 
 class Diffusion(Model):
@@ -73,6 +77,9 @@ class DataSection(Model):
     @property
     def shape(self) -> tuple[int, ...] | None:
         """Shape of a sample, (d,) or (C, H, W); None if it is not known before it is read."""
+        for fields, shape in self.spec.shapes:
+            if all(getattr(self, name) == value for name, value in fields.items()):
+                return shape
         return None
 
     @property
@@ -138,22 +145,12 @@ class DigitsData(ImageData):
     )
     num_held_out: PositiveInt = Field(500, description="images on which metrics are reported")
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of an image: (1, 8, 8)."""
-        return (1, 8, 8)
-
 
 class GlyphsData(ImageData):
     """About 22,700 letters of the DejaVu fonts, one channel; the class is one of twelve faces."""
 
     kind: Literal["glyphs"]
     size: Literal[16, 28, 32] = Field(16, description="height and width in pixels")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(1, size, size)."""
-        return (1, self.size, self.size)
 
 
 class Cifar10Data(ImageData):
@@ -165,28 +162,16 @@ class Cifar10Data(ImageData):
     )
     download: bool = Field(True, description="download the data (163 MB) if they are missing")
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(3, 32, 32)."""
-        return (3, 32, 32)
-
 
 class TorchvisionData(ImageData):
     """Data set of torchvision, from local files; its test part is that of the data set."""
 
     kind: Literal["torchvision"]
-    name: Literal[
-        "MNIST", "FashionMNIST", "KMNIST", "USPS", "CIFAR10", "CIFAR100", "SVHN", "STL10"
-    ] = Field(description="class of torchvision.datasets")
+    name: TorchvisionName = Field(description="class of torchvision.datasets")
     root: str | None = Field(
         None, description="folder that its loader reads; null: data/ in the cache of dgray"
     )
     download: bool = Field(False, description="download missing files")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of an image."""
-        return PUBLISHED[self.name].shape
 
 
 class OpenmojiData(ImageData):
@@ -196,11 +181,6 @@ class OpenmojiData(ImageData):
     """
 
     kind: Literal["openmoji"]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(3, 32, 32)."""
-        return (3, 32, 32)
 
 
 class FileData(ImageData):

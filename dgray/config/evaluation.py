@@ -7,9 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from dgray.catalogue import (
+    FEATURES,
     METRICS,
     POINTS_AND_IMAGES,
     ColumnSpec,
+    FeaturesSpec,
     validation_columns,
     with_errors,
 )
@@ -23,13 +25,17 @@ from dgray.config.model import (
     PositiveInt,
     between,
 )
-from dgray.config.parts import Metric, MetricPart, Sampler, SamplerPart, unique_names
+from dgray.config.parts import (
+    Metric,
+    MetricPart,
+    Sampler,
+    SamplerPart,
+    inline_spec,
+    unique_names,
+)
 
 Weight = NonNegativeFloat | Literal["calibrated"]
-FEATURES = (
-    r"^(cnn|inception_clean|inception_legacy_pytorch|inception_legacy_tensorflow"
-    r"|efficientnet_lite0|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
-)
+_FEATURES = rf"^({'|'.join(FEATURES)}|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 Interval = tuple[NoiseLevel, NoiseLevel] | None
 
 
@@ -156,7 +162,7 @@ class Evaluate(Model):
     num_probes: PositiveInt = Field(
         8, description="nll in more than 64 dimensions: probes of the Hutchinson estimator"
     )
-    features: Annotated[str, Field(pattern=FEATURES)] = Field(
+    features: Annotated[str, Field(pattern=_FEATURES)] = Field(
         "cnn",
         description="images: features for fid, fd, kid and similar metrics: cnn (trained by dgray "
         "on the labels), inception_clean, inception_legacy_pytorch, inception_legacy_tensorflow, "
@@ -187,6 +193,12 @@ class Evaluate(Model):
     def least_sigmas_per_bin(self) -> int:
         """Noise levels per bin; the least number of them if they are chosen automatically."""
         return 4 if self.sigmas_per_bin == "auto" else self.sigmas_per_bin
+
+    @property
+    def features_spec(self) -> FeaturesSpec:
+        """Specification of the features of images."""
+        name = self.features
+        return FEATURES.get(name) or inline_spec(FeaturesSpec, name, name)
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from dgray.catalogue import DATA
 from dgray.config.model import Coordinate, Model, NoiseLevel, NonNegativeInt, PositiveFloat
 
-MixtureName = Literal[
-    "ring8",
-    "grid25",
-    "five_gaussians_1d",
-    "axes16",
-    "correlated20",
-    "correlated40",
-    "correlated80",
-    "correlated160",
-    "correlated320",
-]
-MIXTURE_DIMENSIONS = {
-    "ring8": 2,
-    "grid25": 2,
-    "five_gaussians_1d": 1,
-    "axes16": 16,
-    **{f"correlated{d}": d for d in (20, 40, 80, 160, 320)},
-}
+MIXTURE_DIMENSIONS = {values["name"]: d for values, (d,) in DATA["mixture"].shapes}
+if TYPE_CHECKING:
+    MixtureName = str
+else:
+    MixtureName: Any = Literal[tuple(MIXTURE_DIMENSIONS)]
 MIN_STD, MAX_STD = 1e-6, 1e6  # as of NoiseLevel
 _SYMMETRY = 1e-9  # of the largest entry of a covariance
 

@@ -27,6 +27,7 @@ from typing_extensions import override
 
 from dgray.base.fit_network import BaseArchitecture, build_network
 from dgray.base.networks.preconditioning import Preconditioned
+from dgray.catalogue import network_like
 from dgray.correction.correction import Inputs
 from dgray.correction.linear import LinearCorrection, denoising_error
 from dgray.correction.network_ensemble import NetworkEnsemble, initialised
@@ -152,10 +153,11 @@ def build_residual(
     Args:
         inputs: base and its samples.
         generators: each draws the initial weights of one replicate.
-        network: section ``discriminator`` of the study, ``mlp`` or ``conv``: size of the network.
+        network: section ``discriminator`` of the study: kind and size of the network.
     """
     scale = inputs.sigma_data
-    if network["kind"] == "mlp":
+    is_image = network_like(network["kind"]).is_convolutional
+    if not is_image:
         sizes = {name: network[name] for name in ("width", "depth", "activation")}
         fields = initialised(lambda: MlpField(inputs.dimension, scale, **sizes), generators)
     else:
@@ -167,5 +169,4 @@ def build_residual(
     template: Denoiser = AutogradDenoiser(fields[0].eval())
     if isinstance(inputs.base, ChunkedDenoiser):
         template = ChunkedDenoiser(template, inputs.base.size)
-    is_image = network["kind"] != "mlp"
     return ResidualFields(NetworkEnsemble.of(template, fields, inputs.shape if is_image else None))

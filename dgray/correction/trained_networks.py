@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from dgray.base.copies import network_of
 from dgray.base.fit_network import BaseArchitecture, as_denoiser, build_network
+from dgray.catalogue import network_like
 from dgray.correction.correction import CorrectionEnsemble, Inputs
 from dgray.correction.network_ensemble import NetworkEnsemble, copies_of_base, initialised
 from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
@@ -64,10 +65,10 @@ def new_denoisers(
     Args:
         inputs: base and its samples.
         generators: each draws the initial weights of one replicate.
-        network: section ``discriminator`` of the study, ``mlp`` or ``conv``: size of the network.
+        network: section ``discriminator`` of the study: kind and size of the network.
     """
     architecture = BaseArchitecture(
-        network="mlp" if network["kind"] == "mlp" else "unet",
+        network=network_like(network["kind"]).name,
         shape=inputs.shape or (inputs.dimension,),
         width=network["width"],
         depth=network["depth"],

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dgray.catalogue import DATA
 from dgray.data.published_surveys import data_folder
 from dgray.data.summary import DataSummary
 from dgray.errors import MissingFileError
@@ -18,7 +19,6 @@ class PublishedSet:
     """Data set as it is published.
 
     Attributes:
-        shape: (C, H, W) of an image.
         train: number of training images of each class.
         test: number of test images of each class.
         files: files that the loader of torchvision reads, below its root.
@@ -26,7 +26,6 @@ class PublishedSet:
             number of images; files of other formats have checksums.
     """
 
-    shape: tuple[int, int, int]
     train: tuple[int, ...]
     test: tuple[int, ...]
     files: tuple[str, ...]
@@ -42,9 +41,10 @@ _IDX_HEADERS = (16, 8)  # bytes of a file of images, and of one of labels
 def _like_mnist(name: str, train: tuple[int, ...], test: tuple[int, ...]) -> PublishedSet:
     kinds = (_IDX_IMAGES, _IDX_LABELS)
     files = (f"{name}/raw/{part}-{kind}" for part in _IDX_PARTS for kind in kinds)
-    return PublishedSet((1, 28, 28), train, test, tuple(files), is_idx=True)
+    return PublishedSet(train, test, tuple(files), is_idx=True)
 
 
+_SHAPES = {values["name"]: shape for values, shape in DATA["torchvision"].shapes}
 PUBLISHED = {
     "MNIST": _like_mnist(
         "MNIST",
@@ -54,13 +54,11 @@ PUBLISHED = {
     "FashionMNIST": _like_mnist("FashionMNIST", (6000,) * 10, (1000,) * 10),
     "KMNIST": _like_mnist("KMNIST", (6000,) * 10, (1000,) * 10),
     "USPS": PublishedSet(
-        (1, 16, 16),
         (1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644),
         (359, 264, 198, 166, 200, 160, 170, 147, 166, 177),
         ("usps.bz2", "usps.t.bz2"),
     ),
     "CIFAR10": PublishedSet(
-        (3, 32, 32),
         (5000,) * 10,
         (1000,) * 10,
         tuple(
@@ -69,19 +67,16 @@ PUBLISHED = {
         ),
     ),
     "CIFAR100": PublishedSet(
-        (3, 32, 32),
         (500,) * 100,
         (100,) * 100,
         tuple(f"cifar-100-python/{file}" for file in ("train", "test", "meta")),
     ),
     "SVHN": PublishedSet(
-        (3, 32, 32),
         (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659),
         (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595),
         ("train_32x32.mat", "test_32x32.mat"),
     ),
     "STL10": PublishedSet(
-        (3, 96, 96),
         (500,) * 10,
         (800,) * 10,
         tuple(
@@ -134,7 +129,7 @@ def _idx_classes(name: str, folder: Path, part: str) -> tuple[int, ...]:
     )
     classes = labels.read_bytes()[_IDX_HEADERS[1] :]
     pixels = images.stat().st_size - _IDX_HEADERS[0]
-    if pixels != len(classes) * math.prod(PUBLISHED[name].shape):
+    if pixels != len(classes) * math.prod(_SHAPES[name]):
         raise missing_files(
             name, folder, f"{images.name} and {labels.name} differ in size", download=False
         )
@@ -147,5 +142,5 @@ def _summary(name: str, published: PublishedSet, remarks: tuple[str, ...] = ()) 
     classes = {str(label): sum(counts) for label, counts in enumerate(pairs)}
     num_test = sum(published.test)
     return DataSummary(
-        name, sum(published.train) + num_test, published.shape, classes, remarks, num_test
+        name, sum(published.train) + num_test, _SHAPES[name], classes, remarks, num_test
     )

@@ -218,3 +218,9 @@ def _per_pixel(a: Tensor) -> Tensor:
 
 def _groups(channels: int) -> int:
     return max(1, min(32, channels // CHANNELS_PER_GROUP))
+
+
+def min_weights(dimension: int, width: int, depth: int) -> int:
+    """Return a lower bound of the number of weights: those of the convolutions."""
+    del dimension  # the convolutions do not depend on it
+    return 16 * width**2 + 9 * width**2 * (depth - 1)

@@ -306,6 +306,11 @@ class MlpShape:
     num_classes: int = 0
 
 
+def min_weights(dimension: int, width: int, depth: int) -> int:
+    """Return a lower bound of the number of weights: those of the hidden layers."""
+    return width * dimension + width**2 * (depth - 1)
+
+
 def initialise(shape: MlpShape, sigma_data: float, generators: Sequence[torch.Generator]) -> Mlp:
     """Return a float32 ensemble with initial weights; generators[r] alone draws member r.
 

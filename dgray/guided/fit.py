@@ -11,6 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from dgray.catalogue import DISCRIMINATORS
 from dgray.config.parts import section_arguments
 from dgray.config.training import Discriminator as DiscriminatorModel
 from dgray.config.training import DiscriminatorSection, Fit
@@ -142,7 +143,7 @@ def _network(
     """Return an untrained ensemble of one network on the device, and how it is built."""
     generators = initial_generators(seed, [0])
     problem = SpaceWithBase.of(space, base)
-    kind: Mapping[str, Any] = {"kind": "conv" if space.is_image else "mlp"}
+    kind: Mapping[str, Any] = {"kind": _default_kind(space)}
     if callable(discriminator):
         module = build_module_ensemble(
             discriminator,
@@ -165,6 +166,11 @@ def _network(
         seed=seed,
     )
     return build_ensemble(section, problem, generators), part
+
+
+def _default_kind(space: SampleSpace) -> str:
+    kind = "images" if space.is_image else "points"
+    return next(spec.name for spec in DISCRIMINATORS.built_in if kind in spec.default_for)
 
 
 def _with_generated(task: Task, space: SampleSpace, generated: Tensor | None) -> Task:

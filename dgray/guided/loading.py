@@ -233,15 +233,13 @@ def _check_size(
     part: Mapping[str, Any], space: SampleSpace, tensors: Mapping[str, Tensor]
 ) -> None:
     """Refuse a built-in network that claims more weights than are stored, before it is built."""
-    if part["kind"] not in {spec.name for spec in DISCRIMINATORS.built_in}:
+    bounds = {spec.name: spec.min_weights for spec in DISCRIMINATORS.built_in}
+    bound = bounds.get(part["kind"])
+    if bound is None:
         return
     stored = sum(tensor.numel() for tensor in tensors.values())
     width, depth = (int(part["arguments"].get(name, 1)) for name in ("width", "depth"))
-    fewest = {
-        "mlp": width * space.dimension + width**2 * (depth - 1),
-        "conv": 16 * width**2 + 9 * width**2 * (depth - 1),
-    }
-    if depth > len(tensors) or fewest[part["kind"]] > stored:
+    if depth > len(tensors) or load_object(bound)(space.dimension, width, depth) > stored:
         raise GuidedModelError(
             f"a network of width {width} and depth {depth} must have more than the {stored} "
             "weights that are stored; export the model again"

@@ -7,20 +7,23 @@ upwards by a term of order 1/n, which its error does not include: compare at equ
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import fields
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from dgray.catalogue import METRICS
 from dgray.metrics.estimate import GROUPS, Estimate, group_estimate
 from dgray.metrics.feature_statistics import FeatureStatistics, Moments, check_same_source
 from dgray.metrics.features.extractor import FeatureSource
 from dgray.metrics.frechet import frechet_distance
 from dgray.metrics.kid import kernel_distance
-from dgray.metrics.manifold import manifold_scores
+from dgray.metrics.manifold import ManifoldScores, manifold_scores
 
-FRECHET = ("fid", "fd")  # two names of one distance: of Inception-v3 features, of others
-MANIFOLD = ("precision", "recall", "density", "coverage")
+# Two names of one distance: fid of Inception-v3 features, fd of others.
+_FRECHET = {metric.name for metric in METRICS.built_in if metric.needs_moments_only}
+_MANIFOLD = tuple(field.name for field in fields(ManifoldScores))
 
 
 class ShardSum:
@@ -119,14 +122,14 @@ def score_features(
         FeaturesError: if some features are nan or infinite.
     """
     scores: dict[str, Estimate] = {}
-    for name in set(FRECHET) & set(metrics):
+    for name in _FRECHET & set(metrics):
         moments = moments or FeatureStatistics.of(reference.cpu().numpy(), source).moments
         scores[name] = frechet_estimate(in_groups(generated, source, has_error), moments)
     if "kid" in metrics:
         scores["kid"] = kernel_distance(generated, reference, generator=generator)
-    if set(MANIFOLD) & set(metrics):
+    if set(_MANIFOLD) & set(metrics):
         manifold = manifold_scores(generated, reference)
-        scores |= {name: getattr(manifold, name) for name in MANIFOLD if name in metrics}
+        scores |= {name: getattr(manifold, name) for name in _MANIFOLD if name in metrics}
     return scores
 
 

@@ -21,7 +21,6 @@ from dgray.plan.work import uses_unet
 LONG_HOURS = 6.0  # of a study, above which the plan says what takes the time
 NUMERICAL = ("cmaes", "qmc")  # samplers of Optuna that suggest no categories
 JOINT = ("cmaes", "qmc", "gp")  # samplers that suggest only the fields of every point
-DIMENSIONS = {"cnn": 64, "efficientnet_lite0": 1280, "inception": 2048}  # of features
 _OWNERS: Mapping[str, Iterable[Any]] = {  # parts whose options are fields of a section
     "correction": CORRECTIONS,
     "fit": OBJECTIVES,
@@ -59,9 +58,7 @@ def _of_config(config: StudyConfig) -> Iterator[str]:
             f"{fit.epochs} to fit.checkpoints to evaluate it"
         )
     is_image = config.data.sample_kind == "images"
-    own = ":" in evaluate.features
-    sizes_of = (d for name, d in DIMENSIONS.items() if evaluate.features.startswith(name))
-    dimension = None if own else next(sizes_of, None)
+    dimension = evaluate.features_spec.dimension
     if is_image and dimension and evaluate.has_metric(source="features", needs_moments_only=True):
         sizes = {"evaluate.num_samples": evaluate.num_samples}
         if evaluate.reference == "held_out":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from dgray.catalogue import MLP_MAX_VALUES, NETWORKS, default_network
 from dgray.config.bases import NetworkBase, TrainedBase
 from dgray.config.parts import BASE, option_arguments
 from dgray.config.training import ConvDiscriminator, MlpDiscriminator
@@ -42,7 +43,6 @@ LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
 GRID_POINTS = 1e5  # of the observable path KL, at all noise levels
 PATH_CALLS = 4  # gradients and logits on the splits, in guided calls
 
-MLP_VALUES = 64  # images of more values have a U-Net as base and estimated divergences
 UNET_MACS = 400  # of the U-Net of dgray, per squared channel, block and pixel
 CONV_MACS = 15  # of a convolutional discriminator, per squared channel, block and pixel
 CONV_WEIGHTS = 250  # of one, per squared channel and block: 130 on a trunk, 380 at 64 x 64
@@ -73,8 +73,7 @@ def base_work(trial: Trial) -> float:
 
 def uses_unet(base: TrainedBase, shape: tuple[int, ...]) -> bool:
     """Return True if the network of a trained base is a U-Net for samples of this shape."""
-    is_large = len(shape) == 3 and math.prod(shape) > MLP_VALUES
-    return base.network == "unet" or (base.network is None and is_large)
+    return NETWORKS[base.network or default_network(shape)].is_convolutional
 
 
 def _macs(dimension: int, width: int, depth: int) -> int:
@@ -190,7 +189,7 @@ def evaluation_work(trial: Trial) -> Iterator[float]:
         flops = (LIKELIHOOD_FLOPS * macs + base) * (dimension + 2) * evaluate.num_points
         yield _seconds(flops * calls, CALL_OPERATIONS * evaluations, trial)
     if evaluate.has_metric(source="flow") and config.data.sample_kind == "images":
-        is_exact = dimension <= MLP_VALUES
+        is_exact = dimension <= MLP_MAX_VALUES  # else estimated
         directions = dimension if is_exact else evaluate.num_probes
         flops = (LIKELIHOOD_FLOPS * macs + base) * (1 + BACKWARD * directions)
         operations = CALL_OPERATIONS + BACKWARD_OPERATIONS * directions
@@ -201,7 +200,7 @@ def evaluation_work(trial: Trial) -> Iterator[float]:
     points = min(config.data.num_held_out, evaluate.num_noised or math.inf) * sigmas
     fitting = SECONDS_PER_PATH_POINT * points
     yield fitting + _seconds(PATH_CALLS * call * points, 0, trial)
-    if evaluate.has_metric(name="observable_path_kl") and not is_selection:
+    if evaluate.has_metric(needs_grid=True) and not is_selection:
         yield _seconds(call * GRID_POINTS, 0, trial)
     yield _selection_work(trial) if is_selection else _sampling_work(trial, call)
 

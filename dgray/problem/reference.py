@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,24 +10,18 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from dgray.catalogue import FEATURES
 from dgray.config.study import StudyConfig
 from dgray.files import safetensors_metadata
 from dgray.metrics.feature_statistics import FeatureStatistics, Moments
-from dgray.metrics.features.cnn import fit_cnn, load_cnn
+from dgray.metrics.features.cnn import fit_cnn
 from dgray.metrics.features.custom import load_custom
-from dgray.metrics.features.efficientnet import load_efficientnet
 from dgray.metrics.features.extractor import FeatureExtractor, FeatureSource, extract
-from dgray.metrics.features.inception import InceptionMode, load_inception
+from dgray.metrics.features.inception import load_inception
 from dgray.metrics.features.inception_file import find_weights, weights_file
 from dgray.metrics.frechet import frechet_distance
 from dgray.problem.artifacts import Shared
 from dgray.problem.build import build_device
-
-_INCEPTION_MODES: Mapping[str, InceptionMode] = {
-    "inception_clean": "clean",
-    "inception_legacy_pytorch": "legacy_pytorch",
-    "inception_legacy_tensorflow": "legacy_tensorflow",
-}
 
 
 @dataclass(frozen=True)
@@ -124,14 +117,12 @@ def _source(features: bytes) -> FeatureSource:
 
 def build_extractor(config: StudyConfig, shared: Shared, device: torch.device) -> FeatureExtractor:
     """Return the network in whose features images are compared."""
-    features = config.evaluate.features
-    if features == "cnn":
-        return load_cnn(shared["cnn"], device)
-    if features == "efficientnet_lite0":
-        return load_efficientnet(device)
-    if features in _INCEPTION_MODES:
-        return load_inception(_INCEPTION_MODES[features], device, shared["inception"])
-    return load_custom(features, shared.images.shape, device)
+    features = config.evaluate.features_spec
+    if features.name not in FEATURES:
+        return load_custom(features.name, shared.images.shape, device)
+    weights = {"weights": shared[features.artifact]} if features.artifact else {}
+    extractor: FeatureExtractor = features.load()(device=device, **features.options, **weights)
+    return extractor
 
 
 def fit_extractor(config: StudyConfig, shared: Shared) -> bytes:
@@ -160,7 +151,8 @@ def import_inception(config: StudyConfig, shared: Shared) -> bytes:
         FileNotFoundError: if it is absent; the message names the file and where to put it.
         ValueError: if its content is not what its name states.
     """
-    mode, path = _INCEPTION_MODES[config.evaluate.features], config.evaluate.inception_weights
+    mode = config.evaluate.features_spec.options["mode"]
+    path = config.evaluate.inception_weights
     weights = find_weights(weights_file(mode), None if path is None else Path(path).expanduser())
     load_inception(mode, weights=weights)
     return weights.read_bytes()

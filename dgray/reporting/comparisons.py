@@ -177,8 +177,9 @@ def compared_metrics(table: StudyTable) -> list[str]:
 
 
 def is_unreliable(model: pd.Series, metric: str) -> bool:
-    """Return whether the ``kl`` of a model includes integrations that missed the tolerance."""
-    return metric == "kl" and bool(model["kl_unconverged"] > 0)
+    """Return whether the catalogue doubts a metric of a model: a missed tolerance, for ``kl``."""
+    spec = divergences().get(metric)
+    return spec is not None and bool(spec.doubt) and bool(model[spec.doubt] > 0)
 
 
 def num_diverged(values: np.ndarray, errors: np.ndarray) -> int:

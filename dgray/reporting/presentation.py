@@ -19,6 +19,7 @@ from dgray.catalogue import (
     METRICS,
     OBJECTIVES,
     SAMPLERS,
+    SOURCES,
     ColumnSpec,
     MetricSpec,
     ObjectiveSpec,
@@ -37,8 +38,6 @@ BASE = ObjectiveSpec(
 DATA_COLOUR = "#222222"
 PATH_KL = "path_kl"  # the metric of every study, by which settings are compared and selected
 SELECTION = "validation_change"  # column by which settings are selected: its change on validation
-RATIO_EXACT = "ratio_kl_exact"  # the exact value of what columns of ratios estimate
-_SOURCES = ("path", "flow", "ratio", "samples", "features")  # in the order of presentation
 # Of objectives and corrections without a colour of their own; no other has one of these.
 _OTHER_COLOURS = ("#CC6677", "#88CCEE", "#DDCC77", "#5C4033", "#6A5ACD")
 
@@ -120,7 +119,7 @@ def sampler_preference(name: str) -> tuple[bool, bool, int]:
 @cache
 def metrics() -> tuple[MetricSpec, ...]:
     """Return the metrics of the catalogue in the order of presentation."""
-    return tuple(sorted(METRICS, key=lambda metric: _SOURCES.index(metric.source)))
+    return tuple(sorted(METRICS, key=lambda metric: SOURCES.index(metric.source)))
 
 
 @cache
@@ -148,8 +147,17 @@ def distances() -> dict[str, MetricSpec]:
 @cache
 def ratio_estimates() -> tuple[str, ...]:
     """Return the columns of estimates of the KL divergence of the base by a discriminator."""
-    columns = (c for metric in metrics() if metric.source == "ratio" for c in metric.columns)
-    return tuple(column.name for column in columns if column.name != RATIO_EXACT)
+    return tuple(column.name for column in _ratio_columns() if not column.is_exact)
+
+
+@cache
+def exact_ratio() -> str:
+    """Return the column of the exact value of what ``ratio_estimates`` estimate."""
+    return next(column.name for column in _ratio_columns() if column.is_exact)
+
+
+def _ratio_columns() -> list[ColumnSpec]:
+    return [c for metric in metrics() if metric.source == "ratio" for c in metric.columns]
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from dgray.reporting.aggregate import model_key
 from dgray.reporting.comparisons import Comparison, adjusted, replicates_by_model, tested
 from dgray.reporting.estimate import Estimate, estimate
-from dgray.reporting.presentation import RATIO_EXACT, objective, ratio_estimates
+from dgray.reporting.presentation import exact_ratio, objective, ratio_estimates
 from dgray.reporting.table import StudyTable
 
 
@@ -44,19 +44,19 @@ def ratio_points(table: StudyTable) -> list[RatioPoint]:
 
     Rows of all weights and samplers of a discriminator have the same estimates, so one is read.
     """
-    models = table.models
-    if RATIO_EXACT not in models or models[RATIO_EXACT].isna().all():
+    models, exact_column = table.models, exact_ratio()
+    if exact_column not in models or models[exact_column].isna().all():
         return []
     last = models.sort_values("epoch", kind="stable").drop_duplicates("trial", keep="last")
     last = last.sort_index()
-    exact = replicates_by_model(table, RATIO_EXACT)
+    exact = replicates_by_model(table, exact_column)
     points = []
     for column in ratio_estimates():
         values = replicates_by_model(table, column)
-        for _, model in last[last[column].notna() & last[RATIO_EXACT].notna()].iterrows():
+        for _, model in last[last[column].notna() & last[exact_column].notna()].iterrows():
             key = model_key(model)
             difference = tested(model, column, None, values[key].minus(exact[key]))
-            of_column, of_exact = estimate(model, column), estimate(model, RATIO_EXACT)
+            of_column, of_exact = estimate(model, column), estimate(model, exact_column)
             assert of_column is not None  # selected above
             assert of_exact is not None
             points.append(RatioPoint(column, of_exact, of_column, difference))

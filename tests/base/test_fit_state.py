@@ -9,9 +9,9 @@ from dgray.base.fit_network import (
     BaseArchitecture,
     build_network,
     channel_multipliers,
-    default_network,
 )
 from dgray.base.fit_state import BaseState, ramped_decay, read_metadata, to_safetensors
+from dgray.catalogue import default_network
 
 TINY = BaseArchitecture("mlp", (1,), width=2, depth=1, sigma_data=1.0)
 

@@ -273,13 +273,6 @@ def test_a_problem_of_many_trials_is_reported_once(refuse: Refuse) -> None:
     assert len(refuse(TEMPLATE.format(data=RING, base=base, rest=rest))) == 1
 
 
-def test_the_dimensions_of_named_mixtures_are_those_of_the_mixtures() -> None:
-    from dgray.config.mixtures import MIXTURE_DIMENSIONS
-    from dgray.data.mixtures import NAMED
-
-    assert {name: make().dimension for name, make in NAMED.items()} == MIXTURE_DIMENSIONS
-
-
 @pytest.mark.parametrize(
     "network",
     [

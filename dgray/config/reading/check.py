@@ -10,6 +10,7 @@ from dgray.catalogue import (
     CORRECTIONS,
     DATA,
     DISCRIMINATORS,
+    FEATURES,
     METRICS,
     OBJECTIVES,
     SAMPLERS,
@@ -147,6 +148,16 @@ def _correction(config: StudyConfig) -> Iterator[Conflict]:
             f"'{config.base.kind}' has none that dgray can train; use base.kind {trainable}, or "
             "another correction",
         )
+    is_own = correction.spec in CORRECTIONS.built_in and correction.spec.needs_network
+    if is_own and config.discriminator.spec.network is None:
+        kinds = listed(spec.name for spec in DISCRIMINATORS if spec.network is not None)
+        yield Conflict(
+            path=_CORRECTION,
+            reads=(("discriminator", "kind"),),
+            rule=f"'{correction.name}' trains a network like that of the discriminator, and has "
+            f"none like '{config.discriminator.spec.name}'; use discriminator.kind {kinds}, or "
+            "another correction",
+        )
 
 
 def _metrics(config: StudyConfig) -> Iterator[Conflict]:
@@ -207,7 +218,7 @@ def _features(config: StudyConfig) -> Iterator[Conflict]:
     if config.data.sample_kind != "images":
         return
     metrics = [spec for spec in _applicable_metrics(config) if spec.source == "features"]
-    is_inception = evaluate.features.startswith("inception")
+    is_inception = evaluate.features_spec.is_inception
     for spec in metrics:
         if spec.needs_inception not in (None, is_inception):
             others = [
@@ -216,7 +227,8 @@ def _features(config: StudyConfig) -> Iterator[Conflict]:
                 if other.needs_moments_only and other.needs_inception is is_inception
             ]
             scope = "Inception" if spec.needs_inception else "features other than Inception"
-            end = f"use {listed(others)}" + ("" if is_inception else ", or 'inception_clean'")
+            inception = next(f.name for f in FEATURES.values() if f.is_inception)
+            end = f"use {listed(others)}" + ("" if is_inception else f", or '{inception}'")
             yield Conflict(
                 path=_METRICS,
                 reads=(("evaluate", "features"),),

@@ -125,19 +125,19 @@ def fit_cnn(
     return safetensors.torch.save(dict(network.state_dict()), metadata)
 
 
-def load_cnn(content: bytes, device: torch.device | str = "cpu") -> CnnFeatures:
+def load_cnn(weights: bytes, device: torch.device | str = "cpu") -> CnnFeatures:
     """Load the network from the bytes that ``fit_cnn`` returned.
 
     Raises:
         FeaturesError: if the bytes are something else.
     """
-    facts = _read_facts(content)
-    state = safetensors.torch.load(content)
+    facts = _read_facts(weights)
+    state = safetensors.torch.load(weights)
     network = SmallCnn(state["maps.0.weight"].shape[1], int(facts["num_classes"]))
     network.load_state_dict(state)
     device = torch.device(device)
     network = network.to(device).eval().requires_grad_(False)
-    source = FeatureSource(NAME, DIMENSION, "none", sha256_of(content))
+    source = FeatureSource(NAME, DIMENSION, "none", sha256_of(weights))
     return CnnFeatures(source, device, network, facts["held_out_accuracy"])
 
 

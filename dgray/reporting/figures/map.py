@@ -22,7 +22,7 @@ from dgray.reporting.figures.theme import (
     wrapped_grid,
 )
 from dgray.reporting.figures.view import View, rows_for, spaced, value_text, view
-from dgray.reporting.presentation import divergences
+from dgray.reporting.presentation import PATH_KL, divergences
 from dgray.reporting.selection import at_main_weight, number, trained, weight_text
 from dgray.reporting.table import StudyTable
 
@@ -32,7 +32,7 @@ _MAX_EPOCHS, _MAX_SIZES = 6, 6  # squares of a panel, so that their numbers are 
 
 def path_kl_map(table: StudyTable) -> Drawing | None:
     """Draw the change of the path KL."""
-    return _overfitting_map(table, "path_kl")
+    return _overfitting_map(table, PATH_KL)
 
 
 def kl_map(table: StudyTable) -> Drawing | None:

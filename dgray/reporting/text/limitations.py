@@ -8,7 +8,7 @@ import numpy as np
 
 from dgray.data.summary import counted
 from dgray.reporting.comparisons import LEVEL, Comparison, Comparisons
-from dgray.reporting.presentation import metrics
+from dgray.reporting.presentation import divergences, metrics
 from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
 from dgray.reporting.text.statement import Statement, listed
@@ -93,16 +93,18 @@ def _some_features(table: StudyTable) -> Iterator[Statement]:
 
 def _unreliable_kl(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
     ok = table.rows[table.rows["status"] == "ok"]
-    missed = int((ok["kl_unconverged"].fillna(0) > 0).sum())
+    metric = next(m for m in divergences().values() if m.doubt)
+    kl = metric.name
+    missed = int((ok[metric.doubt].fillna(0) > 0).sum())
     if not missed:
         return
-    values = ok["kl"].notna() | ok["kl_change"].notna()
-    num_compared = sum(c.metric == "kl" for c in comparisons.with_base)
+    values = ok[kl].notna() | ok[f"{kl}_change"].notna()
+    num_compared = sum(c.metric == kl for c in comparisons.with_base)
     total = num_compared + comparisons.num_unreliable
     text = (
-        f"In {missed} of {int(np.sum(values))} rows with a value of kl or its change, the "
+        f"In {missed} of {int(np.sum(values))} rows with a value of {kl} or its change, the "
         f"integration of the probability-flow ODE missed its tolerance for some held-out points "
-        f"(column kl_unconverged), so that they are unreliable. Comparisons of kl leave out "
+        f"(column {metric.doubt}), so that they are unreliable. Comparisons of {kl} leave out "
         f"{comparisons.num_unreliable} of {counted(total, table.model_kind)} for this reason."
     )
     yield Statement(LIMITATIONS, text, "caution")
