@@ -1,4 +1,4 @@
-"""All exceptions that dgray raises for errors a user can cause or has to know of.
+"""Exceptions that dgray raises for errors that a user can cause or must correct.
 
 Each class has the exit status with which the command line ends (``dgray.cli.command``): 2 for a
 request that is refused before anything is computed, 1 for work that could not be completed.

@@ -193,16 +193,16 @@ def _section(model: type[BaseModel], path: FieldPath, title: str) -> Iterator[st
     yield "|---|---|---|---|"
     sections: list[tuple[FieldPath, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
-        here = (*path, name)
-        sections += [(here, section) for section in sections_of(field.annotation)]
+        place = (*path, name)
+        sections += [(place, section) for section in sections_of(field.annotation)]
         if sections_of(field.annotation):
-            sections += [((*here, 0), entry) for entry in entries_of(field.annotation)]
-        meaning = _meaning(here, field)
-        yield _row(f"`{dotted(here)}`", _field_type(field), _default(field), meaning)
+            sections += [((*place, 0), entry) for entry in entries_of(field.annotation)]
+        meaning = _meaning(place, field)
+        yield _row(f"`{dotted(place)}`", _field_type(field), _default(field), meaning)
     yield ""
-    for here, section in sections:
+    for place, section in sections:
         kind = f", kind {kind_of(section)}" if kind_of(section) else ""
-        yield from _section(section, here, f"`{dotted(here)}`{kind}")
+        yield from _section(section, place, f"`{dotted(place)}`{kind}")
 
 
 def _meaning(path: FieldPath, field: FieldInfo) -> str:

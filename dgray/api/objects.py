@@ -46,14 +46,14 @@ def without_objects(study: Mapping[str, Any]) -> dict[str, Any]:
     for section, name in PARTS:
         values = fields.get(section)
         if isinstance(values, dict) and name in values:
-            values[name] = _each(ROLES[name], values[name])
+            values[name] = _registered_each(ROLES[name], values[name])
     return fields
 
 
-def _each(role: str, value: Any) -> Any:
+def _registered_each(role: str, value: Any) -> Any:
     """Return an objective, metric or sampler, or a list of them."""
     if isinstance(value, list | tuple):
-        return [_each(role, item) for item in value]
+        return [_registered_each(role, item) for item in value]
     item, is_object, rest = _split(value)
     if item is None:
         return value

@@ -43,7 +43,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class _Contents:
-    """What is read of a run; ``shown``: the table without trials that no search selected."""
+    """Content of a run; ``shown``: the table without trials that no search selected."""
 
     table: StudyTable
     shown: StudyTable
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every row of the study is there."""
+        """True if the run has every row of the study."""
         return not self.incomplete
 
     @property

@@ -57,7 +57,7 @@ class BaseArchitecture:
 
     @property
     def is_convolutional(self) -> bool:
-        """Whether the network reads images, (C, H, W); otherwise it reads vectors."""
+        """True if the network reads images, (C, H, W); otherwise it reads vectors."""
         return NETWORKS[self.network].is_convolutional
 
     @property

@@ -32,7 +32,7 @@ def check(*, subject: str, overrides: tuple[str, ...]) -> int:
     """
     from dgray.cli import rebuild_report, run
 
-    run.refuse_credentials(invocation().words)
+    run.refuse_credentials(invocation().arguments)
     if "://" in subject or Path(subject).is_dir():
         if overrides:
             raise click.UsageError("--set is for a study file, not for a run")

@@ -17,7 +17,7 @@ from dgray.errors import INTERRUPTED, DgrayError, one_line
 from dgray.files import disk_full
 
 MAX_LINE = 1000  # characters of a message, which may repeat a long value
-_WORDS = "dgray.words"
+_ARGUMENTS = "dgray.arguments"
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -34,12 +34,12 @@ class Command(click.Command):
 
     @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        self.keep_words(ctx, args)
+        self.keep_arguments(ctx, args)
         return super().parse_args(ctx, args)
 
-    def keep_words(self, ctx: click.Context, args: Sequence[str]) -> None:
+    def keep_arguments(self, ctx: click.Context, args: Sequence[str]) -> None:
         """Keep the arguments for ``invocation``."""
-        ctx.meta[_WORDS] = tuple(args)
+        ctx.meta[_ARGUMENTS] = tuple(args)
 
     @override
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -71,17 +71,17 @@ class Invocation:
 
     Attributes:
         program: how the command was named, such as ``dgray run``.
-        words: its arguments, as they were typed.
+        arguments: its arguments, as they were typed.
     """
 
     program: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
 
 def invocation() -> Invocation:
     """Return the command line of the command that is running."""
     context = click.get_current_context()
-    return Invocation(context.command_path, context.meta[_WORDS])
+    return Invocation(context.command_path, context.meta[_ARGUMENTS])
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None, program: str) -> int:
@@ -92,13 +92,13 @@ def run_command(command: click.Command, arguments: Sequence[str] | None, program
         arguments: of the command line; None: those of this process.
         program: shown in usage and error messages.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    return exit_status(lambda: _invoke(command, words, program))
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    return exit_status(lambda: _invoke(command, typed, program))
 
 
-def _invoke(command: click.Command, words: list[str], program: str) -> int:
+def _invoke(command: click.Command, arguments: list[str], program: str) -> int:
     try:
-        with command.make_context(program, words) as context:
+        with command.make_context(program, arguments) as context:
             return int(command.invoke(context))
     except click.exceptions.Exit as end:  # after --help and --version
         return end.exit_code or printed()

@@ -189,7 +189,7 @@ class Progress:
 
     def _artifact(self, event: ArtifactStep) -> None:
         """Print the progress of an artifact, at its end and at most every ``_QUIET_SECONDS``."""
-        line = f"building {event.role}: {event.done}/{event.total} {event.words}"
+        line = f"building {event.role}: {event.done}/{event.total} {event.text}"
         self._time.artifact(event.role, event.done / max(1, event.total))
         is_due = event.done == event.total or time.monotonic() - self._printed > _QUIET_SECONDS
         is_new, self._where = line != self._where, line

@@ -43,9 +43,9 @@ def _as_utf8(argument: str) -> str:
     return os.fsencode(argument).decode("utf-8", "backslashreplace")
 
 
-def refuse_credentials(words: Sequence[str]) -> None:
+def refuse_credentials(arguments: Sequence[str]) -> None:
     """Refuse credentials in arguments: other users, shell histories and logs can show them."""
-    for word in filter(has_credentials, map(_as_utf8, words)):
+    for word in filter(has_credentials, map(_as_utf8, arguments)):
         raise RunRefusedError(
             f"{without_credentials(word)}: an address on the command line must not hold "
             "credentials; set them in the environment (AWS_ACCESS_KEY_ID, ...), in the file of "
@@ -125,12 +125,14 @@ def run(
     from dgray.record.open_run import open_run  # torch, pyarrow: not for --help and --plan
 
     opened = open_run(plan, place, fresh)
-    words = [*map(_as_utf8, typed.words)]
+    arguments = [*map(_as_utf8, typed.arguments)]
     is_named = out is not None and not fresh
-    hint = _resume_hint(typed.program, words, None if is_named else str(opened.folder.where))
+    hint = _resume_hint(typed.program, arguments, None if is_named else str(opened.folder.where))
     try:
         with served_beside(opened.folder.path) if serve else nullcontext():
-            is_complete = run_study(plan, opened, engine=engine, arguments=words, resume_hint=hint)
+            is_complete = run_study(
+                plan, opened, engine=engine, arguments=arguments, resume_hint=hint
+            )
     except RunRefusedError:
         raise
     except BaseException as raised:
@@ -172,9 +174,9 @@ def _print(lines: Iterable[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _resume_hint(program: str, words: Sequence[str], place: str | None) -> str:
+def _resume_hint(program: str, arguments: Sequence[str], place: str | None) -> str:
     """Return the command that resumes the run, printed if it stops early."""
-    kept = [word for word in words if word != "--fresh"]
+    kept = [word for word in arguments if word != "--fresh"]
     out = [] if place is None else ["--out", place]
     return f"To resume: {shlex.join([*program.split(), *kept, *out])}"
 

@@ -180,7 +180,7 @@ class _StudyRun:
     def _prepare_for(self, trials: Iterable[Trial], workers: Workers | None) -> Mapping[str, Made]:
         def report(role: str, step: Step) -> None:
             self._observe(
-                ArtifactStep(role=role, done=step.done, total=step.total, words=step.words)
+                ArtifactStep(role=role, done=step.done, total=step.total, text=step.text)
             )
 
         made = build_artifacts(trials, self._folder, workers, report)
@@ -205,8 +205,8 @@ class _StudyRun:
         match event:
             case EngineStarted(where=where, num_workers=num_workers):
                 self._session.engine_started(where=where, num_workers=num_workers)
-            case WorkerLost(what=what, times=times):
-                self._session.worker_lost(what, times)
+            case WorkerLost(task=task, times=times):
+                self._session.worker_lost(task, times)
             case EngineLost(reason=reason):
                 self.end("crashed")
                 self.progress.stop()

@@ -26,14 +26,14 @@ class StudyCommand(Command):
     @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, list(_one_each(args)))
-        self.keep_words(ctx, args)
+        self.keep_arguments(ctx, args)
         return rest
 
 
-def _one_each(words: Sequence[str]) -> Iterator[str]:
-    """Yield the words with ``--set`` before every assignment; click's options take one value."""
+def _one_each(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments, ``--set`` before every assignment: click options take one value."""
     is_open = False
-    for last, word in zip(("", *words), words, strict=False):
+    for last, word in zip(("", *arguments), arguments, strict=False):
         if is_open and last != "--set" and word != "--set":
             is_open = _ASSIGNMENT.match(word) is not None
             if is_open:
@@ -112,7 +112,7 @@ def run(
 
     if plan and check:
         raise click.UsageError("--plan and --check exclude each other")
-    work.refuse_credentials(invocation().words)
+    work.refuse_credentials(invocation().arguments)
     if plan:
         return work.show_plan(study, overrides)
     if check:
@@ -142,7 +142,7 @@ def plan(*, study: Path, overrides: tuple[str, ...]) -> int:
     """
     from dgray.cli import run as work
 
-    work.refuse_credentials(invocation().words)
+    work.refuse_credentials(invocation().arguments)
     return work.show_plan(study, overrides)
 
 

@@ -32,7 +32,7 @@ _HEADER = """\
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a study is written for; all None: a mixture.
+    """Data and base of a study to be written; all None: a mixture.
 
     Attributes:
         images: folder, zip or npz file of images.

@@ -71,7 +71,7 @@ class DataSection(Model):
 
     @property
     def is_stored(self) -> bool:
-        """Whether its samples are stored, and divided into splits, as images are."""
+        """True if its samples are stored, and divided into splits, as images are."""
         return self.sample_kind == "images"
 
     @property
@@ -298,7 +298,7 @@ class PointsData(DataSection):
 
     @property
     def is_stored(self) -> bool:
-        """Whether its points are those of a file."""
+        """True if its points are those of a file."""
         return self.path is not None
 
     @property

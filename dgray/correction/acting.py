@@ -79,7 +79,7 @@ class ActingDenoiser(Denoiser, LevelDenoiser, Generic[AnyCorrection]):
         if not len(rows):
             return denoised
         some = _Rows.of(x, sigma, rows)
-        base = self._known(some, _taken(denoised, rows), None)
+        base = self._stored(some, _taken(denoised, rows), None)
         return _placed(denoised, rows, self._denoiser(base, rows, sigma)(some.x, some.sigma))
 
     @override
@@ -101,19 +101,19 @@ class ActingDenoiser(Denoiser, LevelDenoiser, Generic[AnyCorrection]):
             return denoised, divergence
         count, rows = len(rows), _padded(rows, sigma.numel())
         some = _Rows.of(x, sigma, rows)
-        known = self._known(some, _taken(denoised, rows), divergence.flatten()[rows])
+        stored = self._stored(some, _taken(denoised, rows), divergence.flatten()[rows])
         chosen = None if probes is None else probes.flatten(1, -2)[:, rows]
-        values, traces = self._denoiser(known, rows, sigma).with_divergence(
+        values, traces = self._denoiser(stored, rows, sigma).with_divergence(
             some.x, some.sigma, chosen
         )
         rows = rows[:count]
         traces = _placed(divergence[..., None], rows, traces[:count, None])
         return _placed(denoised, rows, values[:count]), traces[..., 0]
 
-    def _known(self, rows: _Rows, denoised: Tensor, divergence: Tensor | None) -> _KnownBase:
-        return _KnownBase(self.base, rows, denoised, divergence)
+    def _stored(self, rows: _Rows, denoised: Tensor, divergence: Tensor | None) -> _StoredBase:
+        return _StoredBase(self.base, rows, denoised, divergence)
 
-    def _denoiser(self, base: _KnownBase, rows: Tensor, sigma: Tensor) -> Denoiser:
+    def _denoiser(self, base: _StoredBase, rows: Tensor, sigma: Tensor) -> Denoiser:
         """Return the corrected denoiser of some rows of a batch."""
         correction, weight = self.correction, self.weight
         if self.labels is not None:
@@ -141,8 +141,8 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _KnownBase(Denoiser):
-    """Base whose values on one batch are known; elsewhere it is called."""
+class _StoredBase(Denoiser):
+    """Base whose values on one batch are stored; elsewhere it is called."""
 
     inner: Denoiser
     rows: _Rows
@@ -154,22 +154,22 @@ class _KnownBase(Denoiser):
         """Noise levels of the base."""
         return levels_of(self.inner)
 
-    def with_labels(self, labels: Tensor) -> _KnownBase:
-        """Return the base bound to the labels of the rows; its known values stay."""
+    def with_labels(self, labels: Tensor) -> _StoredBase:
+        """Return the base bound to the labels of the rows; its stored values stay."""
         inner = with_labels(self.inner, labels)
-        return _KnownBase(inner, self.rows, self.denoised, self.divergence)
+        return _StoredBase(inner, self.rows, self.denoised, self.divergence)
 
     @override
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        is_known = x is self.rows.x and sigma is self.rows.sigma
-        return self.denoised if is_known else self.inner(x, sigma)
+        is_stored = x is self.rows.x and sigma is self.rows.sigma
+        return self.denoised if is_stored else self.inner(x, sigma)
 
     @override
     def with_divergence(
         self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        is_known = x is self.rows.x and sigma is self.rows.sigma
-        if is_known and self.divergence is not None:
+        is_stored = x is self.rows.x and sigma is self.rows.sigma
+        if is_stored and self.divergence is not None:
             return self.denoised, self.divergence
         return self.inner.with_divergence(x, sigma, probes)
 

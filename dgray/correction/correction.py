@@ -50,7 +50,7 @@ from dgray.discriminator.objective import Batch
 
 
 class Inputs(Protocol):
-    """What a correction is built from; a ``Problem`` is one."""
+    """Inputs of the construction of a correction; a ``Problem`` is one."""
 
     @property
     def base(self) -> Denoiser:

@@ -109,14 +109,14 @@ def log_chain_density(
     highest = of_base.double().max()
     law = (of_base.double() - highest).clamp(min=-LOWEST).sort().values
     points = (log_weight.double() - highest).clamp(min=-LOWEST, max=LOWEST)
-    at, count = torch.cat([points, law]), len(law)
-    below = torch.searchsorted(law, at, right=True)  # samples of the base of no higher weight
-    moving = (_sums(law.exp())[below] / at.exp() + count - below) / count
-    density = torch.ones_like(at)
+    weights, count = torch.cat([points, law]), len(law)
+    below = torch.searchsorted(law, weights, right=True)  # samples of the base of no higher weight
+    moving = (_sums(law.exp())[below] / weights.exp() + count - below) / count
+    density = torch.ones_like(weights)
     for _ in range(moves):
         of_law = density[len(points) :]
         from_lower, scaled = _sums(of_law)[below], _sums(of_law / law.exp())
-        arrivals = (from_lower + at.exp() * (scaled[-1] - scaled[below])) / count
+        arrivals = (from_lower + weights.exp() * (scaled[-1] - scaled[below])) / count
         density = arrivals + density * (1 - moving)
     return density[: len(points)].log()
 

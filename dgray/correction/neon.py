@@ -65,7 +65,7 @@ class Extrapolation(Correction):
     def denoiser(self, base: Denoiser, weight: Weight) -> Denoiser:
         return ExtrapolatedDenoiser(base, self, weight)
 
-    def at(self, weight: float) -> Denoiser:
+    def denoiser_at(self, weight: float) -> Denoiser:
         """Return the denoiser with the parameters theta_w, bound to no labels."""
         if weight not in self._networks:
             network, tuned = network_of(self.base), network_of(self.tuned)
@@ -119,7 +119,12 @@ class ExtrapolatedDenoiser(Denoiser):
         values = [value for value in weights.unique().tolist() if value != 0]
         masks = [weights == value for value in values]
         return [
-            (with_labels(self.extrapolation.at(v), None if labels is None else labels[m]), m)
+            (
+                with_labels(
+                    self.extrapolation.denoiser_at(v), None if labels is None else labels[m]
+                ),
+                m,
+            )
             for v, m in zip(values, masks, strict=True)
         ]
 

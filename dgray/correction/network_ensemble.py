@@ -118,8 +118,8 @@ class NetworkEnsemble(Trainable):
         x, sigma, *labels = rows
         network = self.network
         if not isinstance(network, Preconditioned):
-            known = labels if getattr(network, "num_classes", 0) else []
-            output: Tensor = functional_call(network, state, (x, sigma, *known))
+            inputs = labels if getattr(network, "num_classes", 0) else []
+            output: Tensor = functional_call(network, state, (x, sigma, *inputs))
             return output
         assert self.shape is not None
         num_classes = getattr(network, "label_dim", 0)

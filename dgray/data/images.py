@@ -92,7 +92,7 @@ class ImageSet:
 
     @property
     def noun(self) -> str:
-        """What the set consists of."""
+        """Name of its samples, in the plural."""
         return "images"
 
     @property

@@ -49,7 +49,7 @@ class Listing:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was skipped, and why."""
+        """Remarks on entries that were skipped, with the reasons."""
         return tuple(
             f"skipped {counted(len(names), 'entry', 'entries')}, {reason}: {examples(names)}"
             for reason, names in self.skipped.items()

@@ -34,7 +34,7 @@ class PointSet:
 
     @property
     def noun(self) -> str:
-        """What the set consists of."""
+        """Name of its samples, in the plural."""
         return "points"
 
     @property

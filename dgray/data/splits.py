@@ -26,7 +26,7 @@ class Splittable(Protocol):
 
     @property
     def noun(self) -> str:
-        """What they are, in the plural."""
+        """Name of its samples, in the plural."""
         ...
 
     @property

@@ -61,7 +61,7 @@ class DataSummary:
 
     @property
     def noun(self) -> str:
-        """What the data set consists of, in the singular."""
+        """Name of its samples, in the singular."""
         return "image" if len(self.shape) == 3 else "point"
 
     @property

@@ -18,7 +18,7 @@ from dgray.data.torchvision_surveys import missing_files
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a class of torchvision.datasets holds its images.
+    """Layout of the images and labels of a class of torchvision.datasets.
 
     Attributes:
         parts: keyword arguments of the training and of the test part.

@@ -84,7 +84,7 @@ class ArtifactWorkers:
                     except RayError as error:
                         del running[stream]
                         failures[job.key] += 1
-                        self._observe(WorkerLost(what=job.role))
+                        self._observe(WorkerLost(task=job.role))
                         if failures[job.key] > self._max_failures:
                             raise EngineError(_lost(failures[job.key], error)) from None
                         waiting.appendleft(job)

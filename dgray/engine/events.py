@@ -41,7 +41,7 @@ class ArtifactStep:
     role: str
     done: int
     total: int
-    words: str  # what is counted, and optionally a loss
+    text: str  # what is counted, and optionally a loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +100,11 @@ class WorkerLost:
     """A worker process died and its work is repeated, which changes no result.
 
     Attributes:
-        what: trial id, role of the artifact, or another description of its work.
+        task: trial id, role of the artifact, or another description of its work.
         times: number of lost processes, at least 1.
     """
 
-    what: str
+    task: str
     times: int = 1
 
 

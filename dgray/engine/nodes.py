@@ -83,13 +83,13 @@ class Places:
     def refuse_impossible(
         self,
         *,
-        what: str = "a trial",
+        subject: str = "a trial",
         fix: str = "lower resources.cpus_per_trial or gpus_per_trial (--set)",
     ) -> None:
         """Refuse a request that no node can ever hold, for which Ray would wait for ever.
 
         Args:
-            what: subject of the message.
+            subject: subject of the message.
             fix: what the message advises.
 
         Raises:
@@ -98,7 +98,7 @@ class Places:
         if self.num_fitting() or self._most() != 0:
             return
         raise RunRefusedError(
-            f"resources: {what} requests {describe_group(self._bundles)} and there is "
+            f"resources: {subject} requests {describe_group(self._bundles)} and there is "
             f"{_describe_nodes()}{self._more()}; each part must fit on one node, so {fix}, or add "
             "such a node"
         )

@@ -69,7 +69,7 @@ def guarded(resume_hint: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def watched_ray(observe: Observe, where: str) -> Iterator[None]:
-    """If a Ray that this process started dies, report ``EngineLost`` and exit with status 1.
+    """Report ``EngineLost`` and exit with status 1 if a Ray that this process started dies.
 
     Args:
         observe: called with the event.
@@ -115,10 +115,12 @@ def watched_ray(observe: Observe, where: str) -> Iterator[None]:
 
 
 def _first_end(servers: dict[str, subprocess.Popen[bytes]]) -> str | None:
-    """Return how one of Ray's servers ended, or None if all run."""
+    """Return a message if one of Ray's servers ended, or None if all run."""
     for name, process in servers.items():
         status = process.poll()
         if status is not None:
-            how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-            return f"Ray's {name} ended ({how})"
+            reason = (
+                f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+            )
+            return f"Ray's {name} ended ({reason})"
     return None

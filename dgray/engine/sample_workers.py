@@ -42,7 +42,7 @@ def draw_on_workers(
     """
     with guarded("The same command draws the missing samples"), ray_session():
         Places([{"CPU": 1.0} | ({"GPU": gpus} if gpus else {})]).refuse_impossible(
-            what="a worker", fix="lower --gpus-per-worker"
+            subject="a worker", fix="lower --gpus-per-worker"
         )
         shared = ray.put(recipe)
         make = ray.remote(

@@ -121,7 +121,7 @@ def run(
                 raise KeyboardInterrupt from None
             finally:
                 if times := num_restarts(writer):
-                    observe(WorkerLost(what="the writer of rows", times=times))
+                    observe(WorkerLost(task="the writer of rows", times=times))
                 ray.kill(writer)
                 if times:
                     remove_partial_files(folder.path)

@@ -158,7 +158,7 @@ class TuneCallback(tune.Callback):
         lost = result[_ACTORS_LOST] - self._actors_lost[trial_id]
         if lost > 0:
             self._actors_lost[trial_id] += lost
-            self._observe(WorkerLost(what=f"{trial_id}, sampling", times=lost))
+            self._observe(WorkerLost(task=f"{trial_id}, sampling", times=lost))
         event = from_metrics(trial_id, result)
         if isinstance(event, TrialFailed):
             self._failed[event.trial_id] = event.reason
@@ -183,7 +183,7 @@ class TuneCallback(tune.Callback):
         self._running.pop(trial_id, None)
         self._recovering.add(trial_id)
         self._losses[trial_id] += 1
-        self._observe(WorkerLost(what=trial_id))
+        self._observe(WorkerLost(task=trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note a trial that has lost more workers than it may; repeat one that has not.
@@ -198,7 +198,7 @@ class TuneCallback(tune.Callback):
             self._losses[trial_id] += 1
         if not was_running and self._losses[trial_id] <= trial.max_failures:
             if not is_counted:
-                self._observe(WorkerLost(what=trial_id))
+                self._observe(WorkerLost(task=trial_id))
             self._repeat(self._trials[trial_id])
             return
         self._lost.append(trial)  # Tune stores the reason only after this call

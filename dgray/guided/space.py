@@ -51,7 +51,7 @@ class SampleSpace:
 
     @property
     def is_image(self) -> bool:
-        """Whether samples are images."""
+        """True if samples are images."""
         return len(self.size) == IMAGE_AXES
 
     @property

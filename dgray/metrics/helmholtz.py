@@ -56,7 +56,7 @@ class Mesh:
 
     @property
     def is_resolved(self) -> bool:
-        """Whether the edges of either direction carry the probability."""
+        """True if the edges of each direction carry the probability."""
         return abs(float(self.weights.sum()) / 2 - 1) < RESOLVED
 
     @cached_property
@@ -112,7 +112,7 @@ class DivergenceFree:
 
     @property
     def zero(self) -> DivergenceFree:
-        """That of a field without one."""
+        """Part of a field whose divergence-free part is zero."""
         return DivergenceFree(np.zeros_like(self.fine), np.zeros_like(self.coarse))
 
     def product(self, other: DivergenceFree) -> tuple[float, float]:

@@ -53,7 +53,7 @@ class Step:
 
     done: int
     total: int
-    words: str = ""
+    text: str = ""
     state: bytes | None = None
 
 

@@ -113,8 +113,8 @@ def planned_inputs(config: StudyConfig) -> PlannedInputs:
     )
     base: Denoiser | None = build_base_law(config)
     if base is None and isinstance(config.base, TrainedBase):
-        known = num_classes if config.base.conditional else 0
-        architecture = base_architecture(config.base, shape, 1.0, known)
+        classes_read = num_classes if config.base.conditional else 0
+        architecture = base_architecture(config.base, shape, 1.0, classes_read)
         base = as_denoiser(build_network(architecture), architecture)
     elif base is None and isinstance(config.base, EdmBase):
         shared = Shared({"base": import_edm(config.base, log=lambda text: None)})

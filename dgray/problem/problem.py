@@ -108,7 +108,7 @@ class Problem(ABC):
 
     @property
     def has_score(self) -> bool:
-        """Whether the score of the data is known."""
+        """True if the score of the data is known."""
         return False
 
     def score_gap(self, held_out: Batch) -> Tensor:

@@ -183,7 +183,7 @@ class EvaluationSettings:
 
     @property
     def reads_single_features(self) -> bool:
-        """Whether a metric reads the features of single images, not their mean and scatter."""
+        """True if a metric reads the features of single images, not their mean and scatter."""
         return any(not metric.needs_moments_only for metric in self.of_source("features"))
 
     @property

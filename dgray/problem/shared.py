@@ -189,5 +189,5 @@ def _part_key(key: str, part: SampleRange) -> str:
 def _total(steps: Sequence[Step], latest: Step) -> Step:
     """Return the progress of an artifact: of its only job, or the number of finished parts."""
     if len(steps) == 1:
-        return Step(latest.done, latest.total, latest.words)
+        return Step(latest.done, latest.total, latest.text)
     return Step(sum(step.done == step.total for step in steps), len(steps), "parts")

@@ -1,4 +1,4 @@
-"""History of a run in ``study.lock.yaml``: what was asked when, in comments at its end.
+"""History of a run in ``study.lock.yaml``: its studies and their dates, in comments at the end.
 
     # Asked at, and the fields that changed:
     # 2026-11-27T03:00:00+00:00 {}
@@ -63,9 +63,9 @@ def earlier_fields(
         history: studies of the run, the oldest first.
     """
     earlier, current = [], dict(fields)
-    for asked in reversed(history[1:]):
+    for entry in reversed(history[1:]):
         current = dict(current)
-        for change in asked.changes:
+        for change in entry.changes:
             current[change.field] = change.before
         current = {field: value for field, value in current.items() if value != ABSENT}
         earlier.append(current)

@@ -60,8 +60,8 @@ class OpenRun:
         is_resumed: whether the run exists already, perhaps with rows of earlier sessions.
         lock: keeps other drivers out.
         store: object store of the run, if it is in one.
-        history: studies that were asked of the run, this one last.
-        is_changed: whether this study is not the one that was asked before.
+        history: studies of the run in order, this one last.
+        is_changed: whether this study differs from the one before.
     """
 
     folder: RunFolder
@@ -73,7 +73,7 @@ class OpenRun:
 
     @property
     def is_grown(self) -> bool:
-        """Whether the run may hold records of other studies than this one."""
+        """True if the run may hold records of other studies than this one."""
         return self.is_changed or len(self.history) > 1
 
     @property
@@ -131,21 +131,21 @@ def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
     folder, text = run.folder, lock_text(plan.study)
     files = folder.files
     try:
-        asked = _identity(read_lock(text.encode()))
-        identity, history, changed = asked, [HistoryEntry.now()], False
+        requested = _identity(read_lock(text.encode()))
+        identity, history, changed = requested, [HistoryEntry.now()], False
         if run.is_resumed:
             refuse_other_format(files, folder.where)
-            history, changed = _history(plan.study, asked, folder)
+            history, changed = _history(plan.study, requested, folder)
             refuse_other_versions(files, mark, folder.where)
             mark = replace(mark, format=_format_there(files, mark))
-            identity = files.seals.identity or asked  # a run that grows keeps its first one
+            identity = files.seals.identity or requested  # a run that grows keeps its first one
         files.seals = Seals(identity, mark.format >= SEALED_FORMAT)
         remove_partial_files(folder.path)
         if run.is_resumed:
             set_damaged_aside(folder)
         mark.write(files)
         files.write_record(LOCK_FILE, partial(sealed_yaml, with_history(text, history)))
-        replace(_planned(plan), definition=asked.definition).write(files)
+        replace(_planned(plan), definition=requested.definition).write(files)
     except BaseException:
         run.close()
         raise
@@ -239,15 +239,17 @@ def _print(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _history(study: Study, asked: Identity, folder: RunFolder) -> tuple[list[HistoryEntry], bool]:
+def _history(
+    study: Study, requested: Identity, folder: RunFolder
+) -> tuple[list[HistoryEntry], bool]:
     """Return the history of a run with a study that it can take, and whether that changed.
 
     A run without rows takes any study. If the lock file is damaged, only the study that was
-    asked last is taken.
+    requested last is taken.
 
     Args:
         study: study to be run.
-        asked: its identity.
+        requested: its identity.
         folder: folder of the run.
     """
     has_rows = folder.has_rows()
@@ -255,11 +257,11 @@ def _history(study: Study, asked: Identity, folder: RunFolder) -> tuple[list[His
         lock = (folder.files.read_record(LOCK_FILE) or b"").decode()
         values = read_lock(lock.encode())
     except RecordError:
-        if has_rows and not _is_last(asked, folder.files):
+        if has_rows and not _is_last(requested, folder.files):
             raise RunRefusedError(
                 f"{folder.where}: a run can be resumed only with its current study, "
                 f"because its {LOCK_FILE} is damaged, but this one is of "
-                f"{folder.files.seals.identity}, not of {asked}. {_ELSEWHERE}"
+                f"{folder.files.seals.identity}, not of {requested}. {_ELSEWHERE}"
             ) from None
         return [HistoryEntry.now()], not has_rows
     changed = changes(flat(values), flat(read_lock(lock_text(study).encode())))
@@ -290,14 +292,14 @@ def _refuse(
         )
 
 
-def _is_last(asked: Identity, files: RunFiles) -> bool:
-    """Return whether a study is the one that was asked last, if the lock file is damaged."""
+def _is_last(requested: Identity, files: RunFiles) -> bool:
+    """Return whether a study is the one that was requested last, if the lock file is damaged."""
     try:
         planned = read_planned(files)
     except RecordError:
         planned = None
-    return files.seals.identity in (None, asked) or (
-        planned is not None and planned.definition == asked.definition
+    return files.seals.identity in (None, requested) or (
+        planned is not None and planned.definition == requested.definition
     )
 
 

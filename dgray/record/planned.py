@@ -43,7 +43,7 @@ class Planned:
         trials: trials of the plan, without those that a search requests.
         num_searches: number of searches.
         num_points: points of each search; None if a search may end earlier.
-        definition: digest of the study that was asked last; empty in older runs.
+        definition: digest of the study that was requested last; empty in older runs.
     """
 
     trials: tuple[PlannedTrial, ...]

@@ -90,10 +90,10 @@ class Session:
         self._record["artifacts"] = sorted({*artifacts_of(self._files), *keys})
         self._write()
 
-    def worker_lost(self, what: str, times: int) -> None:
-        """Record processes that died; ``what``: their task, such as a trial, which is repeated."""
+    def worker_lost(self, task: str, times: int) -> None:
+        """Record processes that died; ``task``: their work, such as a trial, which is repeated."""
         losses = self._entry["worker_losses"]
-        losses[what] = losses.get(what, 0) + times
+        losses[task] = losses.get(task, 0) + times
         self._entry["retries"] += times
         self._write()
 

@@ -45,7 +45,7 @@ class TrialOverview:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOverview:
-    """What a run holds.
+    """State and content of a run.
 
     Attributes:
         place: folder or URI.

@@ -1,4 +1,4 @@
-"""How reports present objectives, samplers and columns: as in the catalogue, or by default.
+"""Presentation of objectives, samplers and columns: that of the catalogue, or a default.
 
 A run may hold objectives, samplers and metrics of a package that is not installed where the report
 is built. Their titles derive from their names, and what a column holds is read from the metadata

@@ -35,7 +35,7 @@ class RatioPoint:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the discriminator was trained; False for controls."""
+        """True if the discriminator was trained; False for controls."""
         return objective(str(self.comparison.model["objective"])).is_trained
 
 

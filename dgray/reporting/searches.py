@@ -148,21 +148,21 @@ def chosen_trials(table: StudyTable, searches: tuple[SearchPoints, ...]) -> Stud
 
     Searched fields are no axes of it: they are what the best point was selected by.
     """
-    asked = {trial for search in searches for trial in search.points["trial"].dropna()}
+    suggested = {trial for search in searches for trial in search.points["trial"].dropna()}
     points = [point for search in searches if (point := search.best()) is not None]
     best = {str(point["trial"]) for point in points}
     searched = {field for search in searches for field in search.fields}
     # Also trials of points whose events are damaged, which only a search can have requested.
     rows = table.rows
     fields = [field for field in table.axes if field in searched]
-    asked |= set(rows["trial"][rows[fields].notna().any(axis=1)])
-    keep = ~rows["trial"].isin(asked - best)
+    suggested |= set(rows["trial"][rows[fields].notna().any(axis=1)])
+    keep = ~rows["trial"].isin(suggested - best)
     clouds, losses = table.clouds, table.losses
     return replace(
         table,
         rows=table.rows[keep].reset_index(drop=True),
-        clouds=clouds[~clouds["trial"].isin(asked - best)] if len(clouds) else clouds,
-        losses=losses[~losses["trial"].isin(asked - best)] if len(losses) else losses,
+        clouds=clouds[~clouds["trial"].isin(suggested - best)] if len(clouds) else clouds,
+        losses=losses[~losses["trial"].isin(suggested - best)] if len(losses) else losses,
         axes=tuple(axis for axis in table.axes if axis not in searched),
         selected=frozenset(model_keys(pd.DataFrame(points)) if points else ()),
     )

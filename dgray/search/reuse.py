@@ -35,7 +35,7 @@ class Reuse:
     Args:
         plan: plan of the study.
         folder: folder of the run.
-        history: studies that were asked of the run, this one last.
+        history: studies of the run in order, this one last.
     """
 
     def __init__(self, plan: Plan, folder: RunFolder, history: Sequence[HistoryEntry]) -> None:
@@ -68,19 +68,19 @@ class Reuse:
         for name in earlier.names(records.FOLDER):
             if name.split("/")[1] in cells and not files.has(name):
                 earlier.move(name, files)
-        asked = {trial.id for trial in self._plan.trials}
+        current = {trial.id for trial in self._plan.trials}
         for cell in cells:
             events = records.read_events(self._folder, cell)
-            asked |= {e.trial for e in events if isinstance(e, records.Asked) and e.trial}
+            current |= {e.trial for e in events if isinstance(e, records.Asked) and e.trial}
         for kind in _FOLDERS:
             for name in files.names(kind):
-                if trial_of(name) not in (None, *asked):
+                if trial_of(name) not in (None, *current):
                     files.move(name, earlier)
         for kind in reversed(_FOLDERS):
             for name in earlier.names(kind):
                 if (trial := trial_of(name)) is not None and trial_and_epoch(name) is not None:
                     self._apart[trial].append(name)
-        for trial_id in asked:
+        for trial_id in current:
             self._restore(trial_id)
 
     def _restore(self, trial_id: str) -> None:

@@ -117,7 +117,7 @@ def _best_constant(correction: Correction, sets: EvaluationSet, interval: Interv
         for weight in GRID
     ]
     moments = [_validation_moments(secant, sets) for secant in secants]
-    changes = torch.stack([each.change(WHOLE).double().mean(1) for each in moments])
+    changes = torch.stack([moment.change(WHOLE).double().mean(1) for moment in moments])
     return calibrate_constant(changes.cpu(), GRID, sets.knots)
 
 

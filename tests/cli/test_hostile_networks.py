@@ -173,11 +173,11 @@ SAFETENSORS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 def test_a_hostile_safetensors_file_is_refused(
     name: str, stored: tuple[dict[str, Any], bytes], tmp_path: Path, refused: Refused
 ) -> None:
-    change, words = SAFETENSORS[name]
+    change, message = SAFETENSORS[name]
     path = tmp_path / "network.safetensors"
     path.write_bytes(change(stored[1]))
     path.with_suffix(".json").write_text(json.dumps(stored[0]))
-    assert words in refused(main, "info", str(path))
+    assert message in refused(main, "info", str(path))
 
 
 DESCRIPTIONS: dict[str, tuple[Callable[[str], str], str]] = {
@@ -196,11 +196,11 @@ DESCRIPTIONS: dict[str, tuple[Callable[[str], str], str]] = {
 def test_a_hostile_description_is_refused(
     name: str, stored: tuple[dict[str, Any], bytes], tmp_path: Path, refused: Refused
 ) -> None:
-    change, words = DESCRIPTIONS[name]
+    change, message = DESCRIPTIONS[name]
     path = tmp_path / "network.safetensors"
     path.write_bytes(stored[1])
     path.with_suffix(".json").write_text(change(json.dumps(stored[0])))
-    assert words in refused(main, "info", str(path))
+    assert message in refused(main, "info", str(path))
 
 
 def test_pipes_are_refused(

@@ -125,10 +125,10 @@ FILES: dict[str, tuple[str | bytes, str]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_hostile_study_file_is_refused(name: str, tmp_path: Path, refused: Refused) -> None:
-    content, words = FILES[name]
+    content, message = FILES[name]
     path = tmp_path / "study.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert words in refused(main, str(path), "--plan")
+    assert message in refused(main, str(path), "--plan")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_hostile_override_is_refused(override: str, tmp_path: Path, refused: R
 def test_what_is_no_regular_file_is_refused(tmp_path: Path, refused: Refused) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for path, words in (
+    for path, message in (
         (tmp_path / "pipe", "it must be a regular file, but is a pipe or a device"),
         ("/dev/zero", "it must be a regular file"),
         (tmp_path, "but is a folder"),
@@ -172,7 +172,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, refused: Refused) ->
         ("x" * 300, "File name too long"),
         (tmp_path / "none\x1b[31m.yaml", "no such file"),
     ):
-        assert words in refused(main, str(path), "--plan")
+        assert message in refused(main, str(path), "--plan")
 
 
 def test_a_study_file_of_windows_is_accepted(tmp_path: Path) -> None:

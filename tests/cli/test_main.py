@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    """Yield the words and the command of every command, and of the commands of its group."""
+    """Yield the arguments and the command of every command, and of the commands of its group."""
     context = click.Context(cli, info_name="dgray")
     for name in COMMANDS:
         command = cli.get_command(context, name)
@@ -29,11 +29,11 @@ def commands() -> Iterator[tuple[str, click.Command]]:
                 yield f"{name} {part}", subcommand
 
 
-@pytest.mark.parametrize(("words", "command"), [("", cli), *commands()])
+@pytest.mark.parametrize(("arguments", "command"), [("", cli), *commands()])
 def test_help_has_a_summary_and_examples_that_are_valid(
-    words: str, command: click.Command, capsys: pytest.CaptureFixture[str]
+    arguments: str, command: click.Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*words.split(), "--help"]) == 0
+    assert main([*arguments.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert command.help
     examples = text.partition("Examples:\n")[2].splitlines()

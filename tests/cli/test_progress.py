@@ -209,11 +209,11 @@ def test_time_left_never_grows_by_a_fifth_without_a_reason(
 ) -> None:
     shown = Simulation(SPEEDS[speed], interval).run()
     lowest, reason = shown[0]
-    for left, why in shown:
+    for left, current in shown:
         if left > lowest * MAX_GROWTH * (1 + 1e-9):
-            assert why != reason
+            assert current != reason
             lowest = left
-        lowest, reason = min(lowest, left), why
+        lowest, reason = min(lowest, left), current
     if speed in ("as planned", "twice as fast"):
         assert shown[-1][1] == ""
 

@@ -249,12 +249,12 @@ def test_a_base_is_sampled_without_a_run(tmp_path: Path) -> None:
     base = build_denoiser(read_network(path))
     x = 80 * philox_noise(0, range(3), (192,), "start")
     levels = [80.0, (80 ** (1 / 7) + 0.5 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7, 0.002, 0.0]
-    for here, there in pairwise(levels):
-        slope = (x - base(x, torch.full((3,), here).double())) / here
-        ahead = x + (there - here) * slope
-        if there:
-            second = (ahead - base(ahead, torch.full((3,), there).double())) / there
-            ahead = x + (there - here) * (slope + second) / 2
+    for sigma, after in pairwise(levels):
+        slope = (x - base(x, torch.full((3,), sigma).double())) / sigma
+        ahead = x + (after - sigma) * slope
+        if after:
+            second = (ahead - base(ahead, torch.full((3,), after).double())) / after
+            ahead = x + (after - sigma) * (slope + second) / 2
         x = ahead
     expected = to_uint8(x).view(3, 3, 8, 8).permute(0, 2, 3, 1).numpy()
     assert np.abs(images.astype(int) - expected).max() <= 1

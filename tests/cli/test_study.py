@@ -259,14 +259,14 @@ def test_an_interrupted_study_prints_how_to_resume_and_completes_with_equal_rows
         assert driver.stdout is not None
         while "cross_entropy, epoch 2" not in (line := driver.stdout.readline()):
             assert line, driver.communicate()[1]
-        asked = time.monotonic()
+        start = time.monotonic()
         if sent is signal.SIGINT:
             os.killpg(driver.pid, sent)  # as a terminal does: to all processes
         else:
             driver.send_signal(sent)
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert time.monotonic() - asked < 20
+    assert time.monotonic() - start < 20
     assert errors.splitlines() == [
         "stopping ... (once more stops at once)",
         "interrupted; finished work is kept. To resume: python -m dgray.study tiny.yaml "

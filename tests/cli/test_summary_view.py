@@ -79,9 +79,9 @@ def test_change_is_left_out_only_if_it_does_not_fit() -> None:
 def test_narrow_terminal_wraps_values_and_cuts_nothing() -> None:
     lines = printed(60, rows())
     assert max(map(len, lines)) <= 60
-    words = " ".join(lines).split()
-    assert words.count("−0.0019") == words.count("0.0013") == len(NAMES)
-    assert words.count("−0.011") == words.count("0.032") == len(NAMES)
+    columns = " ".join(lines).split()
+    assert columns.count("−0.0019") == columns.count("0.0013") == len(NAMES)
+    assert columns.count("−0.011") == columns.count("0.032") == len(NAMES)
 
 
 def test_images_fit_eighty_columns_with_errors_below_their_values() -> None:
@@ -96,7 +96,7 @@ def test_images_fit_eighty_columns_with_errors_below_their_values() -> None:
         name="best KL objective", setting="width 8, w = 1", objective="kl", estimates=estimates
     )
     lines = printed(80, [row])
-    (caption,) = [at for at, line in enumerate(lines) if line.startswith("best: ")]
+    (caption,) = [index for index, line in enumerate(lines) if line.startswith("best: ")]
     *heads, _, values, errors = lines[:caption]
     assert {"FD", "precision", "recall", "memorisation"} <= set(" ".join(heads).split())
     numbers = ["−0.0032", "−0.003", "92", "0.742", "0.806"]

@@ -16,7 +16,7 @@ def test_every_value_has_its_place(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("fit:\n  epochs: 3\n  checkpoints:\n    - 1\n    - 3\n")
     document = read_document(path)
-    places = {at: (place.line, place.column) for at, place in document.places.items()}
+    places = {path: (place.line, place.column) for path, place in document.places.items()}
     assert places == {
         ("fit",): (1, 1),
         ("fit", "epochs"): (2, 3),

@@ -38,7 +38,7 @@ def index_of(*entries: tuple[str, object]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("entries", "words"),
+    ("entries", "message"),
     [
         ([("a.png", 0), ("b.png", 1), ("a.png", 1)], r"a\.png has 0 and 1; remove one"),
         ([("a.png", 0), ("b.png", 10**9)], r"largest is 1,000,000,000; number them 0, "),
@@ -49,8 +49,8 @@ def index_of(*entries: tuple[str, object]) -> dict[str, bytes]:
         ([("c.png", 0), ("d.png", 1)], "2 of 2 have none"),
     ],
 )
-def test_absurd_labels_are_refused(read: Read, entries: list[Any], words: str) -> None:
-    with pytest.raises(DataError, match=words):
+def test_absurd_labels_are_refused(read: Read, entries: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         read(index_of(*entries))
 
 

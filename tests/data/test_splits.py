@@ -113,8 +113,8 @@ def test_a_mirror_image_counts_as_the_image_when_training_is_mirrored() -> None:
         indices = split(images, sizes, 0, flip=flip)
         training = images.subset(indices["training-0"])
         mirrored = ImageSet("mirrored", training.pixels.flip(-1))
-        seen = set(contents(training, torch.arange(80)) + contents(mirrored, torch.arange(80)))
-        return seen & set(contents(images, indices["held_out"]))
+        trained = set(contents(training, torch.arange(80)) + contents(mirrored, torch.arange(80)))
+        return trained & set(contents(images, indices["held_out"]))
 
     assert leaks(flip=False)
     assert not leaks(flip=True)
@@ -129,8 +129,8 @@ def test_a_test_part_serves_validation_and_held_out_alone() -> None:
     assert is_test[indices["held_out"]].all()
     assert is_test[indices["validation"]].all()
     assert sorted(indices["training-0"].tolist()) == list(range(120))
-    known = set(contents(images, torch.arange(10)))
-    assert not known & set(
+    first = set(contents(images, torch.arange(10)))
+    assert not first & set(
         contents(images, torch.cat([indices["held_out"], indices["validation"]]))
     )
 

@@ -35,6 +35,6 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
-def remark(images: ImageSet, words: str) -> str:
-    (match,) = [text for text in images.remarks if words in text]
+def remark(images: ImageSet, message: str) -> str:
+    (match,) = [text for text in images.remarks if message in text]
     return match

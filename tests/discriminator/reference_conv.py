@@ -88,5 +88,5 @@ def attend(p: Mapping[str, Array], h: Array) -> Array:
     scores = q.T @ k / np.sqrt(len(q))
     weights = np.exp(scores - scores.max(1, keepdims=True))
     weights /= weights.sum(1, keepdims=True)
-    seen = (v @ weights.T).reshape(h.shape)
-    return (h + convolve(seen, p["attention.out.weight"], p["attention.out.bias"])) / np.sqrt(2)
+    mixed = (v @ weights.T).reshape(h.shape)
+    return (h + convolve(mixed, p["attention.out.weight"], p["attention.out.bias"])) / np.sqrt(2)

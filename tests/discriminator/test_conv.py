@@ -82,11 +82,11 @@ def test_gradient_and_laplacian_are_those_of_the_logit(
     with torch.no_grad():
         for i in range(x.shape[-1]):
             along = step * torch.eye(x.shape[-1], dtype=x.dtype)[i]
-            up, here, down = (net.logit(x + s * along, sigma) for s in (1, 0, -1))
+            up, centre, down = (net.logit(x + s * along, sigma) for s in (1, 0, -1))
             torch.testing.assert_close(
                 gradient[..., i], (up - down) / (2 * step), rtol=1e-5, atol=1e-7
             )
-            total += (up - 2 * here + down) / step**2
+            total += (up - 2 * centre + down) / step**2
     torch.testing.assert_close(laplacian, total, rtol=1e-4, atol=1e-5)
 
 

@@ -213,10 +213,10 @@ def test_early_stopping_keeps_the_best_weights_of_each_replicate() -> None:
         [Kl()(Outputs(c.ensemble, problem.validation)).mean(-1) for c in run([0, 1, 2], every)]
     )  # (epochs, R)
     for r, epoch in enumerate(checkpoint.stopped_epochs):
-        seen = losses[: epoch + 15, r]
-        assert int(seen.argmin()) + 1 == epoch
+        until_stop = losses[: epoch + 15, r]
+        assert int(until_stop.argmin()) + 1 == epoch
         kept = Kl()(Outputs(checkpoint.ensemble, problem.validation)).mean(-1)[r]
-        assert float(kept) == pytest.approx(float(seen.min()), rel=1e-5)
+        assert float(kept) == pytest.approx(float(until_stop.min()), rel=1e-5)
 
 
 def test_before_the_first_validation_early_stopping_keeps_nothing() -> None:

@@ -136,7 +136,7 @@ def test_labels_reach_the_network_and_train_it() -> None:
     labelled = dataclasses.replace(problem, real_labels=nearest, generated_labels=made)
     chosen = settings(epochs=2, checkpoints=(2,))
     before = start([0, 1], chosen).ensemble.tensors
-    for given, moves in ((problem, False), (labelled, True)):
-        (after,) = run([0, 1], chosen, given)
+    for inputs, moves in ((problem, False), (labelled, True)):
+        (after,) = run([0, 1], chosen, inputs)
         index = list(weights(after)).index("label.weight")
         assert (not torch.equal(after.ensemble.tensors[index], before[index])) is moves

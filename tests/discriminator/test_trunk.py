@@ -187,11 +187,11 @@ def test_a_torchscript_file_is_a_trunk(tmp_path: Path) -> None:
     scripted, plain = head(trunk, 1), head(small_trunk(), 1)
     points = [t.float() for t in noisy_images(1, 4, 36)]
     for _ in range(3):
-        actual, wanted = (
+        actual, expected = (
             net.with_tensors([t.float() for t in net.tensors]).gradient_and_laplacian(*points)
             for net in (scripted, plain)
         )
-        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_no_trunk_is_refused(tmp_path: Path) -> None:

@@ -88,9 +88,9 @@ def executed(document: str) -> list[Block]:
 
 
 def commands_of(text: str) -> list[list[str]]:
-    """Return the words of each command in a shell text; continued lines are joined."""
+    """Return the arguments of each command in a shell text; continued lines are joined."""
     commands = []
     for line in re.split(r"&&|\n", re.sub(r"\\\n\s*", " ", text)):
-        if words := shlex.split(line, comments=True):
-            commands.append(words)
+        if arguments := shlex.split(line, comments=True):
+            commands.append(arguments)
     return commands

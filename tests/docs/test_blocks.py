@@ -97,8 +97,8 @@ def test_commands_run(
         elif block.language == "python":
             exec(compile(block.text, str(block), "exec"), values)
         elif block.language == "sh":
-            for words in commands_of(block.text):
-                _run(words, block)
+            for arguments in commands_of(block.text):
+                _run(arguments, block)
             output = " ".join(capfd.readouterr().out.split())
         else:
             for line in block.text.splitlines():
@@ -115,13 +115,13 @@ def _edit(path: Path, text: str) -> None:
     path.write_text(content)
 
 
-def _run(words: list[str], block: Block) -> None:
+def _run(arguments: list[str], block: Block) -> None:
     """Run a command of a block: dgray in this process, which saves its start, others as they are.
 
     ``export PYTHONPATH=$PWD`` is done: the folder is on the path.
     """
-    if words[0] == "dgray":
-        assert main(words[1:]) == 0, f"{block}: {shlex.join(words)}"
-    elif words != ["export", "PYTHONPATH=$PWD"]:
-        program = sys.executable if words[0] == "python" else words[0]
-        subprocess.run([program, *words[1:]], check=True)
+    if arguments[0] == "dgray":
+        assert main(arguments[1:]) == 0, f"{block}: {shlex.join(arguments)}"
+    elif arguments != ["export", "PYTHONPATH=$PWD"]:
+        program = sys.executable if arguments[0] == "python" else arguments[0]
+        subprocess.run([program, *arguments[1:]], check=True)

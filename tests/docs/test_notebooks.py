@@ -30,14 +30,14 @@ def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
 
 def outputs(notebook: Any, kind: str) -> list[str]:
     """Return the outputs of a kind, a MIME type or ``stream``, in their order."""
-    found = []
+    outputs = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and kind == "stream":
-                found.append(output.text)
+                outputs.append(output.text)
             elif kind in output.get("data", {}):
-                found.append(output.data[kind])
-    return found
+                outputs.append(output.data[kind])
+    return outputs
 
 
 # In a process of its own, since the sockets of Jupyter's client are left open there.

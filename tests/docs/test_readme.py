@@ -45,7 +45,7 @@ def commands() -> list[tuple[str, ...]]:
     for path in sorted(ROOT.glob("studies/*.yaml")):
         comments = [line.lstrip("# ") for line in path.read_text("utf-8").splitlines()]
         texts += [line for line in comments if line.startswith(("dgray ", "python -m dgray"))]
-    return sorted({words for text in texts for words in _commands_of(text)})
+    return sorted({arguments for text in texts for arguments in _commands_of(text)})
 
 
 def _commands_of(text: str) -> Iterator[tuple[str, ...]]:
@@ -55,8 +55,8 @@ def _commands_of(text: str) -> Iterator[tuple[str, ...]]:
     except ValueError:  # inline code that is no command
         return
     for line in lines:
-        words = [word for word in line if not re.match(r"[A-Z_]+=", word)]
-        program, *rest = [Path(words[0]).name, *words[1:]] if words else [""]
+        arguments = [word for word in line if not re.match(r"[A-Z_]+=", word)]
+        program, *rest = [Path(arguments[0]).name, *arguments[1:]] if arguments else [""]
         if program == "dgray" and rest and rest[0].islower():
             yield tuple(rest)
         elif program.startswith("python") and rest[:1] == ["-m"] and {*rest[1:2]} & {*MODULES}:
@@ -68,9 +68,10 @@ def _commands_of(text: str) -> Iterator[tuple[str, ...]]:
 def planned() -> list[tuple[str, ...]]:
     """Return the arguments of every command that plans or runs a study of the repository."""
     return [
-        words
-        for words in commands()
-        if words[0] in {"run", "plan"} and any(word.startswith("studies/") for word in words)
+        arguments
+        for arguments in commands()
+        if arguments[0] in {"run", "plan"}
+        and any(word.startswith("studies/") for word in arguments)
     ]
 
 
@@ -95,7 +96,9 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
 
 
 def test_commands_are_extracted_from_the_documents() -> None:
-    assert {"run", "plan", "check", "report", "sample"} <= {words[0] for words in commands()}
+    assert {"run", "plan", "check", "report", "sample"} <= {
+        arguments[0] for arguments in commands()
+    }
     assert ("run", "studies/overfit.yaml") in planned()
 
 
@@ -107,28 +110,28 @@ def test_every_module_can_be_run(module: str) -> None:
     assert 'if __name__ == "__main__":' in Path(spec.origin).read_text("utf-8")
 
 
-def parse(command: click.Command, words: tuple[str, ...], parent: click.Context) -> None:
+def parse(command: click.Command, arguments: tuple[str, ...], parent: click.Context) -> None:
     """Parse the arguments of a command without running it."""
-    if isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        part = command.get_command(parent, words[0])
-        assert part is not None, f"there is no command {words[0]}"
-        parse(part, words[1:], click.Context(part, info_name=words[0], parent=parent))
-    elif words and "--help" not in words:
+    if isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        part = command.get_command(parent, arguments[0])
+        assert part is not None, f"there is no command {arguments[0]}"
+        parse(part, arguments[1:], click.Context(part, info_name=arguments[0], parent=parent))
+    elif arguments and "--help" not in arguments:
         # A sentence may name a command without its required options.
         with contextlib.suppress(click.MissingParameter):
-            command.make_context(parent.info_name, list(words), parent=parent.parent)
+            command.make_context(parent.info_name, list(arguments), parent=parent.parent)
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_accepts_its_arguments(words: tuple[str, ...]) -> None:
-    parse(cli, words, click.Context(cli, info_name="dgray"))
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_every_command_accepts_its_arguments(arguments: tuple[str, ...]) -> None:
+    parse(cli, arguments, click.Context(cli, info_name="dgray"))
 
 
-@pytest.mark.parametrize("words", planned(), ids=" ".join)
+@pytest.mark.parametrize("arguments", planned(), ids=" ".join)
 def test_every_named_study_exists_and_its_options_are_valid(
-    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    options = [] if "--plan" in words or words[0] == "plan" else ["--plan"]
-    assert main([*words, *options]) == 0
+    options = [] if "--plan" in arguments or arguments[0] == "plan" else ["--plan"]
+    assert main([*arguments, *options]) == 0
     assert "trials" in capsys.readouterr().out

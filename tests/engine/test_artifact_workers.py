@@ -38,7 +38,7 @@ def test_workers_make_the_same_bytes_and_a_lost_one_is_replaced(
     workers = ArtifactWorkers({"CPU": 1.0}, max_failures=1, observe=events.append)
     with contextlib.closing(workers):
         assert build_artifacts(trials, Memory(), workers) == expected
-    assert events == [WorkerLost(what="base")]
+    assert events == [WorkerLost(task="base")]
 
 
 def test_workers_that_keep_dying_end_the_study_with_the_reason(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ if __name__ == "__main__":
     run(schedule, store, prepare, events.append, run_trial=fake_trial)
     for event in events:
         if isinstance(event, WorkerLost):
-            print(event.what, event.times)
+            print(event.task, event.times)
 """
 
 

@@ -62,7 +62,7 @@ def test_without_an_autoscaler_an_impossible_request_is_refused(cluster: FakeClu
     with pytest.raises(
         RunRefusedError, match=r"a worker requests 1 CPU, 2 GPU .* so lower that, or"
     ):
-        Places([{"CPU": 1.0, "GPU": 2.0}]).refuse_impossible(what="a worker", fix="lower that")
+        Places([{"CPU": 1.0, "GPU": 2.0}]).refuse_impossible(subject="a worker", fix="lower that")
     with pytest.raises(
         RunRefusedError, match="and, for each of its 3 sampling actors, 1 CPU, 1 GPU"
     ):

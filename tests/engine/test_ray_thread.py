@@ -35,9 +35,9 @@ sys.exit(engine_exit_status(command, interrupted="interrupted"))
 """
 
 
-def driver(what: str, **variables: str) -> subprocess.Popen[str]:
+def driver(mode: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, what],
+        [sys.executable, "-c", DRIVER, mode],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", **variables},  # also without a home
         stdout=subprocess.PIPE,
@@ -51,10 +51,10 @@ def test_sigterm_is_obeyed_while_ray_starts(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "starting\n", process.communicate()
     assert len([*tmp_path.iterdir()]) == 1
-    asked = time.monotonic()
+    start = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - asked < 5
+    assert time.monotonic() - start < 5
     assert (process.returncode, errors) == (130, f"{STOPPING}\ninterrupted\n")
     deadline = time.monotonic() + 30
     while [*tmp_path.iterdir()]:  # the guard removes Ray's folder

@@ -105,28 +105,28 @@ def test_any_number_of_actors_and_a_dying_one_give_the_same_bytes(
         here_problem = build_problem(config, shared, torch.device("cpu"))
         assert isinstance(here_problem, ImageProblem)
         scoring = build_image_scoring(config, here_problem, shared)
-        here = drawn(scoring, member, trial.settings[0])
-        assert here.memorisation is not None
-        assert len(here.memorisation) == 30
+        local = drawn(scoring, member, trial.settings[0])
+        assert local.memorisation is not None
+        assert len(local.memorisation) == 30
         if metrics == statistics:
-            assert here.statistics[0].whole.count == 30
+            assert local.statistics[0].whole.count == 30
         else:
-            assert here.features is not None
-            assert len(here.features) == 30
+            assert local.features is not None
+            assert len(local.features) == 30
         base = drawn(scoring, ZeroDiscriminator(), trial.settings[0])
-        assert not torch.equal(here.shown, base.shown)
+        assert not torch.equal(local.shown, base.shown)
         counts = {statistics: [(1, immortal), (3, Mortal)], features: [(2, immortal)]}
         for number, kind in counts[metrics]:
             monkeypatch.setattr(sampling_actors, "_Sampler", kind)
             # Three must find a place on two cores, which no study file may request.
             update = {"sampling_actors": number, "cpus_per_actor": 0.2}
             resources = config.resources.model_copy(update=update)
-            asked = config.model_copy(update={"resources": resources})
-            with SamplingActors(asked, artifacts) as actors:
+            with_actors = config.model_copy(update={"resources": resources})
+            with SamplingActors(with_actors, artifacts) as actors:
                 scoring = build_image_scoring(config, here_problem, shared, actors.run_shards)
                 there = drawn(scoring, member, trial.settings[0])
                 assert actors.times_lost() == (kind is Mortal)
-            assert content(there) == content(here)
+            assert content(there) == content(local)
     assert death.exists()
 
 

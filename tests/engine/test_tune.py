@@ -44,7 +44,7 @@ def test_a_worker_that_keeps_dying_fails_its_trial_only(tmp_path: Path) -> None:
         "its worker was lost 2 times; the last reason: its process exited, crashed"
     )
     (lost,) = [e for e in events if isinstance(e, WorkerLost)]
-    assert (lost.what, lost.times) == ("bad", 1)
+    assert (lost.task, lost.times) == ("bad", 1)
     assert folder.completed_epochs("kl-1") == set(EPOCHS)
     assert folder.completed_epochs("bad") == {EPOCHS[0]}
     rows = folder.rows()
@@ -75,7 +75,7 @@ def test_a_reused_worker_that_dies_before_its_next_trial_is_one_lost_worker(
     time_left = TimeLeft(artifact_seconds=0.0, report_seconds=0.0, parallel=1)
     progress = Progress(schedule, folder, console, time_left)
     tune.run(schedule, folder, prepare, observe, run_trial=fake_trial)
-    lost = [(e.what, e.times) for e in events if isinstance(e, WorkerLost)]
+    lost = [(e.task, e.times) for e in events if isinstance(e, WorkerLost)]
     failed = [e.trial_id for e in events if isinstance(e, TrialFailed)]
     if max_failures:
         assert (lost, failed) == ([("kl-2", 1)], [])

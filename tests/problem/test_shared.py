@@ -115,7 +115,7 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     assert all(step.state is None for _, step in progress)
     last = dict(progress)
     assert {(step.done, step.total) for step in last.values()} <= {(1, 1), (6, 6)}
-    assert any(step.words.startswith("steps, loss ") for _, step in progress)
+    assert any(step.text.startswith("steps, loss ") for _, step in progress)
 
 
 def test_an_artifact_that_user_code_fails_to_make_is_its_reason(tmp_path: Path) -> None:

@@ -69,19 +69,19 @@ def mutations(draw: st.DrawFn, content: bytes, others: list[bytes]) -> bytes:
     """Another content: one bit flipped, cut, longer, partly overwritten, or another record."""
     size = len(content)
     kind = draw(st.sampled_from(["flip", "cut", "append", "overwrite", "erase", "other"]))
-    at = draw(st.integers(0, size - 1))
+    offset = draw(st.integers(0, size - 1))
     if kind == "flip":
-        flipped = content[at] ^ (1 << draw(st.integers(0, 7)))
-        return content[:at] + bytes([flipped]) + content[at + 1 :]
+        flipped = content[offset] ^ (1 << draw(st.integers(0, 7)))
+        return content[:offset] + bytes([flipped]) + content[offset + 1 :]
     if kind == "cut":
-        return content[:at]
+        return content[:offset]
     if kind == "append":
         return content + draw(st.binary(min_size=1, max_size=8))
     if kind == "overwrite":
         new = draw(st.binary(min_size=1, max_size=16))
-        return content[:at] + new + content[at + len(new) :]
+        return content[:offset] + new + content[offset + len(new) :]
     if kind == "erase":
-        return content[:at] + content[at + draw(st.integers(1, 64)) :]
+        return content[:offset] + content[offset + draw(st.integers(1, 64)) :]
     return draw(st.sampled_from(others))
 
 
@@ -116,10 +116,10 @@ def metrics(folder: Path) -> pd.DataFrame:
     return rows.sort_values(["trial", "epoch", "replicate", "guidance_weight"], ignore_index=True)
 
 
-def damage(kind: str, how: str, run: Path) -> Iterator[str]:
+def damage(kind: str, change: str, run: Path) -> Iterator[str]:
     """Damage the second record of a kind; yield its name."""
     name = names_of(run, kind)[:2][-1]
-    if how == "flipped":
+    if change == "flipped":
         flip(run / name)
     else:
         (run / name).write_bytes(b"")
@@ -127,12 +127,12 @@ def damage(kind: str, how: str, run: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "how"), [(kind, ("flipped", "empty")[i % 2]) for i, kind in enumerate(KINDS)]
+    ("kind", "change"), [(kind, ("flipped", "empty")[i % 2]) for i, kind in enumerate(KINDS)]
 )
 def test_a_resumed_study_computes_damaged_records_again(
-    kind: str, how: str, run: Path, golden: Path, tmp_path: Path
+    kind: str, change: str, run: Path, golden: Path, tmp_path: Path
 ) -> None:
-    (name,) = damage(kind, how, run)
+    (name,) = damage(kind, change, run)
     broken = (run / name).read_bytes()
     plan = plan_of(tmp_path)
     opened = open_run(plan, run, fresh=False)

@@ -57,8 +57,8 @@ def test_a_session_is_recorded_from_its_start(plan: Plan, tmp_path: Path) -> Non
     session.engine_started(where="a cluster", num_workers=3)
     assert record(folder)["sessions"][0]["num_workers"] == 3
     assert (entry["worker_losses"], entry["retries"]) == ({}, 0)
-    for what, times in (("kl-1", 1), ("kl-2, sampling", 2), ("kl-1", 1)):
-        session.worker_lost(what, times)
+    for task, times in (("kl-1", 1), ("kl-2, sampling", 2), ("kl-1", 1)):
+        session.worker_lost(task, times)
     (entry,) = record(folder)["sessions"]
     assert entry["worker_losses"] == {"kl-1": 2, "kl-2, sampling": 2}
     assert entry["retries"] == 4

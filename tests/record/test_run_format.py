@@ -66,8 +66,8 @@ def resume(text: str = GRID) -> None:
 
 
 def test_a_run_with_the_same_format_and_versions_is_resumed() -> None:
-    here = {"dgray": dgray.__version__, "torch": version("torch")}
-    assert begin() == {"format": RUN_FORMAT, "versions": here}
+    installed = {"dgray": dgray.__version__, "torch": version("torch")}
+    assert begin() == {"format": RUN_FORMAT, "versions": installed}
     resume()
 
 

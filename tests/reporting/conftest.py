@@ -20,7 +20,7 @@ def overfit_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with two widths and the fewest real samples: all figures with fewer panels."""
     left_out = ("width 32", "num_real 1000")
-    parts = (r for r in results() if not any(words in r.rows[0].label for words in left_out))
+    parts = (r for r in results() if not any(part in r.rows[0].label for part in left_out))
     return write_run(tmp_path_factory.mktemp("small"), parts)
 
 

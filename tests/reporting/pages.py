@@ -35,7 +35,7 @@ def assert_clean(tab: Tab, file: Path) -> None:
 
 
 def cells(tab: Tab) -> list[str]:
-    """What each square of the map says to a screen reader."""
+    """Return the label of each square of the map, for screen readers."""
     return list(
         tab.run(
             f"[...document.querySelectorAll('{CELLS}')].map((c) => c.getAttribute('aria-label'))"

@@ -1,4 +1,4 @@
-"""What keeps reports fast and small: each thing is computed once, and the page has a bound."""
+"""Test the cost of reports: each thing is computed once, and the page has a bound."""
 
 from __future__ import annotations
 

@@ -88,9 +88,9 @@ def test_other_figures_show_only_the_selected_points(
     table, searches = run
     chosen = chosen_trials(table, searches)
     best = {str(row["trial"]) for s in searches if (row := s.best()) is not None}
-    asked = {trial for search in searches for trial in search.points["trial"]}
+    suggested = {trial for search in searches for trial in search.points["trial"]}
     assert len(best) == 2
-    assert set(chosen.rows["trial"]) == best | (set(table.rows["trial"]) - asked)
+    assert set(chosen.rows["trial"]) == best | (set(table.rows["trial"]) - suggested)
     assert RATE in table.axes
     assert RATE not in chosen.axes
 

@@ -277,9 +277,9 @@ def test_early_stopping_ignores_points_of_the_same_round(tmp_path: Path) -> None
     # A driver that dies while it tells the outcomes of a round leaves some of them recorded.
     (cell,) = cells_of(load(tmp_path, "search.rounds=2"))
     verdicts = []
-    for known in ({0: 1.0, 1: 3.0}, {0: 1.0, 1: 3.0, 2: 10.0}):
+    for values in ({0: 1.0, 1: 3.0}, {0: 1.0, 1: 3.0, 2: 10.0}):
         pruner = RoundPruner(cell.search, optuna.pruners.MedianPruner(n_startup_trials=1))
-        for number, value in known.items():
+        for number, value in values.items():
             pruner.add(
                 Told(
                     event=number,
@@ -290,7 +290,7 @@ def test_early_stopping_ignores_points_of_the_same_round(tmp_path: Path) -> None
                 )
             )
         verdicts.append([pruner.should_stop(3, {10: value}) for value in (1.5, 2.5)])
-        assert pruner.should_stop(4, {10: 2.5}) == (len(known) == 2)  # the next round
+        assert pruner.should_stop(4, {10: 2.5}) == (len(values) == 2)  # the next round
     assert verdicts == [[False, True]] * 2
 
 
@@ -348,6 +348,6 @@ def test_conditional_fields_are_suggested_only_where_they_apply(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_sampler_arguments_exist_in_optuna(name: str) -> None:
-    known = inspect.signature(_SAMPLERS[name].__init__).parameters
-    assert set(ARGUMENTS[name]) <= set(known)
-    assert "seed" in known
+    parameters = inspect.signature(_SAMPLERS[name].__init__).parameters
+    assert set(ARGUMENTS[name]) <= set(parameters)
+    assert "seed" in parameters

@@ -196,7 +196,7 @@ class Torture:
         sessions = json.loads((run / "provenance.json").read_text())["sessions"]
         for session in sessions:
             self.log.losses.update(
-                {what.partition("-")[0]: n for what, n in session["worker_losses"].items()}
+                {task.partition("-")[0]: n for task, n in session["worker_losses"].items()}
             )
         self.log.say(f"{self.study.stem}: complete after {len(sessions)} sessions, rows equal")
 

@@ -104,10 +104,10 @@ def test_the_error_of_several_sets_is_their_spread(
 ) -> None:
     images, scoring = drawn(study, sampling_seeds=3, shard_size=20)
     assert images.features is None
-    assert [each.whole.count for each in images.statistics] == [46, 46, 46]
+    assert [shard.whole.count for shard in images.statistics] == [46, 46, 46]
     alone, _ = drawn(study, sampling_seeds=3, shard_size=20, metrics=("fd", "precision"))
     features = features_of(alone)
-    values = [distance(features[at : at + 46], scoring) for at in (0, 46, 92)]
+    values = [distance(features[first : first + 46], scoring) for first in (0, 46, 92)]
     columns = scoring.columns(images, SETTING)
     assert columns["num_scored"] == 138
     assert columns["fd"] == pytest.approx(np.mean(values), rel=1e-9)

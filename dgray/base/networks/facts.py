@@ -1,4 +1,4 @@
-"""What the files of a network state about it, read without torch.
+"""Facts about a network that its files state, read without torch.
 
 A network is compared with a study before anything is computed (``dgray.problem.inputs``) and
 again when it is loaded.

@@ -60,9 +60,9 @@ class Validation:
     def report_sections(self, broken: Iterable[Broken], values: dict[str, Any]) -> None:
         """Add broken rules between fields of a section, unless they name a repaired field."""
         for item in broken:
-            words = set(re.findall(r"\w+", item.rule))
+            names = set(re.findall(r"\w+", item.rule))
             depth = len(item.path)
-            if not any(m[:depth] == item.path and words & set(m[depth:]) for m in self.repaired):
+            if not any(m[:depth] == item.path and names & set(m[depth:]) for m in self.repaired):
                 path = _blamed(item, values) or item.path
                 rule = item.rule
                 if path and rule.startswith(f"{path[-1]} must "):  # redundant

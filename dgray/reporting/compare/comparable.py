@@ -1,4 +1,4 @@
-"""Which metrics of two runs can be compared, and which of their random numbers are shared."""
+"""Comparability of two runs: metrics that can be compared, and random numbers that are shared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OF_SOURCE = {
 
 @dataclass(frozen=True)
 class Pairing:
-    """What two runs share.
+    """Properties that two runs share.
 
     Attributes:
         different: fields in which no trial of one run agrees with one of the other.
@@ -41,12 +41,12 @@ class Pairing:
 
     @property
     def has_same_seeds(self) -> bool:
-        """Whether replicates of the same number share their random numbers."""
+        """True if replicates of the same number share their random numbers."""
         return "seed" not in self.different
 
     @property
     def has_same_base(self) -> bool:
-        """Whether the guided models of both correct the same base."""
+        """True if the guided models of both correct the same base."""
         sections = ("base.", "diffusion.")
         return self.has_same_seeds and not any(p.startswith(sections) for p in self.different)
 

@@ -91,7 +91,7 @@ class _Statistic:
 
     @property
     def is_identical(self) -> bool:
-        """Whether all values are the same, as of trials that the studies share."""
+        """True if all values are the same, as of trials that the studies share."""
         return self.estimate == Estimate(0.0, 0.0)
 
 

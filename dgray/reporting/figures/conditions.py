@@ -46,10 +46,10 @@ def _sampler(table: StudyTable, column: str) -> Iterator[str]:
         yield f"{table.title(column)}: sampler {name}, {steps} steps"
 
 
-def errors_note(models: pd.DataFrame, what: str = "Bands and bars") -> str:
+def errors_note(models: pd.DataFrame, marks: str = "Bands and bars") -> str:
     """Return a sentence on the error bars: what they are over, and what they leave out."""
     counts = sorted({int(count) for count in models["replicates"]})
-    over = f"{what}: ± 1 standard error over evaluation points"
+    over = f"{marks}: ± 1 standard error over evaluation points"
     if counts[-1] < 2:
         return f"{over}; with one replicate they leave out the spread between seeds."
     some = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"

@@ -78,9 +78,9 @@ def search_title(search: SearchPoints) -> str:
     return shortened(series_title(search.label), _TITLE)
 
 
-def part_of(shown: int, total: int, what: str = "searches") -> str:
+def part_of(shown: int, total: int, noun: str = "searches") -> str:
     """Return what is left out of a figure; empty if nothing is."""
-    return f"first {shown} of {total} {what}" if shown < total else ""
+    return f"first {shown} of {total} {noun}" if shown < total else ""
 
 
 def point_numbers(searches: Sequence[SearchPoints]) -> pd.DataFrame:

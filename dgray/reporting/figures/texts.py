@@ -91,7 +91,7 @@ def _place(axes: Axes) -> tuple[int, int, int]:
 
 def _lines(text: str, width: float, size: float) -> Iterator[str]:
     line = ""
-    for word in _words(text, width, size):
+    for word in _pieces(text, width, size):
         longer = f"{line} {word}" if line else word
         if line and text_width(longer, size) > width:
             yield line
@@ -100,7 +100,7 @@ def _lines(text: str, width: float, size: float) -> Iterator[str]:
     yield line
 
 
-def _words(text: str, width: float, size: float) -> Iterator[str]:
+def _pieces(text: str, width: float, size: float) -> Iterator[str]:
     for word in text.split(" "):
         while text_width(word, size) > width:
             count = max(1, int(len(word) * width / text_width(word, size)))

@@ -64,7 +64,7 @@ class View:
 
     @property
     def held(self) -> str:
-        """What is held fixed or left out, for the title of the figure."""
+        """Fields that are held fixed or left out, for the title of the figure."""
         return ", ".join(self.notes)
 
     @property

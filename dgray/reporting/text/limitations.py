@@ -1,4 +1,4 @@
-"""How significance is judged, and limitations of a finding."""
+"""Method of the tests of significance, and limitations of a finding."""
 
 from __future__ import annotations
 

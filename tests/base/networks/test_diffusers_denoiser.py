@@ -127,7 +127,7 @@ def test_a_schedule_that_ends_in_noise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "words"),
+    ("name", "change", "message"),
     [
         ("config.json", {"_class_name": "UNet2DConditionModel"}, "must describe a UNet2DModel"),
         ("config.json", {"time_embedding_type": "fourier"}, "must be positional"),
@@ -137,12 +137,12 @@ def test_a_schedule_that_ends_in_noise(tmp_path: Path) -> None:
     ],
 )
 def test_other_models_are_refused(
-    tmp_path: Path, name: str, change: dict[str, Any], words: str
+    tmp_path: Path, name: str, change: dict[str, Any], message: str
 ) -> None:
     save(tmp_path)
     path = tmp_path / name
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(DiffusersError, match=words):
+    with pytest.raises(DiffusersError, match=message):
         load_diffusers(tmp_path)
 
 

@@ -214,7 +214,7 @@ def test_strides_of_single_entries_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda blob: blob.replace(b"\x6c\xfc\x9c", b"\x6d\xfc\x9c", 1), "magic number"),
         (lambda blob: blob.replace(b"M\xe9\x03", b"M\xea\x03"), "must have version 1001"),
@@ -229,10 +229,10 @@ def test_strides_of_single_entries_do_not_matter() -> None:
         (lambda blob: b"", "damaged or cut short"),
     ],
 )
-def test_damaged_storages(change: Callable[[bytes], bytes], words: str) -> None:
+def test_damaged_storages(change: Callable[[bytes], bytes], message: str) -> None:
     blob = legacy_blob(torch.ones(4))
     assert change(blob) != blob
-    with pytest.raises(PickleError, match=words):
+    with pytest.raises(PickleError, match=message):
         read_storage(change(blob))
 
 
@@ -284,7 +284,7 @@ def test_layers_within_themselves(reconstruct: Records, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
+    ("state", "message"),
     [
         ({"_init_kwargs": {"img_resolution": 8}}, "must have img_channels"),
         ({}, "must store its arguments"),
@@ -293,10 +293,10 @@ def test_layers_within_themselves(reconstruct: Records, tmp_path: Path) -> None:
     ],
 )
 def test_records_that_are_no_network(
-    reconstruct: Records, tmp_path: Path, state: dict[str, Any], words: str
+    reconstruct: Records, tmp_path: Path, state: dict[str, Any], message: str
 ) -> None:
     content = snapshot(Layer(reconstruct, "EDMPrecond", state))
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         read_edm_pickle(write(tmp_path / "n.pkl", content))
 
 

@@ -52,8 +52,8 @@ def test_denoiser_of_vectors(golden: Golden) -> None:
 def test_labels_matter(golden: Golden) -> None:
     if golden.one_hot is None:
         with torch.no_grad():
-            given = golden.module(golden.x, golden.sigma, torch.ones(8, 10))
-        assert relative_error(given, golden.denoised) < 1e-5
+            denoised = golden.module(golden.x, golden.sigma, torch.ones(8, 10))
+        assert relative_error(denoised, golden.denoised) < 1e-5
         return
     with torch.no_grad():
         none = golden.module(golden.x, golden.sigma)

@@ -119,20 +119,20 @@ def test_samplers_use_the_noise_levels_that_edm_would(
 
 def test_churn_raises_the_noise_to_a_level_of_the_network() -> None:
     module = tiny(preconditioning="iDDPMPrecond")
-    asked: list[float] = []
+    levels_called: list[float] = []
 
     class Recording(NetworkDenoiser):
         def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-            asked.extend(sigma.tolist())
+            levels_called.extend(sigma.tolist())
             return torch.zeros_like(x)
 
     base = Recording(module, (2, 8, 8))
     sigmas = sampler_sigmas(base, 6, (0.002, 80.0), 7.0)
     noise = torch.randn(6, 1, 128, dtype=torch.float64)
     edm_stochastic(base, 80 * noise[0], sigmas, noise, S_churn=5, S_min=0, S_max=99, S_noise=1)
-    assert len(asked) == 11
+    assert len(levels_called) == 11
     assert module.levels.table is not None
-    assert set(asked) <= set(module.levels.table.double().tolist())
+    assert set(levels_called) <= set(module.levels.table.double().tolist())
 
 
 def test_everything_is_float32_on_the_cpu() -> None:
@@ -182,16 +182,16 @@ def test_hutchinsons_estimate() -> None:
     jacobian = torch.func.jacrev(lambda v: denoise(v, sigma))(x).detach()
     generator = torch.Generator().manual_seed(0)
     probes = torch.randint(0, 2, (50, 2, 32), generator=generator, dtype=torch.float64) * 2 - 1
-    each = torch.stack(
+    estimates = torch.stack(
         [
             torch.einsum("pd,de,pe->p", probes[:, i], jacobian[i, :, i], probes[:, i])
             for i in (0, 1)
         ]
     )
     _, mean = denoise.with_divergence(x, sigma, probes)
-    assert_close(mean, each.mean(1), rtol=1e-4, atol=1e-4)
+    assert_close(mean, estimates.mean(1), rtol=1e-4, atol=1e-4)
     exact = torch.stack([jacobian[i, :, i].trace() for i in (0, 1)])
-    assert bool(((mean - exact).abs() < 4 * each.std(1) / 50**0.5).all())
+    assert bool(((mean - exact).abs() < 4 * estimates.std(1) / 50**0.5).all())
 
 
 def test_labels() -> None:

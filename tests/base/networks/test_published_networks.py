@@ -62,7 +62,7 @@ def test_short_names_are_those_of_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"img_resolution": None}, "img_resolution must be a whole number"),
         ({"modle_channels": 8}, "this network has no argument modle_channels"),
@@ -77,10 +77,10 @@ def test_short_names_are_those_of_the_table() -> None:
         ({"dropout": True}, "dropout must be a number"),
     ],
 )
-def test_wrong_descriptions_are_refused(change: dict[str, object], words: str) -> None:
-    given = {"img_resolution": 16, "img_channels": 3, "model_type": "SongUNet"} | change
-    with pytest.raises(ArchitectureError, match=words):
-        EdmArchitecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": given})
+def test_wrong_descriptions_are_refused(change: dict[str, object], message: str) -> None:
+    arguments = {"img_resolution": 16, "img_channels": 3, "model_type": "SongUNet"} | change
+    with pytest.raises(ArchitectureError, match=message):
+        EdmArchitecture.from_json({"preconditioning": "EDMPrecond", "init_kwargs": arguments})
 
 
 def test_missing_resolution_and_unknown_preconditioning() -> None:

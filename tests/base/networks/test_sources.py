@@ -32,7 +32,7 @@ class Server:
     """Serves any path, and remembers which."""
 
     address: str
-    asked: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     content: bytes = CONTENT
     promised: int = len(CONTENT)
     redirect: str = ""
@@ -46,7 +46,7 @@ class Server:
 def server() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            state.asked.append(self.path)
+            state.paths.append(self.path)
             if self.path.endswith("missing.pkl"):
                 self.send_error(404)
                 return
@@ -87,11 +87,11 @@ def test_short_names_are_downloaded_once_with_their_licence(
     assert path.suffix == ".pkl"
     assert messages[0] == LICENCE
     assert "CC BY-NC-SA 4.0" in LICENCE
-    assert server.asked == [f"/{ADDRESS.split('://')[1]}{name}.pkl"]
+    assert server.paths == [f"/{ADDRESS.split('://')[1]}{name}.pkl"]
     again, messages = find(name, tmp_path / "cache", server)
     assert again == path
     assert messages == []
-    assert len(server.asked) == 1
+    assert len(server.paths) == 1
     assert sorted(entry.name for entry in path.parent.iterdir()) == [
         path.name,
         f"{path.name}.sha256",
@@ -133,7 +133,7 @@ def test_a_file_must_stay_what_it_was(tmp_path: Path, server: Server) -> None:
     path.with_name("network.pkl.sha256").write_text("")
     with pytest.raises(SourceError, match="must hold a SHA-256"):
         find(str(path), tmp_path, server)
-    assert server.asked == []
+    assert server.paths == []
 
 
 def test_a_download_is_checked_again_at_every_use(tmp_path: Path, server: Server) -> None:
@@ -163,14 +163,14 @@ def test_redirects_stay_with_https(server: Server) -> None:
     message = r"/elsewhere\?X-Amz-Signature=\*\*\*, which is not https"
     with pytest.raises(urllib.error.URLError, match=message):
         open_https(f"{server.address}/network.pkl")
-    assert server.asked == ["/network.pkl"]
+    assert server.paths == ["/network.pkl"]
 
 
 def test_messages_contain_no_credentials(server: Server, tmp_path: Path) -> None:
     messages: list[str] = []
     url = "https://me:hunter2@a.example/network.pkl?token=hunter2"
     locate(url, cache=tmp_path, sha256=None, log=messages.append, open_url=server.open)
-    assert "hunter2" in server.asked[-1]
+    assert "hunter2" in server.paths[-1]
     assert messages[0].startswith("downloading https://***@a.example/network.pkl?token=*** to ")
     assert "hunter2" not in " ".join(messages)
     with pytest.raises(SourceError, match=r"^https://\*\*\*@a.example/missing.pkl could not"):

@@ -91,7 +91,7 @@ def test_refusals_are_one_line_and_status_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["info", "nothing.pkl"], "there is no file nothing.pkl"),
         (["info", "edm-cifar10-32x32-uncond-pv"], "did you mean edm-cifar10-32x32-uncond-vp?"),
@@ -103,7 +103,7 @@ def test_refusals_are_one_line_and_status_2(tmp_path: Path) -> None:
 )
 def test_wrong_arguments(
     arguments: list[str],
-    words: str,
+    message: str,
     pickled: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -112,22 +112,22 @@ def test_wrong_arguments(
     for name in ("list.pkl", "list.pt", "lonely.safetensors"):
         Path(name).write_bytes(pickle.dumps([]))
     assert main(arguments) == 2
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_weights_must_be_those_of_the_architecture(golden: Golden, tmp_path: Path) -> None:
     network = StoredNetwork(golden.architecture, golden.state)
     name = "model.map_layer0.weight"
     without = {key: value for key, value in golden.state.items() if key != name}
-    for state, words in (
+    for state, message in (
         (without, f"{name}: missing instead of"),
         ({**golden.state, "model.more": torch.ones(1)}, r"model.more: \(1,\) instead of nothing"),
         ({**golden.state, name: golden.state[name].T[:3]}, f"{name}: .* instead of"),
         ({**golden.state, name: golden.state[name].long()}, "must .* be floating-point"),
     ):
-        with pytest.raises(NetworkFileError, match=words):
+        with pytest.raises(NetworkFileError, match=message):
             build_module(replace(network, state=state))
-        with pytest.raises(NetworkFileError, match=words):
+        with pytest.raises(NetworkFileError, match=message):
             write_network(tmp_path / "n.safetensors", replace(network, state=state))
     assert not list(tmp_path.iterdir())
 
@@ -154,7 +154,7 @@ def test_damaged_files(golden: Golden, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claim", "words"),
+    ("claim", "message"),
     [
         ({"num_blocks": 100_000}, "200000 blocks must have as many weights"),
         ({"model_channels": 100_000, "channel_mult": [100_000] * 2}, "no network has such"),
@@ -163,11 +163,11 @@ def test_damaged_files(golden: Golden, tmp_path: Path) -> None:
     ],
 )
 def test_a_description_cannot_ask_for_more_than_there_are_weights(
-    golden: Golden, claim: dict[str, Any], words: str
+    golden: Golden, claim: dict[str, Any], message: str
 ) -> None:
     """Reading takes seconds and megabytes, regardless of the sizes that a file claims."""
     record = golden.architecture.to_json()
     record["init_kwargs"] |= claim
     architecture = EdmArchitecture.from_json(record)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         build_module(StoredNetwork(architecture, golden.state))

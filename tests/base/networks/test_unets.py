@@ -64,8 +64,8 @@ def test_against_numpy(case: str) -> None:
     reference = Reference(state, is_song, tuple(options.get("resample_filter", (1, 1))))
     expected = reference(x, noise, one_hot, augment)
     with torch.no_grad():
-        given = (x, noise, one_hot, augment)
-        output = model(*(None if v is None else torch.from_numpy(v) for v in given))
+        inputs = (x, noise, one_hot, augment)
+        output = model(*(None if v is None else torch.from_numpy(v) for v in inputs))
     assert np.abs(expected).max() > 1e-2
     # the positional frequencies are float32, as EDM's are
     np.testing.assert_allclose(output.numpy(), expected, rtol=0, atol=3e-6)
@@ -179,11 +179,11 @@ def test_dropout_and_label_dropout_act_in_training_only() -> None:
     x, noise = torch.ones(64, 2, 8, 8), torch.zeros(64)
     labels = torch.eye(3)[torch.zeros(64, dtype=torch.int64)]
     with torch.no_grad():
-        none, given = module.model(x, noise, 0 * labels), module.model(x, noise, labels)
+        none, conditioned = module.model(x, noise, 0 * labels), module.model(x, noise, labels)
         torch.manual_seed(0)
         trained = module.model.train()(x, noise, labels)
     is_none = (trained - none).abs().amax((1, 2, 3)) < 1e-5
-    is_given = (trained - given).abs().amax((1, 2, 3)) < 1e-5
+    is_given = (trained - conditioned).abs().amax((1, 2, 3)) < 1e-5
     assert bool((is_none ^ is_given).all())
     assert 15 < int(is_none.sum()) < 49
     with torch.no_grad():

@@ -119,11 +119,11 @@ def test_a_lease_survives_a_short_outage(
     assert lease.lost is None
 
 
-@pytest.mark.parametrize("how", ["taken over", "a long outage"])
-def test_a_lost_lease_is_not_renewed(how: str, bucket: Bucket, proxy: FaultyProxy) -> None:
+@pytest.mark.parametrize("cause", ["taken over", "a long outage"])
+def test_a_lost_lease_is_not_renewed(cause: str, bucket: Bucket, proxy: FaultyProxy) -> None:
     lost = threading.Event()
     lease = take(bucket, on_lost=lost.set)
-    if how == "taken over":
+    if cause == "taken over":
         store_of(bucket).delete(claims(bucket)[0])
     else:
         proxy.choose = lambda method, path: Fault(reset="before")

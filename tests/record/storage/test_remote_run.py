@@ -212,8 +212,8 @@ def test_a_search_is_resumed_from_its_events_in_the_store(
 
     go(tmp_path / "folder", 10**6)
     go(uri, 6)
-    asked = [name for name in bucket.objects() if name.endswith("-asked.json")]
-    assert 0 < len(asked) < 8
+    suggestions = [name for name in bucket.objects() if name.endswith("-suggestions.json")]
+    assert 0 < len(suggestions) < 8
     on_another_machine(monkeypatch)
     go(uri, 10**6)
     events = {n: json.loads(v) for n, v in bucket.objects().items() if n.startswith("search/")}
