@@ -87,7 +87,7 @@ def simulate(
         driver_busy += costs.driver_checkpoint
         end = max(end, driver_free)
         is_last = left == 1
-        # A worker goes on once its rows are on disk; the driver reads its report meanwhile.
+        # A worker continues once its rows are on disk; the driver reads its report meanwhile.
         next_event = writer_free if is_last else writer_free + checkpoint_seconds
         heapq.heappush(events, (next_event, worker, -1 if is_last else left - 1))
     computed = trials * checkpoints * checkpoint_seconds

@@ -1,11 +1,12 @@
-"""Measure guided sampling of images: against its bare model calls and against DG's way.
+"""Measure guided sampling of images: against its bare model calls, and against DG.
 
     python -m benchmarks images
 
 Base and trunk are a U-Net of EDM's form with random weights, the discriminator a small head on its
-encoder. DG's way (Kim et al. 2023, arXiv 2211.17091) is written out here: Heun's method, and the
-gradient of the logit of the whole batch by automatic differentiation; ``interval`` leaves out the
-discriminator outside an interval of noise levels, as dgray does, ``mask`` multiplies it by 0.
+encoder. Sampling as in DG (Kim et al. 2023, arXiv 2211.17091) is written out here: Heun's method,
+and the gradient of the logit of the whole batch by automatic differentiation; ``interval`` leaves
+out the discriminator outside an interval of noise levels, as dgray does, ``mask`` multiplies it by
+0.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def sample_as_dg(
     interval: tuple[float, float],
     outside: Way,
 ) -> Tensor:
-    """Draw the same samples in DG's way."""
+    """Draw the same samples as DG does."""
     member = head.member(0)
 
     def denoise(x: Tensor, level: float) -> Tensor:
@@ -161,7 +162,7 @@ def measure_sampling(repeats: int) -> None:
 
 
 def _inverse(pair: Pair) -> str:
-    """Return the ratio dgray / other, where other is what dgray cannot do without."""
+    """Return the ratio dgray / other, where other is the cost of the model calls alone."""
     return Pair(pair.second, pair.first).ratios(2)
 
 

@@ -83,7 +83,7 @@ class NoSuchModelError(DgrayError):
 
 
 class FigureError(DgrayError):
-    """A figure was requested that cannot be drawn: unknown name, no numbers, or another style."""
+    """Raised when a figure cannot be drawn: unknown name, no numbers, or an invalid style."""
 
 
 class SampleError(DgrayError):

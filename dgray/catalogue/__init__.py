@@ -2,8 +2,8 @@
 
 A part is one frozen specification: its name in a study file, how it is presented, what it applies
 to, and ``factory``, the import path ``"module:attribute"`` of the code that builds it. The code is
-imported when the part is built, so that plans and reports need no torch. Imports
-only the errors of dgray.
+imported when the part is built, so that plans and reports need no torch. Features of images and
+networks of bases are specified likewise. May import ``errors``.
 
 Another package registers its own parts with entry points whose value is a specification::
 

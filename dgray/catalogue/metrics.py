@@ -46,7 +46,7 @@ METRICS = Registry[MetricSpec](
         needs_density=True,
         needs_sampler="flow",
         validation="validation_kl",
-        doubt="kl_unconverged",
+        unreliable_column="kl_unconverged",
         more_columns=(
             ColumnSpec(
                 name="kl_unconverged",

@@ -198,7 +198,7 @@ class MetricSpec(Spec):
         validation: name of its column on the validation split, by which a search can select; None
             if a search cannot use it.
         has_parts: whether its column has the parts of its error (see ``ColumnSpec``).
-        doubt: name of a column that is above 0 where its value is unreliable; empty: none.
+        unreliable_column: column that is above 0 where its value is unreliable; empty: none.
         more_columns: further columns that it adds to a row.
     """
 
@@ -222,7 +222,7 @@ class MetricSpec(Spec):
     error_doc: str = "its standard error"
     validation: str | None = None
     has_parts: bool = False
-    doubt: str = ""
+    unreliable_column: str = ""
     more_columns: tuple[ColumnSpec, ...] = ()
 
     def is_defined_in(self, dimension: int) -> bool:

@@ -1,4 +1,4 @@
-"""Finds the model that a user wants to sample from: of a run, or a stored network."""
+"""Selection of the model to sample from: of a run, or a stored network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Standard output and standard error that never end a command.
 
 A terminal may lack the characters of a text, a reader may close its pipe (``| head -1``), and the
-disk of a log may be full; a study that runs for hours must survive each of them.
+disk of a log may be full; a study that runs for hours must not end for any of these reasons.
 """
 
 from __future__ import annotations

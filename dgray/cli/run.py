@@ -161,7 +161,7 @@ def is_resumed(plan: Plan, out: Path | Uri | None, *, fresh: bool) -> bool:
 
 
 def _inspect(plan: Plan) -> None:
-    """Look at the inputs of a study, print what is remarkable, and refuse what cannot work."""
+    """Inspect the inputs of a study, print notices, and refuse what cannot work."""
     inspection = inspect(plan)
     cost = estimate(plan, cpus=granted_cpus())
     _print(f"notice: {text}" for text in (*inspection.notices, *notices(plan, cost)))

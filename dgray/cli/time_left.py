@@ -201,7 +201,7 @@ class TimeLeft:
     def _done_of(self, trial_id: str) -> float:
         """Return the planned seconds that a running trial has done of its checkpoint.
 
-        Between two reports it is assumed to go on at the speed so far, to the end of its stage.
+        Between two reports it is assumed to continue at the speed so far, to the end of its stage.
         """
         missing = self._missing.get(trial_id)
         if not missing:

@@ -206,7 +206,7 @@ class Evaluate(Model):
         return tuple(metric.name for metric in self.metrics)
 
     def has_metric(self, **properties: object) -> bool:
-        """True if the specification of some metric has these properties."""
+        """Return True if the specification of some metric has these properties."""
         return any(
             all(getattr(metric.spec, name) == value for name, value in properties.items())
             for metric in self.metrics

@@ -176,7 +176,7 @@ def section_union(
     registered: Callable[[Any], type[Model]],
     *more: type[Model],
 ) -> Any:
-    """Return the type of a section that is one of the models of a registry, told by its ``kind``.
+    """Return the type of a section that is one of the models of a registry, by its ``kind``.
 
     Args:
         registry: parts that the section may be.

@@ -48,7 +48,7 @@ class ActingDenoiser(Denoiser, LevelDenoiser, Generic[AnyCorrection]):
 
     @override
     def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
-        """Return D_w; on an accelerator all samples count as acting.
+        """Return D_w; on an accelerator the correction is called on all samples.
 
         Reading their weights would wait for the device; samplers call ``at_level``.
         """

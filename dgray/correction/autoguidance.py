@@ -7,7 +7,7 @@ since it is smaller or was trained for a shorter time. In terms of the weight w 
 
 The weak model is a network of the size of the section ``discriminator``, trained on the real
 samples of the replicate for the epochs of ``fit``. w = 1 is no exact correction: whether any w
-helps depends on the errors of the two models being alike.
+helps depends on how similar the errors of the two models are.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ and the calibrated weight follow from one pass.
 To add a correction, write
 
 - one file in ``dgray/correction`` with its equation and source, and one ``CorrectionSpec`` in
-  ``CORRECTIONS`` (``dgray/catalogue/parts.py``), whose attributes say what it needs;
+  ``CORRECTIONS`` (``dgray/catalogue/parts.py``), whose attributes state what it needs;
 - with ``needs_discriminator``: a factory ``(discriminator, **options)`` that returns a
   ``Correction`` by a trained discriminator of one replicate, or by a control such as the oracle.
   The discriminator is trained by ``fit.objective``;
@@ -25,7 +25,7 @@ To add a correction, write
 Options are fields of the section ``correction`` of the study file (``dgray/config/correction.py``)
 that the specification lists. Samples of the base are in ``Batch.generated`` if the specification
 has ``needs_generated``. Corrections that train copies of the base's network start from
-``dgray.correction.denoiser_ensemble``.
+``dgray.correction.trained_networks``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Correction by the difference of a second denoiser D' and the base D.
 
 Towards it, D_w = D + w (D' - D), where D' is the better one (``fine_tune``); away from it,
-D_w = D + w (D - D'), where D' is worse in the same way as the base, only more so.
+D_w = D + w (D - D'), where D' makes the errors of the base more strongly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Fine-tuning: continued training of the base on the real samples of the replicate.
 
 Every replicate trains a copy D' of the base's network on its own real samples by the denoising
-error E |D'(x; sigma) - x0|^2 / sigma^2, weighted over noise levels as ``fit`` says: with
+error E |D'(x; sigma) - x0|^2 / sigma^2, weighted over noise levels as ``fit`` states: with
 ``weighting: likelihood`` and ``noise.law: log_uniform`` the integrand of the path KL, with
 ``edm`` and ``log_normal`` the loss that trained the base (Karras et al. 2022, arXiv 2206.00364).
 The weight interpolates denoisers, not parameters: D_w = D + w (D' - D), so 0 is the base, 1 the

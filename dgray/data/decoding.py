@@ -1,4 +1,4 @@
-"""Decoding of one image file into the pixels that its owner sees. No torch.
+"""Decoding of one image file into the pixels that a viewer shows. No torch.
 
 The orientation of a camera is applied, transparent pixels are blended over white, colours are
 converted from the profile of the file to sRGB, and 16 bits are reduced to 8. A gamma or primaries
@@ -133,7 +133,7 @@ def _orientation(image: Image.Image) -> int:
 def _upright(opened: Image.Image, changes: set[str]) -> Image.Image:
     """Return the first frame of an image as its orientation states; add what was changed."""
     if opened.format != "JPEG" and getattr(opened, "is_animated", False):
-        changes.add(ANIMATED)  # a JPEG of several frames has previews, or the view of one more eye
+        changes.add(ANIMATED)  # a JPEG of several frames has previews, or views of other lenses
     if _orientation(opened) not in range(2, 9):
         return opened
     changes.add(ROTATED)

@@ -30,7 +30,7 @@ LARGEST = 1e15  # networks compute in single precision
 
 @dataclass(frozen=True)
 class PointTable:
-    """Points of a file with what their owner should know about them.
+    """Points of a file, with remarks on what was skipped or changed.
 
     Attributes:
         name: name in messages and reports.

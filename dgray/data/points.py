@@ -39,7 +39,7 @@ class PointSet:
 
     @property
     def is_test(self) -> None:
-        """There is no test part."""
+        """None: files of points have no test part."""
         return
 
     @property

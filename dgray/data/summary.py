@@ -14,7 +14,7 @@ NO_CLASSES = "no classes"  # beginning of the remark that states why there are n
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Facts about a data set that its owner can compare with what it should be.
+    """Facts about a data set, to be compared with what its user expects.
 
     Attributes:
         name: name of the data set.

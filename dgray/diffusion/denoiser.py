@@ -48,7 +48,7 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class LevelDenoiser(Protocol):
-    """Denoiser that does less work if the host knows the noise level of the batch."""
+    """Denoiser that does less work if the noise level of the batch is known on the host."""
 
     def at_level(self, x: Vectors, sigma: float) -> Vectors:
         """Return E[x0 | x] of samples that all have noise level sigma."""

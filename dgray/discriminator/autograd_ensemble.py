@@ -59,7 +59,7 @@ class AutogradEnsemble(Ensemble, ABC):
     def logit_of_rows(
         self, x: Float[Tensor, "#R N d"], sigma: Float[Tensor, "#R N"]
     ) -> Float[Tensor, "#R N"]:
-        """Logits (R, N) of an ensemble for x (R, N, d) or (1, N, d), all rows at once."""
+        """Return the logits (R, N) of an ensemble for x (R, N, d) or (1, N, d), all at once."""
 
     @property
     @override

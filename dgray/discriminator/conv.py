@@ -29,7 +29,7 @@ class ConvNet(AutogradEnsemble):
     Attributes:
         shape: size of a network; ``shape.sizes`` names the parameters.
         sigma_data: scale of the data, > 0.
-        trunk: network whose feature maps the ensemble sees; None: it sees the scaled image.
+        trunk: network whose feature maps the ensemble reads; None: it reads the scaled image.
     """
 
     shape: ConvShape

@@ -104,7 +104,7 @@ class TrainedGradient(torch.autograd.Function):
             tangents.append(first * moved)
             curvatures.append(moved.mul_(second).mul_(backs[layer]))
         of_weights = [tangents[-1].sum(-1)[..., None]]
-        of_biases: list[Tensor | None] = [None]  # a constant guides nothing
+        of_biases: list[Tensor | None] = [None]  # the gradient in x does not depend on it
         adjoint = None
         for layer in range(len(layers) - 1, -1, -1):
             _, first, _ = layers[layer]

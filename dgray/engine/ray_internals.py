@@ -85,7 +85,7 @@ def reach_cluster(address: str, seconds: int) -> None:
 
 
 def _greet(server: tuple[str, int]) -> None:
-    """Return if a server speaks HTTP/2, as Ray's; else its C++ code would print warnings."""
+    """Check that a server answers in HTTP/2; for others Ray's C++ code would print warnings."""
     with socket.create_connection(server) as connection, connection.makefile("rb") as answer:
         connection.sendall(_HTTP2_GREETING)
         if answer.read(_HTTP2_HEADER)[3:4] != _HTTP2_SETTINGS:
@@ -95,7 +95,7 @@ def _greet(server: tuple[str, int]) -> None:
 
 
 def forget_token() -> None:
-    """Have Ray read the authentication token again."""
+    """Make Ray read the authentication token again."""
     _compiled.AuthenticationTokenLoader.instance().reset_cache()
 
 

@@ -37,7 +37,7 @@ _ENDED = (
 
 @contextlib.contextmanager
 def guarded(resume_hint: str) -> Iterator[None]:
-    """Have all processes that are started inside end soon after this one, however it ends.
+    """End all processes that are started inside the block soon after this one, however it ends.
 
     Args:
         resume_hint: how to resume the study; printed if this process ends without a message.

@@ -41,7 +41,7 @@ _NAME = len("/dgray-ray-12345678/ray")
 
 @contextlib.contextmanager
 def ray_session() -> Iterator[str]:
-    """Be connected to Ray inside the block; the value describes that Ray.
+    """Connect to Ray inside the block, and yield a description of that Ray.
 
     Raises:
         RunRefusedError: ``RAY_ADDRESS`` is that of a Ray client, or there is no place for Ray's

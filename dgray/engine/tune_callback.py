@@ -124,7 +124,7 @@ class TuneCallback(tune.Callback):
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Stop here if asked to: no event of Tune is in progress."""
+        """Stop if an interrupt was requested; no event of Tune is in progress."""
         self._fail_lost_trials()
         self.check_store()
         if self._interrupted.is_set():

@@ -18,7 +18,7 @@ from dgray.plan.plan import Plan, Trial
 from dgray.plan.survey import sample_shape
 from dgray.plan.work import uses_unet
 
-LONG_HOURS = 6.0  # of a study, above which the plan says what takes the time
+LONG_HOURS = 6.0  # of a study, above which a notice states what takes the time
 NUMERICAL = ("cmaes", "qmc")  # samplers of Optuna that suggest no categories
 JOINT = ("cmaes", "qmc", "gp")  # samplers that suggest only the fields of every point
 _OWNERS: Mapping[str, Iterable[Any]] = {  # parts whose options are fields of a section
@@ -131,7 +131,7 @@ def _of_gpus(config: StudyConfig) -> Iterator[str]:
 
 
 def _of_time(plan: Plan, estimate: CostEstimate) -> Iterator[str]:
-    """Yield what takes the time of a study that is estimated to take many hours."""
+    """Yield the parts that take most of the time of a study of many hours."""
     hours = estimate.wall_seconds / 3600
     if hours < LONG_HOURS:
         return

@@ -44,7 +44,7 @@ class Change:
     Attributes:
         field: dotted path.
         before: value in the run, or ``ABSENT``.
-        now: value that is asked for, or ``ABSENT``.
+        now: value in the changed study, or ``ABSENT``.
     """
 
     field: str
@@ -79,7 +79,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
 
     Args:
         before: fields of the run by dotted path.
-        now: fields of the study that is asked for.
+        now: fields of the changed study.
     """
     return [
         Change(field, before.get(field, ABSENT), now.get(field, ABSENT))

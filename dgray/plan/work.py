@@ -109,7 +109,7 @@ def _model_macs(trial: Trial) -> float:
 def _perceptron_macs(trial: Trial) -> int:
     network = trial.config.discriminator
     if not isinstance(network, MlpDiscriminator):
-        network = MlpDiscriminator()  # a guess at the size of a user's network
+        network = MlpDiscriminator()  # an assumed size of a user's network
     return _macs(_dimension(trial), network.width, network.depth)
 
 

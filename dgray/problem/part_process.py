@@ -137,7 +137,7 @@ class PartProcess:
             raise PartError(*message[1])
 
     def _receive(self, limit: float, deadline: float) -> tuple[str, Any]:
-        """Return the next message other than a sign of life.
+        """Return the next message other than a heartbeat.
 
         Raises:
             EOFError: the process has ended.

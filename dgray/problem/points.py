@@ -249,7 +249,7 @@ def point_training_data(config: StudyConfig, shared: Shared) -> TrainingData:
 
 
 def point_part_size(config: StudyConfig) -> None:
-    """Generated points of a split are one part, since rounding depends on the batch."""
+    """Return the size of a part: all points of a split, since rounding depends on the batch."""
 
 
 def pack_generated_points(shared: Shared, by_split: Mapping[str, Labelled]) -> bytes:

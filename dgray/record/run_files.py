@@ -26,7 +26,7 @@ FORMAT_FILE = "run.json"
 PLANNED_FILE = "planned.json"
 PROVENANCE_FILE = "provenance.json"
 DAMAGED = "damaged"  # folder of records that were set aside
-EARLIER = "earlier"  # folder of records that the study does not ask for any more
+EARLIER = "earlier"  # folder of records that are no longer part of the study
 SEALED_FORMAT = 2  # first format of runs whose records all have seals
 
 

@@ -140,7 +140,7 @@ class RunFolder:
         """Return the newest intact training state of a trial up to an epoch, with its epoch.
 
         Damaged states are skipped, and so is one of this epoch without its training losses.
-        States that the study does not ask for are in ``RUN/earlier``.
+        States that are no longer part of the study are in ``RUN/earlier``.
         """
         stored = {e: folder for folder in (self.earlier(), self) for e in folder.states(trial_id)}
         for earlier in sorted((e for e in stored if e <= epoch), reverse=True):
@@ -157,7 +157,7 @@ class RunFolder:
         return None
 
     def earlier(self) -> RunFolder:
-        """Return the records that the study does not ask for any more."""
+        """Return the records that are no longer part of the study."""
         files = self.files.below(EARLIER)
         return RunFolder(files.path, files.mirror, seals=files.seals)
 

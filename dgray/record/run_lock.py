@@ -60,7 +60,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _locked(folder: Path) -> BinaryIO:
-    """Return the locked file; it is not closed, because the lock lives as long as it is open."""
+    """Return the locked file; it is not closed, because the lock is held as long as it is open."""
     path = folder / LOCK_NAME
     for attempt in itertools.count():
         file = _open(path)

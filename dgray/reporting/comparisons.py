@@ -177,9 +177,13 @@ def compared_metrics(table: StudyTable) -> list[str]:
 
 
 def is_unreliable(model: pd.Series, metric: str) -> bool:
-    """Return whether the catalogue doubts a metric of a model: a missed tolerance, for ``kl``."""
+    """Return whether a metric of a model is unreliable, such as ``kl`` with a missed tolerance."""
     spec = divergences().get(metric)
-    return spec is not None and bool(spec.doubt) and bool(model[spec.doubt] > 0)
+    return (
+        spec is not None
+        and bool(spec.unreliable_column)
+        and bool(model[spec.unreliable_column] > 0)
+    )
 
 
 def num_diverged(values: np.ndarray, errors: np.ndarray) -> int:

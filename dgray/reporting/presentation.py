@@ -85,7 +85,7 @@ def in_sentence(spec: ObjectiveSpec) -> str:
 
 
 def objective_rank(name: str) -> int:
-    """Position in tables: the base, controls, then objectives in the order of the catalogue."""
+    """Return the position in tables: base, controls, others in the order of the catalogue."""
     names = (BASE.name, *OBJECTIVES.names, *CORRECTIONS.names)
     first = name.partition("-")[0]
     rank = names.index(first) if first in names else len(names)
@@ -106,12 +106,12 @@ def sampler_spec(name: str) -> SamplerSpec:
 
 
 def sampler_rank(name: str) -> int:
-    """Position in tables: the order of the catalogue."""
+    """Return the position in tables, in the order of the catalogue."""
     return SAMPLERS.names.index(name) if name in SAMPLERS else len(SAMPLERS.names)
 
 
 def sampler_preference(name: str) -> tuple[bool, bool, int]:
-    """Rank of a sampler where one of several is shown: deterministic before stochastic ones."""
+    """Return the rank of a sampler where one is shown: deterministic before stochastic ones."""
     spec = sampler_spec(name)
     return spec.is_stochastic, spec.is_two_stage, sampler_rank(name)
 

@@ -50,7 +50,7 @@ class SearchPoints:
         label: the objective and the axes of the search.
         metrics: metric -> minimize or maximize.
         ranges: searched field (dotted path) -> its values; fields relevant to this search only.
-        points: one row per point in the order in which they were asked: number, state, trial,
+        points: one row per point in the order of suggestion: number, state, trial,
             seconds, each field, the selected setting, ``excess`` (by how much constraints are
             violated; 0 if they are met), ``last`` (the first metric at the last checkpoint, on
             validation), and each metric on validation (``validation:METRIC``) and on held-out

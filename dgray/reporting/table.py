@@ -108,11 +108,11 @@ class StudyTable:
         return failed.drop_duplicates("trial")[["trial", "label", "reason"]]
 
     def title(self, column: str) -> str:
-        """Name of a column in figures and sentences."""
+        """Return the name of a column in figures and sentences."""
         return column_spec(self.schema.field(column)).title
 
     def unit(self, column: str) -> str:
-        """Unit of a column; empty for a pure number."""
+        """Return the unit of a column; empty for a pure number."""
         return column_spec(self.schema.field(column)).unit
 
 

@@ -1,4 +1,4 @@
-"""Best evaluation setting of a trial on the validation split: the outcome a search is told."""
+"""Best evaluation setting of a trial on the validation split: the outcome that a search gets."""
 
 from __future__ import annotations
 

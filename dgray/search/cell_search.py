@@ -248,7 +248,7 @@ class CellSearch:
     def _replay_told(self, optuna_trial: optuna.Trial, event: Told) -> None:
         for epoch, value in event.intermediate.items():
             optuna_trial.report(value, int(epoch))
-            optuna_trial.should_prune()  # pruners store attributes of what they saw
+            optuna_trial.should_prune()  # pruners store attributes of reported values
         point = self._points.running.get(event.number)
         if point is not None and event.state == "PRUNED":
             self._points.stop(point, max(map(int, event.intermediate)))

@@ -136,7 +136,7 @@ class SearchRecord:
         self._write("told", event)
 
     def describe(self, label: str, search: OptunaSearch, domains: Iterable[Domain]) -> None:
-        """Write what a reader of the events needs to know about the search."""
+        """Write the description of the search, for readers of the events."""
         about = {
             "label": label,
             "metrics": search.metrics,

@@ -5,7 +5,8 @@ what its rows depend on. Its discriminators depend on less: states of an earlier
 same ``training_key`` are copied to it, and only evaluated. Rows are copied if everything but the
 list of checkpoints is the same. The numbers are those of a new run, bit for bit.
 
-Records that the study does not ask for are moved to ``RUN/earlier``, and back if it does again.
+Records that are no longer part of the study are moved to ``RUN/earlier``, and back if they are
+part of it again.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Reuse:
         self._folder.label(trial)
 
     def _separate(self) -> None:
-        """Move what the study does not ask for to ``RUN/earlier``, and the rest back."""
+        """Move records that are no longer part of the study to ``RUN/earlier``, the rest back."""
         files, earlier = self._folder.files, self._earlier.files
         cells = {cell.id for cell in cells_of(self._plan.study)}
         for name in files.names(records.FOLDER):

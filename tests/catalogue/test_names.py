@@ -158,6 +158,6 @@ def test_import_paths_and_columns_of_specifications_exist() -> None:
             path = getattr(spec, field, None)
             assert path is None or callable(load_object(path))
     columns = {column.name for column in METRIC_COLUMNS}
-    assert {spec.doubt for spec in METRICS.built_in} - {""} <= columns
+    assert {spec.unreliable_column for spec in METRICS.built_in} - {""} <= columns
     roles = {artifact.role for artifact in ARTIFACTS}
     assert {spec.artifact for spec in FEATURES.values()} - {""} <= roles

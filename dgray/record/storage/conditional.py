@@ -1,4 +1,4 @@
-"""Conditional writes to S3: an object is created, or replaced, only if nobody else has written it.
+"""Conditional writes to S3: they fail if another process has written the object.
 
 pyarrow offers none, so they need boto3 (``pip install 'dgray[s3]'``) and a store that supports
 them, as Amazon S3 does. Without them a lease relies on its other checks; see ``lease.py``.

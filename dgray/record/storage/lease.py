@@ -1,4 +1,4 @@
-"""Lease of a driver on a run in an object store: an object that is renewed while the driver lives.
+"""Lease of a driver on a run in an object store: an object that is renewed while the driver runs.
 
 A driver writes a claim, ``RUN/.lock/TOKEN.json``, then lists all claims; if no other claim is
 alive, it holds the run and writes ``RUN/.lock/TIME-TOKEN.json`` in its place. S3 and Google Cloud

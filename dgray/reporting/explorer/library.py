@@ -46,7 +46,7 @@ def _bundle() -> str:
     script = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
     if "</script" in script or "<!--" in script:
         raise ValueError("the plotting library cannot be inlined in a page")
-    return f"(() => {{{script}}})();"  # its names stay its own
+    return f"(() => {{{script}}})();"  # its names are not global
 
 
 def script_text(json_text: str) -> str:

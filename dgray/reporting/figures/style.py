@@ -66,7 +66,7 @@ class Style:
 
 
 _PARAMETERS: Any = {
-    "text.parse_math": False,  # a dollar sign is a dollar sign
+    "text.parse_math": False,  # dollar signs are text
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#888888",

@@ -41,7 +41,7 @@ def method(comparisons: Comparisons) -> str:
 
 
 def limitations(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
-    """Yield every reason to trust the finding less."""
+    """Yield the limitations of the finding."""
     yield from _one_replicate(table)
     yield from _unreliable_kl(table, comparisons)
     yield from _some_features(table)
@@ -93,9 +93,9 @@ def _some_features(table: StudyTable) -> Iterator[Statement]:
 
 def _unreliable_kl(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
     ok = table.rows[table.rows["status"] == "ok"]
-    metric = next(m for m in divergences().values() if m.doubt)
-    kl = metric.name
-    missed = int((ok[metric.doubt].fillna(0) > 0).sum())
+    metric = next(m for m in divergences().values() if m.unreliable_column)
+    kl, column = metric.name, metric.unreliable_column
+    missed = int((ok[column].fillna(0) > 0).sum())
     if not missed:
         return
     values = ok[kl].notna() | ok[f"{kl}_change"].notna()
@@ -104,7 +104,7 @@ def _unreliable_kl(table: StudyTable, comparisons: Comparisons) -> Iterator[Stat
     text = (
         f"In {missed} of {int(np.sum(values))} rows with a value of {kl} or its change, the "
         f"integration of the probability-flow ODE missed its tolerance for some held-out points "
-        f"(column {metric.doubt}), so that they are unreliable. Comparisons of {kl} leave out "
+        f"(column {column}), so that they are unreliable. Comparisons of {kl} leave out "
         f"{comparisons.num_unreliable} of {counted(total, table.model_kind)} for this reason."
     )
     yield Statement(LIMITATIONS, text, "caution")
