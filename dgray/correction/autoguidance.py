@@ -13,42 +13,17 @@ helps depends on how similar the errors of the two models are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from typing_extensions import override
 
 from dgray.correction.correction import Inputs
-from dgray.correction.difference import DenoiserDifference
-from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss, new_denoisers
-from dgray.diffusion.denoiser import Denoiser
-from dgray.diffusion.shapes import Scalars
-from dgray.discriminator.objective import Batch
-
-
-@dataclass(frozen=True)
-class WeakModels(TrainedNetworks):
-    """Weak models in training, one for each replicate.
-
-    Attributes:
-        base: denoiser to be corrected.
-    """
-
-    base: Denoiser
-
-    @override
-    def loss(self, batch: Batch) -> Scalars:
-        return denoiser_loss(self.networks(batch.real), batch.real)
-
-    @override
-    def member(self, index: int) -> DenoiserDifference:
-        weak, tensors = self.trained(index)
-        return DenoiserDifference(self.base, weak, -1, tensors)
+from dgray.correction.trained_networks import TrainedDenoisers, new_denoisers
 
 
 def build_autoguidance(
     inputs: Inputs, generators: Sequence[torch.Generator], *, network: Mapping[str, Any]
-) -> WeakModels:
+) -> TrainedDenoisers:
     """Return untrained weak models, one for each generator, of the size of ``network``."""
-    return WeakModels(new_denoisers(inputs, generators, network), inputs.base)
+    weak = new_denoisers(inputs, generators, network)
+    return TrainedDenoisers(weak, inputs.base, -1, on_generated=False)

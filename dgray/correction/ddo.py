@@ -25,25 +25,21 @@ from torch.nn.functional import softplus
 from typing_extensions import override
 
 from dgray.correction.correction import Inputs
-from dgray.correction.difference import DenoiserDifference
 from dgray.correction.network_ensemble import copies_of_base
-from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss
-from dgray.diffusion.denoiser import Denoiser
+from dgray.correction.trained_networks import TrainedDenoisers, denoiser_loss
 from dgray.diffusion.shapes import Scalars, Vectors
 from dgray.discriminator.objective import Batch, Noised, denoising_residual
 
 
 @dataclass(frozen=True)
-class ImplicitDiscriminators(TrainedNetworks):
+class ImplicitDiscriminators(TrainedDenoisers):
     """Copies of the base in training, one for each replicate.
 
     Attributes:
-        base: denoiser to be corrected.
         alpha: factor of the loss on samples of the base, >= 0.
         beta: scale of the implicit logit, > 0.
     """
 
-    base: Denoiser
     alpha: float
     beta: float
 
@@ -61,11 +57,6 @@ class ImplicitDiscriminators(TrainedNetworks):
         own = denoiser_loss(self.networks(noised), noised)
         return self.beta * ((base_residual**2).sum(-1) - own)
 
-    @override
-    def member(self, index: int) -> DenoiserDifference:
-        tuned, tensors = self.trained(index)
-        return DenoiserDifference(self.base, tuned, 1, tensors)
-
 
 def build_ddo(
     inputs: Inputs, generators: Sequence[torch.Generator], *, alpha: float, beta: float
@@ -76,4 +67,4 @@ def build_ddo(
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return ImplicitDiscriminators(networks, inputs.base, alpha, beta)
+    return ImplicitDiscriminators(networks, inputs.base, 1, False, alpha, beta)

@@ -12,45 +12,19 @@ need. The baseline that decides whether another correction is worth its cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from typing_extensions import override
 
 from dgray.correction.correction import Inputs
-from dgray.correction.difference import DenoiserDifference
 from dgray.correction.network_ensemble import copies_of_base
-from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss
-from dgray.diffusion.denoiser import Denoiser
-from dgray.diffusion.shapes import Scalars
-from dgray.discriminator.objective import Batch
+from dgray.correction.trained_networks import TrainedDenoisers
 
 
-@dataclass(frozen=True)
-class FineTuning(TrainedNetworks):
-    """Copies of the base in training, one for each replicate.
-
-    Attributes:
-        base: denoiser to be corrected.
-    """
-
-    base: Denoiser
-
-    @override
-    def loss(self, batch: Batch) -> Scalars:
-        return denoiser_loss(self.networks(batch.real), batch.real)
-
-    @override
-    def member(self, index: int) -> DenoiserDifference:
-        tuned, tensors = self.trained(index)
-        return DenoiserDifference(self.base, tuned, 1, tensors)
-
-
-def build_fine_tune(inputs: Inputs, generators: Sequence[torch.Generator]) -> FineTuning:
+def build_fine_tune(inputs: Inputs, generators: Sequence[torch.Generator]) -> TrainedDenoisers:
     """Return copies of the base, one for each generator.
 
     Raises:
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return FineTuning(networks, inputs.base)
+    return TrainedDenoisers(networks, inputs.base, 1, on_generated=False)

@@ -23,11 +23,10 @@ from typing_extensions import override
 from dgray.base.copies import network_of, with_network
 from dgray.correction.correction import Correction, Inputs
 from dgray.correction.network_ensemble import copies_of_base
-from dgray.correction.trained_networks import TrainedNetworks, denoiser_loss
+from dgray.correction.trained_networks import TrainedDenoisers
 from dgray.correction.weight import Weight
 from dgray.diffusion.denoiser import Conditional, Denoiser, NoiseLevels, levels_of, with_labels
 from dgray.diffusion.shapes import Labels, Probes, Scalars, Vectors
-from dgray.discriminator.objective import Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,19 +129,8 @@ class ExtrapolatedDenoiser(Denoiser):
 
 
 @dataclass(frozen=True)
-class SelfTrained(TrainedNetworks):
-    """Copies of the base in training on its own samples, one for each replicate.
-
-    Attributes:
-        base: denoiser to be corrected.
-    """
-
-    base: Denoiser
-
-    @override
-    def loss(self, batch: Batch) -> Scalars:
-        assert batch.generated is not None  # needs_generated
-        return denoiser_loss(self.networks(batch.generated), batch.generated)
+class SelfTrained(TrainedDenoisers):
+    """Copies of the base in training on its own samples, one for each replicate."""
 
     @override
     def member(self, index: int) -> Extrapolation:
@@ -157,4 +145,4 @@ def build_neon(inputs: Inputs, generators: Sequence[torch.Generator]) -> SelfTra
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return SelfTrained(networks, inputs.base)
+    return SelfTrained(networks, inputs.base, -1, on_generated=True)

@@ -13,43 +13,17 @@ from training on the data.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from typing_extensions import override
 
 from dgray.correction.correction import Inputs
-from dgray.correction.difference import DenoiserDifference
-from dgray.correction.trained_networks import TrainedNetworks, copies_or_new, denoiser_loss
-from dgray.diffusion.denoiser import Denoiser
-from dgray.diffusion.shapes import Scalars
-from dgray.discriminator.objective import Batch
-
-
-@dataclass(frozen=True)
-class AuxiliaryModels(TrainedNetworks):
-    """Models of the base's samples in training, one for each replicate.
-
-    Attributes:
-        base: denoiser to be corrected.
-    """
-
-    base: Denoiser
-
-    @override
-    def loss(self, batch: Batch) -> Scalars:
-        assert batch.generated is not None  # needs_generated
-        return denoiser_loss(self.networks(batch.generated), batch.generated)
-
-    @override
-    def member(self, index: int) -> DenoiserDifference:
-        auxiliary, tensors = self.trained(index)
-        return DenoiserDifference(self.base, auxiliary, -1, tensors)
+from dgray.correction.trained_networks import TrainedDenoisers, copies_or_new
 
 
 def build_sims(
     inputs: Inputs, generators: Sequence[torch.Generator], *, network: Mapping[str, Any]
-) -> AuxiliaryModels:
+) -> TrainedDenoisers:
     """Return auxiliary models, one for each generator: copies of the base, or new ones."""
-    return AuxiliaryModels(copies_or_new(inputs, generators, network), inputs.base)
+    auxiliary = copies_or_new(inputs, generators, network)
+    return TrainedDenoisers(auxiliary, inputs.base, -1, on_generated=True)

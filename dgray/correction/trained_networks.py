@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -13,11 +13,12 @@ from typing_extensions import override
 from dgray.base.copies import network_of
 from dgray.base.fit_network import BaseArchitecture, as_denoiser, build_network
 from dgray.catalogue import network_like
-from dgray.correction.correction import CorrectionEnsemble, Inputs
+from dgray.correction.correction import Correction, CorrectionEnsemble, Inputs
+from dgray.correction.difference import DenoiserDifference
 from dgray.correction.network_ensemble import NetworkEnsemble, copies_of_base, initialised
 from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
 from dgray.diffusion.shapes import Scalars, Vectors
-from dgray.discriminator.objective import Noised
+from dgray.discriminator.objective import Batch, Noised
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,32 @@ class TrainedNetworks(CorrectionEnsemble, Protocol):
     def trained(self, index: int) -> tuple[Denoiser, tuple[Tensor, ...]]:
         """Return the network of one replicate, and its trained tensors."""
         return self.networks.member(index), tuple(tensor[index] for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class TrainedDenoisers(TrainedNetworks):
+    """Denoisers in training by the denoising error, one for each replicate.
+
+    Attributes:
+        base: denoiser to be corrected.
+        sign: 1: the base is moved towards the trained denoiser; -1: away from it.
+        on_generated: whether they are trained on samples of the base instead of the data.
+    """
+
+    base: Denoiser
+    sign: Literal[1, -1]
+    on_generated: bool
+
+    @override
+    def loss(self, batch: Batch) -> Scalars:
+        noised = batch.generated if self.on_generated else batch.real
+        assert noised is not None  # needs_generated
+        return denoiser_loss(self.networks(noised), noised)
+
+    @override
+    def member(self, index: int) -> Correction:
+        other, tensors = self.trained(index)
+        return DenoiserDifference(self.base, other, self.sign, tensors)
 
 
 def denoiser_loss(denoised: Vectors, noised: Noised) -> Scalars:

@@ -99,22 +99,22 @@ def _trained(study: Study) -> Iterator[StudyConfig]:
 
 def _broken(budget: float, costs: Mapping[str, list[float]], epochs: int) -> Iterator[str]:
     """Yield the rules that a budget breaks; ``costs``: of an epoch, by method."""
-    dear = {method: max(of_method) for method, of_method in costs.items()}
-    dear = {method: cost for method, cost in dear.items() if cost > budget}
-    if dear:
-        each = ", ".join(f"{cost:.3g} of {method}" for method, cost in dear.items())
+    too_high = {method: max(of_method) for method, of_method in costs.items()}
+    too_high = {method: cost for method, cost in too_high.items() if cost > budget}
+    if too_high:
+        listed = ", ".join(f"{cost:.3g} of {method}" for method, cost in too_high.items())
         yield (
-            f"must pay for an epoch of every trial, but got {budget:g}, and one costs {each}; "
-            f"raise it to {_rounded_up(max(dear.values())):g} or more"
+            f"must pay for an epoch of every trial, but got {budget:g}, and one costs {listed}; "
+            f"raise it to {_rounded_up(max(too_high.values())):g} or more"
         )
-    cheap = {method: min(of_method) for method, of_method in costs.items()}
-    cheap = {method: cost for method, cost in cheap.items() if 0 < cost < budget / MAX_COUNT}
-    if cheap:
-        each = ", ".join(f"{budget / cost:.3g} of {method}" for method, cost in cheap.items())
-        least = epochs * min(cheap.values())
+    too_low = {method: min(of_method) for method, of_method in costs.items()}
+    too_low = {method: cost for method, cost in too_low.items() if 0 < cost < budget / MAX_COUNT}
+    if too_low:
+        listed = ", ".join(f"{budget / cost:.3g} of {method}" for method, cost in too_low.items())
+        least = epochs * min(too_low.values())
         yield (
             f"must pay for at most {MAX_COUNT:g} epochs of a trial, but got {budget:g}, which "
-            f"pays for {each}; lower it ({epochs} epochs cost {least:.3g})"
+            f"pays for {listed}; lower it ({epochs} epochs cost {least:.3g})"
         )
 
 

@@ -271,7 +271,7 @@ TRAINED = "base={kind: trained}"
 
 
 @pytest.mark.parametrize(
-    ("overrides", "place", "words"),
+    ("overrides", "place", "rule"),
     [
         (["budget.train_flops=1"], "budget.train_flops", "one costs 4.16e+03 of cross_entropy; "),
         (
@@ -340,14 +340,14 @@ TRAINED = "base={kind: trained}"
     ],
 )
 def test_an_impossible_budget_is_refused_with_its_place(
-    tmp_path: Path, overrides: list[str], place: str, words: str
+    tmp_path: Path, overrides: list[str], place: str, rule: str
 ) -> None:
     with pytest.raises(StudyError) as refused:
         plan_of(tmp_path, *overrides, text=SMALL)
     (diagnostic,) = refused.value.diagnostics
     assert str(diagnostic.place).startswith(f"--set {place.partition('.')[0]}")
     assert diagnostic.field == place
-    assert words in diagnostic.rule
+    assert rule in diagnostic.rule
 
 
 def test_an_impossible_budget_has_the_line_of_the_file(tmp_path: Path) -> None:

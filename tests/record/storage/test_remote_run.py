@@ -212,7 +212,7 @@ def test_a_search_is_resumed_from_its_events_in_the_store(
 
     go(tmp_path / "folder", 10**6)
     go(uri, 6)
-    suggestions = [name for name in bucket.objects() if name.endswith("-suggestions.json")]
+    suggestions = [name for name in bucket.objects() if name.endswith("-asked.json")]
     assert 0 < len(suggestions) < 8
     on_another_machine(monkeypatch)
     go(uri, 10**6)
