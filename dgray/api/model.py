@@ -54,13 +54,14 @@ class Model:
         return None if pd.isna(weight) else float(weight)
 
     def denoiser(
-        self, *, replicate: int = 0, weight: float | None = None, device: str = "cpu"
+        self, *, replicate: int = 0, weight: float | str | None = None, device: str = "cpu"
     ) -> GuidedDenoiser:
-        """Return the guided denoiser.
+        """Return the corrected denoiser; rejection and Metropolis have none, see ``sample``.
 
         Args:
-            replicate: replicate whose discriminator guides the base.
-            weight: guidance weight in place of the model's own.
+            replicate: replicate whose networks correct the base.
+            weight: guidance weight in place of the model's own; ``"calibrated"``: the calibrated
+                one, if the study evaluated it.
             device: torch device.
         """
         from dgray.trial.guided_denoiser import guided_denoiser
@@ -70,23 +71,28 @@ class Model:
         return guided_denoiser(recipe, torch_device(device), run=name)
 
     def discriminator(self, *, replicate: int = 0, device: str = "cpu") -> SampleDiscriminator:
-        """Return the discriminator of one replicate: ``logit`` and ``gradient`` at (x, sigma)."""
+        """Return the discriminator of one replicate: ``logit`` and ``gradient`` at (x, sigma).
+
+        Raises:
+            GuidedModelError: the correction has none.
+        """
         from dgray.trial.guided_denoiser import sample_discriminator
 
-        return sample_discriminator(self.denoiser(replicate=replicate, device=device))
+        return sample_discriminator(self._recipe(replicate, None), torch_device(device))
 
     def export(
-        self, out: str | os.PathLike[str], *, replicate: int = 0, weight: float | None = None
+        self, out: str | os.PathLike[str], *, replicate: int = 0, weight: float | str | None = None
     ) -> Path:
         """Write weights and configuration to a folder, which ``dgray.load_exported`` reads.
 
         Args:
             out: new or empty folder.
-            replicate: replicate whose discriminator is written.
-            weight: guidance weight in place of the model's own.
+            replicate: replicate whose networks are written.
+            weight: guidance weight in place of the model's own; ``"calibrated"``: the calibrated
+                one, if the study evaluated it.
 
         Raises:
-            GuidedModelError: the model is a control, which has no weights.
+            GuidedModelError: the model is a control, which has no weights, or has no denoiser.
             OutputError: the folder is not empty, or cannot be written.
         """
         return self.denoiser(replicate=replicate, weight=weight).save(out)
@@ -97,7 +103,7 @@ class Model:
         *,
         seeds: int | Sequence[int] = 0,
         replicate: int = 0,
-        weight: float | None = None,
+        weight: float | str | None = None,
         device: str = "cpu",
     ) -> torch.Tensor:
         """Draw samples, each of which depends on its own seed alone.
@@ -105,8 +111,9 @@ class Model:
         Args:
             n: number of samples.
             seeds: seed of the first one, which the others follow, or a seed for each.
-            replicate: replicate whose discriminator guides the base.
-            weight: guidance weight in place of the model's own.
+            replicate: replicate whose networks correct the base.
+            weight: guidance weight in place of the model's own; ``"calibrated"``: the calibrated
+                one, if the study evaluated it.
             device: torch device.
 
         Returns:
@@ -117,7 +124,7 @@ class Model:
         numbers = sample_seeds(n, seeds)
         return self._recipe(replicate, weight).build(torch_device(device)).draw(numbers)
 
-    def _recipe(self, replicate: int, weight: float | None) -> RunRecipe:
+    def _recipe(self, replicate: int, weight: float | str | None) -> RunRecipe:
         from dgray.cli.find_model import recipe_of, row_of_replicate
 
         with self.run.folder() as folder:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dgray.cli.command import Command
+from dgray.cli.sample import guidance_weight
 
 
 @click.command(
@@ -24,24 +25,25 @@ from dgray.cli.command import Command
     type=click.IntRange(min=0),
     default=0,
     metavar="R",
-    help="Replicate whose discriminator is written (default: 0).",
+    help="Replicate whose networks are written (default: 0).",
 )
 @click.option(
     "--guidance-weight",
-    type=click.FloatRange(min=0, max=1e6),
+    type=guidance_weight,
     default=None,
-    metavar="W",
-    help="Constant guidance weight (default: that of the best row).",
+    metavar="W|calibrated",
+    help="Guidance weight (default: that of the best row).",
 )
 def export(
-    *, run: str, trial: str, out: Path, replicate: int, guidance_weight: float | None
+    *, run: str, trial: str, out: Path, replicate: int, guidance_weight: float | str | None
 ) -> int:
-    """Write a guided model of a run to a folder of its own.
+    """Write a corrected denoiser of a run to a folder of its own.
 
     RUN is a folder or a URI. TRIAL is a name or id as `dgray show` prints it, or best. OUT is a
-    new or empty folder, in which guidance.json describes base, discriminator, guidance weight and
+    new or empty folder, in which guidance.json describes base, correction, guidance weight and
     interval, and *.safetensors hold the weights; a base of diffusers is referred to by its path.
-    `dgray.load_exported(OUT)` loads it in Python without the run. Exit status: 0; 1 if a disk or
+    `dgray.load_exported(OUT)` loads it in Python without the run. Rejection and metropolis select
+    samples and have no denoiser; use `dgray sample`. Exit status: 0; 1 if a disk or
     store fails; 2 if the run, the model or OUT is refused.
     """
     from dgray.cli.write_export import write_export

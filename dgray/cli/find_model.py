@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,13 +71,20 @@ def run_recipe(
     return recipe_of(run, row, None if isinstance(weight, str) else weight)
 
 
-def recipe_of(run: RunFolder, row: pd.Series, weight: float | None) -> RunRecipe:
+def recipe_of(run: RunFolder, row: pd.Series, weight: float | str | None) -> RunRecipe:
     """Return the recipe of the model of one row, perhaps at another guidance weight.
 
+    Args:
+        run: folder of the run.
+        row: row of the model.
+        weight: guidance weight, or ``calibrated``; None: that of the row.
+
     Raises:
-        NoSuchModelError: the run lacks the trial or the checkpoint.
+        NoSuchModelError: the run lacks the trial or the checkpoint, or has no such weight.
     """
     replicate = int(row["replicate"])
+    if isinstance(weight, str):
+        row, weight = _at_calibrated_weight(_of_replicate(run, replicate), row, weight), None
     trials = {t.id: t for t in _trials(run)}
     if row["trial"] not in trials:
         raise NoSuchModelError(
@@ -172,10 +179,17 @@ def _calibrated(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
     same = same[same["is_calibrated"].astype(bool)]
     if same.empty:
         raise NoSuchModelError(
-            f"--guidance-weight {CALIBRATED}: the study evaluated no calibrated weight of "
-            f"{row['trial']} at epoch {row['epoch']}; give a number"
+            f"the study evaluated no calibrated weight of {row['trial']} at epoch "
+            f"{row['epoch']}; give a number as the guidance weight"
         )
     return same
+
+
+def _at_calibrated_weight(rows: pd.DataFrame, row: pd.Series, weight: str) -> pd.Series:
+    """Return the row with the calibrated weight and otherwise the same setting."""
+    if weight != CALIBRATED:
+        raise NoSuchModelError(f"weight must be a number or {CALIBRATED!r}, but got {weight!r}")
+    return _like(_calibrated(rows, row), row, besides=("guidance_weight", "is_calibrated")).iloc[0]
 
 
 def _best(run: RunFolder) -> pd.Series:
@@ -195,9 +209,11 @@ def _change(rows: pd.DataFrame) -> pd.Series:
     return rows["validation_change"].astype(float).fillna(float("inf"))
 
 
-def _like(rows: pd.DataFrame, row: pd.Series) -> pd.DataFrame:
-    """Return the rows of the same trial, checkpoint and setting."""
+def _like(rows: pd.DataFrame, row: pd.Series, besides: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the rows of the same trial, checkpoint and setting, some columns apart."""
     for name in ("trial", "epoch", *SETTING_COLUMNS):
+        if name in besides:
+            continue
         same = rows[name].isna() if pd.isna(row[name]) else rows[name] == row[name]
         rows = rows[same]
     return rows

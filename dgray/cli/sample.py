@@ -84,7 +84,8 @@ def _number(high: float, rule: str) -> Callable[[str], float]:
     return parse
 
 
-def _weight(text: str) -> float | str:
+def guidance_weight(text: str) -> float | str:
+    """Parse a guidance weight: ``calibrated`` or a number >= 0."""
     return text if text == CALIBRATED else _number(MAX_WEIGHT, f"{CALIBRATED} or a number")(text)
 
 
@@ -137,11 +138,11 @@ def _option(
     _whole(0, MAX_SAMPLES),
     0,
     "R",
-    "Replicate whose discriminator guides the base (default: 0).",
+    "Replicate whose networks correct the base (default: 0).",
 )
 @_option(
     "--guidance-weight",
-    _weight,
+    guidance_weight,
     None,
     "W|calibrated",
     "Guidance weight (default: that of the best row).",
@@ -181,7 +182,7 @@ def _option(
 def sample(**options: Any) -> int:
     """Draw samples from a model of a run, or from a base.
 
-    The model is a base guided by a discriminator; --base is a base without guidance. RUN is a
+    The model is a base with its correction; --base is a base without one. RUN is a
     folder or a URI. Exit status: 0 if all samples were written; 1 if a disk, store or model
     failed; 2 if the arguments were refused; 130 if interrupted (the same command then draws the
     missing samples).

@@ -15,7 +15,9 @@ from dgray.reporting.legible import printable
 from dgray.trial.guided_denoiser import guided_denoiser
 
 
-def write_export(run: str, trial: str, out: Path, *, replicate: int, weight: float | None) -> int:
+def write_export(
+    run: str, trial: str, out: Path, *, replicate: int, weight: float | str | None
+) -> int:
     """Write the model, print what it is and how it is loaded, and return the exit status."""
     with reading(location(run)) as folder:
         recipe = run_recipe(folder, trial=trial, replicate=replicate, weight=weight)

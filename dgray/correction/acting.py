@@ -34,12 +34,15 @@ class ActingDenoiser(Denoiser, LevelDenoiser, Generic[AnyCorrection]):
         weight: weight of each row.
         labels: classes of the rows, int64, of a shape that broadcasts to that of sigma; None: the
             models are bound to none.
+        reads_weights: whether weights are read on every device, so that the correction is never
+            called where they are 0.
     """
 
     base: Denoiser
     correction: AnyCorrection
     weight: Weight
     labels: Tensor | None = None
+    reads_weights: bool = False
 
     @property
     def levels(self) -> NoiseLevels:
@@ -48,11 +51,11 @@ class ActingDenoiser(Denoiser, LevelDenoiser, Generic[AnyCorrection]):
 
     @override
     def __call__(self, x: Vectors, sigma: Scalars) -> Vectors:
-        """Return D_w; on an accelerator the correction is called on all samples.
+        """Return D_w; on an accelerator the correction is called on all samples by default.
 
-        Reading their weights would wait for the device; samplers call ``at_level``.
+        Reading them waits for the device; samplers call ``at_level``.
         """
-        is_read = sigma.device.type == "cpu"
+        is_read = self.reads_weights or sigma.device.type == "cpu"
         return self._corrected(x, sigma, _acting(self.weight(sigma)) if is_read else None)
 
     @override

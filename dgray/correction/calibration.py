@@ -122,7 +122,7 @@ def calibrate_constant(
         knots: ln sigma, at which the weight is reported, shape (K,), float64.
         errors: standard errors of the means of ``changes`` that are not due to the points.
     """
-    zero = torch.zeros_like(changes[:1])
+    zero = changes.new_zeros(1, changes.shape[1])
     changes = torch.where(changes.isfinite(), changes, torch.inf)
     changes, grid = torch.cat([zero, changes]), torch.tensor([0.0, *weights]).double()
     fold = torch.arange(changes.shape[1]) % FOLDS

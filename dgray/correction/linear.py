@@ -9,6 +9,7 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from typing_extensions import override
 
+from dgray.correction.acting import ActingDenoiser
 from dgray.correction.correction import Correction
 from dgray.correction.weight import Weight
 from dgray.diffusion.denoiser import Conditional, Denoiser, NoiseLevels, levels_of, with_labels
@@ -115,6 +116,14 @@ class Secant(LinearCorrection):
             denoiser.with_divergence(x, sigma, probes) for denoiser in (corrected, self.base)
         )
         return (after - before) / sigma[..., None] ** 2, (divergence - of_base) / sigma**2
+
+
+def acting_change(corrected: ActingDenoiser[Correction], x: Vectors, sigma: Scalars) -> Vectors:
+    """Return w(sigma) c(x; sigma), shape (..., d): the score of D_w minus that of the base."""
+    correction, weight = corrected.correction, corrected.weight
+    if isinstance(correction, LinearCorrection):
+        return weight(sigma)[..., None] * correction.score_change(x, sigma)
+    return Secant(corrected.base, correction, weight).score_change(x, sigma)
 
 
 def scaled_change(

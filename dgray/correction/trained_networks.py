@@ -28,6 +28,11 @@ class TrainedNetworks(CorrectionEnsemble, Protocol):
     networks: NetworkEnsemble
 
     @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Trained tensors by name, leading dimension R."""
+        return self.networks.parameters
+
+    @property
     @override
     def num_parameters(self) -> int:
         return self.networks.num_parameters

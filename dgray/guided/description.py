@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from dgray.discriminator.discriminator import Discriminator
+from dgray.discriminator.discriminator import Discriminator, Trainable
+from dgray.discriminator.mlp import Mlp
 from dgray.guided.space import SampleSpace
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscriminatorPart:
-    """Discriminator as it is stored.
+class TrainedPart:
+    """Discriminator or correction as it is stored.
 
     Attributes:
         kind: name in the catalogue, or ``custom``.
@@ -23,7 +24,7 @@ class DiscriminatorPart:
         num_classes: classes with which the network of a custom factory is built.
         seed: seed of the study.
         replicate: replicate of the study.
-        tensors: trained tensors by name.
+        tensors: trained tensors by name; none of a correction that is made from a discriminator.
     """
 
     kind: str
@@ -62,7 +63,8 @@ class Description:
 
     Attributes:
         space: space of its samples.
-        discriminator: discriminator of one replicate.
+        discriminator: discriminator of one replicate; None: the correction has none.
+        correction: correction of one replicate; None: guidance by the discriminator.
         base: base; None: the user's own denoiser, which is given when the model is loaded.
         guidance: ``weight``, a number or ``{sigmas: [...], weights: [...]}``, and ``interval``.
         sampling: fields of ``dgray.guided.model.Sampling``.
@@ -70,14 +72,15 @@ class Description:
     """
 
     space: SampleSpace
-    discriminator: DiscriminatorPart
+    discriminator: TrainedPart | None
+    correction: TrainedPart | None = None
     base: BasePart | None = None
     guidance: Mapping[str, Any]
     sampling: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(space: SampleSpace, discriminator: DiscriminatorPart) -> Description:
+    def of(space: SampleSpace, discriminator: TrainedPart) -> Description:
         """Return the description of a user's denoiser with a discriminator, at weight 1."""
         guidance = {"weight": 1.0, "interval": None}
         return Description(space=space, discriminator=discriminator, guidance=guidance)
@@ -88,11 +91,14 @@ class Description:
         return replace(self, guidance={"weight": float(weight), "interval": ends})
 
 
-def named_tensors(member: Discriminator) -> dict[str, Tensor]:
-    """Return the tensors of a discriminator of one replicate by name, in their order."""
-    names: Any = getattr(member, "parameters", None)
-    tensors: tuple[Tensor, ...] = member.tensors  # type: ignore[attr-defined]
-    if names is None:  # a perceptron: all weights, then all biases
+def named_tensors(model: Discriminator | Trainable) -> dict[str, Tensor]:
+    """Return the tensors of a discriminator of one replicate, or of an ensemble, by name."""
+    named, tensors = getattr(model, "parameters", None), model.tensors  # type: ignore[union-attr]
+    if isinstance(named, Mapping):
+        names = list(named)
+    elif isinstance(model, Mlp):  # all weights, then all biases
         depth = len(tensors) // 2
         names = [f"{kind}.{layer}" for kind in ("weight", "bias") for layer in range(depth)]
+    else:
+        names = [f"tensor.{index}" for index in range(len(tensors))]
     return dict(zip(names, tensors, strict=True))

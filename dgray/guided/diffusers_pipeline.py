@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dgray.base.networks.diffusers_denoiser import denoiser_of
 from dgray.base.networks.facts import diffusers_folders
+from dgray.correction.linear import acting_change
 from dgray.correction.weight import IntervalWeight
 from dgray.errors import GuidedModelError
 from dgray.guided.loading import base_path, load_exported
@@ -187,7 +188,7 @@ def _guide(
     bound = guided.flat(labels)
     if not bool(bound.weight(torch.tensor([sigma], dtype=torch.float64))):
         return output
-    pull = (bound.weight(level) * level)[:, None] * bound.correction.score_change(flat, level)
+    pull = level[:, None] * acting_change(bound, flat, level)
     factor = {"epsilon": -1.0, "sample": sigma, "v_prediction": -stretch}[prediction]
     corrected = output.clone()
     corrected[:, : scaled.shape[1]] += (factor * pull).reshape(scaled.shape).to(output)

@@ -25,7 +25,7 @@ from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.module_ensemble import build_module_ensemble
 from dgray.discriminator.objective import Objective, ObjectiveLoss
 from dgray.errors import GuidedModelError
-from dgray.guided.description import DiscriminatorPart, named_tensors
+from dgray.guided.description import TrainedPart, named_tensors
 from dgray.guided.model import SampleDiscriminator
 from dgray.guided.sampling import NUM_STEPS, RHO
 from dgray.guided.space import SampleSpace, SpaceWithBase
@@ -139,7 +139,7 @@ def _network(
     space: SampleSpace,
     base: Denoiser,
     seed: int,
-) -> tuple[Ensemble, DiscriminatorPart]:
+) -> tuple[Ensemble, TrainedPart]:
     """Return an untrained ensemble of one network on the device, and how it is built."""
     generators = initial_generators(seed, [0])
     problem = SpaceWithBase.of(space, base)
@@ -152,14 +152,14 @@ def _network(
             sigma_data=space.sigma_data,
             num_classes=space.num_classes,
         )
-        part = DiscriminatorPart(kind="custom", num_classes=space.num_classes, seed=seed)
+        part = TrainedPart(kind="custom", num_classes=space.num_classes, seed=seed)
         return module.with_tensors([t.to(space.device) for t in module.tensors]), part
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
         section = adapter.validate_python({**kind, **(discriminator or {})})
     except ValidationError as error:
         raise GuidedModelError(_reason(error)) from error
-    part = DiscriminatorPart(
+    part = TrainedPart(
         kind=section.kind,
         arguments=section_arguments(section, DiscriminatorSection),
         factory=getattr(section, "factory", None),

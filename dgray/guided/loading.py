@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,25 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dgray.catalogue import BASES, DATA, DISCRIMINATORS, SAMPLERS, Registry, load_object
+from dgray.catalogue import BASES, DATA, SAMPLERS
 from dgray.correction.weight import ConstantWeight, IntervalWeight, SplineWeight, Weight
 from dgray.diffusion.denoiser import ChunkedDenoiser, Denoiser
-from dgray.discriminator.discriminator import Ensemble
-from dgray.discriminator.module_ensemble import build_module_ensemble
 from dgray.errors import DgrayError, GuidedModelError
 from dgray.files import parse_json, read_bounded, sha256_of
-from dgray.guided.description import BasePart, Description, DiscriminatorPart, named_tensors
+from dgray.guided.description import BasePart, Description
 from dgray.guided.model import GuidedDenoiser
 from dgray.guided.sampling import Sampling
 from dgray.guided.space import SampleSpace, SpaceWithBase
-from dgray.guided.stored import BASE, CONFIGURATION, DISCRIMINATOR, FORMAT, MAX_CONFIGURATION
+from dgray.guided.stored import (
+    BASE,
+    CONFIGURATION,
+    CORRECTION,
+    DISCRIMINATOR,
+    FORMAT,
+    MAX_CONFIGURATION,
+)
+from dgray.guided.trained_parts import LoadOptions, load_correction
 from dgray.guided.user_denoiser import BATCH_SIZE, wrap_denoiser
-from dgray.problem.discriminator import initial_generators
-
-CUSTOM = "custom"
 
 
 def load_exported(
@@ -60,7 +61,7 @@ def load_exported(
             record,
             tensors,
             weights,
-            _LoadOptions(denoiser, discriminator, trust_code, torch.device(device)),
+            LoadOptions(denoiser, discriminator, trust_code, torch.device(device)),
         )
     except DgrayError:
         raise
@@ -87,48 +88,17 @@ def base_path(folder: Path) -> Path:
     return Path(part["arguments"]["path"])
 
 
-@dataclass(frozen=True)
-class _LoadOptions:
-    """Arguments of ``load_exported``."""
-
-    denoiser: Callable[..., Tensor] | None
-    discriminator: Callable[..., torch.nn.Module] | None
-    trust_code: bool
-    device: torch.device
-
-    def factory(self, registry: Registry[Any], part: Mapping[str, Any]) -> Callable[..., Any]:
-        """Return the factory of a stored part.
-
-        Raises:
-            GuidedModelError: it is the code of another package, which is not trusted.
-        """
-        kind, path = part["kind"], part.get("factory")
-        built_in = {spec.name: spec for spec in registry.built_in}
-        if path is None and kind in built_in:
-            loaded: Callable[..., Any] = built_in[kind].load()
-            return loaded
-        if not self.trust_code:
-            raise GuidedModelError(
-                f"the model names code of another package, {path or kind!r} of "
-                f"dgray.{registry.group}; read it, and load the model with trust_code=True"
-            )
-        try:
-            loaded = load_object(path) if path else registry[kind].load()
-        except (ImportError, KeyError) as error:
-            raise GuidedModelError(f"{path or kind} cannot be imported: {error}") from error
-        return loaded
-
-
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes | None]:
-    """Return configuration, tensors of the discriminator, and the network of the base."""
+    """Return configuration, trained tensors, and the network of the base."""
     path = folder / CONFIGURATION
     try:
         record = parse_json(read_bounded(path, MAX_CONFIGURATION))
         digests: Mapping[str, str] = record["sha256"]
         for name, digest in digests.items():
-            if name in (DISCRIMINATOR, BASE) and sha256_of(folder / name) != digest:
+            if name in (DISCRIMINATOR, CORRECTION, BASE) and sha256_of(folder / name) != digest:
                 raise GuidedModelError(f"{folder / name} has changed since it was exported")
-        tensors = safetensors.torch.load_file(folder / DISCRIMINATOR)
+        trained = DISCRIMINATOR if DISCRIMINATOR in digests else CORRECTION
+        tensors = safetensors.torch.load_file(folder / trained)
         weights = (folder / BASE).read_bytes() if BASE in digests else None
     except OSError as error:
         raise GuidedModelError(
@@ -150,7 +120,7 @@ def _build(
     record: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     weights: bytes | None,
-    options: _LoadOptions,
+    options: LoadOptions,
 ) -> GuidedDenoiser:
     values = record["space"]
     space = SampleSpace(
@@ -161,25 +131,20 @@ def _build(
         device=options.device,
     )
     base = _base(record["base"], weights, space, options)
-    part = record["discriminator"]
-    _check_size(part, space, tensors)
-    ensemble = _ensemble(part, space, base, options)
-    member = ensemble.member(0)
-    ordered = [
-        _fitting(tensors, n, t).to(options.device) for n, t in named_tensors(member).items()
-    ]
-    member = ensemble.with_tensors([tensor[None] for tensor in ordered]).member(0)
+    parts = {name: record.get(name) for name in ("discriminator", "correction")}
+    loaded = load_correction(parts, tensors, SpaceWithBase.of(space, base), options)
     stored = record["base"]
     return GuidedDenoiser(
         base=base,
-        discriminator=member,
+        correction=loaded.correction,
         weight=stored_weight(record["guidance"]),
         space=space,
         sampling=_sampling(record["sampling"], options),
         description=Description(
             space=space,
             base=None if stored is None else BasePart(**stored, weights=weights),
-            discriminator=DiscriminatorPart(**part, tensors=named_tensors(member)),
+            discriminator=loaded.discriminator_part,
+            correction=loaded.correction_part,
             guidance=record["guidance"],
             sampling=record["sampling"],
             source=record["source"],
@@ -191,7 +156,7 @@ def _base(
     part: Mapping[str, Any] | None,
     weights: bytes | None,
     space: SampleSpace,
-    options: _LoadOptions,
+    options: LoadOptions,
 ) -> Denoiser:
     """Return the base: the given one, or the stored one."""
     if options.denoiser is not None:
@@ -229,73 +194,6 @@ def _check_files(part: Mapping[str, Any]) -> None:
             raise GuidedModelError(f"{path} has changed since the model was exported")
 
 
-def _check_size(
-    part: Mapping[str, Any], space: SampleSpace, tensors: Mapping[str, Tensor]
-) -> None:
-    """Refuse a built-in network that claims more weights than are stored, before it is built."""
-    bounds = {spec.name: spec.min_weights for spec in DISCRIMINATORS.built_in}
-    bound = bounds.get(part["kind"])
-    if bound is None:
-        return
-    stored = sum(tensor.numel() for tensor in tensors.values())
-    width, depth = (int(part["arguments"].get(name, 1)) for name in ("width", "depth"))
-    if depth > len(tensors) or load_object(bound)(space.dimension, width, depth) > stored:
-        raise GuidedModelError(
-            f"a network of width {width} and depth {depth} must have more than the {stored} "
-            "weights that are stored; export the model again"
-        )
-
-
-def _ensemble(
-    part: Mapping[str, Any], space: SampleSpace, base: Denoiser, options: _LoadOptions
-) -> Ensemble:
-    """Return the untrained discriminator as an ensemble of one."""
-    generators = initial_generators(int(part["seed"]), [int(part["replicate"])])
-    is_registered = part["kind"] in DISCRIMINATORS
-    if options.discriminator is not None:
-        factory: Callable[..., Any] = options.discriminator
-    elif part["kind"] == CUSTOM and part["factory"] is None:
-        raise GuidedModelError(
-            "the discriminator of this model is the user's own; load it with "
-            "discriminator=the_function_that_builds_it"
-        )
-    else:
-        factory = options.factory(DISCRIMINATORS, part)
-        trunk = part["arguments"].get("trunk", "none")
-        if trunk not in ("none", "base") and not options.trust_code:
-            raise GuidedModelError(
-                f"the discriminator has the trunk {trunk!r}, which is code; load the model with "
-                "trust_code=True"
-            )
-    if is_registered and DISCRIMINATORS[part["kind"]].is_ensemble:
-        problem = SpaceWithBase.of(space, base)
-        ensemble: Ensemble = factory(problem, generators, **part["arguments"])
-        return ensemble
-    return build_module_ensemble(
-        partial(factory, **part["arguments"]),
-        generators,
-        shape=space.size,
-        sigma_data=space.sigma_data,
-        num_classes=int(part["num_classes"]),
-    )
-
-
-def _fitting(tensors: Mapping[str, Tensor], name: str, expected: Tensor) -> Tensor:
-    """Return a stored tensor, which must have the shape of the network's.
-
-    Raises:
-        GuidedModelError: it is missing, or has another shape.
-    """
-    tensor = tensors.get(name)
-    if tensor is None or tensor.shape != expected.shape:
-        actual = "missing" if tensor is None else tuple(tensor.shape)
-        raise GuidedModelError(
-            f"the tensor {name} of the discriminator must have shape {tuple(expected.shape)}, but "
-            f"is {actual}; export the model again"
-        )
-    return tensor
-
-
 def stored_weight(guidance: Mapping[str, Any]) -> Weight:
     """Return the guidance weight of a configuration."""
     value, interval = guidance["weight"], guidance["interval"]
@@ -308,7 +206,7 @@ def stored_weight(guidance: Mapping[str, Any]) -> Weight:
     return weight if interval is None else IntervalWeight(weight, *map(float, interval))
 
 
-def _sampling(values: Mapping[str, Any], options: _LoadOptions) -> Sampling:
+def _sampling(values: Mapping[str, Any], options: LoadOptions) -> Sampling:
     """Return the settings of sampling; the sampler of another package is loaded if trusted.
 
     Without trust its name stays, and drawing samples needs a ``sampler``.

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from dgray.correction.acting import ActingDenoiser
-from dgray.correction.guidance import Guidance, guided_denoiser
+from dgray.correction.correction import Correction, DiscriminatorCorrection
+from dgray.correction.guidance import Guidance
 from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight
-from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
+from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.sampler import Sampler
 from dgray.discriminator.discriminator import Discriminator
 from dgray.errors import GuidedModelError
-from dgray.guided.description import Description, DiscriminatorPart
+from dgray.guided.description import Description, TrainedPart
 from dgray.guided.sampling import Sampling, draw, drawn_labels, sample_seeds
 from dgray.guided.scores import nll, path_kl_change
 from dgray.guided.space import SampleSpace
@@ -40,7 +40,7 @@ class SampleDiscriminator:
 
     inner: Discriminator = field(repr=False)
     space: SampleSpace
-    part: DiscriminatorPart | None = field(default=None, repr=False)
+    part: TrainedPart | None = field(default=None, repr=False)
 
     def logit(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
         """Return the logit of noised samples x ``(n, *size)`` at sigma, in nats, shape (n,)."""
@@ -66,13 +66,14 @@ class SampleDiscriminator:
 
 @dataclass(frozen=True)
 class GuidedDenoiser:
-    r"""D_w(x; sigma) = D + w sigma^2 grad d of samples in their own shape, for any sampling loop.
+    r"""Base with a correction at a weight, of samples in their own shape, for any sampling loop.
 
-    Outside the noise range of the discriminator's training, the weight is 0.
+    With guidance, D_w(x; sigma) = D + w sigma^2 grad d. Outside the noise range of the training,
+    the weight is 0.
 
     Attributes:
         base: base, of vectors.
-        discriminator: its correction, of vectors.
+        correction: its correction, of vectors.
         weight: guidance weight as a function of the noise level; the average over a step.
         space: space of the samples.
         sampling: settings of ``sample``.
@@ -80,11 +81,25 @@ class GuidedDenoiser:
     """
 
     base: Denoiser = field(repr=False)
-    discriminator: Discriminator = field(repr=False)
+    correction: Correction = field(repr=False)
     weight: Weight
     space: SampleSpace
     sampling: Sampling = field(default_factory=Sampling)
     description: Description | None = field(default=None, repr=False)
+
+    @property
+    def discriminator(self) -> Discriminator:
+        """Discriminator of vectors, from which the correction is made.
+
+        Raises:
+            GuidedModelError: the correction is made from none.
+        """
+        if not isinstance(self.correction, DiscriminatorCorrection):
+            raise GuidedModelError(
+                f"a {type(self.correction).__name__} has no discriminator; choose a model with "
+                "guidance"
+            )
+        return self.correction.discriminator
 
     def __call__(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
         """Denoise.
@@ -117,15 +132,15 @@ class GuidedDenoiser:
         levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
         return _like((x - self(x, sigma, labels)) / levels.to(x.device), x)
 
-    def flat(self, labels: Tensor | None = None) -> ActingDenoiser[Guidance]:
-        """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma."""
+    def flat(self, labels: Tensor | None = None) -> ActingDenoiser[Correction]:
+        """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma.
+
+        Its correction is not called outside the noise range, where it may be non-finite.
+        """
         labels = None if labels is None else labels.to(self.space.device)
-        return guided_denoiser(
-            self.base,
-            _InRange(self.discriminator, self.space.sigmas),
-            _trained_range(self.weight, self.space),
-            labels,
-        )
+        base, correction = with_labels(self.base, labels), with_labels(self.correction, labels)
+        weight = _trained_range(self.weight, self.space)
+        return ActingDenoiser(base, correction, weight, labels, reads_weights=True)
 
     def save(self, out: str | os.PathLike[str]) -> Path:
         """Write weights and configuration to a folder, which ``dgray.load_exported`` reads.
@@ -137,7 +152,10 @@ class GuidedDenoiser:
         from dgray.guided.stored import write_description
 
         if self.description is None:
-            raise GuidedModelError("a control has no weights to store; choose a trained model")
+            raise GuidedModelError(
+                "a trained model can be stored whose correction is one of dgray or of a package, "
+                "but this one is a control, or its correction is a Python object; choose another"
+            )
         return write_description(Path(out), self.description)
 
     def with_weight(
@@ -187,7 +205,7 @@ class GuidedDenoiser:
     def path_kl_change(
         self, x: Tensor, labels: Tensor | None = None, *, num_levels: int = 32, seed: int = 0
     ) -> Estimate:
-        """Estimate the change of the path KL by guidance on held-out samples, in nats.
+        """Estimate the change of the path KL by the correction on held-out samples, in nats.
 
         Args:
             x: samples of the data, shape ``(n, *size)``, that no model was fitted to.
@@ -249,45 +267,11 @@ def guide(
         description = Description.of(space, discriminator.part).with_weight(weight, interval)
     return GuidedDenoiser(
         base=wrap_denoiser(denoiser, space.size),
-        discriminator=discriminator.inner,
+        correction=Guidance(discriminator.inner),
         weight=_weight(weight, interval),
         space=space,
         description=description,
     )
-
-
-@dataclass(frozen=True)
-class _InRange(Discriminator, Conditional):
-    """Discriminator whose noise levels are clamped to the range of its training.
-
-    Outside it, its logit may be non-finite.
-    """
-
-    inner: Discriminator
-    sigmas: tuple[float, float]
-
-    @property
-    @override
-    def num_classes(self) -> int:
-        return self.inner.num_classes if isinstance(self.inner, Conditional) else 0
-
-    @override
-    def with_labels(self, labels: Tensor) -> _InRange:
-        return replace(self, inner=with_labels(self.inner, labels))
-
-    @override
-    def logit(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.inner.logit(x, sigma.clamp(*self.sigmas))
-
-    @override
-    def gradient(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.inner.gradient(x, sigma.clamp(*self.sigmas))
-
-    @override
-    def gradient_and_laplacian(
-        self, x: Tensor, sigma: Tensor, probes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return self.inner.gradient_and_laplacian(x, sigma.clamp(*self.sigmas), probes)
 
 
 def _trained_range(weight: Weight, space: SampleSpace) -> Weight:

@@ -14,7 +14,7 @@ from dgray.catalogue import SAMPLERS
 from dgray.config.evaluation import Evaluate
 from dgray.config.parts import option_arguments
 from dgray.correction.acting import ActingDenoiser
-from dgray.correction.guidance import Guidance
+from dgray.correction.correction import Correction
 from dgray.correction.weight import ScaledWeight
 from dgray.diffusion.noise import philox_noise, seeded_noise
 from dgray.diffusion.sampler import Sampler, sampler_sigmas
@@ -68,7 +68,10 @@ def sample_seeds(n: int, seeds: int | Sequence[int]) -> list[int]:
 
 @torch.no_grad()
 def draw(
-    guided: ActingDenoiser[Guidance], space: SampleSpace, sampling: Sampling, seeds: Sequence[int]
+    guided: ActingDenoiser[Correction],
+    space: SampleSpace,
+    sampling: Sampling,
+    seeds: Sequence[int],
 ) -> Tensor:
     """Draw the sample of each seed, float64 (n, d); ``guided`` is bound to their labels."""
     name = sampling.sampler

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dgray.correction.acting import ActingDenoiser
-from dgray.correction.guidance import Guidance
-from dgray.diffusion.denoiser import with_labels
+from dgray.correction.correction import Correction
+from dgray.correction.linear import acting_change
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
@@ -26,14 +26,14 @@ MAX_EXACT_DIMENSION = 64  # above, the divergence is estimated with probes
 
 @torch.no_grad()
 def path_kl_change(
-    bound: Callable[[Tensor | None], ActingDenoiser[Guidance]],
+    bound: Callable[[Tensor | None], ActingDenoiser[Correction]],
     space: SampleSpace,
     samples: tuple[Tensor, Tensor | None],
     *,
     num_levels: int,
     seed: int,
 ) -> Estimate:
-    """Estimate the change of the path KL by guidance (Girsanov, see ``dgray.metrics.path``).
+    """Estimate the change of the path KL by a correction (Girsanov, see ``dgray.metrics.path``).
 
     Args:
         bound: returns the guided denoiser bound to labels of the shape of sigma.
@@ -53,16 +53,15 @@ def path_kl_change(
     classes = None if labels is None else labels[:, None].expand(sigma.shape)
     guided = bound(classes)
     residual = denoising_residual(guided.base, real)
-    factor, pull = guided.weight(sigma) * sigma, torch.zeros_like(real.x)
-    acts = factor != 0
-    correction = with_labels(guided.correction, None if classes is None else classes[acts])
-    pull[acts] = factor[acts][:, None] * correction.score_change(real.x[acts], sigma[acts])
+    acts, pull = guided.weight(sigma) != 0, torch.zeros_like(real.x)
+    acting = bound(None if classes is None else classes[acts])
+    pull[acts] = sigma[acts][:, None] * acting_change(acting, real.x[acts], sigma[acts])
     change = (pull * (2 * residual + pull)).sum(-1)  # |residual + pull|^2 - |residual|^2
     return Estimate.of(math.log(high / low) * change.mean(1))
 
 
 def nll(
-    bound: Callable[[Tensor | None], ActingDenoiser[Guidance]],
+    bound: Callable[[Tensor | None], ActingDenoiser[Correction]],
     space: SampleSpace,
     samples: tuple[Tensor, Tensor | None],
     *,

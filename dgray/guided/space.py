@@ -93,13 +93,18 @@ class SampleSpace:
 
 @dataclass(frozen=True)
 class SpaceWithBase(SampleSpace):
-    """Sample space with the base, from which a discriminator is built.
+    """Sample space with the base, from which a discriminator or a correction is built.
 
     Attributes:
         base: denoiser of vectors, whose encoder can be the trunk.
     """
 
     base: Denoiser = field(kw_only=True)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Noise levels between which samples are generated; the name in a study."""
+        return self.sigmas
 
     @staticmethod
     def of(space: SampleSpace, base: Denoiser) -> SpaceWithBase:

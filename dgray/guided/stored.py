@@ -1,7 +1,8 @@
 """Folder of a guided model: weights as safetensors, configuration as JSON; no code.
 
-guidance.json               format, space, base, discriminator, guidance, sampling, source
-discriminator.safetensors   trained tensors by name
+guidance.json               format, origin, noise range, parts, weight and interval, sampling
+discriminator.safetensors   trained tensors by name, or
+correction.safetensors      those of a correction without a discriminator
 base.safetensors            network of the base, if the run stores it
 """
 
@@ -18,12 +19,13 @@ import safetensors.torch
 import dgray
 from dgray.errors import OutputError
 from dgray.files import write_atomically
-from dgray.guided.description import BasePart, Description
+from dgray.guided.description import BasePart, Description, TrainedPart
 
 FORMAT = 1
-CONFIGURATION, DISCRIMINATOR, BASE = (
+CONFIGURATION, DISCRIMINATOR, CORRECTION, BASE = (
     "guidance.json",
     "discriminator.safetensors",
+    "correction.safetensors",
     "base.safetensors",
 )
 MAX_CONFIGURATION = 10_000_000  # bytes; a mixture of a study has its components in it
@@ -35,9 +37,14 @@ def write_description(out: Path, description: Description) -> Path:
     Raises:
         OutputError: the folder is not empty, or cannot be written.
     """
-    part = description.discriminator
-    tensors = {name: t.detach().cpu().contiguous() for name, t in part.tensors.items()}
-    contents = {DISCRIMINATOR: safetensors.torch.save(tensors)}
+    parts = {DISCRIMINATOR: description.discriminator, CORRECTION: description.correction}
+    contents = {
+        name: safetensors.torch.save(
+            {name: t.detach().cpu().contiguous() for name, t in part.tensors.items()}
+        )
+        for name, part in parts.items()
+        if part is not None and part.tensors
+    }
     if description.base is not None and description.base.weights is not None:
         contents[BASE] = description.base.weights
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -56,7 +63,8 @@ def write_description(out: Path, description: Description) -> Path:
 
 def _record(description: Description) -> dict[str, Any]:
     """Return the configuration as plain values."""
-    space, base, part = description.space, description.base, description.discriminator
+    space, base = description.space, description.base
+    parts = {"discriminator": description.discriminator, "correction": description.correction}
     return {
         "format": FORMAT,
         "dgray": dgray.__version__,
@@ -67,17 +75,21 @@ def _record(description: Description) -> dict[str, Any]:
             "num_classes": space.num_classes,
         },
         "base": None if base is None else _base_record(base),
-        "discriminator": {
-            "kind": part.kind,
-            "factory": part.factory,
-            "arguments": dict(part.arguments),
-            "num_classes": part.num_classes,
-            "seed": part.seed,
-            "replicate": part.replicate,
-        },
+        **{name: _part_record(part) for name, part in parts.items() if part is not None},
         "guidance": dict(description.guidance),
         "sampling": dict(description.sampling),
         "source": dict(description.source),
+    }
+
+
+def _part_record(part: TrainedPart) -> dict[str, Any]:
+    return {
+        "kind": part.kind,
+        "factory": part.factory,
+        "arguments": dict(part.arguments),
+        "num_classes": part.num_classes,
+        "seed": part.seed,
+        "replicate": part.replicate,
     }
 
 

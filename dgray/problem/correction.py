@@ -31,17 +31,21 @@ def build_trained(config: StudyConfig, problem: Inputs, replicates: Sequence[int
 
     Its members are discriminators if the correction is made from them, else corrections.
     """
-    correction = config.correction
-    if correction.spec.needs_discriminator:
+    spec = config.correction.spec
+    if spec.needs_discriminator:
         return build_discriminator(config, problem, replicates)
-    arguments = correction.arguments
-    if correction.spec.needs_network:
-        arguments = {"network": config.discriminator.model_dump(), **arguments}
     generators = initial_generators(config.seed, replicates)
-    ensemble: Trainable = correction.spec.load()(problem, generators, **arguments)
-    if correction.spec not in CORRECTIONS.built_in:
-        _check_ensemble(ensemble, correction.spec)
+    ensemble: Trainable = spec.load()(problem, generators, **correction_arguments(config))
+    if spec not in CORRECTIONS.built_in:
+        _check_ensemble(ensemble, spec)
     return ensemble.with_tensors([t.to(problem.device) for t in ensemble.tensors])
+
+
+def correction_arguments(config: StudyConfig) -> dict[str, Any]:
+    """Return the keyword arguments of the factory of a correction."""
+    correction = config.correction
+    network = {"network": config.discriminator.model_dump()}
+    return {**(network if correction.spec.needs_network else {}), **correction.arguments}
 
 
 def _check_ensemble(ensemble: Any, spec: CorrectionSpec) -> None:
@@ -79,7 +83,7 @@ def as_correction(config: StudyConfig, member: Any) -> Correction:
     if not spec.needs_discriminator:
         correction: Correction = member
     else:
-        correction = partial(spec.load(), **config.correction.arguments)(member)
+        correction = partial(spec.load(), **correction_arguments(config))(member)
     if spec not in CORRECTIONS.built_in and not isinstance(correction, Correction):
         raise PartError(
             f"the correction {spec.name} must be a Correction (dgray.correction.correction), but "

@@ -6,23 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dgray.base.networks.facts import diffusers_folders
-from dgray.catalogue import SAMPLERS
+from dgray.catalogue import CORRECTIONS, GUIDANCE, SAMPLERS
 from dgray.catalogue.objects import PREFIX
 from dgray.config.bases import BaseSection, DiffusersBase, NetworkBase
 from dgray.config.data import DataSection
 from dgray.config.parts import section_arguments
 from dgray.config.training import DiscriminatorSection
-from dgray.correction.guidance import Guidance
+from dgray.correction.correction import DiscriminatorCorrection, SamplerCorrection
 from dgray.discriminator.discriminator import Discriminator
 from dgray.errors import GuidedModelError
 from dgray.files import sha256_of
-from dgray.guided.description import BasePart, Description, DiscriminatorPart, named_tensors
+from dgray.guided.description import BasePart, Description, TrainedPart, named_tensors
 from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
 from dgray.guided.sampling import Sampling
 from dgray.guided.space import SampleSpace
 from dgray.plan.plan import Setting
+from dgray.problem.correction import build_trained, correction_arguments
 from dgray.problem.make_shared import shared_of
 from dgray.problem.problem import Problem
 from dgray.trial.guided_model import GuidedModel, RunRecipe
@@ -38,12 +40,13 @@ def guided_denoiser(recipe: RunRecipe, device: torch.device, *, run: str) -> Gui
         run: name of the run, which is stored with the model.
     """
     model = recipe.build(device)
-    if not isinstance(model.correction, Guidance):
+    correction = model.correction
+    if isinstance(correction, SamplerCorrection):
         raise GuidedModelError(
-            "a denoiser can be taken from a run for guidance by a discriminator only, but this "
-            f"model has the correction {recipe.trial.correction}; draw samples with dgray sample"
+            f"{recipe.trial.correction} selects among finished samples of the base, so that "
+            "it has no denoiser; draw samples with run.sample(n) or dgray sample, or choose a "
+            "trial of another correction"
         )
-    discriminator = model.correction.discriminator
     problem, setting, config = model.problem, model.setting, recipe.trial.config
     space = _space(problem)
     spec = config.evaluate.sampler_named(setting.sampler).spec
@@ -52,11 +55,14 @@ def guided_denoiser(recipe: RunRecipe, device: torch.device, *, run: str) -> Gui
     function = problem.evaluation.samplers[setting.sampler].function
     weight = acting_weight(setting, model.calibrated_weights)
     description = None
-    if recipe.weights is not None:
+    if recipe.weights is not None and not _is_object(config.correction.kind):
         stored = values | {"sampler": setting.sampler}
         description = Description(
             space=space,
-            discriminator=_discriminator_part(recipe, discriminator),
+            discriminator=_discriminator_part(recipe, correction.discriminator)
+            if isinstance(correction, DiscriminatorCorrection)
+            else None,
+            correction=_correction_part(recipe, problem),
             base=None if _is_object(config.base) else _base_part(recipe),
             guidance=_guidance(model),
             sampling=stored if is_built_in else stored | {"factory": spec.factory},
@@ -69,7 +75,7 @@ def guided_denoiser(recipe: RunRecipe, device: torch.device, *, run: str) -> Gui
         )
     return GuidedDenoiser(
         base=problem.base,
-        discriminator=discriminator,
+        correction=correction,
         weight=weight,
         space=space,
         sampling=Sampling(sampler=setting.sampler if is_built_in else function, **values),
@@ -99,10 +105,21 @@ def _sampling_values(problem: Problem, setting: Setting) -> dict[str, Any]:
     }
 
 
-def sample_discriminator(guided: GuidedDenoiser) -> SampleDiscriminator:
-    """Return the discriminator of a guided denoiser."""
-    part = None if guided.description is None else guided.description.discriminator
-    return SampleDiscriminator(guided.discriminator, guided.space, part)
+def sample_discriminator(recipe: RunRecipe, device: torch.device) -> SampleDiscriminator:
+    """Return the discriminator of a recipe.
+
+    Raises:
+        GuidedModelError: the correction has none.
+    """
+    model = recipe.build(device)
+    if not isinstance(model.correction, DiscriminatorCorrection):
+        raise GuidedModelError(
+            f"{recipe.trial.correction} has no discriminator; choose a trial of guidance, or take "
+            "the denoiser with run.denoiser()"
+        )
+    discriminator = model.correction.discriminator
+    part = None if recipe.weights is None else _discriminator_part(recipe, discriminator)
+    return SampleDiscriminator(discriminator, _space(model.problem), part)
 
 
 def _is_object(section: Any) -> bool:
@@ -110,16 +127,37 @@ def _is_object(section: Any) -> bool:
     return str(getattr(section, "factory", "")).startswith(PREFIX)
 
 
-def _discriminator_part(recipe: RunRecipe, member: Discriminator) -> DiscriminatorPart:
+def _discriminator_part(recipe: RunRecipe, member: Discriminator) -> TrainedPart:
     config = recipe.trial.config
     section = config.discriminator
-    return DiscriminatorPart(
+    return TrainedPart(
         kind=section.kind,
         arguments=section_arguments(section, DiscriminatorSection),
         factory=None if _is_object(section) else getattr(section, "factory", None),
         seed=config.seed,
         replicate=recipe.replicate,
         tensors=named_tensors(member),
+    )
+
+
+def _correction_part(recipe: RunRecipe, problem: Problem) -> TrainedPart | None:
+    """Return how the correction is built; None for guidance."""
+    config = recipe.trial.config
+    part = config.correction.kind
+    if part.spec == CORRECTIONS[GUIDANCE]:
+        return None
+    tensors: dict[str, Tensor] = {}
+    if not part.spec.needs_discriminator:
+        assert recipe.weights is not None
+        names = named_tensors(build_trained(config, problem, [recipe.replicate]))
+        tensors = dict(zip(names, recipe.weights, strict=True))
+    return TrainedPart(
+        kind=part.name,
+        arguments=correction_arguments(config),
+        factory=part.factory,
+        seed=config.seed,
+        replicate=recipe.replicate,
+        tensors=tensors,
     )
 
 
