@@ -33,6 +33,7 @@ from dgray.config.parts import (
     inline_spec,
     unique_names,
 )
+from dgray.data.summary import counted
 
 Weight = NonNegativeFloat | Literal["calibrated"]
 _FEATURES = rf"^({'|'.join(FEATURES)}|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
@@ -92,7 +93,7 @@ class Restart(Model):
             if len(counts) not in (1, len(self.levels)):
                 raise ValueError(
                     f"{name} must be one number, or one per interval, but got {len(counts)} for "
-                    f"{len(self.levels)} intervals"
+                    f"{counted(len(self.levels), 'interval')}"
                 )
         return self
 

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from dgray.catalogue import DATA
 from dgray.config.model import Coordinate, Model, NoiseLevel, NonNegativeInt, PositiveFloat
+from dgray.data.summary import counted
 
 MIXTURE_DIMENSIONS = {values["name"]: d for values, (d,) in DATA["mixture"].shapes}
 if TYPE_CHECKING:
@@ -32,12 +33,13 @@ class Components(Model):
     def _consistent(self) -> Self:
         sizes = {len(mean) for mean in self.means}
         if not self.means or len(sizes) != 1 or 0 in sizes:
-            raise ValueError(f"all means must have the same dimension >= 1, but got {sizes}")
+            shown = " and ".join(map(str, sorted(sizes))) or "none"
+            raise ValueError(f"all means must have the same dimension >= 1, but got {shown}")
         for name, values in (("stds", self.stds), ("weights", self.weights)):
             if values is not None and len(values) != len(self.means):
                 raise ValueError(
                     f"{name} must have one entry per mean, but got {len(values)} for "
-                    f"{len(self.means)} means"
+                    f"{counted(len(self.means), 'mean')}"
                 )
         return self
 
@@ -66,8 +68,8 @@ class Component(Model):
             raise ValueError("mean must have at least one number, but got []")
         if isinstance(self.std, tuple) and len(self.std) != size:
             raise ValueError(
-                f"std must be one number, or one per dimension, but got {len(self.std)} numbers "
-                f"for {size} dimensions"
+                "std must be one number, or one per dimension, but got "
+                f"{counted(len(self.std), 'number')} for {counted(size, 'dimension')}"
             )
         if self.covariance is not None:
             _check_covariance(self.covariance, size)
@@ -84,9 +86,10 @@ def _check_covariance(rows: tuple[tuple[float, ...], ...], size: int) -> None:
 
     lengths = {len(row) for row in rows}
     if len(rows) != size or lengths != {size}:
+        shown = " and ".join(map(str, sorted(lengths))) or "no"
         raise ValueError(
-            f"covariance must have {size} rows of {size} numbers, as many as mean, but got "
-            f"{len(rows)} rows of {sorted(lengths)}"
+            f"covariance must have {counted(size, 'row')} of {counted(size, 'number')}, as many "
+            f"as mean, but got {counted(len(rows), 'row')} of {shown} number{'s'[shown == '1' :]}"
         )
     matrix = np.array(rows)
     if np.abs(matrix - matrix.T).max() > _SYMMETRY * np.abs(matrix).max():
@@ -98,9 +101,10 @@ def _check_covariance(rows: tuple[tuple[float, ...], ...], size: int) -> None:
     values = np.linalg.eigvalsh(matrix)
     low, high = float(values[0]), float(values[-1])
     if not (low >= MIN_STD**2 and high <= MAX_STD**2 and math.isfinite(high)):
+        end = "" if low > 0 else "; it is not positive definite"
         raise ValueError(
             f"covariance must have eigenvalues from {MIN_STD**2:g} to {MAX_STD**2:g}, but they go "
-            f"from {low:g} to {high:g}"
+            f"from {low:g} to {high:g}{end}"
         )
 
 
@@ -127,7 +131,8 @@ def check_components(components: Components | tuple[Component, ...] | None) -> N
         raise ValueError("components must have at least one entry, but got []")
     sizes = {len(component.mean) for component in components}
     if len(sizes) > 1:
-        raise ValueError(f"all means must have the same dimension, but got {sorted(sizes)}")
+        dimensions = " and ".join(map(str, sorted(sizes)))
+        raise ValueError(f"all means must have the same dimension, but got {dimensions}")
     labels = {component.label for component in components}
     if labels != {None} and labels != set(range(len(labels))):
         shown = sorted(label for label in labels if label is not None)[:10]

@@ -109,6 +109,17 @@ def test_an_axis_of_one_value_is_an_axis(load: Load) -> None:
             "the epochs of every trial, but is a domain; give it one value, or remove the budget",
         ),
         (
+            "fit: {objective: [kl, cross_entropy]}\ncorrection: {kind: [residual, sims]}",
+            "study.yaml:4:7: fit.objective: an axis must change at least one trial, but "
+            "fit.objective applies to no trial with correction residual, sims; give it one value",
+        ),
+        (
+            "fit: {gamma: [1, 2]}\ncorrection: {kind: [guidance, rejection]}",
+            "study.yaml:4:7: fit.gamma: an axis must change at least one trial, but fit.gamma "
+            "applies to no trial with correction rejection or objective cross_entropy; give it "
+            "one value",
+        ),
+        (
             "fit: {gamma: [1, 2]}",
             "study.yaml:4:7: fit.gamma: an axis must change at least one trial, but fit.gamma "
             "applies to no trial with objective cross_entropy; give it one value",

@@ -212,7 +212,7 @@ COMPONENTS_3D = "components: {means: [[0, 0, 0]], stds: [1]}"
             WRONG,
             "",
             "study.yaml:2:36: data.components.means: all means must have the same dimension >= 1, "
-            "but got {1, 2}",
+            "but got 1 and 2",
         ),
         (
             RING,

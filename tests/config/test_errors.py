@@ -83,6 +83,16 @@ def problem_of(lines: list[str]) -> str:
             "'restart', but got 'heun'",
         ),
         (
+            "evaluate: {restart: {levels: [0.1, 2]}}",
+            "study.yaml:4:22: evaluate.restart.levels: every entry must be a list, but got 0.1 "
+            "and 2",
+        ),
+        (
+            "evaluate: {restart: {levels: [[0.1, 2]], K: [1, 2]}}",
+            "study.yaml:4:42: evaluate.restart.K: must be one number, or one per interval, but "
+            "got 2 for 1 interval",
+        ),
+        (
             "evaluate: {guidance_interval: [[1, 2, 3]]}",
             "study.yaml:4:32: evaluate.guidance_interval[0]: must have 2 entries, but got "
             "[1, 2, 3]",

@@ -23,7 +23,8 @@ ONE = "{mean: [0, 0], std: 1}"
         ("[{mean: [0, 0], std: -1}]", "std: must be a list or > 0, but got -1"),
         (
             "[{mean: [0, 0], covariance: [[1, 0], [0]]}]",
-            "covariance: must have 2 rows of 2 numbers, as many as mean, but got 2 rows of [1, 2]",
+            "covariance: must have 2 rows of 2 numbers, as many as mean, but got 2 rows of 1 and "
+            "2 numbers",
         ),
         (
             "[{mean: [0, 0], covariance: [[1, 0.5], [0.4, 1]]}]",
@@ -31,9 +32,24 @@ ONE = "{mean: [0, 0], std: 1}"
         ),
         (
             "[{mean: [0, 0], covariance: [[1, 2], [2, 1]]}]",
-            "covariance: must have eigenvalues from 1e-12 to 1e+12, but they go from -1 to 3",
+            "covariance: must have eigenvalues from 1e-12 to 1e+12, but they go from -1 to 3; it "
+            "is not positive definite",
         ),
-        (f"[{ONE}, {{mean: [0], std: 1}}]", "all means must have the same dimension"),
+        (
+            "[{mean: [0, 0], covariance: [[1]]}]",
+            "covariance: must have 2 rows of 2 numbers, as many as mean, but got 1 row of 1 "
+            "number",
+        ),
+        (
+            "[{mean: [0, 0], covariance: [1, 2]}]",
+            "components[0].covariance: every entry must be a list, but got 1 and 2",
+        ),
+        ("{means: [0, 1], stds: [1, 1]}", "means: every entry must be a list, but got 0 and 1"),
+        ("[1, 2, 3]", "data.components: every entry must be a section of fields, but got 1 and 2"),
+        (
+            f"[{ONE}, {{mean: [0], std: 1}}]",
+            "all means must have the same dimension, but got 1 and 2",
+        ),
         (f"[{ONE}, {{mean: [1, 0], std: 1, label: 0}}]", "label must be given for all components"),
         ("[{mean: [0, 0], std: 1, label: 1}]", "each class from 0 to the highest"),
         ("[]", "must have at least one entry"),

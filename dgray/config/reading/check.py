@@ -28,6 +28,7 @@ from dgray.config.reading.check_search import check_search
 from dgray.config.reading.check_settings import check_settings
 from dgray.config.reading.diagnostics import Conflict, FieldPath
 from dgray.config.study import StudyConfig
+from dgray.data.summary import counted
 
 _DATA: tuple[FieldPath, ...] = (("data", "name"), ("data", "components"))
 _METRICS: FieldPath = ("evaluate", "metrics")
@@ -263,7 +264,7 @@ def _base_dimension(config: StudyConfig) -> Iterator[Conflict]:
             path=("base", "mean_shift"),
             reads=(*_DATA, ("base", "of"), ("base", "components")),
             rule=f"must be a number or one number per dimension, but got "
-            f"{len(base.mean_shift)} numbers for {own} dimensions",
+            f"{counted(len(base.mean_shift), 'number')} for {counted(own, 'dimension')}",
         )
 
 
@@ -286,7 +287,8 @@ def _classes(config: StudyConfig) -> Iterator[Conflict]:
             yield Conflict(
                 path=("base", "conditional"),
                 reads=(*_DATA, ("base", "components"), ("base", "of")),
-                rule=f"needs a base with the {count} classes of the data, but it has {own}; label "
+                rule="needs a base with the "
+                f"{counted(count, 'class', 'classes')} of the data, but it has {own}; label "
                 "base.components",
             )
 

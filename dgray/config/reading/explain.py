@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,10 +158,27 @@ def _elsewhere(path: FieldPath) -> str | None:
     return by_name[name] if name is not None else None
 
 
+def _with_whole_lists(broken: Sequence[Broken]) -> Iterator[Broken]:
+    """Yield the broken rules, with one for all entries of a list that must be lists themselves."""
+    groups: dict[tuple[FieldPath, str], list[Broken]] = {}
+    for item in broken:
+        is_list = item.error in ("tuple_type", "model_type")
+        is_entry = is_list and bool(item.path) and isinstance(item.path[-1], int)
+        groups.setdefault((item.path[:-1] if is_entry else item.path, item.error), []).append(item)
+    for (path, error), items in groups.items():
+        paths = {item.path for item in items}
+        if path in paths or len(paths) == 1:
+            yield from items
+            continue
+        first, but, _ = items[0].rule.partition(", but got ")
+        values = " and ".join(item.rule.partition(but)[2] for item in items[:2])
+        yield Broken(path=path, rule=f"every entry {first}{but}{values}", error=error)
+
+
 def merge(broken: Sequence[Broken]) -> list[Broken]:
     """Return one broken rule per path; a union of types reports one for each of its members."""
     by_path: dict[FieldPath, Broken] = {}
-    for item in broken:
+    for item in _with_whole_lists(broken):
         other = by_path.get(item.path)
         if other is None or other.rule == item.rule:
             by_path[item.path] = item

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from dgray.catalogue import GUIDANCE
 from dgray.config.parts import BASE, unique_names
 from dgray.config.reading.axes import (
     EVALUATION_AXES,
@@ -160,14 +161,24 @@ def _check_axes_matter(
             and irrelevant
             and not any(matters(path, fields) for fields in irrelevant)
         ):
-            objectives = sorted({config.method for config in configs})
             noun, end = (
-                ("a domain", "remove it, or add an objective to which it applies")
+                ("a domain", "remove it, or add a trial to which it applies")
                 if path in domains
                 else ("an axis", "give it one value")
             )
             rule = (
                 f"{noun} must change at least one trial, but {dotted(path)} applies to no trial "
-                f"with objective {', '.join(objectives)}; {end}"
+                f"with {_methods(configs)}; {end}"
             )
             validation.report(path, rule)
+
+
+def _methods(configs: Iterable[StudyConfig]) -> str:
+    """Return the corrections of a study, those by guidance as their objectives."""
+    names: dict[str, set[str]] = {}
+    for config in configs:
+        is_guidance = config.correction.name == GUIDANCE
+        noun = "objective" if is_guidance else "correction"
+        name = config.fit.objective.name if is_guidance else config.correction.name
+        names.setdefault(noun, set()).add(name)
+    return " or ".join(f"{noun} {', '.join(sorted(names[noun]))}" for noun in sorted(names))
