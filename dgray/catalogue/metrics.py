@@ -5,6 +5,8 @@ Columns of the table of rows are in the order of this module.
 
 from __future__ import annotations
 
+from functools import partial
+
 from dgray.catalogue.column import ColumnSpec
 from dgray.catalogue.registry import Registry
 from dgray.catalogue.spec import POINTS_AND_IMAGES, MetricSpec
@@ -30,6 +32,8 @@ _INTEGRATION_ERROR = ColumnSpec(
     unit="nats",
     has_error=False,
 )
+
+_of_features = partial(MetricSpec, source="features", min_samples=FEATURE_SAMPLES)
 
 METRICS = Registry[MetricSpec](
     "metrics",
@@ -274,28 +278,24 @@ METRICS = Registry[MetricSpec](
         needs_training=True,
         max_dimension=2,
     ),
-    MetricSpec(
+    _of_features(
         name="fid",
-        min_samples=FEATURE_SAMPLES,
         title="FID",
         doc="Fréchet distance of Inception-v3 features to the reference",
         error_doc="its standard error, jackknife over groups of samples",
-        source="features",
         kinds=("images",),
         needs_moments_only=True,
         needs_inception=True,
         validation="validation_fid",
         has_parts=True,
     ),
-    MetricSpec(
+    _of_features(
         name="fd",
-        min_samples=FEATURE_SAMPLES,
         title="Fréchet distance",
         label="FD",
         doc="Fréchet distance of other features to the reference; report.parquet names it "
         "fd_<features>",
         error_doc="its standard error, jackknife over groups of samples",
-        source="features",
         needs_moments_only=True,
         needs_inception=False,
         validation="validation_fd",
@@ -308,52 +308,42 @@ METRICS = Registry[MetricSpec](
             ),
         ),
     ),
-    MetricSpec(
+    _of_features(
         name="kid",
-        min_samples=FEATURE_SAMPLES,
         in_summary=False,
         title="KID",
         doc="kernel distance of features to the reference (cubic kernel, unbiased)",
         has_parts=True,
         error_doc="its standard error, jackknife over groups of samples",
-        source="features",
     ),
-    MetricSpec(
+    _of_features(
         name="precision",
-        min_samples=FEATURE_SAMPLES,
         title="precision",
         doc="share of samples within the reference's manifold, k = 3",
         error_doc="its standard error over samples",
         better="higher",
-        source="features",
     ),
-    MetricSpec(
+    _of_features(
         name="recall",
-        min_samples=FEATURE_SAMPLES,
         title="recall",
         doc="share of the reference within the samples' manifold, k = 3",
         error_doc="its standard error, jackknife over groups of samples",
         better="higher",
-        source="features",
     ),
-    MetricSpec(
+    _of_features(
         name="density",
-        min_samples=FEATURE_SAMPLES,
         in_summary=False,
         title="density",
         doc="density of samples in the reference's manifold, k = 5",
         error_doc="its standard error over samples",
         better="higher",
-        source="features",
     ),
-    MetricSpec(
+    _of_features(
         name="coverage",
-        min_samples=FEATURE_SAMPLES,
         in_summary=False,
         title="coverage",
         doc="share of the reference with a sample nearby, k = 5",
         error_doc="its standard error, jackknife over groups of samples",
         better="higher",
-        source="features",
     ),
 )

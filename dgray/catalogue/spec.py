@@ -66,42 +66,50 @@ class Spec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectiveSpec(Spec):
-    """Training objective of a discriminator, or a control that is not trained.
+class MethodSpec(Spec):
+    """Objective or correction, shown as a series in reports.
 
     Attributes:
         subject: its name as the subject of a sentence; empty: ``title`` with a capital letter.
         colour: colour of its series in figures, ``"#RRGGBB"``; empty: chosen by the figures.
         marker: marker of its series in figures, a matplotlib marker.
-        is_trained: False for controls.
-        needs_generated: whether its loss reads samples of the base.
-        needs_gradient: whether its loss always reads the gradient of the logit in x.
-        needs_span: whether its factory is called with the noise levels of the study, ``span``.
-        needs_density: whether it needs the exact densities of the data and of the base.
-        options: fields of ``fit`` that only some objectives read, this one among them.
+        is_trained: whether it is trained; False for controls. Of a correction with
+            ``needs_discriminator`` the objective decides.
+        options: fields of its section (``fit``, ``correction``) that only some objectives or
+            corrections read, this one among them.
     """
 
     subject: str = ""
     colour: str = ""
     marker: str = "o"
     is_trained: bool = True
-    needs_generated: bool = True
-    needs_gradient: bool = False
-    needs_span: bool = False
-    needs_density: bool = False
     options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrectionSpec(Spec):
+class ObjectiveSpec(MethodSpec):
+    """Training objective of a discriminator, or a control that is not trained.
+
+    Attributes:
+        needs_generated: whether its loss reads samples of the base.
+        needs_gradient: whether its loss always reads the gradient of the logit in x.
+        needs_span: whether its factory is called with the noise levels of the study, ``span``.
+        needs_density: whether it needs the exact densities of the data and of the base.
+    """
+
+    needs_generated: bool = True
+    needs_gradient: bool = False
+    needs_span: bool = False
+    needs_density: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionSpec(MethodSpec):
     """Correction: a denoiser made from a denoiser, or a sampler made from a sampler.
 
     What ``factory`` is called with, and returns, is in ``dgray.correction.correction``.
 
     Attributes:
-        subject: its name as the subject of a sentence; empty: ``title`` with a capital letter.
-        colour: colour of its series in figures, ``"#RRGGBB"``; empty: chosen by the figures.
-        marker: marker of its series in figures, a matplotlib marker.
         strength: what its weight is called in reports.
         needs_discriminator: whether it is made from a discriminator, so that it is trained by
             ``fit.objective``.
@@ -109,26 +117,18 @@ class CorrectionSpec(Spec):
             ``discriminator``, whose fields its factory gets as ``network``.
         needs_generated: whether its loss reads samples of the base.
         needs_parametric_base: whether it trains copies of the base's network.
-        is_trained: whether it is trained; without ``needs_discriminator`` only.
         is_sampler: whether it selects among samples of the base, with its denoiser unchanged.
         proposals: option that is about the number of samples of the base that are drawn for one
             selected sample; empty: one.
-        options: fields of the section ``correction`` that only some corrections read, this one
-            among them.
     """
 
-    subject: str = ""
-    colour: str = ""
-    marker: str = "o"
     strength: str = "guidance weight"
     needs_discriminator: bool = False
     needs_network: bool = False
     needs_generated: bool = False
     needs_parametric_base: bool = False
-    is_trained: bool = True
     is_sampler: bool = False
     proposals: str = ""
-    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

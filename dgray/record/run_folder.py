@@ -117,7 +117,7 @@ class RunFolder:
             rows=tuple(Row.from_columns(row) for row in rows.to_pylist()),
             clouds=tuple(Cloud(**cloud) for cloud in self._clouds.read(part).to_pylist()),
             losses=tuple(self.read_losses(trial_id, epoch)),
-            state=self._state(part),
+            state=self.read_state(trial_id, epoch),
             columns=added_columns(rows.schema),
         )
 
@@ -206,7 +206,8 @@ class RunFolder:
         Raises:
             RecordError: it is damaged.
         """
-        return self._state(part_name(trial_id, epoch))
+        content = self.files.read_record(state_name(part_name(trial_id, epoch)))
+        return None if content is None else unsealed_bytes(content)
 
     def write_failure(self, trial: Trial, reason: str) -> None:
         """Write a failed row for each row that the trial has not completed."""
@@ -297,10 +298,6 @@ class RunFolder:
         tables = {"rows": self._rows, "samples": self._clouds, "losses": self._losses}
         tables[folder].read(part)
 
-    def _state(self, part: str) -> bytes | None:
-        content = self.files.read_record(state_name(part))
-        return None if content is None else unsealed_bytes(content)
-
     def _delete_failure_if_complete(self, trial_id: str) -> None:
         part = part_name(trial_id, FAILED)
         if not self._rows.has(part):
@@ -309,9 +306,7 @@ class RunFolder:
             failed = self._rows.read(part)
         except RecordError:
             return  # the next session sets it aside
-        done: set[tuple[str, int] | None] = {
-            (trial_id, e) for e in self.completed_epochs(trial_id)
-        }
+        done = {(trial_id, epoch) for epoch in self.completed_epochs(trial_id)}
         if not _without(failed, done).num_rows:
             self.files.delete(self._rows.name(part))
 

@@ -59,6 +59,13 @@ class Replicates:
     sampler: tuple[str, int]
     degrees: float = np.inf
 
+    @property
+    def mean(self) -> Estimate:
+        """Mean over replicates with its standard error."""
+        values = np.array([*self.values.values()])
+        errors = np.array([*self.errors.values()])
+        return Estimate(float(values.mean()), standard_error(values, errors))
+
     def minus(self, other: Replicates) -> Replicates:
         """Return paired differences; a single replicate of ``other`` is paired with all."""
         alone = next(iter(other.values)) if len(other.values) == 1 else None
@@ -178,12 +185,8 @@ def compared_metrics(table: StudyTable) -> list[str]:
 
 def is_unreliable(model: pd.Series, metric: str) -> bool:
     """Return whether a metric of a model is unreliable, such as ``kl`` with a missed tolerance."""
-    spec = divergences().get(metric)
-    return (
-        spec is not None
-        and bool(spec.unreliable_column)
-        and bool(model[spec.unreliable_column] > 0)
-    )
+    column = divergences()[metric].unreliable_column if metric in divergences() else ""
+    return bool(column and model[column] > 0)
 
 
 def num_diverged(values: np.ndarray, errors: np.ndarray) -> int:
@@ -193,10 +196,9 @@ def num_diverged(values: np.ndarray, errors: np.ndarray) -> int:
     the median of three or more replicates by 1 nat and by ten robust standard deviations, that is
     the median absolute deviation times 1.4826, or the median error over points if that is larger.
     """
-    changes = values
-    is_finite = np.isfinite(changes)
+    is_finite = np.isfinite(values)
     lost = int((~is_finite).sum())
-    changes, own = changes[is_finite], errors[is_finite]
+    changes, own = values[is_finite], errors[is_finite]
     if len(changes) < 3:  # too few for a majority
         return lost
     centre = np.median(changes)
@@ -301,10 +303,9 @@ def tested(
     """Return a comparison with its t test, given the difference of each replicate."""
     values = np.array([*changes.values.values()])
     errors = np.array([*changes.errors.values()])
-    count = len(values)
-    estimate = Estimate(float(values.mean()), standard_error(values, errors))
+    estimate = changes.mean
     is_trained = objective(model["objective"]).is_trained
-    degrees = min(count - 1 if is_trained else np.inf, changes.degrees)
+    degrees = min(len(values) - 1 if is_trained else np.inf, changes.degrees)
     return Comparison(
         model=model,
         metric=metric,
@@ -340,23 +341,20 @@ def p_value(estimate: Estimate, degrees: float) -> float:
 
 
 def false_discovery_rates(p: np.ndarray) -> np.ndarray:
-    """Return p-values adjusted after Benjamini and Hochberg, shape (n,).
+    """Return p-values adjusted after Benjamini and Hochberg, shape (n,); those that are nan stay.
 
     As ``scipy.stats.false_discovery_control``, whose import takes half a second.
     """
-    order = np.argsort(p)
-    scaled = p[order] * (len(p) / np.arange(1, len(p) + 1))
-    adjusted_p = np.empty_like(scaled)
-    adjusted_p[order] = np.minimum.accumulate(scaled[::-1])[::-1]
-    return np.clip(adjusted_p, 0, 1)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # nan is last
+    scaled = p[order] * (len(order) / np.arange(1, len(order) + 1))
+    adjusted_p = np.full(len(p), np.nan)
+    adjusted_p[order] = np.clip(np.minimum.accumulate(scaled[::-1])[::-1], 0, 1)
+    return adjusted_p
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Adjust all p-values together; those that are nan stay nan."""
-    p = np.array([comparison.p for comparison in comparisons])
-    is_tested = ~np.isnan(p)
-    if is_tested.any():
-        p[is_tested] = false_discovery_rates(p[is_tested])
+    p = false_discovery_rates(np.array([comparison.p for comparison in comparisons]))
     return tuple(
         replace(comparison, adjusted_p=float(value))
         for comparison, value in zip(comparisons, p, strict=True)

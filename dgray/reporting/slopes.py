@@ -31,7 +31,6 @@ from dgray.reporting.comparisons import (
     is_unreliable,
     p_value,
     replicates_by_model,
-    standard_error,
 )
 from dgray.reporting.estimate import Estimate
 from dgray.reporting.presentation import divergences
@@ -178,7 +177,7 @@ def _one_series(
     models: pd.DataFrame,
     of_models: Sequence[Replicates],
 ) -> SampleSeries:
-    errors = [_mean(replicates) for replicates in of_models]
+    errors = [replicates.mean for replicates in of_models]
     is_reliable = [not is_unreliable(model, metric) for _, model in models.iterrows()]
     is_used = np.array([_has_logarithm(error) for error in errors]) & is_reliable
     used = [r for r, is_one in zip(of_models, is_used, strict=True) if is_one]
@@ -201,12 +200,6 @@ def _one_series(
         bend=bend,
         replicates=common,
     )
-
-
-def _mean(replicates: Replicates) -> Estimate:
-    values = np.array([*replicates.values.values()])
-    errors = np.array([*replicates.errors.values()])
-    return Estimate(float(values.mean()), standard_error(values, errors))
 
 
 def _has_logarithm(error: Estimate) -> bool:
@@ -267,10 +260,7 @@ def _adjusted(series: list[SampleSeries]) -> list[SampleSeries]:
 
 def adjust(trends: Sequence[Trend | None]) -> list[Trend | None]:
     """Adjust p-values after Benjamini and Hochberg; None and nan stay."""
-    p = np.array([np.nan if trend is None else trend.p for trend in trends])
-    is_tested = ~np.isnan(p)
-    if is_tested.any():
-        p[is_tested] = false_discovery_rates(p[is_tested])
+    p = false_discovery_rates(np.array([np.nan if t is None else t.p for t in trends]))
     return [
         None if trend is None else replace(trend, adjusted_p=float(value))
         for trend, value in zip(trends, p, strict=True)

@@ -208,10 +208,7 @@ class RunPair:
 
 def adjusted(differences: Sequence[Difference]) -> list[Difference]:
     """Adjust the p-values of all differences together; those that are nan stay nan."""
-    p = np.array([difference.p for difference in differences])
-    is_tested = ~np.isnan(p)
-    if is_tested.any():
-        p[is_tested] = false_discovery_rates(p[is_tested])
+    p = false_discovery_rates(np.array([difference.p for difference in differences]))
     return [
         replace(difference, adjusted_p=float(value))
         for difference, value in zip(differences, p, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,12 +26,7 @@ from dgray.reporting.figures.theme import (
     side_by_side,
 )
 from dgray.reporting.figures.view import View, value_text, view
-from dgray.reporting.presentation import (
-    BASE,
-    DATA_COLOUR,
-    PATH_KL,
-    sampler_preference,
-)
+from dgray.reporting.presentation import BASE, DATA_COLOUR, PATH_KL, sampler_preference
 from dgray.reporting.raster import image_grid
 from dgray.reporting.selection import (
     OBJECTIVE,
@@ -131,44 +127,35 @@ def densities(table: StudyTable) -> Drawing | None:
 
 def _samples(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
     """The samples that are drawn, a row each; of images only their numbers."""
-    parts = [
-        pd.concat([_panel(sampler, cloud), _numbers_of(cloud)], axis=1)
-        for sampler, shown in rows.items()
-        for cloud in shown
-    ]
+    parts = []
+    for names, cloud, drawn in _panels(rows):
+        columns: dict[str, Any] = {f"x{i}": values for i, values in enumerate(drawn.T, 1)}
+        if cloud.shape is not None:
+            columns = {"image": range(len(drawn))}
+        parts.append(pd.DataFrame(names | columns, index=range(len(drawn))))
     return pd.concat(parts, ignore_index=True)
 
 
-def _numbers_of(cloud: SampleCloud) -> pd.DataFrame:
-    if cloud.shape is not None:
-        return pd.DataFrame({"image": range(len(cloud.points))})
-    points = cloud.points[:_SHOWN]
-    return pd.DataFrame(points, columns=[f"x{i + 1}" for i in range(points.shape[1])])
-
-
-def _panel(sampler: str, cloud: SampleCloud) -> pd.DataFrame:
-    count = min(len(cloud.points), _SHOWN)
-    return pd.DataFrame(
-        {"samples": cloud.title.replace("\n", ", "), "sampler": sampler}, index=range(count)
-    )
+def _panels(
+    rows: dict[str, list[SampleCloud]],
+) -> Iterator[tuple[dict[str, Any], SampleCloud, np.ndarray]]:
+    """Yield title and sampler of each panel, its cloud, and the samples that are drawn."""
+    for sampler, shown in rows.items():
+        for cloud in shown:
+            names = {"samples": cloud.title.replace("\n", ", "), "sampler": sampler}
+            yield names, cloud, cloud.points[:_SHOWN]
 
 
 def _moments(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
     """Number, mean and std of the drawn coordinates of each panel; of images the number."""
     lines = []
-    for sampler, shown in rows.items():
-        for cloud in shown:
-            drawn = cloud.points[:_SHOWN]
-            line = {
-                "samples": cloud.title.replace("\n", ", "),
-                "sampler": sampler,
-                "number": len(drawn),
-            }
-            if cloud.shape is None:
-                for index, values in enumerate(drawn.T[:_DRAWN], 1):
-                    line[f"mean of x{index}"] = round(float(values.mean()), 4)
-                    line[f"std of x{index}"] = round(float(values.std()), 4)
-            lines.append(line)
+    for names, cloud, drawn in _panels(rows):
+        line = names | {"number": len(drawn)}
+        if cloud.shape is None:
+            for index, values in enumerate(drawn.T[:_DRAWN], 1):
+                line[f"mean of x{index}"] = round(float(values.mean()), 4)
+                line[f"std of x{index}"] = round(float(values.std()), 4)
+        lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -345,13 +332,16 @@ def _draw(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> None:
             )
         axes.set_yticks([])
         return
-    axes.imshow(
-        scatter_image(cloud.points[:_SHOWN, :2], low, high, _PIXELS, cloud.colour),
-        extent=(low[0], high[0], low[1], high[1]),
-        origin="lower",
-        interpolation="none",
-        zorder=3,  # above the grid
-    )
+    picture = scatter_image(cloud.points[:_SHOWN, :2], low, high, _PIXELS, cloud.colour)
+    _fill(axes, picture, low, high, interpolation="none", zorder=3)  # above the grid
+
+
+def _fill(
+    axes: Axes, picture: np.ndarray, low: np.ndarray, high: np.ndarray, **options: Any
+) -> None:
+    """Draw a picture over the frame from ``low`` to ``high``, without labels at the ticks."""
+    extent = (low[0], high[0], low[1], high[1])
+    axes.imshow(picture, extent=extent, origin="lower", **options)
     axes.tick_params(labelbottom=False, labelleft=False, length=0)
 
 
@@ -361,16 +351,10 @@ def _draw_density(axes: Axes, cloud: SampleCloud, shown: list[SampleCloud]) -> N
     reference = next((c for c in shown if c.title == _DATA), cloud)
     peak = float(kernel_density(reference.points[:, :2], low, high, _GRID).max()) or 1.0
     axes.set_title(cloud.title, fontsize=points(9))
-    axes.imshow(
-        kernel_density(cloud.points[:, :2], low, high, _GRID),
-        extent=(low[0], high[0], low[1], high[1]),
-        origin="lower",
-        cmap="magma_r",
-        norm=PowerNorm(0.5, vmin=0, vmax=peak),
-        interpolation="bilinear",
-    )
+    density = kernel_density(cloud.points[:, :2], low, high, _GRID)
+    norm = PowerNorm(0.5, vmin=0, vmax=peak)
+    _fill(axes, density, low, high, cmap="magma_r", norm=norm, interpolation="bilinear")
     axes.grid(visible=False)
-    axes.tick_params(labelbottom=False, labelleft=False, length=0)
 
 
 def _limits(shown: list[SampleCloud]) -> tuple[np.ndarray, np.ndarray]:
