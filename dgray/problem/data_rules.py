@@ -89,7 +89,7 @@ def _labels(config: StudyConfig, summary: DataSummary | None) -> Iterator[Findin
     if summary is None or summary.classes is not None:
         return
     fix = "use data with classes"
-    if isinstance(config.data, FileData | PointsData):
+    if isinstance(config.data, FileData | PointsData) and config.data.path is not None:
         fix = "set data.label" if summary.noun == "point" else "label the images"
     for section in ("base", "discriminator"):
         field = f"{section}.conditional"

@@ -25,10 +25,13 @@ from dgray.catalogue import (
 from dgray.config.bases import BaseSection, DiffusersBase, EdmBase
 from dgray.config.correction import CorrectionPart
 from dgray.config.data import DataSection, FileData, ImageData
+from dgray.config.model import MAX_COUNT
 from dgray.config.parts import MetricPart, ObjectivePart, SamplerPart
 from dgray.config.study import StudyConfig
 from dgray.config.training import ConvDiscriminator, DiscriminatorSection
 from dgray.correction.weight import ConstantWeight
+from dgray.data.summary import DataSummary
+from dgray.diffusion.class_mixture import ClassMixture
 from dgray.diffusion.denoiser import with_labels
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.diffusion.noise import named_generator
@@ -95,6 +98,8 @@ def check_parts(configs: Iterable[StudyConfig]) -> list[str]:
             try:
                 check(config, part)
             except Exception as error:  # of another package: any class is possible
+                if isinstance(error, PartError) and error.field:
+                    raise
                 rule = str(error).removeprefix(f"{part.spec.factory}: ")
                 raise PartError(f"{name}: {rule}", field) from error
             checked[key] = name
@@ -177,12 +182,20 @@ def _check_data(config: StudyConfig, part: DataSection) -> None:
         images = build_image_set(part)
         if len(images) < COUNT:
             raise ValueError(f"there must be at least {COUNT} images, but got {len(images)}")
-        for finding in findings_of(config, images.summary):
-            if not finding.is_missing:
-                raise ValueError(f"{finding.field}: {finding.rule}")
+        _check_against(config, images.summary)
         image_splits(config, images)
         return
-    build_law(config)  # checks it
+    law = build_law(config)  # checks it
+    number = law.num_classes if isinstance(law, ClassMixture) else 0
+    classes = dict.fromkeys(map(str, range(number)), MAX_COUNT) or None
+    _check_against(config, DataSummary(part.spec.name, MAX_COUNT, (law.dimension,), classes))
+
+
+def _check_against(config: StudyConfig, summary: DataSummary) -> None:
+    """Compare a study with its data, as plans do where they are known before they are built."""
+    for finding in findings_of(config, summary):
+        if not finding.is_missing:
+            raise PartError(f"{finding.field}: {finding.rule}", finding.field)
 
 
 def _check_base(config: StudyConfig, part: BaseSection) -> None:

@@ -16,6 +16,7 @@ from dgray.config.reading.load import load_study, lock_text
 from dgray.data.images import ImageSet
 from dgray.data.points import read_points
 from dgray.data.splits import split
+from dgray.diffusion.mixture import GaussianMixture
 from dgray.errors import DataError, StudyError
 from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
@@ -421,6 +422,32 @@ def test_a_part_that_check_refuses_has_its_place(
     expected = "fit.objective: json:nowhere: module json has no attribute 'nowhere'"
     assert f"study.yaml:{line}:" in (message := capsys.readouterr().err)
     assert message.rstrip().endswith(expected)
+
+
+def law() -> GaussianMixture:
+    zeros = torch.zeros(1, 5, dtype=torch.float64)
+    return GaussianMixture(zeros, zeros + 1, torch.ones(1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({}, ""),
+        ({"base": {"conditional": True}}, "base.conditional: needs labels, but law has none"),
+        ({"discriminator": {"conditional": True}}, "discriminator.conditional: needs labels"),
+        (
+            {"evaluate": {"metrics": ["kl_sde"], "sampler": "sde"}},
+            "evaluate.metrics: 'kl_sde' needs data of at most 4 dimensions, but law has 5",
+        ),
+    ],
+)
+def test_check_compares_the_law_of_users_with_the_study(
+    folder: Path, sections: Values, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data: Values = {"kind": "points", "factory": f"{__name__}:law"}
+    sections = {"evaluate": {"metrics": ["path_kl"]}, **sections, "data": data}
+    assert main([str(write_study(folder, **sections)), "--check"]) == (2 if words else 0)
+    assert words in capsys.readouterr().err
 
 
 def test_check_reads_the_images_of_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
