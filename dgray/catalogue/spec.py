@@ -5,14 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from dgray.catalogue.column import ColumnSpec
 
 Kind = Literal["points", "images"]
 NetworkName = Literal["mlp", "unet"]
 Source = Literal["path", "flow", "ratio", "samples", "features"]
-SOURCES: tuple[Source, ...] = get_args(Source)  # in the order of presentation
+SOURCES: Mapping[Source, str] = {  # titles, in the order of presentation
+    "path": "path of the reverse SDE",
+    "flow": "probability-flow ODE",
+    "ratio": "logit as estimate of the log-ratio",
+    "samples": "samples",
+    "features": "features of samples",
+}
 POINTS_AND_IMAGES: tuple[Kind, ...] = ("points", "images")
 
 

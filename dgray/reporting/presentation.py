@@ -119,7 +119,7 @@ def sampler_preference(name: str) -> tuple[bool, bool, int]:
 @cache
 def metrics() -> tuple[MetricSpec, ...]:
     """Return the metrics of the catalogue in the order of presentation."""
-    return tuple(sorted(METRICS, key=lambda metric: SOURCES.index(metric.source)))
+    return tuple(sorted(METRICS, key=lambda metric: [*SOURCES].index(metric.source)))
 
 
 @cache

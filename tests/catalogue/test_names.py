@@ -25,13 +25,17 @@ from dgray.catalogue import (
     OBJECTIVES,
     POINTS_AND_IMAGES,
     SAMPLERS,
+    SOURCES,
+    Source,
     load_object,
 )
 from dgray.config.data import GlyphsData
+from dgray.config.study import StudyConfig
 from dgray.data.mixtures import NAMED
 from dgray.data.torchvision_sets import LAYOUTS
 from dgray.data.torchvision_surveys import PUBLISHED
 from dgray.problem.artifact_table import ARTIFACTS
+from dgray.reporting.text.finding import ANSWERS
 
 PACKAGE = Path(__file__).parents[2] / "dgray"
 REGISTRIES = (OBJECTIVES, CORRECTIONS, SAMPLERS, METRICS, DATA, BASES, DISCRIMINATORS)
@@ -145,6 +149,13 @@ def test_builders_agree_with_the_catalogue() -> None:
     )
     sizes = get_args(GlyphsData.model_fields["size"].annotation)
     assert tuple(values["size"] for values, _ in DATA["glyphs"].shapes) == sizes
+
+
+def test_other_lists_agree_with_the_catalogue() -> None:
+    assert get_args(Source) == (*SOURCES,)
+    assert {spec.source for spec in METRICS.built_in} <= {*SOURCES}
+    answer, _ = get_args(StudyConfig.model_fields["question"].annotation)
+    assert get_args(answer) == (*ANSWERS,)
 
 
 def test_each_kind_of_data_has_one_default_discriminator() -> None:

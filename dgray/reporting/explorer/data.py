@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgray.catalogue import SETTING_COLUMNS
+from dgray.catalogue import SETTING_COLUMNS, SOURCES
 from dgray.reporting.aggregate import model_key, model_keys, setting_keys
 from dgray.reporting.comparisons import LEVEL, Comparisons
 from dgray.reporting.explorer.extent import bounded
@@ -36,13 +36,7 @@ from dgray.reporting.table import StudyTable
 
 _INTERVAL = ("interval_low", "interval_high", "guided_stage")
 _MAX_REPLICATE_VALUES = 300_000  # about 2 MB
-LENSES = {
-    "path": "path of the reverse SDE",
-    "flow": "probability-flow ODE",
-    "samples": "samples",
-    "features": "features of samples",
-    "discriminator": "discriminator and fit",
-}
+LENSES: dict[str, str] = dict(SOURCES) | {"discriminator": "discriminator and fit"}
 _BY_NOISE = {  # columns of lists -> title, unit
     "score_error_bins": ("score error", "E|sigma × score error|²"),
     "path_kl_change_bins": ("change of the path KL", "nats per bin"),

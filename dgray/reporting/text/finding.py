@@ -29,7 +29,7 @@ from dgray.reporting.text.statement import Statement, Tone, listed, p_text
 from dgray.reporting.text.summary import SummaryRow, selection_rule, summary
 
 BEST, CONTROLS = "best settings", "controls"
-_ANSWERS = {  # values of the field ``question`` of a study -> topic of the answer
+ANSWERS = {  # values of the field ``question`` of a study -> topic of the answer
     "agreement": AGREEMENT,
     "effect": EFFECT,
     "objectives": BEST,
@@ -92,7 +92,7 @@ def find(
         *ratio_statements(table),
         *limitations(table, comparisons),
     ]
-    first = _ANSWERS.get(question) or _ANSWERS[_default_question(table)]
+    first = ANSWERS.get(question) or ANSWERS[_default_question(table)]
     statements.sort(key=lambda statement: statement.topic != first)
     return Finding(
         statements=tuple(statements),
