@@ -61,6 +61,7 @@ evaluate:
   shard_size: 16
   tolerance: 3
 """
+Whole = tuple[tuple[Trial, ...], dict[str, bytes]]  # trials and artifacts of the study
 CONV = ("discriminator.kind=conv", "discriminator.width=4", "discriminator.depth=1")
 UNET = ("base.network=unet", "base.width=4", "base.steps=4", "evaluate.metrics=[fd]")
 
@@ -106,14 +107,14 @@ def run(trials: tuple[Trial, ...], artifacts: dict[str, bytes]) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Trial, ...], dict[str, bytes]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("images")
     trials = trials_of(folder)
     return trials, artifacts_of(folder, trials)
 
 
 @pytest.fixture(scope="module")
-def rows(whole: tuple[tuple[Trial, ...], dict[str, bytes]]) -> list[Row]:
+def rows(whole: Whole) -> list[Row]:
     return run(*whole)
 
 
@@ -131,9 +132,7 @@ def test_rows_hold_scores_and_their_provenance(rows: list[Row]) -> None:
         assert (row["memorisation"] is None) == (row.objective == "base")
 
 
-def test_changes_are_differences_of_likelihoods_and_bits_refer_to_bytes(
-    rows: list[Row],
-) -> None:
+def test_changes_are_differences_of_likelihoods_and_bits_refer_to_bytes(rows: list[Row]) -> None:
     (base,) = [row for row in rows if row.objective == "base"]
     assert base["kl_change"] == base["path_kl_change"] == 0.0
     for row in rows:
@@ -145,7 +144,7 @@ def test_changes_are_differences_of_likelihoods_and_bits_refer_to_bytes(
 
 
 def test_path_kl_change_is_the_paired_change_of_the_denoising_error(
-    whole: tuple[tuple[Trial, ...], dict[str, bytes]], rows: list[Row]
+    whole: Whole, rows: list[Row]
 ) -> None:
     """The denoising error of the guided model minus that of the base, from its definition."""
     trials, artifacts = whole
@@ -164,9 +163,7 @@ def test_path_kl_change_is_the_paired_change_of_the_denoising_error(
     assert row["path_kl_change"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_resumed_trial_has_the_same_rows(
-    whole: tuple[tuple[Trial, ...], dict[str, bytes]], rows: list[Row]
-) -> None:
+def test_a_resumed_trial_has_the_same_rows(whole: Whole, rows: list[Row]) -> None:
     trials, artifacts = whole
     (trial,) = [t for t in trials if t.objective == "cross_entropy"]
     first, second = run_trial(trial, artifacts)
@@ -188,9 +185,7 @@ def metric_values(row: Row) -> dict[str, object]:
     return {name: row[name] for name in column_names("identity", "metric")}
 
 
-def test_an_image_depends_on_its_seed_alone(
-    whole: tuple[tuple[Trial, ...], dict[str, bytes]],
-) -> None:
+def test_an_image_depends_on_its_seed_alone(whole: Whole) -> None:
     trials, artifacts = whole
     config = trials[0].config
     shown = []
@@ -208,7 +203,7 @@ def mean_distance(generated: torch.Tensor, real: torch.Tensor) -> Estimate:
 
 
 def test_a_users_metric_compares_images_features_and_the_validation_split(
-    whole: tuple[tuple[Trial, ...], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     factory = f"{__name__}:mean_distance"
     of_features = MetricSpec(
@@ -244,9 +239,7 @@ def test_a_users_metric_compares_images_features_and_the_validation_split(
         assert columns[f"{name}_se"] == pytest.approx(estimate.se)
 
 
-def test_samples_that_are_not_finite_are_not_scored(
-    whole: tuple[tuple[Trial, ...], dict[str, bytes]],
-) -> None:
+def test_samples_that_are_not_finite_are_not_scored(whole: Whole) -> None:
     class Wild(ZeroDiscriminator):
         def gradient(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             return torch.full_like(x, torch.inf)
@@ -258,9 +251,7 @@ def test_samples_that_are_not_finite_are_not_scored(
     assert scoring.columns(images, constant[0]) == {"num_scored": 0}
 
 
-def test_images_are_bytes_and_splits_are_disjoint(
-    whole: tuple[tuple[Trial, ...], dict[str, bytes]],
-) -> None:
+def test_images_are_bytes_and_splits_are_disjoint(whole: Whole) -> None:
     trials, artifacts = whole
     problem = problem_of(trials[0], artifacts)
     for samples in (problem.real("held_out"), problem.generated("held_out")):
