@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from dgray.errors import RecordError
+from dgray.plan.plan import Trial
 from dgray.record.planned import read_planned
 from dgray.record.provenance import artifacts_of, last_outcome
 from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, PLANNED_FILE, PROVENANCE_FILE
@@ -117,6 +118,26 @@ def set_damaged_aside(folder: RunFolder) -> None:
         rows = f"rows/{Path(file).stem}.parquet"
         if kind in ("samples", "losses", "checkpoints") and folder.files.has(rows):
             folder.files.set_aside(rows)
+
+
+def set_outdated_aside(folder: RunFolder, trials: Iterable[Trial]) -> None:
+    """Move rows of trials for which this version of dgray plans more settings to ``RUN/damaged``.
+
+    The study and the ids of the trials are the same as before, so that nothing else shows it.
+    """
+    planned = None
+    with contextlib.suppress(RecordError):
+        planned = read_planned(folder.files)
+    counts = {} if planned is None else {trial.id: trial.rows for trial in planned.trials}
+    for trial in trials:
+        count = trial.replicates * len(trial.settings)
+        before = counts.get(trial.id, count)
+        for epoch in trial.epochs if before < count else ():
+            name = f"rows/{part_name(trial.id, epoch)}.parquet"
+            if folder.files.has(name):
+                reason = f"it has {before} rows, but this version of dgray plans {count}"
+                folder.files.left_out[name] = reason
+                folder.files.set_aside(name)
 
 
 def stored_records(folder: RunFolder) -> Collection[str]:

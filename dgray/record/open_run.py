@@ -27,7 +27,7 @@ from dgray.plan.cells import cells_of
 from dgray.plan.growth import FREE_FIELDS, Change, changes, flat, refusals
 from dgray.plan.plan import Plan
 from dgray.record.history import HistoryEntry, history_in, with_history
-from dgray.record.inspect import read_lock, set_damaged_aside
+from dgray.record.inspect import read_lock, set_damaged_aside, set_outdated_aside
 from dgray.record.planned import Planned, planned_of, read_planned
 from dgray.record.provenance import read_provenance
 from dgray.record.run_files import LOCK_FILE, SEALED_FORMAT, RunFiles, Seals
@@ -143,6 +143,7 @@ def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
         remove_partial_files(folder.path)
         if run.is_resumed:
             set_damaged_aside(folder)
+            set_outdated_aside(folder, plan.trials)
         mark.write(files)
         files.write_record(LOCK_FILE, partial(sealed_yaml, with_history(text, history)))
         replace(_planned(plan), definition=requested.definition).write(files)

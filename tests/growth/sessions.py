@@ -20,6 +20,7 @@ from dgray.record.open_run import open_run
 from dgray.record.row import column_names
 from dgray.record.run_folder import RunFolder
 from dgray.record.storage.location import Uri
+from dgray.record.tables import trial_and_epoch
 from dgray.search.build import build_schedule
 from dgray.search.records import no_recall
 from dgray.search.reuse import Reuse
@@ -143,5 +144,6 @@ def check_same(grown: RunFolder, fresh: RunFolder) -> None:
     pd.testing.assert_frame_equal(rows(grown), rows(fresh), check_exact=True)
     pd.testing.assert_frame_equal(grown.clouds(), fresh.clouds(), check_exact=True)
     for name in fresh.files.names("checkpoints"):
-        part = Path(name).stem
-        assert grown._state(part) == fresh._state(part)
+        part = trial_and_epoch(name)
+        assert part is not None
+        assert grown.read_state(*part) == fresh.read_state(*part)

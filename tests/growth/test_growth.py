@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from dgray.cli.growth_view import growth_lines
+from dgray.plan import plan
 from dgray.record.history import history_in
 from dgray.record.open_run import open_run
+from dgray.record.run_folder import RunFolder
 from tests.growth.sessions import IMAGES, Sessions, check_same
 
 WEIGHTS = "evaluate.guidance_weight=[0.5, calibrated, 2]"
@@ -115,3 +117,27 @@ def test_what_is_new_is_stated_first(first: Path, sessions: Sessions) -> None:
     assert "fit.epochs: 6 -> 9" in text
     assert "12 rows at 2 checkpoints of 1 trial" in text  # trained: 2 replicates, 3 settings
     assert "3 checkpoints, kept in" in text
+
+
+def test_settings_that_a_later_version_plans_are_evaluated(
+    first: Path, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial ids are the same, since the study is."""
+    settings = plan._settings
+    with monkeypatch.context() as earlier:
+        earlier.setattr(plan, "_settings", lambda config: settings(config)[:-1])
+        old = sessions.run("old")
+    assert sessions.checkpoints == 4
+    incomplete = len(old.rows())
+    again = sessions.run("old")
+    assert (sessions.trained, sessions.checkpoints) == (0, 3)  # the base has the same settings
+    rows = [line for line in again.left_out if line.startswith("rows/")]
+    reasons = {line.partition(": ")[2] for line in rows}
+    assert reasons == {
+        "it has 1 rows, but this version of dgray plans 2",
+        "it has 2 rows, but this version of dgray plans 4",
+    }
+    assert incomplete < len(again.rows())
+    check_same(again, RunFolder(first))
+    sessions.run("old")
+    assert sessions.checkpoints == 0
