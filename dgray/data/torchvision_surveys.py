@@ -101,7 +101,9 @@ def survey_torchvision(
     is_legacy = all(_has_content(folder / name / "processed" / f"{p}.pt") for p in _LEGACY_PARTS)
     if absent and not (published.is_idx and is_legacy):
         if not download:
-            raise missing_files(name, folder, f"no file {absent[0]}", download=download)
+            error = missing_files(name, folder, f"no file {absent[0]}", download=download)
+            error.summary = _summary(name, published)
+            raise error
         return _summary(name, published, (f"will be downloaded to {folder}",))
     if published.is_idx and not is_legacy:
         train, test = (_idx_classes(name, folder, part) for part in _IDX_PARTS)

@@ -135,7 +135,9 @@ def _of_time(plan: Plan, estimate: CostEstimate) -> Iterator[str]:
     hours = estimate.wall_seconds / 3600
     if hours < LONG_HOURS:
         return
-    trials = sum(estimate.trial_seconds) / 3600 / estimate.parallel_trials
+    points = (s.trial_seconds for s in estimate.searches for _ in range(s.num_trials or 1))
+    times = [*estimate.trial_seconds, *points]
+    trials = max(sum(times) / estimate.parallel_trials, *times) / 3600
     if trials > hours / 2:
         has_budget = plan.trials[0].config.budget.train_flops is not None
         length = "budget.train_flops" if has_budget else "fit.epochs"

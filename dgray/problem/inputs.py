@@ -54,12 +54,13 @@ def inspect(plan: Plan) -> Inspection:
     for assignment in plan.study.configs:
         config, summary = assignment.config, None
         try:
-            summary = survey(config.data)
-        except (MissingFileError, DataError) as error:
-            is_missing = isinstance(error, MissingFileError)
-            findings[Finding("data", str(error), is_missing)] = None
-        if summary is not None:
-            lines.update(dict.fromkeys(summary.lines()))
+            if (summary := survey(config.data)) is not None:
+                lines.update(dict.fromkeys(summary.lines()))
+        except MissingFileError as error:
+            findings[Finding("data", str(error), is_missing=True)] = None
+            summary = error.summary
+        except DataError as error:
+            findings[Finding("data", str(error))] = None
         findings.update(dict.fromkeys(findings_of(config, summary)))
         notices.update(dict.fromkeys(network_notices(config)))
 

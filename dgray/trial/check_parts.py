@@ -24,7 +24,7 @@ from dgray.catalogue import (
 )
 from dgray.config.bases import BaseSection, DiffusersBase, EdmBase
 from dgray.config.correction import CorrectionPart
-from dgray.config.data import DataSection, FileData, ImageData
+from dgray.config.data import DataSection, ImageData
 from dgray.config.model import MAX_COUNT
 from dgray.config.parts import MetricPart, ObjectivePart, SamplerPart
 from dgray.config.study import StudyConfig
@@ -143,7 +143,8 @@ def _reads_files(part: Any) -> bool:
     """Return True if a part of dgray reads images, or a network that is on this machine."""
     if isinstance(part, EdmBase):
         return local_path(part.network) is not None
-    return isinstance(part, DiffusersBase | FileData)
+    is_image = isinstance(part, ImageData)
+    return isinstance(part, DiffusersBase) or (is_image and not getattr(part, "download", False))
 
 
 def _parts(

@@ -117,6 +117,26 @@ def test_the_sizes_and_classes_of_published_sets_are_in_the_plan(
 
 
 @pytest.mark.parametrize(
+    ("data", "most"),
+    [
+        ({"kind": "torchvision", "name": "KMNIST", "root": "nowhere"}, 60_000),
+        ({"kind": "cifar10", "root": "nowhere", "download": False}, 50_000),
+        ({"kind": "openmoji"}, 2_771),
+    ],
+)
+def test_sizes_of_published_sets_are_compared_without_their_files(
+    folder: Path, data: Values, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("dgray.plan.survey._summaries", {})  # of other tests
+    inspection = inspected(folder, data={**data, "num_real": most + 1})
+    assert [missing.field for missing in inspection.missing] == ["data"]
+    (conflict,) = inspection.conflicts
+    assert f"at most {most}," in conflict.rule
+    assert inspection.lines == ()
+
+
+@pytest.mark.parametrize(
     ("sections", "field"),
     [
         ({"data": {"path": "nowhere"}}, "data"),
@@ -243,6 +263,28 @@ def test_fields_that_no_trial_reads_are_named(
     lock = folder / "lock.yaml"  # every field is written, most with their defaults
     lock.write_text(lock_text(load_study(path)))
     assert texts(make_plan(load_study(lock))) == text
+
+
+@pytest.mark.parametrize(
+    ("sections", "field"),
+    [
+        ({"budget": {"train_flops": 3e16}}, "budget.train_flops"),
+        ({"fit": {"epochs": 10**9}}, "fit.epochs"),
+        (
+            {
+                "fit": {"epochs": 10**9, "learning_rate": {"log_uniform": [1e-4, 1e-2]}},
+                "search": {"method": "optuna", "num_trials": 1},
+            },
+            "fit.epochs",
+        ),
+    ],
+)
+def test_one_trial_of_many_hours_is_announced_on_many_cpus(
+    folder: Path, sections: Values, field: str
+) -> None:
+    plan = plan_of(folder, **(MIXTURE | sections))
+    (line,) = [n for n in notices(plan, estimate(plan, cpus=8)) if n.startswith("time:")]
+    assert field in line
 
 
 def test_gpus_of_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
