@@ -1,12 +1,13 @@
-"""Orders from which splits take their samples, by content and seed. No torch."""
+"""Orders from which splits take their samples, by content and seed. No torch, and no NumPy."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 APART = ("held_out", "validation")
 

@@ -233,6 +233,11 @@ MIXTURE: Values = {
             {"evaluate": {"features": "inception_clean", "num_probes": 3}},
             "evaluate.num_probes, evaluate.features: read by no trial; remove them",
         ),
+        (
+            {"evaluate": {"sampler": "sde", "guided_stage": ["both", "predictor"]}},
+            "evaluate.guided_stage: read by no trial",
+        ),
+        ({"evaluate": {"guided_stage": "predictor"}}, ""),
         ({"fit": {"validate_every": 3}}, "fit.validate_every: read by no trial"),
         ({"fit": {"validate_every": 3, "patience": 6}}, ""),
         (

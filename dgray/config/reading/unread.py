@@ -52,6 +52,9 @@ def _unread(config: StudyConfig, objective: str) -> Iterator[FieldPath]:
     yield from fields
     if objective == BASE or not config.is_trained:
         yield ("budget",)
+    has_stages = any(sampler.spec.is_two_stage for sampler in config.evaluate.sampler)
+    if objective == BASE or config.correction.spec.is_sampler or not has_stages:
+        yield ("evaluate", "guided_stage")
     evaluate, is_image = config.evaluate, config.data.sample_kind == "images"
     if is_image and not evaluate.has_metric(source="features"):
         yield from (("evaluate", name) for name in _OF_FEATURES)
