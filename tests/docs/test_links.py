@@ -21,6 +21,10 @@ _TARGETS = re.compile(
 )
 _EXTERNAL = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 _NAMED_FILE = re.compile(r"`((?:dgray|tests|benchmarks)/[^`\s]*?\.py)(?:::(\w+))?`")
+_NAMED_SYMBOL = re.compile(r"`([A-Za-z_]\w*)`\s+(?:in\s+|\()`(dgray/[^`\s]*?\.py)`")
+_DOTTED = re.compile(r"(?<!`)``?(dgray(?:\.\w+)+)``?(?!`)")
+_NO_MODULES = {f"dgray.{group}" for group in ("objectives", "corrections", "samplers", "metrics")}
+_NO_MODULES |= {f"dgray.{group}" for group in ("bases", "discriminators", "incomplete")}
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#* *$", re.MULTILINE)
 
 
@@ -73,6 +77,29 @@ def missing_files(document: Path, root: Path = ROOT) -> Iterator[str]:
             yield f"{name}::{test}"
 
 
+def missing_symbols(text: str) -> Iterator[str]:
+    """Yield names of dgray, as ``dgray.module.name`` or with their file, that do not exist."""
+    for symbol, file in _NAMED_SYMBOL.findall(text):
+        if (ROOT / file).is_file() and not _defines(ROOT / file, symbol):
+            yield f"{symbol} in {file}"
+    for name in set(_DOTTED.findall(text)) - _NO_MODULES:
+        parts = name.split(".")
+        while parts and not any(path.exists() for path in _places(parts)):
+            parts.pop()
+        rest = name.split(".")[len(parts) :]
+        if rest and not any(_defines(path, rest[0]) for path in _places(parts) if path.exists()):
+            yield name
+
+
+def _places(parts: list[str]) -> tuple[Path, Path]:
+    path = ROOT.joinpath(*parts)
+    return path.with_suffix(".py"), path / "__init__.py"
+
+
+def _defines(path: Path, name: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", path.read_text("utf-8")) is not None
+
+
 def test_the_main_documents_are_checked() -> None:
     names = {str(path.relative_to(ROOT)) for path in documents()}
     assert {"docs/theory.md", "docs/architecture.md", "docs/study_file.md"} <= names
@@ -86,6 +113,34 @@ def test_relative_links_resolve(document: Path) -> None:
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_named_files_exist(document: Path) -> None:
     assert list(missing_files(document)) == []
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_named_symbols_exist(document: Path) -> None:
+    assert list(missing_symbols(document.read_text("utf-8"))) == []
+
+
+def test_names_in_docstrings_exist() -> None:
+    missing = {
+        str(path.relative_to(ROOT)): names
+        for path in sorted((ROOT / "dgray").rglob("*.py"))
+        if (names := list(missing_symbols(path.read_text("utf-8"))))
+    }
+    assert missing == {}
+
+
+def test_missing_symbols_are_reported() -> None:
+    text = (
+        "`Denoiser` in `dgray/diffusion/denoiser.py`, `Gone` (`dgray/diffusion/denoiser.py`), "
+        "``dgray.correction.gone``, `dgray.correction.linear.Gone`, `dgray.correction.linear`, "
+        "`dgray.load_study`, `dgray.gone`, `dgray.objectives`"
+    )
+    assert sorted(missing_symbols(text)) == [
+        "Gone in dgray/diffusion/denoiser.py",
+        "dgray.correction.gone",
+        "dgray.correction.linear.Gone",
+        "dgray.gone",
+    ]
 
 
 def test_broken_links_and_missing_files_are_reported(tmp_path: Path) -> None:

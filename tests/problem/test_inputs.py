@@ -258,8 +258,8 @@ def test_fields_that_no_trial_reads_are_named(
     folder: Path, sections: Values, notice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     merged = {name: {**MIXTURE.get(name, {}), **sections.get(name, {})} for name in MIXTURE}
-    given = {n: values for n, values in {**sections, **merged}.items() if n != "correction"}
-    path = write_study(folder, **given)
+    kept = {n: values for n, values in {**sections, **merged}.items() if n != "correction"}
+    path = write_study(folder, **kept)
     if "correction" in sections:
         path.write_text(f"{path.read_text()}correction: {sections['correction']}\n")
     text = texts(make_plan(load_study(path)))
@@ -477,7 +477,7 @@ def law() -> GaussianMixture:
 
 
 @pytest.mark.parametrize(
-    ("sections", "words"),
+    ("sections", "message"),
     [
         ({}, ""),
         ({"base": {"conditional": True}}, "base.conditional: needs labels, but law has none"),
@@ -489,12 +489,12 @@ def law() -> GaussianMixture:
     ],
 )
 def test_check_compares_the_law_of_users_with_the_study(
-    folder: Path, sections: Values, words: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, sections: Values, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data: Values = {"kind": "points", "factory": f"{__name__}:law"}
     sections = {"evaluate": {"metrics": ["path_kl"]}, **sections, "data": data}
-    assert main([str(write_study(folder, **sections)), "--check"]) == (2 if words else 0)
-    assert words in capsys.readouterr().err
+    assert main([str(write_study(folder, **sections)), "--check"]) == (2 if message else 0)
+    assert message in capsys.readouterr().err
 
 
 def test_check_reads_the_images_of_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

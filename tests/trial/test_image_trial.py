@@ -170,7 +170,7 @@ def test_a_resumed_trial_has_the_same_rows(whole: Whole, rows: list[Row]) -> Non
     due = replace(trial, epochs=trial.epochs[1:])
     for epoch, state in ((1, first.state), (2, second.state)):  # trained on; only evaluated
         assert state is not None
-        (resumed,) = run_trial(due, artifacts, resume=lambda _, at=epoch, s=state: (at, s))
+        (resumed,) = run_trial(due, artifacts, resume=lambda _, start=epoch, s=state: (start, s))
         assert resumed.state == second.state
         assert metrics(resumed) == [
             metric_values(r) for r in rows if r.trial == trial.id and r.epoch == 2
