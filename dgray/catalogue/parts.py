@@ -241,6 +241,8 @@ BASES = Registry[BaseSpec](
         factory="dgray.problem.base_model:build_diffusers",
         kinds=("images",),
         settings="dgray.config.bases:DiffusersBase",
+        package="diffusers",
+        extra="diffusers",
     ),
 )
 

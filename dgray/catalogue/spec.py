@@ -52,6 +52,8 @@ class Spec:
         kinds: kinds of data that it applies to.
         settings: import path of the pydantic model of its section of the study file (data, bases,
             discriminators); None: the section has the fields common to all, and ``arguments``.
+        package: module of an optional package that it needs; empty: none.
+        extra: extra of dgray that installs this package.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Spec:
     factory: str | None = None
     kinds: tuple[Kind, ...] = POINTS_AND_IMAGES
     settings: str | None = None
+    package: str = ""
+    extra: str = ""
 
     def load(self) -> Any:
         """Import and return the object that ``factory`` names.
@@ -351,8 +355,6 @@ class FeaturesSpec(Spec):
         is_trained: whether their network is trained on the classes of the images of the study.
         artifact: role of the shared artifact with the weights of their network; empty: none.
         options: keyword arguments of ``factory``.
-        package: module of an optional package that they need; empty: none.
-        extra: extra of dgray that installs it.
     """
 
     dimension: int | None = None
@@ -360,5 +362,3 @@ class FeaturesSpec(Spec):
     is_trained: bool = False
     artifact: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    package: str = ""
-    extra: str = ""

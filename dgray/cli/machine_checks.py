@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 import dgray
-from dgray.catalogue import FEATURES
+from dgray.catalogue import BASES, DATA, FEATURES
 from dgray.engine.granted_cpus import granted_cpus
 from dgray.errors import DgrayError, MissingFileError
 from dgray.metrics.features.inception_file import WeightsFile, find_weights, weights_file
@@ -24,11 +24,14 @@ from dgray.plan.advice import visible_gpus
 MIN_SHARED_MEMORY = 1e9  # bytes; Ray passes samples and networks through it
 MIN_FREE_DISK = 2e9  # bytes
 _SHARED_MEMORY = Path("/dev/shm")
-_EXTRAS = {  # packages of optional extras, and what they are for
-    "diffusers": "diffusers",
+_EXTRAS = {  # packages of optional extras
+    **{
+        spec.package.replace("_", "-"): spec.extra
+        for spec in (*DATA.built_in, *BASES.built_in, *FEATURES.values())
+        if spec.package
+    },
     "optuna-dashboard": "dashboard",
     "boto3": "s3",
-    "efficientnet-lite-pytorch": "features",
 }
 # Checked if dgray runs from a checkout without metadata.
 _DEPENDENCIES = ("numpy", "optuna", "pandas", "pyarrow", "pydantic", "ray", "torch")

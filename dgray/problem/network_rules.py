@@ -34,8 +34,8 @@ def _base(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding]
         field = "base.path" if isinstance(base, DiffusersBase) else "base.network"
         yield Finding(field, str(error), is_missing=not _is_local(config))
         return
-    if isinstance(base, DiffusersBase) and not is_installed("diffusers"):
-        rule = "a model of diffusers needs a package: pip install 'dgray[diffusers]'"
+    if base.spec.package and not is_installed(base.spec.package):
+        rule = f"a model of {base.kind} needs a package: pip install 'dgray[{base.spec.extra}]'"
         yield Finding("base.kind", rule, is_missing=True)
     if facts is not None:
         classes = None if summary is None else len(summary.classes or ())

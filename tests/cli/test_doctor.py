@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +28,13 @@ def test_optional_parts_that_are_missing_are_no_problem(
     inception = [line for line in shown if "Inception (" in line]
     assert [line.split()[0] for line in inception] == ["ok", "optional"]
     assert f"no file {tmp_path / STATE_DICT.name}" in inception[1]
+
+
+def test_all_extras_for_users_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    extras = {*project["project"]["optional-dependencies"]} - {"benchmarks", "docs", "test", "dev"}
+    shown = " ".join(lines(capsys, 0))
+    assert {extra for extra in extras if f"extra {extra}:" not in shown} == set()
 
 
 def test_places_that_cannot_be_written_are_problems(
