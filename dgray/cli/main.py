@@ -28,7 +28,10 @@ COMMANDS = {
         "Compare runs with the first of them.",
     ),
     "sample": ("dgray.cli.sample:sample", "Draw samples from a model of a run, or from a base."),
-    "export": ("dgray.cli.export:export", "Write a guided model of a run to a folder of its own."),
+    "export": (
+        "dgray.cli.export:export",
+        "Write a corrected denoiser of a run to a folder of its own.",
+    ),
     "doctor": (
         "dgray.cli.doctor:doctor",
         "Check what this machine can run: versions, devices, Ray, weights, places.",
