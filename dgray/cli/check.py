@@ -25,10 +25,10 @@ from dgray.cli.study import StudyCommand, study_option
 def check(*, subject: str, overrides: tuple[str, ...]) -> int:
     """Check a study file, or the records of a run.
 
-    Of a study: every field, its input files, and its networks and parts of other packages on two
-    samples. Of a run, given as folder or URI: the checksum of every record, and whether it
-    belongs to the run. Exit status: 0 if all is well; 1 if a record is damaged; 2 if the study or
-    the run is refused.
+    Of a study: every field, its input files with all images, and its networks and parts of other
+    packages on two samples. Of a run, given as folder or URI: the checksum of every record, and
+    whether it belongs to the run. Exit status: 0 if all is well; 1 if a record is damaged; 2 if
+    the study or the run is refused.
     """
     from dgray.cli import rebuild_report, run
 

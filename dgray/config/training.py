@@ -144,7 +144,8 @@ class Budget(Model):
         None,
         description="floating-point operations of the training of one replicate, as torch counts "
         "them. fit.epochs of each trial is then the number of epochs that it pays for, and "
-        "fit.checkpoints, patience and validate_every keep their shares of it; null: fit.epochs",
+        "fit.checkpoints, patience and validate_every keep their shares of it; fit.epochs has one "
+        "value, neither an axis nor a domain. null: fit.epochs",
     )
 
 
