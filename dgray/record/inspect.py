@@ -8,18 +8,21 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from dgray.errors import RecordError
-from dgray.plan.plan import Trial
 from dgray.record.planned import read_planned
 from dgray.record.provenance import artifacts_of, last_outcome
 from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, PLANNED_FILE, PROVENANCE_FILE
 from dgray.record.run_folder import RunFolder, artifact_name
 from dgray.record.run_format import read_mark
 from dgray.record.tables import part_name
+
+if TYPE_CHECKING:
+    from dgray.plan.plan import Trial
 
 MISSING = "missing"
 _TABLES = ("rows", "samples", "losses")
