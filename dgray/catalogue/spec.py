@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from dgray.catalogue.column import ColumnSpec
@@ -252,19 +252,11 @@ class MetricSpec(Spec):
 
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
-        """The columns that it adds to a row, its own first."""
-        own = ColumnSpec(
-            name=self.name,
-            doc=self.doc,
-            unit=self.unit,
-            label=self.label or self.title,
-            title=self.title,
-            better=self.better,
-            in_summary=self.in_summary,
-            error_doc=self.error_doc,
-            has_parts=self.has_parts,
-            validation=self.validation,
-        )
+        """The columns that it adds to a row, first its own, with attributes of the same names."""
+        shared = {
+            f.name: getattr(self, f.name) for f in fields(ColumnSpec) if hasattr(self, f.name)
+        }
+        own = ColumnSpec(**shared | {"label": self.label or self.title})
         return tuple(replace(column, source=self.source) for column in (own, *self.more_columns))
 
 
