@@ -61,12 +61,38 @@ def test_a_conditional_network_of_dgray_is_stored_with_its_weights(tmp_path: Pat
 
 
 @pytest.mark.long
-def test_a_base_of_diffusers_is_referred_to_and_becomes_a_pipeline(tmp_path: Path) -> None:
+def test_corrections_by_networks_of_classes_are_stored(tmp_path: Path) -> None:
+    unet = {"kind": "trained", "network": "unet", "width": 4, "depth": 1, "steps": 3}
+    run = run_of(
+        tmp_path,
+        base=unet | {"batch_size": 4, "num_generated": 20, "num_real": 20, "conditional": True},
+        correction={"kind": ["residual", "fine_tune", "neon"]},
+        discriminator={"kind": "conv", "width": 4},
+        evaluate=IMAGES["evaluate"] | {"sampler": "ode", "guidance_interval": [None]},  # type: ignore[operator]
+    )
+    x, labels = torch.randn(3, 1, 8, 8), torch.tensor([0, 3, 9])
+    for trial in ("residual", "fine_tune", "neon"):
+        model = run.best(trial=trial)
+        exported = dgray.load_exported(model.export(tmp_path / trial, weight=0.8))
+        in_bytes = ((exported.sample(4).movedim(1, -1) + 1) * 127.5).round().clamp(0, 255)
+        expected = model.sample(4, weight=0.8).float()
+        torch.testing.assert_close(in_bytes, expected, rtol=0, atol=1.0)
+        corrected, base = (exported.with_weight(w)(x, 0.7, labels) for w in (0.8, 0))
+        torch.testing.assert_close(corrected, model.denoiser(weight=0.8)(x, 0.7, labels))
+        assert (corrected != base).any()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("correction", ["guidance", "residual"])
+def test_a_base_of_diffusers_is_referred_to_and_becomes_a_pipeline(
+    correction: str, tmp_path: Path
+) -> None:
     unet, schedule = network(), scheduler("DDPMScheduler")
     unet.save_pretrained(tmp_path / "model" / "unet")
     schedule.save_pretrained(tmp_path / "model" / "scheduler")
     base = {"kind": "diffusers", "path": str(tmp_path / "model"), "num_generated": 0}
-    run = run_of(tmp_path, base=base)
+    network_of_4 = {"kind": "conv", "width": 4}
+    run = run_of(tmp_path, base=base, correction={"kind": correction}, discriminator=network_of_4)
     folder = run.export(tmp_path / "out", weight=1.0)
     assert not (folder / "base.safetensors").exists()
     exported = dgray.load_exported(folder)
