@@ -1,7 +1,7 @@
 """Changes of a study that a run can take, and trials whose results or training states stay valid.
 
-A run takes more values on every axis, other evaluation settings, metrics, checkpoints and
-replicates, and more points of a search. A change of anything else would be another study.
+A run takes more values on every axis, other evaluation settings, metrics, checkpoints, replicates
+and budgets, and more points of a search. A change of anything else would be another study.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ FREE_FIELDS = (
 _GENERATION = ("batch_size", "shard_size")
 _FIXED = ("name", "seed")
 _LENGTH = ("epochs", "checkpoints")  # of a training
+_LONGER = ("fit.epochs", "budget.train_flops")  # a budget is a number of epochs of each trial
 _LIMITS = ("search.num_trials", "search.time_budget")
 ABSENT = "absent"  # value of a field that one of two studies lacks
 
@@ -138,7 +139,7 @@ def _refusal(change: Change, before: Study, now: Study) -> str | None:
         return None
     if field in _LIMITS:
         return None if _limit(change.now) >= _limit(change.before) else "it can only be raised"
-    if field == "fit.epochs" and not any(map(_is_cosine, _configs(before, now))):
+    if field in _LONGER and not any(map(_is_cosine, _configs(before, now))):
         return None
     if section in ("search", "resources"):
         return ""
@@ -146,7 +147,7 @@ def _refusal(change: Change, before: Study, now: Study) -> str | None:
     first, second = ({repr(value) for value in of_study} for of_study in values)
     if first <= second or second <= first:
         return None
-    if field == "fit.epochs":
+    if field in _LONGER:
         return "the learning rate decays along a cosine to the last epoch"
     if ABSENT in (values[0][0], values[1][0]):
         return ""

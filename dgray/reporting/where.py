@@ -24,7 +24,7 @@ _ORDERS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_OF_TRIALS = ("objective", "trial", "label")
+_OF_TRIALS = ("correction", "objective", "trial", "label")
 _OF_GUIDED = ("epoch", "weight")  # the base has neither; controls have no epoch
 _OF_ROWS = ("sampler", "num_steps", "replicate")
 
@@ -49,7 +49,7 @@ def select(table: StudyTable, conditions: str | Iterable[str]) -> StudyTable:
         table: the study.
         conditions: ``NAME=VALUE`` with one of ``= != < <= > >=``; alternatives are separated by
             ``|`` and conditions by commas. Names are the training axes (their last part, or the
-            dotted path), objective, label, trial, epoch, weight, sampler, num_steps, replicate.
+            dotted path), correction, objective, label, trial, epoch, weight, sampler, num_steps, replicate.
 
     Raises:
         FigureError: a condition cannot be read, or no row meets it.

@@ -65,6 +65,28 @@ evaluate:
   num_noised: 8
   tolerance: 1
 """
+CORRECTIONS = """\
+name: grows
+replicates: 2
+data: {kind: mixture, name: ring8, num_real: 20, num_validation: 20, num_held_out: 20}
+base: {kind: trained, width: 6, depth: 1, steps: 5, num_real: 20, num_generated: 20,
+  generation_steps: 2}
+correction: {kind: [neon, rejection], max_ratio: 2, moves: 2}
+discriminator: {width: 6, depth: 1}
+fit: {objective: cross_entropy, epochs: 4, checkpoints: [2, 4], batch_size: 10}
+evaluate:
+  guidance_weight: 1
+  sampler: sde
+  num_steps: 2
+  metrics: [path_kl, kl_sde]
+  num_points: 4
+  num_samples: 20
+  num_bins: 2
+  sigmas_per_bin: 2
+  num_noised: 8
+  max_steps: 40
+  tolerance: 0.3
+"""
 
 
 class Sessions:

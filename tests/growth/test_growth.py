@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from dgray.catalogue import CORRECTIONS
 from dgray.cli.growth_view import growth_lines
 from dgray.plan import plan
 from dgray.record.history import history_in
 from dgray.record.open_run import open_run
 from dgray.record.run_folder import RunFolder
+from tests.growth.sessions import CORRECTIONS as CORRECTED
 from tests.growth.sessions import IMAGES, Sessions, check_same
 
 WEIGHTS = "evaluate.guidance_weight=[0.5, calibrated, 2]"
@@ -37,6 +39,19 @@ LONG = {
     "all": ([WEIGHTS, *LONGER, "discriminator.width=[16, 20]"], 14, 9),
     "fewer": (["evaluate.guidance_weight=0.5", "fit.objective=cross_entropy"], 0, 2),
 }
+ALL_KINDS = f"correction.kind=[{', '.join(spec.name for spec in CORRECTIONS)}]"
+OF_CORRECTIONS = {
+    "kinds": ([ALL_KINDS], 28, 14),
+    "calibrated": (["evaluate.guidance_weight=[1, calibrated]"], 0, 4),
+    "weight": (["evaluate.guidance_weight=[1, 0.5]"], 0, 4),
+    "restart": (["evaluate.sampler=[sde, restart]"], 0, 5),
+    "metrics": (["evaluate.metrics=[path_kl, kl_sde, observable_path_kl]"], 0, 5),
+    "replicates": (["replicates=3"], 8, 4),
+    "checkpoint": (["fit.epochs=6", "fit.checkpoints=[2, 4, 6]"], 4, 2),
+    "option": (["correction.max_ratio=[2, 4]"], 4, 2),
+    "objective": (["fit.objective=[cross_entropy, kl]"], 4, 2),
+    "budget": (["budget.train_flops=1e5"], 34, 4),  # 26 and 16 epochs, from the states at 4
+}
 OF_IMAGES = {
     "weight": (["evaluate.guidance_weight=[1, calibrated, 2]"], 0, 2),
     "metric": (["evaluate.metrics=[path_kl, memorisation, fd]"], 0, 3),
@@ -56,6 +71,15 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as patch:
         Sessions(root, patch).run("run")
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def of_corrections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of two corrections."""
+    root = tmp_path_factory.mktemp("corrections")
+    with pytest.MonkeyPatch.context() as patch:
+        Sessions(root, patch, CORRECTED).run("run")
     return root / "run"
 
 
@@ -85,6 +109,20 @@ def test_a_run_grows_to_the_bits_of_a_new_run(case: str, first: Path, sessions: 
 def test_each_kind_of_growth(case: str, first: Path, sessions: Sessions) -> None:
     shutil.copytree(first, sessions.root / "grown")
     check_growth(sessions, LONG[case])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case if case == "budget" else pytest.param(case, marks=pytest.mark.long)
+        for case in OF_CORRECTIONS
+    ],
+)
+def test_a_run_of_corrections_grows(
+    case: str, of_corrections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(of_corrections, tmp_path / "grown")
+    check_growth(Sessions(tmp_path, monkeypatch, CORRECTED), OF_CORRECTIONS[case])
 
 
 @pytest.mark.long

@@ -103,6 +103,11 @@ def test_the_lock_holds_the_history_and_remains_a_study() -> None:
         ("diffusion.sigma_max=70", "diffusion.sigma_max: 80.0 there, 70.0 here"),
         ("name=other", "name: tiny there, other here"),
         ("fit.learning_rate_decay=cosine fit.epochs=7", "fit.epochs: "),
+        (
+            "fit.learning_rate_decay=cosine budget.train_flops=1e8",
+            "budget.train_flops: null there",
+        ),
+        ("correction.kind=sims", "correction.kind: guidance there, sims here"),
         ("resources.cpus_per_trial=2", "resources.cpus_per_trial: 1 there, 2 here"),
     ],
 )

@@ -182,7 +182,12 @@ class RunPair:
                 "are compared"
             )
             return
-        for name in objectives(tables[0].models):
+        names = [objectives(table.models) for table in tables]
+        for run, own, others in zip((self._reference, self._run), names, names[::-1], strict=True):
+            alone = [objective(name).title for name in own if name not in others]
+            if alone:
+                self._refuse(f"best settings: {run.label} alone has {', '.join(alone)}")
+        for name in names[0]:
             pair = [best(table, name) for table in tables]
             if pair[0] is not None and pair[1] is not None:
                 yield "best settings", pair[0], pair[1]

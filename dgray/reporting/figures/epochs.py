@@ -93,7 +93,7 @@ def headline(table: StudyTable) -> Drawing | None:
         f"{_subject(columns)} against epochs",
         shown.held,
         "One line per trial" + (" and weight." if has_tuned else "."),
-        "Coloured dashes: the same discriminators with the guidance weight calibrated on "
+        "Coloured dashes: the same networks with the guidance weight calibrated on "
         "validation data."
         if has_tuned
         else "",

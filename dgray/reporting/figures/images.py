@@ -40,7 +40,7 @@ def nearest_training(table: StudyTable) -> Drawing | None:
         "Guided images (upper rows) and the training images nearest to them",
         shown.held,
         "Guided images of the last checkpoint (upper row of each pair) and below each the "
-        "training image nearest to it in pixel space. Copies indicate a discriminator that "
+        "training image nearest to it in pixel space. Copies indicate a network that "
         "memorised its training data.",
         data=_distances(pairs),
     )

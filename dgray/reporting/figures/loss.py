@@ -58,11 +58,11 @@ def losses(table: StudyTable) -> Drawing | None:
     add_legend(figure, _legend(shown), columns=6)
     return drawing(
         figure,
-        "Loss of the discriminator on training and held-out data",
+        "Loss on training and held-out data",
         shown.held,
         "Dotted: loss on the training data. Solid: on held-out data. Both are evaluated at the "
         "checkpoints in the same way: unweighted, noise levels uniform in log sigma, without "
-        "dropout. Where they diverge, the discriminator memorises its training data.",
+        "dropout. Where they diverge, the network memorises its training data.",
         f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
         "Losses of different objectives are not comparable." if len(names) > 1 else "",
         errors_note(shown.models, "Bars"),

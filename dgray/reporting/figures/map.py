@@ -52,9 +52,12 @@ def _overfitting_map(table: StudyTable, metric: str, remark: str = "") -> Drawin
     models = models[models[column].notna()]
     if models.empty:
         return None
-    every_epoch = sorted(models["epoch"].unique())
+    by_method = {name: sorted(own.unique()) for name, own in models.groupby("objective")["epoch"]}
+    every_epoch = max(by_method.values(), key=len)  # with a budget, methods have other epochs
     epochs = spaced(every_epoch, _MAX_EPOCHS)
-    models = models[models["epoch"].isin(epochs)]
+    kept = {name: spaced(own, _MAX_EPOCHS) for name, own in by_method.items()}
+    pairs = zip(models["objective"], models["epoch"], strict=True)
+    models = models[[epoch in kept[name] for name, epoch in pairs]]
     series = view(table, models, shades=_MAX_SIZES).series
     shown = view(table, models, rows=rows_for(len(series)), shades=_MAX_SIZES, columns=[column])
     panels = shown.panels()
@@ -64,7 +67,8 @@ def _overfitting_map(table: StudyTable, metric: str, remark: str = "") -> Drawin
     norm = change_norm(shown.models[column].to_numpy(float))
     for row, (facet_name, facet) in zip(axes, panels, strict=True):
         for panel, name in zip(row, series, strict=True):
-            _panel(panel, shown, facet[facet["series"] == name], metric, norm)
+            own = shown.models.loc[shown.models["series"] == name, "epoch"]
+            _panel(panel, shown, facet[facet["series"] == name], metric, (own, norm))
             title(panel, name, facet_name)
     bar = figure.colorbar(ScalarMappable(norm, CHANGE), ax=axes, shrink=0.85, pad=0.02)
     bar.set_label("nats")
@@ -82,8 +86,8 @@ def _overfitting_map(table: StudyTable, metric: str, remark: str = "") -> Drawin
         f"Change of the {name} against the base at {weight_text(weight)}",
         ", ".join(filter(None, [shown.held, subset if is_part else ""])),
         "Each square is one trial at one checkpoint. Its number is the change of the "
-        f"{name} against the base in nats{error}. Green: guidance lowers the KL divergence. "
-        f"Crimson: guidance raises it. {remark}".strip(),
+        f"{name} against the base in nats{error}. Green: a lower KL divergence than that of the "
+        f"base. Crimson: a higher one. {remark}".strip(),
         data=numbers(table, shown.models, [column]),
     )
 
@@ -99,12 +103,20 @@ def change_norm(values: np.ndarray) -> Normalize:
     return SymLogNorm(linthresh=max(float(np.median(size)), top / 300), vmin=-top, vmax=top)
 
 
-def _panel(axes: Axes, shown: View, models: pd.DataFrame, metric: str, norm: Normalize) -> None:
+def _panel(
+    axes: Axes,
+    shown: View,
+    models: pd.DataFrame,
+    metric: str,
+    scales: tuple[pd.Series, Normalize],
+) -> None:
+    """Draw the squares of one series; ``scales``: its epochs, and the colours."""
     if models.empty:  # this facet lacks the series
         axes.set_axis_off()
         return
     capacity = shown.capacity
-    epochs = sorted(shown.models["epoch"].unique())
+    own, norm = scales
+    epochs = sorted(own.unique())
     sizes = sorted(shown.models[capacity].unique()) if capacity else [None]
     axes.set_xlim(-0.5, len(epochs) - 0.5)
     axes.set_ylim(-0.5, len(sizes) - 0.5)

@@ -15,6 +15,7 @@ from dgray.reporting.table import StudyTable
 from dgray.reporting.text.statement import Statement, Tone, listed, p_text
 
 EFFECT, CALIBRATED, DIVERGED = "effect on the metrics", "calibrated weight", "diverged replicates"
+_ROUNDING = 1e-8  # nats; the same densities in a batch of another size
 _SHOWN = 3  # models with diverged replicates that a statement names
 
 
@@ -90,8 +91,8 @@ def _counts(table: StudyTable, tested: Sequence[Comparison]) -> str:
 
 
 def _extreme(table: StudyTable, highest: Comparison, which: str, owner: str = "") -> str:
-    """Return the sentence on the highest change; a weight of 0 has one of exactly 0."""
-    if highest.estimate.value == 0:
+    """Return the sentence on the highest change; a weight of 0 has none but by rounding."""
+    if abs(highest.estimate.value) < _ROUNDING:
         return "No change is above 0."
     setting = describe(highest.model, table.axes)
     return f"The {which} is {_change(table, highest)}; {owner}{setting}."

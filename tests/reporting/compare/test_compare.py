@@ -117,6 +117,14 @@ def test_shared_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
     assert comparison.identical == ()  # the base has no change
 
 
+def test_what_one_run_alone_has_is_named(tmp_path: Path) -> None:
+    ours, theirs = write(tmp_path / "a", VALUES), write(tmp_path / "b", {"kl": OTHER["kl"]})
+    for pair in ([ours, theirs], [theirs, ours]):
+        (reason,) = (text for text in compare_runs(pair).impossible if "alone" in text)
+        assert reason.endswith("best settings: a alone has cross-entropy")
+    assert not any("alone" in text for text in compare_runs([ours, ours]).impossible)
+
+
 def test_other_points_add_the_errors_of_both_runs(tmp_path: Path) -> None:
     runs = [write(tmp_path / "a", VALUES), write(tmp_path / "b", OTHER, data__num_held_out=300)]
     values = line(compare_runs(runs).frame(), "kl")
