@@ -25,6 +25,7 @@ _ORDERS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     ">=": operator.ge,
 }
 _OF_TRIALS = ("correction", "objective", "trial", "label")
+_CORRECTION_KIND = "correction.kind"  # the field of a study
 _OF_GUIDED = ("epoch", "weight")  # the base has neither; controls have no epoch
 _OF_ROWS = ("sampler", "num_steps", "replicate")
 
@@ -49,7 +50,8 @@ def select(table: StudyTable, conditions: str | Iterable[str]) -> StudyTable:
         table: the study.
         conditions: ``NAME=VALUE`` with one of ``= != < <= > >=``; alternatives are separated by
             ``|`` and conditions by commas. Names are the training axes (their last part, or the
-            dotted path), correction, objective, label, trial, epoch, weight, sampler, num_steps, replicate.
+            dotted path), correction, objective, label, trial, epoch, weight, sampler, num_steps
+            and replicate.
 
     Raises:
         FigureError: a condition cannot be read, or no row meets it.
@@ -98,6 +100,7 @@ def _names(table: StudyTable) -> dict[str, Callable[[pd.DataFrame], pd.Series]]:
     shorts = {name: column(axis) for axis, name in axis_names(table.axes).items()}
     dotted = {axis: column(axis) for axis in table.axes}
     fixed = {name: column(name) for name in (*_OF_TRIALS, "epoch", *_OF_ROWS)}
+    fixed[_CORRECTION_KIND] = column("correction")
     return shorts | fixed | {"weight": _weights} | dotted
 
 
@@ -133,7 +136,7 @@ def _is_reference(rows: pd.DataFrame, values: pd.Series, column: str) -> np.ndar
     is_base = np.array(rows["objective"] == BASE.name, bool)
     if column in _OF_ROWS:
         return np.zeros(len(rows), bool)
-    if column in (*_OF_TRIALS, "fit.objective", "weight"):
+    if column in (*_OF_TRIALS, _CORRECTION_KIND, "fit.objective", "weight"):
         return is_base
     if column == "epoch":
         is_control = np.array([not objective(name).is_trained for name in rows["objective"]], bool)
