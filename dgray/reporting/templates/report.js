@@ -93,12 +93,16 @@ for (const a of varying) state.hold[a] = data.trials[firstTrial]?.values[a] ?? 0
 const axisOf = (role) => (String(role).startsWith("axis ") ? Number(role.slice(5)) : -1);
 const held = () => (data.search ? [] : varying.filter(
   (a) => a !== state.y && a !== state.facet && a !== axisOf(state.x)));
-const lastEpoch = new Map();
-for (const row of rows) lastEpoch.set(row.trial, Math.max(row.epoch, lastEpoch.get(row.trial) ?? 0));
+const checkpoints = new Map();
+for (const row of rows) checkpoints.set(row.trial, (checkpoints.get(row.trial) ?? new Set()).add(row.epoch));
+
+// With a budget or early stopping, trials have other epochs: the last checkpoint up to one counts.
+function checkpointAt(trial, epoch) {
+  return Math.max(...[...(checkpoints.get(trial) ?? [])].filter((e) => e <= epoch));
+}
 
 function isAtEpoch(row, epoch) {
-  if (!objectiveOf(row).isTrained) return true;
-  return row.epoch === (data.search ? Math.min(epoch, lastEpoch.get(row.trial)) : epoch);
+  return !objectiveOf(row).isTrained || row.epoch === checkpointAt(row.trial, epoch);
 }
 
 function samplerFor(metric) {
@@ -575,7 +579,8 @@ function shownClouds() {
   for (const trial of near) {
     const own = all.filter((c) => c.trial === trial.i && c.source === "guided" && c.sampler === state.cloudSampler);
     const epochsOf = distinct(own.map((c) => c.epoch));
-    const epoch = epochsOf.includes(state.epoch) ? state.epoch : epochsOf.length === 1 ? epochsOf[0] : null;
+    const last = checkpointAt(trial.i, state.epoch);
+    const epoch = epochsOf.includes(last) ? last : epochsOf.length === 1 ? epochsOf[0] : null;
     for (const weight of distinct(trial.i === state.trial || data.objectives[trial.objective].isTrained ? [state.weight, "calibrated"] : [state.weight])) {
       const isIt = (c) => c.trial === trial.i && c.epoch === epoch && c.sampler === state.cloudSampler
         && (weight === "calibrated" ? c.isCalibrated : c.weight === weight && !c.isCalibrated);
