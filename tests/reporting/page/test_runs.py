@@ -38,6 +38,21 @@ def test_any_text_of_a_user_is_shown_and_none_is_executed(tab: Tab, tmp_path: Pa
     assert_clean(tab, file)
 
 
+def test_trials_with_other_epochs_are_shown_at_their_last_checkpoint(
+    tab: Tab, table: StudyTable, tmp_path: Path
+) -> None:
+    rows = table.rows.copy()
+    last = rows["epoch"].max()
+    rows.loc[rows["objective"] == "kl", "epoch"] -= 1  # as with a budget
+    file = page_of(replace(table, rows=rows), tmp_path / "report.html")
+    tab.open(file)
+    trial = rows.loc[rows["objective"] == "kl", "trial"].iloc[0]
+    number = tab.run(f"data.trials.findIndex((t) => t.id === {trial!r})")
+    tab.run(f"state.trial = {number}; state.epoch = {last}; update()")
+    assert f"epoch {last - 1}" in tab.run("document.querySelector('#cell-title').textContent")
+    assert_clean(tab, file)
+
+
 def one_replicate(table: StudyTable) -> StudyTable:
     return replace(table, rows=table.rows[table.rows["replicate"] == 0])
 
