@@ -12,6 +12,7 @@ from dgray.reporting.presentation import SELECTION
 from dgray.reporting.selection import main_weight
 
 FLOPS = "train_flops"
+EQUAL_COST = 1.05  # costs of at most this ratio are equal: a budget is spent in whole epochs
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class CostPoint:
     Attributes:
         comparison: its comparison with the base.
         flops: operations of the training of one replicate.
-        is_front: whether no model of at most this cost, the base included, has a lower value.
+        is_front: no model of at most this cost, the base included, has a lower value.
     """
 
     comparison: Comparison
@@ -67,10 +68,8 @@ def _selected(group: Sequence[Comparison]) -> Comparison:
 
 
 def _with_front(points: Sequence[CostPoint]) -> Iterator[CostPoint]:
-    """Mark the points below all of less cost, and below the base, whose change is 0."""
-    lowest = 0.0
+    """Mark the points that no point of at most their cost is below, and that the base is not."""
     for point in points:
-        value = point.comparison.estimate.value
-        is_front = value < lowest
-        lowest = min(lowest, value)
-        yield replace(point, is_front=is_front)
+        cost = point.flops * EQUAL_COST
+        rivals = [other.comparison.estimate.value for other in points if other.flops <= cost]
+        yield replace(point, is_front=point.comparison.estimate.value <= min(rivals) < 0)

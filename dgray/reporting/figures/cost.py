@@ -47,8 +47,8 @@ def metrics_against_cost(table: StudyTable) -> Drawing | None:
         "",
         "One line per correction over its checkpoints, at the weight that is best on the "
         "validation split (without a value there: nearest to 1).",
-        "Steps: the Pareto front, below which no model of that cost lies. Filled: significantly "
-        "different from the base.",
+        "Steps: the Pareto front, below which no model of that cost lies (costs within 5 % are "
+        "equal). Filled: significantly different from the base.",
         errors_note(table.models),
         data=_numbers(points),
     )

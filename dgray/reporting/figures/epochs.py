@@ -47,7 +47,7 @@ def metrics_against_epochs(table: StudyTable) -> Drawing | None:
     models, weight = at_main_weight(table)
     models = trained(models)
     columns = shown_columns(table, models)[:MAX_COLUMNS]
-    if not columns or models["epoch"].nunique() < 2:
+    if not columns or not has_curves(models):
         return None
     shown = view(table, models, rows=rows_for(len(columns)), shades=MAX_SHADES, columns=columns)
     panels = shown.panels()
@@ -74,7 +74,7 @@ def headline(table: StudyTable) -> Drawing | None:
     models = plain(trained(table.models))
     weight = main_weight(models)
     columns = shown_columns(table, at_weight(models, weight))[:MAX_COLUMNS]
-    if not columns or models["epoch"].nunique() < 2:
+    if not columns or not has_curves(models):
         return None
     shown = view(table, models, columns=columns)
     constant = at_weight(shown.models, weight)
@@ -93,13 +93,18 @@ def headline(table: StudyTable) -> Drawing | None:
         f"{_subject(columns)} against epochs",
         shown.held,
         "One line per trial" + (" and weight." if has_tuned else "."),
-        "Coloured dashes: the same networks with the guidance weight calibrated on "
-        "validation data."
+        "Coloured dashes: the same models with the guidance weight calibrated on validation "
+        "data."
         if has_tuned
         else "",
         *_captions(table, shown.models, columns, weight),
         data=_numbers(table, shown, pd.concat([constant, tuned]), columns, weight),
     )
+
+
+def has_curves(models: pd.DataFrame) -> bool:
+    """Return True if a trial has several checkpoints; with a budget, each often has one."""
+    return bool((models.groupby("trial")["epoch"].nunique() > 1).any())
 
 
 def _numbers(

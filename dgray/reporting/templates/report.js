@@ -66,7 +66,9 @@ const capacity = numeric.find((a) => /width|depth/.test(data.axes[a].name)) ?? n
 const facetAxis = varying.find((a) => data.axes[a].isData) ?? -1;
 const mainWeight = weights.filter((w) => w !== "calibrated")
   .sort((a, b) => Math.abs(a - 1) - Math.abs(b - 1))[0] ?? weights[0];
-const hasSeveralEpochs = epochs.length > 1;
+// Of one trial at least: with a budget each has one checkpoint, at an epoch of its own.
+const hasSeveralEpochs = distinct(trainedRows.map((row) => `${row.trial} ${row.epoch}`)).length
+  > distinct(trainedRows.map((row) => row.trial)).length;
 const state = {
   lens: null, metric: null, weight: mainWeight, setting: settings[0] ?? "", sampler: null,
   objective: -1, facet: facetAxis, facetValue: -1, y: capacity, x: "epoch", hold: {},
@@ -102,7 +104,7 @@ function checkpointAt(trial, epoch) {
 }
 
 function isAtEpoch(row, epoch) {
-  return !objectiveOf(row).isTrained || row.epoch === checkpointAt(row.trial, epoch);
+  return !objectiveOf(row).isTrained || !hasSeveralEpochs || row.epoch === checkpointAt(row.trial, epoch);
 }
 
 function samplerFor(metric) {
@@ -337,7 +339,7 @@ const concat = (panels, columns, shared = false) => (!panels.some(Boolean) ? nul
 function drawHeadline() {
   const head = data.headline;
   if (!head || !$("#headline")) return;
-  const several = distinct(trainedRows.map((row) => row.epoch)).length > 1;
+  const several = hasSeveralEpochs;
   const x = several ? "epoch" : "weight";
   const shown = [head.weight ?? "calibrated", "calibrated"];
   const size = panelSize("headline", head.metrics.length, 215);
@@ -369,13 +371,17 @@ function mapScale(metric, selected) {
   const centre = base ?? Math.min(...values);
   const reach = Math.max(...values.map((v) => Math.abs(v - centre)), noise, 1e-12);
   const limit = ofBase > 0 ? ofBase : reach;
-  return { centre, isDiverging, limit, ofBase: ofBase > 0, digits: mapDigits(errors, limit) };
+  return { centre, isDiverging, limit, ofBase: ofBase > 0 };
 }
 
-// Digits of all numbers of a map: to the first digit of a typical error.
-function mapDigits(errors, limit) {
-  const typical = errors[Math.floor(errors.length / 2)] || limit / 50;
-  return Math.min(Math.max(-Math.floor(Math.log10(typical)), 0), 3);
+// Digits of a number of a map: to the first digit of its error.
+const mapDigits = (error) => Math.min(Math.max(-Math.floor(Math.log10(error)), 0), 3);
+
+const MAP_DIGIT = 7.5;  // pixels
+
+function cellText(r, width, digits) {
+  const text = r.value === null ? "div." : fixed(r.value, digits);
+  return text.length * MAP_DIGIT > width ? "" : text;
 }
 
 let cells = [];
@@ -403,9 +409,10 @@ function drawMap() {
       const row = rows[r.row];
       const change = r.value === null ? scale.limit : flip * (r.value - scale.centre);
       const strength = Math.min(Math.abs(change) / scale.limit, 1);
+      const digits = mapDigits(r.error || scale.limit / 50);
       const cell = { ...r, panel: p, y: r.shade || "none", xi: xs.indexOf(r.x), yi: ys.indexOf(r.shade),
         tone: !scale.isDiverging ? "value" : change > 0 ? "harm" : "gain", strength,
-        text: r.value === null ? "div." : fixed(r.value, scale.digits), below: isRoomy && r.error > 0 ? `± ${fixed(r.error, scale.digits)}` : "",
+        text: cellText(r, size.width / xs.length, digits), below: isRoomy && r.error > 0 ? `± ${fixed(r.error, digits)}` : "",
         isStrong: strength > 0.65,
         isSelected: row.trial === state.trial && isAtEpoch(row, state.epoch) && row.weight === state.weight,
         isNow: state.x === "epoch" && row.epoch === state.epoch };
@@ -420,7 +427,7 @@ function drawMap() {
 
 function mapPanel(panel, values, xs, ys, size) {
   const x = { field: "x", type: "ordinal", sort: xs, title: axisTitle(state.x),
-    scale: { domain: xs, paddingInner: 0.05 }, axis: { labelAngle: 0, ticks: false, domain: false, format: undefined } };
+    scale: { domain: xs, paddingInner: 0.05 }, axis: { labelAngle: 0, ticks: false, domain: false, format: undefined, labelOverlap: true } };
   const y = { field: "y", type: "ordinal", sort: [...ys].reverse(),
     title: state.y >= 0 ? data.axes[state.y].name : null,
     scale: { paddingInner: 0.08 }, axis: state.y >= 0 ? { ticks: false, domain: false } : null };

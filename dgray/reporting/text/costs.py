@@ -30,7 +30,7 @@ def cost_statements(table: StudyTable, comparisons: Comparisons) -> Iterator[Sta
             COSTS,
             f"At the weights selected on the validation split, the {table.title(metric)} is "
             f"significantly below that of the base at some checkpoint for "
-            f"{_named(names, better)}, and above it for {_named(names, worse)} (corrected for "
+            f"{_named(names, better)}, and above it for {_named(names, worse)} (adjusted for "
             f"all comparisons with the base). On the Pareto front of the change against training "
             f"FLOPs: "
             f"{_named(names, front)}.",
