@@ -60,7 +60,7 @@ class Comparison:
 def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> Comparison:
     """Compare runs with the first of them.
 
-    Models of the same setting, and the best settings of each objective, are compared: in pairs of
+    Models of the same setting, and the best models of each objective, are compared: in pairs of
     replicates where the studies have the same seed, else with joint errors.
 
     Args:

@@ -27,7 +27,7 @@ def compare(*, runs: tuple[str, ...], out: Path | None) -> int:
     """Compare runs with the first of them.
 
     Each RUN is a folder or a URI; runs may be unfinished and of different studies. Models of the
-    same setting, and the best settings of each objective, are compared: in pairs of replicates
+    same setting, and the best models of each objective, are compared: in pairs of replicates
     where the studies have the same seed, else with joint errors. Comparisons that are impossible
     are named with the reason. Exit status: 0; 1 if a store fails; 2 if a run is refused.
     """

@@ -44,7 +44,7 @@ def _parts(comparison: RunsComparison) -> Iterator[RenderableType]:
     else:
         yield _fields(comparison)
     if comparison.best:
-        yield _differences("best settings, selected on validation", comparison.best)
+        yield _differences("best models, selected on validation", comparison.best)
     same = comparison.same
     if same:
         shown = same[:MAX_LINES]

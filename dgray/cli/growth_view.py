@@ -42,7 +42,7 @@ def growth_lines(plan: Plan, run: OpenRun) -> Iterator[str]:
     if apart:
         where = f"{folder.where}/{EARLIER}"
         parts = counted(apart, "checkpoint")
-        yield f"no longer in the study, so not in the report: {parts}, kept in {where}"
+        yield f"replaced by new rows, or no longer in the study: {parts}, kept in {where}"
 
 
 class _Count:

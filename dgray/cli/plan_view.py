@@ -111,7 +111,7 @@ def _totals_table(plan: Plan, estimate: CostEstimate) -> Table:
     table = _table("totals", "what", "number")
     table.show_header = False
     table.add_row("trials", str(counts.trials))
-    table.add_row("discriminators trained", str(counts.trainings))
+    table.add_row("networks trained", str(counts.trainings))
     table.add_row("checkpoints", str(counts.checkpoints))
     table.add_row("evaluations", str(counts.evaluations))
     table.add_row("rows", str(counts.rows))

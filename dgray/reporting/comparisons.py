@@ -1,6 +1,6 @@
 """Comparisons of models on the same held-out data: differences, t tests, and their adjustment.
 
-A guided model is compared with the unguided base, and the best settings of two objectives with
+A guided model is compared with the unguided base, and the best models of two objectives with
 each other. All models are evaluated on the same points and noise, so differences are paired: over
 replicates, and within a replicate over points where the rows hold the errors of differences.
 
@@ -9,7 +9,7 @@ the training run is the unit that is repeated. The error over points is added to
 replicates, which makes the test conservative. One replicate allows no test. Controls are not
 trained; their tests use the error over points. p-values are adjusted for the number of tests after
 Benjamini and Hochberg (1995, J. R. Stat. Soc. B 57(1)), in three families: trained models with the
-base, best settings with each other, and controls with the base.
+base, best models with each other, and controls with the base.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Comparisons:
 
     Attributes:
         trained: trained guided models with the base.
-        between: best settings of the objectives with each other.
+        between: best models of the objectives with each other.
         controls: controls with the base.
         num_unreliable: models whose ``kl`` is left out, as its integration missed the tolerance.
     """
@@ -277,7 +277,7 @@ def _with_base(
 def _between(
     table: StudyTable, values: Mapping[str, Mapping[ModelKey, Replicates]]
 ) -> Iterator[Comparison]:
-    """Compare the best setting of every objective with that of the first, on the same base."""
+    """Compare the best model of every objective with that of the first, on the same base."""
     names = objectives(table.models)
     for base in table.models["base_trial"].dropna().unique():
         chosen = [best(table, name, base) for name in names]

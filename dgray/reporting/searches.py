@@ -144,7 +144,7 @@ def read_searches(run: RunFolder, table: StudyTable) -> tuple[SearchPoints, ...]
 def chosen_trials(table: StudyTable, searches: tuple[SearchPoints, ...]) -> StudyTable:
     """Return the table with only the best trial of each search and the trials of no search.
 
-    The best settings of its objectives are the best points of their searches.
+    The best models of its objectives are the best points of their searches.
 
     Searched fields are no axes of it: they are what the best point was selected by.
     """

@@ -136,13 +136,13 @@ def objectives(models: pd.DataFrame) -> list[str]:
 
 
 def selection_column(table: StudyTable) -> str | None:
-    """Return the column by which the best settings are selected, the lowest value being best."""
+    """Return the column by which the best models are selected, the lowest value being best."""
     models = trained(table.models)
     return next((name for name in selection_columns() if models[name].notna().any()), None)
 
 
 def best(table: StudyTable, name: str, base: str | None = None) -> pd.Series | None:
-    """Return the best setting of an objective: the one with the lowest ``selection_column``.
+    """Return the best model of an objective: the one with the lowest ``selection_column``.
 
     In a study with searches, only the points that they selected are candidates.
 
@@ -162,7 +162,7 @@ def best(table: StudyTable, name: str, base: str | None = None) -> pd.Series | N
 
 
 def worst(models: pd.DataFrame) -> pd.Series | None:
-    """Return the worst setting: the highest held-out change, or else value, of the path KL.
+    """Return the worst model: the highest held-out change, or else value, of the path KL.
 
     No setting of the same models is worse on held-out data, the best one included.
     """

@@ -82,12 +82,12 @@ class Trend:
 
 @dataclass(frozen=True)
 class SampleSeries:
-    """Error of one setting of an objective against the number of real samples.
+    """Error of one configuration of an objective against the number of real samples.
 
     Attributes:
         metric: name of the divergence.
         weight: constant weight; None: calibrated.
-        setting: value of each axis that applies to it, by dotted path.
+        configuration: value of each axis that applies to it, by dotted path.
         models: its rows of ``StudyTable.models``, in the order of the number of samples.
         errors: mean over replicates for each row, with its standard error.
         is_used: whether its logarithm is taken, for each row.
@@ -99,7 +99,7 @@ class SampleSeries:
 
     metric: str
     weight: float | None
-    setting: Mapping[str, object]
+    configuration: Mapping[str, object]
     models: pd.DataFrame
     errors: tuple[Estimate, ...]
     is_used: np.ndarray
@@ -140,8 +140,8 @@ def sample_series(table: StudyTable) -> list[SampleSeries]:
 
 def changed_fields(one: SampleSeries, first: SampleSeries) -> dict[str, object]:
     """Return the fields of a series with another value than in the first one."""
-    values = one.setting.items()
-    return {axis: v for axis, v in values if axis not in first.setting or first.setting[axis] != v}
+    values, others = one.configuration.items(), first.configuration
+    return {axis: v for axis, v in values if axis not in others or others[axis] != v}
 
 
 def difference(one: SampleSeries, other: SampleSeries) -> Trend | None:
@@ -161,19 +161,19 @@ def _of_group(
     axes = [axis for axis in table.axes if axis not in (NUM_REAL, OBJECTIVE)]
     keys = setting_keys(models, ["objective", *axes])
     for key in dict.fromkeys(keys):
-        setting = {a: v for a, v in zip(axes, key[1:], strict=True) if v is not None}
+        configuration = {a: v for a, v in zip(axes, key[1:], strict=True) if v is not None}
         own = models[[other == key for other in keys]].sort_values(NUM_REAL)
         own = own[[model_key(model) in values for _, model in own.iterrows()]]
         if own[NUM_REAL].nunique() >= MIN_SIZES:
             own = own.drop_duplicates(NUM_REAL)
             of_models = [values[model_key(model)] for _, model in own.iterrows()]
-            yield _one_series(metric, weight, setting, own, of_models)
+            yield _one_series(metric, weight, configuration, own, of_models)
 
 
 def _one_series(
     metric: str,
     weight: float | None,
-    setting: Mapping[str, object],
+    configuration: Mapping[str, object],
     models: pd.DataFrame,
     of_models: Sequence[Replicates],
 ) -> SampleSeries:
@@ -192,7 +192,7 @@ def _one_series(
     return SampleSeries(
         metric=metric,
         weight=weight,
-        setting=setting,
+        configuration=configuration,
         models=models,
         errors=tuple(errors),
         is_used=is_used,

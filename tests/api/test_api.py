@@ -81,7 +81,7 @@ def test_a_mapping_is_the_study_of_the_same_file(tmp_path: Path) -> None:
     assert study.config["evaluate"]["num_bins"] == 3
     assert study.plan().trials == again.plan().trials
     assert repr(study) == "<dgray.Study api: 5 trials, 33 rows>"
-    assert "discriminators trained" in str(study.plan())
+    assert "networks trained" in str(study.plan())
     assert "<pre" in study._repr_html_()
     with pytest.raises(StudyError, match=r"fit\.epoch"):
         dgray.load_study(STUDY, {"fit.epoch": 3})

@@ -74,7 +74,7 @@ def test_the_tour_runs_in_a_kernel(tmp_path: Path) -> None:
     notebook = execute(FOLDER / "tour.ipynb", tmp_path)
     html = outputs(notebook, "text/html")
     assert len(html) == 3
-    assert "discriminators trained" in html[0]  # the plan
+    assert "networks trained" in html[0]  # the plan
     assert "best KL objective" in html[1]  # the run
     assert "calibrated" in html[2]  # a group of the table
     assert outputs(notebook, "image/png")

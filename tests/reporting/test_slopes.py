@@ -200,7 +200,7 @@ def test_a_missing_replicate_is_left_out_everywhere() -> None:
     assert only(study(*rows)).replicates == (1, 2, 3)
 
 
-def test_only_settings_that_differ_in_one_field_are_drawn() -> None:
+def test_only_configurations_that_differ_in_one_field_are_drawn() -> None:
     table = study(
         *(
             one
@@ -213,9 +213,9 @@ def test_only_settings_that_differ_in_one_field_are_drawn() -> None:
     )
     assert len(sample_series(table)) == 4
     labels = [label.partition(":")[0] for label in _labels(table)]
-    assert sorted(labels) == ["first setting", "patience 5", "weight_decay 0.1"]
+    assert sorted(labels) == ["first configuration", "patience 5", "weight_decay 0.1"]
     drawing = _drawn(table)
-    assert "1 settings that differ in several fields" in drawing.caption
+    assert "1 configuration with several other fields" in drawing.caption
     assert len(drawing.data) == 4 * len(SIZES)
 
 

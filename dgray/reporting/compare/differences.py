@@ -34,7 +34,7 @@ from dgray.reporting.presentation import depends_on_sampler, objective
 from dgray.reporting.selection import best, describe, objectives, trained
 from dgray.reporting.table import StudyTable
 
-Kind = Literal["best settings", "same settings"]
+Kind = Literal["best models", "same settings"]
 _SETTING = MODEL_COLUMNS[1:]  # all but the trial
 
 
@@ -178,8 +178,7 @@ class RunPair:
         tables = [run.contents.shown for run in (self._reference, self._run)]
         if any(trained(table.models)["base_trial"].nunique() > 1 for table in tables):
             self._refuse(
-                "best settings: a run has several bases or data sets; the same settings "
-                "are compared"
+                "best models: a run has several bases or data sets; the same settings are compared"
             )
             return
         names = [objectives(table.models) for table in tables]
@@ -190,7 +189,7 @@ class RunPair:
         for name in names[0]:
             pair = [best(table, name) for table in tables]
             if pair[0] is not None and pair[1] is not None:
-                yield "best settings", pair[0], pair[1]
+                yield "best models", pair[0], pair[1]
 
     def _same_settings(self) -> Iterator[tuple[Kind, pd.Series, pd.Series]]:
         axes = dict.fromkeys([*self._reference.axes, *self._run.axes])

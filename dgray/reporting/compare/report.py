@@ -59,8 +59,8 @@ class RunsComparison:
 
     @property
     def best(self) -> tuple[Difference, ...]:
-        """Differences of the best settings of each objective."""
-        return tuple(d for d in self.differences if d.kind == "best settings")
+        """Differences of the best models of each objective."""
+        return tuple(d for d in self.differences if d.kind == "best models")
 
     @property
     def same(self) -> tuple[Difference, ...]:

@@ -93,8 +93,7 @@ def headline(table: StudyTable) -> Drawing | None:
         f"{_subject(columns)} against epochs",
         shown.held,
         "One line per trial" + (" and weight." if has_tuned else "."),
-        "Coloured dashes: the same models with the guidance weight calibrated on validation "
-        "data."
+        "Coloured dashes: the same models with the guidance weight calibrated on validation data."
         if has_tuned
         else "",
         *_captions(table, shown.models, columns, weight),

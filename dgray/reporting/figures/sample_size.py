@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 
+from dgray.data.summary import counted
 from dgray.reporting.figures.conditions import conditions, errors_note
 from dgray.reporting.figures.looks import Look, looks
 from dgray.reporting.figures.theme import (
@@ -38,7 +39,7 @@ _RATE_COLOUR = "#888888"
 
 
 def errors_against_samples(table: StudyTable) -> Drawing | None:
-    """Draw a row per metric and weight, a panel per objective, a line per setting."""
+    """Draw a row per metric and weight, a panel per objective, a line per configuration."""
     series = sample_series(table)
     if not series:
         return None
@@ -59,34 +60,34 @@ def errors_against_samples(table: StudyTable) -> Drawing | None:
     return drawing(
         figure,
         "Error against the number of real samples",
-        ", ".join([*held, *_first_setting(table, series)]),
-        "One line per setting of an objective at its last checkpoint, with its log-log slope "
-        "(weighted least squares, jackknife over replicates).",
+        ", ".join([*held, *_first_configuration(table, series)]),
+        "One line per configuration of an objective at its last checkpoint, with its log-log "
+        "slope (weighted least squares, jackknife over replicates).",
         *_captions(table, series, len(shown)),
         errors_note(models, "Bars"),
         data=_numbers(table, series),
     )
 
 
-def _first_setting(table: StudyTable, series: Sequence[SampleSeries]) -> list[str]:
+def _first_configuration(table: StudyTable, series: Sequence[SampleSeries]) -> list[str]:
     """Return the text of the first values of the axes that distinguish the series."""
     first: dict[str, object] = {}
     for one in series:
-        first |= {axis: v for axis, v in one.setting.items() if axis not in first}
+        first |= {axis: v for axis, v in one.configuration.items() if axis not in first}
     text = fields_text(table, first)
-    return [f"first setting: {text}"] if text else []
+    return [f"first configuration: {text}"] if text else []
 
 
 def _shown(
     series: Sequence[SampleSeries], group: tuple[str, float | None], name: str
 ) -> list[SampleSeries]:
-    """Return the first setting of an objective and those that differ from it in one field."""
+    """Return the first configuration of an objective and those that differ in one field."""
     own = [one for one in series if (one.group, one.objective) == (group, name)]
     return spaced([one for one in own if len(changed_fields(one, own[0])) < 2], _MAX_LINES)
 
 
 def _key(one: SampleSeries) -> str:
-    return f"{one.objective} {sorted(one.setting.items())}"
+    return f"{one.objective} {sorted(one.configuration.items())}"
 
 
 def _lines(
@@ -105,7 +106,7 @@ def _lines(
             elinewidth=0.8,
         )
         slope = "no slope" if one.slope is None else str(one.slope.estimate)
-        text = fields_text(table, changed_fields(one, series[0])) or "first setting"
+        text = fields_text(table, changed_fields(one, series[0])) or "first configuration"
         handles.append(handle)
         labels.append(f"{text}: {slope}" if len(series) > 1 else f"slope {slope}")
     if handles:
@@ -135,8 +136,8 @@ def _frame(panel: Axes, table: StudyTable, series: Sequence[SampleSeries]) -> No
 def _captions(table: StudyTable, series: Sequence[SampleSeries], num_shown: int) -> list[str]:
     missing = len(series) - num_shown
     return [
-        "First setting: the first value of every axis; others differ from it in the field named.",
-        f"{missing} settings that differ in several fields are in the numbers only."
+        "First configuration: the first value of every axis; others differ in the field named.",
+        f"{counted(missing, 'configuration')} with several other fields: in the numbers only."
         if missing
         else "",
         PUBLISHED if series[0].metric == PATH_KL else "",
@@ -148,7 +149,7 @@ def _numbers(table: StudyTable, series: Sequence[SampleSeries]) -> pd.DataFrame:
     names = axis_names(table.axes)
     lines = []
     for one in series:
-        setting = {names[axis]: value for axis, value in one.setting.items()}
+        configuration = {names[axis]: value for axis, value in one.configuration.items()}
         fit: dict[str, object] = {}
         for name, trend in (("slope", one.slope), ("bend", one.bend)):
             if trend is not None:
@@ -156,7 +157,7 @@ def _numbers(table: StudyTable, series: Sequence[SampleSeries]) -> pd.DataFrame:
                 fit |= {f"{name}_adjusted_p": trend.adjusted_p}
         weight = "calibrated" if one.weight is None else f"{one.weight:g}"
         for size, error, is_used in zip(one.sizes, one.errors, one.is_used, strict=True):
-            identity = {"objective": one.objective, **setting, "metric": one.metric}
+            identity = {"objective": one.objective, **configuration, "metric": one.metric}
             identity |= {"weight": weight, names[NUM_REAL]: int(size)}
             values = {"error": error.value, "error_se": error.error, "is_used": bool(is_used)}
             lines.append(identity | values | fit)

@@ -28,7 +28,7 @@ from dgray.reporting.text.searches import search_statements
 from dgray.reporting.text.statement import Statement, Tone, listed, p_text
 from dgray.reporting.text.summary import SummaryRow, selection_rule, summary
 
-BEST, CONTROLS = "best settings", "controls"
+BEST, CONTROLS = "best models", "controls"
 ANSWERS = {  # values of the field ``question`` of a study -> topic of the answer
     "agreement": AGREEMENT,
     "effect": EFFECT,
@@ -47,7 +47,7 @@ class Finding:
     Attributes:
         statements: all statements; those that answer the question of the study come first.
         columns: columns of the summary and their headings.
-        selection: how the best and worst settings were selected.
+        selection: how the best and worst models were selected.
         method: how significance was judged.
         comparisons: the tests behind the statements.
     """
@@ -132,7 +132,7 @@ def _levels(table: StudyTable, model: pd.Series) -> list[str]:
 
 
 def _best_settings(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement]:
-    """Compare the best settings of two objectives in all metrics."""
+    """Compare the best models of two objectives in all metrics."""
     groups: dict[tuple[object, object], list[Comparison]] = {}
     for comparison in comparisons.between:
         assert comparison.reference is not None
@@ -148,7 +148,7 @@ def _comparison_text(table: StudyTable, group: list[Comparison]) -> str:
     subject, other = (in_sentence(objective(row["objective"])) for row in (model, reference))
     parts = [f"Its {table.title(c.metric)} {_relation(table, c)}." for c in group]
     return (
-        f"The best setting of {subject} ({describe(model, table.axes)}) is compared with that of "
+        f"The best model of {subject} ({describe(model, table.axes)}) is compared with that of "
         f"{other} ({describe(reference, table.axes)}) on the same held-out data, in "
         f"{len(group[0].replicates)} pairs of replicates. {' '.join(parts)}"
     )

@@ -20,7 +20,7 @@ def method(comparisons: Comparisons) -> str:
     """Return how differences were tested; empty if none was."""
     families = {
         "of trained models with the base": comparisons.trained,
-        "of best settings with each other": comparisons.between,
+        "of best models with each other": comparisons.between,
         "of controls with the base": comparisons.controls,
     }
     counts = {name: sum(c.is_tested for c in family) for name, family in families.items()}

@@ -50,10 +50,10 @@ def sample_statements(table: StudyTable) -> Iterator[Statement]:
         yield Statement(SAMPLES, " ".join(text.split()), _tone(fitted))
 
 
-def fields_text(table: StudyTable, setting: Mapping[str, object]) -> str:
+def fields_text(table: StudyTable, configuration: Mapping[str, object]) -> str:
     """Return the values of fields, as in ``width 16, patience 0``."""
     names = axis_names(table.axes)
-    values = setting.items()
+    values = configuration.items()
     return ", ".join(f"{names[axis]} {value_text(value)}" for axis, value in values)
 
 
@@ -76,7 +76,7 @@ def left_out_text(table: StudyTable, series: Sequence[SampleSeries]) -> str:
 
 
 def _firsts(series: Sequence[SampleSeries]) -> list[SampleSeries]:
-    """Return the first setting of each objective that has a slope."""
+    """Return the first configuration of each objective that has a slope."""
     firsts: dict[str, SampleSeries] = {}
     for one in series:
         if one.slope is not None:
@@ -102,7 +102,7 @@ def _slopes(
 
 
 def _range(table: StudyTable, fitted: Sequence[SampleSeries]) -> str:
-    """Return the steepest and flattest of all settings, and how many differ from zero or bend."""
+    """Return the steepest and flattest configuration, and how many differ from 0 or bend."""
     ordered = sorted(fitted, key=lambda one: one.slope.estimate.value if one.slope else 0.0)
     signs = [one.slope.sign for one in fitted if one.slope is not None]
     extremes = (
@@ -118,7 +118,7 @@ def _range(table: StudyTable, fitted: Sequence[SampleSeries]) -> str:
         else ""
     )
     return (
-        f"Of {counted(len(fitted), 'setting')}, the error falls significantly in "
+        f"Of {counted(len(fitted), 'configuration')}, the error falls significantly in "
         f"{signs.count(-1) or 'none'} and rises in {signs.count(1) or 'none'}{extremes}.{bent}"
     )
 
@@ -129,7 +129,7 @@ def _named(table: StudyTable, one: SampleSeries) -> str:
 
 
 def _name(table: StudyTable, one: SampleSeries) -> str:
-    fields = fields_text(table, one.setting)
+    fields = fields_text(table, one.configuration)
     return f"{in_sentence(objective(one.objective))}{fields and f' ({fields})'}"
 
 

@@ -1,8 +1,8 @@
-"""The summary table: the base, the best and the worst setting of each objective, and controls.
+"""The summary table: the base, the best and the worst model of each objective, and controls.
 
 ``best`` and ``worst`` (``dgray.reporting.selection``) define these settings for the whole report.
-The best setting is selected on the validation split and reported on held-out data, so that the
-reported number is not biased by the selection. The worst setting is selected on held-out data: it
+The best model is selected on the validation split and reported on held-out data, so that the
+reported number is not biased by the selection. The worst model is selected on held-out data: it
 shows harm, and is no recommendation.
 """
 
@@ -38,28 +38,28 @@ class SummaryRow:
 
 
 def selection_rule(table: StudyTable) -> str:
-    """Return how the best and worst settings were selected; empty without trained objectives."""
+    """Return how the best and worst models were selected; empty without trained objectives."""
     column = selection_column(table)
     if column is None:
         return ""
     worst_rule = (
-        " The worst setting is the one with the highest held-out change of the path KL, over all "
+        " The worst model is the one with the highest held-out change of the path KL, over all "
         "settings of the objective."
     )
     if table.selected is not None:
         return (
-            "The best setting of an objective is the point that its search selected; of several "
+            "The best model of an objective is the point that its search selected; of several "
             f"searches, the one with the lowest {column}.{worst_rule}"
         )
     if column == SELECTION:
         return (
-            "The best setting of an objective is the one with the lowest change of the denoising "
+            "The best model of an objective is the one with the lowest change of the denoising "
             "error on the validation split (column validation_change), over all its settings. Its "
             "scores are reported on held-out data, which took no part in the selection."
             f"{worst_rule}"
         )
     return (
-        f"This study has no validation change, so the best settings were selected by the held-out "
+        f"This study has no validation change, so the best models were selected by the held-out "
         f"{column} itself: these numbers are optimistic.{worst_rule}"
     )
 

@@ -101,7 +101,7 @@ def test_shared_seeds_are_compared_in_pairs(tmp_path: Path) -> None:
         gaps = np.subtract(OTHER[name], VALUES[name])
         # The parts of both runs are the same, so that no error over points is left.
         expected = stats.ttest_1samp(gaps, 0.0)
-        for kind in ("same settings", "best settings"):
+        for kind in ("same settings", "best models"):
             values = line(frame, name, kind)
             assert values["difference"] == pytest.approx(gaps.mean())
             assert values["difference_se"] == pytest.approx(gaps.std(ddof=1) / 2)
@@ -153,7 +153,7 @@ def test_the_same_run_twice_differs_in_nothing(tmp_path: Path) -> None:
     comparison = compare_runs([run, run])
     assert comparison.fields.empty
     assert [r.label for r in comparison.runs] == ["a (1)", "a (2)"]
-    assert set(comparison.frame()["kind"]) == {"best settings"}
+    assert set(comparison.frame()["kind"]) == {"best models"}
     assert comparison.frame()["difference"].eq(0).all()
     assert comparison.frame()["p"].isna().all()
     assert comparison.identical == (
@@ -202,7 +202,7 @@ def test_values_that_no_trial_shares_are_compared_at_their_best(tmp_path: Path) 
     plain = write(tmp_path / "b", OTHER, discriminator__width=32)
     comparison = compare_runs([several, plain])
     frame = comparison.frame()
-    assert set(frame[frame["objective"] != "base"]["kind"]) == {"best settings"}
+    assert set(frame[frame["objective"] != "base"]["kind"]) == {"best models"}
     assert "differ only in discriminator.width are not matched" in " ".join(comparison.impossible)
 
 

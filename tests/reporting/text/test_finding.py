@@ -168,7 +168,7 @@ def test_comparison_of_best_settings_can_favour_either_objective(
     kl: float, tone: str, sense: str
 ) -> None:
     finding = finding_of(guided("kl", 8, 1.0, kl), guided("cross_entropy", 8, 1.0, -0.3))
-    (statement,) = sentences(finding, "best settings")
+    (statement,) = sentences(finding, "best models")
     assert statement[0] == tone
     assert f"Its path KL is significantly {sense}" in statement[1]
 
@@ -181,7 +181,7 @@ def test_best_settings_are_compared_in_pairs_of_replicates() -> None:
         for name, level in (("kl", -0.6), ("cross_entropy", -0.3)):
             columns = {"replicate": replicate, "validation_change": 0.0, "path_kl_change_se": 0.01}
             rows += guided(name, 8, 1.0, float(level + shift), 1, **columns)
-    (statement,) = sentences(finding_of(iter(rows)), "best settings")
+    (statement,) = sentences(finding_of(iter(rows)), "best models")
     expected = "Its path KL is significantly lower (difference −0.300 ± 0.014 nats"
     assert expected in statement[1]
 
@@ -200,7 +200,7 @@ def test_settings_on_the_same_samples_are_compared_in_pairs(num_parts: int) -> N
         *guided("kl", 8, 1.0, -0.5, **parted(57.0, [value + 0.1 for value in noise])),
         *guided("cross_entropy", 8, 1.0, -0.5, **parted(60.0, noise)),
     ]
-    (statement,) = sentences(find(table_of(rows)), "best settings")
+    (statement,) = sentences(find(table_of(rows)), "best models")
     error = 0.1 * num_parts**0.5
     p = 3 * 2 * stats.t.sf(3 / error, num_parts - 1)  # the smallest of three p-values
     shown = "adjusted p < 0.0001" if p < 1e-4 else f"adjusted p = {p:.2g}"
@@ -208,7 +208,7 @@ def test_settings_on_the_same_samples_are_compared_in_pairs(num_parts: int) -> N
 
 
 def test_best_and_worst_have_one_definition() -> None:
-    """The best setting is selected on validation, the worst one on held-out data."""
+    """The best model is selected on validation, the worst one on held-out data."""
     table = table_of(
         [
             *guided("kl", 8, 1.0, -0.9, validation_change=-0.1),  # luckier on held-out points
@@ -258,7 +258,7 @@ def test_disagreement_of_metrics_is_stated() -> None:
         ("", "agreement of metrics"),
         ("agreement", "agreement of metrics"),
         ("effect", "effect on the metrics"),
-        ("objectives", "best settings"),
+        ("objectives", "best models"),
         ("controls", "controls"),
     ],
 )
@@ -324,7 +324,7 @@ def test_unreliable_kl_is_left_out_of_the_comparison_of_best_settings(
             for name in ("kl", "cross_entropy")
         )
     )
-    (statement,) = sentences(finding, "best settings")
+    (statement,) = sentences(finding, "best models")
     assert statement[1].count("Its ") == metrics
 
 

@@ -254,7 +254,7 @@ CHECKS: dict[str, Callable[[Case, re.Match[str]], None]] = {
     rf"With the calibrated weight the (?P<title>{TITLE}) is significantly above that of the base "
     r"in (?P<up>none|\d+) of (?P<n>\d+) guided models? and below it in (?P<down>none|\d+)\. The "
     rf"highest change is {CHANGE}; (?P<name>[^,]+), (?P<setting>.+)\.": check_calibrated,
-    r"The best setting of the KL objective \((?P<one>[^)]+)\) is compared with that of "
+    r"The best model of the KL objective \((?P<one>[^)]+)\) is compared with that of "
     r"cross-entropy \((?P<other>[^)]+)\) on the same held-out data, in \d+ pairs of replicates\. "
     r"(?P<relations>.+)": check_best,
     rf"The (?P<one>{TITLE}) and the (?P<other>{TITLE})(?: (?P<verdict>[^:]+): of (?P<n>\d+) "
