@@ -1,6 +1,6 @@
 """Parts of a study: of dgray, registered by another package, or named by an import path.
 
-An objective, metric or sampler is a ``Part``: a name, or a mapping with ``name`` or ``factory``
+An objective, correction, metric or sampler is a ``Part``: a name, or a mapping with ``name`` or ``factory``
 and ``arguments``. Data, bases and discriminators are sections whose ``kind`` is the name.
 """
 
@@ -62,7 +62,7 @@ class Part(Model):
         None, description="module:function that builds it; null: name is a registered one"
     )
     name: Annotated[str, Field(validate_default=True)] = Field(
-        "", description="registered name; with factory: name in rows; null: that of the function"
+        "", description="registered name; with factory: name in rows; empty: that of the function"
     )
     arguments: Arguments = Field({}, description="keyword arguments of the factory")
 
