@@ -28,7 +28,12 @@ def method(comparisons: Comparisons) -> str:
     if not numbers:
         return ""
     tested = [c for c in (*comparisons.trained, *comparisons.between) if c.is_tested]
-    degrees = f" with {_degrees(tested)} (replicates minus one)" if tested else ""
+    degrees = ""
+    if tested:
+        degrees = (
+            f" with {_degrees(tested)} (replicates minus one, or fewer where the error of a "
+            f"metric is estimated from fewer parts)"
+        )
     if any(c.is_tested for c in comparisons.controls):
         degrees += "; of controls, which are not trained, with the error over held-out points"
     return (
