@@ -1,7 +1,8 @@
 """Parts of a study: of dgray, registered by another package, or named by an import path.
 
 An objective, correction, metric or sampler is a ``Part``: a name, or a mapping with ``name`` or
-``factory`` and ``arguments``. Data, bases and discriminators are sections whose ``kind`` is the name.
+``factory`` and ``arguments``. Data, bases and discriminators are sections whose ``kind`` is the
+name.
 """
 
 from __future__ import annotations
