@@ -31,6 +31,7 @@ TABLE = (
     Benchmark("ode", "benchmarks.ode", "log-likelihoods against torchdiffeq", 3),
     Benchmark("grid", "benchmarks.grid", "the study overfit against plain scripts", 15),
     Benchmark("frechet", "benchmarks.frechet", "Fréchet distance against clean-fid", 4),
+    Benchmark("actors", "benchmarks.actors", "images by sampling actors: none, one, two", 2),
     Benchmark("images", "benchmarks.images", "guided images against bare calls and DG's way", 3),
     Benchmark("report", "benchmarks.report", "reports of many rows, against a commit before", 15),
 )

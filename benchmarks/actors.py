@@ -63,7 +63,7 @@ def trial_of(num_samples: int) -> Trial:
 
 def with_actors(config: StudyConfig, count: int) -> StudyConfig:
     """Return the configuration with a number of actors, which no core limits."""
-    update = {"sampling_actors": count, "cpus_per_actor": 0.1}
+    update = {"sampling_actors": count, "cpus_per_actor": 0}
     return config.model_copy(update={"resources": config.resources.model_copy(update=update)})
 
 
