@@ -12,12 +12,12 @@ from torch import Tensor
 from dgray.base.networks.image_denoiser import NetworkDenoiser
 from dgray.base.networks.mlp_denoiser import ClassDenoiser, MlpDenoiser, one_hot
 from dgray.base.networks.preconditioning import EDMPrecond, Preconditioned
+from dgray.base.networks.unets.channels import channel_multipliers
 from dgray.base.networks.unets.song import SongUNet
 from dgray.catalogue import NETWORKS, NetworkName
 from dgray.diffusion.denoiser import AutogradDenoiser, Denoiser
 
 Network = MlpDenoiser | Preconditioned
-COARSEST = 4  # smallest side of a U-Net's coarsest level, in pixels
 ATTENTION_RESOLUTION = 16  # Karras et al. 2022, Table 7
 
 
@@ -74,19 +74,6 @@ class BaseArchitecture:
         """Read the description that ``to_json`` returned."""
         fields = json.loads(text)
         return BaseArchitecture(**{**fields, "shape": tuple(fields["shape"])})
-
-
-def channel_multipliers(resolution: int) -> tuple[int, ...]:
-    """Return a U-Net's channel multiplier of each level: 1 on the finest, 2 on all others.
-
-    Every level halves the one before it, down to at least 4 pixels. EDM's networks for 32 and 64
-    pixels end at 8; these networks are smaller, and their coarse levels cost little.
-    """
-    halvings = 0
-    while resolution % 2 == 0 and resolution // 2 >= COARSEST:
-        resolution //= 2
-        halvings += 1
-    return (1, *[2] * halvings)
 
 
 def build_network(architecture: BaseArchitecture) -> Network:

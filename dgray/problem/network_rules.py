@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from dgray.base.networks.facts import NetworkFacts, diffusers_facts, edm_facts
+from dgray.base.networks.unets.channels import (
+    MAX_GROUPS,
+    MIN_CHANNELS_PER_GROUP,
+    is_unet_width,
+)
 from dgray.config.bases import DiffusersBase, EdmBase, TrainedBase
 from dgray.config.study import StudyConfig
 from dgray.config.training import ConvDiscriminator
@@ -98,6 +104,28 @@ def _trunk(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding
         )
 
 
+def _unet_widths(config: StudyConfig, summary: DataSummary | None) -> Iterator[Finding]:
+    """Widths that a U-Net of dgray cannot have: of the base, or of a correction's own network."""
+    base, network = config.base, config.discriminator
+    shape = config.data.shape if summary is None else summary.shape
+    if shape is None or len(shape) != len("CHW"):
+        return
+    widths = {}
+    if isinstance(base, TrainedBase) and uses_unet(base, shape):
+        widths["base.width"] = base.width
+    if config.correction.spec.needs_network and isinstance(network, ConvDiscriminator):
+        widths["discriminator.width"] = network.width
+    for field, width in widths.items():
+        if not is_unet_width(width, shape[-1]):
+            fits = next(w for w in itertools.count(width) if is_unet_width(w, shape[-1]))
+            yield Finding(
+                field,
+                f"must be a width whose channels a U-Net can normalise in at most {MAX_GROUPS} "
+                f"equal groups of at least {MIN_CHANNELS_PER_GROUP}, but is {width}; the next is "
+                f"{fits}",
+            )
+
+
 def network_notices(config: StudyConfig) -> Iterator[str]:
     """Yield notices about the network of the base."""
     base = config.base
@@ -111,4 +139,4 @@ def network_notices(config: StudyConfig) -> Iterator[str]:
         yield notice
 
 
-NETWORK_RULES: tuple[Rule, ...] = (_base, _trunk)
+NETWORK_RULES: tuple[Rule, ...] = (_base, _trunk, _unet_widths)

@@ -15,6 +15,8 @@ from dgray.base.networks.diffusers_denoiser import load_diffusers
 from dgray.base.networks.edm_architecture import EdmArchitecture
 from dgray.base.networks.facts import NetworkFacts, diffusers_facts
 from dgray.base.networks.importing.stored import StoredNetwork, write_network
+from dgray.base.networks.unets.channels import channel_multipliers, is_unet_width
+from dgray.base.networks.unets.song import SongUNet
 from dgray.cli.study import main
 from dgray.errors import ArchitectureError, DiffusersError, NetworkError
 from dgray.problem.artifacts import Shared
@@ -163,3 +165,41 @@ def test_networks_are_compared_with_the_data_when_they_are_loaded(folder: Path) 
     shared = Shared({"images": image_artifact(config, Shared({}))})
     with pytest.raises(NetworkError, match="3 classes, but the data have 2"):
         next(make_edm_base(config, shared, None, None))
+
+
+@pytest.mark.parametrize(
+    ("sections", "field", "fix"),
+    [
+        ({"base": {"width": 2}}, "base.width", "but is 2; the next is 4"),
+        ({"base": {"width": 6}}, "base.width", "but is 6; the next is 8"),
+        (
+            {"discriminator": {"kind": "conv", "width": 36}, "correction": {"kind": "residual"}},
+            "discriminator.width",
+            "but is 36; the next is 40",
+        ),
+    ],
+)
+def test_widths_that_a_unet_cannot_have(
+    folder: Path, sections: dict[str, Values], field: str, fix: str
+) -> None:
+    write_images(folder)
+    (conflict,) = inspected(folder, **sections).conflicts
+    assert conflict.field == field
+    assert conflict.rule.endswith(fix)
+
+
+def test_convolutional_discriminators_have_any_width(folder: Path) -> None:
+    write_images(folder)
+    inspected(folder, discriminator={"kind": "conv", "width": 2}).check()
+
+
+@pytest.mark.parametrize("resolution", [4, 8])
+def test_the_rule_of_widths_is_that_of_the_networks(resolution: int) -> None:
+    for width in (*range(1, 34), 36, 40, 44):
+        options = {"channel_mult": channel_multipliers(resolution), "num_blocks": 1, "dropout": 0}
+        try:
+            SongUNet(resolution, 1, 1, model_channels=width, attn_resolutions=(), **options)
+        except ValueError:
+            assert not is_unet_width(width, resolution)
+        else:
+            assert is_unet_width(width, resolution)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dgray.base.networks.unets.channels import MAX_GROUPS, MIN_CHANNELS_PER_GROUP, num_groups
+
 InitMode = Literal["xavier_uniform", "kaiming_uniform", "kaiming_normal"]
-MAX_GROUPS = 32  # of group normalisation: Wu & He 2018 (arXiv 1803.08494)
-MIN_CHANNELS_PER_GROUP = 4
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ class GroupNorm(nn.Module):
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__()
-        self.groups = min(MAX_GROUPS, channels // MIN_CHANNELS_PER_GROUP)
-        if self.groups == 0 or channels % self.groups:
+        self.groups = num_groups(channels)
+        if not self.groups:
             raise ValueError(
                 f"channels must be divisible into min({MAX_GROUPS}, channels // "
                 f"{MIN_CHANNELS_PER_GROUP}) groups, but there are {channels}; change "
