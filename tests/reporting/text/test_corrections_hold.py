@@ -23,7 +23,7 @@ from tests.reporting.text.random_study import (
 PATTERN = (
     rf"At the weights selected on the validation split, the (?P<title>{TITLE}) is significantly "
     r"below that of the base at some checkpoint for (?P<better>.+), and above it for "
-    r"(?P<worse>.+) \(corrected for all comparisons with the base\)\. On the Pareto front of the "
+    r"(?P<worse>.+) \(adjusted for all comparisons with the base\)\. On the Pareto front of the "
     r"change against training FLOPs: (?P<front>.+)\."
 )
 
