@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from ruamel.yaml import YAML
 
 from dgray.cli.study import main
 from dgray.config.reading.load import load_study, lock_text
-from dgray.data.images import ImageSet
-from dgray.data.points import read_points
-from dgray.data.splits import split
-from dgray.diffusion.mixture import GaussianMixture
-from dgray.errors import DataError, StudyError
+from dgray.errors import StudyError
 from dgray.plan.advice import notices
 from dgray.plan.cost import estimate
 from dgray.plan.plan import Plan, make_plan
@@ -25,7 +18,14 @@ from dgray.problem.artifact_table import data_summaries
 from dgray.problem.artifacts import Shared
 from dgray.problem.images import image_artifact
 from dgray.problem.inputs import inspect
-from tests.problem.written_studies import Values, inspected, plan_of, write_images, write_study
+from tests.problem.written_studies import (
+    FEATURES,
+    Values,
+    inspected,
+    plan_of,
+    write_images,
+    write_study,
+)
 
 
 def test_a_study_that_fits_its_files_has_no_findings(folder: Path) -> None:
@@ -76,9 +76,6 @@ def test_what_cannot_work_is_refused(
     assert conflict.place.line > 0
     with pytest.raises(StudyError, match=field):
         inspection.check(files=False)
-
-
-FEATURES: Values = {"metrics": ["fd"], "num_samples": 100}
 
 
 @pytest.mark.parametrize(
@@ -338,200 +335,6 @@ def test_an_infinite_s_max_is_that_of_edm(folder: Path) -> None:
     (folder / "lock.yaml").write_text(lock_text(study))
     again = load_study(folder / "lock.yaml")
     assert [t.id for t in make_plan(again).trials] == [t.id for t in make_plan(study).trials]
-
-
-def extractor(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels.flatten(1).float()
-
-
-def broken(pixels: torch.Tensor) -> torch.Tensor:
-    raise RuntimeError("no weights")
-
-
-def point_sections(folder: Path, values: Sequence[float], **sizes: int) -> Values:
-    np.savez(folder / "points.npz", x=np.array(values, dtype=float)[:, None])
-    data = {"kind": "points", "path": str(folder / "points.npz"), **sizes}
-    base: Values = {"kind": "trained", "num_real": min(10, sizes["num_real"])}
-    return {"data": data, "base": base, "evaluate": {"metrics": ["path_kl"]}}
-
-
-@pytest.mark.parametrize(
-    ("values", "sizes", "field", "limit"),
-    [
-        ([0, 1, 2, 3] * 50, (60, 50, 70), "data.num_real", 50),
-        ([0, 1] * 100, (5, 101, 70), "data.num_validation", 100),
-        ([0, 1] * 100, (5, 5, 70), "data.num_real", 0),
-    ],
-)
-def test_repeated_points_are_counted_once_in_the_plan(
-    folder: Path,
-    values: list[float],
-    sizes: tuple[int, int, int],
-    field: str,
-    limit: int,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    real, validation, held_out = sizes
-    sections = point_sections(
-        folder, values, num_real=real, num_validation=validation, num_held_out=held_out
-    )
-    conflict = inspected(folder, **sections).conflicts[0]
-    different = len(set(values))
-    assert conflict.field == field
-    assert f"at most {limit}," in conflict.rule
-    assert f"only {different} of the 200 points of points are different" in conflict.rule
-    assert main([str(folder / "study.yaml"), "--plan"]) == 2
-    assert f"{different} different points; identical ones" in capsys.readouterr().out
-
-
-def test_the_plan_refuses_the_repeated_points_that_cannot_be_split(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    outcomes = set()
-    for seed in range(30):
-        sizes = {"validation": 4, "held_out": 6, "real": int(rng.integers(2, 12))}
-        values = [*rng.integers(0, 8, 24).tolist(), 100]
-        named = {f"num_{name}": size for name, size in sizes.items()}
-        (of_seed := folder / str(seed)).mkdir()  # files are read once
-        sections = point_sections(of_seed, values, **named)
-        conflicts = inspected(of_seed, **sections).conflicts
-        points = read_points(str(of_seed / "points.npz"))
-        splits = sizes | {"training-0": sizes["real"], "base": sections["base"]["num_real"]}
-        del splits["real"]
-        try:
-            split(points, splits, 0)
-        except DataError:
-            assert conflicts
-        else:
-            assert not conflicts
-        outcomes.add(bool(conflicts))
-    assert outcomes == {True, False}
-
-
-def unlabelled() -> ImageSet:
-    return ImageSet("mine", torch.arange(40, dtype=torch.uint8)[:, None, None, None])
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        ({"data": {"num_real": 21}}, "data.num_real: must be at most 20, the 40 images of mine"),
-        ({"base": {"conditional": True}}, "base.conditional: needs labels, but mine has none"),
-        ({"evaluate": FEATURES}, "evaluate.features: cnn is trained on labels, but mine has none"),
-        ({"data": {"num_real": 20}}, ""),
-    ],
-)
-def test_check_reads_the_images_of_users(
-    folder: Path, sections: Values, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data: Values = {"kind": "images", "factory": f"{__name__}:unlabelled", "num_real": 10}
-    data |= {"num_validation": 8, "num_held_out": 12} | sections.get("data", {})
-    status = main([str(write_study(folder, **{**sections, "data": data})), "--check"])
-    assert status == (2 if message else 0)
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("sections", "field"),
-    [
-        ({"base": {"kind": "custom", "factory": "nowhere.parts:part"}}, "base"),
-        ({"discriminator": {"kind": "custom", "factory": "nowhere.parts:part"}}, "discriminator"),
-        ({"correction": {"kind": {"factory": "nowhere.parts:part"}}}, "correction.kind"),
-        ({"fit": {"objective": {"factory": "nowhere.parts:part"}}}, "fit.objective"),
-        ({"evaluate": {"sampler": [{"factory": "nowhere.parts:part"}]}}, "evaluate.sampler"),
-        ({"evaluate": {"metrics": [{"factory": "nowhere.parts:part"}]}}, "evaluate.metrics"),
-        ({"evaluate": {"features": "nowhere.parts:part"}}, "evaluate.features"),
-        ({"discriminator": {"kind": "conv", "trunk": "nowhere:part"}}, "discriminator.trunk"),
-    ],
-)
-def test_a_module_that_is_not_here_is_missing_with_its_place(
-    folder: Path, sections: Values, field: str
-) -> None:
-    write_images(folder)
-    if "kind" in sections.get("correction", {}):  # one part, not another section
-        text = write_study(folder).read_text()
-        (folder / "study.yaml").write_text(text + f"correction: {sections['correction']}\n")
-        inspection = inspect(make_plan(load_study(folder / "study.yaml")))
-    else:
-        inspection = inspected(folder, **sections)
-    (missing,) = inspection.missing
-    assert (missing.field, missing.place.line > 0) == (field, True)
-    assert "No module named 'nowhere'" in missing.rule
-    assert not inspection.conflicts
-
-
-def test_a_part_that_check_refuses_has_its_place(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_images(folder)
-    path = write_study(folder, fit={"objective": {"factory": "json:nowhere"}})
-    (line,) = [i for i, text in enumerate(path.read_text().splitlines(), 1) if "objective" in text]
-    assert main([str(path), "--check"]) == 2
-    expected = "fit.objective: json:nowhere: module json has no attribute 'nowhere'"
-    assert f"study.yaml:{line}:" in (message := capsys.readouterr().err)
-    assert message.rstrip().endswith(expected)
-
-
-def law() -> GaussianMixture:
-    zeros = torch.zeros(1, 5, dtype=torch.float64)
-    return GaussianMixture(zeros, zeros + 1, torch.ones(1, dtype=torch.float64))
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        ({}, ""),
-        ({"base": {"conditional": True}}, "base.conditional: needs labels, but law has none"),
-        ({"discriminator": {"conditional": True}}, "discriminator.conditional: needs labels"),
-        (
-            {"evaluate": {"metrics": ["kl_sde"], "sampler": "sde"}},
-            "evaluate.metrics: 'kl_sde' needs data of at most 4 dimensions, but law has 5",
-        ),
-    ],
-)
-def test_check_compares_the_law_of_users_with_the_study(
-    folder: Path, sections: Values, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data: Values = {"kind": "points", "factory": f"{__name__}:law"}
-    sections = {"evaluate": {"metrics": ["path_kl"]}, **sections, "data": data}
-    assert main([str(write_study(folder, **sections)), "--check"]) == (2 if message else 0)
-    assert message in capsys.readouterr().err
-
-
-def test_check_reads_the_images_of_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_images(folder)
-    path = str(write_study(folder, data={"num_real": 20}))
-    assert main([path, "--check"]) == 0
-    copies = sorted((folder / "pets").glob("*/*.png"))
-    for copy in copies[10:]:
-        copy.write_bytes(copies[0].read_bytes())
-    capsys.readouterr()
-    assert main([path, "--check"]) == 2
-    assert "identical to one of those" in capsys.readouterr().err
-    copies[0].write_bytes(copies[0].read_bytes()[:45])  # with its header
-    assert main([path, "--check"]) == 2
-    assert copies[0].name in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        ({"evaluate": {"metrics": ["fd"], "features": f"{__name__}:extractor"}}, ""),
-        ({"evaluate": {"metrics": ["fd"], "features": f"{__name__}:broken"}}, "no weights"),
-        (
-            {"discriminator": {"kind": "conv", "trunk": "torch.nn:Identity"}},
-            "takes 2 positional arguments but 3 were given",
-        ),
-    ],
-)
-def test_check_runs_networks_of_users(
-    folder: Path, sections: Values, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_images(folder)
-    status = main([str(write_study(folder, **sections)), "--check"])
-    captured = capsys.readouterr()
-    assert status == (2 if message else 0)
-    assert message in captured.err
-    assert ("checked evaluate.features" in captured.out) == (not message)
 
 
 def test_what_was_read_is_in_the_artifact_of_the_images(folder: Path) -> None:

@@ -14,6 +14,7 @@ from dgray.plan.plan import Plan, make_plan
 from dgray.problem.inputs import Inspection, inspect
 
 Values = dict[str, Any]
+FEATURES: Values = {"metrics": ["fd"], "num_samples": 100}  # of a network that needs labels
 
 
 def write_images(folder: Path, *, size: tuple[int, int] = (8, 8), count: int = 40) -> Path:
