@@ -17,7 +17,8 @@ class Costs:
     """Measured seconds of one item.
 
     Attributes:
-        driver_trial: driver, per trial: Tune, schedule, events, progress, TensorBoard.
+        driver_trial: driver, per trial of one checkpoint: Tune, schedule, events, progress,
+            TensorBoard.
         driver_checkpoint: driver, per further checkpoint of a trial.
         writer_checkpoint: writer, per checkpoint: rows, samples, losses, state, flushed to disk.
         worker_start: start of a worker process: Ray's actor and the import of torch.
@@ -83,8 +84,9 @@ def simulate(
             continue
         writer_free = max(writer_free, now) + costs.writer_checkpoint
         writer_busy += costs.writer_checkpoint
-        driver_free = max(driver_free, writer_free) + costs.driver_checkpoint
-        driver_busy += costs.driver_checkpoint
+        further = costs.driver_checkpoint if left < checkpoints else 0.0
+        driver_free = max(driver_free, writer_free) + further
+        driver_busy += further
         end = max(end, driver_free)
         is_last = left == 1
         # A worker continues once its rows are on disk; the driver reads its report meanwhile.

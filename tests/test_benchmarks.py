@@ -84,6 +84,7 @@ def test_a_simulated_study_without_overhead_computes_all_the_time() -> None:
     ("costs", "limit", "seconds"),
     [
         (Costs(0.5, 0.0, 0.0, 0.0), "driver", 1000 * 0.5),
+        (Costs(0.25, 0.5, 0.0, 0.0), "driver", 1000 * (0.25 + 0.5)),
         (Costs(0.0, 0.0, 0.5, 0.0), "writer", 1000 * 2 * 0.5),
     ],
 )

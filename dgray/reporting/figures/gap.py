@@ -71,7 +71,7 @@ def gap_map(table: StudyTable) -> Drawing | None:
         "Held-out minus training loss by noise level and epoch",
         shown.held,
         "Each panel is one trial, each of its rows a checkpoint. Crimson: the loss is higher on "
-        "held-out than on training data, as where the model memorises. Green: it is lower. "
+        "held-out than on training data, as where the model overfits. Green: it is lower. "
         "A gap that all checkpoints have is that between the two sets of samples.",
         "Line: gap of zero." if has_contour else "",
         "Dots: checkpoint with the lowest held-out loss of a bin, in the mean over replicates, "

@@ -62,7 +62,7 @@ def losses(table: StudyTable) -> Drawing | None:
         shown.held,
         "Dotted: loss on the training data. Solid: on held-out data. Both are evaluated at the "
         "checkpoints in the same way: unweighted, noise levels uniform in log sigma, without "
-        "dropout. Where they diverge, the network memorises its training data.",
+        "dropout. Where they diverge, the network overfits.",
         f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
         "Losses of different objectives are not comparable." if len(names) > 1 else "",
         errors_note(shown.models, "Bars"),

@@ -150,7 +150,7 @@ def loss_gap_by_noise(table: StudyTable) -> Drawing | None:
         figure,
         "Held-out minus training loss by noise level, last checkpoint",
         shown.held,
-        "Above zero the network memorises its training data at that noise level.",
+        "Above zero: overfitting at that noise level.",
         f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
         data=numbers_by_noise(
             table, shown.models, ["loss_train_bins", "loss_held_out_bins"], settings=False

@@ -14,7 +14,7 @@ from dgray.reporting.comparisons import Comparison, Comparisons
 from dgray.reporting.presentation import distances, in_sentence, objective
 from dgray.reporting.selection import describe
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import Statement, Tone, p_text
+from dgray.reporting.text.statement import Statement, Tone, change_text, p_text
 
 AGREEMENT = "agreement of metrics"
 Pair = tuple[Comparison, Comparison]
@@ -80,10 +80,9 @@ def _example(table: StudyTable, pair: Pair) -> str:
     parts = []
     for comparison in pair:
         verb = "raises" if comparison.sign > 0 else "lowers"
-        unit = table.unit(comparison.metric)
         parts.append(
-            f"{verb} the {table.title(comparison.metric)} ({comparison.estimate.signed}"
-            f"{f' {unit}' if unit else ''}, {p_text(comparison)})"
+            f"{verb} the {table.title(comparison.metric)} ({change_text(table, comparison)}, "
+            f"{p_text(comparison)})"
         )
     subject = in_sentence(objective(model["objective"]))
     return f"{subject} at {describe(model, table.axes)} {' and '.join(parts)}"

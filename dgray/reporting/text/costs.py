@@ -31,11 +31,15 @@ def cost_statements(table: StudyTable, comparisons: Comparisons) -> Iterator[Sta
             f"At the weights selected on the validation split, the {table.title(metric)} is "
             f"significantly below that of the base at some checkpoint for "
             f"{_named(names, better)}, and above it for {_named(names, worse)} (adjusted for "
-            f"all comparisons with the base). On the Pareto front of the change against training "
-            f"FLOPs: "
-            f"{_named(names, front)}.",
+            f"all comparisons with the base). {_front_text(names, front)}",
             "gain" if better and not worse else "harm" if worse and not better else "neutral",
         )
+
+
+def _front_text(names: list[str], front: set[str]) -> str:
+    verb = "is" if len(front) == 1 else "are"
+    named = _named(names, front)
+    return f"Of these, {named} {verb} on the Pareto front of the change against training FLOPs."
 
 
 def _named(names: list[str], chosen: set[str]) -> str:

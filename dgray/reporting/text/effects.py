@@ -12,7 +12,7 @@ from dgray.reporting.estimate import rounded
 from dgray.reporting.presentation import in_sentence, objective
 from dgray.reporting.selection import describe, weight_text
 from dgray.reporting.table import StudyTable
-from dgray.reporting.text.statement import Statement, Tone, listed, p_text
+from dgray.reporting.text.statement import Statement, Tone, change_text, listed, p_text
 
 EFFECT, CALIBRATED, DIVERGED = "effect on the metrics", "calibrated weight", "diverged replicates"
 _ROUNDING = 1e-8  # nats; the same densities in a batch of another size
@@ -149,9 +149,8 @@ def _tone(tested: Sequence[Comparison]) -> Tone:
 
 
 def _change(table: StudyTable, comparison: Comparison) -> str:
-    unit = _unit(table, comparison.metric)
     spread = f"; {_spread(comparison)}" if comparison.num_diverged else ""
-    return f"{comparison.estimate.signed}{unit} ({p_text(comparison)}{spread})"
+    return f"{change_text(table, comparison)} ({p_text(comparison)}{spread})"
 
 
 def _case(table: StudyTable, comparison: Comparison) -> str:

@@ -23,8 +23,8 @@ from tests.reporting.text.random_study import (
 PATTERN = (
     rf"At the weights selected on the validation split, the (?P<title>{TITLE}) is significantly "
     r"below that of the base at some checkpoint for (?P<better>.+), and above it for "
-    r"(?P<worse>.+) \(adjusted for all comparisons with the base\)\. On the Pareto front of the "
-    r"change against training FLOPs: (?P<front>.+)\."
+    r"(?P<worse>.+) \(adjusted for all comparisons with the base\)\. Of these, (?P<front>.+) "
+    r"(?:is|are) on the Pareto front of the change against training FLOPs\."
 )
 
 

@@ -283,7 +283,19 @@ def test_digits_question_compares_the_distance_with_the_divergences() -> None:
     finding = find(table_of([base, *guided("kl", 8, 1.0, 0.6, fd=50.0, fd_se=0.1)]))
     first = finding.statements[0].text
     assert first.startswith("The path KL and the Fréchet distance disagree: of 1 guided model")
-    assert "lowers the Fréchet distance (−10.00 ± 0.14, adjusted p < 0.0001)" in first
+    change = "−10.00 ± 0.14, that is −16.67 ± 0.24 % of the base's"
+    assert f"lowers the Fréchet distance ({change}, adjusted p < 0.0001)" in first
+
+
+def test_a_change_is_relative_to_a_base_whose_distance_is_beyond_its_error() -> None:
+    def highest(of_base: float) -> str:
+        base = row(BASE, path_kl=1.0, path_kl_se=0.1, fd=of_base, fd_se=10.0)
+        finding = find(table_of([base, *guided("kl", 8, 1.0, 0.6, fd=of_base - 4, fd_se=0.1)]))
+        statements = [s.text for s in finding.statements if "the Fréchet distance sig" in s.text]
+        return statements[0].partition("The highest change is ")[2].partition(" (")[0]
+
+    assert highest(40.0) == "−4 ± 10, that is −10 ± 25 % of the base's"
+    assert highest(29.0) == "−4 ± 10"
 
 
 def test_missing_metrics_leave_statements_out() -> None:

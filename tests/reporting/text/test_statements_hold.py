@@ -15,6 +15,7 @@ from scipy import stats
 from dgray.reporting.text.finding import find
 from tests.reporting.synthetic import table_of
 from tests.reporting.text.random_study import (
+    BASE_FD,
     METRICS,
     NAMES,
     SUBJECTS,
@@ -55,8 +56,18 @@ def is_p(value: float, text: str) -> bool:
 
 
 CHANGE = (
-    r"(?P<value>\S+(?: ± \S+)?)(?: nats)? \((?P<p>adjusted p . [^;)]+)(?:; (?P<spread>[^)]*))?\)"
+    r"(?P<value>\S+(?: ± [^\s,]+)?)(?: nats)?"
+    r"(?:, that is (?P<share>\S+)(?: ± \S+)? % of the base's)? "
+    r"\((?P<p>adjusted p . [^;)]+)(?:; (?P<spread>[^)]*))?\)"
 )
+
+
+def check_change(m: re.Match[str], model: Model, metric: str) -> None:
+    mean = model.mean(metric)
+    assert is_written(mean, m["value"])
+    assert (m["share"] is not None) == (metric == "fd" and np.isfinite(mean))
+    if m["share"] is not None:
+        assert is_written(100 * mean / BASE_FD[0], m["share"])
 
 
 def check_effect(case: Case, m: re.Match[str]) -> None:
@@ -73,7 +84,7 @@ def check_effect(case: Case, m: re.Match[str]) -> None:
     assert (m["which"] == "largest significant rise") == bool(rises)
     largest = max(rises or tested, key=lambda x: x.mean(metric))
     assert case.find(name, m["setting"]) is largest
-    assert is_written(largest.mean(metric), m["value"])
+    check_change(m, largest, metric)
     assert is_p(largest.adjusted[metric], m["p"])
     check_scope(m, group)
     assert int(m["left"] or 0) == len(group) - len(tested)
@@ -114,7 +125,7 @@ def check_calibrated(case: Case, m: re.Match[str]) -> None:
     assert count(m["down"]) == sum(x.sign(metric) < 0 for x in tested)
     largest = max(tested, key=lambda x: x.mean(metric))
     assert (NAMES[largest.objective], largest.setting) == (m["name"], m["setting"])
-    assert is_written(largest.mean(metric), m["value"])
+    check_change(m, largest, metric)
 
 
 def check_best(case: Case, m: re.Match[str]) -> None:
