@@ -102,7 +102,7 @@ class CorrectionError(DgrayError, ValueError):
 
 
 class GuidedModelError(DgrayError, ValueError):
-    """Raised when a guided model cannot be built, called, stored or loaded."""
+    """Raised when a corrected model cannot be built, called, stored or loaded."""
 
 
 class PartError(DgrayError):

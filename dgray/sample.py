@@ -1,4 +1,4 @@
-"""Command line ``python -m dgray.sample RUN``: draw samples from a guided model."""
+"""Command line ``python -m dgray.sample RUN``: draw samples from a corrected model."""
 
 import sys
 

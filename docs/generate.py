@@ -87,12 +87,14 @@ own. See [Searches](search.md).
 
 ## User-defined parts
 
-Objectives, metrics, samplers, data, bases and discriminators can be defined in other packages,
-without a change of dgray. A part is named by the import path of a function, with its arguments:
+Data, bases, discriminators, objectives, corrections, metrics and samplers can be defined in other
+packages, without a change of dgray. A part is named by the import path of a function, with its
+arguments:
 
 ```yaml
 name: parts
 fit: {objective: {factory: "my_package.parts:hinge", arguments: {margin: 1}}}
+correction: {kind: [guidance, {factory: "my_package.parts:build_shift", name: shift}]}
 evaluate:
   metrics: [path_kl, {factory: "my_package.parts:wasserstein"}]
   sampler: [ode, {factory: "my_package.parts:euler_maruyama"}]
@@ -101,11 +103,13 @@ base: {factory: "my_package.parts:load_denoiser", arguments: {path: weights.pt}}
 discriminator: {factory: "my_package.parts:residual_network"}
 ```
 
-The name of such a part in rows and reports is that of the function, unless `name` gives another
-one. An objective is trained and compares real with generated samples; a metric compares samples
-with held-out data, and lower is better; a sampler is stochastic and has one stage. A package that
-registers its parts can state other properties and is named like the parts of dgray, with
-`{name: hinge, arguments: {margin: 1}}` if it takes arguments. See [Extending dgray](extending.md).
+With `factory`, `base.kind` and `discriminator.kind` are `custom` and may be omitted; `data.kind`
+is `points` or `images`. The name of such a part in rows and reports is that of the function,
+unless `name` gives another one. An objective is trained and compares real with generated samples;
+a metric compares samples with held-out data, and lower is better; a sampler is stochastic and has
+one stage. A package that registers its parts can state other properties. Registered parts are
+named like the parts of dgray, with `{name: hinge, arguments: {margin: 1}}` if they take arguments.
+See [Extending dgray](extending.md).
 
 ## From the command line
 
@@ -201,8 +205,16 @@ def _section(model: type[BaseModel], path: FieldPath, title: str) -> Iterator[st
         yield _row(f"`{dotted(place)}`", _field_type(field), _default(field), meaning)
     yield ""
     for place, section in sections:
-        kind = f", kind {kind_of(section)}" if kind_of(section) else ""
-        yield from _section(section, place, f"`{dotted(place)}`{kind}")
+        yield from _section(section, place, f"`{dotted(place)}`{_selection(section)}")
+
+
+def _selection(section: type[BaseModel]) -> str:
+    """The kind or the method that selects a section, for its title."""
+    if kind := kind_of(section):
+        return f", kind {kind}"
+    method = section.model_fields.get("method")
+    names = get_args(method.annotation) if method is not None else ()
+    return f", method {names[0]}" if len(names) == 1 else ""
 
 
 def _meaning(path: FieldPath, field: FieldInfo) -> str:

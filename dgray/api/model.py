@@ -1,4 +1,4 @@
-"""A guided model of a run as an object: denoiser, discriminator, samples."""
+"""A corrected model of a run as an object: denoiser, discriminator, samples."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class Run:
     def best(
         self, *, trial: str | None = None, objective: str | None = None, metric: str | None = None
     ) -> Model:
-        """Return the best guided model.
+        """Return the best corrected model.
 
         Args:
             trial: restricts the choice to one trial (see ``trial``).
@@ -174,7 +174,7 @@ class Run:
             raise NoSuchModelError(f"{column} has no better direction; choose another metric")
         values = models[column].astype(float)
         if values.isna().all():
-            raise NoSuchModelError(f"{self.place}: no guided model has a value of {column}")
+            raise NoSuchModelError(f"{self.place}: no corrected model has a value of {column}")
         best = values.idxmax() if better == "higher" else values.idxmin()
         return Model(self, _with_weight(models).loc[best])
 

@@ -130,7 +130,7 @@ METRIC_COLUMNS = tuple(
 )
 DISCRIMINATOR_COLUMNS = tuple(with_errors(_DISCRIMINATOR))
 VALIDATION_COLUMNS = tuple(with_errors(validation_columns(METRICS.built_in)))
-SETTING_COLUMNS = (  # of the setting of a guided model, see ``dgray.plan.plan.Setting``
+SETTING_COLUMNS = (  # of the setting of a corrected model, see ``dgray.plan.plan.Setting``
     "is_calibrated",
     "guidance_weight",
     "sampler",

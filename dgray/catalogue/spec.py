@@ -179,7 +179,7 @@ class SamplerSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec(Spec):
-    """Score of a guided model.
+    """Score of a corrected model.
 
     Attributes:
         doc: what its column holds.

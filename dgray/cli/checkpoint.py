@@ -22,7 +22,8 @@ _SOURCE = "a file, an https URL or a short name such as edm-cifar10-32x32-uncond
 def checkpoint() -> None:
     """Import or describe a network file.
 
-    No code in the file is executed. Exit status: 0, or 2 if the file is refused.
+    No code in the file is executed. Exit status: 0; 1 if the disk is full; 2 if the file is
+    refused.
     """
 
 

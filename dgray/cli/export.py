@@ -1,4 +1,4 @@
-"""``dgray export``: a guided model of a run in a folder of its own."""
+"""``dgray export``: a corrected model of a run in a folder of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ from dgray.cli.sample import guidance_weight
     type=guidance_weight,
     default=None,
     metavar="W|calibrated",
-    help="Guidance weight (default: that of the best row).",
+    help="Guidance weight (default: of the weights that the study evaluated, the one that is best "
+    "on the validation split).",
 )
 def export(
     *, run: str, trial: str, out: Path, replicate: int, guidance_weight: float | str | None

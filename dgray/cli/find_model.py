@@ -53,7 +53,7 @@ def run_recipe(
     weight: float | str | None,
     epoch: int | None = None,
 ) -> RunRecipe:
-    """Return the recipe of a guided model of a run.
+    """Return the recipe of a corrected model of a run.
 
     Args:
         run: folder of the run.

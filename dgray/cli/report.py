@@ -15,7 +15,6 @@ from dgray.cli.command import Command, run_command
     examples=[
         "dgray report runs/overfit",
         "dgray report s3://BUCKET/PATH --out copy",
-        "dgray report runs/overfit --check",
         "dgray report runs/overfit --watch --port 8600",
     ],
 )
@@ -29,8 +28,7 @@ from dgray.cli.command import Command, run_command
 @click.option(
     "--check",
     is_flag=True,
-    help="Write no report; check every record of the run: its checksum, and whether it belongs "
-    "to this run (exit status 1 if not).",
+    help="Write no report; the same as the command dgray check RUN.",
 )
 @click.option(
     "--all-scalars",

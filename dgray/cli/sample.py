@@ -1,4 +1,4 @@
-"""``dgray sample`` and ``python -m dgray.sample``: samples of a guided model, or of a base."""
+"""``dgray sample`` and ``python -m dgray.sample``: samples of a corrected model, or of a base."""
 
 from __future__ import annotations
 

@@ -66,13 +66,12 @@ _study = click.argument("study", metavar="STUDY.yaml", type=click.Path(path_type
 @click.option(
     "--plan",
     is_flag=True,
-    help="Print the trials, the estimated time and the files that this machine lacks, then exit "
-    "(with 0 also if files are missing; --check refuses them).",
+    help="The same as the command dgray plan.",
 )
 @click.option(
     "--check",
     is_flag=True,
-    help="Validate the study, run parts of other packages on two samples, then exit.",
+    help="The same as the command dgray check.",
 )
 @click.option(
     "--out",

@@ -1,4 +1,4 @@
-"""Writes a guided model of a run to a folder of its own."""
+"""Writes a corrected model of a run to a folder of its own."""
 
 from __future__ import annotations
 

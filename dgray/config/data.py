@@ -249,7 +249,7 @@ def _registered(spec: DataSpec) -> type[DataSection]:
 
 
 class PointsData(DataSection):
-    """Points of a file, whose density is unknown, or an exact law built by a function.
+    """Points of a file, whose density is unknown, or an exact distribution built by a function.
 
     A file is npz (an array of shape (N, d), or arrays of N numbers), CSV (a header, then numbers)
     or Parquet. Splits are disjoint and depend on the content, as those of images.
@@ -280,7 +280,7 @@ class PointsData(DataSection):
     factory: ImportPath | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="module:function that builds an exact law, in place of a file",
+        description="module:function that builds an exact distribution, in place of a file",
     )
     arguments: Arguments = Field({}, description="keyword arguments of the function")
 

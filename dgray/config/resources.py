@@ -69,8 +69,8 @@ class Resources(Model):
     part_time_limit: PositiveFloat | None = Field(
         3600.0,
         description="seconds that one call of a function of another package may take (data, base, "
-        "discriminator, objective, sampler, metric, features); then its process is killed and the "
-        "trial recorded as failed. null: no limit",
+        "discriminator, objective, correction, metric, sampler, features); then its process is "
+        "killed and the trial recorded as failed. null: no limit",
     )
     result_cache: str | None = Field(
         None,

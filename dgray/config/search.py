@@ -114,12 +114,12 @@ def _check_name(field: str, name: str, names: Collection[str]) -> None:
 
 
 class SearchSampler(Model):
-    """Sampler of Optuna, by name or with its arguments and seed."""
+    """Optuna's sampler, which suggests search points: by name, or with its arguments and seed."""
 
-    name: SamplerKind = Field("tpe", description="sampler of Optuna")
+    name: SamplerKind = Field("tpe", description="Optuna's sampler")
     seed: Seed | None = Field(None, description="null: the seed of the study")
     arguments: dict[str, bool | int | float | str] = Field(
-        {}, description="arguments of the sampler, as Optuna names them"
+        {}, description="arguments of Optuna's sampler, as Optuna names them"
     )
 
     @model_validator(mode="after")
@@ -189,15 +189,16 @@ class OptunaSearch(Model):
     )
     sampler: Annotated[SearchSampler, BeforeValidator(_named)] = SearchSampler()
     num_trials: PositiveInt | None = Field(
-        None, description="points of each search; null: as many as time_budget allows"
+        None, description="search points of each search; null: as many as time_budget allows"
     )
     time_budget: PositiveFloat | None = Field(
-        None, description="seconds after which no new point is started; null: no limit"
+        None, description="seconds after which no new search point is started; null: no limit"
     )
     rounds: PositiveInt | None = Field(
         None,
-        description="points per round; a round starts when the one before has finished, so that "
-        "the points do not depend on timing; null: a point starts whenever a worker is free",
+        description="search points per round; a round starts when the one before has finished, so "
+        "that the search points do not depend on timing; null: a search point starts whenever a "
+        "worker is free",
     )
     early_stopping: Annotated[EarlyStopping | None, BeforeValidator(_by_method)] = Field(
         None, description="null: every trial is trained to its last checkpoint"

@@ -143,7 +143,7 @@ class Budget(Model):
     train_flops: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)] | None = Field(
         None,
         description="floating-point operations of the training of one replicate, as torch counts "
-        "them. fit.epochs of each trial is then the number of epochs that it pays for, and "
+        "them. fit.epochs of each trial is then the number of epochs that fit into it, and "
         "fit.checkpoints, patience and validate_every keep their shares of it; fit.epochs has one "
         "value, neither an axis nor a domain. null: fit.epochs",
     )

@@ -1,9 +1,11 @@
 r"""Autoguidance: away from a weaker model of the same data (Karras et al. 2024, arXiv 2406.02507).
 
-D_g = D_weak + g (D - D_weak) with a model D_weak that makes the errors of the base more strongly,
-since it is smaller or was trained for a shorter time. In terms of the weight w = g - 1,
+The corrected denoiser is
 
-    D_w(x; sigma) = D(x; sigma) + w (D(x; sigma) - D_weak(x; sigma)).
+    D_w(x; sigma) = D(x; sigma) + w (D(x; sigma) - D_weak(x; sigma)),
+
+with a model D_weak that makes the errors of the base more strongly, since it is smaller or was
+trained for a shorter time. The paper's guidance factor is 1 + w.
 
 The weak model is a network of the size of the section ``discriminator``, trained on the real
 samples of the replicate for the epochs of ``fit``. w = 1 is no exact correction: whether any w

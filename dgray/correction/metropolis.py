@@ -1,18 +1,19 @@
 r"""Metropolis: a chain over samples of the base, moved by the value of the logit.
 
-The chain starts at a sample of the base. Each of K moves proposes another, independent one, x',
+The chain starts at a sample of the base. Each of J moves proposes another, independent one, x',
 and accepts it with probability min(1, exp(w d(x'; sigma_min) - w d(x; sigma_min))): the
 independence sampler (Tierney 1994, Ann. Statist. 22(4)) with target q exp(w d) / Z, where q is the
-law of the base's samples. The target is invariant, for any logit and any sampler of the base; with
-the exact log-ratio and w = 1 it is the law of the data. Only values of the logit enter, no
-gradient and no bound. The use of a discriminator's logit in Metropolis moves is that of AC-Sampler
-(Park et al. 2026, ICLR), which moves at an intermediate noise level by Langevin proposals.
+distribution of the base's samples. The target is invariant, for any logit and any sampler of the
+base; with the exact log-ratio and w = 1 it is the distribution of the data. Only values of the
+logit enter, no gradient and no bound. The use of a discriminator's logit in Metropolis moves is
+that of AC-Sampler (Park et al. 2026, ICLR), which moves at an intermediate noise level by Langevin
+proposals.
 
-After K moves the density of the chain relative to q is a function g_K of the weight r = exp(w d)
-alone (Smith and Tierney 1996, technical report, University of Minnesota):
+After J moves the density of the chain relative to q is a function phi_J of the weight
+r = exp(w d) alone (Smith and Tierney 1996, technical report, University of Minnesota):
 
-    g_0 = 1,
-    g_{k+1}(r) = E_q[g_k(R) min(1, r / R)] + g_k(r) (1 - E_q[min(1, R / r)]).
+    phi_0 = 1,
+    phi_{j+1}(r) = E_q[phi_j(R) min(1, r / R)] + phi_j(r) (1 - E_q[min(1, R / r)]).
 
 So the KL divergence follows from that of the base (``dgray.metrics.tilt``).
 """
@@ -40,7 +41,7 @@ class MetropolisRule(SelectionRule):
 
     Attributes:
         weight: w; at 0 every move is accepted, and the chain ends in the base's own sample.
-        moves: K, >= 1.
+        moves: J, >= 1.
     """
 
     weight: float
@@ -83,7 +84,7 @@ class Metropolis(SamplerCorrection):
 
     Attributes:
         discriminator: discriminator of one replicate, or a control.
-        moves: K, >= 1.
+        moves: J, >= 1.
     """
 
     discriminator: Discriminator
@@ -97,14 +98,14 @@ class Metropolis(SamplerCorrection):
 def log_chain_density(
     log_weight: Float[Tensor, "N"], of_base: Float[Tensor, "M"], moves: int
 ) -> Float[Tensor, "N"]:
-    """Return log g_K, the log-density of the chain after K moves relative to the base.
+    """Return log phi_J, the log-density of the chain after J moves relative to the base.
 
     Expectations under the base are means over its samples.
 
     Args:
         log_weight: w d at N points.
         of_base: w d at samples of the base.
-        moves: K, >= 0.
+        moves: J, >= 0.
     """
     highest = of_base.double().max()
     law = (of_base.double() - highest).clamp(min=-LOWEST).sort().values

@@ -3,10 +3,10 @@ r"""Objective ``time_score``: the derivative of the log-ratio in the noise level
 The log-ratio at sigma is that at sigma_max minus the integral of its derivative, the time score
 (Choi et al. 2022, arXiv 2111.11010):
 
-    d(x; sigma) = d(x; sigma_max) - int_{ln sigma}^{ln sigma_max} tau(x; s) d ln s,
-    tau = d/d(ln sigma) (log p - log q).
+    d(x; sigma) = d(x; sigma_max) - int_{ln sigma}^{ln sigma_max} d'(x; s) d ln s,
+    d' = d/d(ln sigma) (log p - log q).
 
-A discriminator whose own derivative in ln sigma is fitted to tau is that integral, at the cost of
+A discriminator whose own derivative in ln sigma is fitted to d' is that integral, at the cost of
 a single evaluation, if it vanishes at sigma_max, where data and base hardly differ. The loss of a
 real sample x = x0 + sigma n is
 

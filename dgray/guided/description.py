@@ -1,4 +1,4 @@
-"""Description of a guided model: what its folder stores, as plain values and tensors."""
+"""Description of a corrected model: what its folder stores, as plain values and tensors."""
 
 from __future__ import annotations
 

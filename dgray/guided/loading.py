@@ -1,4 +1,4 @@
-"""Loading of guided models that ``dgray.guided.stored`` wrote; no code in the folder is run."""
+"""Loading of corrected models that ``dgray.guided.stored`` wrote; no code in the folder is run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load_exported(
     device: str | torch.device = "cpu",
     trust_code: bool = False,
 ) -> GuidedDenoiser:
-    """Load a guided model that ``dgray export`` or ``GuidedDenoiser.save`` wrote.
+    """Load a corrected model that ``dgray export`` or ``GuidedDenoiser.save`` wrote.
 
     Args:
         folder: its folder.

@@ -1,4 +1,4 @@
-"""Scores of a guided model on the user's own samples."""
+"""Scores of a corrected model on the user's own samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folder of a guided model: weights as safetensors, configuration as JSON; no code.
+"""Folder of a corrected model: weights as safetensors, configuration as JSON; no code.
 
 guidance.json               format, origin, noise range, parts, weight and interval, sampling
 discriminator.safetensors   trained tensors by name, or
@@ -32,7 +32,7 @@ MAX_CONFIGURATION = 10_000_000  # bytes; a mixture of a study has its components
 
 
 def write_description(out: Path, description: Description) -> Path:
-    """Write a guided model to a new or empty folder, and return the folder.
+    """Write a corrected model to a new or empty folder, and return the folder.
 
     Raises:
         OutputError: the folder is not empty, or cannot be written.

@@ -1,8 +1,8 @@
 r"""KL divergence estimated from nearest neighbours, for samples in a few dimensions.
 
-The estimate of Wang, Kulkarni and Verdu 2009 (IEEE Trans. Inf. Theory 55(5), Eq. 14): with rho the
-distance of each of n data points to its k-th neighbour among the others, and nu the distance to
-its k-th neighbour among m samples, KL ~ d mean(ln nu / rho) + ln(m / (n - 1)). It is biased where
+The estimate of Wang, Kulkarni and Verdu 2009 (IEEE Trans. Inf. Theory 55(5), Eq. 14): with nu the
+distance of each of n data points to its k-th neighbour among the others, and nu' the distance to
+its k-th neighbour among m samples, KL ~ d mean(ln nu' / nu) + ln(m / (n - 1)). It is biased where
 densities vary at the scale of the neighbours, so it is always reported with its floor: the same
 estimate with fresh data in place of samples.
 """
@@ -33,13 +33,13 @@ class NeighbourReference:
     Attributes:
         points: the data.
         k: neighbour used; a larger k gives a smoother and more biased estimate.
-        log_rho: log distance of each point to its k-th neighbour among all others, then without
+        log_nu: log distance of each point to its k-th neighbour among all others, then without
             each group of the jackknife (for the points that remain).
     """
 
     points: Float64[np.ndarray, "n d"]
     k: int
-    log_rho: tuple[Array, ...]
+    log_nu: tuple[Array, ...]
 
     @staticmethod
     def of(data: Float[Tensor, "n d"], k: int = 5) -> NeighbourReference:
@@ -59,15 +59,15 @@ class NeighbourReference:
             return torch.full((1 + GROUPS,), math.inf, dtype=torch.float64)
         others = _array(samples)
         near = _Neighbours.of(self.points, others, self.k)
-        values = [self._kl(near.without(None), len(others), self.log_rho[0])]
+        values = [self._kl(near.without(None), len(others), self.log_nu[0])]
         for group in range(GROUPS):
             count = len(others) - len(others[group::GROUPS])
-            values.append(self._kl(near.without(group), count, self.log_rho[1 + group]))
+            values.append(self._kl(near.without(group), count, self.log_nu[1 + group]))
         return torch.tensor(values, dtype=torch.float64)
 
-    def _kl(self, log_nu: Array, num_others: int, log_rho: Array) -> float:
-        offset = math.log(num_others / (len(log_nu) - 1))
-        return float(self.points.shape[1] * (log_nu - log_rho).mean() + offset)
+    def _kl(self, log_nu_samples: Array, num_others: int, log_nu: Array) -> float:
+        offset = math.log(num_others / (len(log_nu_samples) - 1))
+        return float(self.points.shape[1] * (log_nu_samples - log_nu).mean() + offset)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 r"""Path-space KL of the reverse SDE, for all guidance weights from one pass.
 
-Girsanov's theorem (Song et al. 2021, arXiv 2101.09258) with g^2 dt = d(sigma^2) gives
+Girsanov's theorem (Song et al. 2021, arXiv 2101.09258) with noise of variance d(sigma^2) gives
 KL(p_T || prior) + int E|sigma (grad log p - s - w grad d)|^2 d ln sigma. With
 a = sigma (grad log p - s) and b = sigma grad d the integrand is |a|^2 - 2 w a.b + w^2 |b|^2. Three
 numbers per point and noise level thus give every weight, and its paired change against the base.

@@ -35,7 +35,7 @@ _counts: dict[str, float] = {}  # operations per sample of this process, by what
 
 
 def check_budget(study: Study) -> None:
-    """Check that the budget of a study pays for a possible number of epochs of every trial.
+    """Check that the budget of a study covers a possible number of epochs of every trial.
 
     Points of a search are checked at the ends of each domain.
 
@@ -61,13 +61,13 @@ def check_budget(study: Study) -> None:
 
 
 def within_budget(config: StudyConfig) -> StudyConfig:
-    """Return the configuration with as many epochs as ``budget.train_flops`` pays for.
+    """Return the configuration with as many epochs as fit into ``budget.train_flops``.
 
     Checkpoints, and the patience and interval of early stopping, keep their shares of the
     training, to the nearest epoch.
 
     Raises:
-        ValueError: if the budget does not pay for a possible number of epochs.
+        ValueError: if the budget does not cover a possible number of epochs.
     """
     budget = config.budget.train_flops
     if budget is None or not config.is_trained:
@@ -104,7 +104,7 @@ def _broken(budget: float, costs: Mapping[str, list[float]], epochs: int) -> Ite
     if too_high:
         listed = ", ".join(f"{cost:.3g} of {method}" for method, cost in too_high.items())
         yield (
-            f"must pay for an epoch of every trial, but got {budget:g}, and one costs {listed}; "
+            f"must cover an epoch of every trial, but got {budget:g}, and one costs {listed}; "
             f"raise it to {_rounded_up(max(too_high.values())):g} or more"
         )
     too_low = {method: min(of_method) for method, of_method in costs.items()}
@@ -113,8 +113,8 @@ def _broken(budget: float, costs: Mapping[str, list[float]], epochs: int) -> Ite
         listed = ", ".join(f"{budget / cost:.3g} of {method}" for method, cost in too_low.items())
         least = epochs * min(too_low.values())
         yield (
-            f"must pay for at most {MAX_COUNT:g} epochs of a trial, but got {budget:g}, which "
-            f"pays for {listed}; lower it ({epochs} epochs cost {least:.3g})"
+            f"must cover at most {MAX_COUNT:g} epochs of a trial, but got {budget:g}, which "
+            f"covers {listed}; lower it ({epochs} epochs cost {least:.3g})"
         )
 
 

@@ -1,6 +1,6 @@
 """History of a run in ``study.lock.yaml``: its studies and their dates, in comments at the end.
 
-    # Asked at, and the fields that changed:
+    # Time of the start, and the fields that changed:
     # 2026-11-27T03:00:00+00:00 {}
     # 2026-11-27T04:00:00+00:00 {"evaluate.guidance_weight": {"before": [1.0], "now": [1.0, 2.0]}}
 
@@ -18,7 +18,8 @@ from typing import Any
 
 from dgray.plan.growth import ABSENT, Change
 
-_TITLE = "# Asked at, and the fields that changed:"
+_TITLE = "# Time of the start, and the fields that changed:"
+_EARLIER_TITLE = "# Asked at, and the fields that changed:"  # of runs before this wording
 _LINE = re.compile(r"# (?P<time>\S+) (?P<fields>\{.*\})")
 
 
@@ -48,7 +49,10 @@ def with_history(lock: str, history: Sequence[HistoryEntry]) -> str:
 
 def history_in(lock: str) -> list[HistoryEntry]:
     """Return the history in a lock file; empty if it has none."""
-    lines = lock.rpartition(f"\n{_TITLE}\n")[2].splitlines() if _TITLE in lock else []
+    title = next((title for title in (_TITLE, _EARLIER_TITLE) if f"\n{title}\n" in lock), None)
+    if title is None:
+        return []
+    lines = lock.rpartition(f"\n{title}\n")[2].splitlines()
     matches = [match for match in map(_LINE.fullmatch, lines) if match is not None]
     return [HistoryEntry(match["time"], _changes(match["fields"])) for match in matches]
 

@@ -117,7 +117,7 @@ def report_page(
         script=script,
         policy=f"default-src 'none'; script-src {script_hash(library)} {script_hash(script)}; "
         "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
-        command=f"python -m dgray.sample {shlex.quote(source.run)}",
+        command=f"dgray sample {shlex.quote(source.run)}",
         searches=searches,
         incomplete=incomplete,
         failed=failed,

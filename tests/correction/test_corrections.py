@@ -292,7 +292,7 @@ def test_early_stopping_keeps_its_share_of_the_epochs_of_a_budget(tmp_path: Path
 
 def test_a_budget_below_one_epoch_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "trained", "budget: {train_flops: 10}\n")
-    with pytest.raises(StudyError, match="must pay for an epoch of every trial"):
+    with pytest.raises(StudyError, match="must cover an epoch of every trial"):
         make_plan(load_study(path))
 
 

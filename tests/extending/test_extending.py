@@ -23,7 +23,7 @@ FACTORIES = {
     "data": "my_parts:two_blobs",
     "base": "my_parts:normal",
     "discriminator": "my_parts:network",
-    "correction.kind": "my_parts:shifts",
+    "correction.kind": "my_parts:build_shift",
     "fit.objective": "my_parts:hinge",
     "evaluate.sampler": "my_parts:euler",
     "evaluate.metrics": "my_parts:radius",
@@ -65,7 +65,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check_rows(run: Path) -> None:
     rows = RunFolder(run).rows()
     assert set(rows["status"]) == {"ok"}, set(rows["reason"])
-    assert set(rows["objective"]) == {"base", "hinge", "shifts"}
+    assert set(rows["objective"]) == {"base", "hinge", "shift"}
     assert "euler" in set(rows["sampler"])
     assert all(math.isfinite(value) and value > 0 for value in rows["radius"])
     assert all(value > 0 for value in rows["radius_se"])

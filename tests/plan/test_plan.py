@@ -284,7 +284,7 @@ TRAINED = "base={kind: trained}"
             "budget.train_flops",
             "one costs 4.16e+03 of cross_entropy; raise it to 4160",
         ),
-        (["budget.train_flops=1e20"], "budget.train_flops", "pays for 2.4e+16 of cross_entropy"),
+        (["budget.train_flops=1e20"], "budget.train_flops", "covers 2.4e+16 of cross_entropy"),
         (
             ["budget.train_flops=1e20", "fit.epochs=7"],
             "budget.train_flops",
@@ -297,7 +297,7 @@ TRAINED = "base={kind: trained}"
                 "search={method: optuna, num_trials: 2}",
             ],
             "budget.train_flops",
-            "must pay for an epoch of every trial",
+            "must cover an epoch of every trial",
         ),
         (
             ["budget.train_flops=1e9", "correction.kind.factory=nowhere:shifts"],
@@ -372,5 +372,5 @@ def test_a_point_of_a_search_beyond_the_budget_is_an_impossible_point(tmp_path: 
     study = plan_of(tmp_path, "budget.train_flops=2e4", *domains, search, text=SMALL).study
     (cell,) = cells_of(study)
     point = {("discriminator", "width"): 8, ("discriminator", "depth"): 4}
-    with pytest.raises(ValueError, match=r"budget\.train_flops: must pay for an epoch"):
+    with pytest.raises(ValueError, match=r"budget\.train_flops: must cover an epoch"):
         point_trial(study, cell, point)

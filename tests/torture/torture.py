@@ -68,8 +68,8 @@ class Log:
         return (
             f"{self.kills.total()} kills ({kills}) in {self.rounds} rounds; {self.restarts} "
             f"restarts; {time.monotonic() - self.started:.0f} s; orphans gone within "
-            f"{max(self.last_seconds, default=0.0):.1f} s; in provenance, made good: "
-            f"{losses or 'none'}"
+            f"{max(self.last_seconds, default=0.0):.1f} s; replaced while the driver lived, "
+            f"by provenance: {losses or 'none'}"
         )
 
 

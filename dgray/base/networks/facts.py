@@ -217,6 +217,6 @@ def edm_facts(path: Path) -> NetworkFacts | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NetworkError(
             f"{path} must have its description {description.name} beside it, as written by "
-            f"python -m dgray.checkpoint import, but reading that failed: {error}"
+            f"dgray checkpoint import, but reading that failed: {error}"
         ) from error
     return NetworkFacts(str(path), (channels, side, side), classes)

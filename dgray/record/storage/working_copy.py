@@ -92,7 +92,7 @@ def copy_to_read(store: Store, folder: Path) -> None:
     if not any(name.startswith("rows/") for name in names):
         raise RunRefusedError(
             f"{store.uri}: there is no run here, because there is no rows/; give the URI that was "
-            "given to python -m dgray.study with --out"
+            "given to dgray run with --out"
         )
     copy_record(store, names, folder)
     refuse_other_format(RunFiles(folder), store.uri)

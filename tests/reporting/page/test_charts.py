@@ -137,7 +137,7 @@ def test_a_click_selects_a_model_and_filters_the_table(page: Tab, table: StudyTa
     assert (model["objective"], model["discriminator.width"]) == ("kl", 8)
     command = page.run("document.querySelector('#command').textContent")
     assert command == (
-        f"python -m dgray.sample 'runs/a b' --trial {trial} --epoch 80 --guidance-weight 1 "
+        f"dgray sample 'runs/a b' --trial {trial} --epoch 80 --guidance-weight 1 "
         "--num-samples 64 --out samples"
     )
     assert set(column(page, "epoch")) == {"80"}
