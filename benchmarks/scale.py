@@ -64,6 +64,21 @@ VALUES: Mapping[str, Sequence[int]] = {
     "dimensions": (1, 2, 4),
 }
 
+# Eight trained trials, with a Ray of one worker or of two.
+EIGHT = """\
+name: eight
+replicates: 8
+diffusion: {{sigma_min: 0.02, sigma_max: 20}}
+data: {{kind: mixture, name: ring8, num_real: 1000, num_validation: 200, num_held_out: 200}}
+base: {{kind: wrong_mixture, std_scale: 1.4, num_generated: 1000}}
+discriminator: {{width: [16, 17, 18, 19], depth: 2}}
+fit: {{objective: [cross_entropy, kl], epochs: 250}}
+evaluate: {{guidance_weight: [1], sampler: sde, num_steps: 16, metrics: [path_kl, kl_sde],
+           num_points: 100, num_samples: 1000}}
+resources: {{max_concurrent_trials: {workers}}}
+"""
+WORKERS = (1, 2)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables of costs and of the simulation."""
@@ -78,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print_trials(engine, costs)
     growth = {name: growth_costs(name, values) for name, values in VALUES.items()}
     print_growth(growth)
+    print_workers({w: study_cost(EIGHT.format(workers=w), "ray", "no-report") for w in WORKERS})
     items = item_costs(by_trials)
     print_simulation(items)
     if options.figure:
@@ -164,6 +180,15 @@ def print_growth(growth: Mapping[str, Mapping[int, Cost]]) -> None:
         values = ", ".join(map(str, costs))
         text = ", ".join(f"{c['trials']:.1f} ({c['memory_mib']:.0f})" for c in costs.values())
         print(f"| {name} | {values} | {text} |")
+    sys.stdout.flush()
+
+
+def print_workers(costs: Mapping[int, Cost]) -> None:
+    """Print the wall clock of eight trials against the number of workers."""
+    print("\n### Eight trained trials under Ray: wall clock, start and end of Ray included\n")
+    print("| workers | wall, s | against one |\n|---:|---:|---:|")
+    for workers, cost in costs.items():
+        print(f"| {workers} | {cost['wall']:.0f} | {costs[1]['wall'] / cost['wall']:.2f} |")
     sys.stdout.flush()
 
 

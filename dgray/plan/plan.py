@@ -243,7 +243,7 @@ def _settings(config: StudyConfig) -> tuple[Setting, ...]:
 
     Weight 0 is left out: that is the base trial.
     """
-    evaluate = config.evaluate
+    evaluate, is_selection = config.evaluate, config.correction.spec.is_sampler
     cells = itertools.product(
         evaluate.sampler,
         evaluate.num_steps,
@@ -257,7 +257,7 @@ def _settings(config: StudyConfig) -> tuple[Setting, ...]:
             sampler=sampler.name,
             num_steps=num_steps,
             interval=interval,
-            guided_stage=stage if sampler.spec.is_two_stage else "both",
+            guided_stage=stage if sampler.spec.is_two_stage and not is_selection else "both",
         )
         for sampler, num_steps, interval, stage, weight in cells
         if weight != 0

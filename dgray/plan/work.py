@@ -38,12 +38,13 @@ CALL_OPERATIONS = 60  # one guided denoiser call
 # Floating-point operations per multiply-add.
 CROSS_ENTROPY_FLOPS = 6  # forward 2, backward 4
 KL_FLOPS = 12  # the gradient in x, and backward through it
+CALL_FLOPS = 2  # of another denoiser
 GUIDED_CALL_FLOPS = 4  # forward and the gradient in x
 LIKELIHOOD_FLOPS = 2  # forward mode, once for each of the d + 2 directions
 GRID_POINTS = 1e5  # of the observable path KL, at all noise levels
 PATH_CALLS = 4  # gradients and logits on the splits, in guided calls
 
-UNET_MACS = 400  # of the U-Net of dgray, per squared channel, block and pixel
+UNET_MACS = 215  # of the U-Net of dgray, per squared channel, block and pixel
 CONV_MACS = 15  # of a convolutional discriminator, per squared channel, block and pixel
 CONV_WEIGHTS = 250  # of one, per squared channel and block: 130 on a trunk, 380 at 64 x 64
 EDM_MACS = 3.4e6  # of the networks of EDM, per value of an image (10.5 G at 32 x 32 x 3)
@@ -97,6 +98,13 @@ def _discriminator_macs(trial: Trial) -> float:
     if isinstance(network, ConvDiscriminator):
         return _convolution_macs(CONV_MACS, network.width, network.depth, trial)
     return _perceptron_macs(trial) * FLOPS / MLP_FLOPS
+
+
+def _call_flops(trial: Trial) -> float:
+    """Return the operations of a corrected denoiser at one point."""
+    is_network = trial.is_trained and trial.config.correction.spec.needs_parametric_base
+    of_model = CALL_FLOPS if is_network else GUIDED_CALL_FLOPS
+    return of_model * _model_macs(trial) + _base_flops(trial)
 
 
 def _model_macs(trial: Trial) -> float:
@@ -180,7 +188,7 @@ def evaluation_work(trial: Trial) -> Iterator[float]:
     config, evaluate = trial.config, trial.config.evaluate
     dimension, base = _dimension(trial), _base_flops(trial)
     macs, is_selection = _model_macs(trial), _is_selection(trial)
-    call = GUIDED_CALL_FLOPS * macs + base
+    call = _call_flops(trial)
     evaluations = _likelihood_calls(trial)  # which all fields share
     # The likelihood of a selected law follows from that of the base.
     fields = {(s.guidance_weight, s.interval) for s in trial.settings}

@@ -89,7 +89,7 @@ def pack_images(stored: StoredImages) -> bytes:
     if images.classes is not None:
         tensors["classes"] = images.classes.contiguous()
     about = {"shape": stored.shape, "num_classes": stored.num_classes, "source": stored.source}
-    return safetensors.torch.save(tensors, {"about": json.dumps(about, sort_keys=True)})
+    return safetensors.torch.save(tensors, {"about": json.dumps(about)})
 
 
 def unpack_images(content: bytes) -> StoredImages:

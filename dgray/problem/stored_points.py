@@ -54,7 +54,7 @@ def point_artifact(config: StudyConfig, shared: Shared) -> bytes:
     if points.labels is not None:
         tensors[_CLASSES] = points.labels
     source = {"source": points.summary.to_json() | {"sha256": points.sha256}}
-    return safetensors.torch.save(tensors, {"about": json.dumps(source, sort_keys=True)})
+    return safetensors.torch.save(tensors, {"about": json.dumps(source)})
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,17 @@ def test_settings_of_the_same_meaning_are_one(tmp_path: Path) -> None:
     ]
 
 
+def test_a_selection_among_samples_of_the_base_has_no_stages(tmp_path: Path) -> None:
+    stages, kinds = (
+        "evaluate.guided_stage=[both, predictor]",
+        "correction.kind=[guidance, rejection]",
+    )
+    plan = plan_of(tmp_path, stages, kinds, "evaluate.sampler=[ode, churn]")
+    counts = {t.correction: Counter(s.guided_stage for s in t.settings) for t in plan.trials}
+    assert counts["guidance"]["predictor"] > 0
+    assert counts["rejection"].keys() == {"both"}
+
+
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_a_setting_is_read_back_from_its_columns(tmp_path: Path, missing: float | None) -> None:
     """Among them settings that differ in the upper end of their interval alone."""
@@ -351,7 +363,7 @@ def test_an_impossible_budget_is_refused_with_its_place(
 
 
 def test_an_impossible_budget_has_the_line_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"study\.yaml:6:10: budget\.train_flops: must pay"):
+    with pytest.raises(StudyError, match=r"study\.yaml:6:10: budget\.train_flops: must cover"):
         plan_of(tmp_path, text=SMALL + "budget: {train_flops: 1}\n")
 
 

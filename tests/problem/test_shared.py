@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from dgray.config.reading.load import load_study
+from dgray.data.summary import DataSummary
 from dgray.errors import ArtifactError
 from dgray.plan.plan import Trial, make_plan
 from dgray.problem.artifact_table import Job, Step
-from dgray.problem.artifacts import unpack_images
+from dgray.problem.artifacts import ImageSamples, StoredImages, pack_images, unpack_images
 from dgray.problem.generated import generated_parts
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import LocalWorkers, build_artifacts
@@ -103,6 +104,13 @@ def test_the_training_of_a_base_resumes_from_its_last_state(tmp_path: Path) -> N
     steps = [s.done for role, s in rest.seen if role == "base" and isinstance(s, Step)]
     assert steps[0] == 300  # the state was of step 250
     assert not [key for key in store if key.endswith(".state")]
+
+
+def test_stored_images_keep_the_order_of_their_classes() -> None:
+    summary = DataSummary("letters", 1, (1, 2, 2), {"2": 30, "10": 20, "1": 10})
+    samples = ImageSamples(torch.zeros(1, 4, dtype=torch.uint8), {})
+    packed = pack_images(StoredImages(samples, (1, 2, 2), 3, summary.to_json()))
+    assert DataSummary.from_json(unpack_images(packed).source).lines() == summary.lines()
 
 
 def test_progress_is_reported(tmp_path: Path) -> None:
