@@ -22,6 +22,7 @@ from dgray.problem.base_model import import_edm
 from dgray.problem.build import build_problem, build_training
 from dgray.problem.make_shared import shared_of
 from dgray.problem.shared import artifact_keys
+from dgray.record.inspect import MISSING
 from dgray.record.run_files import LOCK_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import table_of
@@ -114,7 +115,8 @@ def recipe_of(run: RunFolder, row: pd.Series, weight: float | str | None) -> Run
 def _trials(run: RunFolder) -> Iterator[Trial]:
     """Yield the trials of the run's plan and of its searches."""
     try:
-        run.files.read_record(LOCK_FILE)
+        if run.files.read_record(LOCK_FILE) is None:
+            raise RecordError(f"{LOCK_FILE}: {MISSING}")
     except RecordError as error:
         raise NoSuchModelError(f"{run.where}: {error}; resume the study to restore it") from error
     study = load_study(run.path / "study.lock.yaml")
@@ -142,8 +144,12 @@ def row_of_replicate(run: RunFolder, model: pd.Series, replicate: int) -> pd.Ser
 
 def _of_replicate(run: RunFolder, replicate: int) -> pd.DataFrame:
     rows = run.rows()
-    rows = rows[(rows["status"] == "ok") & (rows["replicate"] == replicate)]
+    rows = rows[rows["status"] == "ok"]
     if rows.empty:
+        raise NoSuchModelError(
+            f"{run.where}: no row is complete yet; wait for the first checkpoint, or run the study"
+        )
+    if (rows := rows[rows["replicate"] == replicate]).empty:
         raise NoSuchModelError(
             f"--replicate {replicate}: the run has no complete row of this replicate"
         )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from dgray.errors import DgrayError, NotARunError
-from dgray.record.run_files import FORMAT_FILE, LOCK_FILE
+from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, RUN_MARKS
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import refuse_other_format
 from dgray.record.run_lock import LOCK_NAME, is_locked
@@ -20,7 +20,6 @@ from dgray.record.storage.store import Entry, Store
 from dgray.record.storage.working_copy import copy_record
 from dgray.reporting.overview import RunOverview, overview
 
-_MARKS = (LOCK_FILE, FORMAT_FILE, "rows")  # a run has at least one, even if it is damaged
 _DEPTH = 3  # levels of folders below a given one that are searched
 _AT_ONCE = 8
 
@@ -59,7 +58,7 @@ def _runs_at(text: str) -> list[_Run]:
 
 
 def _in_folder(folder: Path, depth: int) -> Iterator[Path]:
-    if any((folder / name).exists() for name in _MARKS):
+    if any((folder / name).exists() for name in RUN_MARKS):
         yield folder
     elif depth and folder.is_dir():
         for subfolder in sorted(folder.iterdir()):

@@ -12,7 +12,7 @@ from dgray.record.inspect import MISSING, check_records, missing_records, record
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.store import Store
 from dgray.record.storage.working_copy import copy_to_read, publish_report, reading
-from dgray.reporting.build import Report, build_report, refuse_without_rows
+from dgray.reporting.build import Report, build_report, refuse_other_folder
 from dgray.reporting.legible import printable
 
 # Without smoothing, which would bend the curves of a few checkpoints.
@@ -23,7 +23,7 @@ def check(run: str) -> int:
     """Check every record of a run; print damaged and missing ones, and return 1 if there are."""
     place = location(run)
     with reading(place) as folder:
-        refuse_without_rows(folder)
+        refuse_other_folder(folder)
         names = set(record_names(folder))
         if isinstance(place, Uri):
             names |= Store(place).entries().keys()  # checkpoints and artifacts are only there

@@ -154,10 +154,10 @@ def is_resumed(plan: Plan, out: Path | Uri | None, *, fresh: bool) -> bool:
     """Return True if a run exists or may exist, whose artifacts replace the files of the user."""
     if fresh:
         return False
-    from dgray.record.run_files import LOCK_FILE  # pyarrow
+    from dgray.record.run_files import RUN_MARKS  # pyarrow
 
     place = out or Path("runs") / plan.study.name
-    return isinstance(place, Uri) or (place / LOCK_FILE).exists()
+    return isinstance(place, Uri) or any((place / name).exists() for name in RUN_MARKS)
 
 
 def _inspect(plan: Plan) -> None:

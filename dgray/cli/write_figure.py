@@ -10,7 +10,7 @@ from dgray.cli.output import printed
 from dgray.files import inside, output_folder, write_atomically
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import reading
-from dgray.reporting.build import refuse_without_rows
+from dgray.reporting.build import refuse_other_folder
 from dgray.reporting.contents import RunContents, read_contents
 from dgray.reporting.figures.files import FORMATS
 from dgray.reporting.figures.request import ALL_KINDS, FigureRequest, kind_of
@@ -22,7 +22,7 @@ def list_figures(run: str) -> int:
     """Print the name and title of each figure of a run; return the exit status."""
     place = location(run)
     with reading(place) as folder:
-        refuse_without_rows(folder)
+        refuse_other_folder(folder)
         figures = place / "figures" if isinstance(place, Path) else None
         drawn = {path.stem for path in figures.glob("*.*")} if figures else set()
     longest = max(len(kind.name) for kind in ALL_KINDS)

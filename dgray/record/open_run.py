@@ -30,7 +30,7 @@ from dgray.record.history import HistoryEntry, history_in, with_history
 from dgray.record.inspect import read_lock, set_damaged_aside, set_outdated_aside
 from dgray.record.planned import Planned, planned_of, read_planned
 from dgray.record.provenance import read_provenance
-from dgray.record.run_files import LOCK_FILE, SEALED_FORMAT, RunFiles, Seals
+from dgray.record.run_files import LOCK_FILE, SEALED_FORMAT, RunFiles, Seals, can_be_resumed
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import (
     RunMark,
@@ -122,7 +122,7 @@ def open_run(plan: Plan, out: Path | Uri | None, fresh: bool) -> OpenRun:
     except BaseException:
         lock.release()
         raise
-    return _prepared(plan, OpenRun(RunFolder(path), LOCK_FILE in names, lock))
+    return _prepared(plan, OpenRun(RunFolder(path), can_be_resumed(names), lock))
 
 
 def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
@@ -144,8 +144,8 @@ def _prepared(plan: Plan, run: OpenRun) -> OpenRun:
         if run.is_resumed:
             set_damaged_aside(folder)
             set_outdated_aside(folder, plan.trials)
-        mark.write(files)
         files.write_record(LOCK_FILE, partial(sealed_yaml, with_history(text, history)))
+        mark.write(files)
         replace(_planned(plan), definition=requested.definition).write(files)
     except BaseException:
         run.close()
@@ -195,7 +195,7 @@ def _open_remote(uri: Uri, fresh: bool) -> OpenRun:
         lease.release()
         raise
     folder = RunFolder(path, LeasedStore(store, lease.name), str(store.uri))
-    return OpenRun(folder, LOCK_FILE in names, lease, store)
+    return OpenRun(folder, can_be_resumed(names), lease, store)
 
 
 def _free_store(uri: Uri) -> Store:
@@ -225,7 +225,7 @@ def _suffixes() -> Iterator[str]:
 def _refuse_other_files(where: object, names: Iterable[str]) -> None:
     """Refuse a place without a run that holds other files."""
     visible = sorted(name for name in names if not name.startswith("."))
-    if visible and LOCK_FILE not in visible:
+    if visible and not can_be_resumed(visible):
         raise RunRefusedError(
             f"{where}: a run needs a folder of its own, but this one holds {visible[0]} and no "
             f"{LOCK_FILE}; give another folder with --out"
@@ -245,8 +245,8 @@ def _history(
 ) -> tuple[list[HistoryEntry], bool]:
     """Return the history of a run with a study that it can take, and whether that changed.
 
-    A run without rows takes any study. If the lock file is damaged, only the study that was
-    requested last is taken.
+    A run without rows takes any study. If the lock file is damaged or missing, only the study
+    that was requested last is taken.
 
     Args:
         study: study to be run.
@@ -261,7 +261,7 @@ def _history(
         if has_rows and not _is_last(requested, folder.files):
             raise RunRefusedError(
                 f"{folder.where}: a run can be resumed only with its current study, "
-                f"because its {LOCK_FILE} is damaged, but this one is of "
+                f"because its {LOCK_FILE} is damaged or missing, but this one is of "
                 f"{folder.files.seals.identity}, not of {requested}. {_ELSEWHERE}"
             ) from None
         return [HistoryEntry.now()], not has_rows
@@ -294,7 +294,7 @@ def _refuse(
 
 
 def _is_last(requested: Identity, files: RunFiles) -> bool:
-    """Return whether a study is the one that was requested last, if the lock file is damaged."""
+    """Return whether a study is the one that was requested last, without the lock file."""
     try:
         planned = read_planned(files)
     except RecordError:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,12 @@ PROVENANCE_FILE = "provenance.json"
 DAMAGED = "damaged"  # folder of records that were set aside
 EARLIER = "earlier"  # folder of records that are no longer part of the study
 SEALED_FORMAT = 2  # first format of runs whose records all have seals
+RUN_MARKS = (LOCK_FILE, FORMAT_FILE, "rows")  # a run has at least one, even if it is damaged
+
+
+def can_be_resumed(names: Collection[str]) -> bool:
+    """Return whether files with these names are those of a run, perhaps with one of them lost."""
+    return LOCK_FILE in names or {FORMAT_FILE, PLANNED_FILE} <= set(names)
 
 
 @dataclass(frozen=True)

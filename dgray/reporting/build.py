@@ -10,7 +10,7 @@ from dgray.errors import NoRowsError, NotARunError, RecordError
 from dgray.files import inside
 from dgray.record.inspect import read_lock
 from dgray.record.provenance import read_provenance
-from dgray.record.run_files import FORMAT_FILE, LOCK_FILE
+from dgray.record.run_files import FORMAT_FILE, LOCK_FILE, RUN_MARKS
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import read_mark
 from dgray.record.storage.location import Uri
@@ -67,22 +67,22 @@ def read_table(folder: Path) -> StudyTable:
     return table_of(RunFolder(folder))
 
 
-def refuse_without_rows(run: RunFolder) -> None:
+def refuse_other_folder(run: RunFolder) -> None:
     """Refuse a folder that is not a run folder.
 
     Raises:
-        NotARunError: if it has no folder of rows.
+        NotARunError: if it has none of the files of a run.
     """
-    if not (run.path / "rows").is_dir():
+    if not any((run.path / name).exists() for name in RUN_MARKS):
         raise NotARunError(
-            f"{run.where}: a run folder has a folder 'rows', but this one has none; give the "
-            "folder that dgray run printed"
+            f"{run.where}: a run folder has at least one of {', '.join(RUN_MARKS)}, but this one "
+            "has none; give the folder that dgray run printed"
         )
 
 
 def table_of(run: RunFolder) -> StudyTable:
     """Return ``read_table`` of a run that notes what it leaves out."""
-    refuse_without_rows(run)
+    refuse_other_folder(run)
     try:
         clouds, losses = run.clouds(), run.losses()
         return study_table(run.row_table(), clouds, losses)  # of which it keeps no reference

@@ -172,8 +172,6 @@ def test_a_lost_file_is_noticed_and_computed_again(
     assert any(name in reason for reason in gaps(folder, table, read_searches(folder, table)))
     assert report.main([str(run), "--check"]) == 1
     assert f"{name}: missing\n" in capsys.readouterr().out
-    if kind == "study.lock.yaml":
-        return  # without it, the folder is no run to be resumed
     opened = open_run(plan_of(tmp_path), run, fresh=False)
     lines = [line for line in opened.folder.left_out if line.startswith(name)]
     assert lines == [f"{name}: missing"]

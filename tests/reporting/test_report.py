@@ -179,16 +179,16 @@ def test_failed_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
     assert "1 trial failed" in text
 
 
-@pytest.mark.parametrize("has_rows_folder", [False, True])
+@pytest.mark.parametrize("mark", [None, "rows", "run.json"])
 def test_folder_without_rows_is_refused_with_status_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_rows_folder: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mark: str | None
 ) -> None:
-    if has_rows_folder:
-        (tmp_path / "rows").mkdir()
+    if mark is not None:
+        (tmp_path / mark).mkdir()
     assert main([str(tmp_path)]) == 2
     message = capsys.readouterr().err
     assert str(tmp_path) in message
-    assert ("no rows yet" if has_rows_folder else "a run folder has a folder 'rows'") in message
+    assert ("there are no rows yet" if mark else "a run folder has at least one of") in message
 
 
 def test_report_needs_neither_torch_nor_ray() -> None:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from dgray.errors import RunRefusedError
 from dgray.files import inside, write_atomically
-from dgray.record.run_files import RunFiles
+from dgray.record.run_files import RUN_MARKS, RunFiles
 from dgray.record.run_folder import RunFolder
 from dgray.record.run_format import refuse_other_format
 from dgray.record.storage.location import Uri
@@ -89,10 +89,10 @@ def copy_to_read(store: Store, folder: Path) -> None:
         StoreError: the store cannot be read.
     """
     names = store.entries()
-    if not any(name.startswith("rows/") for name in names):
+    if not {name.partition("/")[0] for name in names} & set(RUN_MARKS):
         raise RunRefusedError(
-            f"{store.uri}: there is no run here, because there is no rows/; give the URI that was "
-            "given to dgray run with --out"
+            f"{store.uri}: there is no run here; give the URI that was given to dgray run with "
+            "--out"
         )
     copy_record(store, names, folder)
     refuse_other_format(RunFiles(folder), store.uri)
