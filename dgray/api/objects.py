@@ -14,18 +14,12 @@ if TYPE_CHECKING:
     import torch
 
 SECTIONS = ("data", "base", "discriminator")
-PARTS = (
-    ("correction", "kind"),
-    ("fit", "objective"),
-    ("evaluate", "metrics"),
-    ("evaluate", "sampler"),
+PARTS = (  # section, field, role
+    ("correction", "kind", "correction"),
+    ("fit", "objective", "objective"),
+    ("evaluate", "metrics", "metric"),
+    ("evaluate", "sampler", "sampler"),
 )
-ROLES = {
-    "kind": "correction",
-    "objective": "objective",
-    "metrics": "metric",
-    "sampler": "sampler",
-}
 OBJECT, FACTORY = "object", "factory"
 
 
@@ -33,8 +27,9 @@ def without_objects(study: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a study in which every Python object is an import path.
 
     Args:
-        study: fields; an objective, a metric, a sampler or a section may be an object, or a
-            mapping with ``object`` (the part itself) or ``factory`` (a function that builds it).
+        study: fields; data, base, discriminator, an objective, correction, metric or sampler may
+            be an object, or a mapping with ``object`` (the part itself) or ``factory`` (a function
+            that builds it).
 
     Raises:
         PartError: an object has no identity, or cannot be that part.
@@ -43,46 +38,48 @@ def without_objects(study: Mapping[str, Any]) -> dict[str, Any]:
     for role in SECTIONS:
         if role in fields:
             fields[role] = _section(role, fields[role])
-    for section, name in PARTS:
+    for section, field, role in PARTS:
         values = fields.get(section)
-        if isinstance(values, dict) and name in values:
-            values[name] = _registered_each(ROLES[name], values[name])
+        if isinstance(values, dict) and field in values:
+            values[field] = _register_objects(role, values[field])
     return fields
 
 
-def _registered_each(role: str, value: Any) -> Any:
-    """Return an objective, metric or sampler, or a list of them."""
+def _register_objects(role: str, value: Any) -> Any:
+    """Register an objective, correction, metric or sampler, or a list of them."""
     if isinstance(value, list | tuple):
-        return [_registered_each(role, item) for item in value]
-    item, is_object, rest = _split(value)
-    if item is None:
+        return [_register_objects(role, entry) for entry in value]
+    object_part, is_object, other_fields = _split_object(value)
+    if object_part is None:
         return value
-    target = _Constant(item.value) if role == "objective" and is_object else item.value
-    if not callable(item.value):
-        raise PartError(f"a {role} must be a function, but got {type(item.value).__name__}")
-    return {"name": item.name, **rest, FACTORY: register(item, role, target)}
+    part_value = object_part.value
+    target = _Constant(part_value) if role == "objective" and is_object else part_value
+    if not callable(part_value):
+        raise PartError(f"a {role} must be a function, but got {type(part_value).__name__}")
+    factory = register(object_part, role, target)
+    return {"name": object_part.name, **other_fields, FACTORY: factory}
 
 
 def _section(role: str, value: Any) -> Any:
     """Return the section of data, base or discriminator."""
-    item, is_object, rest = _split(value)
-    if item is None:
+    object_part, is_object, other_fields = _split_object(value)
+    if object_part is None:
         return value
-    target = _TARGETS[role](item, is_object)
-    kind = _kind_of_data(item, is_object) if role == "data" else CUSTOM
-    fields = {"kind": kind, **rest} if kind is not None else rest
-    return {**fields, FACTORY: register(item, role, target)}
+    target = _TARGETS[role](object_part, is_object)
+    kind = _kind_of_data(object_part, is_object) if role == "data" else CUSTOM
+    fields = {"kind": kind, **other_fields} if kind is not None else other_fields
+    return {**fields, FACTORY: register(object_part, role, target)}
 
 
-def _split(value: Any) -> tuple[ObjectPart | None, bool, dict[str, Any]]:
+def _split_object(value: Any) -> tuple[ObjectPart | None, bool, dict[str, Any]]:
     """Return the object in a value, whether it is the part itself, and the other fields."""
     if not isinstance(value, Mapping):
         is_plain = value is None or isinstance(value, str | int | float)
         return (None, False, {}) if is_plain else (_identified(value), True, {})
-    rest = dict(value)
+    other_fields = dict(value)
     for field in (OBJECT, FACTORY):
-        if field in rest and not isinstance(rest[field], str):
-            return _identified(rest.pop(field)), field == OBJECT, rest
+        if field in other_fields and not isinstance(other_fields[field], str):
+            return _identified(other_fields.pop(field)), field == OBJECT, other_fields
     return None, False, {}
 
 
@@ -90,16 +87,16 @@ def _identified(value: Any) -> ObjectPart:
     return value if isinstance(value, ObjectPart) else part(value)
 
 
-def _data(item: ObjectPart, is_object: bool) -> Any:
+def _data(object_part: ObjectPart, is_object: bool) -> Any:
     if not is_object:
-        return item.value
+        return object_part.value
     from dgray.data.images import ImageSet
 
-    if (pixels := _pixels(item.value)) is None or isinstance(item.value, ImageSet):
-        return _Constant(item.value)
+    if (pixels := _pixels(object_part.value)) is None or isinstance(object_part.value, ImageSet):
+        return _Constant(object_part.value)
     import torch
 
-    return _Constant(ImageSet(item.name, torch.as_tensor(pixels)))
+    return _Constant(ImageSet(object_part.name, torch.as_tensor(pixels)))
 
 
 def _pixels(value: Any) -> Any:
@@ -108,26 +105,26 @@ def _pixels(value: Any) -> Any:
     return pixels if getattr(pixels, "ndim", 0) == 4 else None
 
 
-def _kind_of_data(item: ObjectPart, is_object: bool) -> str | None:
+def _kind_of_data(object_part: ObjectPart, is_object: bool) -> str | None:
     """Return the kind of the data of an object; a factory needs ``kind`` beside it."""
     if not is_object:
         return None
-    return "points" if _pixels(item.value) is None else "images"
+    return "points" if _pixels(object_part.value) is None else "images"
 
 
-def _base(item: ObjectPart, is_object: bool) -> Any:
-    return _Base(item.value) if is_object else item.value
+def _base(object_part: ObjectPart, is_object: bool) -> Any:
+    return _Base(object_part.value) if is_object else object_part.value
 
 
-def _discriminator(item: ObjectPart, is_object: bool) -> Any:
+def _discriminator(object_part: ObjectPart, is_object: bool) -> Any:
     from torch.nn import Module
 
-    if isinstance(item.value, Module):
+    if isinstance(object_part.value, Module):
         raise PartError(
-            "a discriminator must be a function (size, sigma_data, num_classes) that builds a "
+            "a discriminator must be a function (shape, sigma_data, num_classes) that builds a "
             "module, since every replicate has its own weights, but got a module"
         )
-    return item.value
+    return object_part.value
 
 
 _TARGETS = {"data": _data, "base": _base, "discriminator": _discriminator}
@@ -159,5 +156,5 @@ class _Base:
         if isinstance(value, torch.nn.Module):
             value = value.to(device).eval()
         elif isinstance(value, Denoiser) and hasattr(value, "to"):
-            value = value.to(device, torch.float64)  # an exact law
+            value = value.to(device, torch.float64)  # an exact distribution
         return wrap_denoiser(value, shape)

@@ -284,8 +284,8 @@ class BaseSpec(Spec):
     """Base: the pretrained denoiser to be corrected.
 
     ``factory`` is called with the shape of a sample, the device and the fields of the section. If
-    ``has_density``, it is called with the law of the data and the fields, and returns the law of
-    the base; if ``weights`` is given, with the stored weights and the device.
+    ``has_density``, it is called with the distribution of the data and the fields, and returns the
+    distribution of the base; if ``weights`` is given, with the stored weights and the device.
 
     Attributes:
         has_density: whether its exact density is known at every noise level.

@@ -12,7 +12,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from dgray.cli.find_model import base_recipe, run_recipe
+from dgray.cli.find_model import ZERO_WEIGHT, base_recipe, run_recipe
 from dgray.cli.sample import SampleRequest
 from dgray.cli.sample_output import SampleOutput
 from dgray.data.summary import counted
@@ -22,7 +22,7 @@ from dgray.problem.failure import describe
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import reading
 from dgray.reporting.raster import grid_png
-from dgray.trial.guided_model import Recipe
+from dgray.trial.guided_model import Recipe, RunRecipe
 
 NUM_SHOWN = 64  # images in the grid
 
@@ -34,6 +34,8 @@ def draw_samples(request: SampleRequest) -> int:
     _check_device(request)
     recipe = _recipe(request)
     print(f"sampling {recipe.name}")
+    if isinstance(recipe, RunRecipe) and recipe.is_base:
+        print(ZERO_WEIGHT)
     seeds = request.seeds or range(request.num_samples)
     output = SampleOutput(request.out, seeds, recipe.name)
     print(f"samples: {_sample(recipe, output, request)}")

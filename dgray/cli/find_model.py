@@ -28,9 +28,11 @@ from dgray.record.run_folder import RunFolder
 from dgray.reporting.build import table_of
 from dgray.reporting.searches import read_searches
 from dgray.reporting.selection import trained
-from dgray.reporting.trial_names import find_trial
+from dgray.reporting.trial_names import find_trial, name_of
 from dgray.search.records import Asked, read_events
 from dgray.trial.guided_model import BaseRecipe, RunRecipe
+
+ZERO_WEIGHT = "its calibrated weight is 0 at every noise level, so this model is the unguided base"
 
 
 def base_recipe(source: str, *, num_steps: int, seed: int) -> BaseRecipe:
@@ -138,7 +140,8 @@ def row_of_replicate(run: RunFolder, model: pd.Series, replicate: int) -> pd.Ser
     """
     rows = _like(_of_replicate(run, replicate), model)
     if rows.empty:
-        raise NoSuchModelError(f"replicate {replicate} of {model['label']} has no complete row")
+        name = name_of(model["label"])
+        raise NoSuchModelError(f"replicate {replicate} of {name} has no complete row")
     return rows.iloc[0]
 
 

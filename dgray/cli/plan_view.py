@@ -14,6 +14,7 @@ from rich.text import Text
 from dgray.config.parts import BASE
 from dgray.plan.cost import CostEstimate, duration
 from dgray.plan.plan import Plan, Setting, Trial, counts_of
+from dgray.reporting.trial_names import name_of
 
 MAX_TRIALS_SHOWN = 40
 _NUMBERS = ("rows", "trials", "time", "number")
@@ -90,8 +91,9 @@ def _trials_table(plan: Plan, estimate: CostEstimate) -> Table:
         counts = (trial.replicates, len(trial.epochs), len(trial.settings))
         rows = f"{math.prod(counts)} = {' x '.join(map(str, counts))}"
         has_budget = trial.config.budget.train_flops is not None and trial.is_trained
-        label = f"{trial.label} ({trial.epochs[-1]} epochs)" if has_budget else trial.label
-        table.add_row(label, rows, duration(seconds))
+        name = name_of(trial.label)
+        text = f"{name} ({trial.epochs[-1]} epochs)" if has_budget else name
+        table.add_row(text, rows, duration(seconds))
     if (hidden := len(plan.trials) - len(shown)) > 0:
         table.add_row(f"and {hidden} more")
     return table

@@ -32,6 +32,7 @@ from dgray.engine.interrupt import STOPPING, acknowledge_in_view, is_stopping
 from dgray.plan.cost import checkpoint_seconds, duration
 from dgray.plan.plan import Trial
 from dgray.record.run_folder import RunFolder
+from dgray.reporting.trial_names import name_of
 from dgray.search.schedule import Schedule
 
 _QUIET_SECONDS = 10.0  # without a line, after which artifacts and trainings print one
@@ -96,19 +97,19 @@ class Progress:
                 self._artifact(event)
             case EngineStarted(where=where, num_workers=num_workers):
                 self._engine = where
-                self._time.engine_started()
-                self._time.places(num_workers)
+                self._time.note_engine_start()
+                self._time.set_places(num_workers)
                 self._where = f"{num_workers} at a time, using {where}"
                 left = self._num_left + self._schedule.num_to_come
                 self._print(f"trials to run: {left} ({self._where})")
             case PlacesChanged(num_places=num_places, waits_for=waits_for):
-                self._time.places(num_places)
+                self._time.set_places(num_places)
                 self._where = waits_for or f"{num_places} at a time, using {self._engine}"
                 self._print(waits_for or f"now {self._where}")
             case TrialStarted(trial_id=trial_id):
                 self._update_trials()
                 self._running.add(trial_id)
-                self._time.trial_started(trial_id)
+                self._time.note_trial_start(trial_id)
             case TrialProgress(trial_id=trial_id, epochs=epochs):
                 self._progress(trial_id, epochs)
             case CheckpointDone():
@@ -117,14 +118,14 @@ class Progress:
                 self._update_trials()  # a trial may fail before it has started
                 self._end(trial_id)
                 self._failed[trial_id] = reason
-                self._print(f"FAILED {self._trials[trial_id].label}: {reason}")
+                self._print(f"FAILED {name_of(self._trials[trial_id].label)}: {reason}")
             case TrialFinished(trial_id=trial_id):
                 self._update_trials()
                 self._end(trial_id)
 
     def _update_trials(self) -> None:
         """Read the trials of the schedule again: a search adds trials and stops some early."""
-        self._time.trials_to_come(self._schedule.num_to_come)
+        self._time.set_trials_to_come(self._schedule.num_to_come)
         trials = self._schedule.trials
         if trials is self._scheduled:  # of a grid
             return
@@ -142,24 +143,24 @@ class Progress:
     def _end(self, trial_id: str) -> None:
         self._running.discard(trial_id)
         self._epochs.pop(trial_id, None)
-        self._time.ended(trial_id)
+        self._time.note_trial_end(trial_id)
 
     def _progress(self, trial_id: str, epochs: float) -> None:
         """Note the epochs of a training; without a terminal, print them now and then."""
         self._epochs[trial_id] = epochs
-        self._time.progress(trial_id, epochs)
+        self._time.set_epochs(trial_id, epochs)
         if time.monotonic() - self._printed > _QUIET_SECONDS:
             self._print(f"{self._running_text(trial_id)} ({self._left_text()})")
 
     def _running_text(self, trial_id: str) -> str:
         """Return a running trial with its epochs of training."""
         trial = self._trials[trial_id]
-        epochs = self._epochs.get(trial_id)
+        name, epochs = name_of(trial.label), self._epochs.get(trial_id)
         if not trial.is_trained or epochs is None:
-            return trial.label
+            return name
         if any(epoch <= epochs for epoch in set(trial.epochs) - self._done[trial_id]):
-            return f"{trial.label}, evaluating epoch {epochs:.0f}"
-        return f"{trial.label}, epoch {epochs:.3g} of {trial.epochs[-1]}"
+            return f"{name}, evaluating epoch {epochs:.0f}"
+        return f"{name}, epoch {epochs:.3g} of {trial.epochs[-1]}"
 
     @property
     def failures(self) -> dict[str, str]:
@@ -190,7 +191,7 @@ class Progress:
     def _artifact(self, event: ArtifactStep) -> None:
         """Print the progress of an artifact, at its end and at most every ``_QUIET_SECONDS``."""
         line = f"building {event.role}: {event.done}/{event.total} {event.text}"
-        self._time.artifact(event.role, event.done / max(1, event.total))
+        self._time.set_artifact_share(event.role, event.done / max(1, event.total))
         is_due = event.done == event.total or time.monotonic() - self._printed > _QUIET_SECONDS
         is_new, self._where = line != self._where, line
         if event.total > 1 and is_due and is_new:
@@ -200,18 +201,19 @@ class Progress:
         if event.trial_id not in self._trials:
             self._update_trials()  # a result from the cache precedes the start
         trial = self._trials[event.trial_id]
+        name = name_of(trial.label)
         if event.epoch not in (done := self._done[trial.id]):
             done.add(event.epoch)
             self._num_done += 1
             self._num_left -= len(done) == len(trial.epochs)
-        self._time.checkpoint(trial.id, event.epoch)
+        self._time.note_checkpoint(trial.id, event.epoch)
         if event.best is not None:
             current = self._best.get(trial.objective)
             if current is None or _preferred(event.best, current[1]):
-                self._best[trial.objective] = (f"{trial.label}, epoch {event.epoch}", event.best)
+                self._best[trial.objective] = (f"{name}, epoch {event.epoch}", event.best)
         best = f": {_best_text(event.best)}" if event.best else ""
         self._print(
-            f"{self._num_done}/{self._num_checkpoints} {trial.label}, epoch {event.epoch}{best} "
+            f"{self._num_done}/{self._num_checkpoints} {name}, epoch {event.epoch}{best} "
             f"({self._left_text()})"
         )
 

@@ -100,30 +100,30 @@ class TimeLeft:
         self._typical = max(self._typical, sum(map(sum, work.values())))
         self._waiting.put(trial_id, self._planned_seconds(trial_id))
 
-    def trials_to_come(self, number: int) -> None:
+    def set_trials_to_come(self, number: int) -> None:
         """Set the number of trials that a search will add."""
         self._num_to_come = number
 
-    def artifact(self, role: str, share: float) -> None:
+    def set_artifact_share(self, role: str, share: float) -> None:
         """Set the share of a shared artifact that is done."""
         start = self._artifact[1] if self._artifact[0] == role else self._clock()
         self._artifact = role, start, share
 
-    def engine_started(self) -> None:
+    def note_engine_start(self) -> None:
         """Note that the shared artifacts are complete."""
         self._has_engine = True
 
-    def places(self, parallel: int) -> None:
+    def set_places(self, parallel: int) -> None:
         """Set how many trials run at a time."""
         self._parallel = max(1, parallel)
 
-    def trial_started(self, trial_id: str) -> None:
+    def note_trial_start(self, trial_id: str) -> None:
         """Note that a trial works on its next checkpoint."""
         now = self._clock()
         self._waiting.remove(trial_id)
         self._stages[trial_id] = _Stage(now, now)
 
-    def progress(self, trial_id: str, epochs: float) -> None:
+    def set_epochs(self, trial_id: str, epochs: float) -> None:
         """Set how many epochs a running trial has trained."""
         stage, missing = self._stages.get(trial_id), self._missing.get(trial_id)
         if stage is None or not missing:
@@ -134,17 +134,17 @@ class TimeLeft:
         stage.trained = self._work[trial_id][epoch][0] * min(1.0, max(0.0, share))
         stage.reported_at = self._clock()
 
-    def checkpoint(self, trial_id: str, epoch: int) -> None:
+    def note_checkpoint(self, trial_id: str, epoch: int) -> None:
         """Note that a checkpoint is complete."""
         if epoch in self._missing.get(trial_id, ()) and trial_id in self._stages:
             self._planned += sum(self._work[trial_id][epoch])
             self._taken += self._clock() - self._stages[trial_id].since
-            self.trial_started(trial_id)
+            self.note_trial_start(trial_id)
         self._missing.get(trial_id, set()).discard(epoch)
         if trial_id not in self._stages:  # from the cache
             self._waiting.put(trial_id, self._planned_seconds(trial_id))
 
-    def ended(self, trial_id: str) -> None:
+    def note_trial_end(self, trial_id: str) -> None:
         """Note that a trial has ended, with or without all its checkpoints."""
         self._stages.pop(trial_id, None)
         self._missing.pop(trial_id, None)

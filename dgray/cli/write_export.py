@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from dgray.cli.find_model import run_recipe
+from dgray.cli.find_model import ZERO_WEIGHT, run_recipe
 from dgray.cli.output import printed
 from dgray.record.storage.location import location
 from dgray.record.storage.working_copy import reading
@@ -27,5 +27,7 @@ def write_export(
     model = guided_denoiser(recipe, torch.device("cpu"), run=name)
     folder_out = model.save(out)
     print(f"exported {printable(recipe.name)}")
+    if recipe.is_base:
+        print(ZERO_WEIGHT)
     print(f"to load it: dgray.load_exported({str(folder_out)!r})")
     return printed()

@@ -28,4 +28,4 @@ def build_autoguidance(
 ) -> TrainedDenoisers:
     """Return untrained weak models, one for each generator, of the size of ``network``."""
     weak = new_denoisers(inputs, generators, network)
-    return TrainedDenoisers(weak, inputs.base, -1, on_generated=False)
+    return TrainedDenoisers(weak, inputs.base, sign=-1, on_generated=False)

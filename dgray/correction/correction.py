@@ -20,7 +20,7 @@ To add a correction, write
 - otherwise: a factory ``(inputs, generators, **options)`` that returns a ``CorrectionEnsemble``,
   trained by its own loss under the settings of ``fit`` (epochs over the real samples, AdamW);
 - with ``is_sampler``: a ``SamplerCorrection``, which selects among samples of the base; its KL
-  divergences are those of the base, changed by the tilt of the selected law.
+  divergences are those of the base, changed by the tilt of the selected distribution.
 
 Options are fields of the section ``correction`` of the study file (``dgray/config/correction.py``)
 that the specification lists. Samples of the base are in ``Batch.generated`` if the specification

@@ -67,4 +67,6 @@ def build_ddo(
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return ImplicitDiscriminators(networks, inputs.base, 1, False, alpha, beta)
+    return ImplicitDiscriminators(
+        networks, inputs.base, sign=1, on_generated=False, alpha=alpha, beta=beta
+    )

@@ -27,4 +27,4 @@ def build_fine_tune(inputs: Inputs, generators: Sequence[torch.Generator]) -> Tr
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return TrainedDenoisers(networks, inputs.base, 1, on_generated=False)
+    return TrainedDenoisers(networks, inputs.base, sign=1, on_generated=False)

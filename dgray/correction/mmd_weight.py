@@ -1,9 +1,9 @@
 r"""Guidance weight of least distance between distributions, the comparator of ``calibrate``.
 
 Galashov et al. 2025 (arXiv 2510.00815) learn the guidance weight as a function of the noise levels
-by self-consistency: noised data that is denoised from level t to level s < t should have the law
-of data noised to s. The distance is a maximum mean discrepancy (MMD) between samples of the two
-laws,
+by self-consistency: noised data that is denoised from level t to level s < t should have the
+distribution of data noised to s. The distance is a maximum mean discrepancy (MMD) between samples
+of the two distributions,
 
     MMD^2 = 2 E|x_w - y| - E|x_w - x_w'| - E|y - y'|,
 

@@ -145,4 +145,4 @@ def build_neon(inputs: Inputs, generators: Sequence[torch.Generator]) -> SelfTra
         CorrectionError: if the base has no network that dgray can train.
     """
     networks = copies_of_base(inputs.base, len(generators), inputs.shape)
-    return SelfTrained(networks, inputs.base, -1, on_generated=True)
+    return SelfTrained(networks, inputs.base, sign=-1, on_generated=True)

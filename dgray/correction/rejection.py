@@ -4,14 +4,14 @@ A sample x of any sampler of the base is accepted with probability
 
     a(x) = min(1, exp(w d(x; sigma_min)) / M),
 
-else another one is drawn (Azadi et al. 2019, arXiv 1810.06758). The accepted law is exactly q a /
-E_q[a], where q is the law of the base's samples: with the exact log-ratio, w = 1 and M >= sup p /
-q it is that of the data. Only values of the logit enter, no gradient.
+else another one is drawn (Azadi et al. 2019, arXiv 1810.06758). The accepted distribution is
+exactly q a / E_q[a], where q is the distribution of the base's samples: with the exact log-ratio,
+w = 1 and M >= sup p / q it is that of the data. Only values of the logit enter, no gradient.
 
 DiffRS (Na et al. 2024, arXiv 2405.17880) accepts or rejects after every step with the logit at its
-noise level. dgray rejects finished samples only: the accepted law is then known, and every measure
-of the KL divergence follows from that of the base (``dgray.metrics.tilt``). M is an option: a
-ratio above it counts as M. About M proposals are drawn for one sample.
+noise level. dgray rejects finished samples only: the accepted distribution is then known, and
+every measure of the KL divergence follows from that of the base (``dgray.metrics.tilt``). M is an
+option: a ratio above it counts as M. About M proposals are drawn for one sample.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class RejectionRule(SelectionRule):
 
     @override
     def expected_proposals(self, of_base: Float[Tensor, "M"]) -> float:
-        """Return the mean of a geometric law that ends at the last proposal."""
+        """Return the mean of a geometric distribution that ends at the last proposal."""
         accepted = float(self._log_accept(of_base).exp().mean())
         return math.fsum((1 - accepted) ** number for number in self.proposals)
 

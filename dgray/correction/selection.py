@@ -1,7 +1,8 @@
 """Selection among samples of the base by the value of a logit.
 
 A rule gets one proposal after another, each an independent sample of the base, and keeps one. The
-law of the kept samples has a density relative to the base that depends on the logit: the tilt.
+distribution of the kept samples has a density relative to the base that depends on the logit: the
+tilt.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class SelectionRule(Protocol):
     def log_tilt(
         self, logit: Float[Tensor, "N"], of_base: Float[Tensor, "M"]
     ) -> Float[Tensor, "N"]:
-        """Return the log-density of the selected law relative to the base, up to a constant.
+        """Return the log-density of the selected samples relative to the base, up to a constant.
 
         Args:
             logit: logits at N points.

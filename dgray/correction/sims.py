@@ -26,4 +26,4 @@ def build_sims(
 ) -> TrainedDenoisers:
     """Return auxiliary models, one for each generator: copies of the base, or new ones."""
     auxiliary = copies_or_new(inputs, generators, network)
-    return TrainedDenoisers(auxiliary, inputs.base, -1, on_generated=True)
+    return TrainedDenoisers(auxiliary, inputs.base, sign=-1, on_generated=True)

@@ -142,7 +142,8 @@ def distorted_mixture(
     """Return a mixture with known errors (base ``wrong_mixture``).
 
     Args:
-        data: law of the data, which is distorted unless ``of`` or ``components`` is given.
+        data: distribution of the data, which is distorted unless ``of`` or ``components`` is
+            given.
         of: name of the mixture to distort.
         mean_shift: added to every mean.
         mean_scale: factor on every mean.
@@ -150,11 +151,11 @@ def distorted_mixture(
         correlation_scale: factor on every covariance between two coordinates, in [0, 1].
         weight_slope: weights times 1 + slope u, u from -1 (first component) to 1 (last).
         components: the whole mixture written out.
-        conditional: whether the law is conditional on the classes of the mixture.
+        conditional: whether the distribution is conditional on the classes of the mixture.
 
     Raises:
         ValueError: if the data is to be distorted and is not a Gaussian mixture, or has no classes
-            for a conditional law.
+            for a conditional distribution.
     """
     right: Any = data
     if components is not None:

@@ -1,7 +1,7 @@
 """Gaussian mixtures whose components belong to classes: exact class-conditional laws.
 
-p(x | c; sigma) is the mixture of the components of class c; bound to no labels, the law is that of
-all components.
+p(x | c; sigma) is the mixture of the components of class c; bound to no labels, the distribution
+is that of all components.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ClassMixture(Denoiser, Conditional):
     """Mixture with classes, conditional on the labels that it is bound to.
 
     Attributes:
-        mixture: law of all classes.
+        mixture: distribution of all classes.
         classes: class of each component, int64 (K,), each from 0 to the highest at least once.
         labels: class of each row, broadcast to the shape of sigma, -1: any; None: any for all.
     """
@@ -75,13 +75,13 @@ class ClassMixture(Denoiser, Conditional):
         return self.mixture.std
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> ClassMixture:
-        """Return the law on a device, in a dtype."""
+        """Return the distribution on a device, in a dtype."""
         labels = None if self.labels is None else self.labels.to(device)
         return ClassMixture(self.mixture.to(device, dtype), self.classes.to(device), labels)
 
     @override
     def with_labels(self, labels: Labels) -> ClassMixture:
-        """Return the law bound to labels.
+        """Return the distribution bound to labels.
 
         Raises:
             ValueError: if a label is neither a class nor -1.
@@ -143,7 +143,7 @@ class ClassMixture(Denoiser, Conditional):
         x: Tensor,
         sigma: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Apply a function to the rows of each class with its law."""
+        """Apply a function to the rows of each class with its distribution."""
         if self.labels is None:
             return function(self.mixture, x, sigma)
         labels = self.labels.expand(sigma.shape)

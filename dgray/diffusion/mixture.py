@@ -26,7 +26,7 @@ BLOCK_MULTIPLE = 64  # rows; the last rows of other numbers of rows are rounded 
 
 
 class ExactLaw(Protocol):
-    """Law of points that is known at every noise level; also its exact denoiser.
+    """Distribution of points that is known at every noise level; also its exact denoiser.
 
     x has shape (..., d), sigma shape (...), >= 0; p(x; sigma) is the density of x0 + sigma n.
     """
@@ -42,7 +42,7 @@ class ExactLaw(Protocol):
         ...
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Return the law with its tensors on a device, in a floating-point type."""
+        """Return the distribution with its tensors on a device, in a floating-point type."""
         ...
 
     def sample(self, num_samples: int, generator: torch.Generator) -> Tensor:

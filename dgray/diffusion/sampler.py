@@ -140,8 +140,8 @@ def reverse_sde(denoise: Denoise, x: Vectors, sigmas: Sigmas, noise: StepNoise) 
     r"""Reverse SDE, dx = -2 sigma score dsigma + sqrt(2 sigma) dw (Song et al. 2021).
 
     Each step holds D fixed and is then exact: x' = D + (s'/s)^2 (x - D) + s' sqrt(1 - (s'/s)^2) n,
-    the ancestral step of Ho et al. 2020 (arXiv 2006.11239) in EDM's variables. Its law converges
-    to that of the SDE with order 1. Arguments as of ``Sampler``.
+    the ancestral step of Ho et al. 2020 (arXiv 2006.11239) in EDM's variables. Its distribution
+    converges to that of the SDE with order 1. Arguments as of ``Sampler``.
     """
     for i, (sigma, next_sigma) in enumerate(_steps(sigmas)):
         denoised = denoise_at(denoise, x, sigma)

@@ -161,7 +161,7 @@ class ZeroDiscriminator(Discriminator):
 
 @dataclass(frozen=True)
 class Oracle(Discriminator, Conditional):
-    """Exact log-ratio of two laws: the logit of a perfect discriminator.
+    """Exact log-ratio of two distributions: the logit of a perfect discriminator.
 
     Conditional if one of them is: the log-ratio is then that of the class.
     """

@@ -2,7 +2,7 @@ r"""Training objectives of discriminators.
 
 All are integrands over ln sigma, per sample, in units in which no weighting is the ``likelihood``
 weighting: for the KL objective that is the integrand of the path KL up to a constant, and for the
-cross-entropy the noise law of Kim et al. 2023 (arXiv 2211.17091).
+cross-entropy the distribution of noise levels of Kim et al. 2023 (arXiv 2211.17091).
 
 Noised samples are x = x0 + sigma n. ``cross_entropy`` is the usual logistic loss; its optimum is
 the log-ratio. ``kl`` is denoising score matching of the *guided* score (Verine et al. 2025, arXiv

@@ -49,14 +49,14 @@ def run(
             observe(event)
             if isinstance(event, TrialFailed):
                 failure = event.reason
-            elif schedule.checkpoint(trial.id, event.epoch):
+            elif schedule.report_checkpoint(trial.id, event.epoch):
                 break
             elif limit and time.monotonic() - started > limit and event.epoch < trial.epochs[-1]:
                 failure = too_long(limit)
                 folder.write_failure(trial, failure)
                 observe(TrialFailed(trial_id=trial.id, reason=failure))
                 break
-        schedule.finished(trial.id, failure)
+        schedule.report_end(trial.id, failure)
         if failure is None:
             observe(TrialFinished(trial_id=trial.id))
 

@@ -173,7 +173,7 @@ class TuneCallback(tune.Callback):
         if self._store_failure is not None:
             return
         failure = self._failed.get(trial_id)
-        self._schedule.finished(trial_id, failure)
+        self._schedule.report_end(trial_id, failure)
         if failure is None:
             self._observe(TrialFinished(trial_id=trial_id))
 
@@ -215,7 +215,7 @@ class TuneCallback(tune.Callback):
             trial_id = trial.config["trial"]
             reason = self._reason(trial)
             self._folder.write_failure(self._trials[trial_id], reason)
-            self._schedule.finished(trial_id, reason)
+            self._schedule.report_end(trial_id, reason)
             self._observe(TrialFailed(trial_id=trial_id, reason=reason))
 
     def _reason(self, trial: Any) -> str:

@@ -107,9 +107,10 @@ class EarlyStoppingScheduler(FIFOScheduler):
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop or continue a trial at a checkpoint whose rows are on disk."""
-        if "epoch" in result and self._schedule.checkpoint(trial.config["trial"], result["epoch"]):
-            return TrialScheduler.STOP
-        return TrialScheduler.CONTINUE
+        if "epoch" not in result:
+            return TrialScheduler.CONTINUE
+        must_stop = self._schedule.report_checkpoint(trial.config["trial"], result["epoch"])
+        return TrialScheduler.STOP if must_stop else TrialScheduler.CONTINUE
 
 
 def tune_config(schedule: Schedule, searcher: ScheduleSearcher) -> tune.TuneConfig:

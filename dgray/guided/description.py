@@ -44,7 +44,8 @@ class BasePart:
         kind: name in the catalogue, or ``custom``.
         arguments: keyword arguments of its factory.
         factory: import path of the factory of a custom one.
-        data: kind and arguments of the law of the data, if the base is a law derived from it.
+        data: kind and arguments of the distribution of the data, if the base is a distribution
+            derived from it.
         weights: stored network; None if the kind has none.
         sha256: SHA-256 by file of a network that is stored elsewhere.
     """

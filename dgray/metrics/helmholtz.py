@@ -123,10 +123,10 @@ class DivergenceFree:
 
 
 def density_grid(law: ExactLaw, sigma: float, samples: Float[Tensor, "M 2"]) -> DensityGrid:
-    """Return the grid of a law at a noise level.
+    """Return the grid of a distribution at a noise level.
 
     Args:
-        law: exact law of points in the plane.
+        law: exact distribution of points in the plane.
         sigma: noise level, >= 0.
         samples: samples at this noise level.
     """

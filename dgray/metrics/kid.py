@@ -2,9 +2,9 @@ r"""Kernel distance of two sets of features (KID, Binkowski et al. 2018, arXiv 1
 
 The squared maximum mean discrepancy with the kernel k(a, b) = (a.b / d + 1)^3, estimated without
 bias: the mean of k over pairs of different generated features, plus that over pairs of different
-reference features, minus twice that over pairs of one of each. Its expectation is 0 for equal laws
-at any n, where it is often negative. As published, it is averaged over random subsets, which
-bounds the cost at large n.
+reference features, minus twice that over pairs of one of each. Its expectation is 0 for equal
+distributions at any n, where it is often negative. As published, it is averaged over random
+subsets, which bounds the cost at large n.
 """
 
 from __future__ import annotations

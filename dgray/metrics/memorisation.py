@@ -1,10 +1,10 @@
 r"""Memorisation: whether samples, images or their features repeat the training set.
 
 After Carlini et al. 2023 (arXiv 2301.13188) and the authenticity of Alaa et al. 2022 (arXiv
-2102.08921). Given n training and h held-out points of the same law, the nearest of the n + h
-points to a fresh sample is a training point with probability p = n / (n + h). The score is half
-the excess over p, (share - p) / (2 (1 - p)): 0 for a model that generalises and 1/2 for one that
-copies. For n = h it is the share minus 1/2.
+2102.08921). Given n training and h held-out points of the same distribution, the nearest of the n
++ h points to a fresh sample is a training point with probability p = n / (n + h). The score is
+half the excess over p, (share - p) / (2 (1 - p)): 0 for a model that generalises and 1/2 for one
+that copies. For n = h it is the share minus 1/2.
 """
 
 from __future__ import annotations

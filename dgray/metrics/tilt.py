@@ -1,12 +1,12 @@
-r"""KL of a law that is tilted by a function of the logit, relative to that of the base.
+r"""KL of a distribution that is tilted by a function of the logit, relative to that of the base.
 
 For q' = q t / E_q[t], with t a function of the logit,
 
     KL(p || q') - KL(p || q) = -E_p[log t] + log E_q[t]:
 
 minus the Donsker-Varadhan bound of KL(p || q) by log t (1983, Comm. Pure Appl. Math. 36(2)). It
-needs no density, and it holds for the law of finished samples as for that of whole paths, since a
-path is kept or not by its end alone.
+needs no density, and it holds for the distribution of finished samples as for that of whole paths,
+since a path is kept or not by its end alone.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LogTilt = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Tilt:
-    """Law q' of a tilt of the base.
+    """Distribution q' of a tilt of the base.
 
     Attributes:
-        log_tilt: log t; it may depend on the law of the logit under the base.
+        log_tilt: log t; it may depend on the distribution of the logit under the base.
         of_base: logits of samples of the base, shape (M,).
     """
 

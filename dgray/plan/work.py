@@ -190,7 +190,7 @@ def evaluation_work(trial: Trial) -> Iterator[float]:
     macs, is_selection = _model_macs(trial), _is_selection(trial)
     call = _call_flops(trial)
     evaluations = _likelihood_calls(trial)  # which all fields share
-    # The likelihood of a selected law follows from that of the base.
+    # The likelihood of a selected distribution follows from that of the base.
     fields = {(s.guidance_weight, s.interval) for s in trial.settings}
     calls = (1 if is_selection else len(fields)) * evaluations
     if evaluate.has_metric(source="flow") and config.data.sample_kind == "points":

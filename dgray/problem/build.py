@@ -74,7 +74,7 @@ class KindBuilders:
     Attributes:
         problem: the problem, given the fields that all problems share.
         training_data: samples that a base is trained on.
-        part_size: generated samples of a split that are one part; None: all of them.
+        part_size: number of generated samples per stored part of a split; None: one part.
         pack_generated: artifact of the samples that a base generated, by split.
     """
 
@@ -246,7 +246,8 @@ def _stacked(
     splits = [training_split(replicate) for replicate in replicates]
     stacked = torch.stack([samples.stored(split, count) for split in splits])
     labels = [samples.labels(split, count) for split in splits] if has_labels else []
-    classes = [of_split for of_split in labels if of_split is not None]
+    classes = [labels_of_split for labels_of_split in labels if labels_of_split is not None]
+    assert len(classes) in (0, len(splits)), "all splits must have classes, or none"
     return stacked, torch.stack(classes) if classes else None
 
 

@@ -76,7 +76,7 @@ def _unguided_samples(
 def _generated_labels(problem: Problem, count: int, split: str) -> Tensor | None:
     """Return classes for which the base generates samples.
 
-    They are as frequent as in an exact law of the data, otherwise equally frequent.
+    They are as frequent as in an exact distribution of the data, otherwise equally frequent.
     """
     if not problem.num_classes:
         return None

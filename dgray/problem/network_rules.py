@@ -135,7 +135,7 @@ def network_notices(config: StudyConfig) -> Iterator[str]:
         facts = _facts(config)
     except NetworkError:  # a finding
         return
-    if facts is not None and (notice := facts.below(config.diffusion.sigma_min)):
+    if facts is not None and (notice := facts.notice_of_lower_levels(config.diffusion.sigma_min)):
         yield notice
 
 

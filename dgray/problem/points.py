@@ -1,4 +1,4 @@
-"""Points with an exact law: samples, likelihoods and the builders of their problem."""
+"""Points with an exact distribution: samples, likelihoods and the builders of their problem."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _CLASSES = "classes of "  # prefix of a split in an artifact of generated points
 
 @dataclass(frozen=True)
 class LawSamples:
-    """Exact samples of a law; ``role`` separates the samples of two laws.
+    """Exact samples of a distribution; ``role`` separates the samples of two.
 
-    ``class_weights``: probability of each class, (C,), from which labels are drawn if the law
-    itself has none; None: no labels.
+    ``class_weights``: probability of each class, (C,), from which labels are drawn if the
+    distribution itself has none; None: no labels.
     """
 
     law: ExactLaw
@@ -56,7 +56,7 @@ class LawSamples:
         return self.take(split, count).float()
 
     def labels(self, split: str, count: int) -> Tensor | None:
-        """Return the classes of the samples: those of the law, or independent of them."""
+        """Return the classes of the samples: those of the distribution, or independent of them."""
         if isinstance(self.law, ClassMixture):
             generator = named_generator(self.seed, self.role, split)
             return self.law.sample_labelled(count, generator)[1]
@@ -143,8 +143,8 @@ class ExactPointProblem(PointProblem):
     """Problem of points of known density.
 
     Attributes:
-        law: exact law of the data.
-        base_law: exact law of the base; None if it is a network.
+        law: exact distribution of the data.
+        base_law: exact distribution of the base; None if it is a network.
     """
 
     law: ExactLaw
@@ -260,7 +260,7 @@ def pack_generated_points(shared: Shared, by_split: Mapping[str, Labelled]) -> b
 
 
 def build_law(config: StudyConfig) -> ExactLaw:
-    """Return the exact law of the data, float64 on the CPU."""
+    """Return the exact distribution of the data, float64 on the CPU."""
     law: ExactLaw = config.data.spec.load()(**section_arguments(config.data, DataSection))
     if config.data.spec not in DATA.built_in:
         _check_law(law)
@@ -271,13 +271,14 @@ def _check_law(law: ExactLaw) -> None:
     """Check user-defined data on two samples.
 
     Raises:
-        PartError: if it is no exact law, or does not return finite floating-point numbers.
+        PartError: if it is no exact distribution, or does not return finite floating-point
+            numbers.
     """
     methods = [name for name in vars(ExactLaw) if not name.startswith("_")]
     if missing := [name for name in methods if not hasattr(law, name)]:
         raise PartError(
-            "data of points must be an exact law (dgray.diffusion.mixture.ExactLaw), but its "
-            f"factory returned {type(law).__name__}, which lacks {', '.join(missing)}"
+            "data of points must be an exact distribution (dgray.diffusion.mixture.ExactLaw), but "
+            f"its factory returned {type(law).__name__}, which lacks {', '.join(missing)}"
         )
     dimension, std = law.dimension, law.std
     if not (dimension > 0 and std > 0):
@@ -292,7 +293,7 @@ def _check_law(law: ExactLaw) -> None:
 
 
 def build_base_law(config: StudyConfig) -> ExactLaw | None:
-    """Return the exact law of the base, float64 on the CPU; None if it is a network."""
+    """Return the exact distribution of the base, float64 on the CPU; None if it is a network."""
     if not config.base.spec.has_density:
         return None
     law: ExactLaw = config.base.spec.load()(

@@ -1,7 +1,8 @@
 """Data, base and samples of both, as objects: the interface that points and images implement.
 
-Points come from exact laws, or from a pool that a trained base generated; images come from fixed
-splits of a data set. The samples of a split depend on the study's seed and the split's name alone.
+Points come from exact distributions, or from a pool that a trained base generated; images come
+from fixed splits of a data set. The samples of a split depend on the study's seed and the split's
+name alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Labelled = tuple[Tensor, Tensor | None]  # samples (N, d) and their classes (N,)
 
 
 class Samples(Protocol):
-    """Samples of one law, by split, on the problem's device."""
+    """Samples of one distribution, by split, on the problem's device."""
 
     def take(self, split: str, count: int, first: int | None = None) -> Tensor:
         """Return the first of the ``count`` samples of a split, float64, shape (first, d).
@@ -50,7 +51,7 @@ class Problem(ABC):
 
     Attributes:
         seed: seed of the study.
-        span: (sigma_min, sigma_max).
+        span: noise levels (sigma_min, sigma_max).
         sizes: number of samples in each split.
         evaluation: what scoring reads from the study file.
         base: denoiser to be guided.
@@ -104,7 +105,7 @@ class Problem(ABC):
         ``labels``: classes of the points, (P,), if any.
         """
 
-    # The following are those of data whose law is unknown.
+    # The following are those of data whose distribution is unknown.
 
     @property
     def has_score(self) -> bool:

@@ -32,7 +32,7 @@ _ROWS = "rows."  # prefix of a split in the artifact
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPointProblem(PointProblem):
-    """Problem of points whose law is unknown: levels of the path KL are not defined."""
+    """Problem of points whose distribution is unknown: levels of the path KL are not defined."""
 
     @override
     def likelihood_estimates(

@@ -185,7 +185,8 @@ class Cloud:
 class LossPoint:
     """Mean training loss of one replicate over the epochs since the last point.
 
-    It is the loss as optimised: with noise law, weighting, penalty and dropout of the training.
+    It is the loss as optimised: with distribution of noise levels, weighting, penalty and dropout
+    of the training.
     """
 
     trial: str

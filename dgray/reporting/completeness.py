@@ -16,6 +16,7 @@ from dgray.record.run_files import PLANNED_FILE
 from dgray.record.run_folder import RunFolder
 from dgray.reporting.searches import SearchPoints
 from dgray.reporting.table import StudyTable
+from dgray.reporting.trial_names import name_of
 
 _MAX_NAMED = 3  # checkpoints or files that one reason names
 _LARGE = ("checkpoints/", "artifacts/")
@@ -87,7 +88,8 @@ def _missing(
         for epoch in trial.epochs:
             total += 1
             if counts[trial.id, epoch] < trial.rows:
-                short.append(f"{trial.label} at epoch {epoch} (rows/{_part(trial.id, epoch)})")
+                name, part = name_of(trial.label), _part(trial.id, epoch)
+                short.append(f"{name} at epoch {epoch} (rows/{part})")
     points = [
         (str(trial), int(epoch))
         for search in searches

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dgray.errors import DgrayError, NoRowsError, NotARunError, RecordError
@@ -207,6 +208,9 @@ def _best(table: StudyTable) -> str:
     model = min(models, key=lambda model: float(model[column]))
     weight = None if model["is_calibrated"] else float(model["guidance_weight"])
     setting = f"{name_of(model['label'])}, epoch {model['epoch']}, {weight_text(weight)}"
+    weights = model["calibrated_weights"]
+    if weight is None and np.ndim(weights) and not np.any(weights):  # no number: not recorded
+        setting += " (0 at every noise level: the base)"
     for name in (PATH_KL, f"{PATH_KL}_change"):
         if (value := estimate(model, name)) is not None:
             text = value.signed if name.endswith("_change") else str(value)

@@ -71,47 +71,49 @@ class CellSearch:
         return tuple({trial.id: trial for trial in self._points.trials.values()}.values())
 
     @property
-    def lost(self) -> tuple[Trial, ...]:
+    def trials_with_lost_checkpoints(self) -> tuple[Trial, ...]:
         """Trials of points with an outcome that lack checkpoints, up to the epoch of their end."""
         points = self._points
-        ended = [number for number, told in points.told.items() if told.state != "FAIL"]
+        ended = [number for number, told in points.outcomes.items() if told.state != "FAIL"]
         trials = [points.trials[number] for number in ended if number in points.trials]
         return tuple(trial for trial in trials if self._folder.missing_epochs(trial))
 
     @property
-    def num_asked(self) -> int:
+    def num_suggested(self) -> int:
         """Number of points suggested so far."""
-        return self._points.num_asked
+        return self._points.num_suggested
 
     @property
     def num_to_come(self) -> int:
         """Number of points that will still be suggested; 0 if only time limits them."""
         limit = self._search.num_trials
-        return 0 if limit is None or self._is_spent() else limit - self.num_asked
+        return 0 if limit is None or self._limit_is_reached() else limit - self.num_suggested
 
-    def owns(self, trial_id: str) -> bool:
+    def has_running_point(self, trial_id: str) -> bool:
         """Return whether a running point has this trial."""
         return bool(self._points.of_trial(trial_id))
 
     def is_over(self) -> bool:
         """Return whether no further trial will be started."""
-        is_over = self._is_spent() and all(p.is_started for p in self._points.running.values())
-        if is_over:
+        return self._limit_is_reached() and not self._unstarted()
+
+    def finish_if_over(self) -> None:
+        """Tell the outcomes of the last, incomplete round if no further trial will be started."""
+        if self.is_over():
             self._tell_finished()
-        return is_over
 
     def ask(self) -> Trial | None:
         """Return a trial to start now; None if there is none at the moment."""
-        for point in self._points.running.values():
-            if not point.is_started:  # from an earlier session
-                point.is_started = True
-                return point.trial if self._has_work(point.trial) else self.ask()
+        for point in self._unstarted():
+            point.is_started = True
+            if self._has_work(point.trial):
+                return point.trial
         repeats = 0
         while repeats < MAX_REPEATS:
-            if self._is_spent() or self._must_wait():
+            if self._limit_is_reached() or self._must_wait():
                 self._tell_finished()
                 return None
-            trial = self._ask_one()
+            trial = self._suggest()
             if trial is None:
                 repeats += 1
             elif self._has_work(trial):
@@ -122,12 +124,12 @@ class CellSearch:
         self._tell_finished()
         return None
 
-    def checkpoint(self, trial_id: str, epoch: int) -> bool:
+    def report_checkpoint(self, trial_id: str, epoch: int) -> bool:
         """Report the rows of a checkpoint; return whether the trial should stop at it."""
         stops = [self._report_from(point, epoch) for point in self._points.of_trial(trial_id)]
         return any(stops)
 
-    def finished(self, trial_id: str, failure: str | None) -> None:
+    def report_end(self, trial_id: str, failure: str | None) -> None:
         """Report the end of a trial; ``failure``: reason why checkpoints are missing."""
         points = self._points.of_trial(trial_id)
         first = points[0]
@@ -145,30 +147,30 @@ class CellSearch:
         for epoch in trial.epochs:
             if epoch in missing:
                 return True
-            if self.checkpoint(trial.id, epoch):
+            if self.report_checkpoint(trial.id, epoch):
                 break
-        self.finished(trial.id, None)
+        self.report_end(trial.id, None)
         return False
 
-    def _ask_one(self) -> Trial | None:
+    def _suggest(self) -> Trial | None:
         """Suggest a point; return its trial if no earlier point has it."""
-        number = self.num_asked
+        number = self.num_suggested
         optuna_trial, values = self._optuna.suggest(number)
         try:
             trial = point_trial(self._study, self._cell, values)
         except ValueError as error:
-            self._record.asked(number, _by_name(values), None)
+            self._record.add_suggestion(number, _by_name(values), None)
             invalid = Told(event=0, number=number, state="FAIL", reason=str(error))
             self._tell(optuna_trial, invalid)
             return None
-        self._record.asked(number, _by_name(values), trial.id)
+        self._record.add_suggestion(number, _by_name(values), trial.id)
         optuna_trial.set_user_attr("trial", trial.id)
         earlier = self._points.numbers_of(trial.id)
         point = Running(number, trial, optuna_trial, is_started=True)
         self._points.add(point)
         if not earlier:
             return trial
-        if earlier[0] in self._points.told:
+        if earlier[0] in self._points.outcomes:
             self._points.copy_outcome(point, earlier[0])
             self._tell_finished()
         return None
@@ -201,8 +203,9 @@ class CellSearch:
         running = list(self._points.running.values())
         finished = [point for point in running if point.outcome is not None]
         rounds = self._search.rounds
-        is_asked = rounds is None or self.num_asked % rounds == 0 or self._is_spent()
-        if rounds is None or (is_asked and len(finished) == len(running)):
+        is_full = rounds and self.num_suggested % rounds == 0
+        is_last = is_full or self._limit_is_reached()  # no further point joins the round
+        if rounds is None or (is_last and len(finished) == len(running)):
             for point in finished:
                 assert point.outcome is not None
                 self._tell(point.optuna_trial, point.outcome)
@@ -210,7 +213,7 @@ class CellSearch:
     def _tell(self, optuna_trial: optuna.Trial, outcome: Told) -> None:
         self._optuna.tell(optuna_trial, outcome)
         self._points.finish(outcome)
-        self._record.told(outcome)
+        self._record.add_outcome(outcome)
 
     def _reopen_last_round(self) -> None:
         """Continue a round that was cut off by limits that have been raised since.
@@ -219,22 +222,22 @@ class CellSearch:
         present limits from the start. The outcomes follow again from the rows.
         """
         rounds, limit = self._search.rounds, self._search.num_trials
-        asked = sum(isinstance(event, Asked) for event in self._record.earlier)
-        is_open = (limit is None or asked < limit) and self._has_time()
-        if rounds is not None and asked % rounds and is_open:
-            self._record.reopen(asked - asked % rounds)
+        count = sum(isinstance(event, Asked) for event in self._record.earlier)
+        is_open = (limit is None or count < limit) and self._has_time()
+        if rounds is not None and count % rounds and is_open:
+            self._record.reopen(count - count % rounds)
 
     def _replay(self) -> None:
         """Repeat the events of earlier sessions."""
         optuna_trials: dict[int, optuna.Trial] = {}
         for event in self._record.earlier:
             if isinstance(event, Asked):
-                optuna_trials[event.number] = self._replay_asked(event)
+                optuna_trials[event.number] = self._replay_suggestion(event)
             else:
-                self._replay_told(optuna_trials[event.number], event)
+                self._replay_outcome(optuna_trials[event.number], event)
         self._match_unfinished()
 
-    def _replay_asked(self, event: Asked) -> optuna.Trial:
+    def _replay_suggestion(self, event: Asked) -> optuna.Trial:
         # Samplers keep state in Optuna's study, so points are suggested again, not enqueued.
         optuna_trial, values = self._optuna.suggest(event.number)
         self._refuse_other_point(event, _by_name(values))
@@ -245,7 +248,7 @@ class CellSearch:
             optuna_trial.set_user_attr("trial", trial.id)
         return optuna_trial
 
-    def _replay_told(self, optuna_trial: optuna.Trial, event: Told) -> None:
+    def _replay_outcome(self, optuna_trial: optuna.Trial, event: Told) -> None:
         for epoch, value in event.intermediate.items():
             optuna_trial.report(value, int(epoch))
             optuna_trial.should_prune()  # pruners store attributes of reported values
@@ -270,16 +273,20 @@ class CellSearch:
         for number, point in self._points.running.items():
             point.is_started = first_of.setdefault(point.trial.id, number) != number
             numbers = self._points.numbers_of(point.trial.id)
-            told = [n for n in self._points.told if n in numbers]
-            if told:
+            ended = [n for n in self._points.outcomes if n in numbers]
+            if ended:
                 point.is_started = True
-                self._points.copy_outcome(point, told[0])
+                self._points.copy_outcome(point, ended[0])
         if self._search.rounds is None:
             self._tell_finished()
 
-    def _is_spent(self) -> bool:
+    def _unstarted(self) -> list[Running]:
+        """Return the points of an earlier session whose trials are still to be started."""
+        return [point for point in self._points.running.values() if not point.is_started]
+
+    def _limit_is_reached(self) -> bool:
         limit = self._search.num_trials
-        if limit is not None and self.num_asked >= limit:
+        if limit is not None and self.num_suggested >= limit:
             return True
         return self._is_exhausted or not self._has_time()
 
@@ -290,7 +297,7 @@ class CellSearch:
     def _must_wait(self) -> bool:
         """Return whether the round is complete but not all of its outcomes are told."""
         rounds = self._search.rounds
-        is_full = rounds is not None and self.num_asked % rounds == 0
+        is_full = rounds is not None and self.num_suggested % rounds == 0
         return is_full and bool(self._points.running)
 
     def _rows(self, trial: Trial, epoch: int | None = None) -> pd.DataFrame:

@@ -42,19 +42,19 @@ class Points:
 
     Attributes:
         running: points without an outcome, in the order of their numbers.
-        told: outcomes of the others.
+        outcomes: outcomes of the others.
         trials: trial of every point with valid values, up to the epoch where it was stopped.
     """
 
     def __init__(self) -> None:
         self.running: dict[int, Running] = {}
-        self.told: dict[int, Told] = {}
+        self.outcomes: dict[int, Told] = {}
         self.trials: dict[int, Trial] = {}
 
     @property
-    def num_asked(self) -> int:
+    def num_suggested(self) -> int:
         """Number of points suggested so far."""
-        return len(set(self.trials) | set(self.told))
+        return len(set(self.trials) | set(self.outcomes))
 
     def add(self, point: Running) -> None:
         """Add a suggested point."""
@@ -63,7 +63,7 @@ class Points:
 
     def finish(self, outcome: Told) -> None:
         """Replace a running point by its outcome."""
-        self.told[outcome.number] = outcome
+        self.outcomes[outcome.number] = outcome
         self.running.pop(outcome.number, None)
 
     def stop(self, point: Running, epoch: int) -> None:
@@ -74,7 +74,7 @@ class Points:
     def copy_outcome(self, point: Running, number: int) -> None:
         """Give a point the outcome of an earlier point with the same trial."""
         point.trial = self.trials[point.number] = self.trials[number]
-        point.outcome = replace(self.told[number], number=point.number, of=number)
+        point.outcome = replace(self.outcomes[number], number=point.number, of=number)
 
     def of_trial(self, trial_id: str) -> list[Running]:
         """Return the running points of a trial, the first suggested one first."""

@@ -126,12 +126,12 @@ class SearchRecord:
         """Seconds of the search so far, over all sessions."""
         return round(self._clock() - self._started, 1)
 
-    def asked(self, number: int, values: Mapping[str, Any], trial: str | None) -> None:
+    def add_suggestion(self, number: int, values: Mapping[str, Any], trial: str | None) -> None:
         """Record a suggested point; ``trial``: its id, or None if the values are invalid."""
         event = Asked(event=0, number=number, values=values, trial=trial, seconds=0.0)
         self._write("asked", event)
 
-    def told(self, event: Told) -> None:
+    def add_outcome(self, event: Told) -> None:
         """Record the outcome of a point."""
         self._write("told", event)
 

@@ -41,11 +41,11 @@ class Schedule(Protocol):
         """Return whether no further trial will be started."""
         ...
 
-    def checkpoint(self, trial_id: str, epoch: int) -> bool:
+    def report_checkpoint(self, trial_id: str, epoch: int) -> bool:
         """Report the rows of a checkpoint; return whether the trial should stop at it."""
         ...
 
-    def finished(self, trial_id: str, failure: str | None) -> None:
+    def report_end(self, trial_id: str, failure: str | None) -> None:
         """Report the end of a trial; ``failure``: reason why checkpoints are missing."""
         ...
 
@@ -81,11 +81,11 @@ class GridSchedule:
         """Return whether no further trial will be started."""
         return not self._queue
 
-    def checkpoint(self, trial_id: str, epoch: int) -> bool:
+    def report_checkpoint(self, trial_id: str, epoch: int) -> bool:
         """Return whether the trial should stop at a checkpoint."""
         return False
 
-    def finished(self, trial_id: str, failure: str | None) -> None:
+    def report_end(self, trial_id: str, failure: str | None) -> None:
         """Report the end of a trial."""
 
 
@@ -102,21 +102,18 @@ class SearchSchedule:
     def __init__(self, grid: GridSchedule, searches: Iterable[CellSearch]) -> None:
         self._grid = grid
         self._searches = list(searches)
-        lost = {trial.id: trial for search in self._searches for trial in search.lost}
-        self._lost = deque(lost.values())
+        lost = [t for search in self._searches for t in search.trials_with_lost_checkpoints]
+        self._lost = deque({trial.id: trial for trial in lost}.values())
+        for search in self._searches:
+            search.finish_if_over()
+        open_searches = [search.example for search in self._searches if not search.is_over()]
+        self.examples = (*grid.examples, *self._lost, *open_searches)
 
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Trials suggested so far."""
         searched = (trial for search in self._searches for trial in search.trials)
         return tuple({trial.id: trial for trial in (*self._grid.trials, *searched)}.values())
-
-    @property
-    def examples(self) -> tuple[Trial, ...]:
-        """Trials that need every artifact of the trials to come."""
-        open_searches = [search for search in self._searches if not search.is_over()]
-        examples = (search.example for search in open_searches)
-        return (*self._grid.examples, *self._lost, *examples)
 
     @property
     def num_to_come(self) -> int:
@@ -130,7 +127,7 @@ class SearchSchedule:
             return trial
         if self._lost:
             return self._lost.popleft()
-        for search in sorted(self._searches, key=lambda search: search.num_asked):
+        for search in sorted(self._searches, key=lambda search: search.num_suggested):
             trial = search.ask()
             if trial is not None:
                 return trial
@@ -141,14 +138,14 @@ class SearchSchedule:
         searches = all(search.is_over() for search in self._searches)
         return self._grid.is_over() and not self._lost and searches
 
-    def checkpoint(self, trial_id: str, epoch: int) -> bool:
-        """Return whether the trial should stop at a checkpoint."""
-        return any(search.checkpoint(trial_id, epoch) for search in self._owners(trial_id))
+    def report_checkpoint(self, trial_id: str, epoch: int) -> bool:
+        """Report the rows of a checkpoint; return whether the trial should stop at it."""
+        return any(search.report_checkpoint(trial_id, epoch) for search in self._owners(trial_id))
 
-    def finished(self, trial_id: str, failure: str | None) -> None:
+    def report_end(self, trial_id: str, failure: str | None) -> None:
         """Report the end of a trial."""
         for search in self._owners(trial_id):
-            search.finished(trial_id, failure)
+            search.report_end(trial_id, failure)
 
     def _owners(self, trial_id: str) -> list[CellSearch]:
-        return [search for search in self._searches if search.owns(trial_id)]
+        return [search for search in self._searches if search.has_running_point(trial_id)]

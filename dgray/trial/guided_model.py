@@ -159,6 +159,11 @@ class RunRecipe:
     calibrated: SplineWeight | None
     name: str
 
+    @property
+    def is_base(self) -> bool:
+        """True if the calibrated weight is 0 at every noise level: the model is the base."""
+        return self.calibrated is not None and self.calibrated.is_zero
+
     def build(self, device: torch.device) -> GuidedModel:
         """Build the model on a device."""
         config = self.trial.config

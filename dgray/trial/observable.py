@@ -113,7 +113,7 @@ def _levels(problem: ExactPointProblem, sigmas: list[float]) -> Iterator[GridLev
 
 
 def _laws(problem: ExactPointProblem) -> Iterator[tuple[ExactLaw, int | None, float]]:
-    """Yield the law of the data, or that of each class if a model reads classes."""
+    """Yield the distribution of the data, or that of each class if a model reads classes."""
     law = problem.law
     if not (problem.num_classes and isinstance(law, ClassMixture)):
         yield law, None, 1.0

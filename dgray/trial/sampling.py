@@ -109,7 +109,7 @@ class SamplerSettings:
 
 @dataclass(frozen=True)
 class DrawnSamples:
-    """Samples of one setting, shape (n, d), and the density of the sampler's law at them."""
+    """Samples of one setting, shape (n, d), and their density under the sampler."""
 
     samples: Tensor
     density: SampledDensity | None = None
@@ -275,7 +275,7 @@ def draw_unguided(problem: Problem, sampler: SamplerSettings, seeds: range) -> T
 def sample_labels(problem: Problem, seeds: Sequence[int]) -> Tensor | None:
     """Return the class of the sample of each seed, a function of the seed alone.
 
-    Classes are as frequent as in an exact law of the data, otherwise equally frequent.
+    Classes are as frequent as in an exact distribution of the data, otherwise equally frequent.
     """
     if not problem.num_classes:
         return None

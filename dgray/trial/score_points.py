@@ -139,7 +139,7 @@ class PointScoring(SampleScoring):
         return columns
 
     def _density_columns(self, density: SampledDensity | None) -> Columns:
-        """Reverse KL of a deterministic sampler from the density of its law."""
+        """Reverse KL of a deterministic sampler from the density of its distribution."""
         if density is None:
             return {}
         assert isinstance(self.problem, ExactPointProblem)  # a rule of the study file

@@ -1,4 +1,4 @@
-"""KL divergences of a correction that selects among samples of the base, by the tilt of its law.
+"""KL divergences of a correction that selects among samples of the base, by its tilt.
 
 Logits are those of samples noised to sigma_min; the samples of the base are the generated ones of
 a split. See ``dgray.metrics.tilt``.
@@ -164,8 +164,8 @@ def _of_base(
     """Return the logits of samples of the base, shape (M,).
 
     Points are drawn from the prior, by Heun's method for the flow, else by the reverse SDE. The
-    generated samples of a split have another law if they are exact draws of an exact base. Images
-    are those of the split, which Heun's method drew.
+    generated samples of a split have another distribution if they are exact draws of an exact
+    base. Images are those of the split, which Heun's method drew.
     """
     if problem.shape is not None:
         images = problem.generated_labelled(split)

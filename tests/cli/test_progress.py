@@ -61,7 +61,7 @@ def screen(progress: Progress) -> str:
 
 def test_one_line_per_checkpoint_without_a_terminal(tmp_path: Path) -> None:
     console = plain_console()
-    plan = make_plan(make_trial("kl-1"), make_trial("bad [red]", raise_at=EPOCHS[0]))
+    plan = make_plan(make_trial("kl-1"), make_trial("bad[red]", raise_at=EPOCHS[0]))
     progress = run(plan, RunFolder(tmp_path), console)
     lines = text_of(console).splitlines()
     assert "\x1b" not in text_of(console)
@@ -72,9 +72,9 @@ def test_one_line_per_checkpoint_without_a_terminal(tmp_path: Path) -> None:
     ]
     assert "path_kl" in lines[2]
     assert "with the calibrated weight" in lines[2]
-    assert lines[5].startswith("FAILED bad [red]: ValueError: width must be > 0, but got 0")
+    assert lines[5].startswith("FAILED bad[red]: ValueError: width must be > 0, but got 0")
     assert len(lines) == 6
-    assert list(progress.failures) == ["bad [red]"]
+    assert list(progress.failures) == ["bad[red]"]
 
 
 def test_a_resumed_run_counts_existing_checkpoints(tmp_path: Path) -> None:
@@ -160,19 +160,19 @@ class Simulation:
     def run(self) -> list[tuple[float, str]]:
         """Return the time left and the reason, every second until the last trial has ended."""
         for second in range(10):
-            self.left.artifact("base", second / 10)
+            self.left.set_artifact_share("base", second / 10)
             self._show()
-        self.left.engine_started()
+        self.left.note_engine_start()
         waiting, running = [str(number) for number in range(6)], dict[str, float]()
         while waiting or running:
             while waiting and len(running) < 2:
                 running[waiting.pop()] = 0.0
-                self.left.trial_started(list(running)[-1])
+                self.left.note_trial_start(list(running)[-1])
             for trial in list(running):
                 running[trial] = self._work_on(trial, running[trial])
                 if running[trial] >= sum(map(sum, WORK.values())):
                     del running[trial]
-                    self.left.ended(trial)
+                    self.left.note_trial_end(trial)
             self._show()
         return self.shown
 
@@ -182,10 +182,10 @@ class Simulation:
             if done < start + fit and self.interval and self.now % self.interval < 1:
                 share = min(1.0, (after - start) / fit)
                 if share >= 0:
-                    self.left.progress(trial, last + share * (epoch - last))
+                    self.left.set_epochs(trial, last + share * (epoch - last))
             start, last = start + fit + evaluation, epoch
             if done < start <= after:
-                self.left.checkpoint(trial, epoch)
+                self.left.note_checkpoint(trial, epoch)
         return after
 
     def _show(self) -> None:
@@ -233,9 +233,9 @@ def test_fewer_places_are_a_reason() -> None:
     left = TimeLeft(artifact_seconds=0.0, report_seconds=0.0, parallel=4)
     for number in range(8):
         left.add(str(number), WORK, WORK)
-    left.engine_started()
+    left.note_engine_start()
     before = left.seconds()
-    left.places(1)
+    left.set_places(1)
     assert left.seconds() == pytest.approx(4 * before)
     assert left.reason == "only 1 at a time"
 
@@ -244,9 +244,9 @@ def test_failed_trials_take_no_more_time() -> None:
     left = TimeLeft(artifact_seconds=0.0, report_seconds=0.0, parallel=1)
     left.add("a", WORK, WORK)
     left.add("b", WORK, WORK)
-    left.engine_started()
+    left.note_engine_start()
     before = left.seconds()
-    left.ended("a")
+    left.note_trial_end("a")
     assert left.seconds() == pytest.approx(before / 2)
 
 

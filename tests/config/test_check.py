@@ -291,7 +291,7 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(
     assert "hunter2" not in problem
 
 
-def test_a_description_is_copied_too(refuse: Refuse) -> None:
+def test_an_address_with_credentials_in_the_description_is_refused(refuse: Refuse) -> None:
     text = "data: {kind: mixture, name: ring8}\nbase: {kind: wrong_mixture, std_scale: 2}\n"
     (problem,) = refuse(f"name: a\ndescription: rows of s3://key:hunter2@bucket/x\n{text}")
     assert problem.startswith("study.yaml:2:1: description: an address must not carry")

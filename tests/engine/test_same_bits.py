@@ -51,12 +51,12 @@ def test_local_one_worker_and_two_give_the_same_bits(tmp_path: Path) -> None:
     trials = make_plan(load_study(study)).trials
     artifacts = build_artifacts(trials, RunFolder(tmp_path / "artifacts"))
     tables = {}
-    for name, run, workers in (
+    for name, run, max_trials in (
         ("local", local.run, 1),
         ("one", tune.run, 1),
         ("two", tune.run, 2),
     ):
-        plan = make_plan(load_study(study, [f"resources.max_concurrent_trials={workers}"]))
+        plan = make_plan(load_study(study, [f"resources.max_concurrent_trials={max_trials}"]))
         folder = RunFolder(tmp_path / name)
         run(
             GridSchedule(plan.trials, folder),

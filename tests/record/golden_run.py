@@ -58,9 +58,9 @@ def run_session(plan: Plan, run: OpenRun) -> list[tuple[str, int]]:
     while (trial := schedule.next()) is not None:
         for epoch in run.folder.missing_epochs(trial):
             run.folder.write_result(full_result(trial, epoch))
-            schedule.checkpoint(trial.id, epoch)
+            schedule.report_checkpoint(trial.id, epoch)
             computed.append((trial.id, epoch))
-        schedule.finished(trial.id, None)
+        schedule.report_end(trial.id, None)
     if run.folder.read_artifact("likelihood-1") is None:
         run.folder.write_artifact("likelihood-1", ARTIFACT)
     session.artifacts_made(["likelihood-1"])

@@ -264,10 +264,10 @@ def test_rows_name_their_search_point_and_its_state(tmp_path: Path) -> None:
         states[trial.id] = (number, "COMPLETE")
         for epoch in trial.epochs:
             run.write_result(result(trial, epoch))
-            if search.checkpoint(trial.id, epoch):
+            if search.report_checkpoint(trial.id, epoch):
                 states[trial.id] = (number, "PRUNED")
                 break
-        search.finished(trial.id, None)
+        search.report_end(trial.id, None)
     assert {state for _, state in states.values()} == {"COMPLETE", "PRUNED"}
     table = study_table(run.row_table(), run.clouds(), run.losses())
     write_parquet(mark_points(table, read_searches(run, table)), tmp_path / "report.parquet")

@@ -125,8 +125,8 @@ def run_search(plan: Plan, folder: RunFolder, *, points: int | None = None) -> S
         for epoch in trial.epochs:
             width = trial.config.discriminator.width
             folder.write_result(result(trial, epoch, num_parameters=width))
-            if schedule.checkpoint(trial.id, epoch):
+            if schedule.report_checkpoint(trial.id, epoch):
                 break
-        schedule.finished(trial.id, None)
+        schedule.report_end(trial.id, None)
         count += trial.is_trained
     return schedule

@@ -40,8 +40,8 @@ def start(
 def complete(search: CellSearch, run: RunFolder, trial: Trial) -> None:
     for epoch in run.missing_epochs(trial):
         run.write_result(result(trial, epoch))
-        search.checkpoint(trial.id, epoch)
-    search.finished(trial.id, None)
+        search.report_checkpoint(trial.id, epoch)
+    search.report_end(trial.id, None)
 
 
 def run_all(search: CellSearch, run: RunFolder) -> list[Trial]:
@@ -177,7 +177,7 @@ def test_nan_and_failed_trials_are_failed_points(tmp_path: Path) -> None:
         assert trial is not None
         if failure is None:
             finish(run, trial, validation_change=math.nan)
-        search.finished(trial.id, failure)
+        search.report_end(trial.id, failure)
     outcomes = told(study, tmp_path / "run")
     assert [o.state for o in outcomes] == ["FAIL"] * 3
     assert outcomes[1].reason == "its worker was lost"
@@ -220,9 +220,9 @@ def test_a_bad_trial_is_stopped_early_and_keeps_its_rows(
         while (trial := search.ask()) is not None:
             for epoch in trial.epochs:
                 run.write_result(result(trial, epoch))
-                if search.checkpoint(trial.id, epoch):
+                if search.report_checkpoint(trial.id, epoch):
                     break
-            search.finished(trial.id, None)
+            search.report_end(trial.id, None)
         states.append([t.state for t in search._optuna.optuna_study.get_trials()])
     assert states[0] == states[1]
     pruned = [o for o in told(study, tmp_path / "run") if o.state == "PRUNED"]
@@ -256,8 +256,8 @@ def test_early_stopping_in_rounds_does_not_depend_on_order_or_restarts(
             if seed and rng.random() < chance_of_death:  # killed before the rows are reported
                 search, run = start(study, tmp_path / str(seed))
                 running, deaths = {}, deaths + 1
-            elif search.checkpoint(trial.id, epoch) or not run.missing_epochs(trial):
-                search.finished(trial.id, None)
+            elif search.report_checkpoint(trial.id, epoch) or not run.missing_epochs(trial):
+                search.report_end(trial.id, None)
                 del running[trial.id]
         assert search.is_over()
         outcomes = told(study, tmp_path / str(seed))

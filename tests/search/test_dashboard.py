@@ -170,7 +170,7 @@ def test_an_open_dashboard_follows_a_study_and_its_restart(tmp_path: Path) -> No
     with served(folder.path / JOURNAL, tmp_path / "log") as address:
         wait_for_states(address, "kl", ["Complete", "Complete", "Running"])
         finish(folder, lost)
-        first.finished(lost.id, None)
+        first.report_end(lost.id, None)
         wait_for_states(address, "kl", ["Complete"] * 3)
         again = run_search(plan, folder, points=1)
         wait_for_states(address, "kl", ["Complete"] * 4)

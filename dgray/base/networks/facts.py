@@ -16,7 +16,8 @@ from typing import Any
 from dgray.errors import DiffusersError, NetworkError
 
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
-POWERS = {"linear": 1.0, "scaled_linear": 0.5}  # of beta that are equally spaced
+# Power of beta in which a schedule is equally spaced, by ``beta_schedule``.
+POWERS = {"linear": 1.0, "scaled_linear": 0.5}
 MAX_STEPS = 100_000  # of a noise schedule; all that exist have far fewer
 TOLERANCE = 1.01  # factor on noise levels, which studies and papers round
 
@@ -49,18 +50,19 @@ class NetworkFacts:
             num_classes: number of classes of the data, 0 without labels; None: unknown.
             sigma_max: highest noise level of the study.
         """
-        broken = []
+        conflicts = []
         if shape is not None and tuple(shape) != self.shape:
-            broken.append(("base", self._wrong_shape(shape)))
+            conflicts.append(("base", self._wrong_shape(shape)))
         if self.num_classes and num_classes is not None and num_classes != self.num_classes:
-            has = f"have {num_classes}" if num_classes else "have no labels"
+            classes_of_data = f"have {num_classes}" if num_classes else "have no labels"
             rule = (
-                f"{self.name} is conditional on {self.num_classes} classes, but the data {has}; "
-                f"use an unconditional network, or data with {self.num_classes} classes"
+                f"{self.name} is conditional on {self.num_classes} classes, but the data "
+                f"{classes_of_data}; use an unconditional network, or data with "
+                f"{self.num_classes} classes"
             )
-            broken.append(("base", rule))
+            conflicts.append(("base", rule))
         if sigma_max > self.sigma_max * TOLERANCE:
-            broken.append(
+            conflicts.append(
                 (
                     "diffusion.sigma_max",
                     f"must be at most {self.sigma_max:.4g}, the highest noise level of "
@@ -68,7 +70,7 @@ class NetworkFacts:
                     f"{_rounded_down(self.sigma_max):g}, or use a network with more noise levels",
                 )
             )
-        return broken
+        return conflicts
 
     def _wrong_shape(self, shape: tuple[int, ...]) -> str:
         channels, height, width = self.shape
@@ -83,7 +85,7 @@ class NetworkFacts:
             f"{self.shape} and the data has {tuple(shape)}; {fix}"
         )
 
-    def below(self, sigma_min: float) -> str | None:
+    def notice_of_lower_levels(self, sigma_min: float) -> str | None:
         """Return a notice if the noise levels of a study begin below those of the network."""
         if sigma_min * TOLERANCE >= self.sigma_min:
             return None

@@ -35,7 +35,7 @@ _GROUP = "at w="
 _LOSSES = ("loss/train", "loss/held_out")
 _BINS = f"{PATH_KL}_change_bins"
 _BY_NOISE = f"by noise level, {PATH_KL}_change"
-_EVERYWHERE = (None, None, "both")  # interval and stages of plain guidance
+_UNRESTRICTED_SETTING = (None, None, "both")  # interval and stages of plain guidance
 
 
 @dataclass(frozen=True)
@@ -67,20 +67,20 @@ class FrontPage:
         """
         is_base = rows["objective"][0] == BASE.name
         epoch = rows["epoch"][0]
-        chosen = _plain(rows)
-        chosen = chosen if is_base else at_weight(chosen, self.weight)
+        plain = _plain(rows)
+        shown = plain if is_base else at_weight(plain, self.weight)
         epochs = [epoch] if epoch > 0 or self.span is None else sorted(set(self.span))
-        names = _metrics(chosen)
+        names = _metrics(shown)
         for name in names:
-            of_sampler = _first_sampler(chosen.where(not is_missing(v) for v in chosen[name]))
-            sampler = f", {of_sampler['sampler'][0]}" if depends_on_sampler(name) else ""
-            value = of_sampler.mean(name)
+            first = _first_sampler(shown.where(not is_missing(v) for v in shown[name]))
+            sampler = f", {first['sampler'][0]}" if depends_on_sampler(name) else ""
+            value = first.mean(name)
             assert value is not None  # the metric has values
             tag = f"{self.group}/{name}{sampler}"
             yield from (Scalar(tag=tag, epoch=e, value=value) for e in epochs)
         if not is_base:
             free = MAX_TAGS - self.num_search_tags - num_best - len(_LOSSES) - len(names)
-            yield from _by_noise(chosen, epoch, min(free, _MAX_LEVELS))
+            yield from _by_noise(shown, epoch, min(free, _MAX_LEVELS))
 
 
 NO_EPOCHS = FrontPage()
@@ -163,8 +163,8 @@ def _plain(rows: Rows) -> Rows:
             strict=True,
         )
     ]
-    chosen = _EVERYWHERE if _EVERYWHERE in settings else settings[0]
-    return rows.where(setting == chosen for setting in settings)
+    plain = _UNRESTRICTED_SETTING if _UNRESTRICTED_SETTING in settings else settings[0]
+    return rows.where(setting == plain for setting in settings)
 
 
 def _metrics(rows: Rows) -> list[str]:
@@ -187,7 +187,7 @@ def _by_noise(rows: Rows, epoch: int, count: int) -> Iterator[Scalar]:
     mean, middle = rows.mean_of_lists(_BINS), middle_levels(rows)
     if mean is None or middle is None or count < 1:
         return
-    places = np.linspace(0, len(middle) - 1, 2 * count + 1).round().astype(int)[1::2]
-    for place in dict.fromkeys(places.tolist()):
-        tag = f"{_BY_NOISE}/sigma={middle[place]:.2g}"
-        yield Scalar(tag=tag, epoch=epoch, value=float(mean[place]))
+    bins = np.linspace(0, len(middle) - 1, 2 * count + 1).round().astype(int)[1::2]
+    for index in dict.fromkeys(bins.tolist()):
+        tag = f"{_BY_NOISE}/sigma={middle[index]:.2g}"
+        yield Scalar(tag=tag, epoch=epoch, value=float(mean[index]))

@@ -29,14 +29,15 @@ PUBLISHED = (
 
 def sample_statements(table: StudyTable) -> Iterator[Statement]:
     """Yield a statement for every metric and weight."""
-    series = sample_series(table)
-    groups = {one.group: [s for s in series if s.group == one.group] for one in series}
-    firsts = {group: _firsts(of_group) for group, of_group in groups.items()}
-    pairs = [(one, first[0]) for first in firsts.values() for one in first[1:]]
-    trends = adjust([difference(one, reference) for one, reference in pairs])
-    differences = {id(one): trend for (one, _), trend in zip(pairs, trends, strict=True)}
-    for group, of_group in groups.items():
-        fitted = [one for one in of_group if one.slope is not None]
+    groups: dict[tuple[str, float | None], list[SampleSeries]] = {}
+    for series in sample_series(table):
+        groups.setdefault(series.group, []).append(series)
+    first_series = {group: _first_of_objectives(members) for group, members in groups.items()}
+    pairs = [(series, firsts[0]) for firsts in first_series.values() for series in firsts[1:]]
+    trends = adjust([difference(series, reference) for series, reference in pairs])
+    differences = {id(series): trend for (series, _), trend in zip(pairs, trends, strict=True)}
+    for group, members in groups.items():
+        fitted = [series for series in members if series.slope is not None]
         if not fitted:
             continue
         metric, weight = group
@@ -44,8 +45,8 @@ def sample_statements(table: StudyTable) -> Iterator[Statement]:
         text = (
             f"From {sizes[0]:g} to {sizes[-1]:g} real samples, the {table.title(metric)} at "
             f"{weight_text(weight, 'the calibrated weight')} has these log-log slopes: "
-            f"{_slopes(table, firsts[group], differences)}. {_range(table, fitted)} "
-            f"{PUBLISHED if metric == PATH_KL else ''} {left_out_text(table, of_group)}"
+            f"{_slopes(table, first_series[group], differences)}. {_range(table, fitted)} "
+            f"{PUBLISHED if metric == PATH_KL else ''} {left_out_text(table, members)}"
         )
         yield Statement(SAMPLES, " ".join(text.split()), _tone(fitted))
 
@@ -57,13 +58,13 @@ def fields_text(table: StudyTable, configuration: Mapping[str, object]) -> str:
     return ", ".join(f"{names[axis]} {value_text(value)}" for axis, value in values)
 
 
-def left_out_text(table: StudyTable, series: Sequence[SampleSeries]) -> str:
+def left_out_text(table: StudyTable, members: Sequence[SampleSeries]) -> str:
     """Return a sentence that names errors without a logarithm; empty if all have one."""
     cases = [
-        f"{_name(table, one)} at {weight_text(one.weight, 'calibrated')} with {size:g} samples "
-        f"({error}, {table.title(one.metric)})"
-        for one in series
-        for size, error, is_used in zip(one.sizes, one.errors, one.is_used, strict=True)
+        f"{_name(table, series)} at {weight_text(series.weight, 'calibrated')} with {size:g} "
+        f"samples ({error}, {table.title(series.metric)})"
+        for series in members
+        for size, error, is_used in zip(series.sizes, series.errors, series.is_used, strict=True)
         if not is_used
     ]
     if not cases:
@@ -75,42 +76,45 @@ def left_out_text(table: StudyTable, series: Sequence[SampleSeries]) -> str:
     )
 
 
-def _firsts(series: Sequence[SampleSeries]) -> list[SampleSeries]:
+def _first_of_objectives(members: Sequence[SampleSeries]) -> list[SampleSeries]:
     """Return the first configuration of each objective that has a slope."""
-    firsts: dict[str, SampleSeries] = {}
-    for one in series:
-        if one.slope is not None:
-            firsts.setdefault(one.objective, one)
-    return list(firsts.values())
+    first_series: dict[str, SampleSeries] = {}
+    for series in members:
+        if series.slope is not None:
+            first_series.setdefault(series.objective, series)
+    return list(first_series.values())
 
 
 def _slopes(
-    table: StudyTable, firsts: Sequence[SampleSeries], differences: dict[int, Trend | None]
+    table: StudyTable, first_series: Sequence[SampleSeries], differences: dict[int, Trend | None]
 ) -> str:
-    reference = in_sentence(objective(firsts[0].objective))
+    reference = in_sentence(objective(first_series[0].objective))
     relations = {-1: "steeper than", 1: "flatter than", 0: "not significantly different from"}
     parts = []
-    for one in firsts:
-        against = differences.get(id(one))
-        compared = (
-            f", {relations[against.sign]} that of {reference} (by {against.estimate.signed})"
-            if against is not None
+    for series in first_series:
+        trend = differences.get(id(series))
+        comparison = (
+            f", {relations[trend.sign]} that of {reference} (by {trend.estimate.signed})"
+            if trend is not None
             else ""
         )
-        parts.append(f"{_named(table, one)}{compared}")
+        parts.append(f"{_with_slope(table, series)}{comparison}")
     return "; ".join(parts)
 
 
 def _range(table: StudyTable, fitted: Sequence[SampleSeries]) -> str:
     """Return the steepest and flattest configuration, and how many differ from 0 or bend."""
-    ordered = sorted(fitted, key=lambda one: one.slope.estimate.value if one.slope else 0.0)
-    signs = [one.slope.sign for one in fitted if one.slope is not None]
+    ordered = sorted(
+        fitted, key=lambda series: series.slope.estimate.value if series.slope else 0.0
+    )
+    signs = [series.slope.sign for series in fitted if series.slope is not None]
     extremes = (
-        f"; the steepest is {_named(table, ordered[0])}, the flattest {_named(table, ordered[-1])}"
+        f"; the steepest is {_with_slope(table, ordered[0])}, "
+        f"the flattest {_with_slope(table, ordered[-1])}"
         if len(fitted) > 1
         else ""
     )
-    bends = [one.bend.sign for one in fitted if one.bend is not None]
+    bends = [series.bend.sign for series in fitted if series.bend is not None]
     bent = (
         f" In {sum(map(abs, bends))} of {len(bends)} the line bends significantly, so that the "
         "slope is a mean over the range and no limit."
@@ -123,16 +127,16 @@ def _range(table: StudyTable, fitted: Sequence[SampleSeries]) -> str:
     )
 
 
-def _named(table: StudyTable, one: SampleSeries) -> str:
+def _with_slope(table: StudyTable, series: SampleSeries) -> str:
     """Return the name of a series with its slope."""
-    return f"{_name(table, one)} {'' if one.slope is None else one.slope.estimate}"
+    return f"{_name(table, series)} {'' if series.slope is None else series.slope.estimate}"
 
 
-def _name(table: StudyTable, one: SampleSeries) -> str:
-    fields = fields_text(table, one.configuration)
-    return f"{in_sentence(objective(one.objective))}{fields and f' ({fields})'}"
+def _name(table: StudyTable, series: SampleSeries) -> str:
+    fields = fields_text(table, series.configuration)
+    return f"{in_sentence(objective(series.objective))}{fields and f' ({fields})'}"
 
 
 def _tone(fitted: Sequence[SampleSeries]) -> Tone:
-    signs = {one.slope.sign for one in fitted if one.slope is not None}
+    signs = {series.slope.sign for series in fitted if series.slope is not None}
     return "harm" if 1 in signs else "gain" if -1 in signs else "neutral"

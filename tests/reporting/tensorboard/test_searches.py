@@ -84,7 +84,7 @@ def follow(plan: Plan, folder: RunFolder, *, points: int) -> LiveTensorBoard:
                 live.observe(
                     CheckpointDone(trial_id=trial.id, epoch=epoch, rows_done=1, best=None)
                 )
-            schedule.finished(trial.id, None)
+            schedule.report_end(trial.id, None)
             points -= trial.is_trained
     return live
 
