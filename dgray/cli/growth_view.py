@@ -37,7 +37,7 @@ def growth_lines(plan: Plan, run: OpenRun) -> Iterator[str]:
     yield f"evaluated without training, all settings of a checkpoint at once: {evaluated}"
     yield f"trained, from stored states where there are any: {trained}"
     if plan.study.domains:
-        yield "searches: points that are suggested again are taken from the run"
+        yield "searches: search points that are suggested again are taken from the run"
     apart = len(folder.files.names(f"{EARLIER}/rows"))
     if apart:
         where = f"{folder.where}/{EARLIER}"

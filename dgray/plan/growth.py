@@ -1,7 +1,7 @@
 """Changes of a study that a run can take, and trials whose results or training states stay valid.
 
 A run takes more values on every axis, other evaluation settings, metrics, checkpoints, replicates
-and budgets, and more points of a search. A change of anything else would be another study.
+and budgets, and more search points. A change of anything else would be another study.
 """
 
 from __future__ import annotations
