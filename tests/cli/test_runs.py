@@ -73,6 +73,35 @@ def test_many_runs_are_listed_with_state_and_rows(
     assert "incomplete" in table
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_a_best_model_that_is_the_base_is_named_as_such(
+    weight: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = {"calibrated_sigmas": [0.1, 1.0, 9.0], "calibrated_weights": [0.0, weight, 0.0]}
+    rows = {
+        BASE: [row(BASE, path_kl=0.5)],
+        KL: [
+            row(KL, 5, 1.0, path_kl=0.7, validation_change=0.2),
+            row(KL, 5, None, path_kl=0.5, validation_change=-weight, **columns),
+        ],
+    }
+    results = [
+        CheckpointResult(
+            trial=member.id,
+            epoch=of_member[0].epoch,
+            rows=tuple(of_member),
+            clouds=(),
+            losses=(),
+            state=b"state",
+        )
+        for member, of_member in rows.items()
+    ]
+    write_run(tmp_path / "runs" / "a", iter(results))
+    (run,) = listed(capsys, str(tmp_path / "runs"))
+    assert run["best"].startswith("kl width=64, epoch 5, calibrated weight")
+    assert ("(0 at every noise level: the base)" in run["best"]) == (weight == 0)
+
+
 def test_a_run_in_use_is_running(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lock = RunLock(runs / "b")
     (run,) = listed(capsys, str(runs / "b"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from dgray.base.networks.importing.stored import (
     read_network,
     write_network,
 )
+from dgray.cli import draw_samples
 from dgray.cli.find_model import run_recipe
 from dgray.cli.sample import main
 from dgray.config.reading.load import load_study
@@ -129,6 +131,23 @@ def test_the_weight_changes_samples_and_models_are_not_mixed(
     assert not np.array_equal(images[0], images[2])
     assert sample(run, tmp_path / "a", "--guidance-weight", "1") == 2
     assert "holds samples of another model" in capsys.readouterr().err
+
+
+def test_a_calibrated_weight_of_zero_is_stated(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    note = "its calibrated weight is 0 at every noise level, so this model is the unguided base"
+    chosen = run_recipe(RunFolder(run), trial="kl", replicate=0, weight="calibrated")
+    assert chosen.calibrated is not None
+    for factor in (0.0, 1.0):
+        values = torch.full_like(chosen.calibrated.values, factor)
+        model = replace(chosen, calibrated=replace(chosen.calibrated, values=values))
+        monkeypatch.setattr(draw_samples, "run_recipe", lambda *run, m=model, **options: m)
+        assert sample(run, tmp_path / str(factor)) == 0
+        assert (note in capsys.readouterr().out) == (factor == 0)
 
 
 def test_the_best_row_of_the_study_is_the_default(run: Path) -> None:

@@ -122,7 +122,7 @@ def test_the_view_shows_axes_trials_and_totals_plainly(tmp_path: Path) -> None:
     assert "fit.checkpoints 50 epochs" in lines
     assert "evaluate.guidance_weight 1, calibrated evaluation" in lines
     assert "evaluate.guidance_interval [0.1, 2] evaluation" in lines
-    assert any(line.startswith("kl, width 128 6 = 3 x 1 x 2 ") for line in lines)
+    assert any(line.startswith("kl width=128 6 = 3 x 1 x 2 ") for line in lines)
     assert "networks trained 12" in lines
     assert "rows 25" in lines
     assert "trials at a time 2" in lines

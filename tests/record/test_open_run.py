@@ -86,6 +86,10 @@ def test_the_lock_holds_the_history_and_remains_a_study() -> None:
     earlier = earlier_fields({"replicates": 5}, run.history)
     assert earlier == [{"replicates": 4}, {"replicates": 3}]
     assert load_study(path).raw["replicates"] == 5
+    title = "# Time of the start, and the fields that changed:"
+    earlier_title = "# Asked at, and the fields that changed:"  # as earlier versions wrote it
+    assert path.read_text().count(title) == 1
+    assert history_in(path.read_text().replace(title, earlier_title)) == [first, *later]
     path.write_bytes(path.read_bytes()[:100])  # the study that was asked last is still taken
     with pytest.raises(RunRefusedError, match="damaged"):
         open_run(plan("replicates=4"), None, fresh=False)

@@ -152,6 +152,20 @@ def test_a_repeated_point_gets_the_outcome_of_the_first(tmp_path: Path) -> None:
     assert len(by_width) == 2
 
 
+def test_querying_whether_a_search_is_over_writes_nothing(tmp_path: Path) -> None:
+    one = "discriminator.width={choice: [8]}", "discriminator.depth=2", "fit.learning_rate=1e-3"
+    study = load(tmp_path, *one, "search.num_trials=2", "search.rounds=2")
+    search, run = start(study, tmp_path / "run")
+    assert len(run_all(search, run)) == 1
+    (last,) = run.path.glob("search/*/000001-told.json")
+    last.unlink()  # killed before the outcome of the repeated point was written
+    search, run = start(study, tmp_path / "run")
+    assert search.is_over()
+    assert not last.exists()
+    search.finish_if_over()
+    assert [outcome.of for outcome in told(study, run.path)] == [None, 0]
+
+
 def test_a_repeat_of_a_running_point_waits_for_it(tmp_path: Path) -> None:
     study = load(
         tmp_path,
