@@ -170,7 +170,7 @@ class CellSearch:
         self._points.add(point)
         if not earlier:
             return trial
-        if earlier[0] in self._points.outcomes:
+        if self._points.outcome(earlier[0]) is not None:
             self._points.copy_outcome(point, earlier[0])
             self._tell_finished()
         return None

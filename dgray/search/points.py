@@ -71,10 +71,17 @@ class Points:
         epochs = tuple(e for e in point.trial.epochs if e <= epoch)
         point.trial = self.trials[point.number] = replace(point.trial, epochs=epochs)
 
+    def outcome(self, number: int) -> Told | None:
+        """Return the outcome of a point, also one that waits for the end of its round."""
+        running = self.running.get(number)
+        return self.outcomes.get(number) if running is None else running.outcome
+
     def copy_outcome(self, point: Running, number: int) -> None:
         """Give a point the outcome of an earlier point with the same trial."""
+        outcome = self.outcome(number)
+        assert outcome is not None
         point.trial = self.trials[point.number] = self.trials[number]
-        point.outcome = replace(self.outcomes[number], number=point.number, of=number)
+        point.outcome = replace(outcome, number=point.number, of=number)
 
     def of_trial(self, trial_id: str) -> list[Running]:
         """Return the running points of a trial, the first suggested one first."""

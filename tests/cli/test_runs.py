@@ -78,23 +78,23 @@ def test_a_best_model_that_is_the_base_is_named_as_such(
     weight: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     columns = {"calibrated_sigmas": [0.1, 1.0, 9.0], "calibrated_weights": [0.0, weight, 0.0]}
-    rows = {
-        BASE: [row(BASE, path_kl=0.5)],
-        KL: [
+    rows = [
+        (row(BASE, path_kl=0.5),),
+        (
             row(KL, 5, 1.0, path_kl=0.7, validation_change=0.2),
             row(KL, 5, None, path_kl=0.5, validation_change=-weight, **columns),
-        ],
-    }
+        ),
+    ]
     results = [
         CheckpointResult(
-            trial=member.id,
-            epoch=of_member[0].epoch,
-            rows=tuple(of_member),
+            trial=trial[0].trial,
+            epoch=trial[0].epoch,
+            rows=trial,
             clouds=(),
             losses=(),
             state=b"state",
         )
-        for member, of_member in rows.items()
+        for trial in rows
     ]
     write_run(tmp_path / "runs" / "a", iter(results))
     (run,) = listed(capsys, str(tmp_path / "runs"))

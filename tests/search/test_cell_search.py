@@ -152,6 +152,16 @@ def test_a_repeated_point_gets_the_outcome_of_the_first(tmp_path: Path) -> None:
     assert len(by_width) == 2
 
 
+def test_a_point_that_repeats_a_finished_one_of_its_round_does_not_stall_it(
+    tmp_path: Path,
+) -> None:
+    one = "discriminator.width={choice: [8]}", "discriminator.depth=2", "fit.learning_rate=1e-3"
+    study = load(tmp_path, *one, "search.num_trials=4", "search.rounds=2")
+    search, run = start(study, tmp_path / "run")
+    assert len(run_all(search, run)) == 1  # the first one has ended when the second is suggested
+    assert [outcome.of for outcome in told(study, run.path)] == [None, 0, 0, 0]
+
+
 def test_querying_whether_a_search_is_over_writes_nothing(tmp_path: Path) -> None:
     one = "discriminator.width={choice: [8]}", "discriminator.depth=2", "fit.learning_rate=1e-3"
     study = load(tmp_path, *one, "search.num_trials=2", "search.rounds=2")
