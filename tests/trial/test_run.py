@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +56,18 @@ def plan_of(folder: Path, *overrides: str, text: str = STUDY) -> tuple[Trial, ..
 
 def results(trial: Trial, **resume: Resume) -> list[CheckpointResult]:
     return list(run_trial(trial, build_artifacts([trial], Memory()), **resume))
+
+
+def test_a_trial_imports_no_compiler(tmp_path: Path) -> None:
+    """Neither its optimiser nor the count of its operations: that takes 1.4 s of CPU."""
+    program = (
+        "import sys\nfrom pathlib import Path\n"
+        "from tests.trial.test_run import *\n"
+        "trial = plan_of(Path(sys.argv[1]), 'evaluate.metrics=[path_kl]')[-1]\n"
+        "assert results(trial)[-1].rows[0].metrics['sample_flops'] > 0\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
 
 def rows_of(trials: tuple[Trial, ...], objective: str) -> list[Row]:
