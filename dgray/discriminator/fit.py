@@ -111,6 +111,7 @@ def fit(
     schedule: TrainingSchedule,
     state: TrainingState,
     report: Callable[[float], None] | None = None,
+    save: Callable[[TrainingState], None] | None = None,
 ) -> Iterator[FitCheckpoint]:
     """Train from ``state``, which is changed in place, and yield at every later checkpoint.
 
@@ -119,13 +120,15 @@ def fit(
         schedule: length and checkpoints.
         state: start of the training.
         report: called after every step with the epochs so far, a fraction included.
+        save: called at epochs between checkpoints from whose state the training can be resumed
+            with the same results, 12 per decade.
 
     Raises:
         FloatingPointError: the loss of a replicate is no longer finite.
     """
     checkpoints = [e for e in schedule.checkpoints if e > state.epoch]
     points = _loss_epochs(schedule)
-    started, losses, pending = time.monotonic(), [], list[Tensor]()
+    started, pending = time.monotonic(), list[Tensor]()
     for epoch in range(state.epoch + 1, checkpoints[-1] + 1 if checkpoints else 0):
         if not state.has_ended:
             pending += _run_epoch(task, schedule, state, epoch, report)
@@ -133,14 +136,18 @@ def fit(
         if task.validation is not None and epoch % schedule.validate_every == 0:
             state.keep_best(_validation_loss(task, state), schedule.patience)
         if pending and (epoch in points or epoch in checkpoints):
-            losses.append((epoch, _finite_mean(pending, state)))
+            state.losses.append((epoch, _finite_mean(pending, state)))
             pending = []
+        if epoch in points or epoch in checkpoints:
+            state.seconds += time.monotonic() - started
+            started = time.monotonic()
         if epoch in checkpoints:
-            seconds = time.monotonic() - started
-            yield FitCheckpoint(
-                epoch, state.evaluated(), tuple(losses), state.stopped_epochs, seconds
-            )
-            started, losses = time.monotonic(), []
+            losses, seconds = tuple(state.losses), state.seconds
+            state.losses, state.seconds = [], 0.0
+            yield FitCheckpoint(epoch, state.evaluated(), losses, state.stopped_epochs, seconds)
+            started = time.monotonic()
+        elif epoch in points and save is not None:
+            save(state)
 
 
 def _run_epoch(

@@ -6,7 +6,7 @@ Generators are not part of it: they are named by (seed, replicate, epoch), see `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import safetensors.torch
 import torch
@@ -46,6 +46,9 @@ class TrainingState:
         best: None: no early stopping.
         replicates: indices of the replicates in the study.
         epoch: passes over the real samples so far.
+        losses: (epoch, mean training loss since the entry before, shape (R,)) since the last
+            checkpoint.
+        seconds: wall time of the training since then.
     """
 
     ensemble: Trainable
@@ -55,6 +58,8 @@ class TrainingState:
     best: BestWeights | None
     replicates: Sequence[int]
     epoch: int = 0
+    losses: list[tuple[int, Tensor]] = field(default_factory=list)
+    seconds: float = 0.0
 
     @staticmethod
     def start(
@@ -145,12 +150,19 @@ class TrainingState:
             named |= {f"best.{i}": tensor for i, tensor in enumerate(self.best.tensors)}
             named |= {"best.loss": self.best.loss, "best.epoch": self.best.epoch}
             named["best.stopped"] = self.best.stopped
+        if self.losses:  # between two checkpoints
+            epochs, losses = zip(*self.losses, strict=True)
+            named |= {"losses.epoch": torch.tensor(epochs), "losses.loss": torch.stack(losses)}
+            named["losses.seconds"] = torch.tensor(self.seconds, dtype=torch.float64)
         return safetensors.torch.save({k: v.contiguous() for k, v in named.items()})
 
     def load_bytes(self, data: bytes) -> None:
         """Restore the state that ``to_bytes`` of an equally configured training returned."""
         named = safetensors.torch.load(data)
         self.epoch = int(named["epoch"])
+        if "losses.epoch" in named:
+            losses = zip(named["losses.epoch"].tolist(), named["losses.loss"], strict=True)
+            self.losses, self.seconds = list(losses), float(named["losses.seconds"])
         for i, tensor in enumerate(self.ensemble.tensors):
             with torch.no_grad():
                 tensor.copy_(named[f"weight.{i}"])

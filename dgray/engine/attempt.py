@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from dgray.engine.events import CheckpointDone, TrialFailed, checkpoint_done
 from dgray.errors import StoreError
+from dgray.plan.growth import training_key
 from dgray.plan.plan import Trial
 from dgray.problem.failure import Made, describe
 from dgray.problem.part_process import outside_modules, run_apart
-from dgray.record.row import CheckpointResult, Resume, Row, no_state
+from dgray.record.row import CheckpointResult, Resume, Row, Save, no_state
 
 if TYPE_CHECKING:
     from dgray.problem.shared import Workers
+    from dgray.trial.shards import RunShards
 
+SAVE_SECONDS = 60.0  # between two training states that are stored between checkpoints
 
 Report = Callable[[float], None]  # called with the epochs of training so far
 
@@ -68,6 +71,64 @@ class CheckpointStore(Protocol):
         """Write a failed row for each row that is missing."""
         ...
 
+    def read_artifact(self, key: str) -> bytes | None:
+        """Return a stored artifact or state, or None if it does not exist or is damaged."""
+        ...
+
+    def write_artifact(self, key: str, content: bytes) -> None:
+        """Store an artifact or state."""
+        ...
+
+    def delete_artifact(self, key: str) -> None:
+        """Delete an artifact or state if it exists."""
+        ...
+
+
+class _Unfinished:
+    """Training state of a trial between two of its checkpoints, which outlives a lost worker.
+
+    It is stored at most every ``SAVE_SECONDS``, and deleted at the next checkpoint. Its first line
+    holds the epochs of the checkpoint before it and of itself.
+
+    Args:
+        store: for the state.
+        trial: its owner.
+    """
+
+    def __init__(self, store: CheckpointStore, trial: Trial) -> None:
+        self._store, self._key = store, f"{trial.id}-{training_key(trial)}.state"
+        self._content = store.read_artifact(self._key) if trial.is_trained else None
+        self._is_stored = self._content is not None
+        self._checkpoint = 0
+        self._last = time.monotonic()
+
+    def or_checkpoint(
+        self, epoch: int, stored: tuple[int, bytes] | None
+    ) -> tuple[int, bytes] | None:
+        """Return the state, if it is between the stored checkpoint and an epoch, or the former."""
+        self._checkpoint = 0 if stored is None else stored[0]
+        if self._content is not None:
+            line, _, state = self._content.partition(b"\n")
+            checkpoint, own_epoch = map(int, line.split())
+            if checkpoint == self._checkpoint and own_epoch < epoch:
+                return own_epoch, state
+        return stored
+
+    def save(self, epoch: int, state: Callable[[], bytes]) -> None:
+        """Store a state if the last was stored some time ago."""
+        if time.monotonic() - self._last >= SAVE_SECONDS:
+            line = f"{self._checkpoint} {epoch}\n".encode()
+            with _storing():
+                self._store.write_artifact(self._key, line + state())
+            self._is_stored, self._last = True, time.monotonic()
+
+    def checkpoint_done(self, epoch: int) -> None:
+        """Delete the state, as that of a later checkpoint is stored."""
+        if self._is_stored:
+            self._store.delete_artifact(self._key)
+        self._checkpoint, self._content, self._is_stored = epoch, None, False
+        self._last = time.monotonic()
+
 
 def attempt(
     trial: Trial,
@@ -75,6 +136,7 @@ def attempt(
     store: CheckpointStore,
     run_trial: RunTrial | None,
     report: Report | None = None,
+    run_shards: RunShards | None = None,
 ) -> Iterator[CheckpointDone | TrialFailed]:
     """Yield an event for every stored checkpoint, and at most one failure, at the end.
 
@@ -87,21 +149,26 @@ def attempt(
         run_trial: None for ``dgray.trial.run.run_trial``; tests replace it.
         report: called with the epochs of training so far, unless code of other packages runs in a
             child process.
+        run_shards: draws images; None: the process of the trial.
 
     Raises:
         StoreError: the store cannot be read or written (a full disk).
     """
-    if run_trial is None:
-        run_trial = functools.partial(_run_trial, report=report)
-
-    def resume(epoch: int) -> tuple[int, bytes] | None:
-        with _storing():
-            return store.load_state(trial.id, epoch)
-
     with _storing():
         due = replace(trial, epochs=tuple(store.missing_epochs(trial)))
     if not due.epochs:  # all were stored by an attempt whose worker was lost afterwards
         return
+    with _storing():
+        unfinished = _Unfinished(store, trial)
+
+    def resume(epoch: int) -> tuple[int, bytes] | None:
+        with _storing():
+            return unfinished.or_checkpoint(epoch, store.load_state(trial.id, epoch))
+
+    if run_trial is None:
+        run_trial = functools.partial(
+            _run_trial, report=report, run_shards=run_shards, save=unfinished.save
+        )
     for step in _steps(due, artifacts, resume, run_trial):
         if isinstance(step, str):
             with _storing():
@@ -110,6 +177,7 @@ def attempt(
         else:
             with _storing():
                 store.write_result(step)
+                unfinished.checkpoint_done(step.epoch)
             yield checkpoint_done(step)
 
 
@@ -125,11 +193,13 @@ def _run_trial(
     trial: Trial,
     artifacts: Mapping[str, Made],
     *,
-    resume: Resume = no_state,
-    report: Report | None = None,
+    resume: Resume,
+    report: Report | None,
+    run_shards: RunShards | None,
+    save: Save,
 ) -> Iterator[CheckpointResult]:
     """Run a trial here, or in a child process if it calls code of other packages."""
-    if outside_modules(trial.config):
+    if run_shards is None and outside_modules(trial.config):
         limit = trial.config.resources.trial_time_limit
         states: dict[int, tuple[int, bytes]] = {}
         newest = -1
@@ -144,7 +214,9 @@ def _run_trial(
         return
     from dgray.trial.run import run_trial  # torch, only where trials run
 
-    yield from run_trial(trial, artifacts, resume=resume, report=report)
+    yield from run_trial(
+        trial, artifacts, resume=resume, report=report, run_shards=run_shards, save=save
+    )
 
 
 def _steps(

@@ -8,7 +8,6 @@ with the driver, and a row that was reported is on disk.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -193,6 +192,16 @@ class _RemoteFolder:
     def write_failure(self, trial: Trial, reason: str) -> None:
         _answer(self._writer.write_failure.remote(trial, reason))
 
+    def read_artifact(self, key: str) -> bytes | None:
+        content: bytes | None = _answer(self._writer.read_artifact.remote(key))
+        return content
+
+    def write_artifact(self, key: str, content: bytes) -> None:
+        _answer(self._writer.write_artifact.remote(key, content))
+
+    def delete_artifact(self, key: str) -> None:
+        _answer(self._writer.delete_artifact.remote(key))
+
 
 def _answer(call: Any) -> Any:
     """Return the result of a call of the writer, or raise its error as it was raised there."""
@@ -217,14 +226,11 @@ def _trainable(
     with contextlib.ExitStack() as stack:
         report = at_most_every(_REPORT_SECONDS, _report_progress)
         if run_trial is None and num_actors(trial.config):
-            from dgray.trial import run as trial_run  # torch, only on workers
-
             actors = stack.enter_context(SamplingActors(trial.config, artifacts))
-            run_trial = functools.partial(
-                trial_run.run_trial, run_shards=actors.run_shards, report=report
-            )
+        run_shards = None if actors is None else actors.run_shards
+        store = _RemoteFolder(writer)
         try:
-            for event in attempt(trial, artifacts, _RemoteFolder(writer), run_trial, report):
+            for event in attempt(trial, artifacts, store, run_trial, report, run_shards):
                 tune.report(to_metrics(event, actors.times_lost() if actors else 0))
         except StoreError as error:  # it ends the study, not only this trial
             tune.report(store_failed(error))

@@ -215,6 +215,8 @@ class CheckpointResult:
 
 # Returns epoch and content of the newest stored training state at or before an epoch, if any.
 Resume = Callable[[int], tuple[int, bytes] | None]
+# Called between two checkpoints with an epoch, and a function that returns the state there.
+Save = Callable[[int, Callable[[], bytes]], None]
 
 
 def no_state(epoch: int) -> None:

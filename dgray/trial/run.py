@@ -22,7 +22,7 @@ from dgray.problem.failure import Made
 from dgray.problem.flops import training_flops
 from dgray.problem.make_shared import shared_of
 from dgray.problem.objective import build_objective
-from dgray.record.row import CheckpointResult, LossPoint, Resume, no_state
+from dgray.record.row import CheckpointResult, LossPoint, Resume, Save, no_state
 from dgray.trial.noised_splits import training_batch
 from dgray.trial.score import Checkpoint, Scoring, evaluate_checkpoint
 from dgray.trial.shards import RunShards
@@ -35,6 +35,7 @@ def run_trial(
     resume: Resume = no_state,
     run_shards: RunShards | None = None,
     report: Callable[[float], None] | None = None,
+    save: Save | None = None,
 ) -> Iterator[CheckpointResult]:
     """Train and evaluate one configuration; yield a result per epoch of ``trial.epochs``.
 
@@ -48,6 +49,8 @@ def run_trial(
             evaluated.
         run_shards: draws images; None: this process.
         report: called after every step of the training with the epochs so far.
+        save: called between checkpoints with an epoch, and a function that returns a state to
+            continue from.
 
     Raises:
         FloatingPointError: if training diverges.
@@ -57,11 +60,15 @@ def run_trial(
     problem = build_problem(trial.config, shared, build_device(trial.config))
     scoring = Scoring.build(trial, problem, shared, run_shards)
     if trial.is_trained:
-        yield from _train(trial, scoring, resume, report)
+        yield from _train(trial, scoring, resume, report, save)
     else:
         control = build_untrained(trial.config, trial.objective, problem)
         checkpoint = Checkpoint(0, [control], CrossEntropy(), [None])
         yield evaluate_checkpoint(trial, scoring, checkpoint)
+
+
+def _saver(save: Save) -> Callable[[TrainingState], None]:
+    return lambda state: save(state.epoch, state.to_bytes)
 
 
 def _train(
@@ -69,6 +76,7 @@ def _train(
     scoring: Scoring,
     resume: Resume,
     report: Callable[[float], None] | None,
+    save: Save | None,
 ) -> Iterator[CheckpointResult]:
     """Train all replicates as one ensemble, from stored states where there are any."""
     config, problem = trial.config, scoring.problem
@@ -89,7 +97,8 @@ def _train(
         if state.epoch == epoch:
             step = FitCheckpoint(epoch, state.evaluated(), (), state.stopped_epochs, 0.0)
         else:
-            step = next(fit(task, replace(schedule, checkpoints=(epoch,)), state, report))
+            until = replace(schedule, checkpoints=(epoch,))
+            step = next(fit(task, until, state, report, save and _saver(save)))
         checkpoint = Checkpoint(
             step.epoch,
             [as_correction(config, step.ensemble.member(r)) for r in replicates],
