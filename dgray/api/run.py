@@ -161,6 +161,12 @@ class Run:
         """
         table = self._contents.shown  # of a search: the trials that it selected
         models = trained(table.aggregated, objective)
+        if objective is not None and models.empty:
+            names = ", ".join(trained(table.aggregated)["objective"].unique())
+            raise NoSuchModelError(
+                f"{self.place}: no corrected model has the objective {objective!r}; there are "
+                f"{names}"
+            )
         if trial is not None:
             models = models[models["trial"] == self._trial_id(trial)]
         column = metric or SELECTION

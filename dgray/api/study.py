@@ -20,6 +20,7 @@ from dgray.config.reading.load import load_study as load_file
 from dgray.config.reading.load import load_values, lock_text
 from dgray.engine.granted_cpus import granted_cpus
 from dgray.engine.interrupt import interruptible
+from dgray.errors import RunRefusedError
 from dgray.plan.cost import CostEstimate, estimate
 from dgray.plan.plan import Plan, make_plan
 from dgray.problem.inputs import inspect
@@ -88,6 +89,8 @@ class Study:
         from dgray.problem.build import check_device
         from dgray.record.open_run import open_run
 
+        if engine not in ("ray", "local"):
+            raise RunRefusedError(f"engine must be 'ray' or 'local', but got {engine!r}")
         place = None if out is None else location(os.fspath(out))
         if not is_resumed(self._plan, place, fresh=fresh):
             inspect(self._plan).check(files=True)
@@ -161,6 +164,8 @@ def load_study(
         StudyError: the study is invalid; the error states every problem.
         PartError: a Python object has no name or version, or cannot be that part.
     """
+    if isinstance(overrides, str):
+        overrides = [overrides]
     if isinstance(overrides, Mapping):
         overrides = [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
     if not isinstance(study, Mapping):

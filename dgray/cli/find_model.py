@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -232,6 +233,8 @@ def _setting(row: pd.Series, weight: float | None) -> tuple[Setting, SplineWeigh
     """Return the setting of a row, perhaps at another weight, and its calibrated weight."""
     setting = Setting.from_columns(row)
     if weight is not None:
+        if not 0 <= weight < math.inf:
+            raise NoSuchModelError(f"weight must be a number >= 0, but got {weight}")
         return replace(setting, guidance_weight=weight), None
     if not setting.is_calibrated:
         return setting, None

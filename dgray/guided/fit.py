@@ -80,15 +80,20 @@ def fit_discriminator(
         FloatingPointError: the loss is no longer finite.
     """
     settings = _settings(objective, fields)
-    real = torch.as_tensor(real)
-    if len(real) < 2:
-        raise GuidedModelError(f"there must be at least 2 real samples, but got {len(real)}")
+    real = _checked(real, "real")
     size = tuple(real.shape[1:])
     flat = real.reshape(len(real), -1)
-    scale = sigma_data or (SIGMA_DATA if len(size) > 1 else _std(flat))
+    scale = sigma_data
+    if scale is None:
+        scale = SIGMA_DATA if len(size) > 1 else _std(flat)
+    if not 0 < scale < math.inf:
+        raise GuidedModelError(
+            f"sigma_data must be > 0 (0: all samples are equal), but is {scale}"
+        )
     base = wrap_denoiser(denoiser, size)
     num_classes = 0
     if labels is not None:
+        _check_labels(labels, len(real))
         num_classes = max(getattr(base, "num_classes", 0), int(labels.max()) + 1)
     space = SampleSpace(size, sigmas, scale, num_classes, real.device)
     ensemble, part = _network(discriminator, space, base, seed)
@@ -159,6 +164,9 @@ def _network(
         section = adapter.validate_python({**kind, **(discriminator or {})})
     except ValidationError as error:
         raise GuidedModelError(_reason(error)) from error
+    sample_kind = "images" if space.is_image else "points"
+    if section.kind in DISCRIMINATORS and sample_kind not in DISCRIMINATORS[section.kind].kinds:
+        raise GuidedModelError(f"discriminator.kind {section.kind!r} is not for {sample_kind}")
     part = TrainedPart(
         kind=section.kind,
         arguments=section_arguments(section, DiscriminatorSection),
@@ -176,6 +184,7 @@ def _default_kind(space: SampleSpace) -> str:
 def _with_generated(task: Task, space: SampleSpace, generated: Tensor | None) -> Task:
     """Return the task with samples of the base, drawn here unless they are given."""
     if generated is not None:
+        generated = _checked(generated, "generated")
         space.flat(generated[:1])  # a wrong shape is an error
         if task.real_labels is not None and len(generated) != task.real.shape[1]:
             raise GuidedModelError(
@@ -196,6 +205,30 @@ def _with_generated(task: Task, space: SampleSpace, generated: Tensor | None) ->
             drawn.append(heun(base, float(sigmas[0]) * noise, sigmas).float())
     generated_labels = task.real_labels
     return replace(task, generated=torch.cat(drawn)[None], generated_labels=generated_labels)
+
+
+def _checked(samples: Any, kind: str) -> Tensor:
+    """Return samples as a tensor.
+
+    Raises:
+        GuidedModelError: they are fewer than two, empty, or not finite.
+    """
+    tensor = torch.as_tensor(samples)
+    if tensor.ndim < 2 or len(tensor) < 2 or not tensor.numel():
+        raise GuidedModelError(
+            f"there must be at least 2 {kind} samples of shape (d,) or (C, H, W), but together "
+            f"they have shape {tuple(tensor.shape)}"
+        )
+    if not bool(tensor.isfinite().all()):
+        raise GuidedModelError(f"{kind} samples must be finite, but some are NaN or infinite")
+    return tensor
+
+
+def _check_labels(labels: Tensor, count: int) -> None:
+    if labels.shape != (count,) or labels.is_floating_point() or int(labels.min()) < 0:
+        raise GuidedModelError(
+            f"labels must be classes 0, 1, ..., int64 of shape ({count},), one for each sample"
+        )
 
 
 def _stored(flat: Tensor) -> Tensor:

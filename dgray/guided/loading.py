@@ -93,7 +93,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes | None
     path = folder / CONFIGURATION
     try:
         record = parse_json(read_bounded(path, MAX_CONFIGURATION))
-        digests: Mapping[str, str] = record["sha256"]
+        digests: Mapping[str, str] = dict(record["sha256"])
         for name, digest in digests.items():
             if name in (DISCRIMINATOR, CORRECTION, BASE) and sha256_of(folder / name) != digest:
                 raise GuidedModelError(f"{folder / name} has changed since it was exported")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -189,9 +191,12 @@ class GuidedDenoiser:
         Returns:
             Shape ``(n, *size)``, float32; images have values in about [-1, 1].
         """
+        steps = self.sampling.num_steps if num_steps is None else operator.index(num_steps)
+        if steps < 1:
+            raise GuidedModelError(f"num_steps must be at least 1, but got {steps}")
         chosen = replace(
             self.sampling,
-            num_steps=num_steps or self.sampling.num_steps,
+            num_steps=steps,
             sampler=sampler or self.sampling.sampler,
             options={} if sampler else self.sampling.options,
             guided_stage="both" if sampler else self.sampling.guided_stage,
@@ -280,8 +285,17 @@ def _trained_range(weight: Weight, space: SampleSpace) -> Weight:
 
 
 def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
+    if not math.isfinite(weight):
+        raise GuidedModelError(f"a guidance weight must be a finite number, but got {weight}")
     constant = ConstantWeight(float(weight))
-    return constant if interval is None else IntervalWeight(constant, *interval)
+    if interval is None:
+        return constant
+    low, high = interval
+    if not 0 <= low < high:
+        raise GuidedModelError(
+            f"interval must be (low, high) with 0 <= low < high, but got {interval}"
+        )
+    return IntervalWeight(constant, low, high)
 
 
 def _like(value: Tensor, x: Tensor) -> Tensor:

@@ -54,8 +54,9 @@ def sample_seeds(n: int, seeds: int | Sequence[int]) -> list[int]:
     Raises:
         GuidedModelError: their number is another, or one is negative.
     """
+    count = operator.index(n)
     try:
-        numbers = [operator.index(seeds) + i for i in range(n)]  # type: ignore[arg-type]
+        numbers = [operator.index(seeds) + i for i in range(count)]  # type: ignore[arg-type]
     except TypeError:
         numbers = [operator.index(seed) for seed in seeds]  # type: ignore[union-attr]
     if n < 1 or len(numbers) != n or min(numbers) < 0:

@@ -43,6 +43,9 @@ def path_kl_change(
         seed: seed of noise levels and noise.
     """
     clean, labels = samples
+    _check_samples(clean)
+    if num_levels < 1:
+        raise GuidedModelError(f"num_levels must be at least 1, but got {num_levels}")
     low, high = space.sigmas
     generator = named_generator(seed, "path KL")
     uniform = torch.rand(len(clean), num_levels, generator=generator, dtype=torch.float64)
@@ -73,6 +76,9 @@ def nll(
     """Estimate the negative log-likelihood of samples; see ``GuidedDenoiser.nll``."""
     x, labels = samples
     points = space.flat(x)
+    _check_samples(points)
+    if not 0 < tolerance < math.inf:
+        raise GuidedModelError(f"tolerance must be a number of nats > 0, but got {tolerance}")
     if x.dtype == torch.uint8:  # Theis et al. 2016, arXiv 1511.01844
         generator = named_generator(seed, "dequantisation")
         within = torch.rand(points.shape, generator=generator, dtype=torch.float64)
@@ -99,6 +105,13 @@ def nll(
             "lower the guidance weight, or fit the discriminator for fewer epochs"
         )
     return Estimate.of(-likelihood.log_prob)
+
+
+def _check_samples(points: Tensor) -> None:
+    if not len(points):
+        raise GuidedModelError("there must be at least one sample, but got none")
+    if not bool(points.isfinite().all()):
+        raise GuidedModelError("samples must be finite, but some values are NaN or infinite")
 
 
 def _probes(count: int, points: Tensor, seed: int) -> Tensor:

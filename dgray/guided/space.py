@@ -73,7 +73,7 @@ class SampleSpace:
                 f"samples must have shape (n, {', '.join(map(str, self.size))}), but got "
                 f"{tuple(x.shape)}"
             )
-        vectors = x.to(self.device).reshape(len(x), -1)
+        vectors = x.to(self.device).reshape(len(x), self.dimension)
         return to_unit(vectors, torch.float64) if x.dtype == torch.uint8 else vectors.double()
 
     def levels(self, sigma: Tensor | float, count: int) -> Tensor:

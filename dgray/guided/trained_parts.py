@@ -87,7 +87,8 @@ def load_correction(
     if of_correction is not None:
         build = partial(options.factory(CORRECTIONS, of_correction), **of_correction["arguments"])
     if of_discriminator is None:
-        assert of_correction is not None
+        if of_correction is None:
+            raise ValueError("it has neither a discriminator nor a correction")
         _check_size(of_correction["arguments"].get("network", {}), space, tensors)
         corrections = _restored(build(space, _generators(of_correction)), tensors, options.device)
         stored = TrainedPart(**of_correction, tensors=_members(corrections))

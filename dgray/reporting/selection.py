@@ -106,7 +106,7 @@ def calibrated(models: pd.DataFrame) -> pd.DataFrame:
 def trained(models: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
     """Select models of trained discriminators, or of one objective."""
     if name:
-        return models[models["objective"] == name]
+        return models[models["objective"].isin([name])]
     return _where(models, lambda spec: spec.is_trained)
 
 

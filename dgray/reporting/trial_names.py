@@ -21,8 +21,9 @@ def find_trial(labels: Mapping[str, str], text: str) -> str:
 
     Args:
         labels: label of each trial by id.
-        text: an id, the beginning of one, a label, a name, or enough of a name: terms of it in
-            any order, such as ``kl width=64``; a field may be written with its section.
+        text: an id, the beginning of one or of its hash, a label, a name, or enough of a name:
+            terms of it in any order, such as ``kl width=64``; a field may be written with its
+            section.
 
     Raises:
         NoSuchModelError: no trial or several trials match.
@@ -32,7 +33,8 @@ def find_trial(labels: Mapping[str, str], text: str) -> str:
     terms = _terms(text)
     exact = [trial for trial, label in labels.items() if sorted(_terms(label)) == sorted(terms)]
     partial = [trial for trial, label in labels.items() if _has_terms(_terms(label), terms)]
-    by_id = [trial for trial in labels if text and trial.startswith(text)]
+    starts = {trial: (trial, trial.rpartition("-")[2]) for trial in labels}
+    by_id = [trial for trial in labels if text and any(s.startswith(text) for s in starts[trial])]
     matches = next((group for group in (exact, by_id, partial) if len(group) == 1), None)
     if matches is None:
         candidates = sorted({*exact, *by_id, *partial}, key=list(labels).index)
@@ -47,8 +49,8 @@ def _no_single_trial(labels: Mapping[str, str], text: str, matches: list[str]) -
         names.append(f"{len(shown) - len(names)} more")
     count = f"matches {len(matches)}:" if matches else "matches none; there are"
     return (
-        f"a trial is selected by its name or the beginning of its id, but {one_line(text, 80)!r} "
-        f"{count} {'; '.join(names)}"
+        "a trial is selected by its name or the beginning of its id or hash, but "
+        f"{one_line(text, 80)!r} {count} {'; '.join(names)}"
     )
 
 

@@ -130,6 +130,10 @@ def test_the_best_model_minimises_its_criterion(run: dgray.Run) -> None:
     assert run.best(trial=of_kl.trial).trial == of_kl.trial
     with pytest.raises(NoSuchModelError, match="metric must be a score of this run, but got 'f'"):
         run.best(metric="f")
+    with pytest.raises(NoSuchModelError, match="no corrected model has the objective 'f'; there"):
+        run.best(objective="f")
+    with pytest.raises(NoSuchModelError, match="weight must be a number >= 0, but got nan"):
+        of_kl.denoiser(weight=float("nan"))
 
 
 def test_the_denoiser_in_a_loop_of_ones_own_gives_dgrays_samples(run: dgray.Run) -> None:
@@ -196,6 +200,8 @@ def test_summary_finding_and_figures_are_those_of_the_report(run: dgray.Run) -> 
 def test_what_is_no_run_is_refused(run: dgray.Run, tmp_path: Path) -> None:
     with pytest.raises(NotARunError):
         dgray.open_run(tmp_path)
+    with pytest.raises(RunRefusedError, match="engine must be 'ray' or 'local', but got 'dask'"):
+        dgray.load_study(STUDY).run(tmp_path, engine="dask")  # type: ignore[arg-type]
     with pytest.raises(RunRefusedError, match="this one differs in seed: 0 there, 1 here"):
         dgray.load_study(STUDY, {"seed": 1, "evaluate.num_bins": 3}).run(
             str(run.place), engine="local"

@@ -155,6 +155,8 @@ LABELS = {
         ("kl discriminator.width=16", "kl-ebb5"),
         ("fit.objective=kl width=16", "kl-ebb5"),
         ("kl-eb", "kl-ebb5"),
+        ("ebb", "kl-ebb5"),
+        ("22", "oracle-22"),
         ("oracle", "oracle-22"),
         ("cross_entropy", "cross_entropy-01"),
         ("kl widths=[16, 64]", "kl-77aa"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,10 @@ def test_a_stored_model_is_the_same_model(guided: dgray.GuidedDenoiser, tmp_path
     with pytest.raises(GuidedModelError, match="has changed since it was exported"):
         dgray.load_exported(folder, denoiser=denoise)
     record = json.loads((second_folder / "guidance.json").read_text())
+    for field, message in (("discriminator", "neither a discriminator"), ("sha256", "is damaged")):
+        (second_folder / "guidance.json").write_text(json.dumps({**record, field: None}))
+        with pytest.raises(GuidedModelError, match=message):
+            dgray.load_exported(second_folder, denoiser=denoise)
     record["discriminator"]["arguments"]["width"] = 10**6
     (second_folder / "guidance.json").write_text(json.dumps(record))
     with pytest.raises(GuidedModelError, match="must have more than the"):
@@ -228,9 +233,42 @@ def test_a_stored_model_is_the_same_model(guided: dgray.GuidedDenoiser, tmp_path
         ({"discriminator": {"widht": 3}}, "widht"),
         ({"sigmas": (2.0, 1.0)}, "0 < low < high"),
         ({"patience": 3}, "need a study"),
+        ({"real": torch.full((10, 2), math.nan)}, "real samples must be finite"),
+        ({"real": torch.ones(10, 2)}, "sigma_data must be > 0"),
+        ({"real": torch.ones(10)}, "at least 2 real samples"),
+        ({"sigma_data": 0}, "sigma_data must be > 0"),
+        ({"labels": torch.zeros(3, dtype=torch.long)}, "labels must be classes"),
+        ({"labels": torch.full((10,), -1)}, "labels must be classes"),
+        ({"discriminator": {"kind": "conv"}}, "'conv' is not for points"),
+        ({"objective": "cross_entropy", "generated": points(0, 1)}, "at least 2 generated"),
     ],
 )
 def test_wrong_values_are_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    values = {"real": points(10, 0), "epochs": 1, **change}
     with pytest.raises(GuidedModelError, match=message) as raised:
-        dgray.fit_discriminator(points(10, 0), denoise, **{"epochs": 1, **change})
+        dgray.fit_discriminator(denoiser=denoise, **values)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda g: g.with_weight(math.nan), "finite number"),
+        (lambda g: g.with_weight(1, (2, 1)), "0 <= low < high"),
+        (lambda g: g.sample(2, num_steps=0), "num_steps must be at least 1"),
+        (lambda g: g.nll(points(0, 0)), "at least one sample"),
+        (lambda g: g.nll(points(2, 0), tolerance=0), "tolerance must be"),
+        (lambda g: g.path_kl_change(points(0, 0)), "at least one sample"),
+        (lambda g: g.path_kl_change(points(2, 0), num_levels=0), "num_levels must be"),
+        (lambda g: g.path_kl_change(points(2, 0) * math.nan), "must be finite"),
+    ],
+)
+def test_wrong_arguments_of_a_guided_model_are_refused(
+    guided: dgray.GuidedDenoiser, call: Callable[[dgray.GuidedDenoiser], object], message: str
+) -> None:
+    with pytest.raises(GuidedModelError, match=message):
+        call(guided)
+
+
+def test_no_samples_are_denoised_to_none(guided: dgray.GuidedDenoiser) -> None:
+    assert guided(points(0, 0), 1.0).shape == (0, 2)
