@@ -37,7 +37,7 @@ def find_browser() -> str | None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=5, help="processes that tests/torture kills")
+    parser.addoption("--kills", type=int, default=4, help="processes that tests/torture kills")
     parser.addoption("--torture-seed", type=int, default=0, help="of what it kills, and when")
     parser.addoption("--torture-log", help="file that the torture's log is appended to")
 
