@@ -131,6 +131,15 @@ class Failures(list[str]):
     def write_failure(self, trial: Trial, reason: str) -> None:
         self.append(reason)
 
+    def read_artifact(self, key: str) -> None:
+        return None
+
+    def write_artifact(self, key: str, content: bytes) -> None:
+        pass
+
+    def delete_artifact(self, key: str) -> None:
+        pass
+
 
 def failures(folder: Path, study: str, store: Memory, *overrides: str) -> Failures:
     """Run a study without a run folder and return why its trials failed."""
