@@ -26,10 +26,11 @@ class Benchmark(NamedTuple):
 
 TABLE = (
     Benchmark("replicates", "benchmarks.replicates", "replicates trained together or apart", 1),
-    Benchmark("scale", "benchmarks.scale", "cost against trials and sizes; simulated cluster", 8),
+    Benchmark("scale", "benchmarks.scale", "cost against trials and sizes; simulated cluster", 11),
     Benchmark("steps", "benchmarks.steps", "training steps against plain loops, KL against CE", 2),
     Benchmark("ode", "benchmarks.ode", "log-likelihoods against torchdiffeq", 3),
     Benchmark("grid", "benchmarks.grid", "the study overfit against plain scripts", 15),
+    Benchmark("trials", "benchmarks.trials", "trials of overfit, against a commit before", 18),
     Benchmark("frechet", "benchmarks.frechet", "Fréchet distance against clean-fid", 4),
     Benchmark("actors", "benchmarks.actors", "images by sampling actors: none, one, two", 2),
     Benchmark("images", "benchmarks.images", "guided images against bare calls and DG's way", 3),

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.turns import machine
+from benchmarks.worktree import HERE, checked_out
 
 BEFORE = "3755977"
 SIZES = (2600, 10_000)
 LARGEST = 100_000
 REPEATS = 5
-_HERE = Path(__file__).parent
 
 
 class Report(NamedTuple):
@@ -37,7 +37,7 @@ class Report(NamedTuple):
 
 def write(source: Path, run: Path, num_rows: int) -> None:
     """Write a run by the dgray in `source`."""
-    _python(source, str(_HERE / "large_run.py"), str(run), str(num_rows))
+    _python(source, str(HERE / "benchmarks/large_run.py"), str(run), str(num_rows))
 
 
 def report(source: Path, run: Path) -> Report:
@@ -66,20 +66,12 @@ def main() -> None:
     print(machine())
     print("\n| rows | s before | s now | before / now | MB before | MB now |")
     print("|---:|---:|---:|---:|---:|---:|")
-    now = _HERE.parent
-    with tempfile.TemporaryDirectory() as folder:
-        before = Path(folder, "before")
-        subprocess.run(
-            ["git", "-C", now, "worktree", "add", "--detach", "-q", before, BEFORE], check=True
-        )
-        try:
-            for size in SIZES:
-                _compare(before, now, Path(folder), size)
-        finally:
-            subprocess.run(["git", "-C", now, "worktree", "remove", "--force", before], check=True)
+    with tempfile.TemporaryDirectory() as folder, checked_out(BEFORE) as before:
+        for size in SIZES:
+            _compare(before, HERE, Path(folder), size)
         run = Path(folder, "largest")
-        write(now, run, LARGEST)
-        largest = report(now, run)
+        write(HERE, run, LARGEST)
+        largest = report(HERE, run)
         print(f"| {LARGEST:,} | | {largest.cpu:.1f} | | | {largest.megabytes:.0f} |")
 
 

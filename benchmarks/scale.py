@@ -72,7 +72,7 @@ diffusion: {{sigma_min: 0.02, sigma_max: 20}}
 data: {{kind: mixture, name: ring8, num_real: 1000, num_validation: 200, num_held_out: 200}}
 base: {{kind: wrong_mixture, std_scale: 1.4, num_generated: 1000}}
 discriminator: {{width: [16, 17, 18, 19], depth: 2}}
-fit: {{objective: [cross_entropy, kl], epochs: 250}}
+fit: {{objective: [cross_entropy, kl], epochs: 1500}}
 evaluate: {{guidance_weight: [1], sampler: sde, num_steps: 16, metrics: [path_kl, kl_sde],
            num_points: 100, num_samples: 1000}}
 resources: {{max_concurrent_trials: {workers}}}
