@@ -161,8 +161,9 @@ class TrainingState:
         named = safetensors.torch.load(data)
         self.epoch = int(named["epoch"])
         if "losses.epoch" in named:
-            losses = zip(named["losses.epoch"].tolist(), named["losses.loss"], strict=True)
-            self.losses, self.seconds = list(losses), float(named["losses.seconds"])
+            losses = _like(named["losses.loss"], self.ensemble.tensors[0])  # with those to come
+            self.losses = list(zip(named["losses.epoch"].tolist(), losses, strict=True))
+            self.seconds = float(named["losses.seconds"])
         for i, tensor in enumerate(self.ensemble.tensors):
             with torch.no_grad():
                 tensor.copy_(named[f"weight.{i}"])

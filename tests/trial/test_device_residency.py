@@ -111,6 +111,19 @@ def test_an_epoch_on_vectors_stays_on_its_device(objective: Objective) -> None:
     assert {loss.device for loss in losses} == {META}
 
 
+def test_a_state_that_is_loaded_has_its_losses_on_the_device() -> None:
+    """New losses are added to those before a lost worker, in one tensor."""
+    ensemble = initialise(MlpShape(dimension=4, width=8, depth=2), 0.5, [named_generator(0)])
+    state = TrainingState.start(ensemble, replicates=[0])
+    state.losses, state.seconds = [(1, torch.ones(1)), (2, torch.ones(1))], 3.0
+    loaded = TrainingState.start(
+        ensemble.with_tensors([t.to(META) for t in ensemble.tensors]), replicates=[0]
+    )
+    loaded.load_bytes(state.to_bytes())
+    assert [(epoch, loss.device) for epoch, loss in loaded.losses] == [(1, META), (2, META)]
+    assert loaded.seconds == 3.0
+
+
 CHURN = {"S_churn": 20.0, "S_min": 0.01, "S_max": 50.0, "S_noise": 1.007}
 
 
