@@ -81,7 +81,9 @@ class Row:
     features_sha256: str | None = provenance("SHA-256 of the feature extractor")
     reference: str | None = provenance("images that samples were compared with")
     seconds_fit: float | None = provenance(
-        "training time since the last checkpoint, all replicates", unit="s"
+        "training time since the last checkpoint, all replicates; 0 if a stored state was "
+        "evaluated again",
+        unit="s",
     )
     seconds_evaluate: float | None = provenance(
         "evaluation time of this checkpoint, all replicates and settings", unit="s"
