@@ -85,7 +85,7 @@ class CheckpointStore(Protocol):
 
 
 class _Unfinished:
-    """Training state of a trial between two of its checkpoints, which outlives a lost worker.
+    """Training state of a trial between two checkpoints, stored in case its worker is lost.
 
     It is stored at most every ``SAVE_SECONDS``, and deleted at the next checkpoint. Its first line
     holds the epochs of the checkpoint before it and of itself.
@@ -105,7 +105,7 @@ class _Unfinished:
     def or_checkpoint(
         self, epoch: int, stored: tuple[int, bytes] | None
     ) -> tuple[int, bytes] | None:
-        """Return the state, if it is between the stored checkpoint and an epoch, or the former."""
+        """Return the state if it is between a checkpoint and an epoch, else the checkpoint."""
         self._checkpoint = 0 if stored is None else stored[0]
         if self._content is not None:
             line, _, state = self._content.partition(b"\n")
@@ -115,7 +115,7 @@ class _Unfinished:
         return stored
 
     def save(self, epoch: int, state: Callable[[], bytes]) -> None:
-        """Store a state if the last was stored some time ago."""
+        """Store a state, unless one was stored less than ``SAVE_SECONDS`` ago."""
         if time.monotonic() - self._last >= SAVE_SECONDS:
             line = f"{self._checkpoint} {epoch}\n".encode()
             with _storing():
