@@ -22,11 +22,12 @@ SHAPED = ("dgray.correction", "dgray.diffusion", "dgray.discriminator", "dgray.m
 if not ray_processes.is_child():
     jaxtyping.install_import_hook(SHAPED, f"{typechecker.__name__}.check")
 
-# Folders with much computation, by the process that runs them beside this one.
+# Folders with much computation, by the process that runs them beside this one; seconds of CPU.
 APART = {
-    "reports": {"reporting"},
-    "trials": {"api", "extending", "growth", "guided", "search", "trial"},
-    "runs": {"cli", "docs", "engine", "record"},
+    "trials": (190, {"trial"}),
+    "runs": (210, {"cli", "docs", "engine", "record"}),
+    "reports": (200, {"reporting"}),
+    "searches": (130, {"api", "extending", "growth", "guided", "search"}),
 }
 TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -49,9 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
-        for process, folders in APART.items():
+        for process, (seconds, folders) in APART.items():
             if folder in folders:
-                item.add_marker(pytest.mark.apart(process))
+                item.add_marker(pytest.mark.apart(process, seconds=seconds))
         if item.get_closest_marker("ray") is not None:
             # Warnings that Ray itself causes cannot be fixed here.
             item.add_marker(pytest.mark.filterwarnings("default"))

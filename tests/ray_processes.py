@@ -1,9 +1,9 @@
 """Pytest plugin: tests marked ``ray`` or ``apart`` run in processes of their own.
 
-There is one child for each name in marks ``apart(name)``, and one for all tests marked ``ray``,
-which share a Ray; those also marked ``long`` have one for each module. Children run beside the
-tests of this process: as many as there are CPUs, since tests with Ray often wait, and one more
-when the tests of this process are done.
+There is one child for each name in marks ``apart(name, seconds)``, and one for all tests marked
+``ray``, which share a Ray; those also marked ``long`` have one for each module. Children run
+beside the tests of this process, the longest first: as many as there are CPUs, since tests with
+Ray often wait, and one more when the tests of this process are done.
 When a Ray dies, it may end the process that started it, unflushed. With this plugin that is one
 failed test with a reason; the remaining tests of that child run in a new process.
 """
@@ -30,7 +30,7 @@ import pytest
 _REPORTS = "DGRAY_TEST_REPORTS"  # environment variable of a child: the file for its reports
 _POLL_SECONDS = 0.02
 _SHOWN_CHARACTERS = 5000  # of a child's own output
-_RAY_SECONDS, _OTHER_SECONDS = 10, 0.25  # that a test takes
+_RAY_SECONDS = 10  # that a test takes
 
 
 def is_child() -> bool:
@@ -284,12 +284,13 @@ def _uses_ray(item: pytest.Item) -> bool:
 
 def _seconds(group: list[pytest.Item]) -> float:
     """Return an estimate of the time that the tests of a group take."""
-    return sum(map(_seconds_of, group))
+    mark = group[0].get_closest_marker("apart")
+    if mark is not None and not _uses_ray(group[0]):
+        return float(mark.kwargs.get("seconds", 0))
+    return sum(map(_seconds_of_ray, group))
 
 
-def _seconds_of(item: pytest.Item) -> float:
-    if not _uses_ray(item):
-        return _OTHER_SECONDS
+def _seconds_of_ray(item: pytest.Item) -> float:
     long = item.get_closest_marker("long")
     return _RAY_SECONDS if long is None else 60 * float(long.kwargs.get("minutes", 1))
 

@@ -17,7 +17,7 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5)
 
 def pytest_configure(config):
-    for marker in ("ray: ", "long: ", "apart(name): "):
+    for marker in ("ray: ", "long: ", "apart(name, seconds): "):
         config.addinivalue_line("markers", marker)
     ray_processes.register(config, ["--kills"])
 """
