@@ -61,6 +61,7 @@ class Study:
         engine: Literal["ray", "local"] = "ray",
         fresh: bool = False,
         progress: bool = True,
+        report: bool = True,
     ) -> Run:
         """Run what is missing of the study, write the report, and return the run.
 
@@ -70,6 +71,7 @@ class Study:
             engine: ``ray``: Ray workers; ``local``: this process.
             fresh: start a new run in a new folder.
             progress: print the progress and the summary.
+            report: write the report at the end; without it, ``dgray report`` makes it later.
 
         Returns:
             The run; ``Run.is_complete`` is False if rows are missing.
@@ -106,6 +108,7 @@ class Study:
                     engine=engine,
                     arguments=["dgray.Study.run"],
                     resume_hint=f"To resume: study.run(out={str(where)!r})",
+                    has_report=report,
                     console=Console(quiet=not progress, force_jupyter=False),
                 )
             finally:

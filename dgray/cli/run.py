@@ -96,9 +96,10 @@ def run(
     engine: str,
     fresh: bool,
     serve: bool,
+    has_report: bool,
     typed: Invocation,
 ) -> int:
-    """Run what is missing of a study and write its report.
+    """Run what is missing of a study.
 
     Args:
         study: study file.
@@ -107,6 +108,7 @@ def run(
         engine: ``ray`` or ``local``.
         fresh: start a new run in a new folder.
         serve: show a live report while the study runs.
+        has_report: write the report at the end.
         typed: command line, for the provenance and for the command that resumes the run.
 
     Returns:
@@ -131,7 +133,12 @@ def run(
     try:
         with served_beside(opened.folder.path) if serve else nullcontext():
             is_complete = run_study(
-                plan, opened, engine=engine, arguments=arguments, resume_hint=hint
+                plan,
+                opened,
+                engine=engine,
+                arguments=arguments,
+                resume_hint=hint,
+                has_report=has_report,
             )
     except RunRefusedError:
         raise

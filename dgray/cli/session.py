@@ -50,9 +50,10 @@ def run_study(
     engine: str,
     arguments: Sequence[str],
     resume_hint: str,
+    has_report: bool = True,
     console: Console | None = None,
 ) -> bool:
-    """Run what is missing, write the report, and return whether every row is there.
+    """Run what is missing and return whether every row is there.
 
     Args:
         plan: plan of the study.
@@ -60,11 +61,13 @@ def run_study(
         engine: ``ray`` or ``local``.
         arguments: arguments of the command line, for the provenance.
         resume_hint: printed if the engine dies, which ends this process at once.
+        has_report: whether the report is written.
         console: for progress and summary; None: that of this process.
     """
     console = console or Console()
     session = Session(run.folder.files, plan, arguments, engine)
-    study_run = _StudyRun(plan, run, session, console, resume_hint, engine)
+    after = report_seconds(plan) if has_report else 0.0
+    study_run = _StudyRun(plan, run, session, console, resume_hint, engine, after)
     try:
         study_run.print_damaged()
         study_run.run(engine)
@@ -77,11 +80,13 @@ def run_study(
     trials = study_run.schedule.trials
     missing = run.folder.missing_rows(trials)
     session.end("incomplete" if missing else "complete", study_run.progress.failures)
-    _show_report(run, console, report_seconds(plan))
+    if has_report:
+        _show_report(run, console, after)
+    else:
+        text = f"no report was made; to make it: dgray report {run.folder.where}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     if missing:
-        console.print(
-            f"{missing} of {counts_of(trials).rows} rows are missing; the report lists the reasons"
-        )
+        console.print(f"{missing} of {counts_of(trials).rows} rows are missing; reports list why")
     return missing == 0
 
 
@@ -96,6 +101,7 @@ class _StudyRun:
         console: Console,
         resume_hint: str,
         engine: str,
+        report_seconds: float,
     ) -> None:
         folder = run.folder
         self._folder, self._session, self._console = folder, session, console
@@ -114,7 +120,7 @@ class _StudyRun:
             console,
             TimeLeft(
                 artifact_seconds=artifact_seconds(plan),
-                report_seconds=report_seconds(plan),
+                report_seconds=report_seconds,
                 parallel=1 if engine == "local" else cost.parallel_trials,
             ),
         )
@@ -129,7 +135,7 @@ class _StudyRun:
         """Run the trials of the schedule."""
         self._restore_artifacts()
         if not self.schedule.examples:
-            self._console.print("nothing is left to run; rebuilding the report")
+            self._console.print("nothing is left to run")
             return
         configs = [trial.config.model_dump(mode="json") for trial in self.schedule.examples]
         if absent := absent_objects(configs):

@@ -90,6 +90,11 @@ _study = click.argument("study", metavar="STUDY.yaml", type=click.Path(path_type
     is_flag=True,
     help="Show a live report on this machine while the study runs; its address is printed.",
 )
+@click.option(
+    "--no-report",
+    is_flag=True,
+    help="Store the rows and stop; dgray report makes the report from them.",
+)
 @engine_command(interrupted="interrupted before anything was started")
 def run(
     *,
@@ -101,6 +106,7 @@ def run(
     engine: str,
     fresh: bool,
     serve: bool,
+    no_report: bool,
 ) -> int:
     """Run a study, or resume it, and write its report.
 
@@ -117,7 +123,14 @@ def run(
     if check:
         return work.check_study(study, overrides)
     return work.run(
-        study, overrides, out, engine=engine, fresh=fresh, serve=serve, typed=invocation()
+        study,
+        overrides,
+        out,
+        engine=engine,
+        fresh=fresh,
+        serve=serve,
+        has_report=not no_report,
+        typed=invocation(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -84,26 +84,21 @@ def fields(**sections: Any) -> dict[str, Any]:
     } | sections
 
 
-@pytest.fixture(autouse=True)
-def no_figures() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
-        yield
-
-
 @pytest.mark.long
 def test_objects_are_stored_by_name_and_version_and_not_as_code(tmp_path: Path) -> None:
     study = dgray.load_study(fields())
     law = study.config["data"]["factory"]
     assert law == "dgray.catalogue.objects:data_shifted_1"
     assert study.config["base"]["factory"].startswith("dgray.catalogue.objects:base_denoise_")
-    run = study.run(tmp_path / "run", engine="local", progress=False)
+    run = study.run(tmp_path / "run", engine="local", progress=False, report=False)
     assert run.is_complete
     rows = run.rows()
     assert set(rows["objective"]) == {"base", "kl", "hinge"}
     assert rows["radius"].notna().all()
     assert "relu" not in (tmp_path / "run" / "study.lock.yaml").read_text()
-    again = dgray.load_study(fields()).run(tmp_path / "again", engine="local", progress=False)
+    again = dgray.load_study(fields()).run(
+        tmp_path / "again", engine="local", progress=False, report=False
+    )
     compared = [name for name in rows if name not in column_names("provenance")]
     pd.testing.assert_frame_equal(again.rows()[compared], rows[compared], check_exact=True)
     model = run.best(objective="hinge")
@@ -117,7 +112,7 @@ def test_objects_are_stored_by_name_and_version_and_not_as_code(tmp_path: Path) 
         dgray.load_exported(tmp_path / "out")
     other = fields(base={"object": dgray.part(denoise, version=2), "num_generated": 20})
     with pytest.raises(RunRefusedError, match="differs in base"):
-        dgray.load_study(other).run(tmp_path / "run", engine="local", progress=False)
+        dgray.load_study(other).run(tmp_path / "run", engine="local", progress=False, report=False)
     with pytest.MonkeyPatch.context() as patch:  # another process
         patch.setattr(objects, "_OBJECTS", {})
         with pytest.raises(PartError, match=r"was passed to dgray\.load_study"):
@@ -126,9 +121,9 @@ def test_objects_are_stored_by_name_and_version_and_not_as_code(tmp_path: Path) 
             part.unlink()
         lock = dgray.load_study(tmp_path / "run" / "study.lock.yaml")
         with pytest.raises(RunRefusedError, match="data_shifted_1 is a Python object"):
-            lock.run(tmp_path / "run", engine="local", progress=False)
+            lock.run(tmp_path / "run", engine="local", progress=False, report=False)
         with pytest.raises(StudyError, match="data_shifted_1 is a Python object"):
-            lock.run(tmp_path / "other", engine="local", progress=False)
+            lock.run(tmp_path / "other", engine="local", progress=False, report=False)
         assert not (tmp_path / "other").exists()
 
 

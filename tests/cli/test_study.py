@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from dgray.cli import report
 from dgray.cli.study import main
 from dgray.config.reading.load import load_study
 from dgray.plan.plan import Plan, make_plan
@@ -115,6 +116,22 @@ def test_a_study_writes_rows_and_report_and_is_not_run_twice(
     assert "epoch" not in again.split("nats")[0]  # nothing was run
     assert "report: runs/tiny/report.html" in again
     assert outcomes(run) == ["complete", "complete"]
+
+
+def test_without_a_report_the_rows_are_stored_and_the_report_is_made_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command(tmp_path)
+    assert main(["tiny.yaml", "--engine", "local", "--no-report"]) == 0
+    run = tmp_path / "runs" / "tiny"
+    assert "no report was made; to make it: dgray report runs/tiny\n" in capsys.readouterr().out
+    assert len(RunFolder(run).rows()) == NUM_ROWS
+    assert outcomes(run) == ["complete"]
+    assert not {"report.html", "report.parquet", "figures"} & {p.name for p in run.iterdir()}
+    monkeypatch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
+    assert report.main(["runs/tiny"]) == 0
+    assert (run / "report.html").exists()
 
 
 def test_help_and_plan_import_no_torch_or_ray_and_start_nothing(tmp_path: Path) -> None:
@@ -314,7 +331,7 @@ def test_a_report_that_was_interrupted_is_completed_next_time(
     run = Path("runs/tiny")
     rows = {path: path.read_bytes() for path in (run / "rows").iterdir()}
     assert main(arguments) == 0
-    assert "nothing is left to run; rebuilding the report" in capsys.readouterr().out
+    assert "nothing is left to run" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (run / "rows").iterdir()} == rows
     assert files(run) == files(Path("undisturbed"))
 

@@ -31,7 +31,7 @@ def run(folder: Path, name: str, *overrides: str, width: str = "8", cache: bool 
     (folder / f"{name}.yaml").write_text(STUDY.format(name=name, width=width))
     values = [*overrides, *([f"resources.result_cache={folder / 'cache'}"] if cache else [])]
     command = [str(folder / f"{name}.yaml"), "--engine", "local", "--out", str(folder / name)]
-    return main([*command, *(["--set", *values] if values else [])])
+    return main([*command, "--no-report", *(["--set", *values] if values else [])])
 
 
 def rows(folder: Path, name: str) -> pd.DataFrame:
@@ -49,7 +49,6 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return real(trial, artifacts, **kwargs)
 
     monkeypatch.setattr(dgray.trial.run, "run_trial", counted)
-    monkeypatch.setattr(dgray.cli.session, "_show_report", lambda *arguments: None)
     return objectives
 
 

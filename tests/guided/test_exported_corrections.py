@@ -65,11 +65,9 @@ def best(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
     @cache
     def run(kinds: tuple[str, ...]) -> dgray.Run:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("dgray.cli.session._show_report", lambda *inputs: None)
-            study = dgray.load_study(STUDY | {"correction": {"kind": list(kinds), "moves": 2}})
-            place = tmp_path_factory.mktemp("corrections") / "run"
-            return study.run(place, engine="local", progress=False)
+        study = dgray.load_study(STUDY | {"correction": {"kind": list(kinds), "moves": 2}})
+        place = tmp_path_factory.mktemp("corrections") / "run"
+        return study.run(place, engine="local", progress=False, report=False)
 
     def model(correction: str) -> Model:
         trial = {"guidance": "cross_entropy"}.get(correction, correction)

@@ -36,10 +36,8 @@ IMAGES = {
 
 
 def run_of(tmp_path: Path, **sections: Any) -> dgray.Run:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
-        study = dgray.load_study(IMAGES | sections)
-        return study.run(tmp_path / "run", engine="local", progress=False)
+    study = dgray.load_study(IMAGES | sections)
+    return study.run(tmp_path / "run", engine="local", progress=False, report=False)
 
 
 @pytest.mark.long

@@ -113,7 +113,7 @@ class Torture:
     def command(self, out: Path, *more: str) -> list[str]:
         overrides = ("--set", "resources.max_failures=1000")
         study = ("-m", "dgray.study", str(self.study), "--out", str(out))
-        return [sys.executable, *study, *overrides, *more]
+        return [sys.executable, *study, "--no-report", *overrides, *more]
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

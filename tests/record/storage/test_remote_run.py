@@ -83,6 +83,7 @@ def resume_and_compare(
     proxy: FaultyProxy,
     in_a_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
+    *arguments: str,
 ) -> None:
     """Resume elsewhere over a failing network; the rows equal those in the folder bit for bit."""
     # The renewing thread may wait for seconds while a report is made on a busy machine.
@@ -100,7 +101,7 @@ def resume_and_compare(
         return kinds[number // 6 % 4] if number % 6 == 5 else None
 
     proxy.choose = choose
-    assert study.main(["tiny.yaml", "--engine", "local", "--out", uri]) == 0
+    assert study.main(["tiny.yaml", "--engine", "local", "--out", uri, *arguments]) == 0
     proxy.choose = lambda method, path: None
     after = bucket.objects()
     assert {name: after[name] for name in done} == {name: before[name] for name in done}
@@ -168,7 +169,7 @@ def test_a_terminated_study_under_ray_is_resumed_from_another_machine(
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.splitlines()[-1].endswith(f"--engine ray --out {uri}")
-    resume_and_compare(uri, bucket, proxy, in_a_folder, monkeypatch)
+    resume_and_compare(uri, bucket, proxy, in_a_folder, monkeypatch, "--no-report")
 
 
 def test_an_old_working_copy_is_replaced_by_the_store(bucket: Bucket) -> None:
