@@ -24,10 +24,10 @@ if not ray_processes.is_child():
 
 # Folders with much computation, by the process that runs them beside this one; seconds of CPU.
 APART = {
-    "trials": (190, {"trial"}),
-    "runs": (210, {"cli", "docs", "engine", "record"}),
-    "reports": (200, {"reporting"}),
-    "searches": (130, {"api", "extending", "growth", "guided", "search"}),
+    "trials": (215, {"trial"}),
+    "runs": (250, {"cli", "docs", "engine", "record"}),
+    "reports": (210, {"reporting"}),
+    "searches": (150, {"api", "extending", "growth", "guided", "search"}),
 }
 TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

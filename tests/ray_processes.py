@@ -2,8 +2,9 @@
 
 There is one child for each name in marks ``apart(name, seconds)``, and one for all tests marked
 ``ray``, which share a Ray; those also marked ``long`` have one for each module. Children run
-beside the tests of this process, the longest first: as many as there are CPUs, since tests with
-Ray often wait, and one more when the tests of this process are done.
+beside the tests of this process, the longest first: as many as there are CPUs, one more beside
+the tests that share a Ray, since these mostly wait, and one more when the tests of this process are
+done.
 When a Ray dies, it may end the process that started it, unflushed. With this plugin that is one
 failed test with a reason; the remaining tests of that child run in a new process.
 """
@@ -28,6 +29,7 @@ from typing import Any
 import pytest
 
 _REPORTS = "DGRAY_TEST_REPORTS"  # environment variable of a child: the file for its reports
+_SHARED = "ray"  # name of the group of tests that share a Ray
 _POLL_SECONDS = 0.02
 _SHOWN_CHARACTERS = 5000  # of a child's own output
 _RAY_SECONDS = 10  # that a test takes
@@ -92,7 +94,7 @@ class _RayProcesses:
                 groups.setdefault(self._group(item), []).append(item)
             for group in sorted(groups.values(), key=_seconds, reverse=True):  # the longest first
                 self._groups.put([item.nodeid for item in group])
-            for _ in os.sched_getaffinity(0):
+            for _ in range(len(os.sched_getaffinity(0)) + (_SHARED in groups)):
                 self._start_thread()
 
     @pytest.hookimpl(tryfirst=True)
@@ -121,7 +123,7 @@ class _RayProcesses:
         mark = item.get_closest_marker("apart")
         if mark is not None and not _uses_ray(item):
             return str(mark.args[0])
-        return "ray" if item.get_closest_marker("long") is None else item.path
+        return _SHARED if item.get_closest_marker("long") is None else item.path
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, daemon=True)
