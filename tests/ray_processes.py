@@ -3,8 +3,7 @@
 There is one child for each name in marks ``apart(name, seconds)``, and one for all tests marked
 ``ray``, which share a Ray; those also marked ``long`` have one for each module. Children run
 beside the tests of this process, the longest first: as many as there are CPUs, one more beside
-the tests that share a Ray, since these mostly wait, and one more when the tests of this process are
-done.
+the tests that share a Ray, which mostly wait, and one more when those of this process are done.
 When a Ray dies, it may end the process that started it, unflushed. With this plugin that is one
 failed test with a reason; the remaining tests of that child run in a new process.
 """
