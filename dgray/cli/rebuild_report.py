@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from dgray.cli.output import printed
 from dgray.data.summary import counted
-from dgray.errors import RunRefusedError
+from dgray.errors import OutputError, RunRefusedError
 from dgray.files import output_folder
 from dgray.record.inspect import MISSING, check_records, missing_records, record_names
 from dgray.record.storage.location import Uri, location
@@ -61,14 +62,27 @@ def rebuild(run: str, out: Path | None, *, all_scalars: bool = False) -> int:
     print(f"report:      {where}/report.html\ntable:       {where}/report.parquet")
     print(f"figures:     {where}/figures")
     if isinstance(where, Path):
-        print(f"TensorBoard: tensorboard --logdir {where}/tensorboard --host 127.0.0.1")
+        events = shlex.quote(f"{where}/tensorboard")
+        print(f"TensorBoard: tensorboard --logdir {events} --host 127.0.0.1")
         print(f"             then open {TENSORBOARD_PAGE}")
     return 0
+
+
+def _check_writable(run: Path) -> None:
+    try:
+        output_folder(run)
+    except OutputError as error:
+        raise RunRefusedError(
+            f"{run}: the report is written into the run folder, but no file can be created in "
+            "this one; copy it to a folder of your own"
+        ) from error
 
 
 def _build(place: Path | Uri, out: Path | None, *, all_scalars: bool) -> tuple[Path | Uri, Report]:
     """Build the report and return the place it was written to."""
     if out is None:
+        if isinstance(place, Path) and place.is_dir():
+            _check_writable(place)
         with reading(place) as run:
             report = build_report(run.path, where=run.where, all_scalars=all_scalars)
             if isinstance(place, Uri):

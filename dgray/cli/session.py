@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -83,7 +84,8 @@ def run_study(
     if has_report:
         _show_report(run, console, after)
     else:
-        text = f"no report was made; to make it: dgray report {run.folder.where}"
+        where = shlex.quote(str(run.folder.where))
+        text = f"no report was made; to make it: dgray report {where}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if missing:
         console.print(f"{missing} of {counts_of(trials).rows} rows are missing; reports list why")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def write(source: Source, *, out: Path | None, force: bool) -> int:
     status = show_plan(place, ())
     if seconds > BUDGET_SECONDS:
         print(f"notice: this machine needs about {duration(seconds)}; smaller data take less")
-    print(f"wrote {place}; run it with: dgray run {place}")
+    print(f"wrote {place}; run it with: {shlex.join(['dgray', 'run', str(place)])}")
     return status
 
 

@@ -45,7 +45,10 @@ class SampleDiscriminator:
     part: TrainedPart | None = field(default=None, repr=False)
 
     def logit(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
-        """Return the logit of noised samples x ``(n, *size)`` at sigma, in nats, shape (n,)."""
+        """Return the logit of noised samples x ``(n, *size)`` at sigma, in nats, shape (n,).
+
+        Without gradients in x: that is ``gradient``.
+        """
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
             return _like(model.logit(flat, levels), x)
@@ -112,7 +115,8 @@ class GuidedDenoiser:
             labels: classes of a conditional model, int64 (n,); -1: no class.
 
         Returns:
-            E[clean x | x; sigma] as estimated by the model, of the shape and dtype of x.
+            E[clean x | x; sigma] as estimated by the model, of the shape and dtype of x, without
+            gradients in x.
         """
         flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
         guided = self.flat(labels)

@@ -57,7 +57,8 @@ def write_description(out: Path, description: Description) -> Path:
         for name, content in contents.items():  # the configuration last: it makes the folder whole
             write_atomically(out / name, partial(_write, content))
     except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise OutputError(f"{out}: cannot be written ({reason}); give another folder") from error
     return out
 
 

@@ -114,6 +114,14 @@ def test_a_mixture_and_what_cannot_work(
     assert main(["init"]) == 2
 
 
+def test_the_command_that_runs_the_study_can_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--mixture", "--out", "my study.yaml"]) == 0
+    assert capsys.readouterr().out.endswith("; run it with: dgray run 'my study.yaml'\n")
+
+
 def test_points_that_repeat_are_split_by_their_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -123,15 +124,32 @@ def test_without_a_report_the_rows_are_stored_and_the_report_is_made_later(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command(tmp_path)
-    assert main(["tiny.yaml", "--engine", "local", "--no-report"]) == 0
-    run = tmp_path / "runs" / "tiny"
-    assert "no report was made; to make it: dgray report runs/tiny\n" in capsys.readouterr().out
+    assert main(["tiny.yaml", "--engine", "local", "--out", "a run", "--no-report"]) == 0
+    run = tmp_path / "a run"
+    assert "no report was made; to make it: dgray report 'a run'\n" in capsys.readouterr().out
     assert len(RunFolder(run).rows()) == NUM_ROWS
     assert outcomes(run) == ["complete"]
     assert not {"report.html", "report.parquet", "figures"} & {p.name for p in run.iterdir()}
     monkeypatch.setattr("dgray.reporting.build.render_figures", lambda *inputs: iter(()))
-    assert report.main(["runs/tiny"]) == 0
+    assert report.main(["a run"]) == 0
+    assert "tensorboard --logdir 'a run/tensorboard' --host" in capsys.readouterr().out
     assert (run / "report.html").exists()
+
+
+def test_a_report_in_a_folder_that_cannot_be_written_is_refused_before_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(tmp_path)
+    complete(plan, RunFolder(tmp_path / "run"))
+
+    def refuse(**options: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(options["dir"]))
+
+    monkeypatch.setattr("dgray.files.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("dgray.cli.rebuild_report.build_report", None)
+    assert report.main([str(tmp_path / "run")]) == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert "no file can be created in this one; copy it to a folder of your own" in message
 
 
 def test_help_and_plan_import_no_torch_or_ray_and_start_nothing(tmp_path: Path) -> None:
