@@ -94,8 +94,9 @@ def test_a_written_study_runs(tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "run"),
     ]
-    assert main([*run, "--no-report", "--set", *FAST]) == 0
+    assert main([*run, "--set", *FAST]) == 0
     assert set(RunFolder(tmp_path / "run").rows()["status"]) == {"ok"}
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_a_mixture_and_what_cannot_work(

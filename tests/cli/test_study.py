@@ -349,7 +349,7 @@ def test_a_report_that_was_interrupted_is_completed_next_time(
     run = Path("runs/tiny")
     rows = {path: path.read_bytes() for path in (run / "rows").iterdir()}
     assert main(arguments) == 0
-    assert "nothing is left to run" in capsys.readouterr().out
+    assert "nothing is left to run\nmaking the report (about " in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (run / "rows").iterdir()} == rows
     assert files(run) == files(Path("undisturbed"))
 

@@ -59,7 +59,7 @@ evaluate:
   num_points: 6
   num_samples: 40
   shard_size: 16
-  tolerance: 100
+  tolerance: 3
 """
 Whole = tuple[tuple[Trial, ...], dict[str, bytes]]  # trials and artifacts of the study
 CONV = ("discriminator.kind=conv", "discriminator.width=4", "discriminator.depth=1")
