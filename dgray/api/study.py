@@ -18,6 +18,7 @@ from dgray.cli.plan_view import render_plan
 from dgray.cli.run import is_resumed
 from dgray.config.reading.load import load_study as load_file
 from dgray.config.reading.load import load_values, lock_text
+from dgray.config.reading.plain import plain_fields
 from dgray.engine.granted_cpus import granted_cpus
 from dgray.engine.interrupt import interruptible
 from dgray.errors import RunRefusedError
@@ -160,8 +161,8 @@ def load_study(
     Args:
         study: path of a YAML file, or the fields themselves, in which data, base, discriminator,
             objective, metrics and samplers may be Python objects (see ``dgray.part``).
-        overrides: replaced fields: a mapping of dotted paths to values, or ``a.b=value`` texts as
-            on the command line.
+        overrides: replaced fields: a mapping of dotted paths to values, which may be such objects
+            too, or ``a.b=value`` texts as on the command line.
 
     Raises:
         StudyError: the study is invalid; the error states every problem.
@@ -170,7 +171,18 @@ def load_study(
     if isinstance(overrides, str):
         overrides = [overrides]
     if isinstance(overrides, Mapping):
-        overrides = [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
+        overrides = [_override(str(path), value) for path, value in overrides.items()]
     if not isinstance(study, Mapping):
         return Study(make_plan(load_file(Path(study), overrides)))
-    return Study(make_plan(load_values(without_objects(study), overrides)))
+    return Study(make_plan(load_values(plain_fields(without_objects(study)), overrides)))
+
+
+def _override(path: str, value: Any) -> str:
+    """Return an override ``a.b=value``, given its value, which may be a Python object."""
+    names = path.split(".")
+    for name in reversed(names):
+        value = {name: value}
+    value = plain_fields(without_objects(value))
+    for name in names:
+        value = value[name]
+    return f"{path}={json.dumps(value)}"

@@ -84,7 +84,7 @@ def check_study(study: Path, overrides: Sequence[str]) -> int:
         raise StudyError([Diagnostic(place, error.field, rule)]) from error
     for part in checked:
         print(f"checked {part}")
-    print(f"{plan.study.source}: valid; {counted(plan.counts.trials, 'trial')}")
+    print(f"{plan.study.document.name}: valid; {counted(plan.counts.trials, 'trial')}")
     return printed()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dgray.catalogue import DISCRIMINATORS
 from dgray.config.parts import section_arguments
+from dgray.config.reading.plain import plain_fields
 from dgray.config.training import Discriminator as DiscriminatorModel
 from dgray.config.training import DiscriminatorSection, Fit
 from dgray.data.images import to_unit
@@ -24,11 +25,11 @@ from dgray.discriminator.fit import Task, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.module_ensemble import build_module_ensemble
 from dgray.discriminator.objective import Objective, ObjectiveLoss
-from dgray.errors import GuidedModelError
+from dgray.errors import GuidedModelError, StudyError
 from dgray.guided.description import TrainedPart, named_tensors
 from dgray.guided.model import SampleDiscriminator
 from dgray.guided.sampling import NUM_STEPS, RHO
-from dgray.guided.space import SampleSpace, SpaceWithBase
+from dgray.guided.space import SampleSpace, SpaceWithBase, TensorLike
 from dgray.guided.user_denoiser import BATCH_SIZE, wrap_denoiser
 from dgray.problem.build import (
     build_noise_law,
@@ -43,14 +44,14 @@ Factory = Callable[..., torch.nn.Module]
 
 
 def fit_discriminator(
-    real: Tensor,
+    real: TensorLike,
     denoiser: Callable[..., Any],
     *,
     sigmas: tuple[float, float] = (0.002, 80.0),
     objective: str | Objective = "kl",
     discriminator: Mapping[str, Any] | Factory | None = None,
-    generated: Tensor | None = None,
-    labels: Tensor | None = None,
+    generated: TensorLike | None = None,
+    labels: TensorLike | None = None,
     sigma_data: float | None = None,
     seed: int = 0,
     **fields: Any,
@@ -80,10 +81,17 @@ def fit_discriminator(
         FloatingPointError: the loss is no longer finite.
     """
     settings = _settings(objective, fields)
+    try:
+        low, high = map(float, sigmas)
+    except (TypeError, ValueError):
+        raise GuidedModelError(
+            f"sigmas must be two numbers (low, high), but got {sigmas}"
+        ) from None
+    sigmas = low, high
     real = _checked(real, "real")
     size = tuple(real.shape[1:])
     flat = real.reshape(len(real), -1)
-    scale = sigma_data
+    scale = None if sigma_data is None else float(sigma_data)
     if scale is None:
         scale = SIGMA_DATA if len(size) > 1 else _std(flat)
     if not 0 < scale < math.inf:
@@ -93,6 +101,7 @@ def fit_discriminator(
     base = wrap_denoiser(denoiser, size)
     num_classes = 0
     if labels is not None:
+        labels = torch.as_tensor(labels)
         _check_labels(labels, len(real))
         num_classes = max(getattr(base, "num_classes", 0), int(labels.max()) + 1)
     space = SampleSpace(size, sigmas, scale, num_classes, real.device)
@@ -129,8 +138,8 @@ def _settings(objective: str | Objective, fields: Mapping[str, Any]) -> Fit:
     """Return the validated fields of the section ``fit``."""
     named = {"objective": objective} if isinstance(objective, str) else {}
     try:
-        settings = Fit.model_validate({**named, **fields})
-    except ValidationError as error:
+        settings = Fit.model_validate({**named, **plain_fields(fields)})
+    except (ValidationError, StudyError) as error:
         raise GuidedModelError(_reason(error)) from error
     if settings.patience or settings.checkpoints:
         raise GuidedModelError("patience and checkpoints need a study; leave them out")
@@ -161,8 +170,8 @@ def _network(
         return module.with_tensors([t.to(space.device) for t in module.tensors]), part
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
-        section = adapter.validate_python({**kind, **(discriminator or {})})
-    except ValidationError as error:
+        section = adapter.validate_python({**kind, **plain_fields(discriminator or {})})
+    except (ValidationError, StudyError) as error:
         raise GuidedModelError(_reason(error)) from error
     sample_kind = "images" if space.is_image else "points"
     if section.kind in DISCRIMINATORS and sample_kind not in DISCRIMINATORS[section.kind].kinds:
@@ -181,7 +190,7 @@ def _default_kind(space: SampleSpace) -> str:
     return next(spec.name for spec in DISCRIMINATORS.built_in if kind in spec.default_for)
 
 
-def _with_generated(task: Task, space: SampleSpace, generated: Tensor | None) -> Task:
+def _with_generated(task: Task, space: SampleSpace, generated: TensorLike | None) -> Task:
     """Return the task with samples of the base, drawn here unless they are given."""
     if generated is not None:
         generated = _checked(generated, "generated")
@@ -241,7 +250,9 @@ def _std(points: Tensor) -> float:
     return math.sqrt(float(values.var(0).mean()))
 
 
-def _reason(error: ValidationError) -> str:
+def _reason(error: ValidationError | StudyError) -> str:
     """Return the broken rules in one line."""
+    if isinstance(error, StudyError):
+        return "; ".join(map(str, error.diagnostics))
     parts = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     return "; ".join(parts)

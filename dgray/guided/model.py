@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from dgray.errors import GuidedModelError
 from dgray.guided.description import Description, TrainedPart
 from dgray.guided.sampling import Sampling, draw, drawn_labels, sample_seeds
 from dgray.guided.scores import nll, path_kl_change
-from dgray.guided.space import SampleSpace
+from dgray.guided.space import SampleSpace, TensorLike
 from dgray.guided.user_denoiser import wrap_denoiser
 from dgray.metrics.estimate import Estimate
 
@@ -44,17 +45,23 @@ class SampleDiscriminator:
     space: SampleSpace
     part: TrainedPart | None = field(default=None, repr=False)
 
-    def logit(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+    def logit(
+        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None = None
+    ) -> Tensor:
         """Return the logit of noised samples x ``(n, *size)`` at sigma, in nats, shape (n,).
 
         Without gradients in x: that is ``gradient``.
         """
+        x = torch.as_tensor(x)
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
             return _like(model.logit(flat, levels), x)
 
-    def gradient(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+    def gradient(
+        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None = None
+    ) -> Tensor:
         """Return the gradient of the logit in x, in the shape of x."""
+        x = torch.as_tensor(x)
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
             return _like(model.gradient(flat, levels).reshape(x.shape), x)
@@ -62,9 +69,9 @@ class SampleDiscriminator:
     __call__ = logit
 
     def _bound(
-        self, x: Tensor, sigma: Tensor | float, labels: Tensor | None
+        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None
     ) -> tuple[Discriminator, Tensor, Tensor]:
-        labels = None if labels is None else labels.to(self.space.device)
+        labels = None if labels is None else torch.as_tensor(labels, device=self.space.device)
         model = with_labels(self.inner, labels)
         return model, self.space.flat(x), self.space.levels(sigma, len(x))
 
@@ -106,7 +113,9 @@ class GuidedDenoiser:
             )
         return self.correction.discriminator
 
-    def __call__(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None = None
+    ) -> Tensor:
         """Denoise.
 
         Args:
@@ -118,10 +127,11 @@ class GuidedDenoiser:
             E[clean x | x; sigma] as estimated by the model, of the shape and dtype of x, without
             gradients in x.
         """
+        x = torch.as_tensor(x)
         flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
         guided = self.flat(labels)
         with torch.no_grad():
-            if isinstance(sigma, Tensor):
+            if isinstance(sigma, Tensor | np.ndarray):
                 return _like(guided(flat, levels).reshape(x.shape), x)
             return _like(guided.at_level(flat, float(sigma)).reshape(x.shape), x)
 
@@ -133,17 +143,20 @@ class GuidedDenoiser:
             f"noise levels {low:g} to {high:g}>"
         )
 
-    def epsilon(self, x: Tensor, sigma: Tensor | float, labels: Tensor | None = None) -> Tensor:
+    def epsilon(
+        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None = None
+    ) -> Tensor:
         """Return the predicted noise (x - D(x; sigma)) / sigma, of the shape and dtype of x."""
+        x = torch.as_tensor(x)
         levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
         return _like((x - self(x, sigma, labels)) / levels.to(x.device), x)
 
-    def flat(self, labels: Tensor | None = None) -> ActingDenoiser[Correction]:
+    def flat(self, labels: TensorLike | None = None) -> ActingDenoiser[Correction]:
         """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma.
 
         Its correction is not called outside the noise range, where it may be non-finite.
         """
-        labels = None if labels is None else labels.to(self.space.device)
+        labels = None if labels is None else torch.as_tensor(labels, device=self.space.device)
         base, correction = with_labels(self.base, labels), with_labels(self.correction, labels)
         weight = _trained_range(self.weight, self.space)
         return ActingDenoiser(base, correction, weight, labels, reads_weights=True)
@@ -181,7 +194,7 @@ class GuidedDenoiser:
         seeds: int | Sequence[int] = 0,
         num_steps: int | None = None,
         sampler: str | Sampler | None = None,
-        labels: Tensor | None = None,
+        labels: TensorLike | None = None,
     ) -> Tensor:
         """Draw samples, each of which depends on its own seed alone.
 
@@ -212,7 +225,12 @@ class GuidedDenoiser:
         return samples.reshape(n, *self.space.size).float()
 
     def path_kl_change(
-        self, x: Tensor, labels: Tensor | None = None, *, num_levels: int = 32, seed: int = 0
+        self,
+        x: TensorLike,
+        labels: TensorLike | None = None,
+        *,
+        num_levels: int = 32,
+        seed: int = 0,
     ) -> Estimate:
         """Estimate the change of the path KL by the correction on held-out samples, in nats.
 
@@ -222,14 +240,13 @@ class GuidedDenoiser:
             num_levels: stratified noise levels per sample.
             seed: seed of noise levels and noise.
         """
-        return path_kl_change(
-            self.flat, self.space, (self.space.flat(x), labels), num_levels=num_levels, seed=seed
-        )
+        samples = self.space.flat(x), _tensor(labels)
+        return path_kl_change(self.flat, self.space, samples, num_levels=num_levels, seed=seed)
 
     def nll(
         self,
-        x: Tensor,
-        labels: Tensor | None = None,
+        x: TensorLike,
+        labels: TensorLike | None = None,
         *,
         num_probes: int | None = None,
         tolerance: float = 1e-4,
@@ -249,7 +266,7 @@ class GuidedDenoiser:
         return nll(
             self.flat,
             self.space,
-            (x, labels),
+            (torch.as_tensor(x), _tensor(labels)),
             prior_std=prior_std,
             num_probes=num_probes,
             tolerance=tolerance,
@@ -300,6 +317,10 @@ def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
             f"interval must be (low, high) with 0 <= low < high, but got {interval}"
         )
     return IntervalWeight(constant, low, high)
+
+
+def _tensor(values: TensorLike | None) -> Tensor | None:
+    return None if values is None else torch.as_tensor(values)
 
 
 def _like(value: Tensor, x: Tensor) -> Tensor:

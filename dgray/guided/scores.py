@@ -16,7 +16,7 @@ from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
 from dgray.discriminator.objective import Noised, denoising_residual
 from dgray.errors import GuidedModelError
-from dgray.guided.space import SampleSpace
+from dgray.guided.space import SampleSpace, TensorLike
 from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
 from dgray.metrics.frechet import Array
 from dgray.metrics.frechet import frechet_distance as distance_of_moments
@@ -122,7 +122,7 @@ def _probes(count: int, points: Tensor, seed: int) -> Tensor:
 
 
 def frechet_distance(
-    samples: Tensor, reference: Tensor, features: Callable[[Tensor], Tensor] | None = None
+    samples: TensorLike, reference: TensorLike, features: Callable[[Tensor], Tensor] | None = None
 ) -> Estimate:
     """Estimate the Fréchet distance of two sets of samples, with an error over the first.
 
@@ -134,7 +134,8 @@ def frechet_distance(
         features: maps samples to features (n, f); None: their own values.
     """
     extract = features or (lambda x: x)
-    own, other = (extract(x).detach().reshape(len(x), -1).double() for x in (samples, reference))
+    sets = torch.as_tensor(samples), torch.as_tensor(reference)
+    own, other = (extract(x).detach().reshape(len(x), -1).double() for x in sets)
     if min(len(own), len(other)) < 2:
         raise GuidedModelError(
             "a Fréchet distance needs at least 2 samples on each side, but got "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from dgray.diffusion.denoiser import Denoiser
 from dgray.errors import GuidedModelError
 
 IMAGE_AXES = 3  # C, H, W
+TensorLike = Tensor | np.ndarray  # what users have
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,13 @@ class SampleSpace:
         channels, height, width = self.size
         return channels, height, width
 
-    def flat(self, x: Tensor) -> Tensor:
+    def flat(self, x: TensorLike) -> Tensor:
         """Return samples (n, *size) as vectors, float64 (n, d); bytes are scaled to [-1, 1].
 
         Raises:
             GuidedModelError: their shape is another.
         """
+        x = torch.as_tensor(x)
         if tuple(x.shape[1:]) != self.size:
             raise GuidedModelError(
                 f"samples must have shape (n, {', '.join(map(str, self.size))}), but got "
@@ -76,7 +79,7 @@ class SampleSpace:
         vectors = x.to(self.device).reshape(len(x), self.dimension)
         return to_unit(vectors, torch.float64) if x.dtype == torch.uint8 else vectors.double()
 
-    def levels(self, sigma: Tensor | float, count: int) -> Tensor:
+    def levels(self, sigma: TensorLike | float, count: int) -> Tensor:
         """Return one noise level for each of ``count`` samples, float64 (count,).
 
         Raises:

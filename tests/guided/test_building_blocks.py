@@ -232,6 +232,9 @@ def test_a_stored_model_is_the_same_model(guided: dgray.GuidedDenoiser, tmp_path
         ({"objective": "oracle"}, "one that is trained"),
         ({"discriminator": {"widht": 3}}, "widht"),
         ({"sigmas": (2.0, 1.0)}, "0 < low < high"),
+        ({"sigmas": (2.0,)}, "two numbers"),
+        ({"epochs": {3}, "batch_size": 1j}, "batch_size: .* type complex; epochs: .* type set"),
+        ({"discriminator": {"width": {3}}}, "width: must be .* type set"),
         ({"patience": 3}, "need a study"),
         ({"real": torch.full((10, 2), math.nan)}, "real samples must be finite"),
         ({"real": torch.ones(10, 2)}, "sigma_data must be > 0"),
@@ -268,6 +271,44 @@ def test_wrong_arguments_of_a_guided_model_are_refused(
 ) -> None:
     with pytest.raises(GuidedModelError, match=message):
         call(guided)
+
+
+def test_values_of_numpy_are_those_of_torch(guided: dgray.GuidedDenoiser) -> None:
+    real, labels = points(30, 0), torch.arange(30) % 2
+    of_torch = dgray.fit_discriminator(
+        real,
+        denoise,
+        sigmas=(0.5, 50.0),
+        discriminator={"width": 4, "conditional": True},
+        labels=labels,
+        sigma_data=1.0,
+        epochs=2,
+        learning_rate=0.25,
+    )
+    of_numpy = dgray.fit_discriminator(
+        real.numpy(),
+        denoise,
+        sigmas=np.array([0.5, 50.0], np.float32),
+        discriminator={"width": np.int64(4), "conditional": np.bool_(True)},
+        labels=labels.numpy(),
+        sigma_data=np.float32(1.0),
+        epochs=np.int64(2),
+        learning_rate=np.float64(0.25),
+    )
+    sigma = torch.linspace(1, 2, 30)
+    x = real.numpy(), sigma.numpy(), labels.numpy()
+    assert torch.equal(of_numpy.logit(*x), of_torch.logit(real, sigma, labels))
+    assert torch.equal(of_numpy.gradient(*x), of_torch.gradient(real, sigma, labels))
+    one, other = dgray.guide(denoise, of_numpy, np.float64(1.0)), dgray.guide(denoise, of_torch)
+    assert torch.equal(one(*x), other(real, sigma, labels))
+    assert torch.equal(one.epsilon(*x), other.epsilon(real, sigma, labels))
+    assert torch.equal(one.sample(3, labels=x[2][:3]), other.sample(3, labels=labels[:3]))
+    assert one.path_kl_change(x[0], x[2]) == other.path_kl_change(real, labels)
+    assert one.nll(x[0][:4], x[2][:4]) == other.nll(real[:4], labels[:4])
+    distance = dgray.frechet_distance(real[:15], real[15:])
+    assert dgray.frechet_distance(x[0][:15], x[0][15:]) == distance
+    assert torch.equal(guided(x[0].astype(int), 1.0), guided(real.int(), 1.0))  # as float32
+    assert guided(real.int(), 1.0).dtype == torch.float32
 
 
 def test_no_samples_are_denoised_to_none(guided: dgray.GuidedDenoiser) -> None:

@@ -59,7 +59,7 @@ class _Reader:
     """Converter of YAML nodes to values; collects places and diagnostics."""
 
     name: str
-    override: Place | None  # the place of all values if they are read from the command line
+    override: Place | None  # the place of all values if they are not read from a file
     places: dict[FieldPath, Place] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     num_values: int = 0
@@ -196,13 +196,25 @@ def read_document(path: Path) -> Document:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         diagnostic = Diagnostic(Place.in_file(name), "", f"cannot be read: {reason}")
         raise StudyError([diagnostic]) from error
-    node = _compose(text, name, None)
-    reader = _Reader(name, None)
+    return _parse(text, name, None)
+
+
+def parse_document(text: str) -> Document:
+    """Return the document of a text that is in no file: its values have no place.
+
+    Raises:
+        StudyError: with every syntactic problem.
+    """
+    return _parse(text, "", Place.in_file(""))
+
+
+def _parse(text: str, name: str, place: Place | None) -> Document:
+    node = _compose(text, name, place)
+    reader = _Reader(name, place)
     values = {} if node is None else reader.value(node, ())
     if not isinstance(values, dict):
-        reader.diagnostics.append(
-            Diagnostic(Place.in_file(name, 1, 1), "", "a study is a mapping of fields to values")
-        )
+        rule = "a study is a mapping of fields to values"
+        reader.diagnostics.append(Diagnostic(place or Place.in_file(name, 1, 1), "", rule))
     if reader.diagnostics:
         raise StudyError(reader.diagnostics)
     return Document(name, values, reader.places)

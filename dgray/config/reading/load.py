@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from dgray.config.reading.axes import resolve, section_at
 from dgray.config.reading.check import check
 from dgray.config.reading.check_search import impossible_conditions, unknown_conditions
 from dgray.config.reading.diagnostics import Diagnostic, FieldPath, Place, dotted
-from dgray.config.reading.document import Document, apply_overrides, read_document
+from dgray.config.reading.document import Document, apply_overrides, parse_document, read_document
 from dgray.config.reading.domains import Domain, Value, take_domains
 from dgray.config.reading.repair import configure
 from dgray.config.reading.unread import unread_fields
@@ -40,7 +39,6 @@ class Study:
 
     name: str
     description: str
-    source: Path
     raw: Mapping[str, Any]  # every field, defaults included; axes are lists
     axes: Mapping[str, tuple[Any, ...]]  # training axes: dotted path -> values
     configs: tuple[Assignment, ...]  # the whole grid, the last axis varying fastest
@@ -59,7 +57,24 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
         StudyError: with all diagnostics of the study.
     """
-    written = apply_overrides(read_document(path), overrides)
+    return _load(read_document(path), overrides)
+
+
+def load_values(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
+    """Load a study from its fields, as they are in ``Study.raw``.
+
+    Args:
+        values: the fields.
+        overrides: see ``load_study``.
+
+    Raises:
+        StudyError: with all diagnostics of the study.
+    """
+    return _load(parse_document(_yaml(values)), overrides)
+
+
+def _load(document: Document, overrides: Sequence[str]) -> Study:
+    written = apply_overrides(document, overrides)
     document, domains, diagnostics = take_domains(written)
     diagnostics += search_diagnostics(document, domains, has_broken=bool(diagnostics))
     diagnostics += unknown_conditions(document, domains)
@@ -78,7 +93,6 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     return Study(
         name=first.name,
         description=first.description,
-        source=path,
         raw=raw,
         axes={
             dotted(path): tuple(v.name if isinstance(v, Part) else v for v in values)
@@ -96,22 +110,6 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
         document=document,
         unread=unread_fields(document, (config for _, config in combinations)),
     )
-
-
-def load_values(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Study:
-    """Load a study from its fields, as they are in ``Study.raw``.
-
-    Args:
-        values: the fields.
-        overrides: see ``load_study``.
-
-    Raises:
-        StudyError: with all diagnostics of the study.
-    """
-    with tempfile.TemporaryDirectory(prefix="dgray-study-") as folder:
-        path = Path(folder) / "study.yaml"
-        path.write_text(_yaml(values), encoding="utf-8")
-        return load_study(path, overrides)
 
 
 def configure_point(
