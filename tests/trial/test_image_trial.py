@@ -102,15 +102,20 @@ def artifacts_of(folder: Path, trials: tuple[Trial, ...]) -> dict[str, bytes]:
     return build_artifacts(trials, RunFolder(folder / "run"))
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of artifacts that several tests need, such as the network for the features."""
+    return tmp_path_factory.mktemp("shared")
+
+
 def run(trials: tuple[Trial, ...], artifacts: dict[str, bytes]) -> list[Row]:
     return [row for t in trials for result in run_trial(t, artifacts) for row in result.rows]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    folder = tmp_path_factory.mktemp("images")
-    trials = trials_of(folder)
-    return trials, artifacts_of(folder, trials)
+def whole(shared: Path) -> Whole:
+    trials = trials_of(shared)
+    return trials, artifacts_of(shared, trials)
 
 
 @pytest.fixture(scope="module")
@@ -266,20 +271,20 @@ def test_images_are_bytes_and_splits_are_disjoint(whole: Whole) -> None:
 
 @pytest.mark.parametrize("trunk", ["none", "base"])
 def test_convolutional_discriminator_on_images_and_on_features_of_the_base(
-    tmp_path: Path, trunk: str
+    shared: Path, trunk: str
 ) -> None:
-    trials = trials_of(tmp_path, *CONV, *UNET, f"discriminator.trunk={trunk}")
-    trial_rows = run(trials, artifacts_of(tmp_path, trials))
+    trials = trials_of(shared, *CONV, *UNET, f"discriminator.trunk={trunk}")
+    trial_rows = run(trials, artifacts_of(shared, trials))
     guided = [row for row in trial_rows if row.objective == "kl" and row.epoch == 2]
     assert all(math.isfinite(row["path_kl_change"]) for row in guided)
     # The calibrated weight is 0 if guidance is not significantly better.
     assert all(row["path_kl_change"] != 0 for row in guided if not row.is_calibrated)
 
 
-def test_class_conditional_base_and_discriminator(tmp_path: Path) -> None:
+def test_class_conditional_base_and_discriminator(shared: Path) -> None:
     conditional = ("base.conditional=true", "discriminator.conditional=true")
-    trials = trials_of(tmp_path, *CONV, *conditional, "evaluate.metrics=[fd]")
-    artifacts = artifacts_of(tmp_path, trials)
+    trials = trials_of(shared, *CONV, *conditional, "evaluate.metrics=[fd]")
+    artifacts = artifacts_of(shared, trials)
     trained = next(t for t in trials if t.objective == "cross_entropy")
     problem = problem_of(trained, artifacts)
     task = build_task(trained.config, problem, range(2))
@@ -291,7 +296,9 @@ def test_class_conditional_base_and_discriminator(tmp_path: Path) -> None:
     assert all(math.isfinite(row["fd"]) for row in run(trials, artifacts))
 
 
-def test_a_stored_network_is_a_base_if_its_shape_is_that_of_the_data(tmp_path: Path) -> None:
+def test_a_stored_network_is_a_base_if_its_shape_is_that_of_the_data(
+    shared: Path, tmp_path: Path
+) -> None:
     kwargs = {
         "img_resolution": 8,
         "img_channels": 1,
@@ -315,7 +322,7 @@ def test_a_stored_network_is_a_base_if_its_shape_is_that_of_the_data(tmp_path: P
     path.write_text(text)
     overrides = ("evaluate.metrics=[fd]", "fit.objective=kl", "replicates=1")
     trials = make_plan(load_study(path, overrides)).trials
-    artifacts = artifacts_of(tmp_path, trials)
+    artifacts = artifacts_of(shared, trials)
     assert all(math.isfinite(row["fd"]) for row in run(trials, artifacts))
     problem = problem_of(trials[0], artifacts)
     x = torch.randn(3, 64)
@@ -344,9 +351,9 @@ def test_parts_of_points_are_refused_for_images(tmp_path: Path, override: str, r
     assert any(rule in problem.rule for problem in refused.value.diagnostics)
 
 
-def test_features_do_not_depend_on_the_number_of_training_images(tmp_path: Path) -> None:
-    trials = trials_of(tmp_path, "data.num_real=[20, 60]", "evaluate.metrics=[fd]")
-    artifacts = artifacts_of(tmp_path, trials)
+def test_features_do_not_depend_on_the_number_of_training_images(shared: Path) -> None:
+    trials = trials_of(shared, "data.num_real=[20, 60]", "evaluate.metrics=[fd]")
+    artifacts = artifacts_of(shared, trials)
     assert len([key for key in artifacts if key.startswith("cnn-")]) == 1
     assert len([key for key in artifacts if key.startswith("features-")]) == 1
     assert len([t for t in trials if t.objective == "base"]) == 1
