@@ -64,7 +64,7 @@ class StudyTable:
     @cached_property
     def models(self) -> pd.DataFrame:
         """One row per guided model: ``aggregated`` with the metrics of all samplers together."""
-        return merge_samplers(self.aggregated, self.axes)
+        return merge_samplers(self.aggregated, self.axes).copy()  # one block for each dtype
 
     @property
     def model_kind(self) -> str:

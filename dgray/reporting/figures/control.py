@@ -50,7 +50,7 @@ def control_metrics(table: StudyTable) -> Drawing | None:
     figure, axes = wrapped_grid(1, len(columns), width=3.5, height=2.9)
     base = base_of(table, shown.models)
     for panel, column in zip(axes[0], columns, strict=True):
-        for line in shown.lines(shown.models):
+        for line in shown.lines(shown.models, parameter, column, f"{column}_se"):
             rows = line.models[line.models[column].notna()].sort_values(parameter)
             look = {"color": line.colour, "label": line.label, "marker": line.marker}
             band(panel, rows, parameter, column, **look)

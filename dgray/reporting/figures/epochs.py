@@ -131,7 +131,7 @@ def _subject(columns: Sequence[str]) -> str:
 def _curves(
     axes: Axes, shown: View, models: pd.DataFrame, column: str, suffix: str = "", **style: str
 ) -> None:
-    for line in shown.lines(models):
+    for line in shown.lines(models, "epoch", column, f"{column}_se"):
         rows = line.models[line.models[column].notna()].sort_values("epoch")
         if len(rows):
             look = {"linestyle": CONSTANT, "marker": line.marker} | style

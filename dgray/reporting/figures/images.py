@@ -61,7 +61,7 @@ def _distances(pairs: dict[str, tuple[pd.Series, pd.Series]]) -> pd.DataFrame:
 def _pairs(table: StudyTable, shown: View) -> dict[str, tuple[pd.Series, pd.Series]]:
     """Title -> guided and nearest images, of each trial at its last checkpoint."""
     pairs = {}
-    for line in shown.lines(shown.models):
+    for line in shown.lines(shown.models, "trial"):
         rows = table.clouds[table.clouds["trial"] == line.models["trial"].iloc[0]]
         rows = rows[rows["epoch"] == rows["epoch"].max()]
         weight = main_weight(rows[rows["source"] == "guided"])

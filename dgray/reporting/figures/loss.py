@@ -74,7 +74,8 @@ def _panel(axes: Axes, shown: View, models: pd.DataFrame) -> None:
     if models.empty:  # this facet lacks the series
         axes.set_axis_off()
         return
-    for line in shown.lines(models):
+    drawn = [name for column in _STYLES for name in (column, f"{column}_se")]
+    for line in shown.lines(models, "epoch", *drawn):
         rows = line.models.sort_values("epoch")
         for column, style in _STYLES.items():
             error = np.nan_to_num(rows[f"{column}_se"].to_numpy(float))

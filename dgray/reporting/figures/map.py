@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize, SymLogNorm
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from dgray.reporting.estimate import minus
 from dgray.reporting.figures.data import numbers
-from dgray.reporting.figures.looks import CHANGE
+from dgray.reporting.figures.looks import CHANGE, Color
 from dgray.reporting.figures.style import points
 from dgray.reporting.figures.theme import (
     SPAN,
@@ -120,10 +124,16 @@ def _panel(
     sizes = sorted(shown.models[capacity].unique()) if capacity else [None]
     axes.set_xlim(-0.5, len(epochs) - 0.5)
     axes.set_ylim(-0.5, len(sizes) - 0.5)
-    for _, model in models.iterrows():
-        x = epochs.index(model["epoch"])
-        y = sizes.index(model[capacity]) if capacity else 0
-        _square(axes, x, y, float(model[f"{metric}_change"]), model[f"{metric}_change_se"], norm)
+    columns = [models["epoch"].map(epochs.index)]
+    columns += [models[capacity].map(sizes.index) if capacity else 0 * columns[0]]
+    columns += [models[f"{metric}_change{end}"].astype(float) for end in ("", "_se")]
+    squares = [*zip(*columns, strict=True)]
+    colours = [_colour(value, norm) for *_, value, _ in squares]
+    shapes = [Rectangle((x - 0.48, y - 0.47), 0.96, 0.94) for x, y, *_ in squares]
+    axes.add_collection(PatchCollection(shapes, facecolors=colours, linewidth=0))
+    size = points(9.5) * min(1.0, _square_width(axes) / points(_SQUARE))
+    for (x, y, value, error), colour in zip(squares, colours, strict=True):
+        _numbers(axes, x, y, value, error, colour, size)
     axes.set_xticks(range(len(epochs)), [number(epoch) for epoch in epochs])
     axes.set_yticks(range(len(sizes)), [value_text(size) if capacity else "" for size in sizes])
     axes.set_xlabel("epochs")
@@ -144,21 +154,24 @@ def _square_width(axes: Axes) -> float:
     return max(0.2, panel - points(_ASIDE)) / (high - low)
 
 
-def _square(axes: Axes, x: int, y: int, value: float, error: float, norm: Normalize) -> None:
+def _colour(value: float, norm: Normalize) -> Color:
     limit = norm.vmax if norm.vmax is not None else 1.0
-    colour = CHANGE(norm(np.clip(np.nan_to_num(value, posinf=limit), -limit, limit)))
-    axes.fill_between(
-        [x - 0.48, x + 0.48], [y - 0.47, y - 0.47], [y + 0.47, y + 0.47], color=colour, linewidth=0
-    )
+    red, green, blue, _ = CHANGE(norm(np.clip(np.nan_to_num(value, posinf=limit), -limit, limit)))
+    return red, green, blue
+
+
+def _numbers(
+    axes: Axes, x: int, y: int, value: float, error: float, colour: Color, size: float
+) -> None:
+    """Write a value and its error on a square of a colour."""
     is_dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
     digits = 2
     if np.isfinite(error) and error > 0:
         digits = int(np.clip(-np.floor(np.log10(error)), 2, 6))  # so that none is rounded to zero
     text = f"{value:+.{digits}f}" if np.isfinite(value) else "diverged"
     text = minus(text if text.strip("+-0.") else text[1:])  # zero has no sign
-    tone = "white" if is_dark else "#222222"
-    size = points(9.5) * min(1.0, _square_width(axes) / points(_SQUARE))
-    axes.text(x, y + 0.1, text, ha="center", va="center", color=tone, fontsize=size)
+    look: Any = {"ha": "center", "va": "center", "color": "white" if is_dark else "#222222"}
+    look["in_layout"] = False  # it is inside the panel
+    axes.text(x, y + 0.1, text, fontsize=size, **look)
     if np.isfinite(error):
-        below = f"± {error:.{digits}f}"
-        axes.text(x, y - 0.25, below, ha="center", va="center", color=tone, fontsize=0.74 * size)
+        axes.text(x, y - 0.25, f"± {error:.{digits}f}", fontsize=0.74 * size, **look)

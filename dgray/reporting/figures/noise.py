@@ -45,6 +45,7 @@ from dgray.reporting.selection import (
 from dgray.reporting.table import StudyTable
 
 _ERRORS, _CHANGES = "score_error_bins", "path_kl_change_bins"
+_LOSSES = ("loss_train_bins", "loss_held_out_bins")
 
 
 def score_error_by_noise(table: StudyTable) -> Drawing | None:
@@ -132,7 +133,7 @@ def _score_numbers(table: StudyTable, shown: View, weight: float | None) -> pd.D
 def loss_gap_by_noise(table: StudyTable) -> Drawing | None:
     """Draw held-out minus training loss by noise level, at the fewest real samples."""
     models = last_epoch(trained(table.models))
-    models = models[models["loss_held_out_bins"].notna() & models["loss_train_bins"].notna()]
+    models = models[models[[*_LOSSES]].notna().all(axis=1)]
     models = models.drop_duplicates("trial")
     if models.empty:
         return None
@@ -140,7 +141,8 @@ def loss_gap_by_noise(table: StudyTable) -> Drawing | None:
     names = shown.series
     figure, axes = wrapped_grid(1, len(names), width=4.2, height=2.9)
     for panel, name in zip(axes[0], names, strict=True):
-        for line in shown.lines(shown.models[shown.models["series"] == name]):
+        of_series = shown.models[shown.models["series"] == name]
+        for line in shown.lines(of_series, "sigma_edges", *_LOSSES):
             _gap(panel, line)
         panel.axhline(0, color=RULE, linewidth=1)
         _finish(panel, "nats")
@@ -152,9 +154,7 @@ def loss_gap_by_noise(table: StudyTable) -> Drawing | None:
         shown.held,
         "Above zero: overfitting at that noise level.",
         f"Darker lines: larger {shown.names[shown.capacity]}." if shown.capacity else "",
-        data=numbers_by_noise(
-            table, shown.models, ["loss_train_bins", "loss_held_out_bins"], settings=False
-        ),
+        data=numbers_by_noise(table, shown.models, _LOSSES, settings=False),
     )
 
 
@@ -189,7 +189,9 @@ def _curves(
     axes: Axes, shown: View, models: pd.DataFrame, column: str, weight: float | None
 ) -> None:
     """Each trial at the main weight, and dashed at the calibrated one."""
-    for line in shown.lines(models):
+    drawn = ("guidance_weight", "is_calibrated", "sigma_edges", column)
+    errors = [name for name in (f"{column}_se",) if name in models]
+    for line in shown.lines(models, *drawn, *errors):
         label = f"{line.label}, {weight_text(weight, 'calibrated')}"
         for _, model in at_weight(line.models, weight).iterrows():
             look = {"linestyle": CONSTANT, "marker": line.marker}
@@ -224,7 +226,8 @@ def _bins(axes: Axes, model: pd.Series, column: str, label: str, **look: Any) ->
 
 def _weights(axes: Axes, shown: View, models: pd.DataFrame) -> None:
     models = calibrated(models)
-    for line in shown.lines(models[models["calibrated_weights"].notna()]):
+    drawn = ("calibrated_sigmas", "calibrated_weights", "calibrated_weights_se")
+    for line in shown.lines(models[models["calibrated_weights"].notna()], *drawn):
         model = line.models.iloc[0]
         knots, weight = (
             np.asarray(model[name], float) for name in ("calibrated_sigmas", "calibrated_weights")
@@ -241,7 +244,8 @@ def _weights(axes: Axes, shown: View, models: pd.DataFrame) -> None:
 
 def _gap(axes: Axes, line: Line) -> None:
     model = line.models.iloc[0]
-    gap = np.asarray(model["loss_held_out_bins"]) - np.asarray(model["loss_train_bins"])
+    train, held_out = (np.asarray(model[name]) for name in _LOSSES)
+    gap = held_out - train
     look: Any = {"color": line.colour, "marker": line.marker, "markersize": 3.5}
     axes.plot(middles(model["sigma_edges"]), gap, label=line.label, **look)
 

@@ -81,8 +81,15 @@ class View:
         groups = self.models.groupby(list(self.facets), sort=True)
         return [(", ".join(map(_with_value, names, key)), group) for key, group in groups]
 
-    def lines(self, models: pd.DataFrame) -> Iterator[Line]:
-        """Yield one line for each trial of some models, lighter for smaller capacities."""
+    def lines(self, models: pd.DataFrame, *columns: str) -> Iterator[Line]:
+        """Yield one line for each trial of some models, lighter for smaller capacities.
+
+        Args:
+            models: models of this view.
+            columns: those that are drawn; selecting rows of all takes most of the time.
+        """
+        capacity = [self.capacity] if self.capacity else []
+        models = models[list(dict.fromkeys(["series", *capacity, *columns]))]
         sizes = sorted(self.models[self.capacity].unique()) if self.capacity else [None]
         for label in self.series:
             of_series = models[models["series"] == label]

@@ -75,7 +75,8 @@ def metrics_against_weight(table: StudyTable) -> Drawing | None:
 def _lines(
     axes: Axes, shown: View, models: pd.DataFrame, column: str, base: pd.Series | None
 ) -> None:
-    lines = list(shown.lines(models))
+    drawn = ("guidance_weight", "is_calibrated", column, f"{column}_se")
+    lines = list(shown.lines(models, *drawn))
     largest = models["guidance_weight"].max()
     for index, line in enumerate(lines):
         rows = line.models[line.models[column].notna()]
