@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import warnings
@@ -45,7 +46,7 @@ class Study:
     @property
     def config(self) -> Mapping[str, Any]:
         """Every field of the study, defaults included; axes are lists."""
-        return self._plan.study.raw
+        return copy.deepcopy(self._plan.study.raw)
 
     def to_yaml(self) -> str:
         """Return the study file with every field."""

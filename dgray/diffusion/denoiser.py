@@ -142,15 +142,56 @@ class AutogradDenoiser(Denoiser):
         return self.function(x, sigma)
 
 
+NOT_DIFFERENTIATED = (
+    "the derivative of the denoiser in x, but that of automatic differentiation differs from "
+    "differences of its values; compute all of it with gradients (without torch.no_grad, "
+    "inference_mode or detach) and without random numbers"
+)
+_STEPS = (1e-1, 1e-2, 1e-3)  # of differences, in noise levels
+_RELATIVE, _ABSOLUTE = 0.2, 0.02  # the absolute error of a derivative is per dimension
+
+
+def is_differentiated(denoiser: Denoiser, x: Vectors, sigma: Scalars) -> bool:
+    """Return whether the derivative of a denoiser agrees with its central differences.
+
+    It does not if part of the denoiser runs under ``torch.no_grad``, in ``inference_mode`` or on
+    detached tensors, which automatic differentiation takes for constants, or if it is random.
+
+    Args:
+        denoiser: the denoiser.
+        x: noised samples, shape (n, d).
+        sigma: their noise levels, shape (n,).
+    """
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(2, x.shape, generator=generator, dtype=torch.int8).to(x)
+    direction = 2 * signs - 1
+    _, derivative = denoiser.with_divergence(x, sigma, direction[None])
+    best = torch.full_like(derivative, math.inf)
+    for step in _STEPS:  # small steps are lost in rounding, large ones in curvature
+        shift = step * sigma[:, None] * direction
+        with torch.no_grad():
+            change = denoiser(x + shift, sigma) - denoiser(x - shift, sigma)
+        difference = torch.linalg.vecdot(change, direction) / (2 * step * sigma)
+        size = torch.maximum(derivative.abs(), difference.abs())
+        excess = (derivative - difference).abs() - _RELATIVE * size - _ABSOLUTE * x.shape[-1]
+        best = torch.minimum(best, excess)
+    return bool((best <= 0).all())
+
+
 def _divergence(value: Vectors, x: Vectors, probes: Probes | None) -> Scalars:
     """Return sum_i dvalue_i/dx_i, or its estimate from probes; frees the graph of ``value``."""
+    if not value.requires_grad:  # constant in x
+        return torch.zeros_like(x[..., 0])
     directions = torch.eye(x.shape[-1]).to(x) if probes is None else probes.to(x)
     total = torch.zeros_like(x[..., 0])
     for i, direction in enumerate(directions):
         is_last = i == len(directions) - 1
         direction = direction.expand_as(x)
-        (product,) = torch.autograd.grad(value, x, direction, retain_graph=not is_last)
-        total = total + torch.linalg.vecdot(product, direction)
+        (product,) = torch.autograd.grad(
+            value, x, direction, retain_graph=not is_last, allow_unused=True
+        )
+        if product is not None:
+            total = total + torch.linalg.vecdot(product, direction)
     return total if probes is None else total / len(directions)
 
 

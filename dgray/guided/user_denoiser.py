@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from dgray.diffusion.denoiser import ChunkedDenoiser, Conditional, Denoiser
+from dgray.diffusion.denoiser import (
+    NOT_DIFFERENTIATED,
+    AutogradDenoiser,
+    ChunkedDenoiser,
+    Conditional,
+    Denoiser,
+    is_differentiated,
+)
+from dgray.diffusion.shapes import Probes, Scalars, Vectors
 from dgray.errors import GuidedModelError
 
 BATCH_SIZE = 256  # samples that a user's denoiser processes at a time
+_CHECKED = 2  # samples whose derivatives are compared with differences
+_CHECKED_LEVELS = (0.3, 1.0, 3.0)  # their noise levels, in root mean squares of the samples
+
+
+# Layers whose values in training mode are random, or change the module.
+_OF_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,7 @@ class UserDenoiser(Denoiser, Conditional):
         dtype: type of x and sigma in a call.
         classes: number of classes; 0: the function is called without labels.
         labels: class of each row, int64; None: the function is called with None.
+        checked: True once its derivatives are known to be right.
     """
 
     function: Callable[..., Tensor]
@@ -33,6 +49,7 @@ class UserDenoiser(Denoiser, Conditional):
     dtype: torch.dtype
     classes: int = 0
     labels: Tensor | None = None
+    checked: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
     @override
@@ -46,8 +63,10 @@ class UserDenoiser(Denoiser, Conditional):
     @override
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         sigma = sigma.expand(x.shape[:-1])
-        samples, levels = x.reshape(-1, *self.size).to(self.dtype), sigma.reshape(-1)
-        arguments: list[Tensor | None] = [samples, levels.to(self.dtype)]
+        # Copies, since the function may change its arguments.
+        samples = x.reshape(-1, *self.size).to(self.dtype, copy=True)
+        levels = sigma.reshape(-1).to(self.dtype, copy=True)
+        arguments: list[Tensor | None] = [samples, levels]
         if self.classes:
             labels = self.labels
             arguments.append(None if labels is None else labels.expand(sigma.shape).reshape(-1))
@@ -60,6 +79,28 @@ class UserDenoiser(Denoiser, Conditional):
                 f"returned {actual}"
             )
         return denoised.reshape(x.shape).to(x.dtype)
+
+    @override
+    def with_divergence(
+        self, x: Vectors, sigma: Scalars, probes: Probes | None = None
+    ) -> tuple[Vectors, Scalars]:
+        if not self.checked.is_set():
+            self._check_derivatives(x, sigma)
+            self.checked.set()
+        return super().with_divergence(x, sigma, probes)
+
+    def _check_derivatives(self, x: Tensor, sigma: Tensor) -> None:
+        rows = x.reshape(-1, x.shape[-1])[:_CHECKED]
+        labels = self.labels
+        if labels is not None:
+            labels = labels.expand(sigma.expand(x.shape[:-1]).shape).reshape(-1)[:_CHECKED]
+        inner = AutogradDenoiser(replace(self, labels=labels))
+        scale = float(rows.square().mean().sqrt()) or 1.0
+        noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)).to(rows)
+        for level in _CHECKED_LEVELS:
+            levels = torch.full_like(rows[:, 0], level * scale)
+            if not is_differentiated(inner, rows + levels[:, None] * noise, levels):
+                raise GuidedModelError(f"a likelihood needs {NOT_DIFFERENTIATED}")
 
 
 def wrap_denoiser(
@@ -81,9 +122,19 @@ def wrap_denoiser(
         dtype: type of x and sigma in a call; None: that of the parameters of a torch module, else
             float32.
         batch_size: samples of a call, at most.
+
+    Raises:
+        GuidedModelError: the function is a module whose dropout or batch statistics are active.
     """
     if isinstance(function, Denoiser):
         return function
+    if isinstance(function, nn.Module):
+        for name, layer in function.named_modules():
+            if layer.training and isinstance(layer, _OF_TRAINING):
+                raise GuidedModelError(
+                    "a denoiser must be in evaluation mode, but its layer "
+                    f"{name or 'itself'} ({type(layer).__name__}) is in training mode; call eval()"
+                )
     if dtype is None:
         parameters = function.parameters() if isinstance(function, nn.Module) else iter(())
         dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)

@@ -25,7 +25,12 @@ from dgray.catalogue import BASES, default_network
 from dgray.config.bases import EdmBase, NetworkBase, TrainedBase
 from dgray.config.parts import section_arguments
 from dgray.config.study import StudyConfig
-from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.diffusion.denoiser import (
+    NOT_DIFFERENTIATED,
+    Denoiser,
+    is_differentiated,
+    with_labels,
+)
 from dgray.diffusion.noise import named_generator
 from dgray.errors import NetworkError, PartError
 from dgray.files import safetensors_metadata
@@ -169,7 +174,8 @@ def build_base(
         if conflicts:
             raise NetworkError("; ".join(f"{field}: {rule}" for field, rule in conflicts))
     if spec not in BASES.built_in:
-        _check_denoiser(base, math.prod(shape), device)
+        needs_derivative = config.evaluate.has_metric(source="flow")
+        _check_denoiser(base, math.prod(shape), device, needs_derivative=needs_derivative)
     return accelerate(
         base,
         is_compiled=config.resources.compile,
@@ -179,16 +185,21 @@ def build_base(
 
 
 @torch.no_grad()
-def _check_denoiser(base: Denoiser, dimension: int, device: torch.device) -> None:
+def _check_denoiser(
+    base: Denoiser, dimension: int, device: torch.device, *, needs_derivative: bool
+) -> None:
     """Check a user-defined base on two samples.
 
     Raises:
-        PartError: if it does not return finite floating-point numbers in the shape of x.
+        PartError: if it does not return finite floating-point numbers in the shape of x, or its
+            derivative is wrong where it is needed.
     """
     if not callable(base):
         raise PartError(f"a base must be a denoiser, but its factory returned {base!r}")
     generator = named_generator(0, "check")
     x = torch.randn(2, dimension, generator=generator, dtype=torch.float64).to(device)
-    labels = torch.zeros(2, dtype=torch.int64, device=device)
-    denoised = with_labels(base, labels)(x, torch.ones(2, dtype=torch.float64, device=device))
-    check_returned("a base", denoised, tuple(x.shape))
+    sigma = torch.ones(2, dtype=torch.float64, device=device)
+    base = with_labels(base, torch.zeros(2, dtype=torch.int64, device=device))
+    check_returned("a base", base(x, sigma), tuple(x.shape))
+    if needs_derivative and not is_differentiated(base, x, sigma):
+        raise PartError(f"a likelihood needs {NOT_DIFFERENTIATED}")

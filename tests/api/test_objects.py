@@ -200,3 +200,22 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
 def test_what_has_no_identity_is_refused(message: str) -> None:
     with pytest.raises(PartError, match=message):
         dgray.load_study(fields(**CASES[message]()))
+
+
+def test_a_base_without_its_derivative_has_a_path_kl_but_no_likelihood(tmp_path: Path) -> None:
+    eps = torch.no_grad()(lambda x, sigma: x * (sigma / (1 + sigma**2))[:, None])
+    base = dgray.part(dgray.from_epsilon(eps), name="eps", version=1)
+    for metric, status in (("path_kl", "ok"), ("kl", "failed")):
+        changes: dict[str, Any] = {"metrics": [metric], "num_points": 5, "sampler": "ode"}
+        changes |= {"num_samples": 20, "num_steps": 3}
+        study = dgray.load_study(
+            fields(base={"object": base, "num_generated": 20}, evaluate=changes)
+            | {"fit": {"objective": "kl", "epochs": 1, "batch_size": 20}}
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            run = study.run(metric, engine="local", progress=False, report=False)
+        rows = run.rows()
+        assert set(rows["status"]) == {status}
+        if status == "failed":
+            assert all("without torch.no_grad" in reason for reason in rows["reason"])

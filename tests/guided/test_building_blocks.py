@@ -313,3 +313,109 @@ def test_values_of_numpy_are_those_of_torch(guided: dgray.GuidedDenoiser) -> Non
 
 def test_no_samples_are_denoised_to_none(guided: dgray.GuidedDenoiser) -> None:
     assert guided(points(0, 0), 1.0).shape == (0, 2)
+
+
+def partly(denoised: Tensor, x: Tensor) -> Tensor:
+    """Return the values of a denoiser with the derivative of the skip connection x / 2."""
+    return x / 2 + (denoised - x / 2).detach()
+
+
+@pytest.mark.parametrize(
+    "denoiser",
+    [
+        torch.no_grad()(denoise),
+        torch.inference_mode()(denoise),
+        lambda x, sigma: partly(denoise(x, sigma), x),
+        dgray.from_epsilon(torch.no_grad()(lambda x, s: x * (s / (1 + s**2))[:, None])),
+        lambda x, sigma: denoise(x, sigma) + 0.1 * torch.randn_like(x),
+    ],
+)
+def test_a_likelihood_of_a_denoiser_without_its_derivative_is_refused(
+    denoiser: Any, discriminator: SampleDiscriminator
+) -> None:
+    model = dgray.guide(denoiser, discriminator)
+    assert model.sample(2, num_steps=4).isfinite().all()
+    with pytest.raises(
+        GuidedModelError, match=r"without torch\.no_grad, inference_mode or detach"
+    ):
+        model.nll(points(4, 0))
+
+
+def memorised(x: Tensor, sigma: Tensor) -> Tensor:
+    """Denoise the distribution of four points, whose derivative has narrow peaks."""
+    corners = 100 * torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    distance = (x[:, None] - corners).square().sum(-1)
+    return torch.softmax(-distance / (2 * sigma[:, None] ** 2), -1) @ corners
+
+
+@pytest.mark.parametrize(
+    "denoiser",
+    [
+        lambda x, sigma: torch.zeros_like(x),
+        lambda x, sigma: x.relu() / (1 + sigma[:, None]),
+        memorised,
+        dgray.wrap_denoiser(denoise, (2,), dtype=torch.bfloat16),
+    ],
+)
+def test_derivatives_of_unusual_denoisers_are_accepted(denoiser: Any) -> None:
+    real, sigmas = (points(10, 0), (0.5, 2.0))
+    if denoiser is memorised:
+        real, sigmas = 100 * real, (30.0, 300.0)
+    fitted = dgray.fit_discriminator(real, denoiser, sigmas=sigmas, epochs=1)
+    nll = dgray.guide(denoiser, fitted, 0.0).nll(real[:4], tolerance=1.0)
+    assert math.isfinite(nll.value)
+
+
+def test_a_logit_that_is_linear_in_x_has_no_laplacian() -> None:
+    class Linear(nn.Module):
+        def __init__(self, size: Any, sigma_data: float, num_classes: int) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 1)
+
+        def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+            logit: Tensor = self.layer(x)[:, 0]
+            return logit
+
+    linear = dgray.fit_discriminator(
+        points(50, 0), denoise, sigmas=(0.01, 50.0), discriminator=Linear, epochs=1
+    )
+    x = points(20, 0)
+    slope = linear.gradient(x[:1].double(), 1.0)
+    flow = dgray.guide(denoise, linear, 1.0)
+    # dx/dsigma = sigma x / (1 + sigma^2) - sigma slope: linear, with the divergence of the base
+    assert torch.equal(linear.gradient(x.double(), 3.0), slope.expand(20, 2))
+    grid = torch.linspace(math.log(0.01), math.log(50.0), 40_001, dtype=torch.float64).exp()
+    shift = torch.trapezoid(grid / (1 + grid**2).sqrt(), grid) * slope
+    scale = (1 + 50.0**2) ** 0.5
+    end = scale * (x.double() / (1 + 0.01**2) ** 0.5 - shift)
+    log_prob = torch.distributions.Normal(0, 50.0).log_prob(end).sum(1) + 2 * math.log(
+        scale / (1 + 0.01**2) ** 0.5
+    )
+    assert flow.nll(x, tolerance=1e-6).value == pytest.approx(-float(log_prob.mean()), rel=1e-4)
+
+
+def test_the_samples_of_a_caller_are_not_changed() -> None:
+    def in_place(x: Tensor, sigma: Tensor) -> Tensor:
+        return x.div_(1 + sigma.pow_(2)[:, None])
+
+    x, sigma = points(3, 0).double(), torch.full((3,), 2.0, dtype=torch.float64)
+    wrapped = dgray.wrap_denoiser(in_place, (2,), dtype=torch.float64)
+    torch.testing.assert_close(wrapped(x, sigma), denoise(x, sigma))
+    assert torch.equal(x, points(3, 0).double())
+    assert torch.equal(sigma, torch.full((3,), 2.0, dtype=torch.float64))
+
+
+def test_a_module_with_active_dropout_is_refused_and_without_it_is_not() -> None:
+    class Denoiser(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+            return denoise(self.layer(x), sigma)
+
+    module = Denoiser(nn.Dropout(0.5))
+    with pytest.raises(GuidedModelError, match=r"layer layer \(Dropout\) .* call eval\(\)"):
+        dgray.wrap_denoiser(module, (2,))
+    dgray.wrap_denoiser(module.eval(), (2,))
+    dgray.wrap_denoiser(Denoiser(nn.Identity()), (2,))
