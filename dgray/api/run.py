@@ -23,7 +23,7 @@ from dgray.reporting.build import source_of, table_of
 from dgray.reporting.completeness import gaps
 from dgray.reporting.figures.request import ALL_KINDS, FigureRequest
 from dgray.reporting.figures.style import style_of
-from dgray.reporting.presentation import SELECTION, column_spec
+from dgray.reporting.presentation import BASE, SELECTION, column_spec
 from dgray.reporting.searches import SearchPoints, chosen_trials, read_searches
 from dgray.reporting.selection import trained
 from dgray.reporting.table import StudyTable
@@ -161,6 +161,7 @@ class Run:
         """
         table = self._contents.shown  # of a search: the trials that it selected
         models = trained(table.aggregated, objective)
+        models = models[models["objective"] != BASE.name]  # it has no correction
         if objective is not None and models.empty:
             names = ", ".join(trained(table.aggregated)["objective"].unique())
             raise NoSuchModelError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,15 @@ from rich.console import Console
 
 from dgray.api.html import console_html, recorded
 from dgray.api.objects import without_objects
+from dgray.catalogue.objects import install, objects_of
 from dgray.cli.plan_view import render_plan
 from dgray.cli.run import is_resumed
+from dgray.config.reading.load import flow_text, load_values, lock_text
 from dgray.config.reading.load import load_study as load_file
-from dgray.config.reading.load import load_values, lock_text
 from dgray.config.reading.plain import plain_fields
 from dgray.engine.granted_cpus import granted_cpus
 from dgray.engine.interrupt import interruptible
-from dgray.errors import RunRefusedError
+from dgray.errors import PartError, RunRefusedError
 from dgray.plan.cost import CostEstimate, estimate
 from dgray.plan.plan import Plan, make_plan
 from dgray.problem.inputs import inspect
@@ -37,6 +37,7 @@ class Study:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._objects = objects_of(plan.study.raw)  # another study may register others later
 
     @property
     def name(self) -> str:
@@ -95,6 +96,7 @@ class Study:
 
         if engine not in ("ray", "local"):
             raise RunRefusedError(f"engine must be 'ray' or 'local', but got {engine!r}")
+        install(self._objects)
         place = None if out is None else location(os.fspath(out))
         if not is_resumed(self._plan, place, fresh=fresh):
             inspect(self._plan).check(files=True)
@@ -179,11 +181,21 @@ def load_study(
 
 
 def _override(path: str, value: Any) -> str:
-    """Return an override ``a.b=value``, given its value, which may be a Python object."""
+    """Return an override ``a.b=value``, given its value, which may be a Python object.
+
+    Raises:
+        PartError: the object is only one field of a section.
+    """
     names = path.split(".")
     for name in reversed(names):
         value = {name: value}
     value = plain_fields(without_objects(value))
     for name in names:
+        if name not in value:
+            section = path.rpartition(".")[0]
+            raise PartError(
+                f"{path}: an object replaces its whole section; give "
+                f"{{{section!r}: {{{name!r}: ...}}}} with the other fields of the section"
+            )
         value = value[name]
-    return f"{path}={json.dumps(value)}"
+    return f"{path}={flow_text(value)}"

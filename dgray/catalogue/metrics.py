@@ -15,6 +15,7 @@ FEATURE_SAMPLES = 12  # of metrics of features, whose errors leave out each of t
 
 _KL_CHANGE = ColumnSpec(
     name="kl_change",
+    better="lower",
     in_summary=True,
     doc="kl (for images: nll) minus that of the base, paired over samples",
     unit="nats",
@@ -105,6 +106,7 @@ METRICS = Registry[MetricSpec](
             ),
             ColumnSpec(
                 name="path_kl_change",
+                better="lower",
                 in_summary=True,
                 doc="path_kl minus that of the base, paired over samples and noise",
                 unit="nats",
@@ -151,6 +153,7 @@ METRICS = Registry[MetricSpec](
         more_columns=(
             ColumnSpec(
                 name="observable_path_kl_change",
+                better="lower",
                 doc="observable_path_kl minus that of the base, paired over samples and noise",
                 unit="nats",
                 label="observable path KL change",
@@ -181,6 +184,7 @@ METRICS = Registry[MetricSpec](
         more_columns=(
             ColumnSpec(
                 name="kl_sde_change",
+                better="lower",
                 title="change of KL (SDE)",
                 doc="kl_sde minus that of the base's samples by the same sampler, paired over "
                 "points and seeds",

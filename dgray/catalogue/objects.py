@@ -13,6 +13,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from dgray.errors import PartError
@@ -91,7 +92,25 @@ def _hash(value: Any, name: str) -> str:
             f"a part without source must have a version, but that of {name} cannot be read "
             f"({error}); {fix}"
         ) from error
+    if inspect.isfunction(value):
+        source += _outside_source(value, name, fix)
     return hashlib.sha256(source.encode()).hexdigest()[:_DIGITS]
+
+
+def _outside_source(function: FunctionType, name: str, fix: str) -> str:
+    """Return a text of what two functions of one source can differ in; empty for most."""
+    values = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    if any(not isinstance(value, str | int | float | None) for value in values):
+        raise PartError(
+            "a function with defaults other than text, numbers and None must have a version, but "
+            f"{name} has such a default; {fix}"
+        )
+    text = repr(values) if values else ""
+    if function.__name__ == "<lambda>":  # whose source is its line, with others on it
+        code = function.__code__
+        constants = [c for c in code.co_consts if isinstance(c, str | int | float | None)]
+        text += f"{code.co_code!r} {code.co_names} {constants}"
+    return text
 
 
 def register(item: ObjectPart, role: str, value: Any) -> str:

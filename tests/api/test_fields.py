@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 import dgray
-from dgray.errors import StudyError
+from dgray.errors import PartError, StudyError
 
 STUDY: dict[str, Any] = {
     "name": "fields",
@@ -104,6 +105,33 @@ def test_a_list_that_contains_itself_is_refused() -> None:
     values.append(values)
     with pytest.raises(StudyError, match="at most 32 levels"):
         dgray.load_study(changed("fit.learning_rate", values))
+
+
+def test_the_configuration_of_a_study_cannot_be_changed() -> None:
+    study = dgray.load_study(STUDY)
+    study.config["seed"] = 7  # type: ignore[index]
+    study.config["fit"]["epochs"] = 9
+    assert study.config == dgray.load_study(STUDY).config
+
+
+@pytest.mark.parametrize("value", [math.inf, 1e-5, "it's a: #b\nnew", "null", "1e-2", None])
+def test_an_override_has_the_value_of_python(value: object) -> None:
+    path = "description" if isinstance(value, str) else "evaluate.churn.S_max"
+    path = "evaluate.interval_high" if value is None else path
+    try:
+        text = str(dgray.load_study(changed(path, value)).config)
+    except StudyError as error:
+        text = str(error)
+    try:
+        other = str(dgray.load_study(STUDY, {path: value}).config)
+    except StudyError as error:
+        other = str(error).partition(": ")[2]
+    assert other == text
+
+
+def test_an_object_overrides_a_whole_section() -> None:
+    with pytest.raises(PartError, match=r"base\.object: an object replaces its whole section"):
+        dgray.load_study(STUDY, {"base.object": dgray.part(denoise, version=1)})
 
 
 def test_an_override_may_be_a_python_object() -> None:

@@ -127,6 +127,45 @@ def test_objects_are_stored_by_name_and_version_and_not_as_code(tmp_path: Path) 
         assert not (tmp_path / "other").exists()
 
 
+def test_functions_of_one_source_that_differ_have_different_versions() -> None:
+    def build(margin: float) -> Any:
+        def loss(outputs: Any, margin: float = margin) -> Tensor:
+            return torch.relu(margin - outputs.real_logit) + outputs.generated_logit.exp()
+
+        return loss
+
+    one, other, same = (dgray.part(build(margin)).version for margin in (1.0, 30.0, 1.0))
+    assert one == same != other
+    first, second = (lambda o: o.real_logit + 1), (lambda o: o.real_logit + 2)  # fmt: skip
+    assert dgray.part(first, name="f").version != dgray.part(second, name="f").version
+
+    def with_object(outputs: Any, weights: Tensor = torch.ones(2)) -> Any:  # noqa: B008
+        return outputs.real_logit * weights
+
+    with pytest.raises(PartError, match="with defaults other than text, numbers and None must"):
+        dgray.part(with_object)
+
+
+def test_a_study_runs_with_the_objects_that_it_was_loaded_with(tmp_path: Path) -> None:
+    def study(margin: float) -> dgray.Study:
+        part = dgray.part(build_hinge(margin), name="loss", version=1)
+        return dgray.load_study(
+            fields(fit={"objective": part, "epochs": 1, "batch_size": 20})
+            | {"evaluate": {"metrics": ["path_kl"], "num_samples": 20, "num_steps": 3}}
+        )
+
+    values = []
+    for name, others in (("alone", ()), ("with another", (30.0,))):
+        own = study(1.0)
+        for margin in others:
+            study(margin)  # of the same name and version
+        run = own.run(tmp_path / name, engine="local", progress=False, report=False)
+        rows = run.rows()
+        values.append(rows[rows["objective"] == "loss"]["path_kl"].tolist())
+    assert values[0] == values[1]
+    assert values[0]
+
+
 def test_another_source_or_version_is_another_trial() -> None:
     def ids(**sections: Any) -> set[str]:
         study = dgray.load_study(fields(**sections))
@@ -211,10 +250,9 @@ def test_a_base_without_its_derivative_has_a_path_kl_but_no_likelihood(tmp_path:
         study = dgray.load_study(
             fields(base={"object": base, "num_generated": 20}, evaluate=changes)
             | {"fit": {"objective": "kl", "epochs": 1, "batch_size": 20}}
+            | {"data": {"kind": "mixture", "name": "ring8", **SIZES}}
         )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(tmp_path)
-            run = study.run(metric, engine="local", progress=False, report=False)
+        run = study.run(tmp_path / metric, engine="local", progress=False, report=False)
         rows = run.rows()
         assert set(rows["status"]) == {status}
         if status == "failed":

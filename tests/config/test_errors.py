@@ -30,6 +30,19 @@ def problem_of(lines: list[str]) -> str:
             "study.yaml:4:10: search.zzz: unknown field; the fields here are method",
         ),
         (
+            "search: {method: tpe}",
+            "study.yaml:4:10: search.method: must be one of 'grid', 'optuna', but got 'tpe'",
+        ),
+        (
+            "fit: {<<: {epochs: 3}}",
+            "study.yaml:4:7: fit.<<: merge keys are not supported; write the fields here",
+        ),
+        (
+            "x-common: &a 3",
+            "study.yaml:4:1: x-common: unknown field; write an anchor at the first use of its "
+            "value, not in a field of its own",
+        ),
+        (
             "fit: {objective: cross_entropi}",
             "study.yaml:4:7: fit.objective: must be one of 'cross_entropy', 'kl', 'mixed', "
             "'time_score', 'oracle', 'oscillating', but got 'cross_entropi'; did you mean "

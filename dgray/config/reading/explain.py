@@ -71,11 +71,12 @@ def explain(details: ErrorDetails, values: dict[str, Any]) -> Broken:
     if error == "extra_forbidden":
         return _unknown_field(path, values)
     if error.startswith("union_tag"):
-        kind = value.get("kind") if isinstance(value, dict) else None
+        name = context["discriminator"].strip("'")  # kind, or method of a search
+        tag = value.get(name) if isinstance(value, dict) else None
         if error == "union_tag_not_found":
-            rule = "required field is missing" + _kinds((*path, "kind"))
-            return Broken(path=(*path, "kind"), rule=rule, error="missing")
-        return _wrong_name((*path, "kind"), kind, context["expected_tags"])
+            rule = "required field is missing" + _kinds((*path, name))
+            return Broken(path=(*path, name), rule=rule, error="missing")
+        return _wrong_name((*path, name), tag, context["expected_tags"])
     if error == "literal_error":
         return _wrong_name(path, value, context["expected"])
     if error == "value_error":
@@ -141,7 +142,11 @@ def _unknown_field(path: FieldPath, values: dict[str, Any]) -> Broken:
     names = fields_at(values, path[:-1])
     suggestion = nearest(path[-1], names)
     rule = "unknown field"
-    if suggestion is not None:
+    if path[-1] == "<<":
+        rule = "merge keys are not supported; write the fields here"
+    elif str(path[-1]).startswith("x-"):
+        rule += "; write an anchor at the first use of its value, not in a field of its own"
+    elif suggestion is not None:
         rule += _did_you_mean(suggestion)
     elif (elsewhere := _elsewhere(path)) is not None:
         rule += _did_you_mean(elsewhere)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +184,16 @@ def _conditions(
 def lock_text(study: Study) -> str:
     """Return the text of ``study.lock.yaml``, with every field; it loads to the same study."""
     return "# Every field of the study as it was run, defaults included.\n" + _yaml(study.raw)
+
+
+def flow_text(value: Any) -> str:
+    """Return a value as YAML in one line, as in an override."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = True
+    yaml.width = sys.maxsize
+    text = io.StringIO()
+    yaml.dump([value], text)
+    return text.getvalue().strip()[1:-1]
 
 
 def _yaml(values: Mapping[str, Any]) -> str:

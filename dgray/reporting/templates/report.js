@@ -34,13 +34,16 @@ function estimate(value, error) {
   if (typeof value !== "number") return value === "inf" ? "diverged" : "not a number";
   if (typeof error !== "number") return plain(value);
   if (error < 5e-7) return `${plain(value)} ± ${error.toPrecision(1).replaceAll("-", MINUS)}`;
+  if (Math.max(Math.abs(value), error) >= 1e6) return `${plain(value)} ± ${plain(error, 2)}`;
   const first = -Math.floor(Math.log10(error));
   const digits = Math.min(Math.max(first + (error >= 5e-4), 0), 20);
   return `${fixed(value, digits)} ± ${fixed(error, digits)}`;
 }
 
-function plain(value) {
-  return String(Number(value.toPrecision(3))).replaceAll("-", MINUS);
+function plain(value, digits = 3) {
+  const number = Number(value.toPrecision(digits));
+  const isLarge = Math.abs(number) >= 1e6;
+  return (isLarge ? number.toExponential() : String(number)).replaceAll("-", MINUS);
 }
 
 const weightText = (weight) => (weight === "calibrated" ? "calibrated" : `w = ${weight}`);

@@ -87,7 +87,9 @@ def check_effect(case: Case, m: re.Match[str]) -> None:
     check_change(m, largest, metric)
     assert is_p(largest.adjusted[metric], m["p"])
     check_scope(m, group)
-    assert int(m["left"] or 0) == len(group) - len(tested)
+    diverged = sum(not np.isfinite(x.mean(metric)) for x in group)
+    assert int(m["diverged"] or 0) == diverged
+    assert int(m["left"] or 0) == len(group) - len(tested) - diverged
 
 
 def check_scope(m: re.Match[str], group: list[Model]) -> None:
@@ -256,7 +258,8 @@ CHECKS: dict[str, Callable[[Case, re.Match[str]], None]] = {
     r"(?P<n>\d+) guided models?(?P<ups> \([^)]*\))? and lowers it in (?P<down>none|\d+)"
     r"(?P<downs> \([^)]*\))?\. The (?P<which>largest significant rise|highest change) is "
     rf"{CHANGE}; (?P<setting>.+)\. {SCOPE}"
-    r"(?: (?P<left>\d+) further models? could not be tested\.)?": check_effect,
+    r"(?: (?P<left>\d+) further models? could not be tested\.)?"
+    r"(?: (?P<diverged>\d+) further models? diverged\.)?": check_effect,
     rf"(?P<subject>.+) changes the (?P<title>{TITLE}) by (?P<low>\S+) to (?P<high>\S+)(?: nats)? "
     r"in (?P<n>\d+) guided models?, most at (?P<setting>.+?); (?:with one replicate, )?no change "
     r"was tested\. " + SCOPE: check_untested,
