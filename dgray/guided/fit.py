@@ -25,7 +25,7 @@ from dgray.discriminator.fit import Task, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.module_ensemble import build_module_ensemble
 from dgray.discriminator.objective import Objective, ObjectiveLoss
-from dgray.errors import GuidedModelError, StudyError
+from dgray.errors import GuidedModelError, StudyError, one_line
 from dgray.guided.description import TrainedPart, named_tensors
 from dgray.guided.model import SampleDiscriminator
 from dgray.guided.sampling import NUM_STEPS, RHO
@@ -48,7 +48,7 @@ def fit_discriminator(
     denoiser: Callable[..., Any],
     *,
     sigmas: tuple[float, float] = (0.002, 80.0),
-    objective: str | Objective = "kl",
+    objective: str | Mapping[str, Any] | Objective = "kl",
     discriminator: Mapping[str, Any] | Factory | None = None,
     generated: TensorLike | None = None,
     labels: TensorLike | None = None,
@@ -63,7 +63,8 @@ def fit_discriminator(
             [-1, 1]. The training runs on their device.
         denoiser: any callable (x, sigma) -> E[x0 | x], see ``wrap_denoiser``.
         sigmas: lowest and highest noise level.
-        objective: name of an objective, or a function (``dgray.discriminator.objective``).
+        objective: name of an objective, or its mapping in a study file, such as
+            ``{"name": "mixed"}``, or a function (``dgray.discriminator.objective``).
         discriminator: fields of the section ``discriminator`` of a study file, or a function
             (size, sigma_data, num_classes) that returns a ``torch.nn.Module``; None: a perceptron
             for points, a convolutional network for images.
@@ -134,17 +135,28 @@ def fit_discriminator(
     )
 
 
-def _settings(objective: str | Objective, fields: Mapping[str, Any]) -> Fit:
-    """Return the validated fields of the section ``fit``."""
-    named = {"objective": objective} if isinstance(objective, str) else {}
+def _settings(objective: str | Mapping[str, Any] | Objective, fields: Mapping[str, Any]) -> Fit:
+    """Return the validated fields of the section ``fit``.
+
+    Raises:
+        GuidedModelError: a value is invalid.
+    """
+    if not isinstance(objective, str | Mapping) and not callable(objective):
+        raise GuidedModelError(
+            "objective must be one name, mapping or function, but got "
+            f"{one_line(repr(objective), 60)}"
+        )
+    named = {} if callable(objective) else {"objective": objective}
     try:
-        settings = Fit.model_validate({**named, **plain_fields(fields)})
+        settings = Fit.model_validate(plain_fields({**named, **fields}))
     except (ValidationError, StudyError) as error:
         raise GuidedModelError(_reason(error)) from error
     if settings.patience or settings.checkpoints:
         raise GuidedModelError("patience and checkpoints need a study; leave them out")
-    if isinstance(objective, str) and not settings.objective.spec.is_trained:
-        raise GuidedModelError(f"objective must be one that is trained, but got {objective!r}")
+    if not callable(objective) and not settings.objective.spec.is_trained:
+        raise GuidedModelError(
+            f"objective must be one that is trained, but got {settings.objective.name!r}"
+        )
     return settings
 
 

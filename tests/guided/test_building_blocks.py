@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,10 @@ def test_a_stored_model_is_the_same_model(guided: dgray.GuidedDenoiser, tmp_path
         ({"epoch": 3}, "epoch"),
         ({"objective": "kll"}, "unknown name"),
         ({"objective": "oracle"}, "one that is trained"),
+        ({"objective": {"name": "oracle"}}, "one that is trained"),
+        ({"objective": None}, "objective must be one name, mapping or function, but got None"),
+        ({"objective": 5}, "objective must be one name, .* but got 5"),
+        ({"objective": ["kl"]}, r"objective must be one name, .* but got \['kl'\]"),
         ({"discriminator": {"widht": 3}}, "widht"),
         ({"sigmas": (2.0, 1.0)}, "0 < low < high"),
         ({"sigmas": (2.0,)}, "two numbers"),
@@ -251,6 +256,14 @@ def test_wrong_values_are_refused_in_one_line(change: dict[str, Any], message: s
     with pytest.raises(GuidedModelError, match=message) as raised:
         dgray.fit_discriminator(denoiser=denoise, **values)
     assert "\n" not in str(raised.value)
+
+
+def test_an_objective_has_the_syntax_of_a_study() -> None:
+    fit = partial(dgray.fit_discriminator, points(20, 0), denoise, epochs=2, learning_rate=0.1)
+    x = points(4, 1)
+    named = fit(objective="mixed").logit(x, 1.0)
+    assert torch.equal(fit(objective={"name": "mixed"}).logit(x, 1.0), named)
+    assert (fit(objective="cross_entropy").logit(x, 1.0) != named).any()
 
 
 @pytest.mark.parametrize(
