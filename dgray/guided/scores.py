@@ -11,6 +11,7 @@ from torch import Tensor
 from dgray.correction.acting import ActingDenoiser
 from dgray.correction.correction import Correction
 from dgray.correction.linear import acting_change
+from dgray.data.images import to_unit
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
@@ -122,20 +123,32 @@ def _probes(count: int, points: Tensor, seed: int) -> Tensor:
 
 
 def frechet_distance(
-    samples: TensorLike, reference: TensorLike, features: Callable[[Tensor], Tensor] | None = None
+    samples: TensorLike,
+    reference: TensorLike,
+    features: Callable[[Tensor], TensorLike] | None = None,
 ) -> Estimate:
     """Estimate the Fréchet distance of two sets of samples, with an error over the first.
 
     It is biased upwards by a term of order 1/n: compare at equal n.
 
     Args:
-        samples: generated samples, shape ``(n, *size)``.
-        reference: samples of the data, shape ``(m, *size)``.
-        features: maps samples to features (n, f); None: their own values.
+        samples: generated samples, shape ``(n, *size)``; bytes are scaled to [-1, 1].
+        reference: samples of the data, shape ``(m, *size)``; likewise.
+        features: maps samples, scaled where they are bytes, to features (n, f), of torch or NumPy;
+            None: their own values.
+
+    Raises:
+        GuidedModelError: the samples have different shapes, or a set has fewer than two.
     """
     extract = features or (lambda x: x)
-    sets = torch.as_tensor(samples), torch.as_tensor(reference)
-    own, other = (extract(x).detach().reshape(len(x), -1).double() for x in sets)
+    sets = _scaled(samples), _scaled(reference)
+    size, other_size = (tuple(x.shape[1:]) for x in sets)
+    if size != other_size:
+        raise GuidedModelError(
+            "samples of both sets must have the same shape, but those of samples have shape "
+            f"{size} and those of reference {other_size}; reshape one set"
+        )
+    own, other = (torch.as_tensor(extract(x)).detach().reshape(len(x), -1).double() for x in sets)
     if min(len(own), len(other)) < 2:
         raise GuidedModelError(
             "a Fréchet distance needs at least 2 samples on each side, but got "
@@ -146,6 +159,12 @@ def frechet_distance(
     group = group_of(len(own), own.device)
     parts = [own[group != index] for index in range(GROUPS)] if len(own) >= 2 * GROUPS else []
     return group_estimate(value, [distance_of_moments(*_moments(x), *target) for x in parts])
+
+
+def _scaled(samples: TensorLike) -> Tensor:
+    """Return samples as a tensor, bytes scaled to [-1, 1]."""
+    tensor = torch.as_tensor(samples)
+    return to_unit(tensor) if tensor.dtype == torch.uint8 else tensor
 
 
 def _moments(x: Tensor) -> tuple[Array, Array]:

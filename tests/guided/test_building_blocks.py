@@ -258,6 +258,18 @@ def test_wrong_values_are_refused_in_one_line(change: dict[str, Any], message: s
     assert "\n" not in str(raised.value)
 
 
+def test_the_frechet_distance_is_that_of_scaled_samples_of_one_shape() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (40, 1, 2, 2), generator=generator, dtype=torch.uint8)
+    one, other = pixels[:20], pixels[20:]
+    expected = dgray.frechet_distance(one / 127.5 - 1, other / 127.5 - 1)
+    assert dgray.frechet_distance(one, other) == expected
+    assert dgray.frechet_distance(one, other / 127.5 - 1) == expected
+    assert dgray.frechet_distance(one, other, lambda x: x.flatten(1).numpy()) == expected
+    with pytest.raises(GuidedModelError, match=r"same shape, .* \(1, 2, 2\) and .* \(4,\)"):
+        dgray.frechet_distance(one, other.flatten(1))
+
+
 def test_an_objective_has_the_syntax_of_a_study() -> None:
     fit = partial(dgray.fit_discriminator, points(20, 0), denoise, epochs=2, learning_rate=0.1)
     x = points(4, 1)
