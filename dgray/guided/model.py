@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -178,14 +179,27 @@ class GuidedDenoiser:
         return write_description(Path(out), self.description)
 
     def with_weight(
-        self, weight: float, interval: tuple[float, float] | None = None
+        self, weight: float, interval: tuple[float, float] | Literal["same"] | None = "same"
     ) -> GuidedDenoiser:
-        """Return the model at another guidance weight; ``interval``: where guidance acts."""
-        return replace(
-            self,
-            weight=_weight(weight, interval),
-            description=self.description and self.description.with_weight(weight, interval),
-        )
+        """Return the model at another guidance weight.
+
+        Args:
+            weight: guidance weight, on the scale of ``evaluate.guidance_weight`` in a study: if
+                guidance acts in the predictor stage alone, half of it is the average over a step.
+            interval: noise levels (low, high) at which guidance acts; ``"same"``: those of this
+                model; None: all.
+
+        Raises:
+            GuidedModelError: a value is invalid.
+        """
+        if isinstance(interval, str) and interval == "same":
+            interval = _interval(self.weight)
+        acting = (0.5 if self.sampling.guided_stage == "predictor" else 1.0) * weight
+        chosen = _weight(acting, interval)
+        description = self.description
+        if description is not None:
+            description = description.with_weight(acting, _interval(chosen))
+        return replace(self, weight=chosen, description=description)
 
     def sample(
         self,
@@ -288,13 +302,14 @@ def guide(
         weight: guidance weight; 0: the denoiser, 1: the exact correction.
         interval: noise levels (low, high) at which guidance acts; None: all.
     """
-    space, description = discriminator.space, None
+    space, description, chosen = discriminator.space, None, _weight(weight, interval)
     if discriminator.part is not None:
-        description = Description.of(space, discriminator.part).with_weight(weight, interval)
+        described = Description.of(space, discriminator.part)
+        description = described.with_weight(weight, _interval(chosen))
     return GuidedDenoiser(
         base=wrap_denoiser(denoiser, space.size),
         correction=Guidance(discriminator.inner),
-        weight=_weight(weight, interval),
+        weight=chosen,
         space=space,
         description=description,
     )
@@ -305,13 +320,23 @@ def _trained_range(weight: Weight, space: SampleSpace) -> Weight:
     return IntervalWeight(weight, low * (1 - END), high * (1 + END))
 
 
+def _interval(weight: Weight) -> tuple[float, float] | None:
+    """Return the noise levels at which guidance acts; None: all."""
+    return (weight.low, weight.high) if isinstance(weight, IntervalWeight) else None
+
+
 def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
     if not math.isfinite(weight):
         raise GuidedModelError(f"a guidance weight must be a finite number, but got {weight}")
     constant = ConstantWeight(float(weight))
     if interval is None:
         return constant
-    low, high = interval
+    try:
+        low, high = map(float, interval)
+    except (TypeError, ValueError):
+        raise GuidedModelError(
+            f"interval must be two numbers (low, high), but got {interval}"
+        ) from None
     if not 0 <= low < high:
         raise GuidedModelError(
             f"interval must be (low, high) with 0 <= low < high, but got {interval}"

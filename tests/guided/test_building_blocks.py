@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import dgray
 from dgray.diffusion.mixture import GaussianMixture
 from dgray.errors import GuidedModelError, OutputError
 from dgray.guided.model import SampleDiscriminator
+from dgray.guided.sampling import Sampling
 
 SHIFT = 0.5
 
@@ -224,6 +226,23 @@ def test_a_stored_model_is_the_same_model(guided: dgray.GuidedDenoiser, tmp_path
         dgray.load_exported(tmp_path)
 
 
+def test_another_weight_keeps_the_interval_and_the_scale_of_the_model(
+    discriminator: SampleDiscriminator, guided: dgray.GuidedDenoiser, tmp_path: Path
+) -> None:
+    inside, outside = (points(3, 1), 1.0), (points(3, 1), 8.0)
+    limited = dgray.guide(denoise, discriminator, 0.3, np.array([0.1, 4.0], np.float32))
+    again = limited.with_weight(0.6)
+    everywhere = limited.with_weight(0.6, None)
+    assert torch.equal(again(*inside), guided.with_weight(0.6)(*inside))
+    assert torch.equal(again(*outside), guided.with_weight(0)(*outside))
+    assert torch.equal(everywhere(*outside), guided.with_weight(0.6)(*outside))
+    predictor = replace(again, sampling=Sampling(guided_stage="predictor")).with_weight(1.2)
+    for index, model in enumerate((again, everywhere, predictor)):
+        stored = dgray.load_exported(model.save(tmp_path / str(index)), denoiser=denoise)
+        assert stored.weight == model.weight
+    assert predictor.weight == again.weight
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -283,6 +302,7 @@ def test_an_objective_has_the_syntax_of_a_study() -> None:
     [
         (lambda g: g.with_weight(math.nan), "finite number"),
         (lambda g: g.with_weight(1, (2, 1)), "0 <= low < high"),
+        (lambda g: g.with_weight(1, "all"), "interval must be two numbers"),
         (lambda g: g.sample(2, num_steps=0), "num_steps must be at least 1"),
         (lambda g: g.nll(points(0, 0)), "at least one sample"),
         (lambda g: g.nll(points(2, 0), tolerance=0), "tolerance must be"),
