@@ -29,7 +29,15 @@ from dgray.errors import GuidedModelError, StudyError, one_line
 from dgray.guided.description import TrainedPart, named_tensors
 from dgray.guided.model import SampleDiscriminator
 from dgray.guided.sampling import NUM_STEPS, RHO
-from dgray.guided.space import SampleSpace, SpaceWithBase, TensorLike
+from dgray.guided.scores import checked_seed
+from dgray.guided.space import (
+    Labels,
+    SampleSpace,
+    SpaceWithBase,
+    TensorLike,
+    check_scaled,
+    checked_labels,
+)
 from dgray.guided.user_denoiser import BATCH_SIZE, wrap_denoiser
 from dgray.problem.build import (
     build_noise_law,
@@ -51,7 +59,7 @@ def fit_discriminator(
     objective: str | Mapping[str, Any] | Objective = "kl",
     discriminator: Mapping[str, Any] | Factory | None = None,
     generated: TensorLike | None = None,
-    labels: TensorLike | None = None,
+    labels: Labels | None = None,
     sigma_data: float | None = None,
     seed: int = 0,
     **fields: Any,
@@ -70,10 +78,10 @@ def fit_discriminator(
             for points, a convolutional network for images.
         generated: samples of the denoiser, for objectives that need them; None: as many as real
             ones are drawn by Heun's method.
-        labels: classes of the real samples, int64 (n,), if the denoiser (see ``wrap_denoiser``)
-            or the discriminator is conditional.
+        labels: classes of the real samples, one or int64 (n,), if the denoiser (see
+            ``wrap_denoiser``) or the discriminator is conditional.
         sigma_data: scale of the data; None: 0.5 for images, the standard deviation of points.
-        seed: seed of all random numbers.
+        seed: seed of all random numbers, an integer >= 0.
         fields: further fields of the section ``fit`` of a study file, such as ``epochs``,
             ``batch_size`` and ``learning_rate``.
 
@@ -81,7 +89,7 @@ def fit_discriminator(
         GuidedModelError: a value is invalid.
         FloatingPointError: the loss is no longer finite.
     """
-    settings = _settings(objective, fields)
+    settings, seed = _settings(objective, fields), checked_seed(seed)
     try:
         low, high = map(float, sigmas)
     except (TypeError, ValueError):
@@ -102,9 +110,9 @@ def fit_discriminator(
     base = wrap_denoiser(denoiser, size)
     num_classes = 0
     if labels is not None:
-        labels = torch.as_tensor(labels)
-        _check_labels(labels, len(real))
-        num_classes = max(getattr(base, "num_classes", 0), int(labels.max()) + 1)
+        of_base = getattr(base, "num_classes", 0)
+        labels = checked_labels(labels, len(real), of_base, lowest=0)
+        num_classes = of_base or int(labels.max()) + 1
     space = SampleSpace(size, sigmas, scale, num_classes, real.device)
     ensemble, part = _network(discriminator, space, base, seed)
     task = Task(
@@ -185,6 +193,11 @@ def _network(
         section = adapter.validate_python({**kind, **plain_fields(discriminator or {})})
     except (ValidationError, StudyError) as error:
         raise GuidedModelError(_reason(error)) from error
+    if getattr(section, "conditional", False) and not space.num_classes:
+        raise GuidedModelError(
+            "discriminator.conditional needs the classes of the samples, but labels is None; give "
+            "labels, or set conditional to False"
+        )
     sample_kind = "images" if space.is_image else "points"
     if section.kind in DISCRIMINATORS and sample_kind not in DISCRIMINATORS[section.kind].kinds:
         raise GuidedModelError(f"discriminator.kind {section.kind!r} is not for {sample_kind}")
@@ -232,9 +245,11 @@ def _checked(samples: Any, kind: str) -> Tensor:
     """Return samples as a tensor.
 
     Raises:
-        GuidedModelError: they are fewer than two, empty, or not finite.
+        GuidedModelError: they are fewer than two, empty, not finite, or pixels that are not
+            scaled.
     """
     tensor = torch.as_tensor(samples)
+    check_scaled(tensor)
     if tensor.ndim < 2 or len(tensor) < 2 or not tensor.numel():
         raise GuidedModelError(
             f"there must be at least 2 {kind} samples of shape (d,) or (C, H, W), but together "
@@ -243,13 +258,6 @@ def _checked(samples: Any, kind: str) -> Tensor:
     if not bool(tensor.isfinite().all()):
         raise GuidedModelError(f"{kind} samples must be finite, but some are NaN or infinite")
     return tensor
-
-
-def _check_labels(labels: Tensor, count: int) -> None:
-    if labels.shape != (count,) or labels.is_floating_point() or int(labels.min()) < 0:
-        raise GuidedModelError(
-            f"labels must be classes 0, 1, ..., int64 of shape ({count},), one for each sample"
-        )
 
 
 def _stored(flat: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 
 import torch
@@ -16,8 +17,8 @@ from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
 from dgray.discriminator.objective import Noised, denoising_residual
-from dgray.errors import GuidedModelError
-from dgray.guided.space import SampleSpace, TensorLike
+from dgray.errors import GuidedModelError, one_line
+from dgray.guided.space import SampleSpace, TensorLike, check_scaled
 from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
 from dgray.metrics.frechet import Array
 from dgray.metrics.frechet import frechet_distance as distance_of_moments
@@ -44,6 +45,7 @@ def path_kl_change(
         seed: seed of noise levels and noise.
     """
     clean, labels = samples
+    seed = checked_seed(seed)
     _check_samples(clean)
     if num_levels < 1:
         raise GuidedModelError(f"num_levels must be at least 1, but got {num_levels}")
@@ -76,7 +78,8 @@ def nll(
 ) -> Estimate:
     """Estimate the negative log-likelihood of samples; see ``GuidedDenoiser.nll``."""
     x, labels = samples
-    points = space.flat(x)
+    seed = checked_seed(seed)
+    points = space.clean(x)
     _check_samples(points)
     if not 0 < tolerance < math.inf:
         raise GuidedModelError(f"tolerance must be a number of nats > 0, but got {tolerance}")
@@ -106,6 +109,21 @@ def nll(
             "lower the guidance weight, or fit the discriminator for fewer epochs"
         )
     return Estimate.of(-likelihood.log_prob)
+
+
+def checked_seed(seed: object) -> int:
+    """Return a seed, which may be an integer of NumPy or torch, as one of Python.
+
+    Raises:
+        GuidedModelError: it is no integer >= 0.
+    """
+    try:
+        number = int(operator.index(seed))  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise GuidedModelError(f"seed must be an integer >= 0, but got {one_line(repr(seed), 60)}")
+    return number
 
 
 def _check_samples(points: Tensor) -> None:
@@ -138,9 +156,10 @@ def frechet_distance(
             None: their own values.
 
     Raises:
-        GuidedModelError: the samples have different shapes, or a set has fewer than two.
+        GuidedModelError: the samples have different shapes, a set has fewer than two, or images
+            without ``features`` are pixels that are not scaled.
     """
-    extract = features or (lambda x: x)
+    extract = features or _own_values
     sets = _scaled(samples), _scaled(reference)
     size, other_size = (tuple(x.shape[1:]) for x in sets)
     if size != other_size:
@@ -159,6 +178,11 @@ def frechet_distance(
     group = group_of(len(own), own.device)
     parts = [own[group != index] for index in range(GROUPS)] if len(own) >= 2 * GROUPS else []
     return group_estimate(value, [distance_of_moments(*_moments(x), *target) for x in parts])
+
+
+def _own_values(samples: Tensor) -> Tensor:
+    check_scaled(samples)
+    return samples
 
 
 def _scaled(samples: TensorLike) -> Tensor:
