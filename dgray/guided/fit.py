@@ -13,6 +13,8 @@ from torch import Tensor
 
 from dgray.catalogue import DISCRIMINATORS
 from dgray.config.parts import section_arguments
+from dgray.config.reading.diagnostics import dotted
+from dgray.config.reading.explain import explain, merge
 from dgray.config.reading.plain import plain_fields
 from dgray.config.training import Discriminator as DiscriminatorModel
 from dgray.config.training import DiscriminatorSection, Fit
@@ -156,9 +158,12 @@ def _settings(objective: str | Mapping[str, Any] | Objective, fields: Mapping[st
         )
     named = {} if callable(objective) else {"objective": objective}
     try:
-        settings = Fit.model_validate(plain_fields({**named, **fields}))
-    except (ValidationError, StudyError) as error:
-        raise GuidedModelError(_reason(error)) from error
+        values = plain_fields({**named, **fields})
+        settings = Fit.model_validate(values)
+    except StudyError as error:
+        raise GuidedModelError("; ".join(map(str, error.diagnostics))) from error
+    except ValidationError as error:
+        raise GuidedModelError(_reason(error, "fit", values)) from error
     if settings.patience or settings.checkpoints:
         raise GuidedModelError("patience and checkpoints need a study; leave them out")
     if not callable(objective) and not settings.objective.spec.is_trained:
@@ -188,11 +193,14 @@ def _network(
         )
         part = TrainedPart(kind="custom", num_classes=space.num_classes, seed=seed)
         return module.with_tensors([t.to(space.device) for t in module.tensors]), part
+    adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
-        section = adapter.validate_python({**kind, **plain_fields(discriminator or {})})
-    except (ValidationError, StudyError) as error:
-        raise GuidedModelError(_reason(error)) from error
+        values = {**kind, **plain_fields(discriminator or {})}
+        section = adapter.validate_python(values)
+    except StudyError as error:
+        raise GuidedModelError("; ".join(map(str, error.diagnostics))) from error
+    except ValidationError as error:
+        raise GuidedModelError(_reason(error, "discriminator", values)) from error
     if getattr(section, "conditional", False) and not space.num_classes:
         raise GuidedModelError(
             "discriminator.conditional needs the classes of the samples, but labels is None; give "
@@ -270,9 +278,12 @@ def _std(points: Tensor) -> float:
     return math.sqrt(float(values.var(0).mean()))
 
 
-def _reason(error: ValidationError | StudyError) -> str:
-    """Return the broken rules in one line."""
-    if isinstance(error, StudyError):
-        return "; ".join(map(str, error.diagnostics))
-    parts = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return "; ".join(parts)
+def _reason(error: ValidationError, section: str, values: dict[str, Any]) -> str:
+    """Return the broken rules of a section of a study in one line; ``fit`` is not named."""
+    details = error.errors()
+    for item in details:
+        item["loc"] = (section, *item["loc"])
+    broken = merge([explain(item, {section: values}) for item in details])
+    return "; ".join(
+        one_line(f"{dotted(item.path).removeprefix('fit.')}: {item.rule}") for item in broken
+    )
