@@ -193,6 +193,11 @@ def _network(
         )
         part = TrainedPart(kind="custom", num_classes=space.num_classes, seed=seed)
         return module.with_tensors([t.to(space.device) for t in module.tensors]), part
+    if not isinstance(discriminator, Mapping | None):
+        raise GuidedModelError(
+            "discriminator must be a mapping of fields, a function or None, but got "
+            f"{one_line(repr(discriminator), 60)}; write {{'kind': ...}}"
+        )
     adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
     try:
         values = {**kind, **plain_fields(discriminator or {})}

@@ -257,6 +257,7 @@ def test_another_weight_keeps_the_interval_and_the_scale_of_the_model(
         ({"objective": 5}, "objective must be one name, .* but got 5"),
         ({"objective": ["kl"]}, r"objective must be one name, .* but got \['kl'\]"),
         ({"discriminator": {"widht": 3}}, "^discriminator.widht: unknown field; .* 'width'"),
+        ({"discriminator": "mlp"}, "discriminator must be a mapping .* but got 'mlp'"),
         ({"discriminator": {"depth": 1.5}}, "^discriminator.depth: must be an integer, but got"),
         ({"sigmas": (2.0, 1.0)}, "0 < low < high"),
         ({"sigmas": (2.0,)}, "two numbers"),
