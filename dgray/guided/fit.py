@@ -13,6 +13,8 @@ from torch import Tensor
 
 from dgray.catalogue import DISCRIMINATORS
 from dgray.config.parts import section_arguments
+from dgray.config.reading.diagnostics import dotted
+from dgray.config.reading.explain import explain, merge
 from dgray.config.reading.plain import plain_fields
 from dgray.config.training import Discriminator as DiscriminatorModel
 from dgray.config.training import DiscriminatorSection, Fit
@@ -25,11 +27,19 @@ from dgray.discriminator.fit import Task, fit
 from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.module_ensemble import build_module_ensemble
 from dgray.discriminator.objective import Objective, ObjectiveLoss
-from dgray.errors import GuidedModelError, StudyError
+from dgray.errors import GuidedModelError, StudyError, one_line
 from dgray.guided.description import TrainedPart, named_tensors
 from dgray.guided.model import SampleDiscriminator
 from dgray.guided.sampling import NUM_STEPS, RHO
-from dgray.guided.space import SampleSpace, SpaceWithBase, TensorLike
+from dgray.guided.scores import checked_seed
+from dgray.guided.space import (
+    Labels,
+    SampleSpace,
+    SpaceWithBase,
+    TensorLike,
+    check_scaled,
+    checked_labels,
+)
 from dgray.guided.user_denoiser import BATCH_SIZE, wrap_denoiser
 from dgray.problem.build import (
     build_noise_law,
@@ -48,10 +58,10 @@ def fit_discriminator(
     denoiser: Callable[..., Any],
     *,
     sigmas: tuple[float, float] = (0.002, 80.0),
-    objective: str | Objective = "kl",
+    objective: str | Mapping[str, Any] | Objective = "kl",
     discriminator: Mapping[str, Any] | Factory | None = None,
     generated: TensorLike | None = None,
-    labels: TensorLike | None = None,
+    labels: Labels | None = None,
     sigma_data: float | None = None,
     seed: int = 0,
     **fields: Any,
@@ -63,16 +73,17 @@ def fit_discriminator(
             [-1, 1]. The training runs on their device.
         denoiser: any callable (x, sigma) -> E[x0 | x], see ``wrap_denoiser``.
         sigmas: lowest and highest noise level.
-        objective: name of an objective, or a function (``dgray.discriminator.objective``).
+        objective: name of an objective, or its mapping in a study file, such as
+            ``{"name": "mixed"}``, or a function (``dgray.discriminator.objective``).
         discriminator: fields of the section ``discriminator`` of a study file, or a function
             (size, sigma_data, num_classes) that returns a ``torch.nn.Module``; None: a perceptron
             for points, a convolutional network for images.
         generated: samples of the denoiser, for objectives that need them; None: as many as real
             ones are drawn by Heun's method.
-        labels: classes of the real samples, int64 (n,), if the denoiser (see ``wrap_denoiser``)
-            or the discriminator is conditional.
+        labels: classes of the real samples, one or int64 (n,), if the denoiser (see
+            ``wrap_denoiser``) or the discriminator is conditional.
         sigma_data: scale of the data; None: 0.5 for images, the standard deviation of points.
-        seed: seed of all random numbers.
+        seed: seed of all random numbers, an integer >= 0.
         fields: further fields of the section ``fit`` of a study file, such as ``epochs``,
             ``batch_size`` and ``learning_rate``.
 
@@ -80,7 +91,7 @@ def fit_discriminator(
         GuidedModelError: a value is invalid.
         FloatingPointError: the loss is no longer finite.
     """
-    settings = _settings(objective, fields)
+    settings, seed = _settings(objective, fields), checked_seed(seed)
     try:
         low, high = map(float, sigmas)
     except (TypeError, ValueError):
@@ -101,9 +112,9 @@ def fit_discriminator(
     base = wrap_denoiser(denoiser, size)
     num_classes = 0
     if labels is not None:
-        labels = torch.as_tensor(labels)
-        _check_labels(labels, len(real))
-        num_classes = max(getattr(base, "num_classes", 0), int(labels.max()) + 1)
+        of_base = getattr(base, "num_classes", 0)
+        labels = checked_labels(labels, len(real), of_base, lowest=0)
+        num_classes = of_base or int(labels.max()) + 1
     space = SampleSpace(size, sigmas, scale, num_classes, real.device)
     ensemble, part = _network(discriminator, space, base, seed)
     task = Task(
@@ -134,17 +145,31 @@ def fit_discriminator(
     )
 
 
-def _settings(objective: str | Objective, fields: Mapping[str, Any]) -> Fit:
-    """Return the validated fields of the section ``fit``."""
-    named = {"objective": objective} if isinstance(objective, str) else {}
+def _settings(objective: str | Mapping[str, Any] | Objective, fields: Mapping[str, Any]) -> Fit:
+    """Return the validated fields of the section ``fit``.
+
+    Raises:
+        GuidedModelError: a value is invalid.
+    """
+    if not isinstance(objective, str | Mapping) and not callable(objective):
+        raise GuidedModelError(
+            "objective must be one name, mapping or function, but got "
+            f"{one_line(repr(objective), 60)}"
+        )
+    named = {} if callable(objective) else {"objective": objective}
     try:
-        settings = Fit.model_validate({**named, **plain_fields(fields)})
-    except (ValidationError, StudyError) as error:
-        raise GuidedModelError(_reason(error)) from error
+        values = plain_fields({**named, **fields})
+        settings = Fit.model_validate(values)
+    except StudyError as error:
+        raise GuidedModelError("; ".join(map(str, error.diagnostics))) from error
+    except ValidationError as error:
+        raise GuidedModelError(_reason(error, "fit", values)) from error
     if settings.patience or settings.checkpoints:
         raise GuidedModelError("patience and checkpoints need a study; leave them out")
-    if isinstance(objective, str) and not settings.objective.spec.is_trained:
-        raise GuidedModelError(f"objective must be one that is trained, but got {objective!r}")
+    if not callable(objective) and not settings.objective.spec.is_trained:
+        raise GuidedModelError(
+            f"objective must be one that is trained, but got {settings.objective.name!r}"
+        )
     return settings
 
 
@@ -168,11 +193,24 @@ def _network(
         )
         part = TrainedPart(kind="custom", num_classes=space.num_classes, seed=seed)
         return module.with_tensors([t.to(space.device) for t in module.tensors]), part
+    if not isinstance(discriminator, Mapping | None):
+        raise GuidedModelError(
+            "discriminator must be a mapping of fields, a function or None, but got "
+            f"{one_line(repr(discriminator), 60)}; write {{'kind': ...}}"
+        )
+    adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(DiscriminatorModel)
-        section = adapter.validate_python({**kind, **plain_fields(discriminator or {})})
-    except (ValidationError, StudyError) as error:
-        raise GuidedModelError(_reason(error)) from error
+        values = {**kind, **plain_fields(discriminator or {})}
+        section = adapter.validate_python(values)
+    except StudyError as error:
+        raise GuidedModelError("; ".join(map(str, error.diagnostics))) from error
+    except ValidationError as error:
+        raise GuidedModelError(_reason(error, "discriminator", values)) from error
+    if getattr(section, "conditional", False) and not space.num_classes:
+        raise GuidedModelError(
+            "discriminator.conditional needs the classes of the samples, but labels is None; give "
+            "labels, or set conditional to False"
+        )
     sample_kind = "images" if space.is_image else "points"
     if section.kind in DISCRIMINATORS and sample_kind not in DISCRIMINATORS[section.kind].kinds:
         raise GuidedModelError(f"discriminator.kind {section.kind!r} is not for {sample_kind}")
@@ -220,9 +258,11 @@ def _checked(samples: Any, kind: str) -> Tensor:
     """Return samples as a tensor.
 
     Raises:
-        GuidedModelError: they are fewer than two, empty, or not finite.
+        GuidedModelError: they are fewer than two, empty, not finite, or pixels that are not
+            scaled.
     """
     tensor = torch.as_tensor(samples)
+    check_scaled(tensor)
     if tensor.ndim < 2 or len(tensor) < 2 or not tensor.numel():
         raise GuidedModelError(
             f"there must be at least 2 {kind} samples of shape (d,) or (C, H, W), but together "
@@ -231,13 +271,6 @@ def _checked(samples: Any, kind: str) -> Tensor:
     if not bool(tensor.isfinite().all()):
         raise GuidedModelError(f"{kind} samples must be finite, but some are NaN or infinite")
     return tensor
-
-
-def _check_labels(labels: Tensor, count: int) -> None:
-    if labels.shape != (count,) or labels.is_floating_point() or int(labels.min()) < 0:
-        raise GuidedModelError(
-            f"labels must be classes 0, 1, ..., int64 of shape ({count},), one for each sample"
-        )
 
 
 def _stored(flat: Tensor) -> Tensor:
@@ -250,9 +283,12 @@ def _std(points: Tensor) -> float:
     return math.sqrt(float(values.var(0).mean()))
 
 
-def _reason(error: ValidationError | StudyError) -> str:
-    """Return the broken rules in one line."""
-    if isinstance(error, StudyError):
-        return "; ".join(map(str, error.diagnostics))
-    parts = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return "; ".join(parts)
+def _reason(error: ValidationError, section: str, values: dict[str, Any]) -> str:
+    """Return the broken rules of a section of a study in one line; ``fit`` is not named."""
+    details = error.errors()
+    for item in details:
+        item["loc"] = (section, *item["loc"])
+    broken = merge([explain(item, {section: values}) for item in details])
+    return "; ".join(
+        one_line(f"{dotted(item.path).removeprefix('fit.')}: {item.rule}") for item in broken
+    )

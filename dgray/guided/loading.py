@@ -54,7 +54,7 @@ def load_exported(
         GuidedModelError: the folder holds no such model, is damaged, or needs an argument.
         NetworkError: the base cannot be loaded.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     record, tensors, weights = _read(folder)
     try:
         return _build(
@@ -78,7 +78,7 @@ def base_path(folder: Path) -> Path:
     Raises:
         GuidedModelError: the base is another.
     """
-    part = _read(folder)[0]["base"]
+    part = _read(folder.expanduser())[0]["base"]
     if part is None or part["kind"] != "diffusers":
         raise GuidedModelError(
             f"the base of {folder} is not a model of diffusers; build a pipeline with your unet "

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,14 +18,15 @@ from dgray.correction.acting import ActingDenoiser
 from dgray.correction.correction import Correction, DiscriminatorCorrection
 from dgray.correction.guidance import Guidance
 from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight
-from dgray.diffusion.denoiser import Denoiser, with_labels
+from dgray.data.images import to_unit
+from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
 from dgray.diffusion.sampler import Sampler
 from dgray.discriminator.discriminator import Discriminator
 from dgray.errors import GuidedModelError
 from dgray.guided.description import Description, TrainedPart
 from dgray.guided.sampling import Sampling, draw, drawn_labels, sample_seeds
 from dgray.guided.scores import nll, path_kl_change
-from dgray.guided.space import SampleSpace, TensorLike
+from dgray.guided.space import Labels, Levels, SampleSpace, TensorLike
 from dgray.guided.user_denoiser import wrap_denoiser
 from dgray.metrics.estimate import Estimate
 
@@ -45,22 +47,26 @@ class SampleDiscriminator:
     space: SampleSpace
     part: TrainedPart | None = field(default=None, repr=False)
 
-    def logit(
-        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None = None
-    ) -> Tensor:
+    def logit(self, x: TensorLike, sigma: Levels, labels: Labels | None = None) -> Tensor:
         """Return the logit of noised samples x ``(n, *size)`` at sigma, in nats, shape (n,).
 
         Without gradients in x: that is ``gradient``.
+
+        Args:
+            x: noised samples.
+            sigma: noise levels > 0, one or shape (n,).
+            labels: classes of a conditional model, one or int64 (n,); -1: no class.
+
+        Raises:
+            GuidedModelError: a value is invalid.
         """
         x = torch.as_tensor(x)
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
             return _like(model.logit(flat, levels), x)
 
-    def gradient(
-        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None = None
-    ) -> Tensor:
-        """Return the gradient of the logit in x, in the shape of x."""
+    def gradient(self, x: TensorLike, sigma: Levels, labels: Labels | None = None) -> Tensor:
+        """Return the gradient of the logit in x, in the shape of x; see ``logit``."""
         x = torch.as_tensor(x)
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
@@ -69,11 +75,11 @@ class SampleDiscriminator:
     __call__ = logit
 
     def _bound(
-        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None
+        self, x: TensorLike, sigma: Levels, labels: Labels | None
     ) -> tuple[Discriminator, Tensor, Tensor]:
-        labels = None if labels is None else torch.as_tensor(labels, device=self.space.device)
-        model = with_labels(self.inner, labels)
-        return model, self.space.flat(x), self.space.levels(sigma, len(x))
+        flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
+        classes = self.space.labels(labels, len(x), _num_classes(self.inner))
+        return with_labels(self.inner, classes), flat, levels
 
 
 @dataclass(frozen=True)
@@ -113,25 +119,26 @@ class GuidedDenoiser:
             )
         return self.correction.discriminator
 
-    def __call__(
-        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None = None
-    ) -> Tensor:
+    def __call__(self, x: TensorLike, sigma: Levels, labels: Labels | None = None) -> Tensor:
         """Denoise.
 
         Args:
             x: noised points (n, d) or images (n, C, H, W) with values in [-1, 1] where clean.
-            sigma: noise level, a number or shape (n,).
-            labels: classes of a conditional model, int64 (n,); -1: no class.
+            sigma: noise level > 0, a number or shape (n,).
+            labels: classes of a conditional model, one or int64 (n,); -1: no class.
 
         Returns:
             E[clean x | x; sigma] as estimated by the model, of the shape and dtype of x, without
             gradients in x.
+
+        Raises:
+            GuidedModelError: a value is invalid.
         """
         x = torch.as_tensor(x)
         flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
-        guided = self.flat(labels)
+        guided = self.flat(self._classes(labels, len(x)))
         with torch.no_grad():
-            if isinstance(sigma, Tensor | np.ndarray):
+            if isinstance(sigma, Tensor | np.ndarray | Sequence):
                 return _like(guided(flat, levels).reshape(x.shape), x)
             return _like(guided.at_level(flat, float(sigma)).reshape(x.shape), x)
 
@@ -143,11 +150,13 @@ class GuidedDenoiser:
             f"noise levels {low:g} to {high:g}>"
         )
 
-    def epsilon(
-        self, x: TensorLike, sigma: TensorLike | float, labels: TensorLike | None = None
-    ) -> Tensor:
-        """Return the predicted noise (x - D(x; sigma)) / sigma, of the shape and dtype of x."""
+    def epsilon(self, x: TensorLike, sigma: Levels, labels: Labels | None = None) -> Tensor:
+        """Return the predicted noise (x - D(x; sigma)) / sigma, of the shape and dtype of x.
+
+        Bytes are scaled to [-1, 1]; their noise is float32.
+        """
         x = torch.as_tensor(x)
+        x = to_unit(x) if x.dtype == torch.uint8 else x
         levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
         return _like((x - self(x, sigma, labels)) / levels.to(x.device), x)
 
@@ -160,6 +169,9 @@ class GuidedDenoiser:
         base, correction = with_labels(self.base, labels), with_labels(self.correction, labels)
         weight = _trained_range(self.weight, self.space)
         return ActingDenoiser(base, correction, weight, labels, reads_weights=True)
+
+    def _classes(self, labels: Labels | None, count: int) -> Tensor | None:
+        return self.space.labels(labels, count, _num_classes(self.base, self.correction))
 
     def save(self, out: str | os.PathLike[str]) -> Path:
         """Write weights and configuration to a folder, which ``dgray.load_exported`` reads.
@@ -175,17 +187,30 @@ class GuidedDenoiser:
                 "a trained model can be stored whose correction is one of dgray or of a package, "
                 "but this one is a control, or its correction is a Python object; choose another"
             )
-        return write_description(Path(out), self.description)
+        return write_description(Path(out).expanduser(), self.description)
 
     def with_weight(
-        self, weight: float, interval: tuple[float, float] | None = None
+        self, weight: float, interval: tuple[float, float] | Literal["same"] | None = "same"
     ) -> GuidedDenoiser:
-        """Return the model at another guidance weight; ``interval``: where guidance acts."""
-        return replace(
-            self,
-            weight=_weight(weight, interval),
-            description=self.description and self.description.with_weight(weight, interval),
-        )
+        """Return the model at another guidance weight.
+
+        Args:
+            weight: guidance weight, on the scale of ``evaluate.guidance_weight`` in a study: if
+                guidance acts in the predictor stage alone, half of it is the average over a step.
+            interval: noise levels (low, high) at which guidance acts; ``"same"``: those of this
+                model; None: all.
+
+        Raises:
+            GuidedModelError: a value is invalid.
+        """
+        if isinstance(interval, str) and interval == "same":
+            interval = _interval(self.weight)
+        acting = (0.5 if self.sampling.guided_stage == "predictor" else 1.0) * weight
+        chosen = _weight(acting, interval)
+        description = self.description
+        if description is not None:
+            description = description.with_weight(acting, _interval(chosen))
+        return replace(self, weight=chosen, description=description)
 
     def sample(
         self,
@@ -194,7 +219,7 @@ class GuidedDenoiser:
         seeds: int | Sequence[int] = 0,
         num_steps: int | None = None,
         sampler: str | Sampler | None = None,
-        labels: TensorLike | None = None,
+        labels: Labels | None = None,
     ) -> Tensor:
         """Draw samples, each of which depends on its own seed alone.
 
@@ -203,7 +228,8 @@ class GuidedDenoiser:
             seeds: seed of the first one, which the others follow, or a seed for each.
             num_steps: number of steps; None: that of ``sampling``.
             sampler: name in the catalogue or a function; None: that of ``sampling``.
-            labels: classes, int64 (n,); None: drawn uniformly if the model is conditional.
+            labels: classes, one or int64 (n,); -1: no class; None: drawn uniformly if the model is
+                conditional.
 
         Returns:
             Shape ``(n, *size)``, float32; images have values in about [-1, 1].
@@ -219,15 +245,16 @@ class GuidedDenoiser:
             guided_stage="both" if sampler else self.sampling.guided_stage,
         )
         numbers = sample_seeds(n, seeds)
-        if labels is None and self.space.num_classes:
-            labels = drawn_labels(self.space, chosen.seed, numbers)
-        samples = draw(self.flat(labels), self.space, chosen, numbers)
+        classes = self._classes(labels, len(numbers))
+        if classes is None and self.space.num_classes:
+            classes = drawn_labels(self.space, chosen.seed, numbers)
+        samples = draw(self.flat(classes), self.space, chosen, numbers)
         return samples.reshape(n, *self.space.size).float()
 
     def path_kl_change(
         self,
         x: TensorLike,
-        labels: TensorLike | None = None,
+        labels: Labels | None = None,
         *,
         num_levels: int = 32,
         seed: int = 0,
@@ -236,17 +263,18 @@ class GuidedDenoiser:
 
         Args:
             x: samples of the data, shape ``(n, *size)``, that no model was fitted to.
-            labels: their classes, int64 (n,).
+            labels: their classes, one or int64 (n,); -1: no class.
             num_levels: stratified noise levels per sample.
             seed: seed of noise levels and noise.
         """
-        samples = self.space.flat(x), _tensor(labels)
+        clean = self.space.clean(x)
+        samples = clean, self._classes(labels, len(clean))
         return path_kl_change(self.flat, self.space, samples, num_levels=num_levels, seed=seed)
 
     def nll(
         self,
         x: TensorLike,
-        labels: TensorLike | None = None,
+        labels: Labels | None = None,
         *,
         num_probes: int | None = None,
         tolerance: float = 1e-4,
@@ -256,17 +284,18 @@ class GuidedDenoiser:
 
         Args:
             x: samples, shape ``(n, *size)``; images as bytes are dequantised uniformly.
-            labels: their classes, int64 (n,).
+            labels: their classes, one or int64 (n,); -1: no class.
             num_probes: Hutchinson probes of the divergence; None: the exact divergence of up to
                 64 dimensions, otherwise one probe.
             tolerance: numerical error of the log-density of a sample, in nats, > 0.
             seed: seed of dequantisation and probes.
         """
+        x = torch.as_tensor(x)
         prior_std = self.sampling.prior_std or self.space.sigmas[1]
         return nll(
             self.flat,
             self.space,
-            (torch.as_tensor(x), _tensor(labels)),
+            (x, self._classes(labels, len(x))),
             prior_std=prior_std,
             num_probes=num_probes,
             tolerance=tolerance,
@@ -288,13 +317,14 @@ def guide(
         weight: guidance weight; 0: the denoiser, 1: the exact correction.
         interval: noise levels (low, high) at which guidance acts; None: all.
     """
-    space, description = discriminator.space, None
+    space, description, chosen = discriminator.space, None, _weight(weight, interval)
     if discriminator.part is not None:
-        description = Description.of(space, discriminator.part).with_weight(weight, interval)
+        described = Description.of(space, discriminator.part)
+        description = described.with_weight(weight, _interval(chosen))
     return GuidedDenoiser(
         base=wrap_denoiser(denoiser, space.size),
         correction=Guidance(discriminator.inner),
-        weight=_weight(weight, interval),
+        weight=chosen,
         space=space,
         description=description,
     )
@@ -305,13 +335,23 @@ def _trained_range(weight: Weight, space: SampleSpace) -> Weight:
     return IntervalWeight(weight, low * (1 - END), high * (1 + END))
 
 
+def _interval(weight: Weight) -> tuple[float, float] | None:
+    """Return the noise levels at which guidance acts; None: all."""
+    return (weight.low, weight.high) if isinstance(weight, IntervalWeight) else None
+
+
 def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
     if not math.isfinite(weight):
         raise GuidedModelError(f"a guidance weight must be a finite number, but got {weight}")
     constant = ConstantWeight(float(weight))
     if interval is None:
         return constant
-    low, high = interval
+    try:
+        low, high = map(float, interval)
+    except (TypeError, ValueError):
+        raise GuidedModelError(
+            f"interval must be two numbers (low, high), but got {interval}"
+        ) from None
     if not 0 <= low < high:
         raise GuidedModelError(
             f"interval must be (low, high) with 0 <= low < high, but got {interval}"
@@ -319,8 +359,10 @@ def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
     return IntervalWeight(constant, low, high)
 
 
-def _tensor(values: TensorLike | None) -> Tensor | None:
-    return None if values is None else torch.as_tensor(values)
+def _num_classes(*models: object) -> int:
+    """Return the number of classes that all conditional ones of the models have; 0: none is."""
+    numbers = (model.num_classes for model in models if isinstance(model, Conditional))
+    return min(filter(None, numbers), default=0)
 
 
 def _like(value: Tensor, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor
 from dgray.correction.acting import ActingDenoiser
 from dgray.correction.correction import Correction
 from dgray.correction.linear import acting_change
+from dgray.data.images import to_unit
 from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
 from dgray.discriminator.objective import Noised, denoising_residual
-from dgray.errors import GuidedModelError
-from dgray.guided.space import SampleSpace, TensorLike
+from dgray.errors import GuidedModelError, one_line
+from dgray.guided.space import SampleSpace, TensorLike, check_scaled
 from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
 from dgray.metrics.frechet import Array
 from dgray.metrics.frechet import frechet_distance as distance_of_moments
@@ -43,6 +45,7 @@ def path_kl_change(
         seed: seed of noise levels and noise.
     """
     clean, labels = samples
+    seed = checked_seed(seed)
     _check_samples(clean)
     if num_levels < 1:
         raise GuidedModelError(f"num_levels must be at least 1, but got {num_levels}")
@@ -75,7 +78,8 @@ def nll(
 ) -> Estimate:
     """Estimate the negative log-likelihood of samples; see ``GuidedDenoiser.nll``."""
     x, labels = samples
-    points = space.flat(x)
+    seed = checked_seed(seed)
+    points = space.clean(x)
     _check_samples(points)
     if not 0 < tolerance < math.inf:
         raise GuidedModelError(f"tolerance must be a number of nats > 0, but got {tolerance}")
@@ -107,6 +111,21 @@ def nll(
     return Estimate.of(-likelihood.log_prob)
 
 
+def checked_seed(seed: object) -> int:
+    """Return a seed, which may be an integer of NumPy or torch, as one of Python.
+
+    Raises:
+        GuidedModelError: it is no integer >= 0.
+    """
+    try:
+        number = int(operator.index(seed))  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise GuidedModelError(f"seed must be an integer >= 0, but got {one_line(repr(seed), 60)}")
+    return number
+
+
 def _check_samples(points: Tensor) -> None:
     if not len(points):
         raise GuidedModelError("there must be at least one sample, but got none")
@@ -122,20 +141,33 @@ def _probes(count: int, points: Tensor, seed: int) -> Tensor:
 
 
 def frechet_distance(
-    samples: TensorLike, reference: TensorLike, features: Callable[[Tensor], Tensor] | None = None
+    samples: TensorLike,
+    reference: TensorLike,
+    features: Callable[[Tensor], TensorLike] | None = None,
 ) -> Estimate:
     """Estimate the Fréchet distance of two sets of samples, with an error over the first.
 
     It is biased upwards by a term of order 1/n: compare at equal n.
 
     Args:
-        samples: generated samples, shape ``(n, *size)``.
-        reference: samples of the data, shape ``(m, *size)``.
-        features: maps samples to features (n, f); None: their own values.
+        samples: generated samples, shape ``(n, *size)``; bytes are scaled to [-1, 1].
+        reference: samples of the data, shape ``(m, *size)``; likewise.
+        features: maps samples, scaled where they are bytes, to features (n, f), of torch or NumPy;
+            None: their own values.
+
+    Raises:
+        GuidedModelError: the samples have different shapes, a set has fewer than two, or images
+            without ``features`` are pixels that are not scaled.
     """
-    extract = features or (lambda x: x)
-    sets = torch.as_tensor(samples), torch.as_tensor(reference)
-    own, other = (extract(x).detach().reshape(len(x), -1).double() for x in sets)
+    extract = features or _own_values
+    sets = _scaled(samples), _scaled(reference)
+    size, other_size = (tuple(x.shape[1:]) for x in sets)
+    if size != other_size:
+        raise GuidedModelError(
+            "samples of both sets must have the same shape, but those of samples have shape "
+            f"{size} and those of reference {other_size}; reshape one set"
+        )
+    own, other = (torch.as_tensor(extract(x)).detach().reshape(len(x), -1).double() for x in sets)
     if min(len(own), len(other)) < 2:
         raise GuidedModelError(
             "a Fréchet distance needs at least 2 samples on each side, but got "
@@ -146,6 +178,17 @@ def frechet_distance(
     group = group_of(len(own), own.device)
     parts = [own[group != index] for index in range(GROUPS)] if len(own) >= 2 * GROUPS else []
     return group_estimate(value, [distance_of_moments(*_moments(x), *target) for x in parts])
+
+
+def _own_values(samples: Tensor) -> Tensor:
+    check_scaled(samples)
+    return samples
+
+
+def _scaled(samples: TensorLike) -> Tensor:
+    """Return samples as a tensor, bytes scaled to [-1, 1]."""
+    tensor = torch.as_tensor(samples)
+    return to_unit(tensor) if tensor.dtype == torch.uint8 else tensor
 
 
 def _moments(x: Tensor) -> tuple[Array, Array]:

@@ -109,3 +109,29 @@ def test_a_base_of_diffusers_is_referred_to_and_becomes_a_pipeline(
         dgray.load_exported(folder)
     denoiser = dgray.diffusers_denoiser(unet, schedule)
     assert dgray.load_exported(folder, denoiser=denoiser)(x, 0.7).shape == x.shape
+
+
+@pytest.mark.long
+def test_another_weight_of_predictor_guidance_is_that_of_the_run(tmp_path: Path) -> None:
+    study = dgray.load_study(
+        {
+            "name": "points",
+            "replicates": 1,
+            "data": {"kind": "mixture", "name": "ring8", "num_real": 40, "num_validation": 20},
+            "base": {"kind": "wrong_mixture", "std_scale": 1.3},
+            "discriminator": {"width": 4, "depth": 1},
+            "fit": {"epochs": 1, "batch_size": 20},
+            "evaluate": {
+                "guidance_weight": 2.0,
+                "guidance_interval": [[0.2, 3.0]],
+                "guided_stage": "predictor",
+                "metrics": ["path_kl"],
+            },
+        }
+    )
+    run = study.run(tmp_path / "run", engine="local", progress=False, report=False)
+    model = run.best()
+    denoiser, expected = model.denoiser(), model.denoiser(weight=0.8)
+    assert denoiser.with_weight(0.8).weight == expected.weight
+    exported = dgray.load_exported(denoiser.with_weight(0.8).save(tmp_path / "out"))
+    assert exported.weight == exported.with_weight(0.8).weight == expected.weight
