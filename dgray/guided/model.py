@@ -124,7 +124,7 @@ class GuidedDenoiser:
 
         Args:
             x: noised points (n, d) or images (n, C, H, W) with values in [-1, 1] where clean.
-            sigma: noise level > 0, a number or shape (n,).
+            sigma: noise level >= 0, a number or shape (n,).
             labels: classes of a conditional model, one or int64 (n,); -1: no class.
 
         Returns:
@@ -135,7 +135,7 @@ class GuidedDenoiser:
             GuidedModelError: a value is invalid.
         """
         x = torch.as_tensor(x)
-        flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
+        flat, levels = self.space.flat(x), self.space.levels(sigma, len(x), with_zero=True)
         guided = self.flat(self._classes(labels, len(x)))
         with torch.no_grad():
             if isinstance(sigma, Tensor | np.ndarray | Sequence):

@@ -148,8 +148,13 @@ class SampleSpace:
         check_scaled(torch.as_tensor(x))
         return self.flat(x)
 
-    def levels(self, sigma: Levels, count: int) -> Tensor:
+    def levels(self, sigma: Levels, count: int, *, with_zero: bool = False) -> Tensor:
         """Return one noise level for each of ``count`` samples, float64 (count,).
+
+        Args:
+            sigma: noise level, or one for each sample.
+            count: number of samples.
+            with_zero: 0 is a noise level too.
 
         Raises:
             GuidedModelError: ``sigma`` is neither a number nor one for each sample, or not finite
@@ -161,11 +166,12 @@ class SampleSpace:
                 f"sigma must be a number or have shape ({count},), one for each sample, but got "
                 f"shape {tuple(levels.shape)}"
             )
-        wrong = levels[~((levels > 0) & levels.isfinite())]
+        is_valid = (levels > 0) | ((levels == 0) & with_zero)
+        wrong = levels[~(is_valid & levels.isfinite())]
         if len(wrong):
             raise GuidedModelError(
-                f"sigma must be finite and > 0, but is {float(wrong[0]):g}; choose levels from "
-                f"{self.sigmas[0]:g} to {self.sigmas[1]:g}"
+                f"sigma must be finite and {'>=' if with_zero else '>'} 0, but is "
+                f"{float(wrong[0]):g}; choose levels from {self.sigmas[0]:g} to {self.sigmas[1]:g}"
             )
         return levels.expand(count)
 

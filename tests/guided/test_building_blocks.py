@@ -345,6 +345,9 @@ def test_noise_levels_can_be_a_list(
     for call in (guided, guided.epsilon, discriminator.logit):
         assert torch.equal(call(x, [0.5, 2.0]), call(x, sigma))
         assert torch.equal(call(x, (0.5, 2.0)), call(x, sigma))
+    for call in (discriminator.logit, discriminator.gradient):
+        with pytest.raises(GuidedModelError, match="sigma must be finite and > 0, but is 0"):
+            call(x, 0.0)
 
 
 def test_a_seed_is_the_same_number_in_any_library(guided: dgray.GuidedDenoiser) -> None:
@@ -387,8 +390,10 @@ def test_an_objective_has_the_syntax_of_a_study() -> None:
         (lambda g: g.nll(points(2, 0), tolerance=0), "tolerance must be"),
         (lambda g: g.nll(points(2, 0), seed="a"), "seed must be an integer >= 0, but got 'a'"),
         (lambda g: g.path_kl_change(points(2, 0), seed=-2), "seed must be an integer >= 0"),
-        (lambda g: g(points(2, 0), 0), "sigma must be finite and > 0, but is 0"),
-        (lambda g: g(points(2, 0), [1, math.inf]), "sigma must be finite and > 0, but is inf"),
+        (lambda g: g.epsilon(points(2, 0), 0), "sigma must be finite and > 0, but is 0"),
+        (lambda g: g(points(2, 0), -1), "sigma must be finite and >= 0, but is -1"),
+        (lambda g: g(points(2, 0), math.nan), "sigma must be finite and >= 0, but is nan"),
+        (lambda g: g(points(2, 0), [1, math.inf]), "sigma must be finite and >= 0, but is inf"),
         (lambda g: g(points(2, 0), 1, torch.zeros(2)), "labels must be classes, integers"),
         (lambda g: g(points(2, 0), 1, [0, 1, 2]), r"integers of shape \(2,\)"),
         (lambda g: g.epsilon(points(2, 0), 1, "ab"), "labels must be classes"),
