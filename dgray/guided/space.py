@@ -17,8 +17,6 @@ from dgray.errors import GuidedModelError, one_line
 IMAGE_AXES = 3  # C, H, W
 MAX_SCALED = 2.0  # images in [-1, 1] may exceed 1 a little; larger values are pixels
 TensorLike = Tensor | np.ndarray  # what users have
-
-
 Levels = TensorLike | Sequence[float] | float  # noise levels, or one of all samples
 Labels = TensorLike | Sequence[int] | int  # classes, or one of all samples
 
@@ -36,6 +34,11 @@ def check_scaled(samples: Tensor) -> None:
             "images must be bytes or numbers in [-1, 1], but the largest value is "
             f"{float(samples.max()):g}; divide by 127.5 and subtract 1, or convert to uint8"
         )
+
+
+def _is_readable(values: Tensor) -> bool:
+    """Return False on an accelerator, where each reading of a value would wait for it."""
+    return values.device.type == "cpu"
 
 
 def checked_labels(labels: Labels, count: int, num_classes: int, *, lowest: int) -> Tensor:
@@ -66,8 +69,9 @@ def checked_labels(labels: Labels, count: int, num_classes: int, *, lowest: int)
             f"got {classes.dtype} of shape {tuple(classes.shape)}"
         )
     classes = classes.long().expand(count)
-    wrong = classes[(classes < lowest) | (classes >= (num_classes or math.inf))]
-    if len(wrong):
+    is_wrong = (classes < lowest) | (classes >= (num_classes or math.inf))
+    if _is_readable(classes) and bool(is_wrong.any()):
+        wrong = classes[is_wrong]
         span = f"from 0 to {num_classes - 1}" if num_classes else "0, 1, ..."
         none = ", or -1 for none" if lowest < 0 else ""
         raise GuidedModelError(
@@ -160,20 +164,20 @@ class SampleSpace:
             GuidedModelError: ``sigma`` is neither a number nor one for each sample, or not finite
                 and > 0.
         """
-        levels = torch.as_tensor(sigma, dtype=torch.float64, device=self.device).reshape(-1)
+        levels = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1)
         if len(levels) not in (1, count):
             raise GuidedModelError(
                 f"sigma must be a number or have shape ({count},), one for each sample, but got "
                 f"shape {tuple(levels.shape)}"
             )
-        is_valid = (levels > 0) | ((levels == 0) & with_zero)
-        wrong = levels[~(is_valid & levels.isfinite())]
-        if len(wrong):
+        is_wrong = ~(((levels > 0) | ((levels == 0) & with_zero)) & levels.isfinite())
+        if _is_readable(levels) and bool(is_wrong.any()):
+            wrong = levels[is_wrong]
             raise GuidedModelError(
                 f"sigma must be finite and {'>=' if with_zero else '>'} 0, but is "
                 f"{float(wrong[0]):g}; choose levels from {self.sigmas[0]:g} to {self.sigmas[1]:g}"
             )
-        return levels.expand(count)
+        return levels.to(self.device).expand(count)
 
     def labels(self, labels: Labels | None, count: int, num_classes: int) -> Tensor | None:
         """Return the class of each of ``count`` samples, int64 (count,); None: there are none.
