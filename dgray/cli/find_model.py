@@ -169,8 +169,14 @@ def _row(
         best = _best(run)
         candidates = _like(rows, best) if epoch is None else rows[rows["trial"] == best["trial"]]
     else:
-        labels = dict(zip(rows["trial"], rows["label"], strict=True))
-        candidates = rows[rows["trial"] == find_trial(labels, trial)]
+        every = run.rows()
+        labels = dict(zip(every["trial"], every["label"], strict=True))
+        found = find_trial(labels, trial)
+        candidates = rows[rows["trial"] == found]
+        if candidates.empty:
+            reasons = every[every["trial"] == found]["reason"].dropna()
+            ending = f"failed: {reasons.iloc[0]}" if len(reasons) else "is not complete"
+            raise NoSuchModelError(f"{run.where}: {name_of(labels[found])} {ending}")
     epochs = sorted(set(candidates["epoch"]))
     if epoch is not None and epoch not in epochs:
         raise NoSuchModelError(

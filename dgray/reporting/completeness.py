@@ -61,8 +61,8 @@ def _gaps(
     failed = table.failures
     if len(failed):
         yield (
-            f"{len(failed)} of {table.rows['trial'].nunique()} trials failed; the page lists the "
-            "reasons"
+            f"{len(failed)} of {table.rows['trial'].nunique()} trials failed; the report and "
+            "dgray show list the reasons"
         )
     yield from _unfinished(planned, searches)
     yield from _lost(run, stored)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from dgray.cli import report
+from dgray.cli import report, sample
 from dgray.cli.study import main
 from dgray.config.reading.load import load_study
 from dgray.plan.plan import Plan, make_plan
@@ -269,6 +269,10 @@ def test_failed_trials_give_status_1_and_failed_rows(
     (reason,) = set(rows[rows.status == "failed"].reason)
     assert f"FAILED cross_entropy: {reason}" in messages
     assert outcomes(tmp_path / "runs" / "tiny") == ["incomplete"]
+    for trial in ("cross_entropy", rows[rows.status == "failed"].trial.iloc[0]):
+        assert sample.main(["runs/tiny", "--trial", trial, "--out", "samples.npz"]) == 2
+        shown = " ".join(capfd.readouterr().err.split())
+        assert f"runs/tiny: cross_entropy failed: {reason}" in shown
 
 
 @pytest.mark.parametrize(
