@@ -151,7 +151,7 @@ def _moments(rows: dict[str, list[SampleCloud]]) -> pd.DataFrame:
     lines = []
     for names, cloud, drawn in _panels(rows):
         line = names | {"number": len(drawn)}
-        if cloud.shape is None:
+        if cloud.shape is None and len(drawn):  # no finite sample has no moments
             for index, values in enumerate(drawn.T[:_DRAWN], 1):
                 line[f"mean of x{index}"] = round(float(values.mean()), 4)
                 line[f"std of x{index}"] = round(float(values.std()), 4)

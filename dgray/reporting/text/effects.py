@@ -157,11 +157,10 @@ def _change(table: StudyTable, comparison: Comparison) -> str:
 
 
 def _case(table: StudyTable, comparison: Comparison) -> str:
-    mean = comparison.estimate.signed
-    return (
-        f"at {describe(comparison.model, table.axes)}: {_spread(comparison)}, mean {mean}"
-        f"{_unit(table, comparison.metric)}"
-    )
+    text = f"at {describe(comparison.model, table.axes)}: {_spread(comparison)}"
+    if not np.isfinite(comparison.estimate.value):
+        return text
+    return f"{text}, mean {comparison.estimate.signed}{_unit(table, comparison.metric)}"
 
 
 def _spread(comparison: Comparison) -> str:
