@@ -28,7 +28,6 @@ APART = {
     "runs": (250, {"cli", "docs", "engine", "record"}),
     "reports": (210, {"reporting"}),
     "searches": (150, {"api", "extending", "growth", "guided", "search"}),
-    "studies": (200, {"studies"}),
 }
 TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from dgray.api.run import Run
-    from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
+    from dgray.guided.discriminator import SampleDiscriminator
+    from dgray.guided.model import GuidedDenoiser
     from dgray.trial.guided_model import RunRecipe
 
 

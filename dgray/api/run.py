@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
+    from dgray.guided.discriminator import SampleDiscriminator
+    from dgray.guided.model import GuidedDenoiser
     from dgray.reporting.figures.theme import Drawing
 
 CALIBRATED = "calibrated"

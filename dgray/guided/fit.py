@@ -28,18 +28,18 @@ from dgray.discriminator.fit_state import TrainingState
 from dgray.discriminator.module_ensemble import build_module_ensemble
 from dgray.discriminator.objective import Objective, ObjectiveLoss
 from dgray.errors import GuidedModelError, StudyError, one_line
-from dgray.guided.description import TrainedPart, named_tensors
-from dgray.guided.model import SampleDiscriminator
-from dgray.guided.sampling import NUM_STEPS, RHO
-from dgray.guided.scores import checked_seed
-from dgray.guided.space import (
+from dgray.guided.arguments import (
     Labels,
-    SampleSpace,
-    SpaceWithBase,
     TensorLike,
     check_scaled,
     checked_labels,
+    checked_pair,
+    checked_seed,
 )
+from dgray.guided.description import TrainedPart, named_tensors
+from dgray.guided.discriminator import SampleDiscriminator
+from dgray.guided.sampling import NUM_STEPS, RHO
+from dgray.guided.space import SampleSpace, SpaceWithBase
 from dgray.guided.user_denoiser import BATCH_SIZE, wrap_denoiser
 from dgray.problem.build import (
     build_noise_law,
@@ -92,19 +92,12 @@ def fit_discriminator(
         FloatingPointError: the loss is no longer finite.
     """
     settings, seed = _settings(objective, fields), checked_seed(seed)
-    try:
-        low, high = map(float, sigmas)
-    except (TypeError, ValueError):
-        raise GuidedModelError(
-            f"sigmas must be two numbers (low, high), but got {sigmas}"
-        ) from None
-    sigmas = low, high
+    sigmas = checked_pair("sigmas", sigmas)
     real = _checked(real, "real")
     size = tuple(real.shape[1:])
     flat = real.reshape(len(real), -1)
-    scale = None if sigma_data is None else float(sigma_data)
-    if scale is None:
-        scale = SIGMA_DATA if len(size) > 1 else _std(flat)
+    default = SIGMA_DATA if len(size) > 1 else _std(flat)
+    scale = default if sigma_data is None else float(sigma_data)
     if not 0 < scale < math.inf:
         raise GuidedModelError(
             f"sigma_data must be > 0 (0: all samples are equal), but is {scale}"

@@ -1,4 +1,4 @@
-"""Guided models of samples in their own shape: the discriminator, and the guided denoiser."""
+"""Guided denoiser of samples in their own shape."""
 
 from __future__ import annotations
 
@@ -19,67 +19,20 @@ from dgray.correction.correction import Correction, DiscriminatorCorrection
 from dgray.correction.guidance import Guidance
 from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight
 from dgray.data.images import to_unit
-from dgray.diffusion.denoiser import Conditional, Denoiser, with_labels
+from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.sampler import Sampler
 from dgray.discriminator.discriminator import Discriminator
 from dgray.errors import GuidedModelError
-from dgray.guided.description import Description, TrainedPart
+from dgray.guided.arguments import Labels, Levels, TensorLike, checked_pair, like
+from dgray.guided.description import Description
+from dgray.guided.discriminator import SampleDiscriminator
 from dgray.guided.sampling import Sampling, draw, drawn_labels, sample_seeds
 from dgray.guided.scores import nll, path_kl_change
-from dgray.guided.space import Labels, Levels, SampleSpace, TensorLike
+from dgray.guided.space import SampleSpace
 from dgray.guided.user_denoiser import wrap_denoiser
 from dgray.metrics.estimate import Estimate
 
 END = 1e-6  # relative tolerance at the ends of the noise range; admits levels in float32
-
-
-@dataclass(frozen=True)
-class SampleDiscriminator:
-    """Discriminator of samples in their own shape: estimate of log p_data - log p_base.
-
-    Attributes:
-        inner: the same of vectors.
-        space: space of its samples.
-        part: how it is built, if it can be stored.
-    """
-
-    inner: Discriminator = field(repr=False)
-    space: SampleSpace
-    part: TrainedPart | None = field(default=None, repr=False)
-
-    def logit(self, x: TensorLike, sigma: Levels, labels: Labels | None = None) -> Tensor:
-        """Return the logit of noised samples x ``(n, *size)`` at sigma, in nats, shape (n,).
-
-        Without gradients in x: that is ``gradient``.
-
-        Args:
-            x: noised samples.
-            sigma: noise levels > 0, one or shape (n,).
-            labels: classes of a conditional model, one or int64 (n,); -1: no class.
-
-        Raises:
-            GuidedModelError: a value is invalid.
-        """
-        x = torch.as_tensor(x)
-        model, flat, levels = self._bound(x, sigma, labels)
-        with torch.no_grad():
-            return _like(model.logit(flat, levels), x)
-
-    def gradient(self, x: TensorLike, sigma: Levels, labels: Labels | None = None) -> Tensor:
-        """Return the gradient of the logit in x, in the shape of x; see ``logit``."""
-        x = torch.as_tensor(x)
-        model, flat, levels = self._bound(x, sigma, labels)
-        with torch.no_grad():
-            return _like(model.gradient(flat, levels).reshape(x.shape), x)
-
-    __call__ = logit
-
-    def _bound(
-        self, x: TensorLike, sigma: Levels, labels: Labels | None
-    ) -> tuple[Discriminator, Tensor, Tensor]:
-        flat, levels = self.space.flat(x), self.space.levels(sigma, len(x))
-        classes = self.space.labels(labels, len(x), _num_classes(self.inner))
-        return with_labels(self.inner, classes), flat, levels
 
 
 @dataclass(frozen=True)
@@ -139,8 +92,8 @@ class GuidedDenoiser:
         guided = self.flat(self._classes(labels, len(x)))
         with torch.no_grad():
             if isinstance(sigma, Tensor | np.ndarray | Sequence):
-                return _like(guided(flat, levels).reshape(x.shape), x)
-            return _like(guided.at_level(flat, float(sigma)).reshape(x.shape), x)
+                return like(guided(flat, levels).reshape(x.shape), x)
+            return like(guided.at_level(flat, float(sigma)).reshape(x.shape), x)
 
     def __repr__(self) -> str:
         low, high = self.space.sigmas
@@ -158,7 +111,7 @@ class GuidedDenoiser:
         x = torch.as_tensor(x)
         x = to_unit(x) if x.dtype == torch.uint8 else x
         levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
-        return _like((x - self(x, sigma, labels)) / levels.to(x.device), x)
+        return like((x - self(x, sigma, labels)) / levels.to(x.device), x)
 
     def flat(self, labels: TensorLike | None = None) -> ActingDenoiser[Correction]:
         """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma.
@@ -171,7 +124,7 @@ class GuidedDenoiser:
         return ActingDenoiser(base, correction, weight, labels, reads_weights=True)
 
     def _classes(self, labels: Labels | None, count: int) -> Tensor | None:
-        return self.space.labels(labels, count, _num_classes(self.base, self.correction))
+        return self.space.labels(labels, count, self.base, self.correction)
 
     def save(self, out: str | os.PathLike[str]) -> Path:
         """Write weights and configuration to a folder, which ``dgray.load_exported`` reads.
@@ -346,25 +299,9 @@ def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
     constant = ConstantWeight(float(weight))
     if interval is None:
         return constant
-    try:
-        low, high = map(float, interval)
-    except (TypeError, ValueError):
-        raise GuidedModelError(
-            f"interval must be two numbers (low, high), but got {interval}"
-        ) from None
+    low, high = checked_pair("interval", interval)
     if not 0 <= low < high:
         raise GuidedModelError(
             f"interval must be (low, high) with 0 <= low < high, but got {interval}"
         )
     return IntervalWeight(constant, low, high)
-
-
-def _num_classes(*models: object) -> int:
-    """Return the number of classes that all conditional ones of the models have; 0: none is."""
-    numbers = (model.num_classes for model in models if isinstance(model, Conditional))
-    return min(filter(None, numbers), default=0)
-
-
-def _like(value: Tensor, x: Tensor) -> Tensor:
-    """Return a value on the device and in the dtype of the samples; float32 for bytes."""
-    return value.to(x.device, x.dtype if x.is_floating_point() else torch.float32)

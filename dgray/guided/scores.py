@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 
 import torch
@@ -17,8 +16,9 @@ from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
 from dgray.discriminator.objective import Noised, denoising_residual
-from dgray.errors import GuidedModelError, one_line
-from dgray.guided.space import SampleSpace, TensorLike, check_scaled
+from dgray.errors import GuidedModelError
+from dgray.guided.arguments import TensorLike, check_scaled, checked_seed
+from dgray.guided.space import SampleSpace
 from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
 from dgray.metrics.frechet import Array
 from dgray.metrics.frechet import frechet_distance as distance_of_moments
@@ -109,21 +109,6 @@ def nll(
             "lower the guidance weight, or fit the discriminator for fewer epochs"
         )
     return Estimate.of(-likelihood.log_prob)
-
-
-def checked_seed(seed: object) -> int:
-    """Return a seed, which may be an integer of NumPy or torch, as one of Python.
-
-    Raises:
-        GuidedModelError: it is no integer >= 0.
-    """
-    try:
-        number = int(operator.index(seed))  # type: ignore[arg-type]
-    except TypeError:
-        number = -1
-    if number < 0:
-        raise GuidedModelError(f"seed must be an integer >= 0, but got {one_line(repr(seed), 60)}")
-    return number
 
 
 def _check_samples(points: Tensor) -> None:

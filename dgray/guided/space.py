@@ -3,82 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dgray.data.images import Shape, to_unit
-from dgray.diffusion.denoiser import Denoiser
-from dgray.errors import GuidedModelError, one_line
-
-IMAGE_AXES = 3  # C, H, W
-MAX_SCALED = 2.0  # images in [-1, 1] may exceed 1 a little; larger values are pixels
-TensorLike = Tensor | np.ndarray  # what users have
-Levels = TensorLike | Sequence[float] | float  # noise levels, or one of all samples
-Labels = TensorLike | Sequence[int] | int  # classes, or one of all samples
-
-
-def check_scaled(samples: Tensor) -> None:
-    """Check that images without noise are bytes or scaled.
-
-    Raises:
-        GuidedModelError: they are numbers that look like pixels from 0 to 255.
-    """
-    if samples.ndim != IMAGE_AXES + 1 or samples.dtype == torch.uint8 or not samples.numel():
-        return
-    if float(samples.min()) >= 0 and float(samples.max()) > MAX_SCALED:
-        raise GuidedModelError(
-            "images must be bytes or numbers in [-1, 1], but the largest value is "
-            f"{float(samples.max()):g}; divide by 127.5 and subtract 1, or convert to uint8"
-        )
-
-
-def _is_readable(values: Tensor) -> bool:
-    """Return False on an accelerator, where each reading of a value would wait for it."""
-    return values.device.type == "cpu"
-
-
-def checked_labels(labels: Labels, count: int, num_classes: int, *, lowest: int) -> Tensor:
-    """Return the class of each of ``count`` samples, int64 (count,).
-
-    Args:
-        labels: classes (count,), or one for all samples.
-        count: number of samples.
-        num_classes: number of classes; 0: any.
-        lowest: 0, or -1 if a sample can have no class.
-
-    Raises:
-        GuidedModelError: the labels have another type or shape, or one is no class.
-    """
-    try:
-        classes = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
-        raise GuidedModelError(
-            f"labels must be classes, integers of shape ({count},), but got "
-            f"{one_line(repr(labels), 60)}"
-        ) from None
-    is_integer = not (
-        classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool
-    )
-    if not is_integer or classes.shape not in ((), (count,)):
-        raise GuidedModelError(
-            f"labels must be classes, integers of shape ({count},) or one for all samples, but "
-            f"got {classes.dtype} of shape {tuple(classes.shape)}"
-        )
-    classes = classes.long().expand(count)
-    is_wrong = (classes < lowest) | (classes >= (num_classes or math.inf))
-    if _is_readable(classes) and bool(is_wrong.any()):
-        wrong = classes[is_wrong]
-        span = f"from 0 to {num_classes - 1}" if num_classes else "0, 1, ..."
-        none = ", or -1 for none" if lowest < 0 else ""
-        raise GuidedModelError(
-            f"labels must be classes {span}{none}, but one is {int(wrong[0])}; choose a "
-            "class of the model"
-        )
-    return classes
+from dgray.diffusion.denoiser import Conditional, Denoiser
+from dgray.errors import GuidedModelError
+from dgray.guided.arguments import (
+    IMAGE_AXES,
+    Labels,
+    Levels,
+    TensorLike,
+    check_scaled,
+    checked_labels,
+    is_readable,
+)
 
 
 @dataclass(frozen=True)
@@ -171,7 +112,7 @@ class SampleSpace:
                 f"shape {tuple(levels.shape)}"
             )
         is_wrong = ~(((levels > 0) | ((levels == 0) & with_zero)) & levels.isfinite())
-        if _is_readable(levels) and bool(is_wrong.any()):
+        if is_readable(levels) and bool(is_wrong.any()):
             wrong = levels[is_wrong]
             raise GuidedModelError(
                 f"sigma must be finite and {'>=' if with_zero else '>'} 0, but is "
@@ -179,20 +120,22 @@ class SampleSpace:
             )
         return levels.to(self.device).expand(count)
 
-    def labels(self, labels: Labels | None, count: int, num_classes: int) -> Tensor | None:
+    def labels(self, labels: Labels | None, count: int, *models: object) -> Tensor | None:
         """Return the class of each of ``count`` samples, int64 (count,); None: there are none.
 
         Args:
             labels: classes (count,), or one for all samples; -1: no class.
             count: number of samples.
-            num_classes: number of classes of the model; 0: any.
+            models: models that are bound to the labels; those that are conditional have a number
+                of classes.
 
         Raises:
             GuidedModelError: the labels have another type or shape, or one is no class.
         """
         if labels is None:
             return None
-        return checked_labels(labels, count, num_classes, lowest=-1).to(self.device)
+        numbers = [m.num_classes for m in models if isinstance(m, Conditional) and m.num_classes]
+        return checked_labels(labels, count, min(numbers, default=0), lowest=-1).to(self.device)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,9 +25,15 @@ BATCH_SIZE = 256  # samples that a user's denoiser processes at a time
 _CHECKED = 2  # samples whose derivatives are compared with differences
 _CHECKED_LEVELS = (0.3, 1.0, 3.0)  # their noise levels, in root mean squares of the samples
 
-
 # Layers whose values in training mode are random, or change the module.
 _OF_TRAINING = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+
+
+@dataclass
+class DerivativeCheck:
+    """Whether the derivatives of a denoiser were found to be right."""
+
+    is_done: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class UserDenoiser(Denoiser, Conditional):
         dtype: type of x and sigma in a call.
         classes: number of classes; 0: the function is called without labels.
         labels: class of each row, int64; None: the function is called with None.
-        checked: True once its derivatives are known to be right.
+        check: whether its derivatives were compared with differences; of all its copies.
     """
 
     function: Callable[..., Tensor]
@@ -49,7 +54,7 @@ class UserDenoiser(Denoiser, Conditional):
     dtype: torch.dtype
     classes: int = 0
     labels: Tensor | None = None
-    checked: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+    check: DerivativeCheck = field(default_factory=DerivativeCheck, repr=False, compare=False)
 
     @property
     @override
@@ -84,9 +89,9 @@ class UserDenoiser(Denoiser, Conditional):
     def with_divergence(
         self, x: Vectors, sigma: Scalars, probes: Probes | None = None
     ) -> tuple[Vectors, Scalars]:
-        if not self.checked.is_set():
+        if not self.check.is_done and len(x):
             self._check_derivatives(x, sigma)
-            self.checked.set()
+            self.check.is_done = True
         return super().with_divergence(x, sigma, probes)
 
     def _check_derivatives(self, x: Tensor, sigma: Tensor) -> None:

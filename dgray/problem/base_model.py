@@ -194,8 +194,11 @@ def _check_denoiser(
         PartError: if it does not return finite floating-point numbers in the shape of x, or its
             derivative is wrong where it is needed.
     """
-    if not callable(base):
-        raise PartError(f"a base must be a denoiser, but its factory returned {base!r}")
+    if not isinstance(base, Denoiser):
+        raise PartError(
+            f"a base must be a denoiser with its divergence, but its factory returned {base!r}; "
+            "return dgray.diffusion.denoiser.AutogradDenoiser(function)"
+        )
     generator = named_generator(0, "check")
     x = torch.randn(2, dimension, generator=generator, dtype=torch.float64).to(device)
     sigma = torch.ones(2, dtype=torch.float64, device=device)

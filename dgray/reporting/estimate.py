@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-LARGE = 1e6  # from here in scientific notation
+_LARGE = 1e6  # from here in scientific notation
 _SMALL, _TINY = 5e-4, 5e-7  # errors below are written with one digit; in scientific notation
 
 
@@ -36,7 +36,7 @@ class Estimate:
             return f"{self.value:z.3g}"
         if self.error < _TINY:
             return f"{self.value:z.3g} ± {self.error:.1g}"
-        if max(abs(self.value), self.error) >= LARGE:
+        if max(abs(self.value), self.error) >= _LARGE:
             return f"{self.value:.3g} ± {self.error:.2g}"
         first = -int(np.floor(np.log10(self.error)))  # decimal place of the error's first digit
         digits = max(first + (self.error >= _SMALL), 0)
@@ -53,7 +53,7 @@ def estimate(model: pd.Series, column: str) -> Estimate | None:
 def rounded(value: float) -> str:
     """Format a number with its sign and three significant digits: ``+4570``."""
     value += 0.0  # no negative zero
-    if abs(value) >= LARGE:
+    if abs(value) >= _LARGE:
         return minus(f"{value:+.3g}")
     text = np.format_float_positional(value, precision=3, fractional=False, trim="-", sign=True)
     return minus(text if abs(value) >= _SMALL or value == 0 else f"{value:+.3g}")

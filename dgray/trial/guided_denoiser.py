@@ -20,7 +20,8 @@ from dgray.discriminator.discriminator import Discriminator
 from dgray.errors import GuidedModelError
 from dgray.files import sha256_of
 from dgray.guided.description import BasePart, Description, TrainedPart, named_tensors
-from dgray.guided.model import GuidedDenoiser, SampleDiscriminator
+from dgray.guided.discriminator import SampleDiscriminator
+from dgray.guided.model import GuidedDenoiser
 from dgray.guided.sampling import Sampling
 from dgray.guided.space import SampleSpace
 from dgray.plan.plan import Setting

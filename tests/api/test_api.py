@@ -128,6 +128,10 @@ def test_the_best_model_minimises_its_criterion(run: dgray.Run) -> None:
     assert of_kl.row["path_kl"] == values.min()
     assert of_kl.label.startswith("kl")
     assert run.best(trial=of_kl.trial).trial == of_kl.trial
+    of_change = run.best(metric="path_kl_change")
+    assert of_change.row["path_kl_change"] == guided["path_kl_change"].min()
+    with pytest.raises(NoSuchModelError, match="no corrected model has the objective 'base'"):
+        run.best(objective="base")
     with pytest.raises(NoSuchModelError, match="metric must be a score of this run, but got 'f'"):
         run.best(metric="f")
     with pytest.raises(NoSuchModelError, match="no corrected model has the objective 'f'; there"):

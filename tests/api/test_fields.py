@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import enum
 import json
 import math
@@ -59,6 +60,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("discriminator.width", np.int64(8), 8),
         ("discriminator.width", range(4, 7), [4, 5, 6]),
         ("seed", torch.tensor(4), 4),
+        ("fit.learning_rate", array.array("d", [0.5, 0.25]), [0.5, 0.25]),
         ("seed", Seed.FIRST, 3),
         ("evaluate.guidance_weight", torch.linspace(0.5, 1.5, 3), [0.5, 1.0, 1.5]),
         ("fit.objective", Objective.KL, "kl"),

@@ -30,7 +30,7 @@ from dgray.diffusion.sampler import edm_stochastic, heun, reverse_sde
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.discriminator.discriminator import Discriminator, Oracle
 from dgray.discriminator.objective import Batch, Noised, Outputs
-from dgray.guided.model import SampleDiscriminator
+from dgray.guided.discriminator import SampleDiscriminator
 from dgray.guided.space import SampleSpace
 
 DOUBLE = torch.float64

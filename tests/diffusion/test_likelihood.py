@@ -67,7 +67,6 @@ def test_the_error_shrinks_with_the_tolerance() -> None:
     assert fine < middle / 30
 
 
-@pytest.mark.usefixtures("unchecked_shapes")  # half of the time of its many small steps
 def test_adaptive_agrees_with_scipys_dop853_on_a_stiff_field() -> None:
     data, base = gaussian(0.0, 1.0), gaussian(0.5, 1.2)
     guided = guided_denoiser(base, Oscillating(Oracle(data, base), 0.1, 10.0), ConstantWeight(1.0))

@@ -128,8 +128,11 @@ def test_all_seven_kinds_of_parts_are_checked(
 BROKEN = """
 import torch
 from dgray.data.images import ImageSet
+from dgray.diffusion.denoiser import AutogradDenoiser
 def data(): return "no law"
-def base(shape, device): return lambda x, sigma: x[:1]
+def base(shape, device): return AutogradDenoiser(lambda x, sigma: x[:1])
+def plain(shape, device): return lambda x, sigma: x / 2
+def constant(shape, device): return AutogradDenoiser(lambda x, sigma: (x / 2).detach())
 def discriminator(shape, sigma_data, num_classes): return torch.nn.Linear(2, 1)
 def objective(): return lambda outputs: outputs.batch.real.sigma
 def sampler(denoise, x, sigmas, noise): return x * float("nan")
@@ -146,6 +149,7 @@ def metric(generated, real): return 1.0
             "{kind: custom, factory: 'broken:base'}",
             r"a base must return a tensor of shape \(2, 2\), but got \(1, 2\)",
         ),
+        ("base", "{kind: custom, factory: 'broken:plain'}", r"return dgray.*AutogradDenoiser\("),
         ("discriminator", "{kind: custom, factory: 'broken:discriminator'}", ""),
         ("fit.objective", "{factory: 'broken:objective'}", "must depend on the trained tensors"),
         ("evaluate.sampler", "{factory: 'broken:sampler'}", "samples must be finite"),
@@ -160,3 +164,17 @@ def test_a_part_that_does_not_work_is_refused(
     monkeypatch.syspath_prepend(package)
     with pytest.raises(PartError, match=f"^{field}: .*{message}"):
         checked(package, f"{field}={override}")
+
+
+def test_a_likelihood_needs_the_derivative_of_the_base(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (package / "broken.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    data = "data={kind: mixture, name: ring8, num_real: 60, num_validation: 60, num_held_out: 60}"
+    overrides = [data, "base={kind: custom, factory: 'broken:constant'}", "evaluate.sampler=ode"]
+    overrides += ["evaluate.num_points=10", "evaluate.num_samples=20"]
+    assert "base: broken:constant" in checked(package, *overrides, "evaluate.metrics=[path_kl]")
+    with pytest.raises(PartError, match=r"^base: .*a likelihood needs the derivative .*no_grad"):
+        checked(package, *overrides, "evaluate.metrics=[path_kl, kl]")

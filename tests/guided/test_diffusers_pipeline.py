@@ -13,7 +13,7 @@ from torch import Tensor
 import dgray
 from dgray.diffusion.sampler import heun, reverse_sde
 from dgray.errors import DiffusersError, GuidedModelError
-from dgray.guided.model import SampleDiscriminator
+from dgray.guided.discriminator import SampleDiscriminator
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the library's own imports

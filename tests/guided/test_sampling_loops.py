@@ -165,6 +165,6 @@ def test_wrong_calls_are_refused_in_one_line(guided: dgray.GuidedDenoiser) -> No
 
 
 def as_of(guided: dgray.GuidedDenoiser) -> Any:
-    from dgray.guided.model import SampleDiscriminator
+    from dgray.guided.discriminator import SampleDiscriminator
 
     return SampleDiscriminator(guided.discriminator, guided.space)

@@ -192,7 +192,7 @@ def flow_text(value: Any) -> str:
     yaml.default_flow_style = True
     yaml.width = sys.maxsize
     text = io.StringIO()
-    yaml.dump([value], text)
+    yaml.dump([value], text)  # in a list, since a scalar alone would have an end mark
     return text.getvalue().strip()[1:-1]
 
 

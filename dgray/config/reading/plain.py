@@ -32,7 +32,7 @@ def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any, path: FieldPath, diagnostics: list[Diagnostic]) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if hasattr(value, "tolist") and math.prod(value.shape) <= MAX_VALUES:
+    if hasattr(value, "tolist") and math.prod(getattr(value, "shape", ())) <= MAX_VALUES:
         value = value.tolist()
     if value is None or isinstance(value, bool):
         return value

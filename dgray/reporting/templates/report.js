@@ -33,7 +33,7 @@ function estimate(value, error) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number") return value === "inf" ? "diverged" : "not a number";
   if (typeof error !== "number") return plain(value);
-  if (error < 5e-7) return `${plain(value)} ± ${error.toPrecision(1).replaceAll("-", MINUS)}`;
+  if (error < 5e-7) return `${plain(value)} ± ${scientific(error.toPrecision(1))}`;
   if (Math.max(Math.abs(value), error) >= 1e6) return `${plain(value)} ± ${plain(error, 2)}`;
   const first = -Math.floor(Math.log10(error));
   const digits = Math.min(Math.max(first + (error >= 5e-4), 0), 20);
@@ -43,7 +43,12 @@ function estimate(value, error) {
 function plain(value, digits = 3) {
   const number = Number(value.toPrecision(digits));
   const isLarge = Math.abs(number) >= 1e6;
-  return (isLarge ? number.toExponential() : String(number)).replaceAll("-", MINUS);
+  return scientific(isLarge ? number.toExponential() : String(number));
+}
+
+// Exponents have two digits, as in the rest of the report.
+function scientific(text) {
+  return text.replace(/e([+-])(\d)$/, (_, sign, digit) => `e${sign}0${digit}`).replaceAll("-", MINUS);
 }
 
 const weightText = (weight) => (weight === "calibrated" ? "calibrated" : `w = ${weight}`);

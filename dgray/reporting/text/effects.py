@@ -132,7 +132,7 @@ def _range(table: StudyTable, group: Sequence[Comparison]) -> str:
 def _scope(group: Sequence[Comparison], num_tested: int) -> str:
     """Return which guidance weights are covered, and how many models were not tested."""
     scope = f"Weights covered: {listed(_weights(group))}."
-    diverged = sum(not np.isfinite(c.estimate.value) for c in group)
+    diverged = sum(bool(np.isinf(c.estimate.value)) for c in group)
     left = len(group) - num_tested - diverged
     if num_tested and left:
         scope += f" {counted(left, 'further model')} could not be tested."

@@ -87,7 +87,7 @@ def check_effect(case: Case, m: re.Match[str]) -> None:
     check_change(m, largest, metric)
     assert is_p(largest.adjusted[metric], m["p"])
     check_scope(m, group)
-    diverged = sum(not np.isfinite(x.mean(metric)) for x in group)
+    diverged = sum(np.isinf(x.mean(metric)) for x in group)
     assert int(m["diverged"] or 0) == diverged
     assert int(m["left"] or 0) == len(group) - len(tested) - diverged
 
