@@ -143,9 +143,9 @@ class AutogradDenoiser(Denoiser):
 
 
 NOT_DIFFERENTIATED = (
-    "the derivative of the denoiser in x, but that of automatic differentiation differs from "
-    "differences of its values; compute all of it with gradients (without torch.no_grad, "
-    "inference_mode or detach) and without random numbers"
+    "a likelihood needs the derivative of the denoiser in x, but that of automatic "
+    "differentiation differs from differences of its values; compute all of it with gradients "
+    "(without torch.no_grad, inference_mode or detach) and without random numbers"
 )
 _STEPS = (1e-1, 1e-2, 1e-3)  # of differences, in noise levels
 _RELATIVE, _ABSOLUTE = 0.2, 0.02  # the absolute error of a derivative is per dimension

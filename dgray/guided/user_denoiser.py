@@ -105,7 +105,7 @@ class UserDenoiser(Denoiser, Conditional):
         for level in _CHECKED_LEVELS:
             levels = torch.full_like(rows[:, 0], level * scale)
             if not is_differentiated(inner, rows + levels[:, None] * noise, levels):
-                raise GuidedModelError(f"a likelihood needs {NOT_DIFFERENTIATED}")
+                raise GuidedModelError(NOT_DIFFERENTIATED)
 
 
 def wrap_denoiser(

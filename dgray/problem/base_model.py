@@ -205,4 +205,4 @@ def _check_denoiser(
     base = with_labels(base, torch.zeros(2, dtype=torch.int64, device=device))
     check_returned("a base", base(x, sigma), tuple(x.shape))
     if needs_derivative and not is_differentiated(base, x, sigma):
-        raise PartError(f"a likelihood needs {NOT_DIFFERENTIATED}")
+        raise PartError(NOT_DIFFERENTIATED)
