@@ -196,8 +196,8 @@ def _check_denoiser(
     """
     if not isinstance(base, Denoiser):
         raise PartError(
-            f"a base must be a denoiser with its divergence, but its factory returned {base!r}; "
-            "return dgray.diffusion.denoiser.AutogradDenoiser(function)"
+            f"a base must be a denoiser, but its factory returned {base!r}; it needs the method "
+            "with_divergence: return dgray.diffusion.denoiser.AutogradDenoiser(function)"
         )
     generator = named_generator(0, "check")
     x = torch.randn(2, dimension, generator=generator, dtype=torch.float64).to(device)
