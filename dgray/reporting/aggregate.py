@@ -147,25 +147,46 @@ def _lists(ok: pd.DataFrame, name: str, groups: np.ndarray, num_groups: int) -> 
         groups: group of each row, 0 to ``num_groups`` - 1.
         num_groups: number of groups.
     """
-    means, errors = np.full((2, num_groups), None, object)
-    squares: dict[int, list[np.ndarray]] = {}
-    for group, lists in _stacked(ok[name], groups):
-        means[group] = lists.mean(axis=0)
-        if len(lists) > 1:
-            squares.setdefault(group, []).append(lists.var(axis=0, ddof=1) / len(lists))
+    means, squares = np.full((2, num_groups), None, object)
+    for chosen, counts, lists in _stacked(ok[name], groups):
+        mean = _mean_of_groups(lists, counts)
+        deviations = lists - np.repeat(mean, counts, axis=0)
+        between = _mean_of_groups(deviations**2, counts)
+        means[chosen] = np.fromiter(mean, object, len(mean))
+        repeated = counts > 1
+        spread = between[repeated] / (counts[repeated, None] - 1)
+        squares[chosen[repeated]] = np.fromiter(spread, object, len(spread))
     if f"{name}_se" in ok:
-        for group, own in _stacked(ok[f"{name}_se"], groups):
-            squares.setdefault(group, []).append((own**2).mean(axis=0))
-    for group, terms in squares.items():
-        errors[group] = np.sqrt(sum(terms))
+        for chosen, counts, own in _stacked(ok[f"{name}_se"], groups):
+            for group, square in zip(chosen, _mean_of_groups(own**2, counts), strict=True):
+                squares[group] = square if squares[group] is None else squares[group] + square
+    errors = [None if square is None else np.sqrt(square) for square in squares]
     return pd.DataFrame({name: means, f"{name}_se": errors})
 
 
-def _stacked(values: pd.Series, groups: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each group with its lists as an array, without groups in which one has no list."""
-    members = values.to_numpy()[order := np.argsort(groups, kind="stable")]
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    for group, lists in zip(groups[order][starts], np.split(members, starts[1:]), strict=True):
-        sizes = {0 if item is None else len(item) for item in lists}
-        if len(sizes) == 1 and 0 not in sizes:
-            yield int(group), np.array([*lists], float)
+def _stacked(
+    values: pd.Series, groups: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield the groups whose lists have one length, for each length.
+
+    Groups in which one has no list are left out.
+
+    Yields:
+        The groups, (G,), the number of lists of each, (G,), and all lists in their order,
+        (lists, length).
+    """
+    lengths = np.array([0 if item is None else len(item) for item in values])
+    frame = pd.DataFrame({"group": groups, "length": lengths})
+    of_group = frame.groupby("group")["length"]
+    is_even = (of_group.transform("min") == of_group.transform("max")).to_numpy()
+    for length in np.unique(lengths[is_even & (lengths > 0)]):
+        lines = np.flatnonzero(is_even & (lengths == length))
+        lines = lines[np.argsort(groups[lines], kind="stable")]
+        chosen, counts = np.unique(groups[lines], return_counts=True)
+        yield chosen, counts, np.array([*values.to_numpy()[lines]], float)
+
+
+def _mean_of_groups(lists: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the mean of consecutive groups of lists, (G, length)."""
+    starts = np.cumsum(counts) - counts
+    return np.asarray(np.add.reduceat(lists, starts, axis=0) / counts[:, None])

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import median
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
-from dgray.reporting.aggregate import ModelKey, model_key, model_keys
+from dgray.reporting.aggregate import MODEL_COLUMNS, ModelKey, model_key, model_keys
 from dgray.reporting.estimate import Estimate
 from dgray.reporting.presentation import (
     BASE,
@@ -31,7 +33,7 @@ from dgray.reporting.presentation import (
     sampler_preference,
 )
 from dgray.reporting.selection import best, objectives
-from dgray.reporting.table import StudyTable
+from dgray.reporting.table import StudyTable, per_table
 
 LEVEL = 0.05  # false discovery rate: expected share of false ones among significant differences
 _GROUPS = 10  # groups of samples of a jackknife; sampling seeds, if there are several, are others
@@ -119,6 +121,11 @@ class Comparison:
     p: float
     adjusted_p: float = np.nan
 
+    @cached_property
+    def key(self) -> ModelKey:
+        """Key of the guided model."""
+        return model_key(self.model)
+
     @property
     def is_tested(self) -> bool:
         """True if the difference has a p-value."""
@@ -201,10 +208,10 @@ def num_diverged(values: np.ndarray, errors: np.ndarray) -> int:
     changes, own = values[is_finite], errors[is_finite]
     if len(changes) < 3:  # too few for a majority
         return lost
-    centre = np.median(changes)
-    spread = _MAD * np.median(np.abs(changes - centre))
+    centre = median(changes)  # of few numbers, in a tenth of the time of NumPy's
+    spread = _MAD * median(np.abs(changes - centre))
     if np.isfinite(own).any():
-        spread = max(spread, np.nanmedian(own))
+        spread = max(spread, median(own[~np.isnan(own)]))
     limit = max(_OUTLYING * spread, _EXCESS)
     return lost + int(((changes > 0) & (changes - centre > limit)).sum())
 
@@ -223,29 +230,48 @@ def replicates_by_model(table: StudyTable, column: str) -> dict[ModelKey, Replic
     Where rows of several samplers have it, those of the first by ``sampler_preference`` with most
     steps are read, also where they are missing.
     """
-    rows = table.rows[table.rows["status"] == "ok"]
-    owners = set(rows.loc[rows[column].notna(), ["sampler", "num_steps"]].itertuples(index=False))
-    order = sorted(owners, key=lambda owner: (*sampler_preference(owner[0]), -owner[1]))
+    rows = table.rows
+    numbers = rows["replicate"].to_numpy()
+    values = rows[column].to_numpy(float)
+    missing = pd.Series(np.nan, rows.index)
+    errors = rows.get(f"{column}_se", missing).to_numpy(float)
+    parts = rows.get(f"{column}_parts", missing).to_numpy(object)
+    by_sampler = _rows_by_sampler(table)
+    owners = [
+        owner
+        for owner, models in by_sampler.items()
+        if not all(np.isnan(values[lines]).all() for lines in models.values())
+    ]
     replicates: dict[ModelKey, Replicates] = {}
-    for sampler, steps in map(tuple, order):
-        own = rows[(rows["sampler"] == sampler) & (rows["num_steps"] == steps)]
-        names = ["replicate", column, f"{column}_se", f"{column}_parts"]
-        lines: dict[ModelKey, list[tuple[int, float, float, object]]] = {}
-        for key, line in zip(
-            model_keys(own), own.reindex(columns=names).itertuples(index=False), strict=True
-        ):
-            lines.setdefault(key, []).append(line)
-        for key, group in lines.items():
-            replicates.setdefault(
-                key,
-                Replicates(
-                    values={r: float(value) for r, value, _, _ in group},
-                    errors={r: float(error) for r, _, error, _ in group},
-                    parts={r: p for r, _, _, p in group if isinstance(p, np.ndarray)},
-                    sampler=(sampler, steps),
-                ),
-            )
+    for owner in sorted(owners, key=lambda owner: (*sampler_preference(owner[0]), -owner[1])):
+        for key, lines in by_sampler[owner].items():
+            if key not in replicates:
+                own = numbers[lines].tolist()
+                replicates[key] = Replicates(
+                    values=dict(zip(own, values[lines].tolist(), strict=True)),
+                    errors=dict(zip(own, errors[lines].tolist(), strict=True)),
+                    parts={
+                        r: p
+                        for r, p in zip(own, parts[lines], strict=True)
+                        if isinstance(p, np.ndarray)
+                    },
+                    sampler=owner,
+                )
     return replicates
+
+
+@per_table
+def _rows_by_sampler(table: StudyTable) -> dict[tuple[str, int], dict[ModelKey, list[int]]]:
+    """Return the places of the complete rows of every model, by sampler and number of steps."""
+    rows = table.rows[["sampler", "num_steps", *MODEL_COLUMNS]]
+    complete = np.flatnonzero(table.rows["status"] == "ok")
+    rows = rows.iloc[complete]
+    places: dict[tuple[str, int], dict[ModelKey, list[int]]] = {}
+    for place, sampler, steps, key in zip(
+        complete.tolist(), rows["sampler"], rows["num_steps"], model_keys(rows), strict=True
+    ):
+        places.setdefault((sampler, steps), {}).setdefault(key, []).append(place)
+    return places
 
 
 def _with_base(
@@ -255,9 +281,10 @@ def _with_base(
     models = table.models
     bases = {row["trial"]: row for _, row in models[models["objective"] == BASE.name].iterrows()}
     comparisons, num_unreliable = [], 0
-    for _, model in models[models["objective"] != BASE.name].iterrows():
+    guided = models[models["objective"] != BASE.name]
+    for key, (_, model) in zip(model_keys(guided), guided.iterrows(), strict=True):
         for metric, by_model in values.items():
-            changes = _of(model, by_model)
+            changes = by_model.get(key)
             if metric in distances():
                 base = bases.get(model["base_trial"])
                 level = None if base is None else _of(base, by_model)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from dgray.reporting.aggregate import ModelKey, model_key, setting_keys
+from dgray.reporting.aggregate import ModelKey, model_keys, setting_keys
 from dgray.reporting.comparisons import (
     LEVEL,
     Replicates,
@@ -43,7 +43,7 @@ from dgray.reporting.selection import (
     plain,
     trained,
 )
-from dgray.reporting.table import StudyTable
+from dgray.reporting.table import StudyTable, per_table
 
 MIN_SIZES = 3  # numbers of samples of a study, and logarithms of a slope
 _MIN_REPLICATES = 3  # of which one can be left out
@@ -123,6 +123,7 @@ class SampleSeries:
         return np.array(self.models[NUM_REAL], float)
 
 
+@per_table
 def sample_series(table: StudyTable) -> list[SampleSeries]:
     """Return all series of a study; none if it has fewer than three numbers of samples."""
     models = last_epoch(plain(trained(table.models)))
@@ -163,10 +164,10 @@ def _of_group(
     for key in dict.fromkeys(keys):
         configuration = {a: v for a, v in zip(axes, key[1:], strict=True) if v is not None}
         own = models[[other == key for other in keys]].sort_values(NUM_REAL)
-        own = own[[model_key(model) in values for _, model in own.iterrows()]]
+        own = own[[key in values for key in model_keys(own)]]
         if own[NUM_REAL].nunique() >= MIN_SIZES:
             own = own.drop_duplicates(NUM_REAL)
-            of_models = [values[model_key(model)] for _, model in own.iterrows()]
+            of_models = [values[key] for key in model_keys(own)]
             yield _one_series(metric, weight, configuration, own, of_models)
 
 

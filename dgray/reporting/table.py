@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -37,6 +37,7 @@ from dgray.reporting.presentation import (
 
 CORRECTION = "correction.kind"  # axis that the column objective contains
 _INCOMPLETE = "dgray.incomplete"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,21 @@ class StudyTable:
     def unit(self, column: str) -> str:
         """Return the unit of a column; empty for a pure number."""
         return column_spec(self.schema.field(column)).unit
+
+
+def per_table(function: Callable[[StudyTable], T]) -> Callable[[StudyTable], T]:
+    """Compute a function once for each table; its result must not be changed."""
+    name = f"{function.__module__}.{function.__qualname__}"
+
+    @wraps(function)
+    def stored(table: StudyTable) -> T:
+        results = vars(table)  # as of a cached property
+        if name not in results:
+            results[name] = function(table)
+        result: T = results[name]
+        return result
+
+    return stored
 
 
 def study_table(rows: pa.Table, clouds: pd.DataFrame, losses: pd.DataFrame) -> StudyTable:

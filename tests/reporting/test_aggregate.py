@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -146,6 +147,32 @@ def test_errors_of_lists_add_spread_and_own_error() -> None:
     assert line["path_kl_bins_se"].tolist() == pytest.approx([(1 + 0.05) ** 0.5, 2.0])
     alone = table_of(rows[:1]).aggregated.iloc[0]
     assert alone["path_kl_bins_se"].tolist() == [0.1, 0.0]
+
+
+def test_lists_are_averaged_where_all_those_of_a_model_have_one_length() -> None:
+    rng = np.random.default_rng(0)
+    lengths = [rng.choice([0, 2, 2, 3], size=rng.integers(1, 4)) for _ in range(40)]
+    lists = [[rng.normal(size=n).tolist() or None for n in of_model] for of_model in lengths]
+    rows = [
+        row(KL, 5, float(model), replicate=i, path_kl_bins=v, path_kl_bins_se=v)
+        for model, values in enumerate(lists)
+        for i, v in enumerate(values)
+    ]
+    rng.shuffle(rows)
+    lines = table_of(rows).aggregated.set_index("guidance_weight")
+    num_even = 0
+    for model, values in enumerate(lists):
+        mean, error = lines.loc[model, ["path_kl_bins", "path_kl_bins_se"]]
+        if None in values or len({len(value) for value in values}) > 1:
+            assert mean is None
+            assert error is None
+            continue
+        num_even += 1
+        spread = np.var(values, 0, ddof=1) / len(values) if len(values) > 1 else 0.0
+        assert mean.tolist() == pytest.approx(np.mean(values, 0).tolist())
+        expected = np.sqrt(spread + np.mean(np.square(values), 0))
+        assert error.tolist() == pytest.approx(expected.tolist())
+    assert 10 < num_even < 30
 
 
 def test_order_of_rows_does_not_depend_on_the_order_of_files() -> None:

@@ -200,6 +200,13 @@ def test_a_missing_replicate_is_left_out_everywhere() -> None:
     assert only(study(*rows)).replicates == (1, 2, 3)
 
 
+def test_series_are_computed_once_for_each_table() -> None:
+    table, other = (study(*trials("kl", noisy, sizes=sizes)) for sizes in (SIZES, SIZES[:3]))
+    assert sample_series(table) is sample_series(table)
+    assert len(only(other).sizes) == 3
+    assert len(only(table).sizes) == len(SIZES)
+
+
 def test_only_configurations_that_differ_in_one_field_are_drawn() -> None:
     table = study(
         *(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dgray.catalogue import SETTING_COLUMNS, SOURCES
-from dgray.reporting.aggregate import model_key, model_keys, setting_keys
+from dgray.reporting.aggregate import model_keys, setting_keys
 from dgray.reporting.comparisons import LEVEL, Comparisons
 from dgray.reporting.explorer.extent import bounded
 from dgray.reporting.explorer.headline import headline, json_number, setting_text
@@ -231,7 +231,7 @@ def _signs(rows: pd.DataFrame, comparisons: Comparisons) -> dict[str, list[int]]
     by_metric: dict[str, dict[Any, int]] = {}
     for comparison in comparisons.with_base:
         signs = by_metric.setdefault(comparison.metric, {})
-        signs[model_key(comparison.model)] = comparison.sign
+        signs[comparison.key] = comparison.sign
     keys = model_keys(rows)
     return {metric: [signs.get(key, 0) for key in keys] for metric, signs in by_metric.items()}
 

@@ -30,7 +30,7 @@ from dgray.reporting.figures.theme import (
 from dgray.reporting.figures.view import MAX_SHADES, rows_for, view
 from dgray.reporting.presentation import DATA_COLOUR, sampler_rank
 from dgray.reporting.selection import number, trained
-from dgray.reporting.table import StudyTable
+from dgray.reporting.table import StudyTable, per_table
 
 _TRAIN, _HELD_OUT, _CALLS = "loss_train_bins", "loss_held_out_bins", "sample_calls_bins"
 _LEVEL = 0.05  # of the test of overfitting in a bin
@@ -101,6 +101,7 @@ def _with_gaps(table: StudyTable) -> pd.DataFrame:
     return models[models.groupby("trial")["epoch"].transform("nunique") > 1]
 
 
+@per_table
 def _losses(table: StudyTable) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
     """Training and held-out loss of every replicate, (R, B) each, by trial and epoch."""
     rows = table.rows[(table.rows["status"] == "ok") & table.rows[_TRAIN].notna()]

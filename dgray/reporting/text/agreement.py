@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from dgray.data.summary import counted
-from dgray.reporting.aggregate import model_key
 from dgray.reporting.comparisons import Comparison, Comparisons
 from dgray.reporting.presentation import distances, in_sentence, objective
 from dgray.reporting.selection import describe
@@ -24,7 +23,7 @@ def agreement(table: StudyTable, comparisons: Comparisons) -> Iterator[Statement
     """Yield a statement for every two metrics, those of unlike kinds first."""
     by_metric: dict[str, dict[object, Comparison]] = {}
     for comparison in comparisons.trained or comparisons.controls:
-        by_metric.setdefault(comparison.metric, {})[model_key(comparison.model)] = comparison
+        by_metric.setdefault(comparison.metric, {})[comparison.key] = comparison
     kind = table.model_kind if comparisons.trained else "control model"
     metrics = sorted(combinations(by_metric, 2), key=_is_of_one_kind)
     for names in metrics:
