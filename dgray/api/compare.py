@@ -71,7 +71,7 @@ def compare(runs: Sequence[Run | str | os.PathLike[str]]) -> Comparison:
         NotARunError: a folder holds no run.
         StoreError: a store cannot be read.
     """
-    if isinstance(runs, str):
+    if isinstance(runs, Run | str | os.PathLike):
         runs = [runs]
     places = [str(run.place) if isinstance(run, Run) else run for run in runs]
     return Comparison(compare_runs(places))

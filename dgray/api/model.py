@@ -127,7 +127,11 @@ class Model:
 
     def _recipe(self, replicate: int, weight: float | str | None) -> RunRecipe:
         from dgray.cli.find_model import recipe_of, row_of_replicate
+        from dgray.guided.arguments import checked_integer, checked_number
 
+        replicate = checked_integer("replicate", replicate, lowest=0)
+        if weight is not None and not isinstance(weight, str):
+            weight = checked_number("weight", weight)
         with self.run.folder() as folder:
             return recipe_of(folder, row_of_replicate(folder, self.row, replicate), weight)
 
@@ -146,7 +150,7 @@ def torch_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise SampleError(
             f"device must be one of this machine, but got {name!r}: {reason}"

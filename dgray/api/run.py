@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ import pandas as pd
 from dgray.api.html import console_html, recorded
 from dgray.api.model import Model
 from dgray.cli.summary_view import render_summary
-from dgray.errors import NoSuchModelError
+from dgray.errors import FigureError, NoSuchModelError, one_line
 from dgray.record.run_folder import RunFolder
 from dgray.record.storage.location import Uri, location
 from dgray.record.storage.working_copy import reading
@@ -160,6 +160,8 @@ class Run:
         Raises:
             NoSuchModelError: no model is complete, or the metric is unknown or has no direction.
         """
+        if objective is not None:
+            _check_text("objective", objective)
         table = self._contents.shown  # of a search: the trials that it selected
         models = trained(table.aggregated, objective)
         models = models[models["objective"] != BASE.name]  # it has no correction
@@ -226,7 +228,14 @@ class Run:
         font_size: float | None,
         where: str | Sequence[str],
     ) -> Drawing:
-        conditions = (where,) if isinstance(where, str) else tuple(where)
+        is_many = isinstance(where, Iterable) and not isinstance(where, str)
+        conditions: tuple[str, ...] = (*where,) if is_many else (where,)  # type: ignore[assignment]
+        for text in (name, *conditions, *([] if font is None else [font])):
+            if not isinstance(text, str):
+                raise FigureError(
+                    "names of figures and fonts, and conditions, must be text, but got "
+                    f"{one_line(repr(text), 60)}"
+                )
         request = FigureRequest(name, style_of(width, font, font_size), conditions)
         return request.draw(self._contents.shown, self._contents.searches)
 
@@ -261,6 +270,7 @@ class Run:
         return self.best(**selecting), rest
 
     def _trial_id(self, trial: str) -> str:
+        _check_text("trial", trial)
         trials = self.trials
         return find_trial(dict(zip(trials["trial"], trials["label"], strict=True)), trial)
 
@@ -289,6 +299,11 @@ def open_run(place: str | os.PathLike[str]) -> Run:
     run = Run(location(os.fspath(place)))
     run._contents  # noqa: B018  # a wrong folder is an error here, not at the first use
     return run
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise NoSuchModelError(f"{name} must be text, but got {one_line(repr(value), 60)}")
 
 
 def _with_weight(rows: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,44 @@ Levels = TensorLike | Sequence[float] | float  # noise levels, or one of all sam
 Labels = TensorLike | Sequence[int] | int  # classes, or one of all samples
 
 
+def tensor_of(name: str, values: object, dtype: torch.dtype | None = None) -> Tensor:
+    """Return real numbers of a user as a dense tensor.
+
+    Args:
+        name: name of the argument.
+        values: tensor, array, data frame, or nested lists.
+        dtype: type of the tensor; None: that of the values.
+
+    Raises:
+        GuidedModelError: they are no real numbers.
+    """
+    tensor = _tensor(values, dtype)
+    if tensor is None or tensor.layout != torch.strided or not _is_real(tensor):
+        kind = type(values).__name__
+        if tensor is not None:
+            kind = f"{kind} of {tensor.dtype}, {tensor.layout}"
+        raise GuidedModelError(
+            f"{name} must be real numbers in a dense tensor, an array or lists, but got a {kind}"
+        )
+    return tensor
+
+
+def _tensor(values: object, dtype: torch.dtype | None = None) -> Tensor | None:
+    try:
+        if not isinstance(values, Tensor) and hasattr(values, "__array__"):  # NumPy, pandas
+            array = np.asarray(values)
+            native = np.dtype(float) if array.dtype == object else array.dtype.newbyteorder("=")
+            # torch takes neither negative strides nor foreign byte orders.
+            values = np.require(array, native, ["C_CONTIGUOUS", "WRITEABLE", "ENSUREARRAY"])
+        return torch.as_tensor(values, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _is_real(values: Tensor) -> bool:
+    return not values.is_complex() and values.dtype != torch.bool
+
+
 def check_scaled(samples: Tensor) -> None:
     """Check that images without noise are bytes or scaled.
 
@@ -51,16 +89,13 @@ def checked_labels(labels: Labels, count: int, num_classes: int, *, lowest: int)
     Raises:
         GuidedModelError: the labels have another type or shape, or one is no class.
     """
-    try:
-        classes = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):
+    classes = _tensor(labels)
+    if classes is None:
         raise GuidedModelError(
             f"labels must be classes, integers of shape ({count},), but got "
             f"{one_line(repr(labels), 60)}"
-        ) from None
-    is_integer = not (
-        classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool
-    )
+        )
+    is_integer = not classes.is_floating_point() and _is_real(classes)
     if not is_integer or classes.shape not in ((), (count,)):
         raise GuidedModelError(
             f"labels must be classes, integers of shape ({count},) or one for all samples, but "
@@ -92,6 +127,39 @@ def checked_seed(seed: object) -> int:
     if number < 0:
         raise GuidedModelError(f"seed must be an integer >= 0, but got {one_line(repr(seed), 60)}")
     return number
+
+
+def checked_integer(name: str, value: object, lowest: int | None = None) -> int:
+    """Return an integer of Python, NumPy or torch.
+
+    Raises:
+        GuidedModelError: it is none, or below ``lowest``.
+    """
+    try:
+        number = int(operator.index(value))  # type: ignore[arg-type]
+    except TypeError:
+        raise GuidedModelError(
+            f"{name} must be an integer, but got {one_line(repr(value), 60)}"
+        ) from None
+    if lowest is not None and number < lowest:
+        raise GuidedModelError(f"{name} must be at least {lowest}, but got {number}")
+    return number
+
+
+def checked_number(name: str, value: object) -> float:
+    """Return a number of Python, NumPy or torch as a float.
+
+    Raises:
+        GuidedModelError: it is none.
+    """
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        raise GuidedModelError(
+            f"{name} must be a number, but got {one_line(repr(value), 60)}"
+        ) from None
 
 
 def checked_pair(name: str, values: object) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dgray.diffusion.denoiser import with_labels
 from dgray.discriminator.discriminator import Discriminator
-from dgray.guided.arguments import Labels, Levels, TensorLike, like
+from dgray.guided.arguments import Labels, Levels, TensorLike, like, tensor_of
 from dgray.guided.description import TrainedPart
 from dgray.guided.space import SampleSpace
 
@@ -41,14 +41,14 @@ class SampleDiscriminator:
         Raises:
             GuidedModelError: a value is invalid.
         """
-        x = torch.as_tensor(x)
+        x = tensor_of("samples", x)
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
             return like(model.logit(flat, levels), x)
 
     def gradient(self, x: TensorLike, sigma: Levels, labels: Labels | None = None) -> Tensor:
         """Return the gradient of the logit in x, in the shape of x; see ``logit``."""
-        x = torch.as_tensor(x)
+        x = tensor_of("samples", x)
         model, flat, levels = self._bound(x, sigma, labels)
         with torch.no_grad():
             return like(model.gradient(flat, levels).reshape(x.shape), x)

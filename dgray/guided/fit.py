@@ -33,8 +33,10 @@ from dgray.guided.arguments import (
     TensorLike,
     check_scaled,
     checked_labels,
+    checked_number,
     checked_pair,
     checked_seed,
+    tensor_of,
 )
 from dgray.guided.description import TrainedPart, named_tensors
 from dgray.guided.discriminator import SampleDiscriminator
@@ -97,7 +99,7 @@ def fit_discriminator(
     size = tuple(real.shape[1:])
     flat = real.reshape(len(real), -1)
     default = SIGMA_DATA if len(size) > 1 else _std(flat)
-    scale = default if sigma_data is None else float(sigma_data)
+    scale = default if sigma_data is None else checked_number("sigma_data", sigma_data)
     if not 0 < scale < math.inf:
         raise GuidedModelError(
             f"sigma_data must be > 0 (0: all samples are equal), but is {scale}"
@@ -109,6 +111,7 @@ def fit_discriminator(
         labels = checked_labels(labels, len(real), of_base, lowest=0)
         num_classes = of_base or int(labels.max()) + 1
     space = SampleSpace(size, sigmas, scale, num_classes, real.device)
+    _check_denoiser(with_labels(base, None if labels is None else labels[:2]), space, real[:2])
     ensemble, part = _network(discriminator, space, base, seed)
     task = Task(
         real=_stored(flat)[None],
@@ -254,7 +257,7 @@ def _checked(samples: Any, kind: str) -> Tensor:
         GuidedModelError: they are fewer than two, empty, not finite, or pixels that are not
             scaled.
     """
-    tensor = torch.as_tensor(samples)
+    tensor = tensor_of(f"{kind} samples", samples)
     check_scaled(tensor)
     if tensor.ndim < 2 or len(tensor) < 2 or not tensor.numel():
         raise GuidedModelError(
@@ -264,6 +267,23 @@ def _checked(samples: Any, kind: str) -> Tensor:
     if not bool(tensor.isfinite().all()):
         raise GuidedModelError(f"{kind} samples must be finite, but some are NaN or infinite")
     return tensor
+
+
+@torch.no_grad()
+def _check_denoiser(base: Denoiser, space: SampleSpace, samples: Tensor) -> None:
+    """Check a denoiser on samples with noise of the lowest and of the highest level.
+
+    Raises:
+        GuidedModelError: some of its values are not finite.
+    """
+    clean = space.flat(samples)
+    for sigma in space.sigmas:
+        denoised = base(clean + sigma, torch.full_like(clean[:, 0], sigma))
+        if not bool(denoised.isfinite().all()):
+            raise GuidedModelError(
+                "a denoiser must return finite numbers, but some are NaN or infinite at sigma = "
+                f"{sigma:g}"
+            )
 
 
 def _stored(flat: Tensor) -> Tensor:

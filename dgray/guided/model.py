@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +21,17 @@ from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.sampler import Sampler
 from dgray.discriminator.discriminator import Discriminator
-from dgray.errors import GuidedModelError
-from dgray.guided.arguments import Labels, Levels, TensorLike, checked_pair, like
+from dgray.errors import GuidedModelError, one_line
+from dgray.guided.arguments import (
+    Labels,
+    Levels,
+    TensorLike,
+    checked_integer,
+    checked_number,
+    checked_pair,
+    like,
+    tensor_of,
+)
 from dgray.guided.description import Description
 from dgray.guided.discriminator import SampleDiscriminator
 from dgray.guided.sampling import Sampling, draw, drawn_labels, sample_seeds
@@ -87,13 +95,13 @@ class GuidedDenoiser:
         Raises:
             GuidedModelError: a value is invalid.
         """
-        x = torch.as_tensor(x)
+        x = tensor_of("samples", x)
         flat, levels = self.space.flat(x), self.space.levels(sigma, len(x), with_zero=True)
         guided = self.flat(self._classes(labels, len(x)))
         with torch.no_grad():
-            if isinstance(sigma, Tensor | np.ndarray | Sequence):
-                return like(guided(flat, levels).reshape(x.shape), x)
-            return like(guided.at_level(flat, float(sigma)).reshape(x.shape), x)
+            if isinstance(sigma, Real):
+                return like(guided.at_level(flat, float(sigma)).reshape(x.shape), x)
+            return like(guided(flat, levels).reshape(x.shape), x)
 
     def __repr__(self) -> str:
         low, high = self.space.sigmas
@@ -108,10 +116,11 @@ class GuidedDenoiser:
 
         Bytes are scaled to [-1, 1]; their noise is float32.
         """
-        x = torch.as_tensor(x)
+        x = tensor_of("samples", x)
+        denoised = self(x, sigma, labels)
         x = to_unit(x) if x.dtype == torch.uint8 else x
         levels = self.space.levels(sigma, len(x)).reshape(-1, *[1] * (x.ndim - 1))
-        return like((x - self(x, sigma, labels)) / levels.to(x.device), x)
+        return like((x - denoised) / levels.to(x.device), x)
 
     def flat(self, labels: TensorLike | None = None) -> ActingDenoiser[Correction]:
         """Return the denoiser of vectors (..., d), bound to labels of the shape of sigma.
@@ -158,7 +167,8 @@ class GuidedDenoiser:
         """
         if isinstance(interval, str) and interval == "same":
             interval = _interval(self.weight)
-        acting = (0.5 if self.sampling.guided_stage == "predictor" else 1.0) * weight
+        scale = 0.5 if self.sampling.guided_stage == "predictor" else 1.0
+        acting = scale * checked_number("a guidance weight", weight)
         chosen = _weight(acting, interval)
         description = self.description
         if description is not None:
@@ -187,22 +197,18 @@ class GuidedDenoiser:
         Returns:
             Shape ``(n, *size)``, float32; images have values in about [-1, 1].
         """
-        steps = self.sampling.num_steps if num_steps is None else operator.index(num_steps)
-        if steps < 1:
-            raise GuidedModelError(f"num_steps must be at least 1, but got {steps}")
-        chosen = replace(
-            self.sampling,
-            num_steps=steps,
-            sampler=sampler or self.sampling.sampler,
-            options={} if sampler else self.sampling.options,
-            guided_stage="both" if sampler else self.sampling.guided_stage,
-        )
+        chosen = self.sampling
+        if num_steps is not None:
+            steps = checked_integer("num_steps", num_steps, lowest=1)
+            chosen = replace(chosen, num_steps=steps)
+        if sampler is not None:
+            chosen = replace(chosen, sampler=sampler, options={}, guided_stage="both")
         numbers = sample_seeds(n, seeds)
         classes = self._classes(labels, len(numbers))
         if classes is None and self.space.num_classes:
             classes = drawn_labels(self.space, chosen.seed, numbers)
         samples = draw(self.flat(classes), self.space, chosen, numbers)
-        return samples.reshape(n, *self.space.size).float()
+        return samples.reshape(len(numbers), *self.space.size).float()
 
     def path_kl_change(
         self,
@@ -243,12 +249,12 @@ class GuidedDenoiser:
             tolerance: numerical error of the log-density of a sample, in nats, > 0.
             seed: seed of dequantisation and probes.
         """
-        x = torch.as_tensor(x)
+        x = tensor_of("samples", x)
         prior_std = self.sampling.prior_std or self.space.sigmas[1]
         return nll(
             self.flat,
             self.space,
-            (x, self._classes(labels, len(x))),
+            (x, self._classes(labels, len(self.space.flat(x)))),
             prior_std=prior_std,
             num_probes=num_probes,
             tolerance=tolerance,
@@ -270,10 +276,15 @@ def guide(
         weight: guidance weight; 0: the denoiser, 1: the exact correction.
         interval: noise levels (low, high) at which guidance acts; None: all.
     """
+    if not isinstance(discriminator, SampleDiscriminator):
+        raise GuidedModelError(
+            "discriminator must be that of fit_discriminator or of a run, but got "
+            f"{one_line(repr(discriminator), 60)}"
+        )
     space, description, chosen = discriminator.space, None, _weight(weight, interval)
     if discriminator.part is not None:
         described = Description.of(space, discriminator.part)
-        description = described.with_weight(weight, _interval(chosen))
+        description = described.with_weight(float(weight), _interval(chosen))
     return GuidedDenoiser(
         base=wrap_denoiser(denoiser, space.size),
         correction=Guidance(discriminator.inner),
@@ -294,9 +305,10 @@ def _interval(weight: Weight) -> tuple[float, float] | None:
 
 
 def _weight(weight: float, interval: tuple[float, float] | None) -> Weight:
-    if not math.isfinite(weight):
+    number = checked_number("a guidance weight", weight)
+    if not math.isfinite(number):
         raise GuidedModelError(f"a guidance weight must be a finite number, but got {weight}")
-    constant = ConstantWeight(float(weight))
+    constant = ConstantWeight(number)
     if interval is None:
         return constant
     low, high = checked_pair("interval", interval)

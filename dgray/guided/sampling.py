@@ -19,6 +19,7 @@ from dgray.correction.weight import ScaledWeight
 from dgray.diffusion.noise import philox_noise, seeded_noise
 from dgray.diffusion.sampler import Sampler, sampler_sigmas
 from dgray.errors import GuidedModelError, one_line
+from dgray.guided.arguments import checked_integer
 from dgray.guided.space import SampleSpace
 
 RHO = 7.0  # spacing of noise levels (Karras et al. 2022, Table 1)
@@ -54,17 +55,26 @@ def sample_seeds(n: int, seeds: int | Sequence[int]) -> list[int]:
     Raises:
         GuidedModelError: their number is another, or one is negative.
     """
-    count = operator.index(n)
-    try:
-        numbers = [operator.index(seeds) + i for i in range(count)]  # type: ignore[arg-type]
-    except TypeError:
-        numbers = [operator.index(seed) for seed in seeds]  # type: ignore[union-attr]
-    if n < 1 or len(numbers) != n or min(numbers) < 0:
+    count = checked_integer("n", n)
+    numbers = _integers(seeds, count)
+    if count < 1 or len(numbers) != count or min(numbers) < 0:
         raise GuidedModelError(
             "there must be at least one sample, and seeds must be one number >= 0, or one for "
-            f"each of the {n} samples, but got {one_line(str(seeds), 60)}"
+            f"each of the {count} samples, but got {one_line(str(seeds), 60)}"
         )
     return numbers
+
+
+def _integers(seeds: object, count: int) -> list[int]:
+    """Return seeds from a first one on, or those of a sequence; none if they are no integers."""
+    try:
+        first = operator.index(seeds)  # type: ignore[arg-type]
+        return [first + i for i in range(count)]
+    except TypeError:
+        try:
+            return [operator.index(seed) for seed in seeds]  # type: ignore[attr-defined]
+        except TypeError:
+            return []
 
 
 @torch.no_grad()
@@ -84,6 +94,10 @@ def draw(
                 f"{', '.join(SAMPLERS.names)}"
             )
         spec = SAMPLERS[name]
+    elif not callable(name):
+        raise GuidedModelError(
+            f"sampler must be a name or a function, but got {one_line(repr(name), 60)}"
+        )
     function: Sampler = spec.load() if spec is not None else name  # type: ignore[assignment]
     sigmas = sampler_sigmas(guided.base, sampling.num_steps, space.sigmas, sampling.rho)
     noise = philox_noise if space.is_image else seeded_noise

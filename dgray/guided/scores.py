@@ -16,8 +16,15 @@ from dgray.diffusion.likelihood import ode_log_likelihood
 from dgray.diffusion.noise import named_generator
 from dgray.diffusion.sigmas import stratified
 from dgray.discriminator.objective import Noised, denoising_residual
-from dgray.errors import GuidedModelError
-from dgray.guided.arguments import TensorLike, check_scaled, checked_seed
+from dgray.errors import GuidedModelError, one_line
+from dgray.guided.arguments import (
+    TensorLike,
+    check_scaled,
+    checked_integer,
+    checked_number,
+    checked_seed,
+    tensor_of,
+)
 from dgray.guided.space import SampleSpace
 from dgray.metrics.estimate import GROUPS, Estimate, group_estimate, group_of
 from dgray.metrics.frechet import Array
@@ -47,8 +54,7 @@ def path_kl_change(
     clean, labels = samples
     seed = checked_seed(seed)
     _check_samples(clean)
-    if num_levels < 1:
-        raise GuidedModelError(f"num_levels must be at least 1, but got {num_levels}")
+    num_levels = checked_integer("num_levels", num_levels, lowest=1)
     low, high = space.sigmas
     generator = named_generator(seed, "path KL")
     uniform = torch.rand(len(clean), num_levels, generator=generator, dtype=torch.float64)
@@ -81,14 +87,17 @@ def nll(
     seed = checked_seed(seed)
     points = space.clean(x)
     _check_samples(points)
-    if not 0 < tolerance < math.inf:
+    if not 0 < checked_number("tolerance", tolerance) < math.inf:
         raise GuidedModelError(f"tolerance must be a number of nats > 0, but got {tolerance}")
     if x.dtype == torch.uint8:  # Theis et al. 2016, arXiv 1511.01844
         generator = named_generator(seed, "dequantisation")
         within = torch.rand(points.shape, generator=generator, dtype=torch.float64)
         points = points + (within.to(points) - 0.5) / 127.5
-    is_exact = num_probes is None and space.dimension <= MAX_EXACT_DIMENSION
-    probes = None if is_exact else _probes(num_probes or 1, points, seed)
+    if num_probes is None and space.dimension <= MAX_EXACT_DIMENSION:
+        probes = None
+    else:
+        count = 1 if num_probes is None else checked_integer("num_probes", num_probes, lowest=1)
+        probes = _probes(count, points, seed)
 
     def field(x: Tensor, sigma: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         denoiser = bound(None if labels is None else labels.to(index.device)[index])
@@ -141,10 +150,14 @@ def frechet_distance(
             None: their own values.
 
     Raises:
-        GuidedModelError: the samples have different shapes, a set has fewer than two, or images
-            without ``features`` are pixels that are not scaled.
+        GuidedModelError: the samples have different shapes, a set has fewer than two or values
+            that are not finite, or images without ``features`` are pixels that are not scaled.
     """
-    extract = features or _own_values
+    extract = _own_values if features is None else features
+    if not callable(extract):
+        raise GuidedModelError(
+            f"features must be a function of samples, but got {one_line(repr(features), 60)}"
+        )
     sets = _scaled(samples), _scaled(reference)
     size, other_size = (tuple(x.shape[1:]) for x in sets)
     if size != other_size:
@@ -152,12 +165,17 @@ def frechet_distance(
             "samples of both sets must have the same shape, but those of samples have shape "
             f"{size} and those of reference {other_size}; reshape one set"
         )
-    own, other = (torch.as_tensor(extract(x)).detach().reshape(len(x), -1).double() for x in sets)
-    if min(len(own), len(other)) < 2:
+    counts = [len(x) for x in sets]
+    if min(counts) < 2:
         raise GuidedModelError(
-            "a Fréchet distance needs at least 2 samples on each side, but got "
-            f"{len(own)} and {len(other)}"
+            f"a Fréchet distance needs at least 2 samples on each side, but got {counts[0]} and "
+            f"{counts[1]}"
         )
+    own, other = (
+        tensor_of("features", extract(x)).detach().reshape(len(x), -1).double() for x in sets
+    )
+    if not bool(own.isfinite().all() and other.isfinite().all()):
+        raise GuidedModelError("features must be finite, but some values are NaN or infinite")
     target = _moments(other)
     value = distance_of_moments(*_moments(own), *target)
     group = group_of(len(own), own.device)
@@ -172,7 +190,9 @@ def _own_values(samples: Tensor) -> Tensor:
 
 def _scaled(samples: TensorLike) -> Tensor:
     """Return samples as a tensor, bytes scaled to [-1, 1]."""
-    tensor = torch.as_tensor(samples)
+    tensor = tensor_of("samples", samples)
+    if not tensor.ndim:
+        raise GuidedModelError("samples must have shape (n, ...), but got one number")
     return to_unit(tensor) if tensor.dtype == torch.uint8 else tensor
 
 

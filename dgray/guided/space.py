@@ -19,6 +19,7 @@ from dgray.guided.arguments import (
     check_scaled,
     checked_labels,
     is_readable,
+    tensor_of,
 )
 
 
@@ -75,7 +76,7 @@ class SampleSpace:
         Raises:
             GuidedModelError: their shape is another.
         """
-        x = torch.as_tensor(x)
+        x = tensor_of("samples", x)
         if tuple(x.shape[1:]) != self.size:
             raise GuidedModelError(
                 f"samples must have shape (n, {', '.join(map(str, self.size))}), but got "
@@ -90,7 +91,7 @@ class SampleSpace:
         Raises:
             GuidedModelError: their shape is another, or images are pixels that are not scaled.
         """
-        check_scaled(torch.as_tensor(x))
+        check_scaled(tensor_of("samples", x))
         return self.flat(x)
 
     def levels(self, sigma: Levels, count: int, *, with_zero: bool = False) -> Tensor:
@@ -105,7 +106,7 @@ class SampleSpace:
             GuidedModelError: ``sigma`` is neither a number nor one for each sample, or not finite
                 and > 0.
         """
-        levels = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1)
+        levels = tensor_of("sigma", sigma, torch.float64).reshape(-1)
         if len(levels) not in (1, count):
             raise GuidedModelError(
                 f"sigma must be a number or have shape ({count},), one for each sample, but got "

@@ -19,7 +19,7 @@ from dgray.diffusion.denoiser import (
     is_differentiated,
 )
 from dgray.diffusion.shapes import Probes, Scalars, Vectors
-from dgray.errors import GuidedModelError
+from dgray.errors import GuidedModelError, one_line
 
 BATCH_SIZE = 256  # samples that a user's denoiser processes at a time
 _CHECKED = 2  # samples whose derivatives are compared with differences
@@ -129,10 +129,15 @@ def wrap_denoiser(
         batch_size: samples of a call, at most.
 
     Raises:
-        GuidedModelError: the function is a module whose dropout or batch statistics are active.
+        GuidedModelError: the function cannot be called, or is a module whose dropout or batch
+            statistics are active.
     """
     if isinstance(function, Denoiser):
         return function
+    if not callable(function):
+        raise GuidedModelError(
+            f"a denoiser must be a function of (x, sigma), but got {one_line(repr(function), 60)}"
+        )
     if isinstance(function, nn.Module):
         for name, layer in function.named_modules():
             if layer.training and isinstance(layer, _OF_TRAINING):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from dgray.diffusion.noise import seeded_noise
 from dgray.diffusion.sampler import heun
 from dgray.diffusion.sigmas import karras_sigmas
 from dgray.errors import (
+    DgrayError,
     FigureError,
     GuidedModelError,
     NoSuchModelError,
@@ -199,6 +201,38 @@ def test_summary_finding_and_figures_are_those_of_the_report(run: dgray.Run) -> 
         run.figure("f")
     assert "best KL objective" in str(run)
     assert "best KL objective" in run._repr_html_()
+
+
+@pytest.mark.parametrize("value", [3, b"kl", ["kl"], object()])
+def test_names_are_text_and_places_in_a_run_are_integers(run: dgray.Run, value: Any) -> None:
+    model = run.best(objective="kl")
+    calls: list[tuple[Any, str]] = [
+        (lambda v: run.trial(v), "trial must be text, but got"),
+        (lambda v: run.best(trial=v), "trial must be text, but got"),
+        (lambda v: run.best(objective=v), "objective must be text, but got"),
+        (lambda v: run.best(metric=v), "metric must be a score of this run, but got"),
+        (lambda v: run.figure(v), "must be text, but got"),
+        (lambda v: run.figure(where=v if isinstance(v, int) else [v, 3]), "must be text"),
+        (lambda v: run.figure(font=v), "must be text, but got"),
+        (lambda v: run.figure(font_size=[v]), "the font size must be 4 to 24 points, but is"),
+        (lambda v: model.sample(2, device=[v]), "device must be one of this machine, but got"),
+        (lambda v: model.sample(2, weight=[v]), "weight must be a number, but got"),
+        (lambda v: model.sample([v]), "n must be an integer, but got"),
+        (lambda v: model.denoiser(replicate=[v]), "replicate must be an integer, but got"),
+        (
+            lambda v: model.discriminator(replicate=0.5),
+            "replicate must be an integer, but got 0.5",
+        ),
+    ]
+    for call, message in calls:
+        with pytest.raises(DgrayError, match=message):
+            call(value)
+
+
+def test_a_comparison_needs_two_runs(run: dgray.Run) -> None:
+    for one in (run, str(run.place), Path(str(run.place)), [run]):
+        with pytest.raises(RunRefusedError, match="two"):
+            dgray.compare(one)  # type: ignore[arg-type]
 
 
 def test_what_is_no_run_is_refused(run: dgray.Run, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -227,3 +228,125 @@ def test_values_of_numpy_are_those_of_torch(guided: dgray.GuidedDenoiser) -> Non
 
 def test_no_samples_are_denoised_to_none(guided: dgray.GuidedDenoiser) -> None:
     assert guided(points(0, 0), 1.0).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: pd.DataFrame(x, columns=["a", "b"]),
+        lambda x: x[::-1].copy()[::-1],  # negative strides
+        lambda x: x.astype(x.dtype.newbyteorder()),
+        lambda x: x.astype(object),
+        lambda x: np.asfortranarray(x),
+        lambda x: np.broadcast_to(x, x.shape),  # not writeable
+        lambda x: np.ma.array(x),
+        lambda x: x.tolist(),
+    ],
+)
+def test_samples_can_be_any_array_of_numbers(
+    form: Callable[[Any], Any], discriminator: SampleDiscriminator, guided: dgray.GuidedDenoiser
+) -> None:
+    x, labels = points(20, 3), np.arange(20) % 2
+    own, sigma, classes = form(x.numpy()), pd.Series(np.linspace(1, 2, 20)), pd.Series(labels)
+    levels = torch.linspace(1, 2, 20, dtype=torch.float64)
+    for call in (guided, guided.epsilon, discriminator.logit, discriminator.gradient):
+        torch.testing.assert_close(call(own, sigma), call(x, levels), check_dtype=False)
+    assert guided.path_kl_change(own) == guided.path_kl_change(x)
+    assert guided.nll(own) == guided.nll(x)
+    assert dgray.frechet_distance(own, x + 1) == dgray.frechet_distance(x, x + 1)
+    assert dgray.frechet_distance(x, own).value == pytest.approx(0, abs=1e-9)
+    fit = partial(dgray.fit_discriminator, epochs=2, discriminator={"conditional": True})
+    of_form = fit(own, denoise, labels=classes, generated=own, objective="cross_entropy")
+    of_tensor = fit(x, denoise, labels=labels, generated=x, objective="cross_entropy")
+    assert torch.equal(of_form.logit(x, levels, classes), of_tensor.logit(x, levels, labels))
+
+
+@pytest.mark.parametrize(
+    ("samples", "kind"),
+    [
+        (None, "a NoneType"),
+        ("ab", "a str"),
+        ({"a": 1}, "a dict"),
+        (np.array([["a", "b"]]), "a ndarray"),
+        (np.array([["a", 1]], object), "a ndarray"),
+        (pd.DataFrame({"a": ["x"], "b": [1]}), "a DataFrame"),
+        ([[1.0], [1.0, 2.0]], "a list"),
+        (torch.ones(2, 2, dtype=torch.complex64), r"a Tensor of torch\.complex64"),
+        (np.ones((2, 2), bool), r"a ndarray of torch\.bool"),
+        (torch.eye(2).to_sparse(), r"a Tensor of torch\.float32, torch\.sparse_coo"),
+    ],
+)
+def test_samples_are_real_numbers(
+    samples: Any, kind: str, discriminator: SampleDiscriminator, guided: dgray.GuidedDenoiser
+) -> None:
+    calls: list[Callable[[Any], object]] = [
+        lambda x: guided(x, 1.0),
+        lambda x: guided.epsilon(x, 1.0),
+        lambda x: discriminator.logit(x, 1.0),
+        lambda x: discriminator.gradient(x, 1.0),
+        guided.path_kl_change,
+        guided.nll,
+        lambda x: dgray.frechet_distance(x, points(4, 0)),
+        lambda x: dgray.frechet_distance(points(4, 0), x),
+        lambda x: dgray.fit_discriminator(x, denoise, epochs=1),
+        lambda x: dgray.fit_discriminator(
+            points(4, 0), denoise, epochs=1, objective="cross_entropy", generated=x
+        ),
+    ]
+    if samples is None:
+        del calls[-1]  # they are drawn
+    for call in calls:
+        with pytest.raises(GuidedModelError, match=rf"samples must be real numbers .* got {kind}"):
+            call(samples)
+
+
+@pytest.mark.parametrize("value", ["1", None, [1], (), {}, 1j, np.ones(2), object()])
+def test_numbers_and_functions_are_checked(
+    value: Any, discriminator: SampleDiscriminator, guided: dgray.GuidedDenoiser
+) -> None:
+    x = points(4, 0)
+    fit = partial(dgray.fit_discriminator, epochs=1)
+    calls: list[tuple[Callable[[Any], object], str]] = [
+        (lambda v: guided.sample(v), "n must be an integer"),
+        (lambda v: guided.sample(1.0), "n must be an integer, but got 1.0"),
+        (lambda v: guided.sample(2, seeds=v), "seeds must be one number"),
+        (lambda v: guided.with_weight(v), "a guidance weight must be a number, but got"),
+        (lambda v: dgray.guide(denoise, discriminator, v), "a guidance weight must be a number"),
+        (lambda v: dgray.guide(v, discriminator), "a denoiser must be a function"),
+        (lambda v: dgray.guide(denoise, v), "discriminator must be that of fit_discriminator"),
+        (lambda v: fit(x, v), "a denoiser must be a function"),
+        (lambda v: guided.path_kl_change(x, num_levels=v), "num_levels must be an integer"),
+        (lambda v: guided.nll(x, tolerance=v), "tolerance must be a number"),
+    ]
+    if value is not None:  # None is the default of the others
+        calls += [
+            (lambda v: guided.sample(2, num_steps=v), "num_steps must be an integer, but got"),
+            (lambda v: guided.sample(2, sampler=v), "sampler"),
+            (lambda v: guided.nll(x, num_probes=v), "num_probes must be an integer, but got"),
+            (lambda v: fit(x, denoise, sigma_data=v), "sigma_data must be a number, but got"),
+            (lambda v: dgray.frechet_distance(x, x, v), "features must be a function of samples"),
+        ]
+    for call, message in calls:
+        with pytest.raises(GuidedModelError, match=message):
+            call(value)
+
+
+def test_values_out_of_range_are_refused(guided: dgray.GuidedDenoiser) -> None:
+    x = points(4, 0)
+    for count in (0, -1):
+        with pytest.raises(GuidedModelError, match=f"num_probes must be at least 1, .* {count}"):
+            guided.nll(x, num_probes=count)
+    with pytest.raises(GuidedModelError, match="needs at least 2 samples on each side"):
+        dgray.frechet_distance(x, x[:0])
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(GuidedModelError, match="features must be finite"):
+            dgray.frechet_distance(x, x * wrong)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 20.0])
+def test_a_denoiser_that_is_not_finite_is_named(sigma: float) -> None:
+    def broken(x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        return torch.where(level[:, None] == sigma, math.nan, denoise(x, level))
+
+    with pytest.raises(GuidedModelError, match=f"finite numbers, .* at sigma = {sigma:g}"):
+        dgray.fit_discriminator(points(4, 0), broken, sigmas=(0.5, 20.0), epochs=1)

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,8 @@ def style_of(
     inches = None if width is None else _inches(width)
     if size is None:
         size = _SIZE if inches is None else _PAPER_SIZE
-    if not 4 <= size <= 24:
-        raise FigureError(f"the font size must be 4 to 24 points, but is {size:g}")
+    if not isinstance(size, Real) or not 4 <= size <= 24:
+        raise FigureError(f"the font size must be 4 to 24 points, but is {size}")
     family = FAMILY if font is None else _family(font)
     return Style(inches, family, float(size), has_heading=inches is None)
 
