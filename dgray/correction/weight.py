@@ -19,6 +19,8 @@ from typing_extensions import override
 from dgray.diffusion.noise import on_device
 from dgray.diffusion.shapes import Scalars
 
+_END = 1e-6  # relative tolerance at the ends of the noise range; admits levels in float32
+
 
 class Weight(Protocol):
     """Weight as a function of the noise level."""
@@ -76,6 +78,14 @@ class IntervalWeight(Weight):
     def __call__(self, sigma: Scalars) -> Scalars:
         inside = (sigma >= self.low) & (sigma <= self.high)
         return torch.where(inside, self.inner(sigma), torch.zeros_like(sigma))
+
+
+def in_trained_range(weight: Weight, low: float, high: float) -> Weight:
+    """Return a weight that is 0 outside the noise levels of the training.
+
+    A sampler with churn goes beyond the highest level, where a correction would extrapolate.
+    """
+    return IntervalWeight(weight, low * (1 - _END), high * (1 + _END))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from dgray.correction.acting import ActingDenoiser
 from dgray.correction.correction import Correction, DiscriminatorCorrection
 from dgray.correction.guidance import Guidance
-from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight
+from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight, in_trained_range
 from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.sampler import Sampler
@@ -39,8 +39,6 @@ from dgray.guided.scores import nll, path_kl_change
 from dgray.guided.space import SampleSpace
 from dgray.guided.user_denoiser import wrap_denoiser
 from dgray.metrics.estimate import Estimate
-
-END = 1e-6  # relative tolerance at the ends of the noise range; admits levels in float32
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class GuidedDenoiser:
         """
         labels = None if labels is None else torch.as_tensor(labels, device=self.space.device)
         base, correction = with_labels(self.base, labels), with_labels(self.correction, labels)
-        weight = _trained_range(self.weight, self.space)
+        weight = in_trained_range(self.weight, *self.space.sigmas)
         return ActingDenoiser(base, correction, weight, labels, reads_weights=True)
 
     def _classes(self, labels: Labels | None, count: int) -> Tensor | None:
@@ -292,11 +290,6 @@ def guide(
         space=space,
         description=description,
     )
-
-
-def _trained_range(weight: Weight, space: SampleSpace) -> Weight:
-    low, high = space.sigmas
-    return IntervalWeight(weight, low * (1 - END), high * (1 + END))
 
 
 def _interval(weight: Weight) -> tuple[float, float] | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import safetensors.torch
 
 import dgray
-from dgray.errors import OutputError
+from dgray.errors import GuidedModelError, OutputError
 from dgray.files import write_atomically
 from dgray.guided.description import BasePart, Description, TrainedPart
 
@@ -35,6 +37,7 @@ def write_description(out: Path, description: Description) -> Path:
     """Write a corrected model to a new or empty folder, and return the folder.
 
     Raises:
+        GuidedModelError: an argument of a part is infinite.
         OutputError: the folder is not empty, or cannot be written.
     """
     parts = {DISCRIMINATOR: description.discriminator, CORRECTION: description.correction}
@@ -49,7 +52,12 @@ def write_description(out: Path, description: Description) -> Path:
         contents[BASE] = description.base.weights
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     record = _record(description) | {"sha256": digests}
-    contents[CONFIGURATION] = json.dumps(record, indent=2, allow_nan=False).encode() + b"\n"
+    try:
+        contents[CONFIGURATION] = json.dumps(record, indent=2, allow_nan=False).encode() + b"\n"
+    except ValueError as error:
+        raise GuidedModelError(
+            f"arguments of parts must be finite to be stored, but {error}"
+        ) from error
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
@@ -77,10 +85,22 @@ def _record(description: Description) -> dict[str, Any]:
         },
         "base": None if base is None else _base_record(base),
         **{name: _part_record(part) for name, part in parts.items() if part is not None},
-        "guidance": dict(description.guidance),
-        "sampling": dict(description.sampling),
+        "guidance": _bounded(description.guidance),
+        "sampling": _bounded(description.sampling),
         "source": dict(description.source),
     }
+
+
+def _bounded(value: Any) -> Any:
+    """Return plain values with the largest number in place of infinity, which JSON lacks.
+
+    As an end of an interval of noise levels it has the same effect.
+    """
+    if isinstance(value, Mapping):
+        return {name: _bounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded(item) for item in value]
+    return min(value, sys.float_info.max) if isinstance(value, float) else value
 
 
 def _part_record(part: TrainedPart) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dgray.correction.weight import (
     ScaledWeight,
     SplineWeight,
     Weight,
+    in_trained_range,
 )
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.noise import philox_noise
@@ -163,7 +164,9 @@ def draw(
     drawn: dict[Setting, DrawnSamples] = {}
     for sampler in dict.fromkeys(map(SamplerSettings.of, request.settings)):
         batch = [s for s in request.settings if SamplerSettings.of(s) == sampler]
-        weights = [stage_weight(s, request.calibrated) for s in batch]
+        weights = [
+            in_trained_range(stage_weight(s, request.calibrated), *problem.span) for s in batch
+        ]
         samples = _draw_batch(problem, request, sampler, weights, with_density)
         drawn |= dict(zip(batch, samples, strict=True))
     return drawn

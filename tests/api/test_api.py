@@ -185,6 +185,32 @@ def test_an_exported_model_needs_no_run(run: dgray.Run, tmp_path: Path) -> None:
         dgray.load_exported(folder)
 
 
+def test_samples_beyond_the_highest_noise_level_are_those_of_the_exported_model(
+    tmp_path: Path,
+) -> None:
+    study = dgray.load_study(
+        STUDY,
+        {
+            "discriminator.width": 4,
+            "fit.objective": "kl",
+            "evaluate.sampler": "churn",
+            "evaluate.churn": {"S_max": float("inf")},
+            "evaluate.metrics": ["kl_sde"],
+        },
+    )
+    run = study.run(tmp_path / "run", engine="local", progress=False, report=False)
+    model = run.best()
+    expected = model.sample(5, weight=2.0)
+    folder = model.export(tmp_path / "out", weight=2.0)
+    assert torch.equal(dgray.load_exported(folder).sample(5), expected)
+    assert torch.equal(model.denoiser(weight=2.0).sample(5), expected)
+    base = model.sample(5, weight=0.0)
+    assert (expected != base).any()
+    # Of one step from beyond the highest level, the base is all that acts.
+    beyond, x = 1.2 * model.denoiser().space.sigmas[1], torch.randn(3, 2)
+    assert torch.equal(model.denoiser()(x, beyond), model.denoiser(weight=0.0)(x, beyond))
+
+
 def test_summary_finding_and_figures_are_those_of_the_report(run: dgray.Run) -> None:
     folder = RunFolder(Path(str(run.place)))
     finding = find(read_table(folder.path), source_of(folder).question)

@@ -147,6 +147,17 @@ def test_folders_can_be_in_the_home(
     assert torch.equal(again(points(2, 1), 1.0), guided(points(2, 1), 1.0))
 
 
+@pytest.mark.parametrize("interval", [(0, math.inf), (1.0, math.inf), (0.5, 3.0), None])
+def test_an_interval_without_an_end_is_stored(
+    interval: Any, guided: dgray.GuidedDenoiser, tmp_path: Path
+) -> None:
+    model, x = guided.with_weight(0.7, interval), points(9, 1)
+    again = dgray.load_exported(model.save(tmp_path / "model"), denoiser=denoise)
+    sigma = torch.logspace(-1.5, 1.5, 9)
+    assert torch.equal(again(x, sigma), model(x, sigma))
+    assert torch.equal(again.sample(3), model.sample(3))
+
+
 def test_an_objective_has_the_syntax_of_a_study() -> None:
     fit = partial(dgray.fit_discriminator, points(20, 0), denoise, epochs=2, learning_rate=0.1)
     x = points(4, 1)
