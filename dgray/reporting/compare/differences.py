@@ -89,11 +89,6 @@ class _Statistic:
     degrees: float
     p: float
 
-    @property
-    def is_identical(self) -> bool:
-        """True if all values are the same, as of trials that the studies share."""
-        return self.estimate == Estimate(0.0, 0.0)
-
 
 class RunPair:
     """Differences of a run to a reference run, with p-values that are not adjusted.
@@ -148,7 +143,8 @@ class RunPair:
             is_paired = self._pairing.has_same_seeds and are_alike
             statistic = _paired(other, metric, two, one) if is_paired else None
             statistic = statistic or _joint(two, one, is_trained=is_trained)
-            if statistic.is_identical and kind == "same settings":
+            is_identical = statistic.estimate == Estimate(0.0, 0.0) or _are_identical(one, two)
+            if is_identical and kind == "same settings":
                 self.num_identical += 1
                 continue
             yield self._difference(kind, metric, model, other, statistic)
@@ -221,6 +217,14 @@ def adjusted(differences: Sequence[Difference]) -> list[Difference]:
 
 def _has_values(replicates: Replicates) -> bool:
     return not np.isnan([*replicates.values.values()]).all()
+
+
+def _are_identical(one: Replicates, other: Replicates) -> bool:
+    """Return whether all values are the same, infinite ones included, whose difference is nan."""
+    numbers = sorted(one.values)
+    return numbers == sorted(other.values) and np.array_equal(
+        [one.values[r] for r in numbers], [other.values[r] for r in numbers], equal_nan=True
+    )
 
 
 def _columns(table: StudyTable) -> set[str]:

@@ -162,6 +162,17 @@ def test_the_same_run_twice_differs_in_nothing(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("lost", [np.inf, np.nan])
+def test_values_that_diverged_in_both_runs_are_the_same(tmp_path: Path, lost: float) -> None:
+    values = {**VALUES, "kl": [0.1, lost, 0.12, 0.11]}
+    runs = [write(tmp_path / name, values) for name in ("a", "b")]
+    (line,) = compare_runs(runs).identical
+    assert line.startswith("b: 2 values are the same as in a, because both studies have these")
+    other = write(tmp_path / "c", {**values, "kl": [0.1, lost, 0.12, 0.2]})
+    (line,) = compare_runs([runs[0], other]).identical
+    assert line.startswith("c: 1 value")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
