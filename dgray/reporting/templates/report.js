@@ -267,9 +267,21 @@ function yScale(values, title) {
   const sizes = values.filter((v) => typeof v === "number" && v !== 0).map(Math.abs).sort((a, b) => a - b);
   const middle = sizes[Math.floor(sizes.length / 2)] ?? 1;
   const isWide = sizes.length > 2 && sizes[sizes.length - 1] > 40 * middle;
+  if (!isWide) return { type: "quantitative", title, axis: { tickCount: 5, labelOverlap: true }, scale: { zero: false } };
   return { type: "quantitative", title,
-    axis: { tickCount: 5, labelOverlap: true },
-    scale: isWide ? { type: "symlog", constant: middle, zero: false } : { zero: false } };
+    axis: { values: symlogTicks(values, middle), format: "~g", labelOverlap: true },
+    scale: { type: "symlog", constant: middle, zero: false } };
+}
+
+// Ticks of a symlog scale: 0, and at most four powers of ten on each side (Vega's are those of a linear scale).
+function symlogTicks(values, constant) {
+  const numbers = values.filter((v) => typeof v === "number");
+  const powers = (sign) => {
+    const high = Math.floor(Math.log10(Math.max(...numbers.map((v) => sign * v))));  // NaN: none on this side
+    const low = Math.ceil(Math.log10(constant)), step = Math.max(1, Math.ceil((high - low + 1) / 4));
+    return Array.from({ length: Math.floor((high - low) / step) + 1 }, (_, i) => sign * 10 ** (high - i * step));
+  };
+  return [...powers(-1), 0, ...powers(1)];
 }
 
 const seriesColours = () => ({ domain: data.objectives.map((o) => o.title),

@@ -62,6 +62,23 @@ def test_full_colour_is_a_change_as_large_as_the_divergence_of_the_base(
     assert f"{base:.3g}" in unchanged_page.run("document.querySelector('#map-scale').textContent")
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.1, 0.2, 0.3, 20.0], [0, 1, 10]),
+        ([-0.1, 0.2, 0.3, 1e6], [0, 1, 1e2, 1e4, 1e6]),
+        ([0.1, 0.2, -0.3, -2e3], [-1e3, -1e2, -10, -1, 0]),
+        ([1e-3, 2e-3, None, 3e-3, 5.0, -0.2], [-0.1, -0.01, 0, 0.01, 0.1, 1]),
+        ([1.0, 2.0, 3.0, 1e57], [0, 1e12, 1e27, 1e42, 1e57]),
+    ],
+)
+def test_axes_of_values_that_diverged_have_powers_of_ten(
+    unchanged_page: Tab, values: list[float | None], ticks: list[float]
+) -> None:
+    drawn = unchanged_page.run(f"yScale({json.dumps(values)}, '').axis.values")
+    assert sorted(drawn) == pytest.approx(ticks)
+
+
 def test_numbers_are_written_as_in_the_rest_of_the_report(unchanged_page: Tab) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=300) * 10.0 ** rng.integers(-6, 5, 300)
