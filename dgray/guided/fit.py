@@ -108,14 +108,14 @@ def fit_discriminator(
     num_classes = 0
     if labels is not None:
         of_base = getattr(base, "num_classes", 0)
-        labels = checked_labels(labels, len(real), of_base, lowest=0)
+        labels = checked_labels(labels, len(real), of_base, lowest=0).to(real.device)
         num_classes = of_base or int(labels.max()) + 1
     space = SampleSpace(size, sigmas, scale, num_classes, real.device)
     _check_denoiser(with_labels(base, None if labels is None else labels[:2]), space, real[:2])
     ensemble, part = _network(discriminator, space, base, seed)
     task = Task(
         real=_stored(flat)[None],
-        real_labels=None if labels is None else labels[None].to(real.device),
+        real_labels=None if labels is None else labels[None],
         generated=None,
         base=base,
         loss=ObjectiveLoss(

@@ -37,7 +37,7 @@ from dgray.reporting.presentation import (
 
 CORRECTION = "correction.kind"  # axis that the column objective contains
 _INCOMPLETE = "dgray.incomplete"
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,16 @@ class StudyTable:
         return column_spec(self.schema.field(column)).unit
 
 
-def per_table(function: Callable[[StudyTable], T]) -> Callable[[StudyTable], T]:
+def per_table(function: Callable[[StudyTable], Result]) -> Callable[[StudyTable], Result]:
     """Compute a function once for each table; its result must not be changed."""
     name = f"{function.__module__}.{function.__qualname__}"
 
     @wraps(function)
-    def stored(table: StudyTable) -> T:
+    def stored(table: StudyTable) -> Result:
         results = vars(table)  # as of a cached property
         if name not in results:
             results[name] = function(table)
-        result: T = results[name]
+        result: Result = results[name]
         return result
 
     return stored
