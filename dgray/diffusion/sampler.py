@@ -59,6 +59,12 @@ def sampler_sigmas(
     return torch.cat([levels.round(sigmas[:-1]), sigmas[-1:]])
 
 
+def rounded_span(denoiser: object, span: tuple[float, float]) -> tuple[float, float]:
+    """Return [sigma_min, sigma_max], widened to the levels to which a sampler rounds its ends."""
+    ends = levels_of(denoiser).round(torch.tensor(span, dtype=torch.float64)).tolist()
+    return min(span[0], ends[0]), max(span[1], ends[1])
+
+
 def heun(
     denoise: Denoise,
     x: Vectors,

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from dgray.correction.guidance import Guidance
 from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight, in_trained_range
 from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Denoiser, with_labels
-from dgray.diffusion.sampler import Sampler
+from dgray.diffusion.sampler import Sampler, rounded_span
 from dgray.discriminator.discriminator import Discriminator
 from dgray.errors import GuidedModelError, one_line
 from dgray.guided.arguments import (
@@ -127,8 +128,12 @@ class GuidedDenoiser:
         """
         labels = None if labels is None else torch.as_tensor(labels, device=self.space.device)
         base, correction = with_labels(self.base, labels), with_labels(self.correction, labels)
-        weight = in_trained_range(self.weight, *self.space.sigmas)
+        weight = in_trained_range(self.weight, *self._span)
         return ActingDenoiser(base, correction, weight, labels, reads_weights=True)
+
+    @cached_property
+    def _span(self) -> tuple[float, float]:
+        return rounded_span(self.base, self.space.sigmas)  # reads a table of the device
 
     def _classes(self, labels: Labels | None, count: int) -> Tensor | None:
         return self.space.labels(labels, count, self.base, self.correction)

@@ -24,7 +24,7 @@ from dgray.correction.weight import (
 )
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.noise import philox_noise
-from dgray.diffusion.sampler import sampler_sigmas
+from dgray.diffusion.sampler import rounded_span, sampler_sigmas
 from dgray.discriminator.discriminator import ZeroDiscriminator
 from dgray.errors import PartError
 from dgray.metrics.sampler_divergence import SampledDensity, heun_log_density
@@ -164,9 +164,8 @@ def draw(
     drawn: dict[Setting, DrawnSamples] = {}
     for sampler in dict.fromkeys(map(SamplerSettings.of, request.settings)):
         batch = [s for s in request.settings if SamplerSettings.of(s) == sampler]
-        weights = [
-            in_trained_range(stage_weight(s, request.calibrated), *problem.span) for s in batch
-        ]
+        ends = rounded_span(problem.base, problem.span)
+        weights = [in_trained_range(stage_weight(s, request.calibrated), *ends) for s in batch]
         samples = _draw_batch(problem, request, sampler, weights, with_density)
         drawn |= dict(zip(batch, samples, strict=True))
     return drawn

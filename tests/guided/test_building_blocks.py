@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 import dgray
+from dgray.diffusion.denoiser import Denoiser, NoiseLevels
 from dgray.diffusion.mixture import GaussianMixture
+from dgray.diffusion.sampler import rounded_span, sampler_sigmas
 from dgray.errors import GuidedModelError, OutputError
 from dgray.guided.discriminator import SampleDiscriminator
 from dgray.guided.sampling import Sampling
@@ -239,3 +242,26 @@ def test_a_logit_that_is_linear_in_x_has_no_laplacian() -> None:
         scale / (1 + 0.01**2) ** 0.5
     )
     assert flow.nll(x, tolerance=1e-6).value == pytest.approx(-float(log_prob.mean()), rel=1e-4)
+
+
+class Tabulated(Denoiser):
+    """The denoiser of N(0, I), called at the noise levels of a table only."""
+
+    levels = NoiseLevels(0.4, 60.0, torch.tensor([0.4, 3.0, 20.0, 52.0, 60.0]))
+
+    @override
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return denoise(x, sigma)
+
+
+def test_the_levels_to_which_samplers_round_the_ends_are_of_the_noise_range(
+    discriminator: SampleDiscriminator,
+) -> None:
+    assert rounded_span(Tabulated(), (0.01, 50.0)) == pytest.approx((0.01, 52.0))
+    assert rounded_span(Tabulated(), (0.5, 100.0)) == pytest.approx((0.4, 100.0))
+    assert rounded_span(denoise, (0.5, 100.0)) == (0.5, 100.0)
+    guided, x = dgray.guide(Tabulated(), discriminator), points(3, 1)
+    base = guided.with_weight(0.0)
+    assert float(sampler_sigmas(guided.base, 5, guided.space.sigmas, 7.0)[0]) == 52.0
+    assert (guided(x, 52.0) != base(x, 52.0)).any()
+    assert torch.equal(guided(x, 60.0), base(x, 60.0))
