@@ -81,9 +81,9 @@ class IntervalWeight(Weight):
 
 
 def in_trained_range(weight: Weight, low: float, high: float) -> Weight:
-    """Return a weight that is 0 outside the noise levels of the training.
+    """Return a weight that is 0 outside the noise levels of samples.
 
-    A sampler with churn goes beyond the highest level, where a correction would extrapolate.
+    A sampler with churn goes beyond the highest level, where most corrections would extrapolate.
     """
     return IntervalWeight(weight, low * (1 - _END), high * (1 + _END))
 

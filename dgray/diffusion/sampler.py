@@ -53,16 +53,20 @@ def sampler_sigmas(
     As in EDM's sampler, the grid spans the part of [sigma_min, sigma_max] that the denoiser
     supports, and each level but the last, 0, is rounded to a level of its table.
     """
-    levels = levels_of(denoiser)
-    low, high = max(span[0], levels.low), min(span[1], levels.high)
-    sigmas = karras_sigmas(num_steps, low, high, rho)
-    return torch.cat([levels.round(sigmas[:-1]), sigmas[-1:]])
+    sigmas = karras_sigmas(num_steps, *_supported(denoiser, span), rho)
+    return torch.cat([levels_of(denoiser).round(sigmas[:-1]), sigmas[-1:]])
 
 
 def rounded_span(denoiser: object, span: tuple[float, float]) -> tuple[float, float]:
     """Return [sigma_min, sigma_max], widened to the levels to which a sampler rounds its ends."""
-    ends = levels_of(denoiser).round(torch.tensor(span, dtype=torch.float64)).tolist()
+    levels, (low, high) = levels_of(denoiser), _supported(denoiser, span)
+    ends = levels.round(torch.tensor([low, high], dtype=torch.float64)).tolist()
     return min(span[0], ends[0]), max(span[1], ends[1])
+
+
+def _supported(denoiser: object, span: tuple[float, float]) -> tuple[float, float]:
+    levels = levels_of(denoiser)
+    return max(span[0], levels.low), min(span[1], levels.high)
 
 
 def heun(

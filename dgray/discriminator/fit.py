@@ -268,6 +268,6 @@ def _finite_mean(losses: list[Tensor], state: TrainingState) -> Float[Tensor, "R
         bad = torch.nonzero(~torch.isfinite(values).all(0)).flatten().tolist()
         raise FloatingPointError(
             f"the training loss must be finite, but by epoch {state.epoch} that of replicates "
-            f"{bad} is not; lower fit.learning_rate or fit.weight_decay"
+            f"{bad} is not; lower fit.learning_rate, or fit.weight_decay if it is not 0"
         )
     return values.nanmean(0)

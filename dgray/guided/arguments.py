@@ -19,6 +19,10 @@ Levels = TensorLike | Sequence[float] | float  # noise levels, or one of all sam
 Labels = TensorLike | Sequence[int] | int  # classes, or one of all samples
 
 
+# Types with few operations in torch.
+_WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
+
+
 def tensor_of(name: str, values: object, dtype: torch.dtype | None = None) -> Tensor:
     """Return real numbers of a user as a dense tensor.
 
@@ -30,22 +34,31 @@ def tensor_of(name: str, values: object, dtype: torch.dtype | None = None) -> Te
     Raises:
         GuidedModelError: they are no real numbers.
     """
-    tensor = _tensor(values, dtype)
-    if tensor is None or tensor.layout != torch.strided or not _is_real(tensor):
+    tensor = _tensor(values)
+    if tensor is None or not _is_real(tensor):
         kind = type(values).__name__
         if tensor is not None:
             kind = f"{kind} of {tensor.dtype}, {tensor.layout}"
         raise GuidedModelError(
             f"{name} must be real numbers in a dense tensor, an array or lists, but got a {kind}"
         )
-    return tensor
+    if dtype is not None and not isinstance(values, Tensor):
+        tensor = _tensor(values, dtype)  # numbers of Python in full precision
+        assert tensor is not None
+    return tensor.to(dtype or _WIDER.get(tensor.dtype, tensor.dtype))
 
 
 def _tensor(values: object, dtype: torch.dtype | None = None) -> Tensor | None:
+    # Arrays of a GPU have another interface, which torch reads.
+    is_on_host = hasattr(values, "__array__") and not hasattr(values, "__cuda_array_interface__")
     try:
-        if not isinstance(values, Tensor) and hasattr(values, "__array__"):  # NumPy, pandas
+        if is_on_host and not isinstance(values, Tensor):  # NumPy, pandas
             array = np.asarray(values)
-            native = np.dtype(float) if array.dtype == object else array.dtype.newbyteorder("=")
+            if array.dtype == object:
+                array = np.array(array.tolist())
+            native = array.dtype.newbyteorder("=")
+            if native == np.longdouble:
+                native = np.dtype(np.float64)
             # torch takes neither negative strides nor foreign byte orders.
             values = np.require(array, native, ["C_CONTIGUOUS", "WRITEABLE", "ENSUREARRAY"])
         return torch.as_tensor(values, dtype=dtype)
@@ -54,7 +67,8 @@ def _tensor(values: object, dtype: torch.dtype | None = None) -> Tensor | None:
 
 
 def _is_real(values: Tensor) -> bool:
-    return not values.is_complex() and values.dtype != torch.bool
+    is_dense = values.layout == torch.strided and not values.is_quantized
+    return is_dense and not values.is_complex() and values.dtype != torch.bool
 
 
 def check_scaled(samples: Tensor) -> None:
@@ -153,10 +167,10 @@ def checked_number(name: str, value: object) -> float:
         GuidedModelError: it is none.
     """
     try:
-        if isinstance(value, str | bytes):
+        if isinstance(value, str | bytes | bytearray | np.complexfloating):
             raise TypeError
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise GuidedModelError(
             f"{name} must be a number, but got {one_line(repr(value), 60)}"
         ) from None

@@ -90,8 +90,8 @@ def fit_discriminator(
             ``batch_size`` and ``learning_rate``.
 
     Raises:
-        GuidedModelError: a value is invalid.
-        FloatingPointError: the loss is no longer finite.
+        GuidedModelError: a value is invalid, or values of the denoiser are not finite.
+        FloatingPointError: the loss is no longer finite, although they are.
     """
     settings, seed = _settings(objective, fields), checked_seed(seed)
     sigmas = checked_pair("sigmas", sigmas)
@@ -111,7 +111,6 @@ def fit_discriminator(
         labels = checked_labels(labels, len(real), of_base, lowest=0).to(real.device)
         num_classes = of_base or int(labels.max()) + 1
     space = SampleSpace(size, sigmas, scale, num_classes, real.device)
-    _check_denoiser(with_labels(base, None if labels is None else labels[:2]), space, real[:2])
     ensemble, part = _network(discriminator, space, base, seed)
     task = Task(
         real=_stored(flat)[None],
@@ -134,7 +133,11 @@ def fit_discriminator(
         weight_decay=settings.weight_decay,
         ema_decay=settings.ema_decay,
     )
-    *_, trained = fit(task, build_training_schedule(settings), state)
+    try:
+        *_, trained = fit(task, build_training_schedule(settings), state)
+    except FloatingPointError:
+        _check_denoiser(with_labels(base, None if labels is None else labels[:2]), space, real[:2])
+        raise
     member = trained.ensemble.member(0)
     return SampleDiscriminator(
         member, space, part and replace(part, tensors=named_tensors(member))

@@ -171,11 +171,10 @@ def frechet_distance(
             f"a Fréchet distance needs at least 2 samples on each side, but got {counts[0]} and "
             f"{counts[1]}"
         )
-    own, other = (
-        tensor_of("features", extract(x)).detach().reshape(len(x), -1).double() for x in sets
-    )
+    own, other = (torch.as_tensor(extract(x)).detach().reshape(len(x), -1).double() for x in sets)
     if not bool(own.isfinite().all() and other.isfinite().all()):
-        raise GuidedModelError("features must be finite, but some values are NaN or infinite")
+        name = "samples" if features is None else "features"
+        raise GuidedModelError(f"{name} must be finite, but some values are NaN or infinite")
     target = _moments(other)
     value = distance_of_moments(*_moments(own), *target)
     group = group_of(len(own), own.device)

@@ -150,7 +150,8 @@ def _lists(ok: pd.DataFrame, name: str, groups: np.ndarray, num_groups: int) -> 
     means, squares = np.full((2, num_groups), None, object)
     for chosen, counts, lists in _stacked(ok[name], groups):
         mean = _mean_of_groups(lists, counts)
-        deviations = lists - np.repeat(mean, counts, axis=0)
+        with np.errstate(invalid="ignore"):  # infinite values have no deviation
+            deviations = lists - np.repeat(mean, counts, axis=0)
         between = _mean_of_groups(deviations**2, counts)
         means[chosen] = np.fromiter(mean, object, len(mean))
         repeated = counts > 1

@@ -166,7 +166,7 @@ def validation_moments(
     if not (torch.isfinite(moments.cost).all() and torch.isfinite(moments.gain).all()):
         raise FloatingPointError(
             "the correction must be finite on the validation split, but it is not; "
-            "lower fit.learning_rate or fit.weight_decay"
+            "lower fit.learning_rate, or fit.weight_decay if it is not 0"
         )
     return moments
 

@@ -248,6 +248,7 @@ def test_no_samples_are_denoised_to_none(guided: dgray.GuidedDenoiser) -> None:
         lambda x: x[::-1].copy()[::-1],  # negative strides
         lambda x: x.astype(x.dtype.newbyteorder()),
         lambda x: x.astype(object),
+        lambda x: x.astype(np.longdouble),
         lambda x: np.asfortranarray(x),
         lambda x: np.broadcast_to(x, x.shape),  # not writeable
         lambda x: np.ma.array(x),
@@ -258,7 +259,8 @@ def test_samples_can_be_any_array_of_numbers(
     form: Callable[[Any], Any], discriminator: SampleDiscriminator, guided: dgray.GuidedDenoiser
 ) -> None:
     x, labels = points(20, 3), np.arange(20) % 2
-    own, sigma, classes = form(x.numpy()), pd.Series(np.linspace(1, 2, 20)), pd.Series(labels)
+    own, sigma = form(x.numpy()), pd.Series(np.linspace(1, 2, 20))
+    classes = pd.Series(labels, dtype=object)
     levels = torch.linspace(1, 2, 20, dtype=torch.float64)
     for call in (guided, guided.epsilon, discriminator.logit, discriminator.gradient):
         torch.testing.assert_close(call(own, sigma), call(x, levels), check_dtype=False)
@@ -280,6 +282,8 @@ def test_samples_can_be_any_array_of_numbers(
         ({"a": 1}, "a dict"),
         (np.array([["a", "b"]]), "a ndarray"),
         (np.array([["a", 1]], object), "a ndarray"),
+        (np.array([["1", "2"]], object), "a ndarray"),
+        (np.array([[None, 1]], object), "a ndarray"),
         (pd.DataFrame({"a": ["x"], "b": [1]}), "a DataFrame"),
         ([[1.0], [1.0, 2.0]], "a list"),
         (torch.ones(2, 2, dtype=torch.complex64), r"a Tensor of torch\.complex64"),
@@ -332,7 +336,10 @@ def test_numbers_and_functions_are_checked(
     if value is not None:  # None is the default of the others
         calls += [
             (lambda v: guided.sample(2, num_steps=v), "num_steps must be an integer, but got"),
-            (lambda v: guided.sample(2, sampler=v), "sampler"),
+            (
+                lambda v: guided.sample(2, sampler=v),
+                "there is no sampler '1'" if value == "1" else "sampler must be a name or a func",
+            ),
             (lambda v: guided.nll(x, num_probes=v), "num_probes must be an integer, but got"),
             (lambda v: fit(x, denoise, sigma_data=v), "sigma_data must be a number, but got"),
             (lambda v: dgray.frechet_distance(x, x, v), "features must be a function of samples"),
@@ -350,14 +357,34 @@ def test_values_out_of_range_are_refused(guided: dgray.GuidedDenoiser) -> None:
     with pytest.raises(GuidedModelError, match="needs at least 2 samples on each side"):
         dgray.frechet_distance(x, x[:0])
     for wrong in (math.nan, math.inf):
-        with pytest.raises(GuidedModelError, match="features must be finite"):
+        with pytest.raises(GuidedModelError, match="samples must be finite"):
             dgray.frechet_distance(x, x * wrong)
+        with pytest.raises(GuidedModelError, match="features must be finite"):
+            dgray.frechet_distance(x, x, lambda x, by=wrong: x * by)
+    assert dgray.frechet_distance(x, x, lambda x: x > 0).value == pytest.approx(0, abs=1e-9)
+    for sigma in (1j, np.array([1 + 5j] * 4), np.ones(4, bool), torch.ones(4).to_sparse()):
+        with pytest.raises(GuidedModelError, match="sigma must be real numbers"):
+            guided(x, sigma)
+    for weight in (10**400, np.complex64(1), bytearray(b"1")):
+        with pytest.raises(GuidedModelError, match="a guidance weight must be a number"):
+            guided.with_weight(weight)
+    with pytest.raises(GuidedModelError, match="labels must be classes"):
+        guided(x, 1.0, torch.ones(4, dtype=torch.int64).to_sparse())
+    images = np.full((4, 1, 2, 2), 9, np.uint16)
+    with pytest.raises(GuidedModelError, match="images must be bytes or numbers in"):
+        dgray.fit_discriminator(images, denoise, epochs=1)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 20.0])
 def test_a_denoiser_that_is_not_finite_is_named(sigma: float) -> None:
     def broken(x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        return torch.where(level[:, None] == sigma, math.nan, denoise(x, level))
+        is_near = (level.log() - math.log(sigma)).abs() < 2.0
+        return torch.where(is_near[:, None], math.nan, denoise(x, level))
 
+    fit = partial(dgray.fit_discriminator, points(4, 0), broken, sigmas=(0.5, 20.0), epochs=1)
+    # Cross-entropy of given samples needs no denoiser, so that its values have no effect.
+    assert (
+        fit(objective="cross_entropy", generated=points(4, 1)).logit(points(1, 0), 1.0).isfinite()
+    )
     with pytest.raises(GuidedModelError, match=f"finite numbers, .* at sigma = {sigma:g}"):
-        dgray.fit_discriminator(points(4, 0), broken, sigmas=(0.5, 20.0), epochs=1)
+        fit()

@@ -247,7 +247,7 @@ def test_a_logit_that_is_linear_in_x_has_no_laplacian() -> None:
 class Tabulated(Denoiser):
     """The denoiser of N(0, I), called at the noise levels of a table only."""
 
-    levels = NoiseLevels(0.4, 60.0, torch.tensor([0.4, 3.0, 20.0, 52.0, 60.0]))
+    levels = NoiseLevels(0.4, 60.0, torch.tensor([0.0, 0.4, 3.0, 20.0, 52.0, 60.0]))
 
     @override
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -264,4 +264,5 @@ def test_the_levels_to_which_samplers_round_the_ends_are_of_the_noise_range(
     base = guided.with_weight(0.0)
     assert float(sampler_sigmas(guided.base, 5, guided.space.sigmas, 7.0)[0]) == 52.0
     assert (guided(x, 52.0) != base(x, 52.0)).any()
-    assert torch.equal(guided(x, 60.0), base(x, 60.0))
+    for sigma in (60.0, 0.0):
+        assert torch.equal(guided(x, sigma), base(x, sigma))

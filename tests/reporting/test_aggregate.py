@@ -175,6 +175,16 @@ def test_lists_are_averaged_where_all_those_of_a_model_have_one_length() -> None
     assert 10 < num_even < 30
 
 
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_infinite_entries_of_lists_have_no_spread(replicates: int) -> None:
+    values = [[np.inf, 1.0], [np.inf, 3.0]][:replicates]
+    rows = [row(KL, 5, 1.0, replicate=i, path_kl_bins=v) for i, v in enumerate(values)]
+    line = table_of(rows).aggregated.iloc[0]
+    assert line["path_kl_bins"].tolist() == [np.inf, float(replicates)]
+    if replicates > 1:
+        np.testing.assert_array_equal(line["path_kl_bins_se"], [np.nan, 1.0])
+
+
 def test_order_of_rows_does_not_depend_on_the_order_of_files() -> None:
     rows = [row(KL, 5, w) for w in (None, 2.0, 0.5)] + [row(BASE)]
     shown = table_of(rows).rows

@@ -143,7 +143,9 @@ class RunPair:
             is_paired = self._pairing.has_same_seeds and are_alike
             statistic = _paired(other, metric, two, one) if is_paired else None
             statistic = statistic or _joint(two, one, is_trained=is_trained)
-            is_identical = statistic.estimate == Estimate(0.0, 0.0) or _are_identical(one, two)
+            is_identical = statistic.estimate == Estimate(0.0, 0.0) or (
+                is_paired and _are_identical(one, two)
+            )
             if is_identical and kind == "same settings":
                 self.num_identical += 1
                 continue

@@ -277,7 +277,7 @@ function yScale(values, title) {
 function symlogTicks(values, constant) {
   const numbers = values.filter((v) => typeof v === "number");
   const powers = (sign) => {
-    const high = Math.floor(Math.log10(Math.max(...numbers.map((v) => sign * v))));  // NaN: none on this side
+    const high = Math.floor(Math.log10(numbers.reduce((top, v) => Math.max(top, sign * v), 0)));  // -Infinity: none on this side
     const low = Math.ceil(Math.log10(constant)), step = Math.max(1, Math.ceil((high - low + 1) / 4));
     return Array.from({ length: Math.floor((high - low) / step) + 1 }, (_, i) => sign * 10 ** (high - i * step));
   };
