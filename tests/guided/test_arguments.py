@@ -338,7 +338,9 @@ def test_numbers_and_functions_are_checked(
             (lambda v: guided.sample(2, num_steps=v), "num_steps must be an integer, but got"),
             (
                 lambda v: guided.sample(2, sampler=v),
-                "there is no sampler '1'" if value == "1" else "sampler must be a name or a func",
+                "there is no sampler '1'"
+                if isinstance(value, str)
+                else "sampler must be a name or a func",
             ),
             (lambda v: guided.nll(x, num_probes=v), "num_probes must be an integer, but got"),
             (lambda v: fit(x, denoise, sigma_data=v), "sigma_data must be a number, but got"),
