@@ -242,8 +242,7 @@ def _steps(
             if names := _not_numbers(result.rows):
                 yield (
                     f"every metric must be a number, infinity included, but at epoch "
-                    f"{result.epoch} {', '.join(names)} is nan; lower fit.learning_rate, "
-                    "or fit.weight_decay if it is not 0"
+                    f"{result.epoch} {', '.join(names)} is nan; lower fit.learning_rate"
                 )
                 return
             due_epochs.pop(0)
