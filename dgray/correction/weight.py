@@ -80,10 +80,10 @@ class IntervalWeight(Weight):
         return torch.where(inside, self.inner(sigma), torch.zeros_like(sigma))
 
 
-def in_trained_range(weight: Weight, low: float, high: float) -> Weight:
-    """Return a weight that is 0 outside the noise levels of samples.
+def in_noise_range(weight: Weight, low: float, high: float) -> Weight:
+    """Return a weight that is 0 outside the noise range of a study.
 
-    A sampler with churn goes beyond the highest level, where most corrections would extrapolate.
+    A sampler with churn goes above its highest level, where most corrections would extrapolate.
     """
     return IntervalWeight(weight, low * (1 - _END), high * (1 + _END))
 

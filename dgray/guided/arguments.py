@@ -17,8 +17,6 @@ MAX_SCALED = 2.0  # images in [-1, 1] may exceed 1 a little; larger values are p
 TensorLike = Tensor | np.ndarray  # what users have
 Levels = TensorLike | Sequence[float] | float  # noise levels, or one of all samples
 Labels = TensorLike | Sequence[int] | int  # classes, or one of all samples
-
-
 # Types with few operations in torch.
 _WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from dgray.correction.acting import ActingDenoiser
 from dgray.correction.correction import Correction, DiscriminatorCorrection
 from dgray.correction.guidance import Guidance
-from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight, in_trained_range
+from dgray.correction.weight import ConstantWeight, IntervalWeight, Weight, in_noise_range
 from dgray.data.images import to_unit
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.sampler import Sampler, rounded_span
@@ -128,7 +128,7 @@ class GuidedDenoiser:
         """
         labels = None if labels is None else torch.as_tensor(labels, device=self.space.device)
         base, correction = with_labels(self.base, labels), with_labels(self.correction, labels)
-        weight = in_trained_range(self.weight, *self._span)
+        weight = in_noise_range(self.weight, *self._span)
         return ActingDenoiser(base, correction, weight, labels, reads_weights=True)
 
     @cached_property

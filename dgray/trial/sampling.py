@@ -20,7 +20,7 @@ from dgray.correction.weight import (
     ScaledWeight,
     SplineWeight,
     Weight,
-    in_trained_range,
+    in_noise_range,
 )
 from dgray.diffusion.denoiser import Denoiser, with_labels
 from dgray.diffusion.noise import philox_noise
@@ -165,7 +165,7 @@ def draw(
     for sampler in dict.fromkeys(map(SamplerSettings.of, request.settings)):
         batch = [s for s in request.settings if SamplerSettings.of(s) == sampler]
         ends = rounded_span(problem.base, problem.span)
-        weights = [in_trained_range(stage_weight(s, request.calibrated), *ends) for s in batch]
+        weights = [in_noise_range(stage_weight(s, request.calibrated), *ends) for s in batch]
         samples = _draw_batch(problem, request, sampler, weights, with_density)
         drawn |= dict(zip(batch, samples, strict=True))
     return drawn
